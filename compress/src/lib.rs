@@ -1,0 +1,1 @@
+//! Makes Micro-YOLO models.

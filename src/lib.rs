@@ -1,0 +1,1 @@
+//! Object detection in the browser and natively.
