@@ -1,0 +1,2 @@
+//! The command `micro-yolo`.
+fn main() {}
