@@ -1,0 +1,87 @@
+//! The one error type of this crate.
+
+use std::path::{Path, PathBuf};
+
+/// The result of everything here that can fail.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong, with what the user needs to mend it.
+///
+/// The command line prints it after `error: `, so messages are lower case, have no full stop and say what to do where
+/// that is not plain.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file could not be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A JSON file is not JSON or lacks a field.
+    #[error("{}: {source}", path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        source: serde_json::Error,
+    },
+    /// A network description does not hold together.
+    #[error("network `{network}`: {problem}")]
+    Network {
+        /// The network's name.
+        network: String,
+        /// Which layer, and what is wrong with it.
+        problem: String,
+    },
+    /// A photograph or its boxes cannot be used.
+    #[error("{}: {problem}", path.display())]
+    Data {
+        /// The annotation file or photograph.
+        path: PathBuf,
+        /// What is wrong, with the id of the image or annotation.
+        problem: String,
+    },
+    /// A checkpoint is damaged or belongs to another network.
+    #[error("checkpoint {}: {problem}", path.display())]
+    Checkpoint {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// An option has a value that cannot work.
+    #[error("option {option}: {problem}")]
+    Option {
+        /// The option as typed, with its dashes.
+        option: &'static str,
+        /// What is wrong and what would do.
+        problem: String,
+    },
+    /// The detector crate refused a model or an image.
+    #[error("detector: {0}")]
+    Detector(#[from] micro_yolo::Error),
+    /// libtorch failed.
+    #[cfg(feature = "train")]
+    #[error("libtorch: {0}")]
+    Torch(#[from] tch::TchError),
+    /// Training went astray.
+    #[error("training: {0}")]
+    Training(String),
+}
+
+impl Error {
+    /// For `map_err` on file operations.
+    pub fn io(path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Error {
+        let path = path.as_ref().to_owned();
+        move |source| Error::Io { path, source }
+    }
+
+    /// For `map_err` on JSON files.
+    pub fn json(path: impl AsRef<Path>) -> impl FnOnce(serde_json::Error) -> Error {
+        let path = path.as_ref().to_owned();
+        move |source| Error::Json { path, source }
+    }
+}

@@ -1,0 +1,315 @@
+//! Layers taken apart into single operations.
+
+use std::collections::HashMap;
+
+use super::{Activation, Head, Layer, LayerKind, Network};
+use crate::error::{Error, Result};
+
+/// Index of a [`Node`] in [`Graph::nodes`].
+pub type NodeId = usize;
+
+/// A network in single operations, each after those it reads. Node 0 is the image.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Graph {
+    /// In an order in which they can be computed; the last is [`Op::Detect`].
+    pub nodes: Vec<Node>,
+    /// Number of object classes, C.
+    pub classes: usize,
+}
+
+/// One operation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Node {
+    /// Unique. A convolution's tensors are `NAME.conv.weight` (OIHW), `NAME.conv.bias` without normalisation, and
+    /// `NAME.bn.{weight,bias,running_mean,running_var}` with it.
+    pub name: String,
+    /// The layer of the [`Network`] it comes from; `None` for the image.
+    pub layer: Option<usize>,
+    /// What it reads.
+    pub inputs: Vec<NodeId>,
+    /// What it computes.
+    pub op: Op,
+    /// Channels of its output.
+    pub channels: usize,
+    /// How many input pixels a cell of its output is wide; 0 where the output is one cell (global pooling and what
+    /// follows it) or no map.
+    pub stride: usize,
+}
+
+/// The operations there are.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Op {
+    /// The image, RGB in 0–1, `[3, H, W]`.
+    Image,
+    /// Convolution with padding `kernel / 2`, then batch normalisation or bias, then the activation.
+    Conv {
+        /// Input channels.
+        input: usize,
+        /// Side of the square kernel.
+        kernel: usize,
+        /// 1 or 2.
+        stride: usize,
+        /// 1, or the number of channels for a depthwise convolution.
+        groups: usize,
+        /// Batch normalisation; without it a bias.
+        norm: bool,
+        /// Comes last.
+        activation: Activation,
+    },
+    /// k×k maximum; padded below and to the right by `kernel - stride`, as Darknet does.
+    MaxPool {
+        /// Side of the window.
+        kernel: usize,
+        /// 1 or 2.
+        stride: usize,
+    },
+    /// Nearest-neighbour upsampling.
+    Upsample {
+        /// How many times larger.
+        factor: usize,
+    },
+    /// Concatenation along channels.
+    Concat,
+    /// Sum.
+    Add,
+    /// Mean over the map, `[C, 1, 1]`.
+    GlobalAveragePool,
+    /// A map times a gate `[C, 1, 1]`: reads the map, then the gate.
+    Scale,
+    /// Maps to boxes and scores.
+    Detect {
+        /// How they are read.
+        head: Head,
+    },
+}
+
+/// Batch normalisation's ε, the value the backbone weights were made with.
+pub const NORM_EPSILON: f64 = 1e-3;
+
+impl Graph {
+    /// Takes the layers of `network` apart.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Network`], naming the layer: a name used twice or a reserved one, an input that is no earlier layer
+    /// (which rules out cycles), maps whose sizes or channels do not fit, a zero width, an even kernel, a stride
+    /// other than 1 or 2, a head whose maps have other channels than it reads, no [`LayerKind::Detect`] at the end.
+    pub fn new(network: &Network) -> Result<Graph> {
+        let image =
+            Node { name: "image".into(), layer: None, inputs: Vec::new(), op: Op::Image, channels: 3, stride: 1 };
+        let mut builder =
+            Builder { nodes: vec![image], outputs: HashMap::new(), classes: network.classes, layer: 0 };
+        let wrap = |problem: String| Error::Network { network: network.name.clone(), problem };
+        if network.classes == 0 {
+            return Err(wrap("has no classes".into()));
+        }
+        for (index, layer) in network.layers.iter().enumerate() {
+            builder.layer = index;
+            let last = index + 1 == network.layers.len();
+            if last != matches!(layer.kind, LayerKind::Detect { .. }) {
+                return Err(wrap(format!("layer `{}`: detect must be the last layer, and only that", layer.name)));
+            }
+            let output =
+                builder.layer(layer).map_err(|problem| wrap(format!("layer `{}`: {problem}", layer.name)))?;
+            builder.outputs.insert(layer.name.clone(), output);
+        }
+        if network.layers.is_empty() {
+            return Err(wrap("has no layers".into()));
+        }
+        Ok(Graph { nodes: builder.nodes, classes: network.classes })
+    }
+
+    /// The strides of the maps that the head reads, ascending as it reads them, one an output scale.
+    pub fn head_strides(&self) -> Vec<usize> {
+        let Some(Node { op: Op::Detect { head }, inputs, .. }) = self.nodes.last() else { return Vec::new() };
+        let step = if matches!(head, Head::AnchorFree) { 2 } else { 1 };
+        inputs.iter().step_by(step).map(|&id| self.nodes[id].stride).collect()
+    }
+
+    /// The largest stride: the sides of the input must be multiples of it.
+    pub fn max_stride(&self) -> usize {
+        self.nodes.iter().map(|node| node.stride).max().unwrap_or(1)
+    }
+}
+
+struct Builder {
+    nodes: Vec<Node>,
+    outputs: HashMap<String, NodeId>,
+    classes: usize,
+    layer: usize,
+}
+
+type LayerResult<T = NodeId> = Result<T, String>;
+
+impl Builder {
+    fn layer(&mut self, layer: &Layer) -> LayerResult {
+        if layer.name.is_empty() || layer.name == "image" || self.outputs.contains_key(&layer.name) {
+            return Err("its name is empty, reserved or used twice".into());
+        }
+        let inputs = match layer.from.as_slice() {
+            [] => vec![self.nodes.len() - 1],
+            names => names.iter().map(|name| self.find(name)).collect::<LayerResult<Vec<_>>>()?,
+        };
+        let reads_many = matches!(layer.kind, LayerKind::Concat | LayerKind::Add | LayerKind::Detect { .. });
+        if !reads_many && inputs.len() != 1 {
+            return Err(format!("reads one layer, not {}", inputs.len()));
+        }
+        let input = inputs[0];
+        let name = layer.name.as_str();
+        match &layer.kind {
+            &LayerKind::Conv { out, kernel, stride, activation, norm } => {
+                self.conv(name.into(), input, out, kernel, stride, 1, norm, activation)
+            }
+            &LayerKind::DsConv { out, kernel, stride, activation } => {
+                let depthwise = self.depthwise(format!("{name}.depthwise"), input, kernel, stride, activation)?;
+                self.conv(format!("{name}.pointwise"), depthwise, out, 1, 1, 1, true, activation)
+            }
+            &LayerKind::MbConv { expansion, out, kernel, stride, squeeze, activation } => {
+                let expand = self.conv(format!("{name}.expand"), input, expansion, 1, 1, 1, true, activation)?;
+                let mut map = self.depthwise(format!("{name}.depthwise"), expand, kernel, stride, activation)?;
+                if squeeze > 0 {
+                    map = self.squeeze_excite(name, map, squeeze, activation)?;
+                }
+                self.conv(format!("{name}.project"), map, out, 1, 1, 1, true, Activation::None)
+            }
+            &LayerKind::MaxPool { kernel, stride } => {
+                if !(1..=2).contains(&stride) || kernel < stride {
+                    return Err(format!("a window of {kernel} with stride {stride} is not supported"));
+                }
+                let (channels, cell) = self.map(input)?;
+                Ok(self.push(name.into(), vec![input], Op::MaxPool { kernel, stride }, channels, cell * stride))
+            }
+            &LayerKind::Upsample { factor } => {
+                let (channels, cell) = self.map(input)?;
+                if factor < 2 || cell % factor != 0 {
+                    return Err(format!("cannot enlarge a map of stride {cell} {factor} times"));
+                }
+                Ok(self.push(name.into(), vec![input], Op::Upsample { factor }, channels, cell / factor))
+            }
+            LayerKind::Concat => {
+                let maps = inputs.iter().map(|&id| self.map(id)).collect::<LayerResult<Vec<_>>>()?;
+                let stride = maps[0].1;
+                if let Some(other) = maps.iter().find(|map| map.1 != stride) {
+                    return Err(format!("joins maps of strides {stride} and {}", other.1));
+                }
+                let channels = maps.iter().map(|map| map.0).sum();
+                Ok(self.push(name.into(), inputs, Op::Concat, channels, stride))
+            }
+            LayerKind::Add => {
+                let first = self.map(input)?;
+                for &id in &inputs {
+                    let map = self.map(id)?;
+                    if map != first {
+                        return Err(format!(
+                            "adds {} channels at stride {} to {} at stride {}",
+                            map.0, map.1, first.0, first.1
+                        ));
+                    }
+                }
+                Ok(self.push(name.into(), inputs, Op::Add, first.0, first.1))
+            }
+            LayerKind::Detect { head } => self.detect(name, inputs, head),
+        }
+    }
+
+    fn find(&self, name: &str) -> LayerResult {
+        if name == "image" {
+            return Ok(0);
+        }
+        self.outputs.get(name).copied().ok_or_else(|| format!("reads `{name}`, which is no layer before it"))
+    }
+
+    /// Channels and stride of a node that is a map.
+    fn map(&self, id: NodeId) -> LayerResult<(usize, usize)> {
+        let node = &self.nodes[id];
+        if node.stride == 0 { Err(format!("`{}` is no map", node.name)) } else { Ok((node.channels, node.stride)) }
+    }
+
+    fn push(&mut self, name: String, inputs: Vec<NodeId>, op: Op, channels: usize, stride: usize) -> NodeId {
+        self.nodes.push(Node { name, layer: Some(self.layer), inputs, op, channels, stride });
+        self.nodes.len() - 1
+    }
+
+    #[allow(clippy::too_many_arguments)] // The fields of `Op::Conv`, which the caller would only name to unpack again.
+    fn conv(
+        &mut self,
+        name: String,
+        input: NodeId,
+        out: usize,
+        kernel: usize,
+        stride: usize,
+        groups: usize,
+        norm: bool,
+        activation: Activation,
+    ) -> LayerResult {
+        let Node { channels, stride: cell, .. } = self.nodes[input];
+        if out == 0 {
+            return Err("has no output channels".into());
+        }
+        if kernel % 2 == 0 {
+            return Err(format!("a kernel of side {kernel} has no centre: take an odd one"));
+        }
+        if !(1..=2).contains(&stride) {
+            return Err(format!("stride {stride} is not 1 or 2"));
+        }
+        let op = Op::Conv { input: channels, kernel, stride, groups, norm, activation };
+        Ok(self.push(name, vec![input], op, out, cell * stride))
+    }
+
+    fn depthwise(
+        &mut self,
+        name: String,
+        input: NodeId,
+        kernel: usize,
+        stride: usize,
+        activation: Activation,
+    ) -> LayerResult {
+        let (channels, _) = self.map(input)?;
+        self.conv(name, input, channels, kernel, stride, channels, true, activation)
+    }
+
+    /// Squeeze-and-excitation (Hu et al. 2018) with a hard-sigmoid gate.
+    fn squeeze_excite(&mut self, name: &str, map: NodeId, squeeze: usize, activation: Activation) -> LayerResult {
+        let (channels, stride) = self.map(map)?;
+        let pooled = self.push(format!("{name}.pool"), vec![map], Op::GlobalAveragePool, channels, 0);
+        let reduced = self.conv(format!("{name}.squeeze"), pooled, squeeze, 1, 1, 1, false, activation)?;
+        let gate =
+            self.conv(format!("{name}.excite"), reduced, channels, 1, 1, 1, false, Activation::HardSigmoid)?;
+        Ok(self.push(format!("{name}.scale"), vec![map, gate], Op::Scale, channels, stride))
+    }
+
+    fn detect(&mut self, name: &str, inputs: Vec<NodeId>, head: &Head) -> LayerResult {
+        let maps = inputs.iter().map(|&id| self.map(id)).collect::<LayerResult<Vec<_>>>()?;
+        match head {
+            Head::AnchorFree => {
+                if maps.is_empty() || maps.len() % 2 != 0 {
+                    return Err("reads pairs of maps: sides, then classes".into());
+                }
+                for pair in maps.chunks(2) {
+                    if pair[0].0 != 4 || pair[1].0 != self.classes || pair[0].1 != pair[1].1 {
+                        return Err(format!(
+                            "needs 4 and {} channels of one stride, has {} and {} of strides {} and {}",
+                            self.classes, pair[0].0, pair[1].0, pair[0].1, pair[1].1
+                        ));
+                    }
+                }
+            }
+            Head::Anchors { anchors } => {
+                if anchors.len() != maps.len() {
+                    return Err(format!("has {} lists of anchors for {} maps", anchors.len(), maps.len()));
+                }
+                for (map, anchors) in maps.iter().zip(anchors) {
+                    let needed = anchors.len() * (5 + self.classes);
+                    if map.0 != needed || anchors.is_empty() {
+                        return Err(format!(
+                            "needs {needed} channels for {} anchors, has {}",
+                            anchors.len(),
+                            map.0
+                        ));
+                    }
+                }
+            }
+        }
+        Ok(self.push(name.into(), inputs, Op::Detect { head: head.clone() }, 4 + self.classes, 0))
+    }
+}

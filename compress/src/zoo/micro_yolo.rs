@@ -1,0 +1,49 @@
+//! Micro-YOLO: what we release.
+
+use crate::network::{Activation, Activation::Relu6, Head, Layer, LayerKind, Network};
+
+/// Micro-YOLO (Hu & Li 2021) as we build it: a chain of DSConv at YOLOv3-tiny's widths, whose tensors carry MobileNet
+/// v1's names so that it can start from them, one MBConv with squeeze-and-excitation at stride 32, and YOLOv3-tiny's
+/// two scales with separate class and box branches of DSConv 5×5.
+///
+/// The paper does not give its final widths. Ours stay under its 2.56 M parameters and 1.09 GMAC at 416.
+pub fn micro_yolo(classes: usize) -> Network {
+    let ds = |name: &str, out, kernel, stride| {
+        Layer::new(name, LayerKind::DsConv { out, kernel, stride, activation: Relu6 })
+    };
+    let to_head = |name: &str, out| {
+        Layer::new(name, LayerKind::Conv { out, kernel: 1, stride: 1, activation: Activation::None, norm: false })
+    };
+
+    let mut layers =
+        vec![Layer::new("stem", LayerKind::Conv { out: 16, kernel: 3, stride: 2, activation: Relu6, norm: true })];
+    // (channels, stride) of block1 … block13: strides 4, 8, 16 and 32 begin at blocks 2, 4, 6 and 12.
+    let blocks = [(32, 1), (64, 2), (64, 1), (128, 2), (128, 1), (256, 2)]
+        .into_iter()
+        .chain([(256, 1); 5])
+        .chain([(512, 2), (512, 1)]);
+    layers.extend(blocks.enumerate().map(|(i, (out, stride))| ds(&format!("block{}", i + 1), out, 3, stride)));
+
+    let (coarse, fine) = (256, 192);
+    layers.extend([
+        Layer::new(
+            "context",
+            LayerKind::MbConv { expansion: 640, out: coarse, kernel: 5, stride: 1, squeeze: 80, activation: Relu6 },
+        ),
+        Layer::new("lateral", LayerKind::Conv { out: 160, kernel: 1, stride: 1, activation: Relu6, norm: true }),
+        Layer::new("up", LayerKind::Upsample { factor: 2 }),
+        Layer::new("join", LayerKind::Concat).from(["up", "block11"]),
+        ds("fuse", fine, 5, 1),
+        ds("box16", 64, 5, 1).from(["fuse"]),
+        to_head("sides16", 4),
+        ds("class16", fine, 5, 1).from(["fuse"]),
+        to_head("scores16", classes),
+        ds("box32", 96, 5, 1).from(["context"]),
+        to_head("sides32", 4),
+        ds("class32", coarse, 5, 1).from(["context"]),
+        to_head("scores32", classes),
+        Layer::new("detect", LayerKind::Detect { head: Head::AnchorFree })
+            .from(["sides16", "scores16", "sides32", "scores32"]),
+    ]);
+    Network { name: "micro_yolo".into(), classes, layers }
+}

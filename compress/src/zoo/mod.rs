@@ -1,0 +1,40 @@
+//! The networks this crate knows by name.
+
+mod micro_yolo;
+mod yolov3_tiny;
+
+use crate::network::Network;
+
+/// Names and builders, in the order the documents list them.
+const ZOO: [(&str, fn(usize) -> Network); 2] =
+    [("micro_yolo", micro_yolo::micro_yolo), ("yolov3_tiny", yolov3_tiny::yolov3_tiny)];
+
+/// The names of the zoo.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    ZOO.iter().map(|entry| entry.0)
+}
+
+/// The network of that name for `classes` classes, if there is one.
+///
+/// ```
+/// let network = compress::zoo::network("micro_yolo", 80).unwrap();
+/// assert_eq!(network.graph().unwrap().head_strides(), [16, 32]);
+/// ```
+pub fn network(name: &str, classes: usize) -> Option<Network> {
+    ZOO.iter().find(|entry| entry.0 == name).map(|entry| (entry.1)(classes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_network_survives_its_json_form() {
+        for name in names() {
+            let network = network(name, 20).unwrap();
+            let again: Network = serde_json::from_str(&network.to_json()).unwrap();
+            assert_eq!(again, network);
+            again.graph().unwrap();
+        }
+    }
+}
