@@ -4,6 +4,7 @@
 //! Everything starts from a [`network::Network`]; [`zoo`] has the ones with names.
 
 pub mod error;
+pub mod evaluate;
 pub mod network;
 pub mod zoo;
 

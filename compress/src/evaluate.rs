@@ -1,0 +1,351 @@
+//! Average precision by the COCO protocol, as pycocotools computes it.
+//!
+//! [`score`] is the protocol alone: truth and detections in, figures out.
+//!
+//! The protocol: per category, detections of all photographs are sorted by score alone; each takes the free
+//! object it overlaps most; precision is made monotone and read at 101 recalls; the mean over categories and
+//! over the IoU thresholds 0.50, 0.55, … 0.95 is `AP`, that at 0.50 is `AP50`. At most [`MAX_DETECTIONS`] of a
+//! category count per photograph. A crowd takes any number of detections, by the share of the detection inside
+//! it. Objects marked `ignore` or `difficult` are neither hit nor miss: they are not counted, and nor is the
+//! detection that finds one. (pycocotools reads the field `ignore` and then overwrites it with `iscrowd`; with
+//! that one line removed it agrees with this module.)
+
+/// Detections of one category that count per photograph.
+pub const MAX_DETECTIONS: usize = 100;
+
+const IOU_THRESHOLDS: usize = 10;
+const RECALLS: usize = 101;
+/// Area ranges in square pixels: all, small, medium, large.
+const AREAS: [(f64, f64); 4] = [(0.0, 1e10), (0.0, 1024.0), (1024.0, 9216.0), (9216.0, 1e10)];
+
+/// A box by its upper left corner and its size, in pixels of the photograph.
+///
+/// In 64 bits, unlike the detector's own: an overlap at exactly a threshold must fall on pycocotools' side of it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct BoxXywh {
+    /// Left edge.
+    pub x: f64,
+    /// Upper edge.
+    pub y: f64,
+    /// Width.
+    pub width: f64,
+    /// Height.
+    pub height: f64,
+}
+
+impl BoxXywh {
+    fn area(&self) -> f64 {
+        self.width * self.height
+    }
+
+    fn intersection(&self, other: &BoxXywh) -> f64 {
+        let width = (self.x + self.width).min(other.x + other.width) - self.x.max(other.x);
+        let height = (self.y + self.height).min(other.y + other.height) - self.y.max(other.y);
+        if width <= 0.0 || height <= 0.0 { 0.0 } else { width * height }
+    }
+}
+
+/// An object that is there.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Truth {
+    /// Index of the photograph.
+    pub image: usize,
+    /// Index of the category.
+    pub category: usize,
+    /// Where it is.
+    pub bbox: BoxXywh,
+    /// Its area in square pixels, which decides whether it is small, medium or large: that of the outline where
+    /// the annotation has one, so often less than the box.
+    pub area: f64,
+    /// A region of many objects, not counted, that takes any number of detections.
+    pub crowd: bool,
+    /// Neither hit nor miss.
+    pub ignore: bool,
+}
+
+/// An object that was found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Found {
+    /// Index of the photograph.
+    pub image: usize,
+    /// Index of the category.
+    pub category: usize,
+    /// Where it is.
+    pub bbox: BoxXywh,
+    /// How sure the detector is; only the order matters.
+    pub score: f64,
+}
+
+/// What [`score`] found. A figure is `None` where no object counts.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Scores {
+    /// Mean over the IoU thresholds 0.50 to 0.95.
+    pub ap: Option<f64>,
+    /// At IoU 0.50.
+    pub ap50: Option<f64>,
+    /// At IoU 0.75.
+    pub ap75: Option<f64>,
+    /// `ap` of objects up to 32² square pixels.
+    pub ap_small: Option<f64>,
+    /// `ap` of objects from 32² to 96² square pixels.
+    pub ap_medium: Option<f64>,
+    /// `ap` of objects from 96² square pixels.
+    pub ap_large: Option<f64>,
+    /// Recall with [`MAX_DETECTIONS`] detections, mean over the IoU thresholds 0.50 to 0.95.
+    pub ar100: Option<f64>,
+    /// The same by category, in the order of the indices.
+    pub categories: Vec<CategoryScores>,
+}
+
+/// What [`score`] found for one category.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct CategoryScores {
+    /// Objects that count: neither crowds nor ignored.
+    pub objects: usize,
+    /// Mean over the IoU thresholds 0.50 to 0.95.
+    pub ap: Option<f64>,
+    /// At IoU 0.50.
+    pub ap50: Option<f64>,
+}
+
+/// Average precision and recall at each IoU threshold, of one category and one area range.
+struct Curve {
+    objects: usize,
+    ap: [f64; IOU_THRESHOLDS],
+    recall: [f64; IOU_THRESHOLDS],
+}
+
+/// The outcome for one detection at each IoU threshold.
+struct Outcome {
+    score: f64,
+    hit: [bool; IOU_THRESHOLDS],
+    ignored: [bool; IOU_THRESHOLDS],
+}
+
+/// Scores detections against the truth.
+///
+/// Photographs are numbered from 0 to `images`, categories from 0 to `categories`. Ties in score keep the order
+/// of `found`, and that of the photographs' numbers between photographs: number them by rising id to get the
+/// order pycocotools uses.
+///
+/// # Panics
+///
+/// If an index of a photograph or category is out of range.
+pub fn score(truths: &[Truth], found: &[Found], images: usize, categories: usize) -> Scores {
+    let mut truths_of = vec![vec![]; images * categories];
+    for truth in truths {
+        truths_of[truth.category * images + truth.image].push(truth);
+    }
+    let mut found_of = vec![vec![]; images * categories];
+    for found in found {
+        found_of[found.category * images + found.image].push(found);
+    }
+    for found in &mut found_of {
+        found.sort_by(|a, b| b.score.total_cmp(&a.score));
+        found.truncate(MAX_DETECTIONS);
+    }
+    let curves: Vec<[Option<Curve>; 4]> = (0..categories)
+        .map(|category| {
+            let of_category = category * images..(category + 1) * images;
+            let truths = &truths_of[of_category.clone()];
+            let found = &found_of[of_category];
+            AREAS.map(|area| curve(truths, found, area))
+        })
+        .collect();
+    let mean = |area: usize, figure: &dyn Fn(&Curve) -> f64| {
+        mean(curves.iter().filter_map(|of_category| of_category[area].as_ref()).map(figure))
+    };
+    Scores {
+        ap: mean(0, &Curve::mean_ap),
+        ap50: mean(0, &|curve| curve.ap[0]),
+        ap75: mean(0, &|curve| curve.ap[5]),
+        ap_small: mean(1, &Curve::mean_ap),
+        ap_medium: mean(2, &Curve::mean_ap),
+        ap_large: mean(3, &Curve::mean_ap),
+        ar100: mean(0, &|curve| curve.recall.iter().sum::<f64>() / IOU_THRESHOLDS as f64),
+        categories: curves
+            .iter()
+            .map(|[all, ..]| CategoryScores {
+                objects: all.as_ref().map_or(0, |curve| curve.objects),
+                ap: all.as_ref().map(Curve::mean_ap),
+                ap50: all.as_ref().map(|curve| curve.ap[0]),
+            })
+            .collect(),
+    }
+}
+
+impl Curve {
+    fn mean_ap(&self) -> f64 {
+        self.ap.iter().sum::<f64>() / IOU_THRESHOLDS as f64
+    }
+}
+
+fn mean(figures: impl Iterator<Item = f64>) -> Option<f64> {
+    let (sum, count) = figures.fold((0.0, 0usize), |(sum, count), figure| (sum + figure, count + 1));
+    (count > 0).then(|| sum / count as f64)
+}
+
+/// The curve of one category over all photographs, or nothing where no object counts.
+fn curve(truths: &[Vec<&Truth>], found: &[Vec<&Found>], area: (f64, f64)) -> Option<Curve> {
+    let mut objects = 0;
+    let mut outcomes = vec![];
+    for (truths, found) in truths.iter().zip(found) {
+        objects += match_one(truths, found, area, &mut outcomes);
+    }
+    if objects == 0 {
+        return None;
+    }
+    outcomes.sort_by(|a, b| b.score.total_cmp(&a.score));
+    let mut curve = Curve { objects, ap: [0.0; IOU_THRESHOLDS], recall: [0.0; IOU_THRESHOLDS] };
+    for threshold in 0..IOU_THRESHOLDS {
+        let (mut hits, mut misses) = (0.0, 0.0);
+        let mut recall = Vec::with_capacity(outcomes.len());
+        let mut precision: Vec<f64> = Vec::with_capacity(outcomes.len());
+        for outcome in &outcomes {
+            if !outcome.ignored[threshold] {
+                if outcome.hit[threshold] {
+                    hits += 1.0;
+                } else {
+                    misses += 1.0;
+                }
+            }
+            recall.push(hits / objects as f64);
+            precision.push(hits / (hits + misses + f64::EPSILON));
+        }
+        for i in (1..precision.len()).rev() {
+            precision[i - 1] = precision[i - 1].max(precision[i]);
+        }
+        curve.recall[threshold] = recall.last().copied().unwrap_or(0.0);
+        let sum: f64 = (0..RECALLS)
+            .map(|i| {
+                let wanted = if i + 1 == RECALLS { 1.0 } else { i as f64 * 0.01 };
+                precision.get(recall.partition_point(|&recall| recall < wanted)).copied().unwrap_or(0.0)
+            })
+            .sum();
+        curve.ap[threshold] = sum / RECALLS as f64;
+    }
+    Some(curve)
+}
+
+/// Gives the detections of one photograph their objects; returns how many objects count.
+fn match_one(truths: &[&Truth], found: &[&Found], area: (f64, f64), outcomes: &mut Vec<Outcome>) -> usize {
+    let outside = |square_px: f64| square_px < area.0 || square_px > area.1;
+    let ignored = |truth: &Truth| truth.crowd || truth.ignore || outside(truth.area);
+    // Those that count come first: a detection takes an ignored object only where it finds no other.
+    let mut ordered: Vec<&Truth> = truths.iter().copied().filter(|truth| !ignored(truth)).collect();
+    let counted = ordered.len();
+    ordered.extend(truths.iter().copied().filter(|truth| ignored(truth)));
+    let overlaps: Vec<Vec<f64>> = found
+        .iter()
+        .map(|found| {
+            ordered
+                .iter()
+                .map(|truth| {
+                    let intersection = found.bbox.intersection(&truth.bbox);
+                    let union =
+                        found.bbox.area() + if truth.crowd { 0.0 } else { truth.bbox.area() - intersection };
+                    if intersection == 0.0 { 0.0 } else { intersection / union }
+                })
+                .collect()
+        })
+        .collect();
+    let first = outcomes.len();
+    outcomes.extend(found.iter().map(|found| Outcome {
+        score: found.score,
+        hit: [false; IOU_THRESHOLDS],
+        ignored: [outside(found.bbox.area()); IOU_THRESHOLDS],
+    }));
+    let mut taken = vec![false; ordered.len()];
+    for threshold in 0..IOU_THRESHOLDS {
+        taken.fill(false);
+        for (overlaps, outcome) in overlaps.iter().zip(&mut outcomes[first..]) {
+            let mut best = None;
+            let mut best_overlap = iou_threshold(threshold);
+            for (i, truth) in ordered.iter().enumerate() {
+                if taken[i] && !truth.crowd {
+                    continue;
+                }
+                if best.is_some_and(|best| best < counted) && i >= counted {
+                    break;
+                }
+                if overlaps[i] >= best_overlap {
+                    best_overlap = overlaps[i];
+                    best = Some(i);
+                }
+            }
+            if let Some(best) = best {
+                taken[best] = true;
+                outcome.hit[threshold] = true;
+                outcome.ignored[threshold] = best >= counted;
+            }
+        }
+    }
+    counted
+}
+
+/// The thresholds as numpy's `linspace(0.5, 0.95, 10)` rounds them.
+fn iou_threshold(index: usize) -> f64 {
+    if index + 1 == IOU_THRESHOLDS { 0.95 } else { 0.5 + index as f64 * ((0.95 - 0.5) / 9.0) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn square(left: f64, side: f64) -> BoxXywh {
+        BoxXywh { x: left, y: 0.0, width: side, height: side }
+    }
+
+    fn truth(left: f64) -> Truth {
+        Truth { image: 0, category: 0, bbox: square(left, 10.0), area: 100.0, crowd: false, ignore: false }
+    }
+
+    fn found(left: f64, score: f64) -> Found {
+        Found { image: 0, category: 0, bbox: square(left, 10.0), score }
+    }
+
+    #[test]
+    fn all_found_is_one_and_nothing_found_is_zero() {
+        let truths = [truth(0.0), truth(50.0)];
+        let all = score(&truths, &[found(0.0, 0.9), found(50.0, 0.1)], 1, 1);
+        assert!((all.ap.unwrap() - 1.0).abs() < 1e-9);
+        assert_eq!(score(&truths, &[], 1, 1).ap, Some(0.0));
+        assert_eq!(score(&[], &[found(0.0, 0.5)], 1, 1).ap, None);
+    }
+
+    #[test]
+    fn half_the_objects_before_a_miss() {
+        // One hit of two objects: precision 1 up to recall 0.5 (51 of the 101 recalls), 0 beyond.
+        let half = score(&[truth(0.0), truth(50.0)], &[found(0.0, 0.9), found(200.0, 0.5)], 1, 1);
+        assert!((half.ap50.unwrap() - 51.0 / 101.0).abs() < 1e-9);
+        // The same, the miss first: precision 1/2.
+        let late = score(&[truth(0.0), truth(50.0)], &[found(0.0, 0.5), found(200.0, 0.9)], 1, 1);
+        assert!((late.ap50.unwrap() - 51.0 / 202.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn an_overlap_counts_at_the_thresholds_it_reaches() {
+        // 10 × 10 shifted by 2: 80 / 120 = 0.667 reaches 0.50, 0.55, 0.60 and 0.65, four of ten.
+        let shifted = score(&[truth(0.0)], &[found(2.0, 0.9)], 1, 1);
+        assert!((shifted.ap.unwrap() - 0.4).abs() < 1e-9);
+        assert_eq!(shifted.ap75, Some(0.0));
+    }
+
+    #[test]
+    fn a_second_detection_of_an_object_is_a_miss() {
+        let twice = score(&[truth(0.0), truth(50.0)], &[found(0.0, 0.9), found(0.5, 0.8), found(50.0, 0.7)], 1, 1);
+        // 51 recalls at precision 1, 50 at 2/3.
+        assert!((twice.ap50.unwrap() - (51.0 + 50.0 * 2.0 / 3.0) / 101.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn difficult_objects_are_neither_hit_nor_miss() {
+        let difficult = Truth { ignore: true, ..truth(50.0) };
+        let truths = [truth(0.0), difficult];
+        let found_it = score(&truths, &[found(50.0, 0.9), found(0.0, 0.8)], 1, 1);
+        let missed_it = score(&truths, &[found(0.0, 0.8)], 1, 1);
+        assert!((found_it.ap50.unwrap() - 1.0).abs() < 1e-9);
+        assert_eq!(found_it, missed_it);
+        assert_eq!(found_it.categories[0].objects, 1);
+    }
+}
