@@ -3,6 +3,7 @@
 //!
 //! Everything starts from a [`network::Network`]; [`zoo`] has the ones with names.
 
+pub mod cost;
 pub mod error;
 pub mod evaluate;
 pub mod network;

@@ -172,6 +172,21 @@ impl Builder {
                 }
                 self.conv(format!("{name}.project"), map, out, 1, 1, 1, true, Activation::None)
             }
+            &LayerKind::Ghost { out, kernel, stride, activation } => {
+                if !out.is_multiple_of(2) {
+                    return Err(format!(
+                        "a Ghost module makes half of {out} channels from the other half: take an even number"
+                    ));
+                }
+                let primary =
+                    self.conv(format!("{name}.primary"), input, out / 2, kernel, stride, 1, true, activation)?;
+                let cheap = self.depthwise(format!("{name}.cheap"), primary, 3, 1, activation)?;
+                let cell = self.nodes[primary].stride;
+                Ok(self.push(name.into(), vec![primary, cheap], Op::Concat, out, cell))
+            }
+            &LayerKind::SqueezeExcite { squeeze, activation } => {
+                self.squeeze_excite(name, input, squeeze, activation)
+            }
             &LayerKind::MaxPool { kernel, stride } => {
                 if !(1..=2).contains(&stride) || kernel < stride {
                     return Err(format!("a window of {kernel} with stride {stride} is not supported"));
@@ -246,7 +261,7 @@ impl Builder {
         if out == 0 {
             return Err("has no output channels".into());
         }
-        if kernel % 2 == 0 {
+        if kernel.is_multiple_of(2) {
             return Err(format!("a kernel of side {kernel} has no centre: take an odd one"));
         }
         if !(1..=2).contains(&stride) {

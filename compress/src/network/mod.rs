@@ -83,6 +83,25 @@ pub enum LayerKind {
         /// After expansion and depthwise, and inside squeeze-and-excitation.
         activation: Activation,
     },
+    /// Half the output by a k×k convolution, the other half from that by a cheap depthwise 3×3, joined: the Ghost
+    /// module (Han et al. 2020) with ratio 2.
+    Ghost {
+        /// Output channels, even.
+        out: usize,
+        /// Side of the first convolution's kernel.
+        kernel: usize,
+        /// Of the first convolution.
+        stride: usize,
+        /// After both.
+        activation: Activation,
+    },
+    /// Each channel times a gate computed from the means of all (Hu et al. 2018); YOLO Nano's FCA.
+    SqueezeExcite {
+        /// Channels between its two layers.
+        squeeze: usize,
+        /// Between its two layers.
+        activation: Activation,
+    },
     /// k×k maximum. Stride 1 keeps the size (the border is padded with −∞, as in YOLOv3-tiny).
     MaxPool {
         /// Side of the window.
@@ -172,6 +191,24 @@ impl Network {
     /// See [`Graph::new`].
     pub fn graph(&self) -> Result<Graph> {
         Graph::new(self)
+    }
+}
+
+impl LayerKind {
+    /// What tables call it: `Conv`, `DSConv`, `MBConv` …
+    pub fn label(&self) -> &'static str {
+        match self {
+            LayerKind::Conv { .. } => "Conv",
+            LayerKind::DsConv { .. } => "DSConv",
+            LayerKind::MbConv { .. } => "MBConv",
+            LayerKind::Ghost { .. } => "Ghost",
+            LayerKind::SqueezeExcite { .. } => "SE",
+            LayerKind::MaxPool { .. } => "MaxPool",
+            LayerKind::Upsample { .. } => "Upsample",
+            LayerKind::Concat => "Concat",
+            LayerKind::Add => "Add",
+            LayerKind::Detect { .. } => "Detect",
+        }
     }
 }
 

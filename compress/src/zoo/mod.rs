@@ -1,13 +1,24 @@
 //! The networks this crate knows by name.
 
 mod micro_yolo;
+mod micro_yolo_plus;
+mod yolo_lite;
+mod yolo_nano;
 mod yolov3_tiny;
 
 use crate::network::Network;
 
+/// Builds a network for a number of classes.
+type Build = fn(usize) -> Network;
+
 /// Names and builders, in the order the documents list them.
-const ZOO: [(&str, fn(usize) -> Network); 2] =
-    [("micro_yolo", micro_yolo::micro_yolo), ("yolov3_tiny", yolov3_tiny::yolov3_tiny)];
+const ZOO: [(&str, Build); 5] = [
+    ("micro_yolo", micro_yolo::micro_yolo),
+    ("yolov3_tiny", yolov3_tiny::yolov3_tiny),
+    ("micro_yolo_plus", micro_yolo_plus::micro_yolo_plus),
+    ("yolo_lite", yolo_lite::yolo_lite),
+    ("yolo_nano", yolo_nano::yolo_nano),
+];
 
 /// The names of the zoo.
 pub fn names() -> impl Iterator<Item = &'static str> {
