@@ -1,0 +1,187 @@
+// Where a detector computes: in a worker of its own, or on the thread that calls it. Both forms have the same methods.
+import { MicroYoloError, disposed } from "./error.js";
+import { drawError, localFrame, portableFrame } from "./source.js";
+
+/** @typedef {import("./settings.js").Settings} Settings */
+/** @typedef {import("./source.js").Frame} Frame */
+/** @typedef {import("./engine.js").ModelInfo} ModelInfo */
+
+/**
+ * @typedef {{ id: number } & (
+ *   | { call: "load", module: WebAssembly.Module, model: Uint8Array, settings: Settings }
+ *   | { call: "detect", frame: Frame, settings: Settings, track: boolean }
+ *   | { call: "reset-tracks" }
+ * )} Request
+ */
+
+/**
+ * @typedef {object} Backend
+ * @property {(module: WebAssembly.Module, model: Uint8Array, settings: Settings) => Promise<ModelInfo>} load
+ * @property {typeof portableFrame} frame makes the form of a source that `detect` takes
+ * @property {(frame: Frame, options: DetectRequest) => Promise<Float32Array>} detect
+ * @property {() => Promise<void>} resetTracks
+ * @property {(reason?: MicroYoloError) => void} stop ends everything; calls under way are refused with `reason`
+ */
+
+/** @typedef {{ settings: Settings, track: boolean, transfer: boolean }} DetectRequest */
+
+/** @param {boolean} inWorker */
+export function openBackend(inWorker) {
+  return inWorker ? workerBackend() : localBackend();
+}
+
+/** @returns {Backend} */
+function localBackend() {
+  /** @type {import("./engine.js").Engine | undefined} */
+  let engine;
+  /** @type {MicroYoloError | undefined} */
+  let stopped;
+  const running = () => {
+    if (stopped || !engine) throw stopped ?? disposed();
+    return engine;
+  };
+  return {
+    async load(module, model, settings) {
+      // Only here, so that a page whose detectors run in workers does not load the glue twice.
+      const { Engine } = await import("./engine.js");
+      const loaded = await Engine.load(module, model, settings);
+      if (stopped) {
+        loaded.free();
+        throw stopped;
+      }
+      engine = loaded;
+      return engine.info;
+    },
+    frame: localFrame,
+    async detect(frame, { settings, track }) {
+      return running().detect(frame, settings, track);
+    },
+    async resetTracks() {
+      running().resetTracks();
+    },
+    stop(reason = disposed()) {
+      stopped ??= reason;
+      engine?.free();
+      engine = undefined;
+    },
+  };
+}
+
+/** @returns {Backend} */
+function workerBackend() {
+  const { worker, release } = openWorker();
+  /** @type {Map<number, { resolve: (value: any) => void, reject: (error: MicroYoloError) => void }>} */
+  const calls = new Map();
+  let lastId = 0;
+  let ready = false;
+  /** @type {MicroYoloError | undefined} */
+  let stopped;
+
+  /** @param {MicroYoloError} reason */
+  const stop = (reason) => {
+    stopped ??= reason;
+    worker.terminate();
+    release();
+    for (const { reject } of calls.values()) reject(stopped);
+    calls.clear();
+  };
+  worker.onmessage = ({ data: { id, value, error } }) => {
+    if (id === 0) {
+      ready = true;
+      release();
+      return;
+    }
+    const call = calls.get(id);
+    calls.delete(id);
+    if (!error) {
+      call?.resolve(value);
+      return;
+    }
+    const refused = new MicroYoloError(error.code, error.message, { cause: error.cause });
+    call?.reject(refused);
+    if (error.code === "crashed") stop(refused); // Its memory is in an unknown state.
+  };
+  worker.onerror = (event) => {
+    event.preventDefault();
+    const cause = event.error ?? (event.message ? new Error(event.message) : undefined);
+    stop(
+      ready
+        ? new MicroYoloError("crashed", `the worker crashed: ${event.message}`, { cause })
+        : new MicroYoloError(
+            "worker-failed",
+            "the worker script did not start; allow it (Content-Security-Policy: worker-src) or load with `worker: false`",
+            { cause },
+          ),
+    );
+  };
+
+  /**
+   * @param {any} request
+   * @param {Transferable[]} [transfer]
+   * @returns {Promise<any>}
+   */
+  const call = (request, transfer = []) =>
+    new Promise((resolve, reject) => {
+      if (stopped) throw stopped;
+      const id = (lastId += 1);
+      worker.postMessage({ ...request, id }, transfer);
+      calls.set(id, { resolve, reject });
+    });
+
+  return {
+    load: (module, model, settings) => call({ call: "load", module, model, settings }),
+    frame: portableFrame,
+    async detect(frame, { settings, track, transfer }) {
+      try {
+        return await call({ call: "detect", frame, settings, track }, transferList(frame, transfer));
+      } catch (error) {
+        if (error instanceof MicroYoloError) throw error;
+        throw drawError(error); // postMessage refused the bitmap.
+      } finally {
+        // Sent, the bitmap is empty here and closing it does nothing; refused, it is freed.
+        if ("image" in frame && frame.ours && "close" in frame.image) frame.image.close();
+      }
+    },
+    resetTracks: () => call({ call: "reset-tracks" }),
+    stop: (reason = disposed()) => stop(reason),
+  };
+}
+
+/**
+ * What is given to the worker instead of copied: bitmaps always, for they are our own; pixels where the caller allows.
+ * @param {Frame} frame
+ * @param {boolean} transfer
+ * @returns {Transferable[]}
+ */
+function transferList(frame, transfer) {
+  if ("image" in frame) return [/** @type {ImageBitmap} */ (frame.image)];
+  return transfer && frame.data.buffer instanceof ArrayBuffer ? [frame.data.buffer] : [];
+}
+
+/** @returns {{ worker: Worker, release: () => void }} */
+function openWorker() {
+  if (typeof Worker !== "function") {
+    throw new MicroYoloError("unsupported", "here are no workers; load with `worker: false`");
+  }
+  try {
+    const foreign = foreignHome();
+    if (foreign === undefined) {
+      // Written out, for bundlers look for exactly this.
+      const worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
+      return { worker, release() {} };
+    }
+    // From a CDN: a worker must come from the page's own origin, but may import from anywhere.
+    const script = new Blob([`import ${JSON.stringify(foreign)};`], { type: "text/javascript" });
+    const url = URL.createObjectURL(script);
+    return { worker: new Worker(url, { type: "module" }), release: () => URL.revokeObjectURL(url) };
+  } catch (cause) {
+    throw new MicroYoloError("worker-failed", "the browser refused a worker; load with `worker: false`", { cause });
+  }
+}
+
+/** The worker script's address, if this package was loaded from another origin than the page's. */
+function foreignHome() {
+  const home = import.meta.url;
+  if (!/^https?:/.test(home) || new URL(home).origin === globalThis.location?.origin) return undefined;
+  return home.replace(/[^/]*$/, "worker.js");
+}

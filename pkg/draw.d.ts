@@ -1,0 +1,38 @@
+import type { DetectedObject } from "./index.js";
+
+export interface DrawOptions {
+  /** Size of the picture that the boxes refer to, in its own pixels: `naturalWidth`, `videoWidth`, `frame.width`. */
+  width: number;
+  height: number;
+  /** How the picture lies in the canvas' area, as CSS `object-fit` does it (centred). Default `"fill"`. */
+  fit?: "fill" | "contain" | "cover";
+  /** The picture is shown mirrored (a front camera): boxes are mirrored, their text is not. Default false. */
+  mirror?: boolean;
+  /** The text on a box; "" for none. Default: label and score in percent, with the track's number if there is one. */
+  label?: (object: DetectedObject) => string;
+  /** CSS colour of a box. Default: `classColor` of its class. */
+  color?: (object: DetectedObject) => string;
+  /** In CSS pixels. Default 2. */
+  lineWidth?: number;
+  /** CSS font, its size in px. Default `"600 13px system-ui, sans-serif"`. */
+  font?: string;
+  /** Canvas pixels for each CSS pixel. Default: `devicePixelRatio`; 1 for an `OffscreenCanvas`. */
+  pixelRatio?: number;
+}
+
+/**
+ * Clears the canvas, makes it as fine as the screen (`width` and `height` follow its CSS size), and draws a box with
+ * label for each object.
+ *
+ * ```js
+ * drawObjects(canvas, await detector.detect(video), { width: video.videoWidth, height: video.videoHeight });
+ * ```
+ */
+export function drawObjects(
+  canvas: HTMLCanvasElement | OffscreenCanvas,
+  objects: readonly DetectedObject[],
+  options: DrawOptions,
+): void;
+
+/** The CSS colour that `drawObjects` gives a class. */
+export function classColor(classId: number): string;

@@ -1,0 +1,49 @@
+/**
+ * What every part of this package throws. `code` is one of the strings listed in `index.d.ts`; the original error,
+ * where there is one, is `cause`.
+ */
+export class MicroYoloError extends Error {
+  /**
+   * @param {import("./index.js").ErrorCode} code
+   * @param {string} message
+   * @param {ErrorOptions} [options]
+   */
+  constructor(code, message, options) {
+    super(message, options);
+    this.name = "MicroYoloError";
+    this.code = code;
+  }
+}
+
+/**
+ * The error for an aborted signal.
+ * @param {AbortSignal} signal
+ */
+export function aborted(signal) {
+  return new MicroYoloError("aborted", "the call was aborted by its signal", { cause: signal.reason });
+}
+
+/** The error for a call on a detector that was disposed of. */
+export function disposed() {
+  return new MicroYoloError("disposed", "this detector was disposed of; load a new one with Detector.load()");
+}
+
+/**
+ * Settles as `promise` does, or rejects as soon as `signal` is aborted.
+ * @template T
+ * @param {Promise<T>} promise
+ * @param {AbortSignal | undefined} signal
+ * @returns {Promise<T>}
+ */
+export function abortable(promise, signal) {
+  if (!signal) return promise;
+  if (signal.aborted) {
+    promise.catch(() => {}); // Nobody waits for it any more: its failure must not surface as unhandled.
+    return Promise.reject(aborted(signal));
+  }
+  return new Promise((resolve, reject) => {
+    const onAbort = () => reject(aborted(signal));
+    signal.addEventListener("abort", onAbort, { once: true });
+    promise.then(resolve, reject).finally(() => signal.removeEventListener("abort", onAbort));
+  });
+}

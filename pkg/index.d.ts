@@ -1,0 +1,241 @@
+/// <reference lib="dom" />
+/// <reference lib="esnext.disposable" />
+
+/** Pixels of an image, straight (not premultiplied) RGBA, one byte a channel, rows from the top without padding. */
+export interface RawPixels {
+  /** `width * height * 4` bytes. A view counts with its offset and length. */
+  data: Uint8ClampedArray | Uint8Array;
+  /** In pixels, 1 to 16384. */
+  width: number;
+  /** In pixels, 1 to 16384. */
+  height: number;
+}
+
+/** What `detect` looks at. A string or `URL` is fetched (from another site it needs CORS) and decoded. */
+export type ImageSource =
+  | HTMLImageElement
+  | HTMLVideoElement
+  | HTMLCanvasElement
+  | OffscreenCanvas
+  | ImageBitmap
+  | ImageData
+  | VideoFrame
+  | Blob
+  | URL
+  | string
+  | RawPixels;
+
+/**
+ * A rectangle in pixels of the source as the user sees it: `naturalWidth` × `naturalHeight` of an image (orientation
+ * written in the file applied), `videoWidth` × `videoHeight` of a video, `displayWidth` × `displayHeight` of a
+ * `VideoFrame`, `width` × `height` of everything else. The first pixel reaches from 0 to 1. Clipped to the source.
+ */
+export interface Box {
+  /** Left edge. */
+  x: number;
+  /** Top edge. */
+  y: number;
+  width: number;
+  height: number;
+}
+
+/** One object found. Plain data: it survives `structuredClone` and `JSON.stringify`. */
+export interface DetectedObject {
+  /** Name of the class, or its number as text where the model has no names. */
+  label: string;
+  /** Number of the class, counted from 0 as the model counts. */
+  classId: number;
+  /** How sure the model is, 0 to 1. */
+  score: number;
+  box: Box;
+  /** Only from `watch` with `track`: the same number for the same object from frame to frame. */
+  trackId?: number;
+}
+
+/** How a detector decides what to report. */
+export interface DetectorSettings {
+  /** Objects below this score are left out. 0 to 1, default 0.25. */
+  scoreThreshold?: number;
+  /**
+   * Of two boxes of one class that overlap by more than this (intersection over union) only the better stays.
+   * 0 to 1, default 0.45.
+   */
+  iouThreshold?: number;
+  /** At most so many objects, the best first. Default 100. */
+  maxDetections?: number;
+  /** Only these classes, by label or number. Default: all. */
+  classes?: readonly (string | number)[];
+}
+
+/** Downloaded so far. */
+export interface Progress {
+  /** Bytes of engine and model, decompressed. */
+  loaded: number;
+  /** All bytes, or `undefined` where the server does not say (it compresses, or sends in chunks). */
+  total: number | undefined;
+}
+
+export interface LoadOptions extends DetectorSettings {
+  /** The model, an ONNX file: its URL or its bytes. Default: the model inside this package. */
+  model?: string | URL | BufferSource | Blob;
+  /**
+   * The engine, this package's `wasm/micro_yolo_bg.wasm`: its URL, its bytes or the compiled module. Default: beside
+   * this file. With `worker: false` the first one given serves all detectors of the thread.
+   */
+  wasm?: string | URL | BufferSource | WebAssembly.Module;
+  /** Compute in a worker of the detector's own (default), or on the calling thread, which then waits. */
+  worker?: boolean;
+  /** Gives the loading up: rejects with code `aborted`. */
+  signal?: AbortSignal;
+  /** Called as bytes arrive, at least once. */
+  onProgress?: (progress: Progress) => void;
+}
+
+export interface DetectOptions {
+  /** Gives this call up: rejects with code `aborted`. */
+  signal?: AbortSignal;
+  /**
+   * Give the source away instead of copying it: an `ImageBitmap`, a `VideoFrame`, or the buffer under `RawPixels` or
+   * `ImageData`, cannot be used afterwards. Default false. Without a worker nothing is copied and this does nothing.
+   */
+  transfer?: boolean;
+}
+
+export interface WatchOptions {
+  /** Ends the loop, quietly. */
+  signal?: AbortSignal;
+  /** Follow objects: those seen in several frames carry a `trackId`. One such loop at a time for a detector. */
+  track?: boolean;
+}
+
+/** What was seen in one frame of a video. */
+export interface WatchedFrame {
+  objects: DetectedObject[];
+  frame: {
+    /** `videoWidth` of the frame, what boxes refer to. */
+    width: number;
+    height: number;
+    /** `currentTime` of the video when the frame was taken, in seconds. */
+    time: number;
+    /** Frames shown since the last result that were not looked at. */
+    dropped: number;
+    /** From taking the frame to its objects. */
+    milliseconds: number;
+  };
+}
+
+/**
+ * Finds objects in pictures and videos, on this machine: nothing is sent anywhere.
+ *
+ * ```js
+ * const detector = await Detector.load();
+ * const objects = await detector.detect(document.querySelector("img"));
+ * // [{ label: "cat", classId: 15, score: 0.87, box: { x: 12, y: 30, width: 320, height: 240 } }]
+ * detector.dispose();
+ * ```
+ */
+export class Detector {
+  private constructor();
+
+  /**
+   * Loads engine and model side by side and makes them ready. Loads of the same files at the same time share one
+   * download; after a failure the next call tries again.
+   *
+   * @throws {MicroYoloError} `aborted`, `network`, `no-simd`, `unsupported`, `worker-failed`, `invalid-engine`,
+   * `invalid-model`, `unsupported-model`, `unsupported-operator`, `invalid-option`, `crashed`
+   */
+  static load(options?: LoadOptions): Promise<Detector>;
+
+  /** The model's class names, by `classId`. */
+  readonly labels: readonly string[];
+
+  /** The size in pixels to which pictures are fitted before the model sees them. */
+  readonly inputSize: Readonly<{ width: number; height: number }>;
+
+  /**
+   * See `DetectorSettings`. May be set at any time; holds for the calls made afterwards. Setting throws
+   * `invalid-option` when the value is wrong.
+   */
+  scoreThreshold: number;
+  /** See `scoreThreshold`. */
+  iouThreshold: number;
+  /** See `scoreThreshold`. */
+  maxDetections: number;
+  /** See `scoreThreshold`; `undefined` means all. */
+  get classes(): (string | number)[] | undefined;
+  set classes(classes: readonly (string | number)[] | undefined);
+
+  /**
+   * Finds the objects of one picture, the surest first. Calls made before earlier ones have finished wait their turn.
+   *
+   * @throws {MicroYoloError} `not-loaded`, `tainted`, `invalid-image`, `image-too-large`, `invalid-source`, `network`,
+   * `aborted`, `disposed`, `crashed`, `inference-failed`, `unsupported`
+   */
+  detect(source: ImageSource, options?: DetectOptions): Promise<DetectedObject[]>;
+
+  /**
+   * Finds the objects of a video as it plays, always in its newest frame: frames that come while one is looked at are
+   * dropped, not queued. Waits while the page is hidden or the video is paused; ends with the video or by the signal.
+   *
+   * ```js
+   * for await (const { objects, frame } of detector.watch(video, { signal })) draw(objects);
+   * ```
+   *
+   * @throws {MicroYoloError} as `detect`, but a video that has not loaded is waited for
+   */
+  watch(video: HTMLVideoElement, options?: WatchOptions): AsyncGenerator<WatchedFrame, void, void>;
+
+  /** Frees everything. Calls under way reject with code `disposed`, as do later ones. Calling it again does nothing. */
+  dispose(): void;
+  /** The same, for `using`. */
+  [Symbol.dispose](): void;
+}
+
+/**
+ * | code | what happened, and what helps |
+ * |---|---|
+ * | `aborted` | the given signal was aborted; its reason is `cause` |
+ * | `crashed` | the engine trapped: this detector is dead, a new one can be loaded. Please report it |
+ * | `disposed` | the detector was disposed of |
+ * | `image-too-large` | pixels with a side above 16384, or more than memory can hold: scale them down |
+ * | `inference-failed` | the network did not run to its end |
+ * | `invalid-engine` | the `wasm` file is broken or of another version of this package |
+ * | `invalid-image` | not a picture the browser can decode, an empty one, or pixels of the wrong length |
+ * | `invalid-model` | the model is no intact ONNX file |
+ * | `invalid-option` | an option out of its range (`NaN`, negative …), or of the wrong type |
+ * | `invalid-source` | `detect` was given something that is no picture at all |
+ * | `network` | engine, model or picture could not be fetched: offline, 404, no CORS |
+ * | `no-simd` | the browser's WebAssembly has no SIMD (before 2021: Chrome 91, Firefox 89; Safari 16.4) |
+ * | `not-loaded` | the `<img>` has no source or the `<video>` no frame yet: wait for `load` or `loadeddata` |
+ * | `tainted` | the picture came from another site without CORS, so the browser hides its pixels |
+ * | `unsupported` | the platform lacks something: WebAssembly, workers or canvases (Node has no canvases) |
+ * | `unsupported-model` | intact ONNX, but not of a form this package knows |
+ * | `unsupported-operator` | the model uses an operator that the engine does not have; the message names it |
+ * | `worker-failed` | the worker script did not start: a content security policy, or a file missing on the server |
+ */
+export type ErrorCode =
+  | "aborted"
+  | "crashed"
+  | "disposed"
+  | "image-too-large"
+  | "inference-failed"
+  | "invalid-engine"
+  | "invalid-image"
+  | "invalid-model"
+  | "invalid-option"
+  | "invalid-source"
+  | "network"
+  | "no-simd"
+  | "not-loaded"
+  | "tainted"
+  | "unsupported"
+  | "unsupported-model"
+  | "unsupported-operator"
+  | "worker-failed";
+
+/** Every error of this package. */
+export class MicroYoloError extends Error {
+  constructor(code: ErrorCode, message: string, options?: ErrorOptions);
+  name: "MicroYoloError";
+  readonly code: ErrorCode;
+}

@@ -1,0 +1,64 @@
+// What a detector may be asked to do differently, checked where it is set, so that a wrong number never travels.
+import { MicroYoloError } from "./error.js";
+
+/**
+ * @typedef {object} Settings
+ * @property {number} scoreThreshold
+ * @property {number} iouThreshold
+ * @property {number} maxDetections
+ * @property {(string | number)[] | undefined} classes
+ */
+
+/** @type {Readonly<Settings>} The same defaults as the Rust crate's builder. */
+export const defaultSettings = Object.freeze({
+  scoreThreshold: 0.25,
+  iouThreshold: 0.45,
+  maxDetections: 100,
+  classes: undefined,
+});
+
+/**
+ * `base` with those of `changes` that are given. Always a new object: an unchanged one means unchanged settings.
+ * @param {Readonly<Settings>} base
+ * @param {{ [K in keyof Settings]?: unknown }} changes
+ * @returns {Readonly<Settings>}
+ */
+export function withSettings(base, changes) {
+  const {
+    scoreThreshold = base.scoreThreshold,
+    iouThreshold = base.iouThreshold,
+    maxDetections = base.maxDetections,
+    classes = base.classes,
+  } = changes;
+  return Object.freeze({
+    scoreThreshold: share("scoreThreshold", scoreThreshold),
+    iouThreshold: share("iouThreshold", iouThreshold),
+    maxDetections: count("maxDetections", maxDetections),
+    classes: classList(classes),
+  });
+}
+
+/**
+ * @param {string} name
+ * @param {unknown} value
+ */
+function share(name, value) {
+  if (typeof value === "number" && value >= 0 && value <= 1) return value; // False for NaN.
+  throw new MicroYoloError("invalid-option", `\`${name}\` must be a number from 0 to 1, not ${String(value)}`);
+}
+
+/**
+ * @param {string} name
+ * @param {unknown} value
+ */
+function count(name, value) {
+  if (Number.isInteger(value) && Number(value) > 0 && Number(value) < 2 ** 32) return Number(value);
+  throw new MicroYoloError("invalid-option", `\`${name}\` must be a whole number above 0, not ${String(value)}`);
+}
+
+/** @param {unknown} value */
+function classList(value) {
+  if (value === undefined || value === null) return undefined;
+  if (Array.isArray(value) && value.every((one) => typeof one === "string" || Number.isInteger(one))) return [...value];
+  throw new MicroYoloError("invalid-option", "`classes` must be an array of labels or class numbers");
+}

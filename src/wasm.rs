@@ -1,0 +1,161 @@
+//! The detector's JavaScript face: conversions only, and the only file that knows wasm-bindgen.
+//!
+//! The hand-written package in `pkg/` is what users see; its `engine.js` is the only caller.
+
+use std::sync::Once;
+
+use js_sys::{Array, Error as JsError, Reflect, Uint8Array};
+use wasm_bindgen::prelude::*;
+
+use crate::error::{Error, Kind};
+use crate::{Class, Detection, Detector, ImageView};
+
+/// Pixels of one frame whose buffer is kept for the next: a 4K frame still is.
+const KEPT_PIXELS_BYTES: usize = 64 << 20;
+
+/// Numbers an object takes in the answer of [`Engine::detect`].
+const ROW: usize = 6;
+
+/// A detector with the buffer that pixels are copied into.
+#[wasm_bindgen]
+pub struct Engine {
+    detector: Detector,
+    pixels: Vec<u8>,
+}
+
+#[wasm_bindgen]
+impl Engine {
+    /// Loads an ONNX model. Without an input size, the model's own.
+    ///
+    /// # Errors
+    ///
+    /// Throws a JavaScript `Error` with the crate's error code as its `code`, as do all methods.
+    #[wasm_bindgen(constructor)]
+    pub fn new(
+        onnx: &Uint8Array,
+        input_width_px: Option<u32>,
+        input_height_px: Option<u32>,
+    ) -> Result<Engine, JsError> {
+        speak_when_panicking();
+        let mut bytes = Vec::new();
+        copy(onnx, &mut bytes).map_err(|message| js_error(Error::new(Kind::UnsupportedModel, message)))?;
+        let mut builder = Detector::builder();
+        if let (Some(width), Some(height)) = (input_width_px, input_height_px) {
+            builder = builder.input_size(width, height);
+        }
+        let detector = builder.build(&bytes).map_err(js_error)?;
+        Ok(Engine { detector, pixels: Vec::new() })
+    }
+
+    /// The width in pixels that frames are fitted to.
+    #[wasm_bindgen(getter = inputWidth)]
+    pub fn input_width(&self) -> u32 {
+        self.detector.model().input_size().width
+    }
+
+    /// The height in pixels that frames are fitted to.
+    #[wasm_bindgen(getter = inputHeight)]
+    pub fn input_height(&self) -> u32 {
+        self.detector.model().input_size().height
+    }
+
+    /// Names of the classes, in the order of their numbers.
+    pub fn labels(&self) -> Vec<String> {
+        self.detector.model().class_names().iter().map(ToString::to_string).collect()
+    }
+
+    /// Finds the objects in `width` x `height` pixels of straight RGBA.
+    ///
+    /// Six numbers an object, best score first: class, score, x, y, width, height, the last four in pixels.
+    pub fn detect(&mut self, rgba: &Uint8Array, width: u32, height: u32) -> Result<Vec<f32>, JsError> {
+        copy(rgba, &mut self.pixels).map_err(|message| js_error(Error::new(Kind::ImageTooLarge, message)))?;
+        let found = ImageView::rgba(&self.pixels, width, height).and_then(|image| self.detector.detect(image));
+        if self.pixels.capacity() > KEPT_PIXELS_BYTES {
+            self.pixels = Vec::new();
+        }
+        Ok(rows(&found.map_err(js_error)?))
+    }
+
+    /// Sets the least score of a detection, 0 to 1.
+    #[wasm_bindgen(js_name = setScoreThreshold)]
+    pub fn set_score_threshold(&mut self, score: f32) -> Result<(), JsError> {
+        self.detector.set_score_threshold(score).map_err(js_error)
+    }
+
+    /// Sets the most overlap of two detections of one class, 0 to 1.
+    #[wasm_bindgen(js_name = setIouThreshold)]
+    pub fn set_iou_threshold(&mut self, iou: f32) -> Result<(), JsError> {
+        self.detector.set_iou_threshold(iou).map_err(js_error)
+    }
+
+    /// Sets the most detections in one frame.
+    #[wasm_bindgen(js_name = setMaxDetections)]
+    pub fn set_max_detections(&mut self, count: u32) {
+        self.detector.set_max_detections(count as usize);
+    }
+
+    /// Sets the classes to look for, labels and numbers mixed; `undefined` looks for all.
+    #[wasm_bindgen(js_name = setClasses)]
+    pub fn set_classes(&mut self, classes: Option<Array>) -> Result<(), JsError> {
+        let classes = match classes {
+            Some(classes) => Some(classes.iter().map(class).collect::<Result<Vec<_>, _>>().map_err(js_error)?),
+            None => None,
+        };
+        self.detector.set_classes(classes).map_err(js_error)
+    }
+}
+
+fn class(value: JsValue) -> Result<Class, Error> {
+    if let Some(label) = value.as_string() {
+        return Ok(Class::Label(label));
+    }
+    match value.as_f64() {
+        Some(index) if index >= 0.0 && index.fract() == 0.0 && index <= f64::from(u32::MAX) => {
+            Ok(Class::Index(index as usize))
+        }
+        _ => Err(Error::new(Kind::InvalidOption, "a class is a label or a whole number from 0")),
+    }
+}
+
+/// Copies `bytes` into `buffer`, whose memory is used again, or says that there is not enough.
+fn copy(bytes: &Uint8Array, buffer: &mut Vec<u8>) -> Result<(), String> {
+    let length = bytes.length() as usize;
+    // Running out of memory would otherwise be a trap, after which the whole instance is lost.
+    buffer
+        .try_reserve_exact(length.saturating_sub(buffer.len()))
+        .map_err(|_| format!("there is no memory for its {length} bytes"))?;
+    buffer.resize(length, 0);
+    bytes.copy_to(buffer);
+    Ok(())
+}
+
+fn rows(found: &[Detection]) -> Vec<f32> {
+    let mut rows = Vec::with_capacity(found.len() * ROW);
+    for Detection { class, score, bbox, .. } in found {
+        rows.extend([*class as f32, *score, bbox.x, bbox.y, bbox.width, bbox.height]);
+    }
+    rows
+}
+
+/// The error as JavaScript has it: the causes follow in the message, the code is a property.
+fn js_error(error: Error) -> JsError {
+    let mut message = error.to_string();
+    let mut cause = std::error::Error::source(&error);
+    while let Some(error) = cause {
+        message.push_str(": ");
+        message.push_str(&error.to_string());
+        cause = error.source();
+    }
+    let js = JsError::new(&message);
+    // Fails on frozen objects only, and this one is new.
+    let _ = Reflect::set(&js, &"code".into(), &error.code().into());
+    js
+}
+
+/// A panic ends in a trap, of which JavaScript learns only `unreachable`: throws its message instead, and its place.
+///
+/// Either way the instance must not be entered again. No input is known that gets here.
+fn speak_when_panicking() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| std::panic::set_hook(Box::new(|panic| wasm_bindgen::throw_str(&panic.to_string()))));
+}
