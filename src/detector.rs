@@ -1,0 +1,338 @@
+//! The four steps in order: letterbox, network, decode, suppress.
+
+use std::sync::Arc;
+
+use tract_onnx::prelude::{IntoTValue, Tensor, TractError};
+
+use crate::decode::{Decoder, OutputForm, Want};
+use crate::detection::{BoxXywh, Detection};
+use crate::error::{Error, Kind, Result};
+use crate::image::ImageView;
+use crate::letterbox::Letterbox;
+use crate::model::{InputSize, Model, Session};
+use crate::nms::{self, Candidate};
+
+/// The score a detection needs unless told otherwise.
+pub const DEFAULT_SCORE_THRESHOLD: f32 = 0.25;
+/// The overlap (intersection over union) that two detections of a class may have unless told otherwise.
+pub const DEFAULT_IOU_THRESHOLD: f32 = 0.45;
+/// The number of detections in an image unless told otherwise.
+pub const DEFAULT_MAX_DETECTIONS: usize = 100;
+
+/// A class, named by its number or its label.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// The class's number, from 0.
+    Index(usize),
+    /// The class's name, exactly as the model has it.
+    Label(String),
+}
+
+impl From<usize> for Class {
+    fn from(index: usize) -> Class {
+        Class::Index(index)
+    }
+}
+
+impl From<&str> for Class {
+    fn from(label: &str) -> Class {
+        Class::Label(label.to_owned())
+    }
+}
+
+impl From<String> for Class {
+    fn from(label: String) -> Class {
+        Class::Label(label)
+    }
+}
+
+/// How a [`Detector`] shall be; from [`Detector::builder`]. Values are checked by [`build`](DetectorBuilder::build).
+#[derive(Debug, Clone)]
+pub struct DetectorBuilder {
+    score_threshold: f32,
+    iou_threshold: f32,
+    max_detections: usize,
+    classes: Option<Vec<Class>>,
+    input_size: Option<InputSize>,
+}
+
+impl Default for DetectorBuilder {
+    fn default() -> DetectorBuilder {
+        DetectorBuilder {
+            score_threshold: DEFAULT_SCORE_THRESHOLD,
+            iou_threshold: DEFAULT_IOU_THRESHOLD,
+            max_detections: DEFAULT_MAX_DETECTIONS,
+            classes: None,
+            input_size: None,
+        }
+    }
+}
+
+impl DetectorBuilder {
+    /// The least score of a detection, 0 to 1. Default: [`DEFAULT_SCORE_THRESHOLD`].
+    pub fn score_threshold(mut self, score: f32) -> Self {
+        self.score_threshold = score;
+        self
+    }
+
+    /// The most overlap (intersection over union) of two detections of one class, 0 to 1; of those that overlap
+    /// more, the better stays. Default: [`DEFAULT_IOU_THRESHOLD`]. Without effect on models that suppress inside
+    /// the network.
+    pub fn iou_threshold(mut self, iou: f32) -> Self {
+        self.iou_threshold = iou;
+        self
+    }
+
+    /// The most detections in one image; the best stay. Default: [`DEFAULT_MAX_DETECTIONS`].
+    pub fn max_detections(mut self, count: usize) -> Self {
+        self.max_detections = count;
+        self
+    }
+
+    /// The classes to look for, by number or by label. Default: all.
+    ///
+    /// ```
+    /// # use micro_yolo::Detector;
+    /// let cats_and_dogs = Detector::builder().classes(["cat", "dog"]);
+    /// let people = Detector::builder().classes([0]);
+    /// ```
+    pub fn classes<C: Into<Class>>(mut self, classes: impl IntoIterator<Item = C>) -> Self {
+        self.classes = Some(classes.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// The size frames are scaled to, in pixels, multiples of 32. Default: what the model declares. Smaller is
+    /// faster, larger sees smaller objects.
+    pub fn input_size(mut self, width_px: u32, height_px: u32) -> Self {
+        self.input_size = Some(InputSize { width: width_px, height: height_px });
+        self
+    }
+
+    /// Loads the model and makes the detector.
+    ///
+    /// # Errors
+    ///
+    /// `invalid-option` for a threshold that is NaN or outside 0 to 1, for a class the model does not know, and
+    /// for an impossible input size; the errors of [`Model::from_onnx`] for the model.
+    pub fn build(&self, onnx: &[u8]) -> Result<Detector> {
+        // Before the model: a wrong threshold should not take a second to be found.
+        check_fraction("score_threshold", self.score_threshold)?;
+        check_fraction("iou_threshold", self.iou_threshold)?;
+        self.build_with_model(&Model::load(onnx, self.input_size)?)
+    }
+
+    /// Makes a detector of a model that is loaded already; many detectors can share one model's weights.
+    ///
+    /// # Errors
+    ///
+    /// `invalid-option` as in [`build`](DetectorBuilder::build), and if [`input_size`](DetectorBuilder::input_size)
+    /// was set to another size than the model is loaded for.
+    pub fn build_with_model(&self, model: &Model) -> Result<Detector> {
+        if let Some(asked) = self.input_size.filter(|&asked| asked != model.input_size()) {
+            let message = format!("the model is loaded for {} px, not for {asked} px", model.input_size());
+            return Err(Error::new(Kind::InvalidOption, message));
+        }
+        let InputSize { width, height } = model.input_size();
+        let input = Tensor::zero::<f32>(&[1, 3, height as usize, width as usize]).map_err(|error| {
+            Error::new(Kind::UnsupportedModel, "the input tensor cannot be made")
+                .with_source(error.into_boxed_dyn_error())
+        })?;
+        let mut detector = Detector {
+            session: model.session()?,
+            model: model.clone(),
+            score_threshold: DEFAULT_SCORE_THRESHOLD,
+            iou_threshold: DEFAULT_IOU_THRESHOLD,
+            max_detections: self.max_detections,
+            classes: None,
+            letterbox: Letterbox::default(),
+            decoder: Decoder::default(),
+            candidates: Vec::new(),
+            input: Arc::new(input),
+        };
+        detector.set_score_threshold(self.score_threshold)?;
+        detector.set_iou_threshold(self.iou_threshold)?;
+        if let Some(classes) = &self.classes {
+            detector.set_classes(Some(classes.iter().cloned()))?;
+        }
+        Ok(detector)
+    }
+}
+
+/// Finds objects in images: a loaded model, its options and the buffers it works in.
+///
+/// Detecting needs `&mut self` because buffers are used again from one image to the next. For several threads
+/// make one detector each, from one [`Model`].
+#[derive(Debug)]
+pub struct Detector {
+    model: Model,
+    session: Session,
+    score_threshold: f32,
+    iou_threshold: f32,
+    max_detections: usize,
+    /// One flag a class.
+    classes: Option<Vec<bool>>,
+    letterbox: Letterbox,
+    decoder: Decoder,
+    candidates: Vec<Candidate>,
+    /// `[1, 3, H, W]`, RGB, 0 to 1.
+    input: Arc<Tensor>,
+}
+
+impl Detector {
+    /// A detector with default options.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Model::from_onnx`].
+    pub fn from_onnx(onnx: &[u8]) -> Result<Detector> {
+        Detector::builder().build(onnx)
+    }
+
+    /// Options first, then the model.
+    pub fn builder() -> DetectorBuilder {
+        DetectorBuilder::default()
+    }
+
+    /// Finds the objects in `image`, best score first.
+    ///
+    /// # Errors
+    ///
+    /// `inference-failed` if the network does not run to its end. Nothing about the image itself can fail here:
+    /// it was checked when the [`ImageView`] was made.
+    pub fn detect(&mut self, image: ImageView<'_>) -> Result<Vec<Detection>> {
+        let InputSize { width, height } = self.model.input_size();
+        let input = exclusive(&mut self.input)?;
+        let placement = self.letterbox.fill(image, (width, height), input);
+        let output = self.session.run(self.input.clone().into_tvalue())?;
+        let output = output
+            .try_as_plain_ram()
+            .and_then(|output| output.as_slice::<f32>())
+            .map_err(|error| failed("the output is not float32", error))?;
+        let want = Want { score_min: self.score_threshold, classes: self.classes.as_deref() };
+        let form = self.model.output_form();
+        self.decoder.decode(form, output, self.model.columns(), want, &mut self.candidates);
+        if form == OutputForm::EndToEnd {
+            nms::best(&mut self.candidates, self.max_detections);
+        } else {
+            nms::suppress(&mut self.candidates, self.iou_threshold, self.max_detections);
+        }
+        let found = self.candidates.iter().map(|candidate| (candidate, placement.back_to_frame(candidate.bbox)));
+        Ok(found
+            // A box wholly in the grey border has no area left in the frame.
+            .filter(|(_, bbox)| bbox.has_area())
+            .map(|(candidate, bbox)| Detection {
+                class: candidate.class as usize,
+                label: self.model.label(candidate.class as usize),
+                score: candidate.score,
+                bbox: BoxXywh::from(bbox),
+            })
+            .collect())
+    }
+
+    /// The model: its input size, class names and metadata.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// The least score of a detection.
+    pub fn score_threshold(&self) -> f32 {
+        self.score_threshold
+    }
+
+    /// Sets the least score of a detection, from the next image on.
+    ///
+    /// # Errors
+    ///
+    /// `invalid-option` if it is NaN or outside 0 to 1; the old value stays.
+    pub fn set_score_threshold(&mut self, score: f32) -> Result<()> {
+        self.score_threshold = check_fraction("score_threshold", score)?;
+        Ok(())
+    }
+
+    /// The most overlap of two detections of one class.
+    pub fn iou_threshold(&self) -> f32 {
+        self.iou_threshold
+    }
+
+    /// Sets the most overlap (intersection over union) of two detections of one class, from the next image on.
+    ///
+    /// # Errors
+    ///
+    /// `invalid-option` if it is NaN or outside 0 to 1; the old value stays.
+    pub fn set_iou_threshold(&mut self, iou: f32) -> Result<()> {
+        self.iou_threshold = check_fraction("iou_threshold", iou)?;
+        Ok(())
+    }
+
+    /// The most detections in one image.
+    pub fn max_detections(&self) -> usize {
+        self.max_detections
+    }
+
+    /// Sets the most detections in one image, from the next image on.
+    pub fn set_max_detections(&mut self, count: usize) {
+        self.max_detections = count;
+    }
+
+    /// Sets the classes to look for, by number or by label, from the next image on; `None` looks for all.
+    ///
+    /// # Errors
+    ///
+    /// `invalid-option` if the model does not know one of them; the old choice stays.
+    pub fn set_classes<C: Into<Class>>(&mut self, classes: Option<impl IntoIterator<Item = C>>) -> Result<()> {
+        let Some(classes) = classes else {
+            self.classes = None;
+            return Ok(());
+        };
+        let names = self.model.class_names();
+        let mut flags = vec![false; names.len()];
+        for class in classes {
+            let index = match class.into() {
+                // A model that does not tell its classes may have any.
+                Class::Index(index) if names.is_empty() && index < MAX_UNNAMED_CLASSES => {
+                    flags.resize(flags.len().max(index + 1), false);
+                    index
+                }
+                Class::Index(index) if index < names.len() => index,
+                Class::Index(index) => {
+                    let message = format!("there is no class {index}; the model has {}", names.len());
+                    return Err(Error::new(Kind::InvalidOption, message));
+                }
+                Class::Label(label) => names.iter().position(|name| **name == *label).ok_or_else(|| {
+                    let known = names.iter().take(8).map(|name| &**name).collect::<Vec<_>>().join(", ");
+                    let more = if names.len() > 8 { ", …" } else { "" };
+                    Error::new(
+                        Kind::InvalidOption,
+                        format!("there is no class {label:?}; the model has {}: {known}{more}", names.len()),
+                    )
+                })?,
+            };
+            flags[index] = true;
+        }
+        self.classes = Some(flags);
+        Ok(())
+    }
+}
+
+/// Classes that may be chosen by number where the model does not tell how many it has.
+const MAX_UNNAMED_CLASSES: usize = 1 << 16;
+
+/// The values of `input`, which nobody else holds between two runs.
+fn exclusive(input: &mut Arc<Tensor>) -> Result<&mut [f32]> {
+    let view = Arc::make_mut(input)
+        .to_plain_array_view_mut::<f32>()
+        .map_err(|error| failed("the input is not float32", error))?;
+    view.into_slice().ok_or_else(|| Error::new(Kind::Inference, "the input is not in one piece"))
+}
+
+fn failed(what: &str, error: TractError) -> Error {
+    Error::new(Kind::Inference, what).with_source(error.into_boxed_dyn_error())
+}
+
+fn check_fraction(name: &str, value: f32) -> Result<f32> {
+    if (0.0..=1.0).contains(&value) {
+        Ok(value)
+    } else {
+        Err(Error::new(Kind::InvalidOption, format!("{name} is {value}; it must be from 0 to 1")))
+    }
+}

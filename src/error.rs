@@ -1,0 +1,140 @@
+//! The one error type of the crate.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+/// What every fallible function of this crate returns.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a model did not load or an image was not searched.
+///
+/// The type is opaque, so that new causes do not break callers. Ask it with the `is_*` questions, or
+/// by [`code`](Error::code), which the JavaScript package shows as `error.code`. The message says what
+/// was found and what was expected; [`source`](StdError::source) has the runtime's own words where
+/// there are any.
+///
+/// ```
+/// use micro_yolo::Detector;
+///
+/// let error = Detector::from_onnx(b"not a model").unwrap_err();
+/// assert!(error.is_model());
+/// assert_eq!(error.code(), "invalid-model");
+/// ```
+pub struct Error {
+    kind: Kind,
+    message: String,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    InvalidImage,
+    ImageTooLarge,
+    InvalidModel,
+    UnsupportedModel,
+    UnsupportedOperator,
+    InvalidOption,
+    Inference,
+}
+
+impl Error {
+    pub(crate) fn new(kind: Kind, message: impl Into<String>) -> Error {
+        Error { kind, message: message.into(), source: None }
+    }
+
+    pub(crate) fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Error {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// A stable name for the kind of error, in kebab case:
+    ///
+    /// | code | meaning |
+    /// |---|---|
+    /// | `invalid-image` | no pixels, or a buffer that is not `width * height * channels` bytes long |
+    /// | `image-too-large` | a side above [`MAX_SIDE_PX`](crate::MAX_SIDE_PX) |
+    /// | `invalid-model` | the bytes are no intact ONNX file |
+    /// | `unsupported-model` | intact ONNX, but no detector this crate can run: inputs, outputs or shapes are not those of the [model contract](crate::Model) |
+    /// | `unsupported-operator` | the graph uses an operator the runtime does not have; the message names it |
+    /// | `invalid-option` | a threshold that is not in 0 to 1, an unknown class, an input size that is no multiple of 32 |
+    /// | `inference-failed` | the network did not run to its end |
+    pub fn code(&self) -> &'static str {
+        match self.kind {
+            Kind::InvalidImage => "invalid-image",
+            Kind::ImageTooLarge => "image-too-large",
+            Kind::InvalidModel => "invalid-model",
+            Kind::UnsupportedModel => "unsupported-model",
+            Kind::UnsupportedOperator => "unsupported-operator",
+            Kind::InvalidOption => "invalid-option",
+            Kind::Inference => "inference-failed",
+        }
+    }
+
+    /// Whether the image was refused: empty, too large, or a buffer of the wrong length.
+    pub fn is_image(&self) -> bool {
+        matches!(self.kind, Kind::InvalidImage | Kind::ImageTooLarge)
+    }
+
+    /// Whether the model was refused: damaged, of another form, or with an unknown operator.
+    pub fn is_model(&self) -> bool {
+        matches!(self.kind, Kind::InvalidModel | Kind::UnsupportedModel | Kind::UnsupportedOperator)
+    }
+
+    /// Whether the model is intact but uses an operator that the runtime does not have.
+    pub fn is_unsupported_operator(&self) -> bool {
+        self.kind == Kind::UnsupportedOperator
+    }
+
+    /// Whether an option was refused: a threshold, a class, an input size.
+    pub fn is_option(&self) -> bool {
+        self.kind == Kind::InvalidOption
+    }
+
+    /// Whether a loaded network failed while running.
+    pub fn is_inference(&self) -> bool {
+        self.kind == Kind::Inference
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.code(), self.message)?;
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_deref().map(|source| source as &(dyn StdError + 'static))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_shows_code_message_and_every_cause() {
+        let cause = std::io::Error::other("disk on fire");
+        let error = Error::new(Kind::InvalidModel, "the model did not load").with_source(cause);
+        assert_eq!(error.to_string(), "the model did not load");
+        assert_eq!(format!("{error:?}"), "invalid-model: the model did not load: disk on fire");
+    }
+
+    #[test]
+    fn errors_travel_between_threads() {
+        fn check<T: Send + Sync + 'static>() {}
+        check::<Error>();
+    }
+}

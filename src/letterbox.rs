@@ -1,0 +1,235 @@
+//! A frame of any size → the network's input, and boxes back to the frame.
+//!
+//! The frame is scaled to fit, keeping its proportions, and centred on grey. `compress` trains on the same
+//! picture (its letterbox and this one follow the same rules, and `compress evaluate` runs through here):
+//! pixel centres at half-integers, bilinear when growing, and when shrinking a triangle filter as wide as
+//! the step, which is what "bilinear with antialias" means in Pillow and torchvision.
+
+use crate::detection::BoxLtrb;
+use crate::image::{ImageView, PixelFormat};
+
+/// The grey around a letterboxed frame and behind transparent pixels, 0 to 255.
+pub(crate) const GREY: u8 = 114;
+
+/// Where a frame lies in the network's input: it starts at (`left`, `top`) and is `width` x `height` large.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Placement {
+    /// Size of the network's input, px.
+    input_width: u32,
+    input_height: u32,
+    /// Size of the frame before, px.
+    frame_width: u32,
+    frame_height: u32,
+    /// Size of the frame within the input, px, each at least 1.
+    width: u32,
+    height: u32,
+    /// Grey to the left of and above the frame, px.
+    left: u32,
+    top: u32,
+}
+
+impl Placement {
+    /// Fits `frame` (width, height) into `input` (width, height). All sides must be at least 1.
+    pub fn fit(frame: (u32, u32), input: (u32, u32)) -> Placement {
+        let scale = (f64::from(input.0) / f64::from(frame.0)).min(f64::from(input.1) / f64::from(frame.1));
+        let side = |frame: u32, input: u32| ((f64::from(frame) * scale).round() as u32).clamp(1, input);
+        let (width, height) = (side(frame.0, input.0), side(frame.1, input.1));
+        Placement {
+            input_width: input.0,
+            input_height: input.1,
+            frame_width: frame.0,
+            frame_height: frame.1,
+            width,
+            height,
+            left: (input.0 - width) / 2,
+            top: (input.1 - height) / 2,
+        }
+    }
+
+    /// A box in pixels of the network's input → in pixels of the frame, clipped to the frame.
+    ///
+    /// Width and height scale each by its own rounded ratio, so that the frame's corners return to
+    /// themselves exactly.
+    pub fn back_to_frame(&self, b: BoxLtrb) -> BoxLtrb {
+        let x = |x: f32| {
+            let frame = self.frame_width as f32;
+            ((x - self.left as f32) * (frame / self.width as f32)).clamp(0.0, frame)
+        };
+        let y = |y: f32| {
+            let frame = self.frame_height as f32;
+            ((y - self.top as f32) * (frame / self.height as f32)).clamp(0.0, frame)
+        };
+        BoxLtrb { left: x(b.left), top: y(b.top), right: x(b.right), bottom: y(b.bottom) }
+    }
+}
+
+/// Weights of the vertical pass sum to this: then rows of bytes can be summed up in 16 bits.
+const ROW_UNIT: u32 = 256;
+/// Weights of the horizontal pass sum to this: 255 * 256 * 2^14 still fits into 31 bits.
+const COLUMN_UNIT: u32 = 1 << 14;
+
+/// Scales frames and keeps what it needs from one frame to the next: filters and one row.
+///
+/// Rows come first: summing whole rows, each times one weight, is the part that touches every pixel of the
+/// frame, and in 16 bits it runs 8 lanes wide. The horizontal pass then has one row for each row of the
+/// *output*, and leaves it as three planes.
+#[derive(Debug, Default)]
+pub(crate) struct Letterbox {
+    placement: Option<Placement>,
+    rows: Filter,
+    columns: Filter,
+    /// The weighted sum of some rows of the frame, `width * channels` values, each at most 255 * `ROW_UNIT`.
+    sum: Vec<u16>,
+    /// One row of the frame with transparency laid over grey.
+    composite: Vec<u8>,
+}
+
+impl Letterbox {
+    /// Writes `image` into `input`: planes red, green, blue of `input_height * input_width` values, 0 to 1.
+    ///
+    /// # Panics
+    ///
+    /// If `input` is not `3 * input_width * input_height` long.
+    pub fn fill(&mut self, image: ImageView<'_>, input_size: (u32, u32), input: &mut [f32]) -> Placement {
+        let placement = Placement::fit((image.width(), image.height()), input_size);
+        assert_eq!(input.len(), 3 * input_size.0 as usize * input_size.1 as usize);
+        if self.placement != Some(placement) {
+            self.rows.plan(placement.frame_height, placement.height, ROW_UNIT);
+            self.columns.plan(placement.frame_width, placement.width, COLUMN_UNIT);
+            self.placement = Some(placement);
+        }
+        let Placement { input_width, input_height, width, height, left, top, .. } = placement;
+        let (input_width, left, width) = (input_width as usize, left as usize, width as usize);
+        let grey = f32::from(GREY) / 255.0;
+
+        let plane = input_width * input_height as usize;
+        let (red, rest) = input.split_at_mut(plane);
+        let (green, blue) = rest.split_at_mut(plane);
+        let covered = top as usize * input_width..(top + height) as usize * input_width;
+        for plane in [&mut *red, green, blue] {
+            plane[..covered.start].fill(grey);
+            plane[covered.end..].fill(grey);
+            for row in plane[covered.clone()].chunks_exact_mut(input_width) {
+                row[..left].fill(grey);
+                row[left + width..].fill(grey);
+            }
+        }
+
+        for y in 0..height as usize {
+            self.sum_rows(image, y);
+            let start = covered.start + y * input_width + left;
+            let out = [&mut red[start..][..width], &mut green[start..][..width], &mut blue[start..][..width]];
+            match image.format() {
+                PixelFormat::Rgb => scale_row::<3>(&self.columns, &self.sum, out),
+                PixelFormat::Rgba => scale_row::<4>(&self.columns, &self.sum, out),
+            }
+        }
+        placement
+    }
+
+    /// Sums the frame's rows that row `y` of the scaled frame is made of into `self.sum`.
+    fn sum_rows(&mut self, image: ImageView<'_>, y: usize) {
+        let (first, weights) = self.rows.taps(y);
+        self.sum.clear();
+        self.sum.resize(image.width() as usize * image.format().channels(), 0);
+        for (row, &weight) in (first..).zip(weights) {
+            add_row(&mut self.sum, image.row(row), weight);
+        }
+        // Alpha went through the same sum: it is full only if every pixel that counts was opaque. So the
+        // usual frame pays one pass over a row for its transparency, and none over the whole picture.
+        let opaque = (255 * ROW_UNIT) as u16;
+        if image.format() == PixelFormat::Rgba && least_alpha(&self.sum) != opaque {
+            self.sum.fill(0);
+            for (row, &weight) in (first..).zip(weights) {
+                composite_over_grey(image.row(row), &mut self.composite);
+                add_row(&mut self.sum, &self.composite, weight);
+            }
+        }
+    }
+}
+
+/// `sum += row * weight`. The weights of all rows together are at most `ROW_UNIT`, so nothing overflows.
+fn add_row(sum: &mut [u16], row: &[u8], weight: u16) {
+    for (sum, &value) in sum.iter_mut().zip(row) {
+        *sum = sum.wrapping_add(u16::from(value).wrapping_mul(weight));
+    }
+}
+
+/// The smallest fourth channel. All four are compared, which keeps the lanes in step.
+fn least_alpha(sum: &[u16]) -> u16 {
+    let (pixels, _) = sum.as_chunks::<4>();
+    let least = pixels.iter().fold([u16::MAX; 4], |least, pixel| std::array::from_fn(|i| least[i].min(pixel[i])));
+    least[3]
+}
+
+/// Lays straight-alpha pixels over grey: red, green, blue, and full alpha.
+fn composite_over_grey(row: &[u8], out: &mut Vec<u8>) {
+    out.clear();
+    out.extend(row.chunks_exact(4).flat_map(|pixel| {
+        let alpha = u32::from(pixel[3]);
+        let over = |value: u8| ((u32::from(value) * alpha + u32::from(GREY) * (255 - alpha) + 127) / 255) as u8;
+        [over(pixel[0]), over(pixel[1]), over(pixel[2]), 255]
+    }));
+}
+
+/// Scales one row of `CHANNELS` interleaved values and splits it into red, green and blue, 0 to 1.
+fn scale_row<const CHANNELS: usize>(columns: &Filter, row: &[u16], out: [&mut [f32]; 3]) {
+    const TO_UNIT: f32 = 1.0 / (255.0 * ROW_UNIT as f32 * COLUMN_UNIT as f32);
+    let (pixels, _) = row.as_chunks::<CHANNELS>();
+    let [red, green, blue] = out;
+    let outputs = red.iter_mut().zip(green).zip(blue);
+    for (x, ((red, green), blue)) in outputs.enumerate() {
+        let (first, weights) = columns.taps(x);
+        let mut sum = [0i32; CHANNELS];
+        for (pixel, &weight) in pixels[first..].iter().zip(weights) {
+            for (sum, &value) in sum.iter_mut().zip(pixel) {
+                *sum += i32::from(value) * i32::from(weight);
+            }
+        }
+        *red = sum[0] as f32 * TO_UNIT;
+        *green = sum[1] as f32 * TO_UNIT;
+        *blue = sum[2] as f32 * TO_UNIT;
+    }
+}
+
+/// For each output position of one axis: the first input position that counts, and the weights from there.
+#[derive(Debug, Default)]
+struct Filter {
+    /// First input position and where its weights end in `weights`; they start where the last ones end.
+    taps: Vec<(usize, usize)>,
+    weights: Vec<u16>,
+}
+
+impl Filter {
+    /// Plans the way from `from` to `to` positions; the weights of each output sum to `unit` exactly, so
+    /// that a flat picture stays flat.
+    fn plan(&mut self, from: u32, to: u32, unit: u32) {
+        self.taps.clear();
+        self.weights.clear();
+        let step = f64::from(from) / f64::from(to);
+        let radius = step.max(1.0);
+        for output in 0..to {
+            let centre = (f64::from(output) + 0.5) * step - 0.5;
+            let first = (centre - radius).ceil().max(0.0) as u32;
+            let last = ((centre + radius).floor() as u32).min(from - 1);
+            let weight = |input: u32| (1.0 - ((f64::from(input) - centre) / radius).abs()).max(0.0);
+            let total: f64 = (first..=last).map(weight).sum();
+            // Rounding the running sum instead of each weight makes the whole exact, and no weight is off
+            // by more than one.
+            let (mut running, mut given) = (0.0, 0);
+            for input in first..=last {
+                running += weight(input);
+                let until = (running / total * f64::from(unit)).round() as u32;
+                self.weights.push((until - given) as u16);
+                given = until;
+            }
+            self.taps.push((first as usize, self.weights.len()));
+        }
+    }
+
+    fn taps(&self, output: usize) -> (usize, &[u16]) {
+        let start = if output == 0 { 0 } else { self.taps[output - 1].1 };
+        let (first, end) = self.taps[output];
+        (first, &self.weights[start..end])
+    }
+}

@@ -1,0 +1,230 @@
+//! ONNX bytes → a plan that runs.
+
+mod metadata;
+mod names;
+mod operators;
+mod output;
+mod plan;
+mod validate;
+
+use std::fmt;
+use std::sync::Arc;
+
+use prost::Message;
+use tract_onnx::pb;
+use tract_onnx::prelude::*;
+
+use crate::decode::OutputForm;
+use crate::error::{Error, Kind, Result};
+pub use metadata::Metadata;
+
+/// Width and height of a network's input, in pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct InputSize {
+    /// Pixels from left to right.
+    pub width: u32,
+    /// Pixels from top to bottom.
+    pub height: u32,
+}
+
+impl fmt::Display for InputSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} x {}", self.width, self.height)
+    }
+}
+
+/// A detector network, loaded and planned for one input size. Cloning is cheap: clones share the weights.
+///
+/// # What a model file must be
+///
+/// ONNX, operator set 9 or later, weights inside the file, with
+/// - one input, `f32` `[1, 3, H, W]`, red, green, blue in 0 to 1, letterboxed on 114/255;
+/// - one output (more are ignored), `f32`, in one of the three forms of [`OutputForm`].
+///
+/// An input side that the file leaves open is taken from [`with_input_size`](Model::with_input_size) or from
+/// the `imgsz` of its metadata.
+///
+/// `metadata_props` are read as Ultralytics writes them; `names` (JSON or a Python literal) gives the class
+/// names. Without names classes are numbered.
+#[derive(Clone)]
+pub struct Model {
+    plan: Arc<TypedRunnableModel>,
+    input_size: InputSize,
+    form: OutputForm,
+    /// Last dimension of the output.
+    columns: usize,
+    names: Arc<[Arc<str>]>,
+    metadata: Arc<Metadata>,
+}
+
+impl Model {
+    /// Loads a model at the input size it declares.
+    ///
+    /// # Errors
+    ///
+    /// `invalid-model` if the bytes are no intact ONNX file, `unsupported-model` if the network is no detector
+    /// as described [above](Model), `unsupported-operator` if it has an operator that the runtime lacks.
+    pub fn from_onnx(onnx: &[u8]) -> Result<Model> {
+        Model::load(onnx, None)
+    }
+
+    /// Loads a model for another input size: smaller is faster, larger sees smaller objects.
+    ///
+    /// Works where the graph computes its shapes, as the models of this project do; a file with fixed shapes
+    /// inside gives an error.
+    ///
+    /// # Errors
+    ///
+    /// As [`from_onnx`](Model::from_onnx), and `invalid-option` if a side is no multiple of 32 or not in 32 to
+    /// 4,096.
+    pub fn with_input_size(onnx: &[u8], size: InputSize) -> Result<Model> {
+        Model::load(onnx, Some(size))
+    }
+
+    pub(crate) fn load(onnx: &[u8], size: Option<InputSize>) -> Result<Model> {
+        if let Some(size) = size {
+            check_size_option(size)?;
+        }
+        contain_panics(|| Model::load_unguarded(onnx, size))
+    }
+
+    fn load_unguarded(onnx: &[u8], size: Option<InputSize>) -> Result<Model> {
+        if onnx.is_empty() {
+            return Err(Error::new(Kind::InvalidModel, "the model is empty (0 bytes)"));
+        }
+        let mut proto = pb::ModelProto::decode(onnx).map_err(|error| {
+            let message = format!("these {} bytes are no intact ONNX file", onnx.len());
+            Error::new(Kind::InvalidModel, message).with_source(error)
+        })?;
+        let onnx_operators = operators::onnx();
+        validate::validate(&proto, &onnx_operators.op_register)?;
+        let metadata = Metadata::read(&proto);
+        let names = metadata.class_names()?;
+        if let Some(task) = metadata.task.as_deref().filter(|task| *task != "detect") {
+            let message = format!("the model's task is {task:?}; this crate runs \"detect\" models");
+            return Err(Error::new(Kind::UnsupportedModel, message));
+        }
+
+        let input_size = plan::fix_input(&mut proto, size, metadata.imgsz)?;
+        let typed = plan::typed(&onnx_operators, proto, size.is_some())?;
+        let shape = plan::output_shape(&typed)?;
+        let (form, classes) = output::recognise(&shape, names.as_deref(), input_size, metadata.end_to_end)?;
+        let names = match (names, classes) {
+            (Some(names), _) => names,
+            (None, Some(classes)) => (0..classes).map(|class| class.to_string().into()).collect(),
+            (None, None) => Vec::new(),
+        };
+        Ok(Model {
+            plan: plan::runnable(typed)?,
+            input_size,
+            form,
+            columns: shape[2],
+            names: names.into(),
+            metadata: Arc::new(metadata),
+        })
+    }
+
+    /// The size frames are scaled to before the network sees them.
+    pub fn input_size(&self) -> InputSize {
+        self.input_size
+    }
+
+    /// The names of the classes, in the order of their numbers. Without names in the file, the numbers; empty
+    /// where an already suppressed output (`[1, M, 6]`) does not even tell how many there are.
+    pub fn class_names(&self) -> &[Arc<str>] {
+        &self.names
+    }
+
+    /// How the network lays its answer out.
+    pub fn output_form(&self) -> OutputForm {
+        self.form
+    }
+
+    /// What the file says about itself.
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    pub(crate) fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// The name of class `class`, its number where it has none.
+    pub(crate) fn label(&self, class: usize) -> Arc<str> {
+        self.names.get(class).cloned().unwrap_or_else(|| class.to_string().into())
+    }
+
+    pub(crate) fn session(&self) -> Result<Session> {
+        contain_panics(|| {
+            let state = self.plan.spawn().map_err(|error| {
+                Error::new(Kind::UnsupportedModel, "the network could not be made ready to run")
+                    .with_source(error.into_boxed_dyn_error())
+            })?;
+            Ok(Session { state })
+        })
+    }
+}
+
+impl fmt::Debug for Model {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Model")
+            .field("input_size", &self.input_size)
+            .field("output_form", &self.form)
+            .field("classes", &self.names.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A running model: its plan with the buffers of one caller.
+#[derive(Debug)]
+pub(crate) struct Session {
+    state: TypedSimpleState,
+}
+
+impl Session {
+    /// Runs the network on `[1, 3, H, W]`.
+    pub fn run(&mut self, input: TValue) -> Result<TValue> {
+        contain_panics(|| {
+            let failed = |error: TractError| {
+                Error::new(Kind::Inference, "the network failed while running")
+                    .with_source(error.into_boxed_dyn_error())
+            };
+            let mut outputs = self.state.run(tvec!(input)).map_err(failed)?;
+            if outputs.is_empty() {
+                return Err(Error::new(Kind::Inference, "the network gave no output"));
+            }
+            Ok(outputs.remove(0))
+        })
+    }
+}
+
+fn check_size_option(size: InputSize) -> Result<()> {
+    let fits = |side: u32| side.is_multiple_of(32) && (32..=plan::MAX_INPUT_SIDE_PX).contains(&side);
+    if fits(size.width) && fits(size.height) {
+        return Ok(());
+    }
+    let message = format!(
+        "an input of {size} px was asked for; both sides must be multiples of 32 from 32 to {}",
+        plan::MAX_INPUT_SIDE_PX
+    );
+    Err(Error::new(Kind::InvalidOption, message))
+}
+
+/// The last line of defence: a panic inside the runtime becomes an error where panics unwind. On wasm they
+/// abort, so what a damaged file can do is caught in `validate` and `plan`; this is for what they missed.
+#[cfg(panic = "unwind")]
+fn contain_panics<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let words = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied())
+            .unwrap_or("no message");
+        Err(Error::new(Kind::UnsupportedModel, format!("the runtime gave up on this network: {words}")))
+    })
+}
+
+#[cfg(not(panic = "unwind"))]
+fn contain_panics<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    work()
+}
