@@ -1,0 +1,233 @@
+//! `cargo xtask build`: the crate as a WebAssembly module with its JavaScript glue, in pkg/wasm.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+
+use anyhow::{Context, Result, anyhow, bail};
+use clap::Args;
+use wasm_bindgen_cli_support::Bindgen;
+
+use crate::{node, process, site, toolchain, workspace};
+
+/// One build of the module; a page loads the best that its browser runs.
+pub struct Variant {
+    /// Name of the glue, `NAME.js` and `NAME_bg.wasm`.
+    name: &'static str,
+    /// Features of the root crate. Kernels are ours, so no variant compiles the dependencies anew.
+    features: &'static [&'static str],
+    /// What wasm-opt may assume of the browser beyond `WASM_FEATURES`.
+    wasm_features: &'static [&'static str],
+}
+
+/// All builds, in the order they are made.
+pub const VARIANTS: &[Variant] = &[Variant { name: "micro_yolo", features: &[], wasm_features: &[] }];
+
+/// What every browser with SIMD has, and rustc uses by default.
+const WASM_FEATURES: &[&str] = &[
+    "--enable-simd",
+    "--enable-bulk-memory",
+    "--enable-bulk-memory-opt",
+    "--enable-multivalue",
+    "--enable-mutable-globals",
+    "--enable-nontrapping-float-to-int",
+    "--enable-reference-types",
+    "--enable-sign-ext",
+];
+
+/// Smaller code, where that costs little speed: the hot loops are written by hand.
+const OPT_LEVEL: &str = "-Os";
+
+/// The model inside the package, a file of models/.
+const DEFAULT_MODEL: &str = "micro-yolo.onnx";
+
+/// The profile of the root Cargo.toml.
+pub const PROFILE: &str = "wasm";
+
+/// Arguments of `cargo xtask build`.
+#[derive(Args)]
+pub struct BuildArgs {
+    /// Also put page, package, models and samples together in target/site, for any static host
+    #[arg(long)]
+    site: bool,
+}
+
+/// `cargo xtask build`.
+///
+/// # Errors
+///
+/// If the toolchain is missing, the crate does not compile or a file cannot be written.
+pub fn run(args: &BuildArgs) -> Result<ExitCode> {
+    build()?;
+    if args.site {
+        let dir = workspace::target_dir("site")?;
+        site::copy_to(&dir)?;
+        println!("{} can be put on any static host", dir.display());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Builds all variants, as far as they are not up to date, and prints their sizes.
+///
+/// # Errors
+///
+/// As [`run`].
+pub fn build() -> Result<()> {
+    let toolchain = toolchain::ensure()?;
+    let out_dir = workspace::path("pkg/wasm");
+    std::fs::create_dir_all(&out_dir).with_context(|| format!("creating {}", out_dir.display()))?;
+    let optimizer = node::wasm_opt();
+    if optimizer.is_none() {
+        eprintln!("xtask: no wasm-opt: the module works but is larger (`npm ci` brings one)");
+    }
+    for variant in VARIANTS {
+        let module = compile(toolchain, variant)?;
+        finish(variant, &module, optimizer.as_deref(), &out_dir)?;
+    }
+    copy_model(&out_dir)
+}
+
+/// Puts the default model beside the module, where the package looks for it.
+fn copy_model(out_dir: &Path) -> Result<()> {
+    let from = workspace::path("models").join(DEFAULT_MODEL);
+    let to = out_dir.join(DEFAULT_MODEL);
+    let bytes = std::fs::read(&from).with_context(|| format!("reading the default model {}", from.display()))?;
+    if std::fs::read(&to).ok().as_ref() != Some(&bytes) {
+        std::fs::write(&to, &bytes).with_context(|| format!("writing {}", to.display()))?;
+    }
+    print_size(&to)
+}
+
+/// Compiles and returns the path of the raw module.
+fn compile(toolchain: toolchain::Toolchain, variant: &Variant) -> Result<PathBuf> {
+    let mut cargo = toolchain.command("cargo")?;
+    cargo.current_dir(workspace::root());
+    cargo.args(["build", "--package", "micro-yolo", "--lib", "--profile", PROFILE, "--target", toolchain::TARGET]);
+    if !variant.features.is_empty() {
+        cargo.args(["--features", &variant.features.join(",")]);
+    }
+    cargo.args(["--message-format", "json-render-diagnostics"]);
+    let shown = process::display(&cargo);
+    let child = cargo.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
+    let output =
+        child.and_then(std::process::Child::wait_with_output).with_context(|| format!("cannot run `{shown}`"))?;
+    if !output.status.success() {
+        bail!("the crate does not build for the browser (`{shown}`)");
+    }
+    module_in(&String::from_utf8_lossy(&output.stdout))
+        .ok_or_else(|| anyhow!("cargo built no .wasm; is \"cdylib\" still among the crate types?"))
+}
+
+/// The last `.wasm` file that cargo's messages name.
+fn module_in(messages: &str) -> Option<PathBuf> {
+    let artifacts = messages.lines().rev().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    artifacts
+        .filter(|message| message["reason"] == "compiler-artifact")
+        .filter_map(|message| {
+            let files = message["filenames"].as_array()?;
+            files.iter().filter_map(|file| file.as_str()).find(|file| file.ends_with(".wasm")).map(PathBuf::from)
+        })
+        .next()
+}
+
+/// Makes the glue and shrinks the module, unless that was done for this very module.
+fn finish(variant: &Variant, module: &Path, optimizer: Option<&Path>, out_dir: &Path) -> Result<()> {
+    let bytes = std::fs::read(module).with_context(|| format!("reading {}", module.display()))?;
+    let wasm = out_dir.join(format!("{}_bg.wasm", variant.name));
+    let glue = out_dir.join(format!("{}.js", variant.name));
+    let stamp = out_dir.join(format!(".{}.stamp", variant.name));
+
+    let mut hasher = DefaultHasher::new();
+    (&bytes, OPT_LEVEL, WASM_FEATURES, variant.wasm_features, optimizer, env!("CARGO_PKG_VERSION"))
+        .hash(&mut hasher);
+    let wanted = format!("{:016x}", hasher.finish());
+    let fresh = std::fs::read_to_string(&stamp).is_ok_and(|stamp| stamp == wanted);
+    if !(fresh && wasm.is_file() && glue.is_file()) {
+        // No stamp while the files are half written.
+        if stamp.exists() {
+            std::fs::remove_file(&stamp).with_context(|| format!("removing {}", stamp.display()))?;
+        }
+        let mut bindgen = Bindgen::new();
+        bindgen.input_bytes(variant.name, bytes).typescript(true);
+        // Function names and the like: a quarter of the file, and no use to a visitor.
+        bindgen.remove_name_section(true).remove_producers_section(true);
+        // After a trap (memory used up) the package starts the module afresh.
+        bindgen.reset_state_function(true);
+        let generated = bindgen.web(true).and_then(|bindgen| bindgen.generate(out_dir));
+        generated.context("wasm-bindgen cannot make the glue")?;
+        if let Some(optimizer) = optimizer {
+            optimize(optimizer, variant, &wasm)?;
+        }
+        std::fs::write(&stamp, wanted).with_context(|| format!("writing {}", stamp.display()))?;
+    }
+    print_size(&wasm)
+}
+
+fn print_size(path: &Path) -> Result<()> {
+    let size = Size::of(path)?;
+    println!("{:<34}{size}", path.strip_prefix(workspace::root()).unwrap_or(path).display());
+    Ok(())
+}
+
+fn optimize(optimizer: &Path, variant: &Variant, wasm: &Path) -> Result<()> {
+    let smaller = wasm.with_extension("opt.wasm");
+    let mut command = Command::new(optimizer);
+    command.arg(OPT_LEVEL).args(WASM_FEATURES).args(variant.wasm_features).arg("-o").arg(&smaller).arg(wasm);
+    process::run(command.stdin(Stdio::null()))?;
+    std::fs::rename(&smaller, wasm).with_context(|| format!("replacing {}", wasm.display()))
+}
+
+/// What a file weighs on disk and on the wire.
+pub struct Size {
+    raw: u64,
+    gzip: u64,
+}
+
+impl Size {
+    /// Measures a file.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read.
+    pub fn of(path: &Path) -> Result<Size> {
+        let bytes = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
+        // Level 9, as a static host with prepared files sends; on the fly a server may take less trouble.
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        encoder.write_all(&bytes)?;
+        Ok(Size { raw: bytes.len() as u64, gzip: encoder.finish()?.len() as u64 })
+    }
+}
+
+impl std::fmt::Display for Size {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:>10} bytes, {:>9} gzip", self.raw, self.gzip)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_module_is_found_among_cargos_messages() {
+        let messages = concat!(
+            "{\"reason\":\"compiler-artifact\",\"filenames\":[\"/t/libtract.rlib\"]}\n",
+            "{\"reason\":\"compiler-artifact\",\"filenames\":[\"/t/micro_yolo.wasm\",\"/t/libmicro_yolo.rlib\"]}\n",
+            "not json\n",
+            "{\"reason\":\"build-finished\",\"success\":true}\n",
+        );
+        assert_eq!(module_in(messages), Some(PathBuf::from("/t/micro_yolo.wasm")));
+        assert_eq!(module_in("{\"reason\":\"build-finished\"}"), None);
+    }
+
+    #[test]
+    fn sizes_are_of_the_file_and_of_its_gzip() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("zeros");
+        std::fs::write(&path, vec![0u8; 100_000]).unwrap();
+        let size = Size::of(&path).unwrap();
+        assert_eq!(size.raw, 100_000);
+        assert!(size.gzip > 18 && size.gzip < 1000, "{}", size.gzip);
+    }
+}
