@@ -3,12 +3,13 @@ import { MicroYoloError, disposed } from "./error.js";
 import { drawError, localFrame, portableFrame } from "./source.js";
 
 /** @typedef {import("./settings.js").Settings} Settings */
+/** @typedef {import("./settings.js").LoadSettings} LoadSettings */
 /** @typedef {import("./source.js").Frame} Frame */
 /** @typedef {import("./engine.js").ModelInfo} ModelInfo */
 
 /**
  * @typedef {{ id: number } & (
- *   | { call: "load", module: WebAssembly.Module, model: Uint8Array, settings: Settings }
+ *   | { call: "load", module: WebAssembly.Module, model: Uint8Array, settings: LoadSettings }
  *   | { call: "detect", frame: Frame, settings: Settings, track: boolean }
  *   | { call: "reset-tracks" }
  * )} Request
@@ -16,7 +17,7 @@ import { drawError, localFrame, portableFrame } from "./source.js";
 
 /**
  * @typedef {object} Backend
- * @property {(module: WebAssembly.Module, model: Uint8Array, settings: Settings) => Promise<ModelInfo>} load
+ * @property {(module: WebAssembly.Module, model: Uint8Array, settings: LoadSettings) => Promise<ModelInfo>} load
  * @property {typeof portableFrame} frame makes the form of a source that `detect` takes
  * @property {(frame: Frame, options: DetectRequest) => Promise<Float32Array>} detect
  * @property {() => Promise<void>} resetTracks

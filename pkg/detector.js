@@ -4,7 +4,7 @@ import { openBackend } from "./backend.js";
 import { MicroYoloError, abortable, aborted, disposed } from "./error.js";
 import { frameClock } from "./frames.js";
 import { objectsFromRows } from "./objects.js";
-import { defaultSettings, withSettings } from "./settings.js";
+import { checkedInputSize, defaultSettings, withSettings } from "./settings.js";
 
 /** @typedef {import("./settings.js").Settings} Settings */
 
@@ -40,12 +40,13 @@ export class Detector {
     const wasm = options.wasm ?? new URL("./wasm/micro_yolo_bg.wasm", import.meta.url);
     const model = options.model ?? new URL("./wasm/micro-yolo.onnx", import.meta.url);
     const settings = withSettings(defaultSettings, options);
+    const inputSize = checkedInputSize(options.inputSize);
     if (signal?.aborted) throw aborted(signal);
     checkPlatform();
     const backend = openBackend(worker); // Before the downloads: the worker starts meanwhile.
     try {
       const assets = await loadAssets({ wasm, model, signal, onProgress });
-      const info = await abortable(backend.load(assets.module, assets.model, settings), signal);
+      const info = await abortable(backend.load(assets.module, assets.model, { ...settings, inputSize }), signal);
       return new Detector(FROM_LOAD, backend, info, settings);
     } catch (error) {
       backend.stop();

@@ -67,13 +67,15 @@ export class MicroYoloElement extends Base {
   constructor() {
     super();
     const root = this.attachShadow({ mode: "open" });
-    const style = document.createElement("style");
-    style.textContent = STYLE;
+    // Not a <style> element, which a content security policy may forbid.
+    const style = new CSSStyleSheet();
+    style.replaceSync(STYLE);
+    root.adoptedStyleSheets = [style];
     this.#slot = document.createElement("slot");
     this.#canvas = document.createElement("canvas");
     this.#canvas.setAttribute("part", "boxes");
     this.#canvas.setAttribute("aria-hidden", "true");
-    root.append(style, this.#slot, this.#canvas);
+    root.append(this.#slot, this.#canvas);
     this.#slot.addEventListener("slotchange", () => this.#restart());
   }
 

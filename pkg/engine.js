@@ -5,6 +5,7 @@ import { scaleRows } from "./objects.js";
 import { PixelReader } from "./pixels.js";
 
 /** @typedef {import("./settings.js").Settings} Settings */
+/** @typedef {import("./settings.js").LoadSettings} LoadSettings */
 
 /**
  * @typedef {object} ModelInfo
@@ -76,7 +77,7 @@ export class Engine {
   /**
    * @param {WebAssembly.Module} module
    * @param {Uint8Array} model ONNX
-   * @param {Settings} settings
+   * @param {LoadSettings} settings
    */
   static async load(module, model, settings) {
     await start(module);
@@ -86,10 +87,10 @@ export class Engine {
   /**
    * @private
    * @param {Uint8Array} model
-   * @param {Settings} settings
+   * @param {LoadSettings} settings
    */
-  constructor(model, settings) {
-    const engine = enter(() => new WasmEngine(model));
+  constructor(model, { inputSize, ...settings }) {
+    const engine = enter(() => new WasmEngine(model, inputSize?.width, inputSize?.height));
     this.#engine = engine;
     this.info = enter(() => ({
       labels: engine.labels(),
@@ -115,7 +116,7 @@ export class Engine {
     const engine = this.#alive();
     this.#set(engine, settings);
     const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
-    const rows = enter(() => engine.detect(bytes, width, height, track));
+    const rows = enter(() => engine.detect(bytes, width, height));
     if (scaled.x !== 1 || scaled.y !== 1) scaleRows(rows, scaled);
     return rows;
   }
@@ -155,4 +156,3 @@ export class Engine {
     this.#settings = settings;
   }
 }
-

@@ -83,6 +83,11 @@ export interface LoadOptions extends DetectorSettings {
    * this file. With `worker: false` the first one given serves all detectors of the thread.
    */
   wasm?: string | URL | BufferSource | WebAssembly.Module;
+  /**
+   * The size in pixels to which pictures are fitted: one number for a square. Multiples of 32; smaller is faster, larger
+   * sees smaller objects. Default: what the model declares.
+   */
+  inputSize?: number | { width: number; height: number };
   /** Compute in a worker of the detector's own (default), or on the calling thread, which then waits. */
   worker?: boolean;
   /** Gives the loading up: rejects with code `aborted`. */

@@ -9,6 +9,8 @@ import { MicroYoloError } from "./error.js";
  * @property {(string | number)[] | undefined} classes
  */
 
+/** @typedef {Settings & { inputSize?: { width: number, height: number } }} LoadSettings */
+
 /** @type {Readonly<Settings>} The same defaults as the Rust crate's builder. */
 export const defaultSettings = Object.freeze({
   scoreThreshold: 0.25,
@@ -61,4 +63,15 @@ function classList(value) {
   if (value === undefined || value === null) return undefined;
   if (Array.isArray(value) && value.every((one) => typeof one === "string" || Number.isInteger(one))) return [...value];
   throw new MicroYoloError("invalid-option", "`classes` must be an array of labels or class numbers");
+}
+
+/**
+ * The input size that was asked for; what sizes are possible the engine knows.
+ * @param {unknown} value
+ * @returns {{ width: number, height: number } | undefined}
+ */
+export function checkedInputSize(value) {
+  if (value === undefined) return undefined;
+  const { width, height } = /** @type {any} */ (typeof value === "number" ? { width: value, height: value } : (value ?? {}));
+  return { width: count("inputSize", width), height: count("inputSize", height) };
 }

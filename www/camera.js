@@ -1,0 +1,41 @@
+// The camera: opening, choosing and closing it.
+
+/**
+ * @typedef {object} Camera
+ * @property {MediaStream} stream
+ * @property {string} id of the device that was opened
+ * @property {boolean} mirrored whether it looks at the user, who expects a mirror then
+ */
+
+/**
+ * @param {string} [id] a device; otherwise the back camera of a phone, or whichever there is
+ * @returns {Promise<Camera>}
+ */
+export async function openCamera(id) {
+  if (!navigator.mediaDevices?.getUserMedia) {
+    const why = window.isSecureContext ? "this browser offers none" : "browsers give it to https:// and localhost only";
+    throw new DOMException(why, "NotSupportedError");
+  }
+  const size = { width: { ideal: 1280 }, height: { ideal: 720 } };
+  const which = id ? { deviceId: { exact: id } } : { facingMode: { ideal: "environment" } };
+  const stream = await navigator.mediaDevices.getUserMedia({ video: { ...size, ...which }, audio: false });
+  const { deviceId = "", facingMode } = stream.getVideoTracks()[0].getSettings();
+  // Laptops do not say where their camera looks: at the user.
+  return { stream, id: deviceId, mirrored: facingMode !== "environment" };
+}
+
+/** @param {MediaStream} stream */
+export function closeCamera(stream) {
+  for (const track of stream.getTracks()) track.stop();
+}
+
+/**
+ * The cameras by name. Browsers tell names only once one has been opened.
+ * @returns {Promise<{ id: string, name: string }[]>}
+ */
+export async function listCameras() {
+  const devices = await navigator.mediaDevices.enumerateDevices();
+  return devices
+    .filter((device) => device.kind === "videoinput" && device.deviceId)
+    .map(({ deviceId, label }, index) => ({ id: deviceId, name: label || `Camera ${index + 1}` }));
+}
