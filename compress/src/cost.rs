@@ -283,7 +283,7 @@ mod tests {
             conv("scores", 1).from(["layer"]),
             Layer::new("detect", LayerKind::Detect { head: Head::AnchorFree }).from(["sides", "scores"]),
         ];
-        let network = Network { name: "one".into(), classes: 1, layers };
+        let network = Network { name: "one".into(), classes: 1, names: Vec::new(), layers };
         NetworkCost::new(&network, 64, 32).unwrap().layers[1].cost
     }
 

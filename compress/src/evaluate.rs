@@ -1,6 +1,7 @@
 //! Average precision by the COCO protocol, as pycocotools computes it.
 //!
-//! [`score`] is the protocol alone: truth and detections in, figures out.
+//! [`score`] is the protocol alone: truth and detections in, figures out. [`run`] feeds it from a [`Dataset`] and an
+//! ONNX file, which it runs through the detector crate itself, so that what is measured is what ships.
 //!
 //! The protocol: per category, detections of all photographs are sorted by score alone; each takes the free
 //! object it overlaps most; precision is made monotone and read at 101 recalls; the mean over categories and
@@ -10,6 +11,14 @@
 //! detection that finds one. (pycocotools reads the field `ignore` and then overwrites it with `iscrowd`; with
 //! that one line removed it agrees with this module.)
 
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use micro_yolo::{Detector, ImageView};
+
+use crate::data::{BadData, Dataset, Photo};
+use crate::error::{Error, Result};
+
 /// Detections of one category that count per photograph.
 pub const MAX_DETECTIONS: usize = 100;
 
@@ -17,6 +26,13 @@ const IOU_THRESHOLDS: usize = 10;
 const RECALLS: usize = 101;
 /// Area ranges in square pixels: all, small, medium, large.
 const AREAS: [(f64, f64); 4] = [(0.0, 1e10), (0.0, 1024.0), (1024.0, 9216.0), (9216.0, 1e10)];
+
+/// Detections below this are not asked for: they could only add to the far end of the curve.
+pub const SCORE_FLOOR: f32 = 0.001;
+
+/// Overlap above which the weaker of two detections of a class goes, where the option says nothing else. Above the
+/// detector's own, as precision at high recall is all that counts here.
+pub const IOU_THRESHOLD: f32 = 0.6;
 
 /// A box by its upper left corner and its size, in pixels of the photograph.
 ///
@@ -106,6 +122,166 @@ pub struct CategoryScores {
     pub ap: Option<f64>,
     /// At IoU 0.50.
     pub ap50: Option<f64>,
+}
+
+/// How [`run`] works.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Options {
+    /// Side of the square input in pixels; the model's own size without.
+    pub side_px: Option<u32>,
+    /// See [`IOU_THRESHOLD`].
+    pub iou_threshold: f32,
+    /// Photographs at a time.
+    pub threads: usize,
+    /// What to do about a photograph that cannot be decoded: under [`BadData::Skip`] it counts neither way.
+    pub bad_data: BadData,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { side_px: None, iou_threshold: IOU_THRESHOLD, threads: 1, bad_data: BadData::Refuse }
+    }
+}
+
+/// What [`run`] found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Evaluation {
+    /// The figures, categories in the order of [`Dataset::classes`].
+    pub scores: Scores,
+    /// All detections; indices are those of [`Evaluation::image_ids`] and [`Dataset::classes`].
+    pub found: Vec<Found>,
+    /// The photographs' ids, rising.
+    pub image_ids: Vec<u64>,
+    /// Categories that the model does not know, and so cannot find.
+    pub unknown: Vec<String>,
+    /// What was left out, a sentence each.
+    pub skipped: Vec<String>,
+    /// Width and height of the model's input in pixels.
+    pub input_px: [u32; 2],
+}
+
+/// Runs an ONNX file over all photographs of `set` and scores what it finds, `progress` hearing how many are done.
+///
+/// Categories are matched to the model's classes by name; the model is asked for those alone. Boxes with a `score`
+/// (a teacher's, no person's) are neither hit nor miss.
+///
+/// # Errors
+///
+/// The model does not load or run, knows none of the categories, or a photograph cannot be read.
+pub fn run(onnx: &[u8], set: &Dataset, options: &Options, progress: &(dyn Fn(usize) + Sync)) -> Result<Evaluation> {
+    // The order of ids is the protocol's.
+    let mut images: Vec<_> = set.images.iter().collect();
+    images.sort_by_key(|image| image.id);
+    let mut builder = Detector::builder()
+        .score_threshold(SCORE_FLOOR)
+        .iou_threshold(options.iou_threshold)
+        .max_detections(MAX_DETECTIONS);
+    if let Some(side) = options.side_px {
+        builder = builder.input_size(side, side);
+    }
+    let mut first = builder.build(onnx)?;
+    let model = first.model().clone();
+    let names = model.class_names();
+    let category_of: Vec<Option<usize>> =
+        names.iter().map(|name| set.classes.iter().position(|class| **class == **name)).collect();
+    let known: Vec<usize> = (0..names.len()).filter(|&class| category_of[class].is_some()).collect();
+    if known.is_empty() {
+        let problem = format!(
+            "the model knows none of the categories ({} …); it has {} …",
+            set.classes.iter().take(3).cloned().collect::<Vec<_>>().join(", "),
+            names.iter().take(3).map(|name| &**name).collect::<Vec<_>>().join(", ")
+        );
+        return Err(Error::Option { option: "--annotations", problem });
+    }
+    first.set_classes(Some(known.iter().copied()))?;
+    builder = builder.classes(known);
+
+    let next = AtomicUsize::new(0);
+    let done = AtomicUsize::new(0);
+    let results = Mutex::new((vec![], vec![]));
+    let work = |mut detector: Detector| -> Result<()> {
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(image) = images.get(index) else { return Ok(()) };
+            let result = Photo::read(&image.path).and_then(|photo| {
+                let found = detector.detect(ImageView::rgb(&photo.rgb, photo.width, photo.height)?)?;
+                Ok((found, [photo.width, photo.height]))
+            });
+            let result = match result {
+                Ok((_, size)) if size != [image.width, image.height] => Err(Error::Data {
+                    path: image.path.clone(),
+                    problem: format!("image {} is {size:?} px, not {:?}", image.id, [image.width, image.height]),
+                }),
+                other => other.map(|(found, _)| found),
+            };
+            match (result, options.bad_data) {
+                (Ok(found), _) => {
+                    let mut results = results.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+                    results.0.extend(found.into_iter().filter_map(|found| {
+                        let [x, y, width, height] =
+                            [found.bbox.x, found.bbox.y, found.bbox.width, found.bbox.height].map(f64::from);
+                        Some(Found {
+                            image: index,
+                            category: category_of[found.class]?,
+                            bbox: BoxXywh { x, y, width, height },
+                            score: found.score.into(),
+                        })
+                    }));
+                }
+                (Err(error @ (Error::Data { .. } | Error::Io { .. })), BadData::Skip) => {
+                    let mut results = results.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+                    results.1.push((index, error.to_string()));
+                }
+                (Err(error), _) => {
+                    next.store(images.len(), Ordering::Relaxed); // The other threads stop, too.
+                    return Err(error);
+                }
+            }
+            progress(done.fetch_add(1, Ordering::Relaxed) + 1);
+        }
+    };
+    std::thread::scope(|scope| -> Result<()> {
+        let threads = (1..options.threads.min(images.len()))
+            .map(|_| {
+                let detector = builder.build_with_model(&model)?;
+                Ok(scope.spawn(|| work(detector)))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let mut result = work(first);
+        for thread in threads {
+            let theirs = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            result = result.and(theirs);
+        }
+        result
+    })?;
+    let (mut found, skipped) = results.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
+    // Threads finish in any order; the detector's own order inside a photograph stays.
+    found.sort_by_key(|found: &Found| found.image);
+
+    let left_out: Vec<usize> = skipped.iter().map(|(index, _)| *index).collect();
+    let mut truths = vec![];
+    for (index, image) in images.iter().enumerate().filter(|(index, _)| !left_out.contains(index)) {
+        truths.extend(image.objects.iter().map(|object| {
+            let [left, top, right, bottom] = object.ltrb.map(f64::from);
+            Truth {
+                image: index,
+                category: object.class,
+                bbox: BoxXywh { x: left, y: top, width: right - left, height: bottom - top },
+                area: object.area.into(),
+                crowd: object.crowd,
+                ignore: object.ignore || object.score.is_some(),
+            }
+        }));
+    }
+    let unknown = |class: &&String| !names.iter().any(|name| **name == ***class);
+    Ok(Evaluation {
+        scores: score(&truths, &found, images.len(), set.classes.len()),
+        found,
+        image_ids: images.iter().map(|image| image.id).collect(),
+        unknown: set.classes.iter().filter(unknown).cloned().collect(),
+        skipped: set.skipped.iter().cloned().chain(skipped.into_iter().map(|(_, sentence)| sentence)).collect(),
+        input_px: [model.input_size().width, model.input_size().height],
+    })
 }
 
 /// Average precision and recall at each IoU threshold, of one category and one area range.

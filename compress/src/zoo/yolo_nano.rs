@@ -56,7 +56,7 @@ pub fn yolo_nano(classes: usize) -> Network {
     ];
     let detect = LayerKind::Detect { head: Head::Anchors { anchors } };
     builder.layers.push(Layer::new("detect", detect).from(["conv9", "conv10", "conv11"]));
-    Network { name: "yolo_nano".into(), classes, layers: builder.layers }
+    Network { name: "yolo_nano".into(), classes, names: Vec::new(), layers: builder.layers }
 }
 
 /// Appends modules to a chain and remembers how many channels it ends with.

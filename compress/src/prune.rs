@@ -1,0 +1,3 @@
+//! Progressive channel pruning.
+
+pub mod groups;

@@ -1,0 +1,456 @@
+//! Which channels go together, how much they matter, and the network without them.
+
+use std::collections::BTreeMap;
+
+use crate::checkpoint::{Array, Weights};
+use crate::error::{Error, Result};
+use crate::network::{Activation, Graph, LayerKind, NORM_EPSILON, Network, NodeId, Op};
+
+/// Channels, of one or more nodes, that can only go together: `(node, channel of its output)`, ascending.
+///
+/// A convolution's output, the depthwise convolution that reads it, its place in a concatenation, both sides of a sum,
+/// the map and the gate of squeeze-and-excitation …
+pub type Channel = Vec<(NodeId, usize)>;
+
+/// A width of the network: channels that pass through the same nodes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Group {
+    /// The convolution that makes them, or the convolutions, joined by `+`.
+    pub name: String,
+    /// In rising order.
+    pub channels: Vec<Channel>,
+}
+
+/// The groups of a network, in its order. What the head reads and the image are in none.
+pub fn groups(graph: &Graph) -> Vec<Group> {
+    let mut offsets = vec![0];
+    for node in &graph.nodes {
+        offsets.push(offsets[offsets.len() - 1] + node.channels);
+    }
+    let mut ties = Ties { parent: (0..offsets[graph.nodes.len()]).collect() };
+    let mut fixed = vec![];
+    for (id, node) in graph.nodes.iter().enumerate() {
+        // Ties channel `from + i` of an input to channel `to + i` of this node.
+        let mut tie = |input: NodeId, from: usize, to: usize, count: usize| {
+            for i in 0..count {
+                ties.join(offsets[input] + from + i, offsets[id] + to + i);
+            }
+        };
+        match &node.op {
+            Op::Image => fixed.extend(offsets[id]..offsets[id + 1]),
+            Op::Conv { groups, .. } if *groups > 1 => tie(node.inputs[0], 0, 0, node.channels),
+            Op::Conv { .. } => {}
+            Op::MaxPool { .. } | Op::Upsample { .. } | Op::GlobalAveragePool | Op::Add | Op::Scale => {
+                for &input in &node.inputs {
+                    tie(input, 0, 0, node.channels);
+                }
+            }
+            Op::Concat => {
+                let mut to = 0;
+                for &input in &node.inputs {
+                    tie(input, 0, to, graph.nodes[input].channels);
+                    to += graph.nodes[input].channels;
+                }
+            }
+            Op::Detect { .. } => {
+                for &input in &node.inputs {
+                    fixed.extend(offsets[input]..offsets[input + 1]);
+                }
+            }
+        }
+    }
+    let fixed: std::collections::BTreeSet<usize> = fixed.into_iter().map(|element| ties.root(element)).collect();
+    let mut channels: BTreeMap<usize, Channel> = BTreeMap::new();
+    for (id, node) in graph.nodes.iter().enumerate() {
+        if matches!(node.op, Op::Detect { .. }) {
+            continue;
+        }
+        for channel in 0..node.channels {
+            let root = ties.root(offsets[id] + channel);
+            if !fixed.contains(&root) {
+                channels.entry(root).or_default().push((id, channel));
+            }
+        }
+    }
+    let mut groups: BTreeMap<Vec<NodeId>, Group> = BTreeMap::new();
+    for channel in channels.into_values() {
+        let mut nodes: Vec<NodeId> = channel.iter().map(|&(node, _)| node).collect();
+        nodes.dedup();
+        let makers = nodes.iter().filter(|&&id| matches!(graph.nodes[id].op, Op::Conv { groups: 1, .. }));
+        let name = makers.map(|&id| graph.nodes[id].name.as_str()).collect::<Vec<_>>().join("+");
+        groups.entry(nodes).or_insert_with(|| Group { name, channels: vec![] }).channels.push(channel);
+    }
+    groups.into_values().collect()
+}
+
+/// Sets of elements, joined pair by pair.
+struct Ties {
+    parent: Vec<usize>,
+}
+
+impl Ties {
+    fn root(&mut self, mut element: usize) -> usize {
+        while self.parent[element] != element {
+            self.parent[element] = self.parent[self.parent[element]];
+            element = self.parent[element];
+        }
+        element
+    }
+
+    fn join(&mut self, a: usize, b: usize) {
+        let (a, b) = (self.root(a), self.root(b));
+        self.parent[a.max(b)] = a.min(b);
+    }
+}
+
+/// The network and weights without the channels `removed`.
+///
+/// The result computes what the full network computes with those channels at zero, bit for bit but for the order of
+/// sums.
+///
+/// # Errors
+///
+/// [`Error::Network`] when the channels are not whole [`Channel`]s of [`groups`], or a layer would have none left.
+pub fn cut(network: &Network, weights: &Weights, removed: &[&Channel]) -> Result<(Network, Weights)> {
+    let graph = network.graph()?;
+    let mut keep: Vec<Vec<bool>> = graph.nodes.iter().map(|node| vec![true; node.channels]).collect();
+    for &(node, channel) in removed.iter().copied().flatten() {
+        keep[node][channel] = false;
+    }
+    let kept = |id: NodeId| keep[id].iter().filter(|&&kept| kept).count();
+    let mut thin = network.clone();
+    for (id, node) in graph.nodes.iter().enumerate() {
+        let Some(layer) = node.layer else { continue };
+        let layer = &mut thin.layers[layer];
+        let part = node.name.strip_prefix(&layer.name).unwrap_or_default();
+        match (&mut layer.kind, part) {
+            (LayerKind::Conv { out, .. }, "")
+            | (LayerKind::DsConv { out, .. }, ".pointwise")
+            | (LayerKind::MbConv { out, .. }, ".project")
+            | (LayerKind::Ghost { out, .. }, "") => *out = kept(id),
+            (LayerKind::MbConv { expansion, .. }, ".expand") => *expansion = kept(id),
+            (LayerKind::MbConv { squeeze, .. } | LayerKind::SqueezeExcite { squeeze, .. }, ".squeeze") => {
+                *squeeze = kept(id)
+            }
+            _ => {}
+        }
+    }
+    let thin_graph = thin.graph()?;
+    let mut thin_weights = Weights::new();
+    for (id, node) in graph.nodes.iter().enumerate() {
+        if thin_graph.nodes[id].channels != kept(id) && !matches!(node.op, Op::Detect { .. }) {
+            let problem = format!(
+                "`{}` would keep {} channels, its layer {}",
+                node.name,
+                kept(id),
+                thin_graph.nodes[id].channels
+            );
+            return Err(Error::Network { network: network.name.clone(), problem });
+        }
+        let Op::Conv { groups, .. } = node.op else { continue };
+        let all = vec![true];
+        let keep_input = if groups > 1 { &all } else { &keep[node.inputs[0]] };
+        for part in ["conv.weight", "conv.bias", "bn.weight", "bn.bias", "bn.running_mean", "bn.running_var"] {
+            let name = format!("{}.{part}", node.name);
+            if let Some(array) = weights.get(&name) {
+                let array = select(array, &keep[id], if part == "conv.weight" { Some(keep_input) } else { None });
+                thin_weights.insert(name, array);
+            }
+        }
+    }
+    Ok((thin, thin_weights))
+}
+
+/// The rows of `array` that `rows` keeps, and of each the columns (its second axis) that `columns` keeps.
+fn select(array: &Array, rows: &[bool], columns: Option<&Vec<bool>>) -> Array {
+    let row = array.values.len() / rows.len();
+    let mut shape = array.shape.clone();
+    shape[0] = rows.iter().filter(|&&kept| kept).count();
+    let mut values = Vec::new();
+    for (values_of_row, _) in array.values.chunks(row).zip(rows).filter(|(_, kept)| **kept) {
+        match columns {
+            None => values.extend_from_slice(values_of_row),
+            Some(columns) => {
+                let column = row / columns.len();
+                for (values_of_column, _) in values_of_row.chunks(column).zip(columns).filter(|(_, kept)| **kept) {
+                    values.extend_from_slice(values_of_column);
+                }
+            }
+        }
+    }
+    if let Some(columns) = columns {
+        shape[1] = columns.iter().filter(|&&kept| kept).count();
+    }
+    Array { shape, values }
+}
+
+/// How much each channel of `group` matters, for ranking inside the group: its strength at the convolutions that read
+/// it times the norm of their weights for it, summed.
+///
+/// Needs no data: behind a batch normalisation a channel is about normal with mean `bias` and deviation `weight`, which
+/// gives its root mean square behind the activation. A dead channel (all of that below zero) comes out as 0.
+pub fn importance(graph: &Graph, weights: &Weights, group: &Group) -> Vec<f64> {
+    let strengths: Vec<Vec<f64>> = strengths(graph, weights);
+    group
+        .channels
+        .iter()
+        .map(|channel| {
+            let mut sum = 0.0;
+            for node in &graph.nodes {
+                let Op::Conv { groups: 1, input, .. } = node.op else { continue };
+                for &(id, index) in channel.iter().filter(|(id, _)| *id == node.inputs[0]) {
+                    let weight = &weights[&format!("{}.conv.weight", node.name)].values;
+                    let area = weight.len() / (node.channels * input);
+                    let norm: f64 = (0..node.channels)
+                        .map(|out| {
+                            let scale = fold(weights, &node.name, out).map_or(1.0, |(scale, _)| scale);
+                            let weights = &weight[(out * input + index) * area..][..area];
+                            weights.iter().map(|weight| (f64::from(*weight) * scale).powi(2)).sum::<f64>()
+                        })
+                        .sum();
+                    sum += strengths[id][index] * norm.sqrt();
+                }
+            }
+            sum
+        })
+        .collect()
+}
+
+/// Root mean square of each channel of each node.
+fn strengths(graph: &Graph, weights: &Weights) -> Vec<Vec<f64>> {
+    let mut strengths: Vec<Vec<f64>> = Vec::new();
+    for node in &graph.nodes {
+        let strength = match &node.op {
+            Op::Image => vec![1.0; node.channels],
+            Op::Detect { .. } => vec![],
+            Op::Concat => node.inputs.iter().flat_map(|&input| strengths[input].clone()).collect(),
+            Op::Add => (0..node.channels)
+                .map(|channel| {
+                    node.inputs.iter().map(|&input| strengths[input][channel].powi(2)).sum::<f64>().sqrt()
+                })
+                .collect(),
+            // A gate is 1 at most; how far it closes is the photograph's matter.
+            Op::MaxPool { .. } | Op::Upsample { .. } | Op::GlobalAveragePool | Op::Scale => {
+                strengths[node.inputs[0]].clone()
+            }
+            Op::Conv { activation, .. } => (0..node.channels)
+                .map(|channel| match weights.get(&format!("{}.bn.weight", node.name)) {
+                    Some(scale) => {
+                        let shift = &weights[&format!("{}.bn.bias", node.name)];
+                        root_mean_square(
+                            shift.values[channel].into(),
+                            scale.values[channel].abs().into(),
+                            *activation,
+                        )
+                    }
+                    None => {
+                        let weight = &weights[&format!("{}.conv.weight", node.name)].values;
+                        let row = weight.len() / node.channels;
+                        let square = |value: &f32| f64::from(*value).powi(2);
+                        let bias = &weights[&format!("{}.conv.bias", node.name)].values[channel];
+                        (weight[channel * row..][..row].iter().map(square).sum::<f64>() + square(bias)).sqrt()
+                    }
+                })
+                .collect(),
+        };
+        strengths.push(strength);
+    }
+    strengths
+}
+
+/// Scale and shift of a channel's batch normalisation as one multiplication and one addition; `None` without.
+fn fold(weights: &Weights, node: &str, channel: usize) -> Option<(f64, f64)> {
+    let value =
+        |part: &str| weights.get(&format!("{node}.bn.{part}")).map(|array| f64::from(array.values[channel]));
+    let scale = value("weight")? / (value("running_var")? + NORM_EPSILON).sqrt();
+    Some((scale, value("bias")? - value("running_mean")? * scale))
+}
+
+/// Root mean square of `activation` of a normal variable.
+fn root_mean_square(mean: f64, deviation: f64, activation: Activation) -> f64 {
+    /// Steps of the midpoint rule over ±4 deviations; the rank of channels needs no more.
+    const STEPS: usize = 64;
+    let (mut sum, mut weight) = (0.0, 0.0);
+    for step in 0..STEPS {
+        let z = ((step as f64 + 0.5) / STEPS as f64 * 2.0 - 1.0) * 4.0;
+        let density = (-z * z / 2.0).exp();
+        sum += density * activation.apply(mean + z * deviation).powi(2);
+        weight += density;
+    }
+    (sum / weight).sqrt()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::network::reference::{Map, random_weights, run};
+    use crate::network::{Head, Layer};
+    use crate::zoo;
+
+    /// Sets what the channels' convolutions give to zero.
+    fn zeroed(graph: &Graph, weights: &Weights, removed: &[&Channel]) -> Weights {
+        let mut weights = weights.clone();
+        for &(id, channel) in removed.iter().copied().flatten() {
+            let node = &graph.nodes[id];
+            for part in ["conv.weight", "conv.bias", "bn.weight", "bn.bias"] {
+                if let Some(array) = weights.get_mut(&format!("{}.{part}", node.name)) {
+                    let row = array.values.len() / node.channels;
+                    array.values[channel * row..][..row].fill(0.0);
+                }
+            }
+        }
+        weights
+    }
+
+    /// The maps that the head reads, on an image of noise.
+    fn head_maps(network: &Network, weights: &Weights, side: usize) -> Vec<Map> {
+        let graph = network.graph().unwrap();
+        let mut random = fastrand::Rng::with_seed(7);
+        let values = (0..3 * side * side).map(|_| random.f32()).collect();
+        let maps = run(&graph, weights, Map { channels: 3, height: side, width: side, values });
+        graph.nodes[graph.nodes.len() - 1].inputs.iter().map(|&id| maps[id].clone()).collect()
+    }
+
+    /// Cuts random channels of the groups numbered `picks` and compares.
+    fn check_cut(network: &Network, seed: u64, picks: &[usize], side: usize) {
+        let graph = network.graph().unwrap();
+        let weights = random_weights(&graph, seed);
+        let groups = groups(&graph);
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut removed = vec![];
+        for pick in picks {
+            let group = &groups[pick % groups.len()];
+            let count = random.usize(0..group.channels.len());
+            removed.extend(random.choose_multiple(&group.channels, count));
+        }
+        removed.sort();
+        removed.dedup();
+        // Two picks of one group may leave it empty.
+        for group in &groups {
+            if group.channels.iter().all(|channel| removed.contains(&channel)) {
+                removed.retain(|channel| *channel != &group.channels[0]);
+            }
+        }
+        let (thin, thin_weights) = cut(network, &weights, &removed).unwrap();
+        crate::checkpoint::check(&thin.graph().unwrap(), &thin_weights).unwrap();
+        let expected = head_maps(network, &zeroed(&graph, &weights, &removed), side);
+        let actual = head_maps(&thin, &thin_weights, side);
+        assert_eq!(actual, expected);
+        let alive = expected.iter().flat_map(|map| &map.values).any(|value| *value != 0.0);
+        assert!(alive, "a network that gives nothing but zeros shows nothing");
+    }
+
+    /// Networks with every kind of layer in an order of chance: a skip joined by concatenation, one by a sum.
+    fn any_network() -> impl Strategy<Value = Network> {
+        let layer = (0..7usize, 1..7usize, prop::sample::select(vec![1usize, 3, 5]), 1..9usize);
+        prop::collection::vec(layer, 1..7).prop_map(|choices| {
+            let activation = Activation::LeakyRelu;
+            let conv = |out, norm, activation| LayerKind::Conv { out, kernel: 3, stride: 2, activation, norm };
+            let mut layers = vec![Layer::new("stem", conv(4, true, activation))];
+            let mut channels = 4;
+            for (i, (choice, out, kernel, middle)) in choices.into_iter().enumerate() {
+                let name = format!("layer{i}");
+                let before = layers[layers.len() - 1].name.clone();
+                let squeeze = middle / 2;
+                let kind = match choice {
+                    0 => LayerKind::DsConv { out, kernel, stride: 1, activation },
+                    1 => LayerKind::MbConv { expansion: middle, out, kernel, stride: 1, squeeze, activation },
+                    2 => LayerKind::Ghost { out: 2 * out, kernel, stride: 1, activation },
+                    3 => LayerKind::SqueezeExcite { squeeze: middle, activation },
+                    4 => LayerKind::MaxPool { kernel: 2, stride: 1 },
+                    _ => LayerKind::Conv { out, kernel, stride: 1, activation, norm: choice == 5 },
+                };
+                let made = match choice {
+                    2 => 2 * out,
+                    3 | 4 => channels,
+                    _ => out,
+                };
+                layers.push(Layer::new(&name, kind));
+                let join = format!("join{i}");
+                if made == channels && choice != 3 {
+                    layers.push(Layer::new(join, LayerKind::Add).from([before.as_str(), name.as_str()]));
+                } else if middle % 2 == 0 {
+                    layers.push(Layer::new(join, LayerKind::Concat).from([name.as_str(), before.as_str()]));
+                    channels += made;
+                    continue;
+                }
+                channels = made;
+            }
+            let last = layers[layers.len() - 1].name.clone();
+            let to_head = |name: &str, out| {
+                let kind = LayerKind::Conv { out, kernel: 1, stride: 1, activation: Activation::None, norm: false };
+                Layer::new(name, kind).from([last.as_str()])
+            };
+            layers.extend([to_head("sides", 4), to_head("scores", 2)]);
+            let detect = LayerKind::Detect { head: Head::AnchorFree };
+            layers.push(Layer::new("detect", detect).from(["sides", "scores"]));
+            Network { name: "any".into(), classes: 2, names: Vec::new(), layers }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_cut_network_computes_what_the_full_one_does_with_those_channels_at_zero(
+            network in any_network(), seed: u64, picks in prop::collection::vec(0usize..100, 1..5),
+        ) {
+            check_cut(&network, seed, &picks, 8);
+        }
+    }
+
+    #[test]
+    fn so_do_the_networks_of_the_zoo_cut_everywhere() {
+        for name in zoo::names() {
+            let network = zoo::network(name, 3).unwrap();
+            let everywhere: Vec<usize> = (0..groups(&network.graph().unwrap()).len()).collect();
+            check_cut(&network, 11, &everywhere, 32);
+        }
+    }
+
+    #[test]
+    fn groups_of_micro_yolo_reach_through_depthwise_concatenation_and_squeeze_excitation() {
+        let graph = zoo::network("micro_yolo", 80).unwrap().graph().unwrap();
+        let groups = groups(&graph);
+        let nodes = |name: &str| {
+            let group = groups.iter().find(|group| group.name == name).unwrap();
+            group.channels[0].iter().map(|&(id, _)| graph.nodes[id].name.as_str()).collect::<Vec<_>>()
+        };
+        assert_eq!(nodes("stem"), ["stem", "block1.depthwise"]);
+        assert_eq!(nodes("lateral"), ["lateral", "up", "join", "fuse.depthwise"]);
+        assert_eq!(
+            nodes("block11.pointwise"),
+            ["block11.pointwise", "block12.depthwise", "join", "fuse.depthwise"]
+        );
+        let expand = nodes("context.expand+context.excite");
+        assert_eq!(
+            expand,
+            ["context.expand", "context.depthwise", "context.pool", "context.excite", "context.scale"]
+        );
+        assert_eq!(nodes("context.squeeze"), ["context.squeeze"]);
+        assert!(!groups.iter().any(|group| group.name.starts_with("sides") || group.name.starts_with("scores")));
+    }
+
+    #[test]
+    fn a_dead_channel_matters_least() {
+        let network = zoo::network("micro_yolo", 3).unwrap();
+        let graph = network.graph().unwrap();
+        let mut weights = random_weights(&graph, 3);
+        // Never above zero in front of a ReLU6.
+        weights.get_mut("block3.depthwise.bn.weight").unwrap().values[5] = 1e-3;
+        weights.get_mut("block3.depthwise.bn.bias").unwrap().values[5] = -1.0;
+        let group = groups(&graph).into_iter().find(|group| group.name == "block2.pointwise").unwrap();
+        let importance = importance(&graph, &weights, &group);
+        assert_eq!(importance[5], 0.0);
+        assert!(importance.iter().enumerate().all(|(i, &value)| i == 5 || value > 0.0), "{importance:?}");
+    }
+
+    #[test]
+    fn half_a_channel_is_refused() {
+        let network = zoo::network("micro_yolo", 3).unwrap();
+        let graph = network.graph().unwrap();
+        let weights = random_weights(&graph, 3);
+        let half = vec![groups(&graph)[0].channels[0][0]];
+        assert!(matches!(cut(&network, &weights, &[&half]), Err(Error::Network { .. })));
+    }
+}
