@@ -5,6 +5,8 @@
 //! the pruner cuts and the exporter writes. Nothing about a network is written twice.
 
 mod graph;
+#[cfg(test)]
+pub(crate) mod reference;
 
 pub use graph::{Graph, NORM_EPSILON, Node, NodeId, Op};
 
@@ -20,6 +22,9 @@ pub struct Network {
     pub name: String,
     /// Number of object classes, C.
     pub classes: usize,
+    /// The classes' names in their order, once training data has given them; else empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<String>,
     /// The layers.
     pub layers: Vec<Layer>,
 }
@@ -155,6 +160,19 @@ pub enum Activation {
     LeakyRelu,
     /// min(max(x/6 + 1/2, 0), 1): the gate of squeeze-and-excitation.
     HardSigmoid,
+}
+
+impl Activation {
+    /// Its value at `x`.
+    pub fn apply(self, x: f64) -> f64 {
+        match self {
+            Activation::None => x,
+            Activation::Relu => x.max(0.0),
+            Activation::Relu6 => x.clamp(0.0, 6.0),
+            Activation::LeakyRelu => x.max(0.1 * x),
+            Activation::HardSigmoid => (x / 6.0 + 0.5).clamp(0.0, 1.0),
+        }
+    }
 }
 
 fn yes() -> bool {

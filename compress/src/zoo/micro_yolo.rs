@@ -45,5 +45,5 @@ pub fn micro_yolo(classes: usize) -> Network {
         Layer::new("detect", LayerKind::Detect { head: Head::AnchorFree })
             .from(["sides16", "scores16", "sides32", "scores32"]),
     ]);
-    Network { name: "micro_yolo".into(), classes, layers }
+    Network { name: "micro_yolo".into(), classes, names: Vec::new(), layers }
 }

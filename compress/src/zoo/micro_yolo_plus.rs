@@ -61,5 +61,5 @@ pub fn micro_yolo_plus(classes: usize) -> Network {
         Layer::new("detect", LayerKind::Detect { head: Head::AnchorFree })
             .from(["sides16", "scores16", "sides32", "scores32"]),
     ]);
-    Network { name: "micro_yolo_plus".into(), classes, layers }
+    Network { name: "micro_yolo_plus".into(), classes, names: Vec::new(), layers }
 }

@@ -22,5 +22,5 @@ pub fn yolo_lite(classes: usize) -> Network {
         conv("conv7", 5 * (5 + classes), 1, Activation::None),
         Layer::new("detect", LayerKind::Detect { head: Head::Anchors { anchors } }),
     ]);
-    Network { name: "yolo_lite".into(), classes, layers }
+    Network { name: "yolo_lite".into(), classes, names: Vec::new(), layers }
 }

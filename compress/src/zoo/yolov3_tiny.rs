@@ -47,5 +47,5 @@ pub fn yolov3_tiny(classes: usize) -> Network {
         )
         .from(["head16", "head32"]),
     ];
-    Network { name: "yolov3_tiny".into(), classes, layers }
+    Network { name: "yolov3_tiny".into(), classes, names: Vec::new(), layers }
 }

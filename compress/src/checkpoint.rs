@@ -1,0 +1,248 @@
+//! Weights by name, in safetensors files that carry their network.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::Write;
+use std::path::Path;
+
+use half::f16;
+use half::slice::HalfFloatSliceExt;
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+
+use crate::error::{Error, Result};
+use crate::network::{Graph, Network, Op};
+
+/// A tensor's shape and values.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Array {
+    /// Row-major; a convolution's is OIHW.
+    pub shape: Vec<usize>,
+    /// As many as the product of `shape`.
+    pub values: Vec<f32>,
+}
+
+/// Tensors by name (see [`crate::network::Node::name`]).
+pub type Weights = BTreeMap<String, Array>;
+
+/// How values are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Precision {
+    /// 16-bit floats: half the size, and as good for weights.
+    Half,
+    /// 32-bit floats: for a run that goes on.
+    Single,
+}
+
+/// A tensor that a network has.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TensorSpec {
+    /// As in the files.
+    pub name: String,
+    /// Row-major.
+    pub shape: Vec<usize>,
+    /// Learned, or only measured (the mean and variance of batch normalisation).
+    pub learned: bool,
+}
+
+impl TensorSpec {
+    /// Number of values.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether it has no values; none does.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// The tensors of a network, in a fixed order.
+pub fn tensors(graph: &Graph) -> Vec<TensorSpec> {
+    let mut specs = Vec::new();
+    for node in &graph.nodes {
+        let &Op::Conv { input, kernel, groups, norm, .. } = &node.op else { continue };
+        let mut spec = |part: &str, shape: Vec<usize>, learned| {
+            specs.push(TensorSpec { name: format!("{}.{part}", node.name), shape, learned })
+        };
+        spec("conv.weight", vec![node.channels, input / groups, kernel, kernel], true);
+        if norm {
+            spec("bn.weight", vec![node.channels], true);
+            spec("bn.bias", vec![node.channels], true);
+            spec("bn.running_mean", vec![node.channels], false);
+            spec("bn.running_var", vec![node.channels], false);
+        } else {
+            spec("conv.bias", vec![node.channels], true);
+        }
+    }
+    specs
+}
+
+/// Reads a file's tensors, and the network if it carries one.
+///
+/// # Errors
+///
+/// The file cannot be read, is no safetensors file (or one cut short), has tensors of a kind other than 16- or 32-bit
+/// floats, or its network does not hold together.
+pub fn read(path: &Path) -> Result<(Weights, Option<Network>)> {
+    let bytes = std::fs::read(path).map_err(Error::io(path))?;
+    let bad = |problem: String| Error::Checkpoint { path: path.to_owned(), problem };
+    let file = SafeTensors::deserialize(&bytes).map_err(|error| bad(error.to_string()))?;
+    let mut weights = Weights::new();
+    for (name, view) in file.tensors() {
+        let bytes = view.data();
+        let values = match view.dtype() {
+            Dtype::F16 => bytes.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
+            Dtype::F32 => bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
+            other => return Err(bad(format!("tensor `{name}` is {other:?}, not F16 or F32"))),
+        };
+        weights.insert(name, Array { shape: view.shape().to_vec(), values });
+    }
+    let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|error| bad(error.to_string()))?;
+    let network = match metadata.metadata().as_ref().and_then(|map| map.get("network")) {
+        None => None,
+        Some(json) => {
+            let network: Network =
+                serde_json::from_str(json).map_err(|error| bad(format!("its network: {error}")))?;
+            network.graph()?;
+            Some(network)
+        }
+    };
+    Ok((weights, network))
+}
+
+/// Reads a checkpoint of ours: the network and every tensor of it.
+///
+/// # Errors
+///
+/// As [`read`]; also a file without a network, or whose tensors are not the network's.
+pub fn read_with_network(path: &Path) -> Result<(Network, Weights)> {
+    let (weights, network) = read(path)?;
+    let bad = |problem: String| Error::Checkpoint { path: path.to_owned(), problem };
+    let network = network.ok_or_else(|| bad("carries no network: it was not written by `compress`".into()))?;
+    check(&network.graph()?, &weights).map_err(bad)?;
+    Ok((network, weights))
+}
+
+/// Whether `weights` has every tensor of `graph`; else says which is missing or of another shape.
+pub fn check(graph: &Graph, weights: &Weights) -> std::result::Result<(), String> {
+    for spec in tensors(graph) {
+        match weights.get(&spec.name) {
+            None => return Err(format!("has no tensor `{}`: it belongs to another network", spec.name)),
+            Some(array) if array.shape != spec.shape => {
+                return Err(format!(
+                    "tensor `{}` is {:?}, the network's is {:?}: it belongs to another network",
+                    spec.name, array.shape, spec.shape
+                ));
+            }
+            Some(array) if array.values.iter().any(|value| !value.is_finite()) => {
+                return Err(format!("tensor `{}` has values that are no numbers", spec.name));
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Writes `weights` and the network they belong to, whole or not at all.
+///
+/// # Errors
+///
+/// [`Error::Io`]: no such folder, a full disk …; a file of that name is then as it was.
+pub fn write(path: &Path, network: &Network, weights: &Weights, precision: Precision) -> Result<()> {
+    let arrays: Vec<(&String, &Array, Vec<u8>)> = weights
+        .iter()
+        .map(|(name, array)| {
+            let bytes = match precision {
+                Precision::Single => array.values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+                Precision::Half => {
+                    let mut halves = vec![f16::ZERO; array.values.len()];
+                    halves.convert_from_f32_slice(&array.values);
+                    halves.iter().flat_map(|value| value.to_le_bytes()).collect()
+                }
+            };
+            (name, array, bytes)
+        })
+        .collect();
+    let dtype = match precision {
+        Precision::Half => Dtype::F16,
+        Precision::Single => Dtype::F32,
+    };
+    let bad = |error: safetensors::SafeTensorError| Error::Checkpoint {
+        path: path.to_owned(),
+        problem: error.to_string(),
+    };
+    let views = arrays
+        .iter()
+        .map(|(name, array, bytes)| {
+            TensorView::new(dtype, array.shape.clone(), bytes).map(|view| (name.as_str(), view)).map_err(bad)
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let network = serde_json::to_string(network).map_err(Error::json(path))?;
+    let metadata = HashMap::from([("network".to_owned(), network)]);
+    write_whole(path, &safetensors::serialize(views, Some(metadata)).map_err(bad)?)
+}
+
+/// Writes a file so that a kill or a full disk leaves either the old one or the new one, never a part.
+///
+/// # Errors
+///
+/// [`Error::Io`].
+pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".part");
+    let part = path.with_file_name(name);
+    let write = || {
+        let mut file = std::fs::File::create(&part)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&part, path)
+    };
+    write().map_err(|source| {
+        let _ = std::fs::remove_file(&part); // The first error is the one to report.
+        Error::Io { path: path.to_owned(), source }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn some_weights(network: &Network) -> Weights {
+        let specs = tensors(&network.graph().unwrap());
+        let array = |spec: &TensorSpec| Array {
+            shape: spec.shape.clone(),
+            values: (0..spec.len()).map(|i| (i % 17) as f32 / 16.0).collect(),
+        };
+        specs.iter().map(|spec| (spec.name.clone(), array(spec))).collect()
+    }
+
+    #[test]
+    fn a_checkpoint_comes_back_with_its_network() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.safetensors");
+        let network = crate::zoo::network("micro_yolo", 3).unwrap();
+        let weights = some_weights(&network); // Sixteenths are exact in half precision.
+        for precision in [Precision::Half, Precision::Single] {
+            write(&path, &network, &weights, precision).unwrap();
+            assert_eq!(read_with_network(&path).unwrap(), (network.clone(), weights.clone()));
+        }
+    }
+
+    #[test]
+    fn foreign_and_damaged_files_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.safetensors");
+        let network = crate::zoo::network("micro_yolo", 3).unwrap();
+        let mut weights = some_weights(&network);
+        write(&path, &network, &weights, Precision::Half).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        for length in [0, 7, 100, bytes.len() / 2, bytes.len() - 1] {
+            std::fs::write(&path, &bytes[..length]).unwrap();
+            assert!(matches!(read_with_network(&path), Err(Error::Checkpoint { .. })), "{length}");
+        }
+        weights.remove("stem.conv.weight");
+        write(&path, &network, &weights, Precision::Half).unwrap();
+        assert!(read_with_network(&path).unwrap_err().to_string().contains("stem.conv.weight"));
+        let missing = folder.path().join("none").join("a.safetensors");
+        assert!(matches!(write(&missing, &network, &weights, Precision::Half), Err(Error::Io { .. })));
+    }
+}

@@ -1,0 +1,176 @@
+//! `compress train`.
+
+use std::path::{Path, PathBuf};
+
+use compress::data::{BadData, Dataset};
+use compress::train::{Precision, TrainConfig, train};
+use compress::{Error, Result};
+
+/// Trains a network; the same command goes on after a kill.
+#[derive(clap::Args)]
+pub struct Train {
+    /// The run's folder: config, log, checkpoints.
+    #[arg(long)]
+    run: PathBuf,
+    /// A network of the zoo, or its JSON file.
+    #[arg(long, default_value = "micro_yolo")]
+    network: String,
+    /// Annotation file in COCO's format; its images lie in the folder of the same name without `.json`, or as
+    /// `FILE:FOLDER` says. Several times for several sets.
+    #[arg(long, required = true)]
+    data: Vec<String>,
+    /// Weights to start from (safetensors): whatever fits by name and shape.
+    #[arg(long)]
+    init: Option<PathBuf>,
+    /// Learning rate of what was taken from --init, as a share.
+    #[arg(long, default_value_t = 0.4)]
+    init_rate: f32,
+    /// Do not train the layers up to this one.
+    #[arg(long)]
+    freeze: Option<String>,
+    /// Images to see.
+    #[arg(long, default_value_t = 300_000)]
+    images: u64,
+    /// End after this many minutes of training, wherever the images stand.
+    #[arg(long)]
+    minutes: Option<f64>,
+    /// Images a step.
+    #[arg(long, default_value_t = 16)]
+    batch: usize,
+    /// Side of the square input in pixels; `192,256@0.5` goes from 192 to 256 half-way through.
+    #[arg(long, default_value = "256")]
+    imgsz: String,
+    /// Share of mosaics among the samples.
+    #[arg(long, default_value_t = 0.5)]
+    mosaic: f32,
+    /// Progress (0–1) from which there are no mosaics.
+    #[arg(long, default_value_t = 0.75)]
+    mosaic_until: f32,
+    /// How many times as often photographs are drawn that are labelled in all classes, and in VOC's twenty.
+    #[arg(long, num_args = 2, default_values_t = [4.0, 2.5])]
+    draw: Vec<f32>,
+    /// Teacher's boxes below this score are ignored.
+    #[arg(long, default_value_t = 0.3)]
+    teacher_min: f32,
+    /// Peak learning rate.
+    #[arg(long, default_value_t = 2e-3)]
+    rate: f64,
+    /// Weight decay.
+    #[arg(long, default_value_t = 0.03)]
+    decay: f32,
+    /// Steps of warm-up.
+    #[arg(long, default_value_t = 500)]
+    warmup: u64,
+    /// Seed.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Copies of the network, a thread each [default: one a core, or one on CUDA].
+    #[arg(long)]
+    replicas: Option<usize>,
+    /// Threads that prepare batches [default: 1, or all but one core on CUDA].
+    #[arg(long)]
+    loader_threads: Option<usize>,
+    /// Gibibytes of decoded photographs to keep in memory.
+    #[arg(long, default_value_t = 6.0)]
+    keep_gib: f64,
+    /// What activations are computed in.
+    #[arg(long, value_enum, default_value = "auto")]
+    precision: Precision,
+    /// cpu or cuda.
+    #[arg(long, default_value = "cpu")]
+    device: String,
+    /// What to do about images and boxes that cannot be used.
+    #[arg(long, value_enum, default_value = "refuse")]
+    bad_data: BadData,
+    /// Seconds between checkpoints.
+    #[arg(long, default_value_t = 180)]
+    save_seconds: u64,
+}
+
+impl Train {
+    pub fn run(self) -> Result<()> {
+        let args = self;
+        let data = args.data.iter().map(|set| annotations_and_images(set)).collect::<Vec<_>>();
+        let classes = match data.first() {
+            Some((annotations, images)) => Dataset::read(annotations, images, BadData::Skip)?.classes.len(),
+            None => 0,
+        };
+        let network = super::network(&args.network, classes)?;
+        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+        let cpu = args.device == "cpu";
+        let config = TrainConfig {
+            run: args.run,
+            data,
+            init: args.init,
+            init_rate: args.init_rate,
+            freeze: args.freeze,
+            images: args.images,
+            minutes: args.minutes,
+            batch: args.batch,
+            sizes: sizes(&args.imgsz)?,
+            mosaic: (args.mosaic, args.mosaic_until),
+            draw: [args.draw[0], args.draw[1]],
+            teacher_min: args.teacher_min,
+            rate: args.rate,
+            decay: args.decay,
+            warmup: args.warmup,
+            seed: args.seed,
+            replicas: args.replicas.unwrap_or(if cpu { cores } else { 1 }),
+            loader_threads: args.loader_threads.unwrap_or(if cpu { 1 } else { cores.saturating_sub(1).max(1) }),
+            keep_gib: args.keep_gib,
+            precision: args.precision,
+            device: args.device,
+            bad_data: args.bad_data,
+            log_every: 50,
+            save_seconds: args.save_seconds,
+        };
+        let summary = train(&network, &config, super::stop_on_interrupt()?)?;
+        let how = if summary.stopped { "stopped" } else { "done" };
+        println!("{how} after {} images in {:.0} s: {}", summary.images, summary.seconds, summary.model.display());
+        Ok(())
+    }
+}
+
+/// `FILE`, with the folder beside it of the same name, or `FILE:FOLDER`.
+fn annotations_and_images(set: &str) -> (PathBuf, PathBuf) {
+    match set.split_once(".json:") {
+        Some((stem, folder)) => (PathBuf::from(format!("{stem}.json")), PathBuf::from(folder)),
+        None => (PathBuf::from(set), Path::new(set).with_extension("")),
+    }
+}
+
+/// `192,256@0.5` → [(192, 0), (256, 0.5)].
+fn sizes(text: &str) -> Result<Vec<(usize, f32)>> {
+    let wrong = || Error::Option {
+        option: "--imgsz",
+        problem: format!("`{text}` is not like 256 or 192,256@0.5 with rising shares below 1"),
+    };
+    let mut sizes = Vec::new();
+    for part in text.split(',') {
+        let (size, from) = part.split_once('@').unwrap_or((part, "0"));
+        let size = size.trim().parse().map_err(|_| wrong())?;
+        let from: f32 = from.trim().parse().map_err(|_| wrong())?;
+        let follows = sizes.last().is_none_or(|last: &(usize, f32)| last.1 < from);
+        if !follows || !(0.0..1.0).contains(&from) {
+            return Err(wrong());
+        }
+        sizes.push((size, from));
+    }
+    Ok(sizes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_sets_are_read_as_documented() {
+        assert_eq!(sizes("256").unwrap(), [(256, 0.0)]);
+        assert_eq!(sizes("192,256@0.5").unwrap(), [(192, 0.0), (256, 0.5)]);
+        for wrong in ["", "a", "192,256", "192@0.5,256@0.2", "192@2"] {
+            assert!(matches!(sizes(wrong), Err(Error::Option { .. })), "{wrong}");
+        }
+        assert_eq!(annotations_and_images("d/a.json"), ("d/a.json".into(), "d/a".into()));
+        assert_eq!(annotations_and_images("d/a.json:e/f"), ("d/a.json".into(), "e/f".into()));
+    }
+}

@@ -1,0 +1,268 @@
+//! Varies photographs: mosaics, scales, crops, flips and colours.
+
+use fast_image_resize as fir;
+use fir::images::{Image, ImageRef};
+
+use super::photos::Photo;
+
+/// Grey that fills what no photograph covers, the letterbox's own (see `micro_yolo`'s letterbox).
+const GREY: u8 = 114;
+
+/// An object of which less than this share is left after a crop is ignored rather than taught.
+const VISIBLE_MIN: f32 = 0.35;
+
+/// A side shorter than this, in pixels of the sample, cannot be learned at stride 16.
+const SIDE_MIN_PX: f32 = 3.0;
+
+/// A square training image and what is to be found in it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sample {
+    /// 8-bit RGB, row-major, `[size, size, 3]`.
+    pub rgb: Vec<u8>,
+    /// Side in pixels.
+    pub size: usize,
+    /// The objects.
+    pub targets: Vec<Target>,
+}
+
+/// An object to be learned or ignored.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Target {
+    /// Index of the class.
+    pub class: usize,
+    /// Left, top, right, bottom in pixels of the sample.
+    pub ltrb: [f32; 4],
+    /// How much it counts, 1 for a box drawn by a person; 0: the place is ignored for this class.
+    pub weight: f32,
+}
+
+/// One photograph to be laid into a sample, with its objects in its own pixels.
+pub struct Source<'a> {
+    /// The pixels.
+    pub photo: &'a Photo,
+    /// The objects.
+    pub targets: &'a [Target],
+}
+
+/// Makes samples; keeps its buffers between them.
+pub struct Augmenter {
+    resizer: fir::Resizer,
+    scratch: Vec<u8>,
+}
+
+impl Default for Augmenter {
+    fn default() -> Self {
+        Augmenter { resizer: fir::Resizer::new(), scratch: Vec::new() }
+    }
+}
+
+/// A rectangle of whole pixels.
+#[derive(Clone, Copy)]
+struct Rect {
+    x: usize,
+    y: usize,
+    width: usize,
+    height: usize,
+}
+
+impl Augmenter {
+    /// One photograph: its longer side becomes 0.75 to 1.35 times `size`, at a random place.
+    pub fn single(&mut self, source: Source, size: usize, rng: &mut fastrand::Rng) -> Sample {
+        let mut sample = blank(size);
+        let long = size as f32 * between(rng, 0.75, 1.35);
+        self.lay(&mut sample, source, Rect { x: 0, y: 0, width: size, height: size }, long, rng);
+        sample
+    }
+
+    /// Four photographs around a random centre (Bochkovskiy et al. 2020).
+    pub fn mosaic(&mut self, sources: [Source; 4], size: usize, rng: &mut fastrand::Rng) -> Sample {
+        let mut sample = blank(size);
+        let centre = || size as f32;
+        let x = (centre() * between(rng, 0.3, 0.7)) as usize;
+        let y = (centre() * between(rng, 0.3, 0.7)) as usize;
+        let quarters = [(0, 0, x, y), (x, 0, size - x, y), (0, y, x, size - y), (x, y, size - x, size - y)];
+        for (source, (x, y, width, height)) in sources.into_iter().zip(quarters) {
+            let long = size as f32 * between(rng, 0.4, 1.1);
+            self.lay(&mut sample, source, Rect { x, y, width, height }, long, rng);
+        }
+        sample
+    }
+
+    /// Lays a photograph, scaled so that its longer side is `long` pixels, into a part of the sample.
+    fn lay(&mut self, sample: &mut Sample, source: Source, area: Rect, long: f32, rng: &mut fastrand::Rng) {
+        let photo = source.photo;
+        let scale = long / photo.width.max(photo.height) as f32;
+        // A little stretching: things come in more shapes than photographs show.
+        let stretch = between(rng, 0.9, 1.1);
+        let scale_x = scale * stretch;
+        let scale_y = scale / stretch;
+        let (width, height) = (photo.width as f32 * scale_x, photo.height as f32 * scale_y);
+        // Where the photograph is larger than the area a random part of it shows, else it lies at a random place.
+        let left = rng.f32() * (area.width as f32 - width);
+        let top = rng.f32() * (area.height as f32 - height);
+        let x0 = left.max(0.0).round() as usize;
+        let y0 = top.max(0.0).round() as usize;
+        let x1 = ((left + width).round() as usize).min(area.width);
+        let y1 = ((top + height).round() as usize).min(area.height);
+        if x1 <= x0 || y1 <= y0 {
+            return;
+        }
+        let shown = Rect { x: x0, y: y0, width: x1 - x0, height: y1 - y0 };
+        let crop_left = ((shown.x as f32 - left) / scale_x).clamp(0.0, photo.width as f32 - 1.0);
+        let crop_top = ((shown.y as f32 - top) / scale_y).clamp(0.0, photo.height as f32 - 1.0);
+        let crop_width = (shown.width as f32 / scale_x).min(photo.width as f32 - crop_left);
+        let crop_height = (shown.height as f32 / scale_y).min(photo.height as f32 - crop_top);
+
+        self.scratch.clear();
+        self.scratch.resize(shown.width * shown.height * 3, 0);
+        let view = ImageRef::new(photo.width, photo.height, &photo.rgb, fir::PixelType::U8x3);
+        let target =
+            Image::from_slice_u8(shown.width as u32, shown.height as u32, &mut self.scratch, fir::PixelType::U8x3);
+        let (Ok(view), Ok(mut target)) = (view, target) else { return };
+        // Bilinear, with a wider filter where it shrinks: what the detector's letterbox does.
+        let options = fir::ResizeOptions::new()
+            .resize_alg(fir::ResizeAlg::Convolution(fir::FilterType::Bilinear))
+            .crop(crop_left.into(), crop_top.into(), crop_width.into(), crop_height.into())
+            .use_alpha(false);
+        if self.resizer.resize(&view, &mut target, &options).is_err() {
+            return; // The part stays grey and its objects are left out.
+        }
+
+        let flip = rng.bool();
+        let colour = Colour::random(rng);
+        for row in 0..shown.height {
+            let from = &self.scratch[row * shown.width * 3..(row + 1) * shown.width * 3];
+            let start = ((area.y + shown.y + row) * sample.size + area.x + shown.x) * 3;
+            let to = &mut sample.rgb[start..start + shown.width * 3];
+            colour.apply(from, to, flip);
+        }
+
+        let (dx, dy) = ((area.x + shown.x) as f32, (area.y + shown.y) as f32);
+        let (shown_width, shown_height) = (shown.width as f32, shown.height as f32);
+        for target in source.targets {
+            let [l, t, r, b] = target.ltrb;
+            let mut l = (l - crop_left) * scale_x;
+            let mut r = (r - crop_left) * scale_x;
+            let (t, b) = ((t - crop_top) * scale_y, (b - crop_top) * scale_y);
+            if flip {
+                (l, r) = (shown_width - r, shown_width - l);
+            }
+            let whole = (r - l) * (b - t);
+            let (l, r) = (l.clamp(0.0, shown_width), r.clamp(0.0, shown_width));
+            let (t, b) = (t.clamp(0.0, shown_height), b.clamp(0.0, shown_height));
+            let visible = (r - l) * (b - t);
+            if visible <= 0.0 {
+                continue;
+            }
+            let too_little = visible < VISIBLE_MIN * whole || (r - l).min(b - t) < SIDE_MIN_PX;
+            sample.targets.push(Target {
+                class: target.class,
+                ltrb: [l + dx, t + dy, r + dx, b + dy],
+                weight: if too_little { 0.0 } else { target.weight },
+            });
+        }
+    }
+}
+
+fn blank(size: usize) -> Sample {
+    Sample { rgb: vec![GREY; size * size * 3], size, targets: Vec::new() }
+}
+
+fn between(rng: &mut fastrand::Rng, low: f32, high: f32) -> f32 {
+    low + (high - low) * rng.f32()
+}
+
+/// A linear change of colour, in 1/256.
+struct Colour {
+    matrix: [[i32; 3]; 3],
+}
+
+impl Colour {
+    /// Brightness 0.6 to 1.4, saturation 0.5 to 1.5, a slight tint.
+    fn random(rng: &mut fastrand::Rng) -> Colour {
+        let brightness = between(rng, 0.6, 1.4);
+        let saturation = between(rng, 0.5, 1.5);
+        let luma = [0.299, 0.587, 0.114];
+        let mut matrix = [[0; 3]; 3];
+        for (row, line) in matrix.iter_mut().enumerate() {
+            let tint = between(rng, 0.95, 1.05);
+            for (column, cell) in line.iter_mut().enumerate() {
+                let identity = if row == column { saturation } else { 0.0 };
+                *cell = (256.0 * brightness * tint * (identity + (1.0 - saturation) * luma[column])) as i32;
+            }
+        }
+        Colour { matrix }
+    }
+
+    fn apply(&self, from: &[u8], to: &mut [u8], flip: bool) {
+        let [r, g, b] = self.matrix;
+        let dot =
+            |row: [i32; 3], p: [i32; 3]| ((row[0] * p[0] + row[1] * p[1] + row[2] * p[2]) >> 8).clamp(0, 255) as u8;
+        let paint = |from: &[u8], to: &mut [u8]| {
+            let pixel = [from[0] as i32, from[1] as i32, from[2] as i32];
+            to[0] = dot(r, pixel);
+            to[1] = dot(g, pixel);
+            to[2] = dot(b, pixel);
+        };
+        let from = from.chunks_exact(3);
+        if flip {
+            from.zip(to.chunks_exact_mut(3).rev()).for_each(|(from, to)| paint(from, to));
+        } else {
+            from.zip(to.chunks_exact_mut(3)).for_each(|(from, to)| paint(from, to));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A photograph, grey but for a white object at `ltrb`.
+    fn photo_with_object(width: u32, height: u32, ltrb: [u32; 4]) -> (Photo, Target) {
+        let mut rgb = vec![40; (width * height * 3) as usize];
+        for y in ltrb[1]..ltrb[3] {
+            for x in ltrb[0]..ltrb[2] {
+                let at = ((y * width + x) * 3) as usize;
+                rgb[at..at + 3].fill(250);
+            }
+        }
+        (Photo { width, height, rgb }, Target { class: 1, ltrb: ltrb.map(|v| v as f32), weight: 1.0 })
+    }
+
+    /// Inside a target's box it is brighter than around it, wherever the object was moved to.
+    fn assert_boxes_are_where_the_objects_are(sample: &Sample) {
+        let at = |x: f32, y: f32| sample.rgb[(y as usize * sample.size + x as usize) * 3 + 1];
+        for target in sample.targets.iter().filter(|target| target.weight > 0.0) {
+            let [l, t, r, b] = target.ltrb;
+            let centre = at((l + r) / 2.0, (t + b) / 2.0);
+            for (x, y) in [(l + 2.0, t + 2.0), (r - 2.0, b - 2.0)] {
+                assert!(at(x, y) > 100, "{target:?}: {} inside at {x},{y}", at(x, y));
+            }
+            assert!(centre > 100, "{target:?}");
+            for (x, y) in [(l - 3.0, t - 3.0), (r + 3.0, b + 3.0)] {
+                if x > 0.0 && y > 0.0 && x < sample.size as f32 && y < sample.size as f32 {
+                    assert!(at(x, y) < 120, "{target:?}: {} outside at {x},{y}", at(x, y));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn boxes_follow_their_objects() {
+        let (photo, target) = photo_with_object(120, 80, [30, 20, 70, 60]);
+        let targets = [target];
+        let mut augmenter = Augmenter::default();
+        let mut taught = 0;
+        for seed in 0..200 {
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let source = || Source { photo: &photo, targets: &targets };
+            let single = augmenter.single(source(), 128, &mut rng);
+            let mosaic = augmenter.mosaic([source(), source(), source(), source()], 160, &mut rng);
+            for sample in [single, mosaic] {
+                assert_boxes_are_where_the_objects_are(&sample);
+                taught += sample.targets.iter().filter(|target| target.weight > 0.0).count();
+            }
+        }
+        assert!(taught > 400, "only {taught} objects left of 1000");
+    }
+}

@@ -1,0 +1,331 @@
+//! The COCO annotation format, with the fields that our own sets add.
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::error::{Error, Result};
+
+/// What to do about an image or a box that cannot be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum BadData {
+    /// Stop, naming the file and the id.
+    #[default]
+    Refuse,
+    /// Go on without it, and say so once.
+    Skip,
+}
+
+/// Which classes are boxed completely in a photograph, by people. Only of those does an unboxed object count as
+/// background beyond doubt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Labelled {
+    /// Every class: plain COCO, and images that say `full80`.
+    All,
+    /// VOC's twenty (`voc20`).
+    Voc20,
+    /// None: every box is a teacher's.
+    None,
+}
+
+/// An object in a photograph.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Object {
+    /// Index into [`Dataset::classes`].
+    pub class: usize,
+    /// Left, top, right, bottom in pixels of the stored photograph, inside it.
+    pub ltrb: [f32; 4],
+    /// A teacher's confidence in 0–1; `None` for a box drawn by a person.
+    pub score: Option<f32>,
+    /// COCO's `iscrowd`: one box around many.
+    pub crowd: bool,
+    /// `ignore` or `difficult`: neither a hit nor a miss.
+    pub ignore: bool,
+    /// COCO's `area` in pixels², or the box's own where the file has none: what decides small, medium and large.
+    pub area: f32,
+}
+
+/// A photograph and the objects in it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Annotated {
+    /// COCO's image id.
+    pub id: u64,
+    /// The file.
+    pub path: PathBuf,
+    /// Pixels.
+    pub width: u32,
+    /// Pixels.
+    pub height: u32,
+    /// What is boxed completely.
+    pub labelled: Labelled,
+    /// The `source` field of our sets; empty where there is none.
+    pub source: String,
+    /// In the order of the file.
+    pub objects: Vec<Object>,
+}
+
+/// A set of photographs with boxes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Dataset {
+    /// Class names, by ascending category id.
+    pub classes: Vec<String>,
+    /// COCO's category ids, in the same order.
+    pub category_ids: Vec<u64>,
+    /// In the order of the file.
+    pub images: Vec<Annotated>,
+    /// What was left out under [`BadData::Skip`], a sentence each.
+    pub skipped: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct File {
+    images: Vec<ImageEntry>,
+    #[serde(default)]
+    annotations: Vec<AnnotationEntry>,
+    categories: Vec<CategoryEntry>,
+}
+
+#[derive(Deserialize)]
+struct ImageEntry {
+    id: u64,
+    file_name: String,
+    width: u32,
+    height: u32,
+    labelled: Option<String>,
+    #[serde(default)]
+    source: String,
+}
+
+#[derive(Deserialize)]
+struct AnnotationEntry {
+    #[serde(default)]
+    id: u64,
+    image_id: u64,
+    category_id: u64,
+    bbox: [f32; 4],
+    area: Option<f32>,
+    #[serde(default)]
+    iscrowd: u8,
+    score: Option<f32>,
+    #[serde(default, deserialize_with = "flag")]
+    ignore: bool,
+    #[serde(default, deserialize_with = "flag")]
+    difficult: bool,
+}
+
+#[derive(Deserialize)]
+struct CategoryEntry {
+    id: u64,
+    name: String,
+}
+
+/// Flags are 0 and 1 in some files, false and true in others.
+fn flag<'de, D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<bool, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Flag {
+        Bool(bool),
+        Number(u8),
+    }
+    Ok(match Flag::deserialize(deserializer)? {
+        Flag::Bool(flag) => flag,
+        Flag::Number(number) => number != 0,
+    })
+}
+
+impl Dataset {
+    /// Reads `annotations`, whose `file_name`s are relative to the folder `images`.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read or is no COCO JSON; the set has no images or no categories. Under
+    /// [`BadData::Refuse`] also: an image file that is missing, a size of 0, an id used twice, a box of an unknown
+    /// image or category, outside its image, without area or not a number.
+    pub fn read(annotations: &Path, images: &Path, bad_data: BadData) -> Result<Dataset> {
+        let text = std::fs::read_to_string(annotations).map_err(Error::io(annotations))?;
+        let file: File = serde_json::from_str(&text).map_err(Error::json(annotations))?;
+        let mut skipped = Vec::new();
+        let mut bad = |path: &Path, problem: String| match bad_data {
+            BadData::Refuse => Err(Error::Data { path: path.to_owned(), problem }),
+            BadData::Skip => {
+                skipped.push(format!("{}: {problem}", path.display()));
+                Ok(())
+            }
+        };
+
+        let mut categories = file.categories;
+        categories.sort_by_key(|category| category.id);
+        if categories.is_empty() {
+            return Err(Error::Data { path: annotations.to_owned(), problem: "has no categories".into() });
+        }
+        let class_of: HashMap<u64, usize> =
+            categories.iter().enumerate().map(|(class, category)| (category.id, class)).collect();
+        if class_of.len() != categories.len() {
+            return Err(Error::Data { path: annotations.to_owned(), problem: "uses a category id twice".into() });
+        }
+
+        let mut index = HashMap::new();
+        let mut known = HashSet::new();
+        let mut kept: Vec<Annotated> = Vec::new();
+        for entry in file.images {
+            let path = images.join(&entry.file_name);
+            let problem = if !known.insert(entry.id) {
+                format!("image id {} is used twice", entry.id)
+            } else if entry.width == 0 || entry.height == 0 {
+                format!("image {} is {}x{} px", entry.id, entry.width, entry.height)
+            } else if !path.is_file() {
+                format!("image {} is missing", entry.id)
+            } else {
+                index.insert(entry.id, kept.len());
+                kept.push(Annotated {
+                    id: entry.id,
+                    path,
+                    width: entry.width,
+                    height: entry.height,
+                    labelled: match entry.labelled.as_deref() {
+                        Some("voc20") => Labelled::Voc20,
+                        Some("none") => Labelled::None,
+                        _ => Labelled::All,
+                    },
+                    source: entry.source,
+                    objects: Vec::new(),
+                });
+                continue;
+            };
+            bad(&path, problem)?;
+        }
+
+        for entry in file.annotations {
+            let Some(&image) = index.get(&entry.image_id) else {
+                if !known.contains(&entry.image_id) {
+                    bad(annotations, format!("annotation {}: there is no image {}", entry.id, entry.image_id))?;
+                }
+                continue; // A box of an image that was skipped went with it.
+            };
+            let image = &mut kept[image];
+            let Some(&class) = class_of.get(&entry.category_id) else {
+                bad(annotations, format!("annotation {}: there is no category {}", entry.id, entry.category_id))?;
+                continue;
+            };
+            let [x, y, width, height] = entry.bbox;
+            let (image_width, image_height) = (image.width as f32, image.height as f32);
+            let ltrb = [
+                x.clamp(0.0, image_width),
+                y.clamp(0.0, image_height),
+                (x + width).clamp(0.0, image_width),
+                (y + height).clamp(0.0, image_height),
+            ];
+            // Boxes drawn by hand stick out by a pixel now and then; what is left inside must be an area. (Written
+            // so that NaN fails.)
+            if !(ltrb[2] > ltrb[0] && ltrb[3] > ltrb[1]) {
+                let bbox = entry.bbox;
+                bad(
+                    &image.path,
+                    format!("annotation {}: box {bbox:?} has no area inside image {}", entry.id, image.id),
+                )?;
+                continue;
+            }
+            image.objects.push(Object {
+                class,
+                ltrb,
+                score: entry.score,
+                crowd: entry.iscrowd != 0,
+                ignore: entry.ignore || entry.difficult,
+                area: entry.area.unwrap_or((ltrb[2] - ltrb[0]) * (ltrb[3] - ltrb[1])),
+            });
+        }
+        if kept.is_empty() {
+            return Err(Error::Data { path: annotations.to_owned(), problem: "has no images".into() });
+        }
+        Ok(Dataset {
+            category_ids: categories.iter().map(|category| category.id).collect(),
+            classes: categories.into_iter().map(|category| category.name).collect(),
+            images: kept,
+            skipped,
+        })
+    }
+
+    /// Appends the images of `other`, whose classes must have the same names in the same order.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Data`] when the classes differ.
+    pub fn extend(&mut self, other: Dataset, path: &Path) -> Result<()> {
+        if other.classes != self.classes {
+            return Err(Error::Data {
+                path: path.to_owned(),
+                problem: "has other categories than the first set".into(),
+            });
+        }
+        self.images.extend(other.images);
+        self.skipped.extend(other.skipped);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(json: &str, bad_data: BadData) -> Result<Dataset> {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("set.json"), json).unwrap();
+        std::fs::write(folder.path().join("a.png"), b"").unwrap();
+        Dataset::read(&folder.path().join("set.json"), folder.path(), bad_data)
+    }
+
+    fn set(images: &str, annotations: &str) -> String {
+        format!(
+            r#"{{"images":[{images}],"annotations":[{annotations}],
+               "categories":[{{"id":7,"name":"cat"}},{{"id":3,"name":"cup"}}]}}"#
+        )
+    }
+
+    const A: &str = r#"{"id":1,"file_name":"a.png","width":10,"height":20}"#;
+
+    #[test]
+    fn classes_follow_the_category_ids_and_boxes_become_corners() {
+        let box_ = r#"{"id":1,"image_id":1,"category_id":7,"bbox":[-1,2,4,30],"score":0.5,"difficult":1}"#;
+        let set = read(&set(A, box_), BadData::Refuse).unwrap();
+        assert_eq!(set.classes, ["cup", "cat"]);
+        let object = &set.images[0].objects[0];
+        assert_eq!((object.class, object.ltrb), (1, [0.0, 2.0, 3.0, 20.0]));
+        assert_eq!((object.score, object.ignore, object.crowd), (Some(0.5), true, false));
+        assert_eq!(set.images[0].labelled, Labelled::All);
+    }
+
+    #[test]
+    fn bad_data_is_named_and_refused_or_skipped() {
+        let cases = [
+            (set(r#"{"id":9,"file_name":"b.png","width":10,"height":20}"#, ""), "image 9 is missing"),
+            (set(&format!("{A},{A}"), ""), "image id 1 is used twice"),
+            (set(&A.replace("20", "0"), ""), "image 1 is 10x0 px"),
+            (
+                set(A, r#"{"id":5,"image_id":2,"category_id":7,"bbox":[0,0,1,1]}"#),
+                "annotation 5: there is no image 2",
+            ),
+            (
+                set(A, r#"{"id":5,"image_id":1,"category_id":4,"bbox":[0,0,1,1]}"#),
+                "annotation 5: there is no category 4",
+            ),
+            (set(A, r#"{"id":5,"image_id":1,"category_id":7,"bbox":[11,0,1,1]}"#), "annotation 5: box"),
+            (set(A, r#"{"id":5,"image_id":1,"category_id":7,"bbox":[1,1,0,1]}"#), "annotation 5: box"),
+        ];
+        for (json, problem) in cases {
+            let message = read(&json, BadData::Refuse).unwrap_err().to_string();
+            assert!(message.contains(problem), "{message} should say: {problem}");
+            match read(&json, BadData::Skip) {
+                Ok(set) => assert!(set.skipped[0].contains(problem), "{:?}", set.skipped),
+                Err(error) => assert!(error.to_string().contains("has no images"), "{error}"),
+            }
+        }
+    }
+
+    #[test]
+    fn an_empty_set_and_a_file_of_another_kind_are_refused() {
+        assert!(read(&set("", ""), BadData::Skip).unwrap_err().to_string().contains("has no images"));
+        assert!(matches!(read("{", BadData::Skip).unwrap_err(), Error::Json { .. }));
+        assert!(matches!(read(r#"{"images":3}"#, BadData::Skip).unwrap_err(), Error::Json { .. }));
+    }
+}

@@ -1,0 +1,314 @@
+//! Batches, made by threads ahead of their use.
+
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread::JoinHandle;
+
+use super::augment::{Augmenter, Sample, Source, Target};
+use super::coco::{BadData, Dataset, Labelled, Object};
+use super::photos::Photos;
+use crate::error::{Error, Result};
+
+/// A batch of samples of one size.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Batch {
+    /// 8-bit RGB, row-major, `[samples, size, size, 3]`.
+    pub rgb: Vec<u8>,
+    /// Side in pixels.
+    pub size: usize,
+    /// The objects of each sample.
+    pub targets: Vec<Vec<Target>>,
+}
+
+/// How batches are made.
+#[derive(Debug, Clone)]
+pub struct LoaderConfig {
+    /// Samples a batch.
+    pub batch: usize,
+    /// Where the run stands when the first batch is made, so that a resumed run sees new samples.
+    pub first_batch: u64,
+    /// Decides everything random, together with the number of the batch.
+    pub seed: u64,
+    /// Threads that make batches.
+    pub threads: usize,
+    /// Bytes of decoded photographs to keep.
+    pub keep_bytes: usize,
+    /// How many times as often photographs are drawn whose every class is boxed by hand, and those with VOC's twenty.
+    pub draw: [f32; 2],
+    /// Teacher's boxes below this score are ignored.
+    pub teacher_min: f32,
+    /// Share of mosaics among the samples, and the progress from which there are none.
+    pub mosaic: (f32, f32),
+    /// Sides in pixels, each with the progress (0–1) from which it is used; ascending, the first from 0.
+    pub sizes: Vec<(usize, f32)>,
+    /// What to do about damaged photographs.
+    pub bad_data: BadData,
+}
+
+/// Hands out batches in a fixed order.
+pub struct Loader {
+    queues: Vec<mpsc::Receiver<Result<Batch>>>,
+    next: usize,
+    progress: Arc<AtomicU32>,
+    workers: Vec<JoinHandle<()>>,
+}
+
+/// How much an object counts: teachers' boxes by their score, from the threshold up. A confident teacher is about
+/// as often right as the annotator, and its certainty about small things deserves to be learned.
+fn weight(object: &Object, teacher_min: f32) -> f32 {
+    match object.score {
+        _ if object.crowd || object.ignore => 0.0,
+        None => 1.0,
+        Some(score) if score < teacher_min => 0.0,
+        Some(score) => 0.5 + 1.5 * (score - teacher_min),
+    }
+}
+
+struct Shared {
+    dataset: Dataset,
+    targets: Vec<Vec<Target>>,
+    cumulative: Vec<f64>,
+    photos: Photos,
+    skipped: Vec<AtomicUsize>,
+    config: LoaderConfig,
+}
+
+impl Loader {
+    /// Starts the threads.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Data`] if no photograph can be drawn.
+    pub fn start(dataset: Dataset, config: LoaderConfig) -> Result<Loader> {
+        let targets = dataset
+            .images
+            .iter()
+            .map(|image| {
+                let target = |object: &Object| Target {
+                    class: object.class,
+                    ltrb: object.ltrb,
+                    weight: weight(object, config.teacher_min),
+                };
+                image.objects.iter().map(target).collect()
+            })
+            .collect();
+        let mut total = 0.0;
+        let cumulative: Vec<f64> = dataset
+            .images
+            .iter()
+            .map(|image| {
+                total += match image.labelled {
+                    Labelled::All => config.draw[0],
+                    Labelled::Voc20 => config.draw[1],
+                    Labelled::None => 1.0,
+                } as f64;
+                total
+            })
+            .collect();
+        if !(total > 0.0 && total.is_finite()) {
+            return Err(Error::Option { option: "--draw", problem: "leaves no photograph to draw".into() });
+        }
+        let count = dataset.images.len();
+        let threads = config.threads.max(1);
+        let first = config.first_batch;
+        let shared = Arc::new(Shared {
+            photos: Photos::new(count, config.keep_bytes),
+            skipped: (0..count).map(|_| AtomicUsize::new(0)).collect(),
+            dataset,
+            targets,
+            cumulative,
+            config,
+        });
+        let progress = Arc::new(AtomicU32::new(0f32.to_bits()));
+        let mut queues = Vec::new();
+        let mut workers = Vec::new();
+        for thread in 0..threads {
+            let (send, receive) = mpsc::sync_channel(2);
+            let (shared, progress) = (shared.clone(), progress.clone());
+            queues.push(receive);
+            workers.push(std::thread::spawn(move || {
+                let mut augmenter = Augmenter::default();
+                for batch in (first + thread as u64..).step_by(threads) {
+                    let progress = f32::from_bits(progress.load(Ordering::Relaxed));
+                    if send.send(shared.batch(batch, progress, &mut augmenter)).is_err() {
+                        return;
+                    }
+                }
+            }));
+        }
+        Ok(Loader { queues, next: 0, progress, workers })
+    }
+
+    /// Tells how far the run is, 0–1; batches made from now on follow it.
+    pub fn set_progress(&self, progress: f32) {
+        self.progress.store(progress.to_bits(), Ordering::Relaxed);
+    }
+
+    /// The next batch.
+    ///
+    /// # Errors
+    ///
+    /// A damaged photograph under [`BadData::Refuse`].
+    pub fn next_batch(&mut self) -> Result<Batch> {
+        let queue = self.next;
+        self.next = (self.next + 1) % self.queues.len();
+        self.queues[queue].recv().map_err(|_| Error::Training("a loader thread ended".into()))?
+    }
+}
+
+impl Drop for Loader {
+    fn drop(&mut self) {
+        self.queues.clear(); // Closed channels end the threads.
+        for worker in self.workers.drain(..) {
+            let _ = worker.join();
+        }
+    }
+}
+
+impl Shared {
+    fn batch(&self, number: u64, progress: f32, augmenter: &mut Augmenter) -> Result<Batch> {
+        let config = &self.config;
+        let size = config.sizes.iter().rev().find(|size| size.1 <= progress).unwrap_or(&config.sizes[0]).0;
+        let mosaic = if progress < config.mosaic.1 { config.mosaic.0 } else { 0.0 };
+        let mut batch = Batch { rgb: Vec::new(), size, targets: Vec::new() };
+        batch.rgb.reserve_exact(config.batch * size * size * 3);
+        for sample in 0..config.batch as u64 {
+            // The multipliers only keep neighbouring numbers apart.
+            let seed = config.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+                ^ (number * config.batch as u64 + sample).wrapping_mul(0xd134_2543_de82_ef95);
+            let sample = self.sample(size, mosaic, &mut fastrand::Rng::with_seed(seed), augmenter)?;
+            batch.rgb.extend_from_slice(&sample.rgb);
+            batch.targets.push(sample.targets);
+        }
+        Ok(batch)
+    }
+
+    fn sample(
+        &self,
+        size: usize,
+        mosaic: f32,
+        rng: &mut fastrand::Rng,
+        augmenter: &mut Augmenter,
+    ) -> Result<Sample> {
+        if rng.f32() < mosaic {
+            let drawn = [self.draw(rng)?, self.draw(rng)?, self.draw(rng)?, self.draw(rng)?];
+            let sources = [0, 1, 2, 3].map(|i| Source { photo: &drawn[i].1, targets: &self.targets[drawn[i].0] });
+            Ok(augmenter.mosaic(sources, size, rng))
+        } else {
+            let (image, photo) = self.draw(rng)?;
+            Ok(augmenter.single(Source { photo: &photo, targets: &self.targets[image] }, size, rng))
+        }
+    }
+
+    fn draw(&self, rng: &mut fastrand::Rng) -> Result<(usize, Arc<super::Photo>)> {
+        let total = self.cumulative[self.cumulative.len() - 1];
+        // A set with hardly a good photograph must end, not hang.
+        for _ in 0..1000 {
+            let place = rng.f64() * total;
+            let image = self.cumulative.partition_point(|&sum| sum <= place).min(self.cumulative.len() - 1);
+            let path = &self.dataset.images[image].path;
+            match self.photos.get(image, path) {
+                Ok(photo) => return Ok((image, photo)),
+                Err(error) if self.config.bad_data == BadData::Refuse => return Err(error),
+                Err(error) => {
+                    if self.skipped[image].fetch_add(1, Ordering::Relaxed) == 0 {
+                        report(&format!("skipped image {}: {error}", self.dataset.images[image].id));
+                    }
+                }
+            }
+        }
+        Err(Error::Training("no photograph could be decoded in 1000 draws".into()))
+    }
+}
+
+/// One line on standard error at a time.
+fn report(line: &str) {
+    static LINES: Mutex<()> = Mutex::new(());
+    let _guard = LINES.lock();
+    eprintln!("{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::Annotated;
+
+    fn object(score: Option<f32>) -> Object {
+        Object { class: 0, ltrb: [10.0, 10.0, 30.0, 30.0], score, crowd: false, ignore: false, area: 400.0 }
+    }
+
+    fn config() -> LoaderConfig {
+        LoaderConfig {
+            batch: 3,
+            first_batch: 0,
+            seed: 1,
+            threads: 2,
+            keep_bytes: 1 << 20,
+            draw: [1.0, 1.0],
+            teacher_min: 0.3,
+            mosaic: (0.5, 0.75),
+            sizes: vec![(64, 0.0), (96, 0.5)],
+            bad_data: BadData::Refuse,
+        }
+    }
+
+    /// One good photograph and one whose file is cut short.
+    fn set(folder: &std::path::Path, damaged: bool) -> Dataset {
+        let good = folder.join("good.png");
+        image::RgbImage::from_fn(40, 40, |x, y| image::Rgb([x as u8, y as u8, 0])).save(&good).unwrap();
+        let cut = folder.join("cut.png");
+        let bytes = std::fs::read(&good).unwrap();
+        std::fs::write(&cut, &bytes[..bytes.len() / 2]).unwrap();
+        let image = |id, path: &std::path::Path| Annotated {
+            id,
+            path: path.to_owned(),
+            width: 40,
+            height: 40,
+            labelled: Labelled::All,
+            source: String::new(),
+            objects: vec![object(None)],
+        };
+        let mut images = vec![image(4, &good)];
+        if damaged {
+            images.push(image(5, &cut));
+        }
+        Dataset { classes: vec!["cat".into()], category_ids: vec![1], images, skipped: Vec::new() }
+    }
+
+    #[test]
+    fn batches_depend_on_seed_and_number_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let batches = |threads, first_batch| {
+            let config = LoaderConfig { threads, first_batch, ..config() };
+            let mut loader = Loader::start(set(folder.path(), false), config).unwrap();
+            (0..5).map(|_| loader.next_batch().unwrap()).collect::<Vec<_>>()
+        };
+        let one = batches(1, 0);
+        assert_eq!(one, batches(3, 0));
+        assert_eq!(one[2..], batches(2, 2)[..3]);
+        assert_ne!(one[0], one[1]);
+        assert_eq!((one[0].size, one[0].rgb.len()), (64, 3 * 64 * 64 * 3));
+    }
+
+    #[test]
+    fn a_damaged_photograph_is_refused_by_name_or_skipped() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut loader = Loader::start(set(folder.path(), true), config()).unwrap();
+        let error = (0..50).find_map(|_| loader.next_batch().err()).unwrap();
+        assert!(error.to_string().contains("cut.png"), "{error}");
+
+        let config = LoaderConfig { bad_data: BadData::Skip, ..config() };
+        let mut loader = Loader::start(set(folder.path(), true), config).unwrap();
+        for _ in 0..20 {
+            loader.next_batch().unwrap();
+        }
+    }
+
+    #[test]
+    fn teachers_count_by_their_score() {
+        assert_eq!(weight(&object(None), 0.3), 1.0);
+        assert_eq!(weight(&object(Some(0.29)), 0.3), 0.0);
+        assert_eq!(weight(&object(Some(0.3)), 0.3), 0.5);
+        assert_eq!(weight(&Object { crowd: true, ..object(None) }, 0.3), 0.0);
+    }
+}

@@ -1,0 +1,65 @@
+//! Decoded photographs, kept in memory.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use crate::error::{Error, Result};
+
+/// A decoded photograph: 8-bit RGB, row-major, `[height, width, 3]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Photo {
+    /// Pixels.
+    pub width: u32,
+    /// Pixels.
+    pub height: u32,
+    /// `height * width * 3` bytes.
+    pub rgb: Vec<u8>,
+}
+
+impl Photo {
+    /// Decodes a JPEG, PNG or WebP file.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read, or is damaged or of another kind.
+    pub fn read(path: &Path) -> Result<Photo> {
+        let bytes = std::fs::read(path).map_err(Error::io(path))?;
+        let image = image::load_from_memory(&bytes)
+            .map_err(|error| Error::Data { path: path.to_owned(), problem: error.to_string() })?
+            .into_rgb8();
+        Ok(Photo { width: image.width(), height: image.height(), rgb: image.into_raw() })
+    }
+}
+
+/// Photographs by index, decoded at first use and kept while they fit: a set that fits is decoded once a run.
+pub struct Photos {
+    kept: Vec<OnceLock<Arc<Photo>>>,
+    room: AtomicUsize,
+}
+
+impl Photos {
+    /// For `count` photographs, keeping at most `bytes` of them.
+    pub fn new(count: usize, bytes: usize) -> Photos {
+        Photos { kept: (0..count).map(|_| OnceLock::new()).collect(), room: AtomicUsize::new(bytes) }
+    }
+
+    /// The photograph `index`, whose file is `path`.
+    ///
+    /// # Errors
+    ///
+    /// See [`Photo::read`].
+    pub fn get(&self, index: usize, path: &Path) -> Result<Arc<Photo>> {
+        if let Some(photo) = self.kept[index].get() {
+            return Ok(photo.clone());
+        }
+        let photo = Arc::new(Photo::read(path)?);
+        let size = photo.rgb.len();
+        let take = |room: usize| room.checked_sub(size);
+        if self.room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok() {
+            // Two threads may decode the same photograph; the second's copy is let go.
+            let _ = self.kept[index].set(photo.clone());
+        }
+        Ok(photo)
+    }
+}

@@ -1,0 +1,351 @@
+//! Networks as ONNX, in the form that the detector reads: input `images`, f32 `[1, 3, H, W]`, RGB in 0–1; output
+//! `output0`, f32 `[1, 4 + C, N]`: centre x, centre y, width and height in pixels of the input, then class scores.
+//!
+//! Batch normalisation is folded into the convolutions. The size is declared, but nothing in the graph depends on it
+//! but by `Shape`: a reader that overrides the input's size with another multiple of the stride gets the same network
+//! there.
+
+use crate::checkpoint::Weights;
+use crate::error::{Error, Result};
+use crate::network::{Activation, Graph, Head, NORM_EPSILON, Network, Node, Op};
+use crate::onnx::{GraphBuilder, float, int, ints, text};
+
+/// Logarithms of distances above this (90 strides) are cut; the trainer's loss does the same.
+const SIDE_MAX: f32 = 4.5;
+
+/// How weights are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Storage {
+    /// 16-bit floats, widened by the runtime when it loads the model.
+    Half,
+    /// 32-bit floats.
+    Single,
+}
+
+/// A convolution's weights with the normalisation folded in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Folded {
+    /// OIHW.
+    pub weight: Vec<f32>,
+    /// The shape of `weight`.
+    pub shape: [usize; 4],
+    /// One an output channel.
+    pub bias: Vec<f32>,
+}
+
+/// Folds the normalisation of the convolution `node` into its weights.
+///
+/// # Errors
+///
+/// A message naming the tensor that is missing or of another shape.
+pub fn fold(node: &Node, weights: &Weights) -> std::result::Result<Folded, String> {
+    let &Op::Conv { input, kernel, groups, norm, .. } = &node.op else {
+        return Err(format!("`{}` is no convolution", node.name));
+    };
+    let get = |part: &str, len: usize| {
+        let name = format!("{}.{part}", node.name);
+        match weights.get(&name) {
+            Some(array) if array.values.len() == len => Ok(&array.values),
+            Some(array) => Err(format!("tensor `{name}` has {} values, not {len}", array.values.len())),
+            None => Err(format!("has no tensor `{name}`")),
+        }
+    };
+    let channels = node.channels;
+    let shape = [channels, input / groups, kernel, kernel];
+    let size = shape[1] * kernel * kernel;
+    let mut weight = get("conv.weight", channels * size)?.clone();
+    let bias = if norm {
+        let (gain, offset) = (get("bn.weight", channels)?, get("bn.bias", channels)?);
+        let (mean, variance) = (get("bn.running_mean", channels)?, get("bn.running_var", channels)?);
+        let mut bias = Vec::with_capacity(channels);
+        for channel in 0..channels {
+            let scale = gain[channel] as f64 / (variance[channel] as f64 + NORM_EPSILON).sqrt();
+            let part = &mut weight[channel * size..(channel + 1) * size];
+            part.iter_mut().for_each(|value| *value = (*value as f64 * scale) as f32);
+            bias.push((offset[channel] as f64 - mean[channel] as f64 * scale) as f32);
+        }
+        bias
+    } else {
+        get("conv.bias", channels)?.clone()
+    };
+    Ok(Folded { weight, shape, bias })
+}
+
+/// Writes `network` with `weights` for inputs of `width` × `height` pixels.
+///
+/// # Errors
+///
+/// A size that is no multiple of the largest stride; weights that are not the network's; a network that does not hold
+/// together.
+pub fn to_onnx(
+    network: &Network,
+    weights: &Weights,
+    (width, height): (usize, usize),
+    storage: Storage,
+) -> Result<Vec<u8>> {
+    let graph = network.graph()?;
+    check_size(&graph, width, height)?;
+    let wrap = |problem| Error::Network { network: network.name.clone(), problem };
+    let mut onnx = GraphBuilder::new(&network.name);
+    onnx.input("images", &[1, 3, height as i64, width as i64]);
+
+    // What each node is called in the file.
+    let mut names: Vec<String> = vec!["images".into()];
+    for node in &graph.nodes[1..] {
+        let inputs: Vec<&str> = node.inputs.iter().map(|&id| names[id].as_str()).collect();
+        let name = match &node.op {
+            Op::Image => "images".into(),
+            &Op::Conv { kernel, stride, groups, activation, .. } => {
+                let Folded { weight, shape, bias } = fold(node, weights).map_err(wrap)?;
+                let kernel_name = format!("{}.weight", node.name);
+                let weight = match storage {
+                    Storage::Half => onnx.halves(&kernel_name, &shape, &weight),
+                    Storage::Single => onnx.floats(&kernel_name, &shape, &weight),
+                };
+                let bias = onnx.floats(&format!("{}.bias", node.name), &[bias.len()], &bias);
+                let name =
+                    if activation == Activation::None { node.name.clone() } else { format!("{}.conv", node.name) };
+                let conv =
+                    onnx.op("Conv", &name, &[inputs[0], &weight, &bias], conv_attributes(kernel, stride, groups));
+                activate(&mut onnx, node, &conv, activation)
+            }
+            &Op::MaxPool { kernel, stride } => {
+                let (kernel, stride) = (kernel as i64, stride as i64);
+                let border = kernel - stride;
+                let attributes = vec![
+                    ints("kernel_shape", &[kernel, kernel]),
+                    ints("strides", &[stride, stride]),
+                    ints("pads", &[0, 0, border, border]),
+                ];
+                onnx.op("MaxPool", &node.name, &inputs, attributes)
+            }
+            &Op::Upsample { factor } => {
+                let factor = factor as f32;
+                let scales = onnx.floats(&format!("{}.scales", node.name), &[4], &[1.0, 1.0, factor, factor]);
+                let attributes = vec![
+                    text("mode", "nearest"),
+                    text("nearest_mode", "floor"),
+                    text("coordinate_transformation_mode", "asymmetric"),
+                ];
+                onnx.op("Resize", &node.name, &[inputs[0], "", &scales], attributes)
+            }
+            Op::Concat => onnx.op("Concat", &node.name, &inputs, vec![int("axis", 1)]),
+            Op::Add => {
+                let mut sum = inputs[0].to_owned();
+                for (i, input) in inputs.iter().enumerate().skip(1) {
+                    let last = i + 1 == inputs.len();
+                    let name = if last { node.name.clone() } else { format!("{}.{i}", node.name) };
+                    sum = onnx.op("Add", &name, &[&sum, input], vec![]);
+                }
+                sum
+            }
+            Op::GlobalAveragePool => onnx.op("GlobalAveragePool", &node.name, &inputs, vec![]),
+            Op::Scale => onnx.op("Mul", &node.name, &inputs, vec![]),
+            Op::Detect { head } => {
+                detect(&mut onnx, &graph, node, &inputs, head);
+                "output0".into()
+            }
+        };
+        names.push(name);
+    }
+    let cells = cell_count(&graph, width, height);
+    onnx.output("output0", &[1, (4 + network.classes) as i64, cells as i64]);
+    Ok(onnx.finish(&metadata(network, &graph, (width, height))))
+}
+
+/// Whether the network can be run at that size.
+///
+/// # Errors
+///
+/// [`Error::Option`] if a side is 0 or no multiple of the largest stride.
+pub fn check_size(graph: &Graph, width: usize, height: usize) -> Result<()> {
+    let stride = graph.max_stride();
+    if width == 0 || height == 0 || width % stride != 0 || height % stride != 0 {
+        let problem = format!("{width}x{height} is not a positive multiple of {stride}");
+        return Err(Error::Option { option: "--imgsz", problem });
+    }
+    Ok(())
+}
+
+/// Attributes of a square convolution that pads by half its kernel.
+pub fn conv_attributes(kernel: usize, stride: usize, groups: usize) -> Vec<tract_onnx::pb::AttributeProto> {
+    let (side, stride, pad) = (kernel as i64, stride as i64, (kernel / 2) as i64);
+    vec![
+        ints("kernel_shape", &[side, side]),
+        ints("strides", &[stride, stride]),
+        ints("pads", &[pad, pad, pad, pad]),
+        ints("dilations", &[1, 1]),
+        int("group", groups as i64),
+    ]
+}
+
+/// Boxes and scores of all cells: anchors of a map count as that many cells.
+fn cell_count(graph: &Graph, width: usize, height: usize) -> usize {
+    let per_cell = |index: usize| match graph.nodes.last().map(|node| &node.op) {
+        Some(Op::Detect { head: Head::Anchors { anchors } }) => anchors[index].len(),
+        _ => 1,
+    };
+    let strides = graph.head_strides();
+    strides.iter().enumerate().map(|(i, stride)| width / stride * (height / stride) * per_cell(i)).sum()
+}
+
+/// What Ultralytics' exporter writes, so that programs made for its models find their way.
+pub fn metadata(network: &Network, graph: &Graph, (width, height): (usize, usize)) -> Vec<(&'static str, String)> {
+    let quoted = |name: &String| {
+        let quote = if name.contains('\'') { '"' } else { '\'' };
+        format!("{quote}{name}{quote}")
+    };
+    let names: Vec<String> = match network.names.as_slice() {
+        [] => (0..network.classes).map(|class| format!("{class}: 'class{class}'")).collect(),
+        names => names.iter().enumerate().map(|(class, name)| format!("{class}: {}", quoted(name))).collect(),
+    };
+    vec![
+        ("description", format!("{} by micro-yolo", network.name)),
+        ("author", "the micro-yolo authors".into()),
+        ("license", "MIT OR Apache-2.0".into()),
+        ("version", env!("CARGO_PKG_VERSION").into()),
+        ("task", "detect".into()),
+        ("stride", graph.max_stride().to_string()),
+        ("batch", "1".into()),
+        ("imgsz", format!("[{height}, {width}]")),
+        ("names", format!("{{{}}}", names.join(", "))),
+    ]
+}
+
+fn activate(onnx: &mut GraphBuilder, node: &Node, map: &str, activation: Activation) -> String {
+    match activation {
+        Activation::None => map.to_owned(),
+        Activation::Relu => onnx.op("Relu", &node.name, &[map], vec![]),
+        Activation::Relu6 => {
+            let (low, high) = (onnx.scalar(0.0), onnx.scalar(6.0));
+            onnx.op("Clip", &node.name, &[map, &low, &high], vec![])
+        }
+        Activation::LeakyRelu => onnx.op("LeakyRelu", &node.name, &[map], vec![float("alpha", 0.1)]),
+        Activation::HardSigmoid => {
+            let attributes = vec![float("alpha", 1.0 / 6.0), float("beta", 0.5)];
+            onnx.op("HardSigmoid", &node.name, &[map], attributes)
+        }
+    }
+}
+
+/// Writes the head, ending in `output0`.
+pub fn detect(onnx: &mut GraphBuilder, graph: &Graph, node: &Node, inputs: &[&str], head: &Head) {
+    match head {
+        Head::AnchorFree => anchor_free(onnx, graph, inputs),
+        Head::Anchors { anchors } => {
+            let strides: Vec<f32> = node.inputs.iter().map(|&id| graph.nodes[id].stride as f32).collect();
+            with_anchors(onnx, graph.classes as i64, inputs, &strides, anchors);
+        }
+    }
+}
+
+/// The centres of a map's cells in pixels of the input, `[1, 2, cells]`: x, then y.
+fn centres(onnx: &mut GraphBuilder, map: &str, stride: f32, offset: f32) -> String {
+    let shape = onnx.step("Shape", &[map], vec![int("start", 2), int("end", 4)]);
+    let (zero, one) = (onnx.scalar_int(0), onnx.scalar_int(1));
+    let offset = onnx.scalar(offset);
+    let stride = onnx.scalar(stride);
+    let line = |onnx: &mut GraphBuilder, axis: &str| {
+        let count = onnx.step("Gather", &[&shape, axis], vec![int("axis", 0)]);
+        let steps = onnx.step("Range", &[&zero, &count, &one], vec![]);
+        let steps = onnx.step("Cast", &[&steps], vec![int("to", 1)]);
+        let steps = onnx.step("Add", &[&steps, &offset], vec![]);
+        onnx.step("Mul", &[&steps, &stride], vec![])
+    };
+    let flat = onnx.ints(&[1, 1, -1]);
+    let column = onnx.ints(&[-1, 1]);
+    let x = line(onnx, &one);
+    let x = onnx.step("Expand", &[&x, &shape], vec![]);
+    let x = onnx.step("Reshape", &[&x, &flat], vec![]);
+    let y = line(onnx, &zero);
+    let y = onnx.step("Reshape", &[&y, &column], vec![]);
+    let y = onnx.step("Expand", &[&y, &shape], vec![]);
+    let y = onnx.step("Reshape", &[&y, &flat], vec![]);
+    onnx.step("Concat", &[&x, &y], vec![int("axis", 1)])
+}
+
+fn slice(onnx: &mut GraphBuilder, map: &str, axis: i64, start: i64, end: i64) -> String {
+    let (start, end, axis) = (onnx.ints(&[start]), onnx.ints(&[end]), onnx.ints(&[axis]));
+    onnx.step("Slice", &[map, &start, &end, &axis], vec![])
+}
+
+fn join(onnx: &mut GraphBuilder, parts: &[String], axis: i64) -> String {
+    match parts {
+        [one] => one.clone(),
+        parts => {
+            let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+            onnx.step("Concat", &parts, vec![int("axis", axis)])
+        }
+    }
+}
+
+fn anchor_free(onnx: &mut GraphBuilder, graph: &Graph, inputs: &[&str]) {
+    let four = onnx.ints(&[1, 4, -1]);
+    let classes = onnx.ints(&[1, graph.classes as i64, -1]);
+    let limit = onnx.scalar(SIDE_MAX);
+    let (mut all_sides, mut all_scores, mut all_centres) = (Vec::new(), Vec::new(), Vec::new());
+    for (pair, stride) in inputs.chunks(2).zip(graph.head_strides()) {
+        let sides = onnx.step("Reshape", &[pair[0], &four], vec![]);
+        let sides = onnx.step("Min", &[&sides, &limit], vec![]);
+        let sides = onnx.step("Exp", &[&sides], vec![]);
+        let stride_name = onnx.scalar(stride as f32);
+        all_sides.push(onnx.step("Mul", &[&sides, &stride_name], vec![]));
+        all_scores.push(onnx.step("Reshape", &[pair[1], &classes], vec![]));
+        all_centres.push(centres(onnx, pair[0], stride as f32, 0.5));
+    }
+    let sides = join(onnx, &all_sides, 2);
+    let scores = join(onnx, &all_scores, 2);
+    let centres = join(onnx, &all_centres, 2);
+    let before = slice(onnx, &sides, 1, 0, 2);
+    let after = slice(onnx, &sides, 1, 2, 4);
+    let half = onnx.scalar(0.5);
+    let shift = onnx.step("Sub", &[&after, &before], vec![]);
+    let shift = onnx.step("Mul", &[&shift, &half], vec![]);
+    let centre = onnx.step("Add", &[&centres, &shift], vec![]);
+    let size = onnx.step("Add", &[&before, &after], vec![]);
+    let scores = onnx.step("Sigmoid", &[&scores], vec![]);
+    onnx.op("Concat", "output0", &[&centre, &size, &scores], vec![int("axis", 1)]);
+}
+
+/// YOLOv3 (Redmon & Farhadi 2018, section 2.1); a class's score is its probability times the objectness.
+fn with_anchors(
+    onnx: &mut GraphBuilder,
+    classes: i64,
+    inputs: &[&str],
+    strides: &[f32],
+    anchors: &[Vec<[f32; 2]>],
+) {
+    let mut all = Vec::new();
+    for ((map, &stride), anchors) in inputs.iter().zip(strides).zip(anchors) {
+        let count = anchors.len() as i64;
+        let split = onnx.ints(&[1, count, 5 + classes, -1]);
+        let map4 = onnx.step("Reshape", &[map, &split], vec![]);
+        // The corner of each cell, [1, 2, cells], beside [1, A, 2, cells].
+        let corner = centres(onnx, map, stride, 0.0);
+        let corner_shape = onnx.ints(&[1, 1, 2, -1]);
+        let corner = onnx.step("Reshape", &[&corner, &corner_shape], vec![]);
+        let stride = onnx.scalar(stride);
+        let centre = slice(onnx, &map4, 2, 0, 2);
+        let centre = onnx.step("Sigmoid", &[&centre], vec![]);
+        let centre = onnx.step("Mul", &[&centre, &stride], vec![]);
+        let centre = onnx.step("Add", &[&centre, &corner], vec![]);
+        let sizes: Vec<f32> = anchors.iter().flatten().copied().collect();
+        let name = format!("{map}.anchors");
+        let sizes = onnx.floats(&name, &[1, anchors.len(), 2, 1], &sizes);
+        let size = slice(onnx, &map4, 2, 2, 4);
+        let size = onnx.step("Exp", &[&size], vec![]);
+        let size = onnx.step("Mul", &[&size, &sizes], vec![]);
+        let object = slice(onnx, &map4, 2, 4, 5);
+        let object = onnx.step("Sigmoid", &[&object], vec![]);
+        let scores = slice(onnx, &map4, 2, 5, 5 + classes);
+        let scores = onnx.step("Sigmoid", &[&scores], vec![]);
+        let scores = onnx.step("Mul", &[&scores, &object], vec![]);
+        let cells = onnx.step("Concat", &[&centre, &size, &scores], vec![int("axis", 2)]);
+        // [1, A, 4 + C, cells] → [1, 4 + C, A · cells].
+        let cells = onnx.step("Transpose", &[&cells], vec![ints("perm", &[0, 2, 1, 3])]);
+        let flat = onnx.ints(&[1, 4 + classes, -1]);
+        all.push(onnx.step("Reshape", &[&cells, &flat], vec![]));
+    }
+    let all: Vec<&str> = all.iter().map(String::as_str).collect();
+    onnx.op("Concat", "output0", &all, vec![int("axis", 2)]);
+}

@@ -1,0 +1,164 @@
+//! Builds ONNX graphs: what the exporter and the quantiser write with.
+
+use half::f16;
+use half::slice::HalfFloatSliceExt;
+use prost::Message;
+use tract_onnx::pb::tensor_shape_proto::{Dimension, dimension};
+use tract_onnx::pb::{
+    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto, TensorProto,
+    TensorShapeProto, TypeProto, ValueInfoProto, attribute_proto, tensor_proto, type_proto,
+};
+
+/// The operator set that everything here keeps to.
+const OPSET: i64 = 17;
+
+/// The file format's version that came with [`OPSET`].
+const IR_VERSION: i64 = 8;
+
+/// A graph under construction. Operators return the name of what they compute.
+#[derive(Default)]
+pub struct GraphBuilder {
+    graph: GraphProto,
+    counter: usize,
+}
+
+impl GraphBuilder {
+    /// An empty graph.
+    pub fn new(name: &str) -> GraphBuilder {
+        GraphBuilder { graph: GraphProto { name: name.into(), ..Default::default() }, counter: 0 }
+    }
+
+    /// Declares an f32 input of that shape.
+    pub fn input(&mut self, name: &str, shape: &[i64]) {
+        self.graph.input.push(value_info(name, shape));
+    }
+
+    /// Declares an f32 output of that shape.
+    pub fn output(&mut self, name: &str, shape: &[i64]) {
+        self.graph.output.push(value_info(name, shape));
+    }
+
+    /// Adds an operator with one output, named `name`.
+    pub fn op(&mut self, op: &str, name: &str, inputs: &[&str], attributes: Vec<AttributeProto>) -> String {
+        self.graph.node.push(NodeProto {
+            name: name.into(),
+            op_type: op.into(),
+            input: inputs.iter().map(|&input| input.into()).collect(),
+            output: vec![name.into()],
+            attribute: attributes,
+            ..Default::default()
+        });
+        name.into()
+    }
+
+    /// Adds an operator without a name of its own.
+    pub fn step(&mut self, op: &str, inputs: &[&str], attributes: Vec<AttributeProto>) -> String {
+        self.counter += 1;
+        let name = format!("{}_{}", op.to_lowercase(), self.counter);
+        self.op(op, &name, inputs, attributes)
+    }
+
+    /// A constant of 32-bit floats.
+    pub fn floats(&mut self, name: &str, shape: &[usize], values: &[f32]) -> String {
+        let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        self.initializer(name, shape, tensor_proto::DataType::Float, bytes)
+    }
+
+    /// A constant stored in 16-bit floats and widened when the model is loaded: half the download.
+    pub fn halves(&mut self, name: &str, shape: &[usize], values: &[f32]) -> String {
+        let mut halves = vec![f16::ZERO; values.len()];
+        halves.convert_from_f32_slice(values);
+        let bytes = halves.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let stored = self.initializer(&format!("{name}.f16"), shape, tensor_proto::DataType::Float16, bytes);
+        self.op("Cast", name, &[&stored], vec![int("to", tensor_proto::DataType::Float as i64)])
+    }
+
+    /// A constant of 64-bit integers, one axis.
+    pub fn ints(&mut self, values: &[i64]) -> String {
+        self.counter += 1;
+        let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        self.initializer(&format!("ints_{}", self.counter), &[values.len()], tensor_proto::DataType::Int64, bytes)
+    }
+
+    /// A 64-bit integer without axes.
+    pub fn scalar_int(&mut self, value: i64) -> String {
+        self.counter += 1;
+        let name = format!("int_{}", self.counter);
+        self.initializer(&name, &[], tensor_proto::DataType::Int64, value.to_le_bytes().to_vec())
+    }
+
+    /// A 32-bit float without axes.
+    pub fn scalar(&mut self, value: f32) -> String {
+        self.counter += 1;
+        let name = format!("float_{}", self.counter);
+        self.floats(&name, &[], &[value])
+    }
+
+    /// A constant given by its bytes, little-endian and row-major.
+    pub fn initializer(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        kind: tensor_proto::DataType,
+        bytes: Vec<u8>,
+    ) -> String {
+        self.graph.initializer.push(TensorProto {
+            name: name.into(),
+            dims: shape.iter().map(|&side| side as i64).collect(),
+            data_type: kind as i32,
+            raw_data: bytes,
+            ..Default::default()
+        });
+        name.into()
+    }
+
+    /// The file.
+    pub fn finish(self, metadata: &[(&str, String)]) -> Vec<u8> {
+        let entry =
+            |(key, value): &(&str, String)| StringStringEntryProto { key: (*key).into(), value: value.clone() };
+        let model = ModelProto {
+            ir_version: IR_VERSION,
+            opset_import: vec![OperatorSetIdProto { domain: String::new(), version: OPSET }],
+            producer_name: "micro-yolo".into(),
+            producer_version: env!("CARGO_PKG_VERSION").into(),
+            graph: Some(self.graph),
+            metadata_props: metadata.iter().map(entry).collect(),
+            ..Default::default()
+        };
+        model.encode_to_vec()
+    }
+}
+
+/// An integer attribute.
+pub fn int(name: &str, value: i64) -> AttributeProto {
+    let r#type = attribute_proto::AttributeType::Int as i32;
+    AttributeProto { name: name.into(), i: value, r#type, ..Default::default() }
+}
+
+/// An attribute of integers.
+pub fn ints(name: &str, values: &[i64]) -> AttributeProto {
+    let r#type = attribute_proto::AttributeType::Ints as i32;
+    AttributeProto { name: name.into(), ints: values.to_vec(), r#type, ..Default::default() }
+}
+
+/// A float attribute.
+pub fn float(name: &str, value: f32) -> AttributeProto {
+    let r#type = attribute_proto::AttributeType::Float as i32;
+    AttributeProto { name: name.into(), f: value, r#type, ..Default::default() }
+}
+
+/// A text attribute.
+pub fn text(name: &str, value: &str) -> AttributeProto {
+    let r#type = attribute_proto::AttributeType::String as i32;
+    AttributeProto { name: name.into(), s: value.into(), r#type, ..Default::default() }
+}
+
+fn value_info(name: &str, shape: &[i64]) -> ValueInfoProto {
+    let dimension = |&side: &i64| Dimension { value: Some(dimension::Value::DimValue(side)), ..Default::default() };
+    let tensor = type_proto::Tensor {
+        elem_type: tensor_proto::DataType::Float as i32,
+        shape: Some(TensorShapeProto { dim: shape.iter().map(dimension).collect() }),
+    };
+    let r#type = Some(TypeProto { value: Some(type_proto::Value::TensorType(tensor)), ..Default::default() });
+    ValueInfoProto { name: name.into(), r#type, ..Default::default() }
+}

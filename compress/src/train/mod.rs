@@ -1,0 +1,14 @@
+//! Trains a network with libtorch.
+//!
+//! A run lives in a folder: `config.json`, `log.jsonl` (a line every [`TrainConfig::log_every`] batches),
+//! `state.safetensors` to go on from and `model.safetensors`, the averaged weights in half precision with their
+//! network. The same command goes on where a killed run stood.
+
+pub mod assign;
+mod loss;
+mod model;
+mod optimizer;
+mod run;
+
+pub use model::{Layout, Predictions, Replica, initial};
+pub use run::{Precision, Summary, TrainConfig, train};

@@ -1,0 +1,322 @@
+//! A network in libtorch.
+
+use std::collections::HashMap;
+
+use tch::{Device, Kind, Tensor};
+
+use crate::checkpoint::{self, Array, TensorSpec, Weights};
+use crate::error::Result;
+use crate::network::{Activation, Graph, Head, NORM_EPSILON, Network, Op};
+
+/// Share of a batch's statistics that goes into the running ones.
+const NORM_MOMENTUM: f64 = 0.03;
+
+/// Where each tensor lies in the two flat vectors: what is learned, and what is only measured.
+#[derive(Debug, Clone)]
+pub struct Layout {
+    slots: Vec<(TensorSpec, i64)>,
+    /// Length of the learned vector.
+    pub learned: i64,
+    /// Length of the measured vector.
+    pub measured: i64,
+}
+
+impl Layout {
+    /// The tensors of a network one after another.
+    pub fn new(graph: &Graph) -> Layout {
+        let mut ends = [0, 0];
+        let mut slots = Vec::new();
+        for spec in checkpoint::tensors(graph) {
+            let end = &mut ends[usize::from(spec.learned)];
+            let offset = *end;
+            *end += spec.len() as i64;
+            slots.push((spec, offset));
+        }
+        Layout { slots, learned: ends[1], measured: ends[0] }
+    }
+
+    /// A vector over the learned values that has, for each tensor, the value `of` gives.
+    pub fn fill(&self, of: impl Fn(&TensorSpec) -> f32) -> Vec<f32> {
+        self.slots
+            .iter()
+            .filter(|(spec, _)| spec.learned)
+            .flat_map(|(spec, _)| vec![of(spec); spec.len()])
+            .collect()
+    }
+
+    /// Both vectors from weights by name; what is missing stays as `initial` has it. Returns the names taken.
+    pub fn gather(&self, weights: &Weights, learned: &mut [f32], measured: &mut [f32]) -> Vec<String> {
+        let mut taken = Vec::new();
+        for (spec, offset) in &self.slots {
+            let Some(array) = weights.get(&spec.name).filter(|array| array.shape == spec.shape) else { continue };
+            let to = if spec.learned { &mut *learned } else { &mut *measured };
+            to[*offset as usize..][..spec.len()].copy_from_slice(&array.values);
+            taken.push(spec.name.clone());
+        }
+        taken
+    }
+
+    /// Weights by name from both vectors.
+    pub fn scatter(&self, learned: &[f32], measured: &[f32]) -> Weights {
+        let array = |(spec, offset): &(TensorSpec, i64)| {
+            let from = if spec.learned { learned } else { measured };
+            let values = from[*offset as usize..][..spec.len()].to_vec();
+            (spec.name.clone(), Array { shape: spec.shape.clone(), values })
+        };
+        self.slots.iter().map(array).collect()
+    }
+
+    /// Views into a flat tensor, by name.
+    fn views(&self, flat: &Tensor, learned: bool) -> HashMap<String, Tensor> {
+        let view = |(spec, offset): &(TensorSpec, i64)| {
+            let shape: Vec<i64> = spec.shape.iter().map(|&side| side as i64).collect();
+            (spec.name.clone(), flat.narrow(0, *offset, spec.len() as i64).view(shape.as_slice()))
+        };
+        self.slots.iter().filter(|(spec, _)| spec.learned == learned).map(view).collect()
+    }
+}
+
+/// Random values to start from: He's normal distribution for weights (fan-out of depthwise ones is their own kernel),
+/// the identity for normalisation, and for class scores a bias of 1 % probability, so that the many empty cells do
+/// not drown the first steps.
+pub fn initial(graph: &Graph, seed: u64) -> Weights {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut normal = move || {
+        // Box and Muller's method.
+        let radius = (-2.0 * (1.0 - rng.f32()).ln()).sqrt();
+        radius * (std::f32::consts::TAU * rng.f32()).cos()
+    };
+    let mut score_maps = Vec::new();
+    if let Some(detect) = graph.nodes.last() {
+        if matches!(detect.op, Op::Detect { head: Head::AnchorFree }) {
+            score_maps = detect.inputs.iter().skip(1).step_by(2).map(|&id| graph.nodes[id].name.clone()).collect();
+        }
+    }
+    checkpoint::tensors(graph)
+        .into_iter()
+        .map(|spec| {
+            let len = spec.len();
+            let (node, part) = spec
+                .name
+                .rsplit_once('.')
+                .map_or(("", ""), |(rest, last)| (rest.rsplit_once('.').map_or("", |pair| pair.0), last));
+            let is_norm = spec.name.contains(".bn.");
+            let values = match part {
+                "weight" if !is_norm => {
+                    let fan_in: usize = spec.shape[1..].iter().product();
+                    let spread =
+                        if score_maps.iter().any(|map| map == node) { 0.01 } else { (2.0 / fan_in as f32).sqrt() };
+                    (0..len).map(|_| normal() * spread).collect()
+                }
+                "weight" | "running_var" => vec![1.0; len],
+                "bias" if score_maps.iter().any(|map| map == node) => vec![-(99f32.ln()); len],
+                _ => vec![0.0; len],
+            };
+            (spec.name.clone(), Array { shape: spec.shape, values })
+        })
+        .collect()
+}
+
+/// A network's copy on one device, as one thread trains it.
+pub struct Replica {
+    graph: Graph,
+    parameters: HashMap<String, Tensor>,
+    order: Vec<String>,
+    buffers: HashMap<String, Tensor>,
+    /// The measured vector; the copy's own.
+    pub measured: Tensor,
+    device: Device,
+    kind: Kind,
+    /// Nodes up to this one are not trained; their normalisation is folded into them.
+    frozen: usize,
+    folded: HashMap<usize, (Tensor, Tensor)>,
+}
+
+/// What a network says of a batch.
+pub struct Predictions {
+    /// Logarithms of the sides' distances in units of the stride, f32, `[batch, 4, cells]`.
+    pub sides: Tensor,
+    /// Class logits, f32, `[batch, C, cells]`.
+    pub logits: Tensor,
+}
+
+impl Replica {
+    /// A copy that reads the vector `learned` (shared by all copies on a device) and has its own `measured`.
+    ///
+    /// `kind` is what activations are computed in; `freeze` the name of the last layer that is not trained.
+    pub fn new(
+        network: &Network,
+        layout: &Layout,
+        learned: &Tensor,
+        measured: Tensor,
+        kind: Kind,
+        freeze: Option<&str>,
+    ) -> Result<Replica> {
+        let graph = network.graph()?;
+        let frozen = match freeze.and_then(|name| network.layers.iter().position(|layer| layer.name == name)) {
+            None => 0,
+            Some(layer) => graph.nodes.iter().rposition(|node| node.layer == Some(layer)).unwrap_or(0),
+        };
+        let parameters = layout
+            .views(learned, true)
+            .into_iter()
+            .map(|(name, view)| (name, view.detach().set_requires_grad(true)))
+            .collect();
+        let order =
+            layout.slots.iter().filter(|(spec, _)| spec.learned).map(|(spec, _)| spec.name.clone()).collect();
+        let buffers = layout.views(&measured, false);
+        let mut replica = Replica {
+            graph,
+            parameters,
+            order,
+            buffers,
+            device: measured.device(),
+            measured,
+            kind,
+            frozen,
+            folded: HashMap::new(),
+        };
+        replica.fold();
+        Ok(replica)
+    }
+
+    fn fold(&mut self) {
+        let _guard = tch::no_grad_guard();
+        for id in 1..=self.frozen {
+            let node = &self.graph.nodes[id];
+            let Op::Conv { norm: true, .. } = node.op else { continue };
+            let parameter = |part: &str| &self.parameters[&format!("{}.{part}", node.name)];
+            let buffer = |part: &str| &self.buffers[&format!("{}.{part}", node.name)];
+            let scale = parameter("bn.weight") / (buffer("bn.running_var") + NORM_EPSILON).sqrt();
+            let bias = parameter("bn.bias") - buffer("bn.running_mean") * &scale;
+            let weight = parameter("conv.weight") * scale.view([-1, 1, 1, 1]);
+            self.folded.insert(id, (weight.to_kind(self.kind), bias.to_kind(self.kind)));
+        }
+    }
+
+    /// Runs the network on 8-bit RGB, `[batch, size, size, 3]`, in training mode (normalisation by the batch's own
+    /// statistics).
+    pub fn forward(&self, rgb: &Tensor) -> Result<Predictions> {
+        // Permuting the channels of interleaved pixels gives libtorch's channels-last layout for free.
+        let image = (rgb.permute([0, 3, 1, 2]).to_kind(self.kind) * (1.0 / 255.0)).to_kind(self.kind);
+        let mut maps: Vec<Tensor> = vec![image];
+        for (id, node) in self.graph.nodes.iter().enumerate().skip(1) {
+            let input = |i: usize| &maps[node.inputs[i]];
+            let map = match &node.op {
+                Op::Image => continue,
+                &Op::Conv { kernel, stride, groups, norm, activation, .. } => {
+                    let (stride, padding) = (stride as i64, (kernel / 2) as i64);
+                    let conv = |weight: &Tensor, bias: Option<&Tensor>| {
+                        let sides = [stride, stride];
+                        input(0).f_conv2d(weight, bias, sides, [padding, padding], [1, 1], groups as i64)
+                    };
+                    if let Some((weight, bias)) = self.folded.get(&id) {
+                        let _guard = tch::no_grad_guard();
+                        activate(conv(weight, Some(bias))?, activation)
+                    } else {
+                        let parameter = |part: &str| &self.parameters[&format!("{}.{part}", node.name)];
+                        let weight = parameter("conv.weight").to_kind(self.kind);
+                        if norm {
+                            let buffer = |part: &str| &self.buffers[&format!("{}.{part}", node.name)];
+                            let map = conv(&weight, None)?.f_batch_norm(
+                                Some(parameter("bn.weight")),
+                                Some(parameter("bn.bias")),
+                                Some(buffer("bn.running_mean")),
+                                Some(buffer("bn.running_var")),
+                                true,
+                                NORM_MOMENTUM,
+                                NORM_EPSILON,
+                                true,
+                            )?;
+                            activate(map, activation)
+                        } else {
+                            let bias = parameter("conv.bias").to_kind(self.kind);
+                            activate(conv(&weight, Some(&bias))?, activation)
+                        }
+                    }
+                }
+                &Op::MaxPool { kernel, stride } => {
+                    // Darknet pads below and to the right.
+                    let border = (kernel - stride) as i64;
+                    let padded = if border > 0 {
+                        input(0).f_pad([0, border, 0, border], "constant", f64::NEG_INFINITY)?
+                    } else {
+                        input(0).shallow_clone()
+                    };
+                    let (kernel, stride) = (kernel as i64, stride as i64);
+                    padded.f_max_pool2d([kernel, kernel], [stride, stride], [0, 0], [1, 1], false)?
+                }
+                &Op::Upsample { factor } => {
+                    let size = input(0).size();
+                    let factor = factor as i64;
+                    input(0).f_upsample_nearest2d([size[2] * factor, size[3] * factor], None, None)?
+                }
+                Op::Concat => {
+                    let inputs: Vec<&Tensor> = node.inputs.iter().map(|&id| &maps[id]).collect();
+                    Tensor::f_cat(&inputs, 1)?
+                }
+                Op::Add => {
+                    let mut sum = input(0).shallow_clone();
+                    for &id in &node.inputs[1..] {
+                        sum = sum.f_add(&maps[id])?;
+                    }
+                    sum
+                }
+                Op::GlobalAveragePool => input(0).f_adaptive_avg_pool2d([1, 1])?,
+                Op::Scale => input(0).f_mul(input(1))?,
+                Op::Detect { .. } => {
+                    let flat = |&id: &usize, channels: i64| {
+                        maps[id].to_kind(Kind::Float).f_flatten(2, 3).map(|map| {
+                            debug_assert_eq!(map.size()[1], channels);
+                            map
+                        })
+                    };
+                    let pairs = node.inputs.chunks(2);
+                    let sides =
+                        pairs.clone().map(|pair| flat(&pair[0], 4)).collect::<std::result::Result<Vec<_>, _>>()?;
+                    let classes = self.graph.classes as i64;
+                    let logits =
+                        pairs.map(|pair| flat(&pair[1], classes)).collect::<std::result::Result<Vec<_>, _>>()?;
+                    return Ok(Predictions {
+                        sides: Tensor::f_cat(&sides, 2)?,
+                        logits: Tensor::f_cat(&logits, 2)?,
+                    });
+                }
+            };
+            maps.push(map);
+        }
+        unreachable!("a graph ends with its head")
+    }
+
+    /// The gradients as one vector in the layout of the learned values, and leaves none behind.
+    pub fn take_gradients(&mut self) -> Result<Tensor> {
+        let _guard = tch::no_grad_guard();
+        let mut parts = Vec::with_capacity(self.order.len());
+        for name in &self.order {
+            let parameter = &self.parameters[name];
+            let gradient = parameter.grad();
+            parts.push(if gradient.defined() {
+                gradient.f_flatten(0, -1)?
+            } else {
+                Tensor::f_zeros([parameter.numel() as i64], (Kind::Float, self.device))?
+            });
+        }
+        let flat = Tensor::f_cat(&parts, 0)?;
+        self.parameters.values_mut().for_each(Tensor::zero_grad);
+        Ok(flat)
+    }
+}
+
+fn activate(mut map: Tensor, activation: Activation) -> Tensor {
+    match activation {
+        Activation::None => map,
+        Activation::Relu => map.relu_(),
+        // In place: normalisation needs only its own input for the way back.
+        Activation::Relu6 => map.relu6_(),
+        Activation::LeakyRelu => {
+            let small = &map * 0.1;
+            map.maximum(&small)
+        }
+        Activation::HardSigmoid => map.hardsigmoid(),
+    }
+}

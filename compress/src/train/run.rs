@@ -1,0 +1,558 @@
+//! The run itself: replicas, schedule, log, checkpoints.
+
+use std::collections::{HashMap, VecDeque};
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind, Tensor};
+
+use super::assign::Cells;
+use super::loss::loss;
+use super::model::{Layout, Replica, initial};
+use super::optimizer::{AdamW, average_keep};
+use crate::checkpoint::{self, Array, Weights};
+use crate::data::{BadData, Batch, Dataset, Loader, LoaderConfig};
+use crate::error::{Error, Result};
+use crate::network::{Graph, Head, Network, Op};
+
+/// What activations are computed in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    /// bfloat16 where the processor has it, else 32-bit floats.
+    Auto,
+    /// bfloat16.
+    Bf16,
+    /// 32-bit floats.
+    F32,
+}
+
+/// Everything that decides a run.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TrainConfig {
+    /// The run's folder.
+    pub run: PathBuf,
+    /// Annotation files with the folders of their images.
+    pub data: Vec<(PathBuf, PathBuf)>,
+    /// Weights to start from: whatever fits by name and shape is taken.
+    pub init: Option<PathBuf>,
+    /// Learning rate of what was taken, as a share.
+    pub init_rate: f32,
+    /// The last layer that is not trained at all.
+    pub freeze: Option<String>,
+    /// Images to see; mosaics count as one.
+    pub images: u64,
+    /// Minutes after which the run must end; the schedule follows whichever is further, images or minutes.
+    pub minutes: Option<f64>,
+    /// Images a step, over all replicas.
+    pub batch: usize,
+    /// Sides in pixels with the progress (0–1) from which they are used.
+    pub sizes: Vec<(usize, f32)>,
+    /// Share of mosaics, and the progress from which there are none.
+    pub mosaic: (f32, f32),
+    /// How many times as often fully labelled photographs are drawn, and those with VOC's classes labelled.
+    pub draw: [f32; 2],
+    /// Teacher's boxes below this score are ignored.
+    pub teacher_min: f32,
+    /// Peak learning rate.
+    pub rate: f64,
+    /// Weight decay of convolution weights.
+    pub decay: f32,
+    /// Steps of linear warm-up.
+    pub warmup: u64,
+    /// Decides everything random.
+    pub seed: u64,
+    /// Copies of the network, each on its own thread (CPU) with its share of the batch.
+    pub replicas: usize,
+    /// Threads that prepare batches.
+    pub loader_threads: usize,
+    /// Gibibytes of decoded photographs to keep.
+    pub keep_gib: f64,
+    /// What activations are computed in.
+    pub precision: Precision,
+    /// `cpu` or `cuda`.
+    pub device: String,
+    /// What to do about data that cannot be used.
+    #[serde(skip)]
+    pub bad_data: BadData,
+    /// Steps between lines of the log.
+    pub log_every: u64,
+    /// Seconds between checkpoints.
+    pub save_seconds: u64,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Summary {
+    /// Images seen, over all its parts.
+    pub images: u64,
+    /// Seconds of training, over all its parts.
+    pub seconds: f64,
+    /// Whether it was stopped before its end.
+    pub stopped: bool,
+    /// The averaged weights.
+    pub model: PathBuf,
+}
+
+#[derive(Serialize, Deserialize)]
+struct LogLine {
+    images: u64,
+    step: u64,
+    seconds: f64,
+    progress: f32,
+    size: usize,
+    rate: f64,
+    loss: f64,
+    class: f64,
+    bbox: f64,
+    gradient: f64,
+    images_per_second: f64,
+}
+
+/// What goes on from one part of a run to the next.
+struct State {
+    learned: Tensor,
+    average: Tensor,
+    measured: Tensor,
+    average_measured: Tensor,
+    optimizer: AdamW,
+    step: u64,
+    images: u64,
+    seconds: f64,
+}
+
+/// Trains `network` as `config` says, until its end, an interrupt (`stop`) or an error.
+///
+/// # Errors
+///
+/// Data or options that cannot be used, a run folder of another network or recipe, a loss that is no number, a full
+/// disk. What was learned until the last checkpoint stays.
+pub fn train(network: &Network, config: &TrainConfig, stop: Arc<AtomicBool>) -> Result<Summary> {
+    let graph = network.graph()?;
+    check(&graph, network, config)?;
+    std::fs::create_dir_all(&config.run).map_err(Error::io(&config.run))?;
+    let device = device(&config.device)?;
+    let kind = match (config.precision, device) {
+        (Precision::F32, _) => Kind::Float,
+        (Precision::Auto, Device::Cpu) if !has_bf16() => Kind::Float,
+        _ => Kind::BFloat16,
+    };
+    let dataset = read_data(config, network)?;
+    let network = &Network { names: dataset.classes.clone(), ..network.clone() };
+    for problem in &dataset.skipped {
+        eprintln!("skipped: {problem}");
+    }
+    println!("{} images, {} classes, {kind:?} on {device:?}", dataset.images.len(), dataset.classes.len());
+
+    let layout = Layout::new(&graph);
+    let mut state = State::start(&graph, &layout, config, device)?;
+    if state.step == 0 {
+        let path = config.run.join("config.json");
+        let text = serde_json::to_string_pretty(config).map_err(Error::json(&path))?;
+        checkpoint::write_whole(&path, text.as_bytes())?;
+    } else {
+        println!("going on after {} images", state.images);
+    }
+
+    let share = config.batch / config.replicas;
+    let mut loader = Loader::start(
+        dataset,
+        LoaderConfig {
+            batch: share,
+            first_batch: state.step * config.replicas as u64,
+            seed: config.seed,
+            threads: config.loader_threads,
+            keep_bytes: (config.keep_gib * (1u64 << 30) as f64) as usize,
+            draw: config.draw,
+            teacher_min: config.teacher_min,
+            mosaic: config.mosaic,
+            sizes: config.sizes.clone(),
+            bad_data: config.bad_data,
+        },
+    )?;
+    let strides = graph.head_strides();
+    let log_path = config.run.join("log.jsonl");
+    let mut log =
+        std::fs::File::options().create(true).append(true).open(&log_path).map_err(Error::io(&log_path))?;
+    let bar = progress_bar(config.images, state.images);
+
+    let result = std::thread::scope(|scope| -> Result<bool> {
+        let mut workers = Vec::new();
+        for _ in 0..config.replicas {
+            let measured = state.measured.copy();
+            let replica = Replica::new(
+                network,
+                &layout,
+                &state.learned,
+                measured.shallow_clone(),
+                kind,
+                config.freeze.as_deref(),
+            )?;
+            let (send_batch, batches) = mpsc::sync_channel::<Batch>(1);
+            let (send_result, results) = mpsc::sync_channel::<Result<Part>>(1);
+            let strides = strides.clone();
+            scope.spawn(move || worker(replica, device, &strides, batches, send_result));
+            workers.push((send_batch, results, measured));
+        }
+
+        let started = Instant::now();
+        let earlier = state.seconds;
+        let mut last_save = Instant::now();
+        let mut recent: VecDeque<(Instant, u64)> = VecDeque::new();
+        let mut sums = [0.0; 4];
+        let mut bad_steps = 0;
+        loop {
+            state.seconds = earlier + started.elapsed().as_secs_f64();
+            let by_time = config.minutes.map_or(0.0, |minutes| state.seconds / (minutes * 60.0));
+            let progress = (state.images as f64 / config.images as f64).max(by_time).min(1.0) as f32;
+            let stopped = stop.load(Ordering::Relaxed);
+            if progress >= 1.0 || stopped {
+                state.save(network, &layout, config)?;
+                return Ok(stopped);
+            }
+            loader.set_progress(progress);
+            let mut size = 0;
+            for (send, _, _) in &workers {
+                let batch = loader.next_batch()?;
+                size = batch.size;
+                send.send(batch).map_err(|_| Error::Training("a replica ended".into()))?;
+            }
+            let mut gradient: Option<Tensor> = None;
+            for (_, results, _) in &workers {
+                let part = results.recv().map_err(|_| Error::Training("a replica ended".into()))??;
+                sums[0] += part.class / workers.len() as f64;
+                sums[1] += part.bbox / workers.len() as f64;
+                gradient = Some(match gradient {
+                    None => part.gradient,
+                    Some(sum) => sum + part.gradient,
+                });
+            }
+            let Some(gradient) = gradient else { return Err(Error::Training("no replicas".into())) };
+            state.step += 1;
+            state.images += (share * workers.len()) as u64;
+            let rate = rate(config, state.step, progress);
+            let norm = state.optimizer.step(&mut state.learned, gradient / workers.len() as f64, state.step, rate);
+            if norm.is_finite() {
+                bad_steps = 0;
+            } else {
+                // A single overflow costs a step; a run that has lost its way must not go on for hours.
+                bad_steps += 1;
+                if bad_steps > 20 {
+                    return Err(Error::Training("the loss is no number any more: lower --rate".into()));
+                }
+                continue;
+            }
+            let keep = average_keep(state.step);
+            tch::no_grad(|| {
+                let _ = state.average.lerp_(&state.learned, 1.0 - keep);
+                let mut measured = workers[0].2.copy();
+                for worker in &workers[1..] {
+                    measured += &worker.2;
+                }
+                state.measured = measured / workers.len() as f64;
+                let _ = state.average_measured.lerp_(&state.measured, 1.0 - keep);
+            });
+            sums[2] += norm;
+            sums[3] += 1.0;
+
+            recent.push_back((Instant::now(), state.images));
+            if recent.len() > 200 {
+                recent.pop_front();
+            }
+            bar.set_position(state.images);
+            if state.step % config.log_every == 0 {
+                let [class, bbox, gradient, count] = sums;
+                sums = [0.0; 4];
+                let speed = match recent.front() {
+                    Some((then, images)) => (state.images - images) as f64 / then.elapsed().as_secs_f64().max(1e-9),
+                    None => 0.0,
+                };
+                let line = LogLine {
+                    images: state.images,
+                    step: state.step,
+                    seconds: state.seconds,
+                    progress,
+                    size,
+                    rate,
+                    loss: (class + 4.0 * bbox) / count,
+                    class: class / count,
+                    bbox: bbox / count,
+                    gradient: gradient / count,
+                    images_per_second: speed,
+                };
+                let text = serde_json::to_string(&line).map_err(Error::json(&log_path))?;
+                writeln!(log, "{text}").map_err(Error::io(&log_path))?;
+                let left = seconds_left(config, &state, progress, speed);
+                let message = format!(
+                    "{:.0} images/s, loss {:.2} (boxes {:.3}), {size} px, {} left",
+                    speed,
+                    line.loss,
+                    line.bbox,
+                    indicatif::HumanDuration(Duration::from_secs_f64(left))
+                );
+                if bar.is_hidden() {
+                    println!("{} images, {message}", state.images);
+                } else {
+                    bar.set_message(message);
+                }
+            }
+            if last_save.elapsed().as_secs() >= config.save_seconds {
+                state.save(network, &layout, config)?;
+                last_save = Instant::now();
+            }
+        }
+    });
+    bar.finish_and_clear();
+    Ok(Summary {
+        stopped: result?,
+        images: state.images,
+        seconds: state.seconds,
+        model: config.run.join("model.safetensors"),
+    })
+}
+
+/// What a replica makes of its share of a batch.
+struct Part {
+    gradient: Tensor,
+    class: f64,
+    bbox: f64,
+}
+
+fn worker(
+    mut replica: Replica,
+    device: Device,
+    strides: &[usize],
+    batches: mpsc::Receiver<Batch>,
+    results: mpsc::SyncSender<Result<Part>>,
+) {
+    // Replicas are the parallelism: on two cores, two of one thread each waste less than one of two.
+    if device == Device::Cpu {
+        tch::set_num_threads(1);
+    }
+    let mut cells: HashMap<usize, Cells> = HashMap::new();
+    for batch in batches {
+        let cells = cells.entry(batch.size).or_insert_with(|| Cells::new(batch.size, strides));
+        let mut part = || -> Result<Part> {
+            let side = batch.size as i64;
+            let shape = [batch.targets.len() as i64, side, side, 3];
+            let rgb = Tensor::f_from_data_size(&batch.rgb, &shape, Kind::Uint8)?.to_device(device);
+            let predictions = replica.forward(&rgb)?;
+            let loss = loss(&predictions, cells, &batch.targets)?;
+            loss.total.f_backward()?;
+            Ok(Part { gradient: replica.take_gradients()?, class: loss.class, bbox: loss.bbox })
+        };
+        if results.send(part()).is_err() {
+            return;
+        }
+    }
+}
+
+/// Linear warm-up, then a cosine down to 1 %.
+fn rate(config: &TrainConfig, step: u64, progress: f32) -> f64 {
+    let warm = (step as f64 / config.warmup.max(1) as f64).min(1.0);
+    let cosine = 0.5 * (1.0 + (std::f64::consts::PI * progress as f64).cos());
+    config.rate * warm * (0.01 + 0.99 * cosine)
+}
+
+fn seconds_left(config: &TrainConfig, state: &State, progress: f32, speed: f64) -> f64 {
+    let by_images = (config.images.saturating_sub(state.images)) as f64 / speed.max(1e-3);
+    let by_time = config.minutes.map_or(f64::INFINITY, |minutes| (minutes * 60.0 - state.seconds).max(0.0));
+    if progress >= 1.0 { 0.0 } else { by_images.min(by_time) }
+}
+
+fn progress_bar(images: u64, position: u64) -> indicatif::ProgressBar {
+    let bar = indicatif::ProgressBar::new(images).with_position(position);
+    if let Ok(style) = indicatif::ProgressStyle::with_template("{bar:24} {pos}/{len} {msg}") {
+        bar.set_style(style);
+    }
+    bar
+}
+
+/// Whether this processor multiplies bfloat16; without, it is several times slower than 32-bit floats.
+fn has_bf16() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        std::arch::is_x86_feature_detected!("avx512bf16")
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        false
+    }
+}
+
+fn device(name: &str) -> Result<Device> {
+    match name {
+        "cpu" => Ok(Device::Cpu),
+        "cuda" if tch::Cuda::is_available() => Ok(Device::Cuda(0)),
+        "cuda" => Err(Error::Option {
+            option: "--device",
+            problem: "libtorch sees no CUDA device (preload libtorch_cuda.so where it is there)".into(),
+        }),
+        other => Err(Error::Option { option: "--device", problem: format!("`{other}` is neither cpu nor cuda") }),
+    }
+}
+
+fn check(graph: &Graph, network: &Network, config: &TrainConfig) -> Result<()> {
+    let wrong = |option, problem: String| Err(Error::Option { option, problem });
+    if config.replicas == 0 || config.batch == 0 || config.batch % config.replicas != 0 {
+        return wrong("--batch", format!("{} is no multiple of {} replicas", config.batch, config.replicas));
+    }
+    let stride = graph.max_stride();
+    match config.sizes.first() {
+        Some((_, 0.0)) => {}
+        _ => return wrong("--imgsz", "needs a size that is used from the start".into()),
+    }
+    if let Some((size, _)) = config.sizes.iter().find(|(size, _)| *size == 0 || size % stride != 0) {
+        return wrong("--imgsz", format!("{size} is no multiple of {stride}"));
+    }
+    if config.images == 0 {
+        return wrong("--images", "0 images teach nothing".into());
+    }
+    if !(config.rate > 0.0 && config.rate < 1.0) {
+        return wrong("--rate", format!("{} is not between 0 and 1", config.rate));
+    }
+    if let Some(name) = &config.freeze {
+        if !network.layers.iter().any(|layer| layer.name == *name) {
+            return wrong("--freeze", format!("`{name}` is no layer of `{}`", network.name));
+        }
+    }
+    match graph.nodes.last().map(|node| &node.op) {
+        Some(Op::Detect { head: Head::AnchorFree }) => Ok(()),
+        _ => wrong(
+            "--network",
+            format!("`{}` has no anchor-free head, the only one that trains so far", network.name),
+        ),
+    }
+}
+
+fn read_data(config: &TrainConfig, network: &Network) -> Result<Dataset> {
+    let mut sets = config.data.iter().map(|(annotations, images)| {
+        Dataset::read(annotations, images, config.bad_data).map(|set| (set, annotations))
+    });
+    let Some(first) = sets.next() else {
+        return Err(Error::Option { option: "--data", problem: "name at least one set".into() });
+    };
+    let (mut dataset, path) = first?;
+    if dataset.classes.len() != network.classes {
+        return Err(Error::Data {
+            path: path.clone(),
+            problem: format!("has {} categories, the network {} classes", dataset.classes.len(), network.classes),
+        });
+    }
+    for set in sets {
+        let (set, path) = set?;
+        dataset.extend(set, path)?;
+    }
+    Ok(dataset)
+}
+
+impl State {
+    fn start(graph: &Graph, layout: &Layout, config: &TrainConfig, device: Device) -> Result<State> {
+        let mut learned = vec![0f32; layout.learned as usize];
+        let mut measured = vec![0f32; layout.measured as usize];
+        layout.gather(&initial(graph, config.seed), &mut learned, &mut measured);
+        let mut taken = Vec::new();
+        if let Some(path) = &config.init {
+            let (weights, _) = checkpoint::read(path)?;
+            taken = layout.gather(&weights, &mut learned, &mut measured);
+            if taken.is_empty() {
+                return Err(Error::Checkpoint {
+                    path: path.clone(),
+                    problem: "has no tensor that fits the network by name and shape".into(),
+                });
+            }
+            let all = checkpoint::tensors(graph).len();
+            println!("{} of {all} tensors from {}: {}", taken.len(), path.display(), layers_of(&taken));
+        }
+        let taken: std::collections::HashSet<&String> = taken.iter().collect();
+        let rates = layout.fill(|spec| if taken.contains(&spec.name) { config.init_rate } else { 1.0 });
+        let decays = layout.fill(|spec| if spec.name.ends_with("conv.weight") { config.decay } else { 0.0 });
+        let tensor = |values: &[f32]| Tensor::from_slice(values).to_device(device);
+        let mut state = State {
+            learned: tensor(&learned),
+            average: tensor(&learned),
+            measured: tensor(&measured),
+            average_measured: tensor(&measured),
+            optimizer: AdamW::new(&rates, &decays, device),
+            step: 0,
+            images: 0,
+            seconds: 0.0,
+        };
+        let path = config.run.join("state.safetensors");
+        if path.exists() {
+            state.load(&path, layout, device)?;
+        }
+        Ok(state)
+    }
+
+    fn load(&mut self, path: &std::path::Path, layout: &Layout, device: Device) -> Result<()> {
+        let (arrays, _) = checkpoint::read(path)?;
+        let bad = |problem: String| Error::Checkpoint { path: path.to_owned(), problem };
+        let get = |name: &str, len: i64| -> Result<Tensor> {
+            let array = arrays.get(name).ok_or_else(|| bad(format!("has no `{name}`")))?;
+            if array.values.len() as i64 != len {
+                return Err(bad(format!(
+                    "`{name}` has {} values, not {len}: it belongs to another network",
+                    array.values.len()
+                )));
+            }
+            Ok(Tensor::from_slice(&array.values).to_device(device))
+        };
+        self.learned = get("learned", layout.learned)?;
+        self.average = get("average", layout.learned)?;
+        self.measured = get("measured", layout.measured)?;
+        self.average_measured = get("average_measured", layout.measured)?;
+        self.optimizer.moments = [get("first_moment", layout.learned)?, get("second_moment", layout.learned)?];
+        // Counts in 24-bit halves, each exact as a 32-bit float.
+        let counts = arrays.get("counts").ok_or_else(|| bad("has no `counts`".into()))?;
+        let &[step_high, step_low, images_high, images_low, seconds] = counts.values.as_slice() else {
+            return Err(bad("`counts` has not five values".into()));
+        };
+        let join = |high: f32, low: f32| ((high as u64) << 24) + low as u64;
+        self.step = join(step_high, step_low);
+        self.images = join(images_high, images_low);
+        self.seconds = seconds as f64;
+        Ok(())
+    }
+
+    fn save(&self, network: &Network, layout: &Layout, config: &TrainConfig) -> Result<()> {
+        let vector = |tensor: &Tensor| -> Result<Vec<f32>> {
+            let mut values = vec![0f32; tensor.numel()];
+            let len = values.len();
+            tensor.to_device(Device::Cpu).f_copy_data(&mut values, len)?;
+            Ok(values)
+        };
+        let split = |count: u64| [(count >> 24) as f32, (count & 0xff_ffff) as f32];
+        let counts = [split(self.step), split(self.images)].concat();
+        let mut state = Weights::new();
+        let mut put = |name: &str, values: Vec<f32>| {
+            state.insert(name.to_owned(), Array { shape: vec![values.len()], values });
+        };
+        put("learned", vector(&self.learned)?);
+        put("average", vector(&self.average)?);
+        put("measured", vector(&self.measured)?);
+        put("average_measured", vector(&self.average_measured)?);
+        put("first_moment", vector(&self.optimizer.moments[0])?);
+        put("second_moment", vector(&self.optimizer.moments[1])?);
+        put("counts", [counts, vec![self.seconds as f32]].concat());
+        let single = checkpoint::Precision::Single;
+        checkpoint::write(&config.run.join("state.safetensors"), network, &state, single)?;
+        let model = layout.scatter(&vector(&self.average)?, &vector(&self.average_measured)?);
+        checkpoint::write(&config.run.join("model.safetensors"), network, &model, checkpoint::Precision::Half)
+    }
+}
+
+/// The layers that tensors belong to, shortly.
+fn layers_of(names: &[String]) -> String {
+    let mut layers: Vec<&str> = names.iter().filter_map(|name| name.split('.').next()).collect();
+    layers.dedup();
+    match layers.as_slice() {
+        [first, .., last] => format!("{first} … {last} ({} layers)", layers.len()),
+        few => few.join(", "),
+    }
+}
