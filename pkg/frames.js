@@ -51,6 +51,7 @@ export function frameClock(video) {
   // A callback set on a paused video does not fire for the frame it already shows.
   if (video.readyState >= 2) shown = 1;
   for (const event of ["loadeddata", "seeked"]) video.addEventListener(event, newFrame, { signal });
+  followStream(video, changed, signal);
   video.addEventListener("error", changed, { signal });
   video.addEventListener(
     "ended",
@@ -69,7 +70,7 @@ export function frameClock(video) {
         if (stopped) return undefined;
         if (video.error) return shown; // detect() will say what is wrong with it.
         if (document.visibilityState === "visible" && video.readyState >= 2 && shown > seen) return shown;
-        if (ended) return undefined;
+        if (ended || isOver(video)) return undefined;
         await new Promise((resolve) => (wake = () => resolve(undefined)));
       }
     },
@@ -80,4 +81,26 @@ export function frameClock(video) {
       wake();
     },
   };
+}
+
+/**
+ * Calls `changed` when the camera behind the video stops: not every browser ends the video then.
+ * @param {HTMLVideoElement} video
+ * @param {() => void} changed
+ * @param {AbortSignal} signal
+ */
+function followStream(video, changed, signal) {
+  const follow = () => {
+    const stream = video.srcObject;
+    if (!(stream instanceof MediaStream)) return;
+    stream.addEventListener("inactive", changed, { signal });
+    for (const track of stream.getVideoTracks()) track.addEventListener("ended", changed, { signal });
+  };
+  follow();
+  video.addEventListener("loadedmetadata", follow, { signal });
+}
+
+/** @param {HTMLVideoElement} video */
+function isOver(video) {
+  return video.srcObject instanceof MediaStream && !video.srcObject.active;
 }

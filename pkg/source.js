@@ -179,8 +179,28 @@ async function fetchImage(source, signal) {
  * @returns {Promise<Drawing>}
  */
 async function decoded(blob) {
-  const image = await bitmap(blob);
-  return { image, width: image.width, height: image.height, ours: true };
+  try {
+    const image = await bitmap(blob);
+    return { image, width: image.width, height: image.height, ours: true };
+  } catch (error) {
+    // An element decodes more: SVG, and in Firefox 153 a Blob of parts whose first is very short.
+    const image = typeof Image === "function" ? await element(blob).catch(() => undefined) : undefined;
+    if (!image?.naturalWidth) throw error;
+    return drawing(image, image.naturalWidth, image.naturalHeight);
+  }
+}
+
+/** @param {Blob} blob */
+async function element(blob) {
+  const image = new Image();
+  const url = URL.createObjectURL(blob);
+  try {
+    image.src = url;
+    await image.decode();
+    return image;
+  } finally {
+    URL.revokeObjectURL(url);
+  }
 }
 
 /**

@@ -1,0 +1,609 @@
+// The package as a page uses it, from its sources, in both browsers: every kind of picture, every kind of mistake.
+import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
+import { after, before, describe, test } from "node:test";
+import { join } from "node:path";
+import { launchChromium, launchFirefox } from "./lib/browsers.mjs";
+import { ROOT, SITE, serve } from "./lib/server.mjs";
+import { withTrap } from "./lib/trap.mjs";
+
+const RECTANGLE = { x: 120, y: 40, w: 160, h: 90 };
+
+/** Within a pixel and a half of the model's input, which is 160 wide, on a picture 400 wide. */
+function assertBox(objects, { x, y, w, h }, message, tolerance = 4) {
+  assert.equal(objects.length, 1, `${message}: ${JSON.stringify(objects)}`);
+  const [{ label, classId, score, box }] = objects;
+  assert.equal(label, "red spot", message);
+  assert.equal(classId, 0, message);
+  assert.ok(score > 0.8 && score <= 1, `${message}: score ${score}`);
+  for (const [name, expected] of Object.entries({ x, y, width: w, height: h })) {
+    assert.ok(Math.abs(box[name] - expected) < tolerance, `${message}: ${name} is ${box[name]}, not ${expected}`);
+  }
+}
+
+for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox: launchFirefox })) {
+  describe(`package in ${name}`, () => {
+    let site, foreign, browser, page;
+    const errors = [];
+
+    before(async () => {
+      const blank = (_, response) =>
+        response.writeHead(200, { "content-type": "text/html" }).end("<!doctype html><title>test</title><body>");
+      site = await serve({ mounts: { ...SITE, "/lib/": "tests/e2e/lib" } });
+      foreign = await serve();
+      site.route("/blank.html", blank);
+      browser = await launch();
+      page = await browser.newPage();
+      // Firefox also calls what it notes about the network an error.
+      const notes = /Cross-Origin Request Blocked|Failed to read data from the ReadableStream/;
+      page.on("pageerror", (error) => notes.test(String(error)) || errors.push(String(error)));
+      await page.goto(`${site.url}blank.html`);
+    });
+
+    after(async () => {
+      await browser?.close();
+      await site?.close();
+      await foreign?.close();
+      assert.deepEqual(errors, [], "errors that nobody caught");
+    });
+
+    for (const worker of [true, false]) {
+      test(`every kind of picture, worker: ${worker}`, async () => {
+        const found = await page.evaluate(
+          async ({ worker, rectangle }) => {
+            const { Detector } = await import("/pkg/index.js");
+            const { MODEL, blobOf, imageOf, spotCanvas, videoOf } = await import("/lib/in-page.js");
+            const detector = await Detector.load({ model: MODEL, worker });
+            const canvas = spotCanvas(400, 200, rectangle);
+            const pixels = canvas.getContext("2d").getImageData(0, 0, 400, 200);
+            const png = await blobOf(canvas);
+            const offscreen = new OffscreenCanvas(400, 200);
+            offscreen.getContext("2d").drawImage(canvas, 0, 0);
+            // A view into a larger buffer: its offset and length count.
+            const larger = new Uint8Array(pixels.data.length + 64).fill(255);
+            const view = larger.subarray(32, 32 + pixels.data.length);
+            view.set(pixels.data);
+            const { video, stop } = await videoOf(canvas);
+            const sources = {
+              canvas,
+              offscreen,
+              "ImageData": pixels,
+              "raw pixels": { data: view, width: 400, height: 200 },
+              "ImageBitmap": await createImageBitmap(canvas),
+              "VideoFrame": new VideoFrame(canvas, { timestamp: 0 }),
+              "Blob": png,
+              "File": new File([png], "spot.png", { type: "image/png" }),
+              "image": await imageOf(png),
+              "URL": new URL(URL.createObjectURL(png)),
+              "SVG": new Blob(
+                [
+                  `<svg xmlns="http://www.w3.org/2000/svg" width="400" height="200"><rect width="400" height="200" fill="#777"/>
+                  <rect x="${rectangle.x}" y="${rectangle.y}" width="${rectangle.w}" height="${rectangle.h}" fill="#f00"/></svg>`,
+                ],
+                { type: "image/svg+xml" },
+              ),
+              "string": URL.createObjectURL(await blobOf(canvas, "image/jpeg")),
+              video,
+            };
+            const answers = {};
+            for (const [kind, source] of Object.entries(sources)) answers[kind] = await detector.detect(source);
+            // None was consumed.
+            const twice = await Promise.all(Object.values(sources).map((source) => detector.detect(source)));
+            stop();
+            sources.VideoFrame.close();
+            detector.dispose();
+            return { answers, twice: twice.map((objects) => objects.length), labels: detector.labels };
+          },
+          { worker, rectangle: RECTANGLE },
+        );
+        for (const [kind, objects] of Object.entries(found.answers)) assertBox(objects, RECTANGLE, kind);
+        assert.deepEqual(found.twice, Object.keys(found.answers).map(() => 1));
+        assert.deepEqual(found.labels, ["red spot"]);
+      });
+    }
+
+    test("orientation in a JPEG is applied, and boxes are in the pixels that are seen", async () => {
+      const found = await page.evaluate(async (rectangle) => {
+        const { Detector } = await import("/pkg/index.js");
+        const { MODEL, blobOf, imageOf, oriented, spotCanvas } = await import("/lib/in-page.js");
+        const answers = [];
+        for (const worker of [true, false]) {
+          const detector = await Detector.load({ model: MODEL, worker });
+          // 6: the stored picture is to be turned by 90° clockwise.
+          const jpeg = await oriented(await blobOf(spotCanvas(400, 200, rectangle), "image/jpeg"), 6);
+          const image = await imageOf(jpeg);
+          answers.push([await detector.detect(jpeg), await detector.detect(image), image.naturalWidth]);
+          detector.dispose();
+        }
+        return answers;
+      }, RECTANGLE);
+      const turned = { x: 200 - RECTANGLE.y - RECTANGLE.h, y: RECTANGLE.x, w: RECTANGLE.h, h: RECTANGLE.w };
+      for (const [ofBlob, ofImage, naturalWidth] of found) {
+        assert.equal(naturalWidth, 200);
+        assertBox(ofBlob, turned, "blob");
+        assertBox(ofImage, turned, "image element");
+      }
+    });
+
+    test("pictures far larger than the model, far longer than high, and of one pixel", async () => {
+      const found = await page.evaluate(async () => {
+        const { Detector } = await import("/pkg/index.js");
+        const { MODEL, spotCanvas } = await import("/lib/in-page.js");
+        const detector = await Detector.load({ model: MODEL });
+        const answers = {
+          large: await detector.detect(spotCanvas(4000, 3000, { x: 1000, y: 600, w: 1500, h: 900 })),
+          long: await detector.detect(spotCanvas(16000, 10, { x: 0, y: 0, w: 10, h: 10 })),
+          dot: await detector.detect(spotCanvas(1, 1, { x: 0, y: 0, w: 0, h: 0 })),
+          dotPixels: await detector.detect({ data: new Uint8Array(4), width: 1, height: 1 }),
+        };
+        detector.dispose();
+        return answers;
+      });
+      assertBox(found.large, { x: 1000, y: 600, w: 1500, h: 900 }, "large", 40);
+      assert.deepEqual([found.long, found.dot, found.dotPixels], [[], [], []]);
+    });
+
+    test("transparent pixels hide nothing and show nothing", async () => {
+      const found = await page.evaluate(async (rectangle) => {
+        const { Detector } = await import("/pkg/index.js");
+        const { MODEL, blobOf, spotCanvas } = await import("/lib/in-page.js");
+        const detector = await Detector.load({ model: MODEL });
+        const canvas = spotCanvas(400, 200, rectangle);
+        const context = canvas.getContext("2d");
+        const opaque = context.getImageData(0, 0, 400, 200);
+        const red = { data: new Uint8Array(opaque.data), width: 400, height: 200 };
+        for (let at = 3; at < red.data.length; at += 4) red.data[at] = 0;
+        context.clearRect(0, 0, 400, 200);
+        context.fillStyle = "red";
+        context.fillRect(rectangle.x, rectangle.y, rectangle.w, rectangle.h);
+        const answers = { invisible: await detector.detect(red), around: await detector.detect(await blobOf(canvas)) };
+        detector.dispose();
+        return answers;
+      }, RECTANGLE);
+      assert.deepEqual(found.invisible, []);
+      assertBox(found.around, RECTANGLE, "opaque on transparent");
+    });
+
+    test("what is given away is not copied, and what is not given away survives", async () => {
+      const lengths = await page.evaluate(async () => {
+        const { Detector } = await import("/pkg/index.js");
+        const { MODEL } = await import("/lib/in-page.js");
+        const detector = await Detector.load({ model: MODEL });
+        const raw = () => ({ data: new Uint8ClampedArray(40 * 30 * 4), width: 40, height: 30 });
+        const [kept, given] = [raw(), raw()];
+        const [keptBitmap, givenBitmap] = await Promise.all([0, 0].map(() => createImageBitmap(new ImageData(8, 8))));
+        await detector.detect(kept);
+        await detector.detect(given, { transfer: true });
+        await detector.detect(keptBitmap);
+        await detector.detect(givenBitmap, { transfer: true });
+        detector.dispose();
+        return [kept.data.length, given.data.length, keptBitmap.width, givenBitmap.width];
+      });
+      assert.deepEqual(lengths, [4800, 0, 8, 0]);
+    });
+
+    test("calls made at once wait their turn, each with the thresholds of its moment", async () => {
+      const found = await page.evaluate(async () => {
+        const { Detector } = await import("/pkg/index.js");
+        const { MODEL, spotCanvas } = await import("/lib/in-page.js");
+        const detector = await Detector.load({ model: MODEL });
+        const at = [10, 60, 110, 160, 210];
+        const calls = at.map((x) => detector.detect(spotCanvas(400, 200, { x, y: 50, w: 100, h: 60 })));
+        detector.scoreThreshold = 0.95; // Above what the model ever says.
+        calls.push(detector.detect(spotCanvas(400, 200, { x: 10, y: 50, w: 100, h: 60 })));
+        detector.scoreThreshold = 0.2;
+        detector.maxDetections = 5;
+        detector.iouThreshold = 1;
+        detector.classes = ["red spot"];
+        calls.push(detector.detect(spotCanvas(400, 200, { x: 300, y: 50, w: 90, h: 60 })));
+        const answers = await Promise.all(calls);
+        const settings = [detector.scoreThreshold, detector.maxDetections, detector.iouThreshold, detector.classes];
+        detector.dispose();
+        return { answers, settings };
+      });
+      [10, 60, 110, 160, 210].forEach((x, index) => {
+        assertBox(found.answers[index], { x, y: 50, w: 100, h: 60 }, `call ${index}`);
+      });
+      assert.deepEqual(found.answers[5], []);
+      assertBox(found.answers[6], { x: 300, y: 50, w: 90, h: 60 }, "last call");
+      assert.deepEqual(found.settings, [0.2, 5, 1, ["red spot"]]);
+    });
+
+    test("the input size can be chosen where the model allows, and says so where not", async () => {
+      const refused = await page.evaluate(async () => {
+        const { Detector } = await import("/pkg/index.js");
+        const { MODEL, failure } = await import("/lib/in-page.js");
+        return Promise.all(
+          [33, 0, 1.5, "big", { width: 64 }, null].map((inputSize) => failure(Detector.load({ model: MODEL, inputSize }))),
+        );
+      });
+      for (const { code, message } of refused) assert.equal(code, "invalid-option", message);
+    });
+
+    test("pictures that are none, or not yet", async () => {
+      foreign.route("/plain.jpg", async (_, response) => {
+        response.writeHead(200, { "content-type": "image/jpeg" }).end(await readFile(join(ROOT, "data/samples/cat.jpg")));
+      });
+      const codes = await page.evaluate(async (foreignUrl) => {
+        const { Detector, MicroYoloError } = await import("/pkg/index.js");
+        const { MODEL, failure } = await import("/lib/in-page.js");
+        const answers = {};
+        const foreignImage = new Image();
+        foreignImage.src = `${foreignUrl}plain.jpg`;
+        await foreignImage.decode();
+        const tainted = document.createElement("canvas");
+        tainted.getContext("2d").drawImage(foreignImage, 0, 0);
+        const broken = new Image();
+        broken.src = "/nowhere.png";
+        const lazy = Object.assign(new Image(), { loading: "lazy", src: "/samples/cat.jpg?lazy" });
+        const closed = await createImageBitmap(new ImageData(2, 2));
+        closed.close();
+        const failed = document.createElement("video");
+        failed.src = "/samples/cat.jpg";
+        await new Promise((resolve) => failed.addEventListener("error", resolve));
+        for (const worker of [true, false]) {
+          const detector = await Detector.load({ model: MODEL, worker });
+          const cases = {
+            "video without source": [document.createElement("video"), "not-loaded"],
+            "video that is none": [failed, "invalid-image"],
+            "image without source": [new Image(), "not-loaded"],
+            "lazy image off screen": [lazy, "not-loaded"],
+            "broken image": [broken, "invalid-image"],
+            "tainted canvas": [tainted, "tainted"],
+            "foreign image": [foreignImage, "tainted"],
+            "empty canvas": [Object.assign(document.createElement("canvas"), { width: 0 }), "invalid-image"],
+            "empty offscreen canvas": [new OffscreenCanvas(0, 0), "invalid-image"],
+            "closed bitmap": [closed, "invalid-image"],
+            "text as a file": [new Blob(["no picture"]), "invalid-image"],
+            "truncated picture": [(await (await fetch("/samples/cat.jpg")).blob()).slice(0, 100), "invalid-image"],
+            "0 x 0 pixels": [{ data: new Uint8Array(0), width: 0, height: 0 }, "invalid-image"],
+            "wrong length": [{ data: new Uint8Array(15), width: 2, height: 2 }, "invalid-image"],
+            "floats": [{ data: new Float32Array(16), width: 2, height: 2 }, "invalid-image"],
+            "NaN width": [{ data: new Uint8Array(16), width: NaN, height: 2 }, "invalid-image"],
+            "20,000 x 10 pixels": [{ data: new Uint8Array(800_000), width: 20_000, height: 10 }, "image-too-large"],
+            "missing address": ["/nowhere.png", "network"],
+            "foreign address": [`${foreignUrl}plain.jpg`, "network"],
+            "page as picture": ["/blank.html", "invalid-image"],
+            "number": [42, "invalid-source"],
+            "nothing": [undefined, "invalid-source"],
+            "null": [null, "invalid-source"],
+            "element": [document.body, "invalid-source"],
+          };
+          for (const [name, [source, expected]] of Object.entries(cases)) {
+            const refused = await failure(detector.detect(source));
+            answers[`${name}, worker: ${worker}`] = [refused.code, expected, refused.name, refused.message];
+          }
+          // And none of it did any harm.
+          answers[`after all, worker: ${worker}`] = [(await detector.detect(new ImageData(9, 9))).length, 0, "MicroYoloError"];
+          detector.dispose();
+        }
+        return { answers, named: new MicroYoloError("network", "x") instanceof Error };
+      }, foreign.url);
+      assert.ok(codes.named);
+      for (const [name, [code, expected, className, message]] of Object.entries(codes.answers)) {
+        assert.equal(code, expected, `${name}: ${message}`);
+        assert.equal(className, "MicroYoloError", name);
+      }
+    });
+
+    test("options that are wrong", async () => {
+      const found = await page.evaluate(async () => {
+        const { Detector } = await import("/pkg/index.js");
+        const { MODEL, failure } = await import("/lib/in-page.js");
+        const wrong = [
+          { scoreThreshold: NaN },
+          { scoreThreshold: -0.1 },
+          { scoreThreshold: "0.5" },
+          { iouThreshold: NaN },
+          { iouThreshold: 1.01 },
+          { maxDetections: 0 },
+          { maxDetections: 1.5 },
+          { maxDetections: Infinity },
+          { classes: "cat" },
+          { classes: [null] },
+          { classes: ["unicorn"] },
+          { classes: [1] },
+          { model: 7 },
+          { wasm: {} },
+          { model: "http://[" },
+        ];
+        const answers = [];
+        for (const options of wrong) answers.push((await failure(Detector.load({ model: MODEL, ...options }))).code);
+        const detector = await Detector.load({ model: MODEL });
+        for (const [option, value] of [["scoreThreshold", NaN], ["iouThreshold", 2], ["maxDetections", 0], ["classes", ["dog"]]]) {
+          answers.push((await failure(() => (detector[option] = value))).code);
+        }
+        answers.push((await failure(() => new Detector())).code);
+        const kept = [detector.scoreThreshold, detector.iouThreshold, detector.maxDetections, detector.classes];
+        detector.dispose();
+        return { answers, kept };
+      });
+      assert.deepEqual(found.answers, found.answers.map(() => "invalid-option"));
+      assert.deepEqual(found.kept, [0.25, 0.45, 100, undefined]);
+    });
+
+    test("after dispose() every call says so, and those under way end", async () => {
+      const found = await page.evaluate(async () => {
+        const { Detector } = await import("/pkg/index.js");
+        const { MODEL, failure, spotCanvas, videoOf } = await import("/lib/in-page.js");
+        const answers = [];
+        for (const worker of [true, false]) {
+          const detector = await Detector.load({ model: MODEL, worker });
+          const { video, stop } = await videoOf(spotCanvas(64, 64, { x: 8, y: 8, w: 30, h: 30 }));
+          const underWay = failure(detector.detect(new Blob(["not yet decoded"])));
+          const loop = failure(async () => {
+            for await (const _ of detector.watch(video));
+          });
+          await detector.detect(video);
+          detector.dispose();
+          detector.dispose();
+          detector[Symbol.dispose ?? "dispose"]();
+          answers.push((await loop).code);
+          await underWay; // Whichever it was: it ended.
+          answers.push((await failure(detector.detect(new ImageData(4, 4)))).code);
+          answers.push((await failure(detector.watch(video).next())).code);
+          stop();
+        }
+        return answers;
+      });
+      assert.deepEqual(found, Array(6).fill("disposed"));
+    });
+
+    test("a load can be given up, and one that failed does not stand in the way of the next", async () => {
+      const model = await readFile(join(ROOT, "tests/e2e/fixtures/red-spot.onnx"));
+      const hanging = [];
+      site.route("/slow.onnx", (_, response) => {
+        hanging.push(response);
+        response.writeHead(200, { "content-length": model.length });
+        response.write(model.subarray(0, 500));
+      });
+      site.route("/cut.onnx", (_, response) => {
+        response.writeHead(200, { "content-length": model.length });
+        response.write(model.subarray(0, 500), () => response.destroy());
+      });
+      site.route("/truncated.onnx", (_, response) => response.end(model.subarray(0, 2000)));
+      site.route("/empty.onnx", (_, response) => response.end());
+      site.route("/garbage.wasm", (_, response) => response.end("<!doctype html>"));
+      let broken = true;
+      site.route("/flaky.onnx", (_, response) => {
+        if (broken) response.writeHead(503).end();
+        else response.end(model);
+      });
+      const load = (options) =>
+        page.evaluate(async (options) => {
+          const { Detector } = await import("/pkg/index.js");
+          const { MODEL, failure } = await import("/lib/in-page.js");
+          const { abortAfter, ...rest } = options;
+          const signal = abortAfter === undefined ? undefined : AbortSignal.timeout(abortAfter);
+          if (abortAfter === 0) await new Promise((resolve) => signal.addEventListener("abort", resolve));
+          return failure(async () => {
+            const detector = await Detector.load({ model: MODEL, signal, ...rest });
+            detector.dispose();
+          });
+        }, options);
+
+      assert.equal((await load({ abortAfter: 0 })).code, "aborted");
+      const asked = site.requests.length;
+      assert.equal((await load({ model: "/slow.onnx", abortAfter: 300 })).code, "aborted");
+      assert.ok(site.requests.slice(asked).includes("/slow.onnx"));
+      // The browser let go of the connection: nothing goes on in the background.
+      await new Promise((resolve) => (hanging[0].closed ? resolve() : hanging[0].once("close", resolve)));
+
+      assert.equal((await load({ model: "/cut.onnx" })).code, "network");
+      assert.equal((await load({ model: "/nowhere.onnx" })).code, "network");
+      assert.equal((await load({ wasm: "/nowhere.wasm" })).code, "network");
+      assert.equal((await load({ model: "http://127.0.0.1:9/x.onnx" })).code, "network");
+      assert.equal((await load({ wasm: "/garbage.wasm" })).code, "invalid-engine");
+      assert.equal((await load({ model: "/truncated.onnx" })).code, "invalid-model");
+      assert.equal((await load({ model: "/empty.onnx" })).code, "invalid-model");
+      assert.equal((await load({ model: "/blank.html" })).code, "invalid-model");
+      assert.equal((await load({ model: "/flaky.onnx" })).code, "network");
+      broken = false;
+      assert.equal((await load({ model: "/flaky.onnx" })).code, "nothing thrown");
+    });
+
+    test("loads at the same time share their downloads; progress counts every byte", async () => {
+      await page.goto(`${site.url}blank.html`);
+      const asked = site.requests.length;
+      const found = await page.evaluate(async () => {
+        const { Detector } = await import("/pkg/index.js");
+        const { MODEL, failure, spotCanvas } = await import("/lib/in-page.js");
+        const seen = [];
+        const controller = new AbortController();
+        const loads = [
+          Detector.load({ model: MODEL, onProgress: (progress) => seen.push(progress) }),
+          Detector.load({ model: MODEL }),
+          failure(Detector.load({ model: MODEL, signal: controller.signal })),
+        ];
+        controller.abort("changed my mind"); // Giving up one does not stop the others.
+        const [first, second, aborted] = await Promise.all(loads);
+        const answers = [await first.detect(spotCanvas(40, 40, { x: 0, y: 0, w: 20, h: 20 }))];
+        first.dispose();
+        answers.push(await second.detect(spotCanvas(40, 40, { x: 0, y: 0, w: 20, h: 20 })));
+        second.dispose();
+        return { seen, aborted: aborted.code, found: answers.map((one) => one.length) };
+      });
+      assert.deepEqual(found.found, [1, 1]);
+      assert.equal(found.aborted, "aborted");
+      const requests = site.requests.slice(asked);
+      for (const part of ["/fixtures/red-spot.onnx", "/pkg/wasm/micro_yolo_bg.wasm"]) {
+        assert.equal(requests.filter((path) => path === part).length, 1, part);
+      }
+      const engine = await readFile(join(ROOT, "pkg/wasm/micro_yolo_bg.wasm"));
+      const model = await readFile(join(ROOT, "tests/e2e/fixtures/red-spot.onnx"));
+      const total = engine.length + model.length;
+      assert.deepEqual(found.seen.at(-1), { loaded: total, total });
+      const loaded = found.seen.map((progress) => progress.loaded);
+      assert.deepEqual(loaded, loaded.toSorted((a, b) => a - b));
+    });
+
+    test("a browser without SIMD is told so", async () => {
+      const code = await page.evaluate(async () => {
+        const { Detector } = await import("/pkg/index.js");
+        const { failure } = await import("/lib/in-page.js");
+        const validate = WebAssembly.validate;
+        WebAssembly.validate = (bytes) => bytes.length > 64 && validate(bytes); // What an old browser says to the probe.
+        const { code } = await failure(Detector.load());
+        WebAssembly.validate = validate;
+        return code;
+      });
+      assert.equal(code, "no-simd");
+    });
+
+    test("a worker that may not start is named", async () => {
+      site.route("/strict.html", (_, response) =>
+        response
+          .writeHead(200, {
+            "content-type": "text/html",
+            "content-security-policy": "worker-src 'none'; script-src 'self' 'wasm-unsafe-eval' 'unsafe-inline'",
+          })
+          .end("<!doctype html><title>strict</title>"),
+      );
+      const strict = await browser.newPage();
+      await strict.goto(`${site.url}strict.html`);
+      const codes = await strict.evaluate(async () => {
+        const { Detector } = await import("/pkg/index.js");
+        const { MODEL, failure } = await import("/lib/in-page.js");
+        return [
+          (await failure(Detector.load({ model: MODEL }))).code,
+          (await failure(Detector.load({ model: MODEL, worker: false }))).code,
+        ];
+      });
+      await strict.close();
+      assert.deepEqual(codes, ["worker-failed", "nothing thrown"]);
+    });
+
+    for (const worker of [true, false]) {
+      test(`a crash is said, sticks, and the next load works, worker: ${worker}`, async () => {
+        const engine = await readFile(join(ROOT, "pkg/wasm/micro_yolo_bg.wasm"));
+        site.route("/trap.wasm", (_, response) => response.end(withTrap(engine, "engine_setClasses")));
+        await page.goto(`${site.url}blank.html`);
+        const found = await page.evaluate(async (worker) => {
+          const { Detector } = await import("/pkg/index.js");
+          const { MODEL, failure, spotCanvas } = await import("/lib/in-page.js");
+          const options = { model: MODEL, wasm: "/trap.wasm", worker };
+          const picture = spotCanvas(80, 80, { x: 10, y: 10, w: 40, h: 40 });
+          const bystander = await Detector.load(options);
+          const detector = await Detector.load(options);
+          const before = (await detector.detect(picture)).length;
+          detector.classes = ["red spot"];
+          const [crash, queued] = await Promise.all([failure(detector.detect(picture)), failure(detector.detect(picture))]);
+          detector.classes = undefined;
+          const later = await failure(detector.detect(picture));
+          // In a worker of its own another detector is not touched; on one thread they share their fate.
+          const beside = await failure(bystander.detect(picture));
+          const next = await Detector.load(options);
+          const after = (await next.detect(picture)).length;
+          const still = await failure(detector.detect(picture));
+          for (const one of [bystander, detector, next]) one.dispose();
+          return { before, after, crash, codes: [crash, queued, later, still].map((one) => one.code), beside: beside.code };
+        }, worker);
+        assert.equal(found.before, 1);
+        assert.deepEqual(found.codes, Array(4).fill("crashed"));
+        assert.match(found.crash.message, /unreachable/);
+        assert.equal(found.beside, worker ? "nothing thrown" : "crashed");
+        assert.equal(found.after, 1);
+      });
+    }
+
+    test("a video is watched as it plays, always in its newest frame, until the signal", async () => {
+      const found = await page.evaluate(async () => {
+        const { Detector } = await import("/pkg/index.js");
+        const { MODEL, spotCanvas, videoOf } = await import("/lib/in-page.js");
+        const detector = await Detector.load({ model: MODEL });
+        const canvas = spotCanvas(320, 240, { x: 0, y: 0, w: 0, h: 0 });
+        let x = 10;
+        const { video, stop } = await videoOf(canvas, () => {
+          x = x > 200 ? 10 : x + 2;
+          const context = canvas.getContext("2d");
+          context.fillStyle = "rgb(110 120 130)";
+          context.fillRect(0, 0, 320, 240);
+          context.fillStyle = "rgb(255 0 0)";
+          context.fillRect(x, 100, 80, 60);
+        });
+        const controller = new AbortController();
+        const results = [];
+        let busy = 0;
+        for await (const { objects, frame } of detector.watch(video, { signal: controller.signal })) {
+          results.push({ x: objects[0]?.box.x, count: objects.length, ...frame });
+          if (results.length === 6) {
+            // Who is slow gets fewer frames, not older ones.
+            await new Promise((resolve) => setTimeout(resolve, 400));
+            busy = 7;
+          }
+          if (results.length === 15) controller.abort();
+        }
+        stop();
+        detector.dispose();
+        return { results, dropped: results[busy - 1].dropped };
+      });
+      assert.equal(found.results.length, 15);
+      for (const { count, width, height, milliseconds, time } of found.results) {
+        assert.ok(count <= 1 && width === 320 && height === 240 && milliseconds > 0 && time >= 0);
+      }
+      assert.ok(new Set(found.results.map(({ x }) => Math.round(x))).size > 5, "the box moves with the video");
+      assert.ok(found.dropped >= 3, `dropped ${found.dropped} frames in 400 ms`);
+    });
+
+    test("watching ends with the video, waits for one that has not loaded, and refuses what is none", async () => {
+      const found = await page.evaluate(async () => {
+        const { Detector } = await import("/pkg/index.js");
+        const { MODEL, failure, spotCanvas, videoOf } = await import("/lib/in-page.js");
+        const detector = await Detector.load({ model: MODEL });
+        const video = document.createElement("video");
+        let frames = 0;
+        const loop = (async () => {
+          for await (const { objects } of detector.watch(video)) frames += objects.length;
+          return "ended";
+        })();
+        await new Promise((resolve) => setTimeout(resolve, 100));
+        const early = frames;
+        const { video: other, stop } = await videoOf(spotCanvas(80, 80, { x: 10, y: 10, w: 40, h: 40 }));
+        video.muted = true;
+        video.srcObject = other.srcObject;
+        await video.play();
+        while (frames < 3) await new Promise((resolve) => setTimeout(resolve, 20));
+        stop(); // The camera is unplugged.
+        const ended = await Promise.race([loop, new Promise((resolve) => setTimeout(resolve, 5000, "hangs"))]);
+        const wrong = await failure(() => detector.watch(document.createElement("canvas")));
+        detector.dispose();
+        return { early, ended, wrong: wrong.code };
+      });
+      assert.deepEqual(found, { early: 0, ended: "ended", wrong: "invalid-source" });
+    });
+
+    test("the element shows boxes over an image", async () => {
+      const found = await page.evaluate(async (rectangle) => {
+        await import("/pkg/element.js");
+        const { MODEL, blobOf, spotCanvas } = await import("/lib/in-page.js");
+        const element = document.createElement("micro-yolo");
+        element.setAttribute("model", MODEL);
+        const image = new Image();
+        image.width = 200;
+        image.src = URL.createObjectURL(await blobOf(spotCanvas(400, 200, rectangle)));
+        element.append(image);
+        const event = (name) => new Promise((resolve) => element.addEventListener(name, resolve, { once: true }));
+        const first = event("detect");
+        document.body.append(element);
+        const { detail } = await first;
+        const canvas = element.shadowRoot.querySelector("canvas");
+        const [onImage, onCanvas] = [image, canvas].map((one) => {
+          const { x, y, width, height } = one.getBoundingClientRect();
+          return [x, y, width, height].map(Math.round);
+        });
+        const painted = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data.some((one) => one > 0);
+        const failed = event("detect-error");
+        element.addEventListener("detect-error", (error) => error.preventDefault());
+        element.scoreThreshold = 7;
+        const { detail: problem } = await failed;
+        element.remove();
+        return { detail, onImage, onCanvas, painted, problem: problem.error.code };
+      }, RECTANGLE);
+      assertBox(found.detail.objects, RECTANGLE, "element");
+      assert.deepEqual([found.detail.width, found.detail.height], [400, 200]);
+      assert.deepEqual(found.onCanvas, found.onImage);
+      assert.ok(found.painted);
+      assert.equal(found.problem, "invalid-option");
+    });
+  });
+}
