@@ -141,7 +141,7 @@ fn run_part(part: Part) -> Result<Outcome> {
         Part::E2e => needs(node::install().and_then(|_| both_browsers()), |browsers| {
             wasm::build()?;
             let mut node = node_command(&["tests/e2e"])?;
-            node.envs(browsers);
+            node.envs(browsers).env("XTASK", std::env::current_exe().context("finding the running program")?);
             tests(node)
         }),
     }
