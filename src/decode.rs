@@ -130,3 +130,115 @@ fn push(candidates: &mut Vec<Candidate>, bbox: BoxLtrb, class: u32, score: f32) 
         candidates.push(Candidate { bbox, class, score });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: Want<'_> = Want { score_min: 0.25, classes: None };
+
+    fn decode(form: OutputForm, output: &[f32], columns: usize, want: Want<'_>) -> Vec<Candidate> {
+        let mut candidates =
+            vec![Candidate { bbox: BoxLtrb::from_cx_cy_w_h(0.0, 0.0, 1.0, 1.0), class: 9, score: 9.0 }];
+        Decoder::default().decode(form, output, columns, want, &mut candidates);
+        candidates
+    }
+
+    fn candidate(left: f32, top: f32, right: f32, bottom: f32, class: u32, score: f32) -> Candidate {
+        Candidate { bbox: BoxLtrb { left, top, right, bottom }, class, score }
+    }
+
+    #[rustfmt::skip]
+    const CLASS_ROWS: [f32; 15] = [
+        // Three places, one class: centre x, centre y, width, height, score.
+        10.0, 20.0, 30.0,
+        40.0, 50.0, 60.0,
+         4.0,  6.0,  8.0,
+         2.0,  2.0,  2.0,
+         0.3,  0.2,  0.9,
+    ];
+
+    #[test]
+    fn class_rows_by_hand() {
+        let found = decode(OutputForm::ClassRows, &CLASS_ROWS, 3, ALL);
+        assert_eq!(found, [candidate(8.0, 39.0, 12.0, 41.0, 0, 0.3), candidate(26.0, 59.0, 34.0, 61.0, 0, 0.9)]);
+    }
+
+    #[test]
+    fn a_place_gives_its_best_wanted_class() {
+        let output = [5.0, 5.0, 2.0, 2.0, 0.4, 0.8, 0.6];
+        let best = |classes| decode(OutputForm::ClassRows, &output, 1, Want { score_min: 0.25, classes });
+        assert_eq!(best(None), [candidate(4.0, 4.0, 6.0, 6.0, 1, 0.8)]);
+        assert_eq!(best(Some(&[true, false, true])), [candidate(4.0, 4.0, 6.0, 6.0, 2, 0.6)]);
+        assert_eq!(best(Some(&[false, false, false])), []);
+    }
+
+    #[test]
+    fn objectness_multiplies() {
+        #[rustfmt::skip]
+        let output = [
+            10.0, 10.0, 4.0, 4.0,  0.5,  0.4, 0.9,
+            20.0, 20.0, 4.0, 4.0,  0.5,  0.4, 0.45, // 0.225: too little
+            30.0, 30.0, 4.0, 4.0,  0.2,  1.0, 1.0,
+        ];
+        assert_eq!(decode(OutputForm::Objectness, &output, 7, ALL), [candidate(8.0, 8.0, 12.0, 12.0, 1, 0.45)]);
+    }
+
+    #[test]
+    fn end_to_end_has_corners_and_padding() {
+        #[rustfmt::skip]
+        let output = [
+            1.0, 2.0, 3.0, 4.0,  0.9,  7.0,
+            1.0, 2.0, 3.0, 4.0,  0.9, -1.0,
+            0.0, 0.0, 0.0, 0.0,  0.0,  0.0,
+        ];
+        assert_eq!(decode(OutputForm::EndToEnd, &output, 6, ALL), [candidate(1.0, 2.0, 3.0, 4.0, 7, 0.9)]);
+        let want = Want { score_min: 0.0, classes: Some(&[true]) };
+        assert_eq!(
+            decode(OutputForm::EndToEnd, &output, 6, want),
+            [],
+            "class 7 is not wanted, padding has no area"
+        );
+    }
+
+    #[test]
+    fn what_is_not_finite_is_left_out() {
+        for poison in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            for at in 0..5 {
+                let mut output = [5.0, 5.0, 2.0, 2.0, 0.8];
+                output[at] = poison;
+                assert_eq!(decode(OutputForm::ClassRows, &output, 1, ALL), [], "{poison} at {at}");
+                let mut output = [5.0, 5.0, 2.0, 2.0, 0.8, 0.9];
+                output[at] = poison;
+                assert_eq!(decode(OutputForm::Objectness, &output, 6, ALL), [], "{poison} at {at}");
+                let mut output = [5.0, 5.0, 7.0, 7.0, 0.8, 1.0];
+                output[at] = poison;
+                assert_eq!(decode(OutputForm::EndToEnd, &output, 6, ALL), [], "{poison} at {at}");
+            }
+        }
+        // A score that is not finite does not hide the good class beside it.
+        let output = [5.0, 5.0, 2.0, 2.0, f32::NAN, 0.8, f32::INFINITY];
+        assert_eq!(decode(OutputForm::ClassRows, &output, 1, ALL), [candidate(4.0, 4.0, 6.0, 6.0, 1, 0.8)]);
+    }
+
+    #[test]
+    fn a_threshold_of_zero_takes_every_place_with_area() {
+        let mut output = CLASS_ROWS;
+        output[12..].fill(0.0);
+        let found = decode(OutputForm::ClassRows, &output, 3, Want { score_min: 0.0, classes: None });
+        assert_eq!(found.len(), 3);
+    }
+
+    #[test]
+    fn chunks_do_not_lose_places() {
+        for places in [1, 31, 32, 33, 100] {
+            for hit in 0..places {
+                let mut output = vec![1.0; 4 * places];
+                output.resize(6 * places, 0.1);
+                output[5 * places + hit] = 0.6;
+                let found = decode(OutputForm::ClassRows, &output, places, ALL);
+                assert_eq!(found, [candidate(0.5, 0.5, 1.5, 1.5, 1, 0.6)], "{hit} of {places}");
+            }
+        }
+    }
+}

@@ -233,3 +233,148 @@ impl Filter {
         (first, &self.weights[start..end])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Letterboxes `image` and gives rows of RGB bytes, as the fixtures have them.
+    fn bytes(image: ImageView<'_>, size: (u32, u32)) -> Vec<u8> {
+        let plane = (size.0 * size.1) as usize;
+        let mut input = vec![f32::NAN; 3 * plane];
+        Letterbox::default().fill(image, size, &mut input);
+        (0..3 * plane).map(|i| (input[i % 3 * plane + i / 3] * 255.0).round() as u8).collect()
+    }
+
+    fn from_hex(text: &str) -> Vec<u8> {
+        (0..text.len()).step_by(2).map(|i| u8::from_str_radix(&text[i..i + 2], 16).unwrap()).collect()
+    }
+
+    #[test]
+    fn agrees_with_pillow() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/letterbox.json");
+        let cases: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+        for case in cases.as_array().unwrap() {
+            let side = |name: &str| case[name].as_u64().unwrap() as u32;
+            let (width, height) = (side("width"), side("height"));
+            let size = (side("input_width"), side("input_height"));
+            let pixels = from_hex(case["pixels"].as_str().unwrap());
+            let expected = from_hex(case["letterboxed"].as_str().unwrap());
+
+            let found = bytes(ImageView::rgb(&pixels, width, height).unwrap(), size);
+            let off = found.iter().zip(&expected).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
+            // Both round after each of two passes, in another order.
+            assert!(off <= 2, "{width} x {height} in {size:?} is off by {off}");
+            let mean = found.iter().zip(&expected).map(|(a, b)| f64::from(a.abs_diff(*b))).sum::<f64>()
+                / found.len() as f64;
+            assert!(mean < 0.3, "{width} x {height} in {size:?} is off by {mean} on average");
+
+            let rgba: Vec<u8> = pixels.chunks_exact(3).flat_map(|p| [p[0], p[1], p[2], 255]).collect();
+            assert_eq!(bytes(ImageView::rgba(&rgba, width, height).unwrap(), size), found, "alpha changes nothing");
+        }
+    }
+
+    #[test]
+    fn flat_pictures_stay_flat_and_the_border_is_grey() {
+        // 64 x 16 in 32 x 32: 8 rows of picture, 12 of grey above and below.
+        let pixels = [200u8, 100, 50].repeat(64 * 16);
+        let found = bytes(ImageView::rgb(&pixels, 64, 16).unwrap(), (32, 32));
+        for (row, pixels) in found.chunks_exact(32 * 3).enumerate() {
+            let expected = if (12..20).contains(&row) { [200, 100, 50] } else { [GREY; 3] };
+            assert!(pixels.chunks_exact(3).all(|pixel| pixel == expected), "row {row}");
+        }
+    }
+
+    #[test]
+    fn transparent_pixels_show_grey() {
+        let clear = bytes(ImageView::rgba(&[255, 0, 0, 0], 1, 1).unwrap(), (32, 32));
+        assert!(clear.iter().all(|&value| value == GREY));
+
+        let half = bytes(ImageView::rgba(&[255, 0, 0, 128], 1, 1).unwrap(), (32, 32));
+        // (255 * 128 + 114 * 127) / 255 = 184.8; (0 + 114 * 127) / 255 = 56.8
+        assert_eq!(half[..3], [185, 57, 57]);
+    }
+
+    #[test]
+    fn a_frame_leaves_nothing_behind_for_the_next() {
+        let mut letterbox = Letterbox::default();
+        let mut input = vec![f32::NAN; 3 * 32 * 32];
+        let frames: [(&[u8], u32, u32); 3] =
+            [(&[9; 3 * 64 * 10], 64, 10), (&[200; 3 * 10 * 64], 10, 64), (&[77; 3], 1, 1)];
+        for (pixels, width, height) in frames {
+            letterbox.fill(ImageView::rgb(pixels, width, height).unwrap(), (32, 32), &mut input);
+            let mut fresh = vec![f32::NAN; 3 * 32 * 32];
+            Letterbox::default().fill(ImageView::rgb(pixels, width, height).unwrap(), (32, 32), &mut fresh);
+            assert_eq!(input, fresh, "{width} x {height}");
+        }
+    }
+
+    #[test]
+    fn the_longest_strip_fits() {
+        let pixels = vec![10; 3 * 16_384];
+        for (width, height) in [(16_384, 1), (1, 16_384)] {
+            let found = bytes(ImageView::rgb(&pixels, width, height).unwrap(), (416, 416));
+            let covered = found.iter().filter(|&&value| value == 10).count();
+            assert_eq!(covered, 3 * 416, "one line of 416 px");
+        }
+    }
+
+    fn sides() -> impl Strategy<Value = (u32, u32)> {
+        (1u32..=16_384, 1u32..=16_384)
+    }
+
+    proptest! {
+        #[test]
+        fn letterbox_and_back_is_the_identity(
+            frame in sides(),
+            input in (1u32..=64, 1u32..=64).prop_map(|(w, h)| (w * 32, h * 32)),
+            corner in (0.0f32..1.0, 0.0f32..1.0),
+            far in (0.0f32..1.0, 0.0f32..1.0),
+        ) {
+            let placement = Placement::fit(frame, input);
+            // The box on the letterboxed picture, by the proportions of the picture alone.
+            let (w, h) = (frame.0 as f32, frame.1 as f32);
+            let bbox = BoxLtrb {
+                left: corner.0.min(far.0) * w,
+                top: corner.1.min(far.1) * h,
+                right: corner.0.max(far.0) * w,
+                bottom: corner.1.max(far.1) * h,
+            };
+            let x = |x: f32| placement.left as f32 + x / w * placement.width as f32;
+            let y = |y: f32| placement.top as f32 + y / h * placement.height as f32;
+            let there = BoxLtrb { left: x(bbox.left), top: y(bbox.top), right: x(bbox.right), bottom: y(bbox.bottom) };
+            let back = placement.back_to_frame(there);
+            for (found, expected) in [
+                (back.left, bbox.left),
+                (back.top, bbox.top),
+                (back.right, bbox.right),
+                (back.bottom, bbox.bottom),
+            ] {
+                prop_assert!((found - expected).abs() < 0.5, "{found} for {expected} in {placement:?}");
+            }
+        }
+
+        #[test]
+        fn the_picture_fills_the_input_in_one_direction(frame in sides(), input in sides()) {
+            let p = Placement::fit(frame, input);
+            prop_assert!(p.width == input.0 || p.height == input.1);
+            prop_assert!(p.left + p.width <= input.0 && p.top + p.height <= input.1);
+            // Centred, with the odd pixel of grey on the far side.
+            prop_assert!(input.0 - p.width - 2 * p.left <= 1 && input.1 - p.height - 2 * p.top <= 1);
+        }
+
+        #[test]
+        fn weights_sum_to_one(from in 1u32..5000, to in 1u32..700) {
+            for unit in [ROW_UNIT, COLUMN_UNIT] {
+                let mut filter = Filter::default();
+                filter.plan(from, to, unit);
+                for output in 0..to as usize {
+                    let (first, weights) = filter.taps(output);
+                    prop_assert!(first + weights.len() <= from as usize);
+                    prop_assert_eq!(weights.iter().map(|&w| u32::from(w)).sum::<u32>(), unit);
+                }
+            }
+        }
+    }
+}

@@ -26,6 +26,7 @@ mod image;
 mod letterbox;
 mod model;
 mod nms;
+mod track;
 #[cfg(target_family = "wasm")]
 mod wasm;
 
@@ -37,3 +38,4 @@ pub use crate::detector::{
 pub use crate::error::{Error, Result};
 pub use crate::image::{ImageView, MAX_SIDE_PX, PixelFormat};
 pub use crate::model::{InputSize, Metadata, Model};
+pub use crate::track::{Tracker, TrackerOptions};

@@ -1,0 +1,70 @@
+//! What can be said on the command line.
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand};
+use micro_yolo::{DEFAULT_IOU_THRESHOLD, DEFAULT_MAX_DETECTIONS, DEFAULT_SCORE_THRESHOLD};
+
+/// Finds objects in images with a small YOLO network.
+#[derive(Debug, Parser)]
+#[command(version)]
+pub struct Args {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Detect(DetectArgs),
+}
+
+/// Find the objects in image files (JPEG, PNG, WebP).
+///
+/// Prints one line an object: label, score, and the box in pixels of the image as a viewer shows it (EXIF
+/// orientation applied). With --json, an array with one element an image:
+///
+///   [{"image": "cat.jpg", "width": 451, "height": 300, "objects":
+///     [{"label": "cat", "classId": 15, "score": 0.93, "box": {"x": 1.0, "y": 2.0, "width": 3.0, "height": 4.0}}]}]
+///
+/// An image that cannot be read has "error" and "code" in place of width, height and objects.
+#[derive(Debug, ClapArgs)]
+#[command(verbatim_doc_comment)]
+pub struct DetectArgs {
+    /// The image files.
+    #[arg(required = true, value_name = "IMAGE")]
+    pub images: Vec<PathBuf>,
+    /// The model, an ONNX file. Without it, models/micro-yolo.onnx is looked for in the current folder, in the
+    /// folder of this program, and in the folders above both.
+    #[arg(long, value_name = "ONNX")]
+    pub model: Option<PathBuf>,
+    /// Write the image with its boxes to this file (PNG, JPEG or WebP by its ending); for several images, a folder.
+    #[arg(long, value_name = "OUT")]
+    pub draw: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// The least score of a detection, 0 to 1.
+    #[arg(long, value_name = "SCORE", default_value_t = DEFAULT_SCORE_THRESHOLD)]
+    pub score: f32,
+    /// The most overlap (intersection over union) of two detections of one class, 0 to 1.
+    #[arg(long, value_name = "IOU", default_value_t = DEFAULT_IOU_THRESHOLD)]
+    pub iou: f32,
+    /// The most detections in one image.
+    #[arg(long, value_name = "COUNT", default_value_t = DEFAULT_MAX_DETECTIONS)]
+    pub max: usize,
+    /// Look for these classes only: labels or numbers, separated by commas.
+    #[arg(long, value_name = "CLASS", value_delimiter = ',')]
+    pub classes: Option<Vec<String>>,
+    /// The size the network sees, in pixels, a multiple of 32: 320, or 416x256 (width x height). Default: the
+    /// model's own.
+    #[arg(long, value_name = "SIZE", value_parser = input_size)]
+    pub imgsz: Option<(u32, u32)>,
+}
+
+fn input_size(text: &str) -> Result<(u32, u32), String> {
+    let side = |text: &str| text.trim().parse::<u32>().map_err(|_| format!("{text:?} is no number of pixels"));
+    match text.split_once('x') {
+        Some((width, height)) => Ok((side(width)?, side(height)?)),
+        None => side(text).map(|side| (side, side)),
+    }
+}

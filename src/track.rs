@@ -1,0 +1,313 @@
+//! Detections over time → stable identities.
+//!
+//! Each track guesses where its object is now from where it was and how fast it moved; a detection joins the track
+//! whose guess it overlaps most. Confident detections choose first and weak ones may only go on with a track that is
+//! there already, which is the idea of ByteTrack (Zhang et al., 2022): a half-hidden object scores low, but it is
+//! where it was expected. Matching is greedy by overlap; with the few objects of a picture the best assignment of
+//! all together hardly ever differs.
+
+use crate::detection::{BoxXywh, Detection};
+
+/// How a [`Tracker`] decides. Change what you need of [`TrackerOptions::default`].
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct TrackerOptions {
+    /// The least overlap (intersection over union) of a detection with the guess of its track. Default: 0.2.
+    pub iou_min: f32,
+    /// The score from which a detection may begin a track. Default: 0.4.
+    pub score_min: f32,
+    /// In how many frames an object must be seen before it gets its number. Default: 2, which leaves out what
+    /// flashes up once.
+    pub seen_min: u32,
+    /// For how many frames a track without a detection is remembered. Default: 30, a second of video.
+    pub lost_max: u32,
+}
+
+impl Default for TrackerOptions {
+    fn default() -> TrackerOptions {
+        TrackerOptions { iou_min: 0.2, score_min: 0.4, seen_min: 2, lost_max: 30 }
+    }
+}
+
+/// An overlap at which a detection goes on with a track of another class: the same thing, renamed for a moment.
+const IOU_MIN_OTHER_CLASS: f32 = 0.6;
+/// How much of an old velocity stays when a new one is seen.
+const VELOCITY_KEPT: f32 = 0.5;
+/// How much of its velocity an unseen object keeps from frame to frame: a guess should not fly off.
+const VELOCITY_KEPT_UNSEEN: f32 = 0.8;
+
+/// Follows objects through a video: the same number for the same object from frame to frame.
+///
+/// ```no_run
+/// # use micro_yolo::{Detector, ImageView, Tracker};
+/// # let mut detector = Detector::from_onnx(&[])?;
+/// # let frames: Vec<Vec<u8>> = vec![];
+/// let mut tracker = Tracker::default();
+/// for frame in frames {
+///     let found = detector.detect(ImageView::rgb(&frame, 640, 480)?)?;
+///     for (object, id) in found.iter().zip(tracker.update(&found)) {
+///         match id {
+///             Some(id) => println!("{} number {id} at {:?}", object.label, object.bbox),
+///             None => println!("{} seen for the first time", object.label),
+///         }
+///     }
+/// }
+/// # Ok::<(), micro_yolo::Error>(())
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct Tracker {
+    options: TrackerOptions,
+    tracks: Vec<Track>,
+    ids_given: u64,
+}
+
+#[derive(Debug, Clone)]
+struct Track {
+    /// From `seen_min` sightings on.
+    id: Option<u64>,
+    class: usize,
+    /// Where it was seen last.
+    bbox: BoxXywh,
+    /// Pixels a frame.
+    velocity: (f32, f32),
+    /// Where it should be in the current frame.
+    guess: BoxXywh,
+    seen: u32,
+    /// Frames since it was seen last.
+    lost: u32,
+}
+
+impl Tracker {
+    /// A tracker that decides by `options`.
+    pub fn new(options: TrackerOptions) -> Tracker {
+        Tracker { options, ..Tracker::default() }
+    }
+
+    /// Takes the detections of the next frame and gives each its track's number, in the same order; `None` for what
+    /// belongs to no track (yet). Numbers count from 0 and are never used again.
+    pub fn update(&mut self, detections: &[Detection]) -> Vec<Option<u64>> {
+        for track in &mut self.tracks {
+            track.guess.x += track.velocity.0;
+            track.guess.y += track.velocity.1;
+        }
+        let mut track_of = vec![None; detections.len()];
+        let mut taken = vec![false; self.tracks.len()];
+        let strong = |detection: &Detection| detection.score >= self.options.score_min;
+        self.assign(detections, strong, &mut track_of, &mut taken);
+        self.assign(detections, |detection| !strong(detection), &mut track_of, &mut taken);
+
+        for (detection, track) in detections.iter().zip(&mut track_of) {
+            match *track {
+                Some(track) => self.tracks[track].see(detection),
+                None if strong(detection) => {
+                    *track = Some(self.tracks.len());
+                    self.tracks.push(Track::begin(detection));
+                }
+                None => (),
+            }
+        }
+        for (track, taken) in self.tracks.iter_mut().zip(taken) {
+            if !taken {
+                track.miss();
+            }
+        }
+        let ids = track_of.into_iter().map(|track| self.id(track?)).collect();
+        let (seen_min, lost_max) = (self.options.seen_min, self.options.lost_max);
+        self.tracks.retain(|track| track.lost == 0 || (track.lost <= lost_max && track.seen >= seen_min));
+        ids
+    }
+
+    /// Forgets all tracks, as for another video. Numbers go on where they were.
+    pub fn reset(&mut self) {
+        self.tracks.clear();
+    }
+
+    /// Gives the detections that `takes_part` to tracks that are not `taken`, the greatest overlap first.
+    fn assign(
+        &self,
+        detections: &[Detection],
+        takes_part: impl Fn(&Detection) -> bool,
+        track_of: &mut [Option<usize>],
+        taken: &mut [bool],
+    ) {
+        let mut pairs = Vec::new();
+        for (d, detection) in detections.iter().enumerate().filter(|(_, detection)| takes_part(detection)) {
+            for (t, track) in self.tracks.iter().enumerate().filter(|(t, _)| !taken[*t]) {
+                let iou = detection.bbox.iou(&track.guess);
+                let same_class = detection.class == track.class;
+                let iou_min = if same_class { self.options.iou_min } else { IOU_MIN_OTHER_CLASS };
+                if iou >= iou_min && iou > 0.0 {
+                    pairs.push((same_class, iou, d, t));
+                }
+            }
+        }
+        pairs.sort_by(|a, b| b.0.cmp(&a.0).then(b.1.total_cmp(&a.1)));
+        for (_, _, d, t) in pairs {
+            if track_of[d].is_none() && !taken[t] {
+                track_of[d] = Some(t);
+                taken[t] = true;
+            }
+        }
+    }
+
+    fn id(&mut self, track: usize) -> Option<u64> {
+        let track = &mut self.tracks[track];
+        if track.id.is_none() && track.seen >= self.options.seen_min {
+            track.id = Some(self.ids_given);
+            self.ids_given += 1;
+        }
+        track.id
+    }
+}
+
+impl Track {
+    fn begin(detection: &Detection) -> Track {
+        let bbox = detection.bbox;
+        Track { id: None, class: detection.class, bbox, velocity: (0.0, 0.0), guess: bbox, seen: 1, lost: 0 }
+    }
+
+    fn see(&mut self, detection: &Detection) {
+        let centre = |b: &BoxXywh| (b.x + b.width / 2.0, b.y + b.height / 2.0);
+        let (from, to) = (centre(&self.bbox), centre(&detection.bbox));
+        let frames = (self.lost + 1) as f32;
+        let moved = ((to.0 - from.0) / frames, (to.1 - from.1) / frames);
+        let kept = if self.seen == 1 { 0.0 } else { VELOCITY_KEPT };
+        self.velocity.0 += (moved.0 - self.velocity.0) * (1.0 - kept);
+        self.velocity.1 += (moved.1 - self.velocity.1) * (1.0 - kept);
+        self.class = detection.class;
+        self.bbox = detection.bbox;
+        self.guess = detection.bbox;
+        self.seen = self.seen.saturating_add(1);
+        self.lost = 0;
+    }
+
+    fn miss(&mut self) {
+        self.lost += 1;
+        self.velocity.0 *= VELOCITY_KEPT_UNSEEN;
+        self.velocity.1 *= VELOCITY_KEPT_UNSEEN;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn detection(class: usize, score: f32, x: f32, y: f32) -> Detection {
+        let bbox = BoxXywh { x, y, width: 40.0, height: 40.0 };
+        Detection { class, label: class.to_string().into(), score, bbox }
+    }
+
+    fn object(x: f32, y: f32) -> Detection {
+        detection(0, 0.9, x, y)
+    }
+
+    #[test]
+    fn a_number_comes_with_the_second_sighting_and_stays() {
+        let mut tracker = Tracker::default();
+        assert_eq!(tracker.update(&[object(0.0, 0.0)]), [None]);
+        for frame in 1..50 {
+            assert_eq!(tracker.update(&[object(frame as f32 * 5.0, 0.0)]), [Some(0)], "frame {frame}");
+        }
+    }
+
+    #[test]
+    fn fast_objects_are_followed_by_their_velocity() {
+        // 25 px a frame at a width of 40: without the guess the overlap is 15 / 65 = 0.23, above 0.2; at 32 px it
+        // is 8 / 72 = 0.11, so only the guess can hold it.
+        let mut tracker = Tracker::default();
+        let mut x = 0.0;
+        for frame in 0..20 {
+            let ids = tracker.update(&[object(x, 0.0)]);
+            if frame > 0 {
+                assert_eq!(ids, [Some(0)], "frame {frame}");
+            }
+            x += 25.0f32.min(18.0 + 2.0 * frame as f32) + if frame > 6 { 7.0 } else { 0.0 };
+        }
+    }
+
+    #[test]
+    fn an_object_behind_a_tree_comes_back_as_itself() {
+        let mut tracker = Tracker::default();
+        for frame in 0..10 {
+            tracker.update(&[object(frame as f32 * 4.0, 0.0)]);
+        }
+        for _ in 10..15 {
+            assert_eq!(tracker.update(&[]), []);
+        }
+        assert_eq!(tracker.update(&[object(15.0 * 4.0, 0.0)]), [Some(0)]);
+    }
+
+    #[test]
+    fn what_is_gone_too_long_is_somebody_else() {
+        let options = TrackerOptions { lost_max: 3, ..Default::default() };
+        let mut tracker = Tracker::new(options);
+        let still = [object(0.0, 0.0)];
+        tracker.update(&still);
+        assert_eq!(tracker.update(&still), [Some(0)]);
+        for _ in 0..4 {
+            tracker.update(&[]);
+        }
+        assert_eq!(tracker.update(&still), [None]);
+        assert_eq!(tracker.update(&still), [Some(1)]);
+    }
+
+    #[test]
+    fn objects_that_pass_each_other_keep_their_numbers() {
+        let mut tracker = Tracker::default();
+        for frame in 0..40 {
+            let along = frame as f32 * 6.0;
+            // Meeting in the middle, 12 px apart in height. The order of detections changes.
+            let (right, left) = (object(along, 0.0), object(234.0 - along, 12.0));
+            let swapped = frame % 2 == 1;
+            let ids = if swapped { tracker.update(&[left, right]) } else { tracker.update(&[right, left]) };
+            if frame > 0 {
+                let expected = if swapped { [Some(1), Some(0)] } else { [Some(0), Some(1)] };
+                // Numbers are given in the order of the second frame, where `left` came first.
+                let expected = expected.map(|id| id.map(|id| 1 - id));
+                assert_eq!(ids, expected, "frame {frame}");
+            }
+        }
+    }
+
+    #[test]
+    fn weak_detections_go_on_with_tracks_but_begin_none() {
+        let mut tracker = Tracker::default();
+        let weak = [detection(0, 0.3, 200.0, 200.0)];
+        for _ in 0..5 {
+            assert_eq!(tracker.update(&weak), [None]);
+        }
+        tracker.update(&[object(0.0, 0.0)]);
+        assert_eq!(tracker.update(&[object(0.0, 0.0)]), [Some(0)]);
+        assert_eq!(tracker.update(&[detection(0, 0.3, 1.0, 0.0)]), [Some(0)]);
+    }
+
+    #[test]
+    fn a_class_that_flickers_does_not_break_the_track() {
+        let mut tracker = Tracker::default();
+        tracker.update(&[object(0.0, 0.0)]);
+        assert_eq!(tracker.update(&[object(0.0, 0.0)]), [Some(0)]);
+        assert_eq!(tracker.update(&[detection(7, 0.9, 1.0, 0.0)]), [Some(0)]);
+        // Another class with little overlap is another object.
+        assert_eq!(tracker.update(&[detection(3, 0.9, 25.0, 0.0)]), [None]);
+    }
+
+    #[test]
+    fn a_reset_forgets_tracks_but_not_numbers() {
+        let mut tracker = Tracker::default();
+        tracker.update(&[object(0.0, 0.0)]);
+        tracker.update(&[object(0.0, 0.0)]);
+        tracker.reset();
+        assert_eq!(tracker.update(&[object(0.0, 0.0)]), [None]);
+        assert_eq!(tracker.update(&[object(0.0, 0.0)]), [Some(1)]);
+    }
+
+    #[test]
+    fn memory_stays_flat() {
+        let mut tracker = Tracker::default();
+        for frame in 0..5_000 {
+            // Something new at another place in every frame.
+            tracker.update(&[object((frame * 97 % 5000) as f32, (frame * 61 % 3000) as f32)]);
+        }
+        assert!(tracker.tracks.len() < 50, "{}", tracker.tracks.len());
+    }
+}

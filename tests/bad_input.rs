@@ -1,0 +1,313 @@
+//! What is wrong gets a documented error, never a panic.
+#![cfg(not(target_family = "wasm"))]
+
+mod common;
+
+use common::{dim, dims, edited, form, photo};
+use micro_yolo::{Detector, Error, ImageView};
+use prost::Message;
+use tract_onnx::pb;
+
+fn load_error(onnx: &[u8]) -> Error {
+    match Detector::from_onnx(onnx) {
+        Ok(_) => panic!("the model loaded"),
+        Err(error) => error,
+    }
+}
+
+#[test]
+fn files_that_are_no_models() {
+    let good = form("class-rows");
+    let photo = common::read("data/samples/cat.jpg");
+    let cases: [(&str, &[u8]); 7] = [
+        ("empty", b""),
+        ("text", b"<!doctype html><title>404 Not Found</title>"),
+        ("a photograph", &photo),
+        ("zeros", &[0; 1000]),
+        ("ones", &[255; 1000]),
+        ("half a model", &good[..good.len() / 2]),
+        ("a model but for its last byte", &good[..good.len() - 1]),
+    ];
+    for (name, bytes) in cases {
+        let error = load_error(bytes);
+        assert_eq!(error.code(), "invalid-model", "{name}: {error:?}");
+        assert!(error.is_model() && !error.is_image());
+    }
+}
+
+#[test]
+fn models_that_are_no_detectors_are_told_what_is_expected() {
+    struct Case {
+        name: &'static str,
+        edit: fn(&mut pb::GraphProto),
+        code: &'static str,
+        says: &'static str,
+    }
+    let cases = [
+        Case {
+            name: "flat input",
+            edit: |graph| *dims(&mut graph.input[0]) = vec![dim(1), dim(27648)],
+            code: "unsupported-model",
+            says: "[1, 27648]; expected [1, 3, H, W]",
+        },
+        Case {
+            name: "grey input",
+            edit: |graph| dims(&mut graph.input[0])[1] = dim(1),
+            code: "unsupported-model",
+            says: "[1, 1, 96, 96]; expected [1, 3, H, W]",
+        },
+        Case {
+            name: "channels last",
+            edit: |graph| *dims(&mut graph.input[0]) = vec![dim(1), dim(96), dim(96), dim(3)],
+            code: "unsupported-model",
+            says: "[1, 96, 96, 3]; expected [1, 3, H, W]",
+        },
+        Case {
+            name: "a batch of 8",
+            edit: |graph| dims(&mut graph.input[0])[0] = dim(8),
+            code: "unsupported-model",
+            says: "[8, 3, 96, 96]",
+        },
+        Case {
+            name: "a negative side",
+            edit: |graph| dims(&mut graph.input[0])[2] = dim(-5),
+            code: "unsupported-model",
+            says: "-5",
+        },
+        Case {
+            name: "an endless side",
+            edit: |graph| dims(&mut graph.input[0])[2] = dim(i64::MAX),
+            code: "unsupported-model",
+            says: "9223372036854775807",
+        },
+        Case {
+            name: "bytes in place of floats",
+            edit: |graph| {
+                let pb::type_proto::Value::TensorType(tensor) =
+                    graph.input[0].r#type.as_mut().unwrap().value.as_mut().unwrap();
+                tensor.elem_type = pb::tensor_proto::DataType::Uint8 as i32;
+            },
+            code: "unsupported-model",
+            says: "uint8; expected float32",
+        },
+        Case {
+            name: "two inputs",
+            edit: |graph| {
+                let mut second = graph.input[0].clone();
+                second.name = "im_shape".to_owned();
+                graph.input.push(second);
+            },
+            code: "unsupported-model",
+            says: "2 inputs [\"images\", \"im_shape\"]",
+        },
+        Case {
+            name: "no input",
+            edit: |graph| graph.input.clear(),
+            code: "invalid-model",
+            says: "reads \"images\"",
+        },
+        Case {
+            name: "an inner tensor as output",
+            edit: |graph| {
+                let conv = graph.node.iter().find(|node| node.op_type == "Conv").unwrap().output[0].clone();
+                graph.output[0].name = conv;
+            },
+            code: "unsupported-model",
+            says: "must have three dimensions",
+        },
+        Case {
+            name: "an output that nothing computes",
+            edit: |graph| graph.output[0].name = "nothing".to_owned(),
+            code: "invalid-model",
+            says: "\"nothing\"",
+        },
+        Case {
+            name: "an unknown operator",
+            edit: |graph| graph.node[0].op_type = "Transmogrify".to_owned(),
+            code: "unsupported-operator",
+            says: "operator Transmogrify",
+        },
+        Case {
+            name: "an operator of another domain",
+            edit: |graph| graph.node[0].domain = "com.example".to_owned(),
+            code: "unsupported-operator",
+            says: "com.example.",
+        },
+        Case {
+            name: "a cycle",
+            edit: |graph| {
+                let last = graph.output[0].name.clone();
+                graph.node[0].input[0] = last;
+            },
+            code: "invalid-model",
+            says: "which nothing before it computes",
+        },
+        Case {
+            name: "weights in another file",
+            edit: |graph| {
+                graph.initializer[0].data_location = Some(pb::tensor_proto::DataLocation::External as i32);
+            },
+            code: "unsupported-model",
+            says: "another file",
+        },
+        Case {
+            name: "weights that are too short",
+            edit: |graph| {
+                let weight = graph.initializer.iter_mut().find(|w| w.raw_data.len() > 8).unwrap();
+                weight.raw_data.truncate(8);
+            },
+            code: "invalid-model",
+            says: "has 8 bytes",
+        },
+        Case {
+            name: "weights of astronomic size",
+            edit: |graph| graph.initializer[0].dims = vec![1 << 40, 1 << 40],
+            code: "invalid-model",
+            says: "impossible dimensions",
+        },
+    ];
+    for Case { name, edit, code, says } in cases {
+        let error = load_error(&edited(&form("class-rows"), |proto| edit(proto.graph.as_mut().unwrap())));
+        assert_eq!(error.code(), code, "{name}: {error:?}");
+        assert!(error.to_string().contains(says), "{name}: {error:?}");
+    }
+}
+
+#[test]
+fn metadata_that_does_not_fit_the_network() {
+    let with = |key: &str, value: &str| {
+        let error = load_error(&edited(&form("class-rows"), |proto| {
+            proto.metadata_props.retain(|entry| entry.key != key);
+            proto.metadata_props.push(pb::StringStringEntryProto { key: key.into(), value: value.into() });
+        }));
+        assert_eq!(error.code(), "unsupported-model", "{key} = {value}: {error:?}");
+        error.to_string()
+    };
+    assert!(with("names", "['one', 'two']").contains("[1, 6, N]"));
+    assert!(with("names", "{}").contains("no classes"));
+    assert!(with("names", "{0: 'a'").contains("class names"));
+    assert!(with("task", "segment").contains("\"segment\""));
+}
+
+#[test]
+fn every_cut_of_a_model_is_refused() {
+    let good = form("anchors");
+    for end in (0..good.len()).step_by(577) {
+        let error = load_error(&good[..end]);
+        assert!(error.is_model(), "{end}: {error:?}");
+    }
+}
+
+#[test]
+fn thresholds_outside_zero_to_one() {
+    let onnx = form("class-rows");
+    let mut detector = Detector::from_onnx(&onnx).unwrap();
+    for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -0.001, 1.001] {
+        for builder in [Detector::builder().score_threshold(bad), Detector::builder().iou_threshold(bad)] {
+            let error = builder.build(&onnx).unwrap_err();
+            assert_eq!(error.code(), "invalid-option", "{bad}");
+            assert!(error.is_option());
+        }
+        assert_eq!(detector.set_score_threshold(bad).unwrap_err().code(), "invalid-option");
+        assert_eq!(detector.set_iou_threshold(bad).unwrap_err().code(), "invalid-option");
+    }
+    assert_eq!(detector.score_threshold(), micro_yolo::DEFAULT_SCORE_THRESHOLD, "a refused value changes nothing");
+    for good in [0.0, 0.5, 1.0] {
+        detector.set_score_threshold(good).unwrap();
+        detector.set_iou_threshold(good).unwrap();
+        assert_eq!((detector.score_threshold(), detector.iou_threshold()), (good, good));
+    }
+}
+
+#[test]
+fn impossible_input_sizes_and_classes() {
+    let onnx = form("class-rows");
+    for (width, height) in [(0, 0), (0, 96), (33, 96), (96, 100), (8192, 96), (u32::MAX, u32::MAX)] {
+        let error = Detector::builder().input_size(width, height).build(&onnx).unwrap_err();
+        assert_eq!(error.code(), "invalid-option", "{width} x {height}: {error:?}");
+    }
+    let error = Detector::builder().classes(["cat", "unicorn"]).build(&onnx).unwrap_err();
+    assert_eq!(error.code(), "invalid-option");
+    assert!(error.to_string().contains("unicorn") && error.to_string().contains("person"), "{error}");
+    assert!(Detector::builder().classes([5]).build(&onnx).unwrap_err().is_option());
+    assert!(Detector::builder().classes([usize::MAX]).build(&onnx).unwrap_err().is_option());
+}
+
+#[test]
+fn tiny_and_extreme_images_are_searched() {
+    let mut detector = Detector::builder().score_threshold(0.0).build(&form("class-rows")).unwrap();
+    for (width, height) in [(1, 1), (2, 1), (1, 700), (16_384, 1), (16_384, 2), (3, 16_384)] {
+        let pixels = vec![200; width as usize * height as usize * 4];
+        let found = detector.detect(ImageView::rgba(&pixels, width, height).unwrap()).unwrap();
+        assert!(!found.is_empty(), "{width} x {height}");
+        for object in found {
+            let b = object.bbox;
+            assert!(b.width > 0.0 && b.height > 0.0 && b.x >= 0.0 && b.y >= 0.0);
+            assert!(b.x + b.width <= width as f32 * 1.0001 && b.y + b.height <= height as f32 * 1.0001);
+        }
+    }
+    assert_eq!(ImageView::rgba(&[], 0, 0).unwrap_err().code(), "invalid-image");
+    assert_eq!(ImageView::rgba(&vec![0; 800_000], 20_000, 10).unwrap_err().code(), "image-too-large");
+    assert_eq!(ImageView::rgb(&[0; 7], 1, 2).unwrap_err().code(), "invalid-image");
+}
+
+#[test]
+fn a_transparent_image_looks_like_the_border() {
+    let mut detector = Detector::builder().score_threshold(0.0).build(&form("class-rows")).unwrap();
+    let clear = [255, 0, 0, 0].repeat(96 * 96);
+    let grey = [114, 114, 114].repeat(96 * 96);
+    let clear = detector.detect(ImageView::rgba(&clear, 96, 96).unwrap()).unwrap();
+    let grey = detector.detect(ImageView::rgb(&grey, 96, 96).unwrap()).unwrap();
+    assert_eq!(clear, grey);
+}
+
+#[test]
+fn a_detector_works_on_after_a_refused_image() {
+    let mut detector = Detector::builder().score_threshold(0.2).build(&form("objectness")).unwrap();
+    let image = photo("cat.jpg");
+    let view = ImageView::rgb(&image, image.width(), image.height()).unwrap();
+    let before = detector.detect(view).unwrap();
+    assert!(ImageView::rgb(&image, image.width(), image.height() + 1).is_err());
+    detector.detect(ImageView::rgb(&[1, 2, 3], 1, 1).unwrap()).unwrap();
+    assert_eq!(detector.detect(view).unwrap(), before);
+    assert!(!before.is_empty());
+}
+
+#[test]
+fn options_of_a_live_detector_take_effect() {
+    let mut detector = Detector::builder().score_threshold(0.2).build(&form("class-rows")).unwrap();
+    let image = photo("astronaut.jpg");
+    let view = ImageView::rgb(&image, image.width(), image.height()).unwrap();
+    let all = detector.detect(view).unwrap();
+    assert!(all.len() > 4 && all.is_sorted_by(|a, b| a.score >= b.score));
+
+    detector.set_max_detections(2);
+    assert_eq!(detector.detect(view).unwrap(), all[..2]);
+    detector.set_max_detections(0);
+    assert_eq!(detector.detect(view).unwrap(), []);
+    detector.set_max_detections(100);
+
+    let score = all[3].score;
+    detector.set_score_threshold(score).unwrap();
+    assert_eq!(detector.detect(view).unwrap(), all[..4]);
+    detector.set_score_threshold(0.2).unwrap();
+
+    detector.set_classes(Some(["cat"])).unwrap();
+    let cats = detector.detect(view).unwrap();
+    assert!(!cats.is_empty() && cats.iter().all(|object| &*object.label == "cat" && object.class == 1));
+    detector.set_classes(None::<[usize; 0]>).unwrap();
+    assert_eq!(detector.detect(view).unwrap(), all);
+
+    detector.set_iou_threshold(1.0).unwrap();
+    assert!(detector.detect(view).unwrap().len() > all.len(), "nothing is suppressed");
+}
+
+#[test]
+fn a_model_without_an_operator_set_is_invalid() {
+    let error = load_error(&edited(&form("class-rows"), |proto| proto.opset_import.clear()));
+    assert_eq!(error.code(), "invalid-model");
+    let error = load_error(&edited(&form("class-rows"), |proto| proto.opset_import[0].version = 7));
+    assert_eq!(error.code(), "unsupported-model");
+    let empty = pb::ModelProto::default().encode_to_vec();
+    assert_eq!(load_error(&empty).code(), "invalid-model");
+}

@@ -1,0 +1,117 @@
+//! Foreign detectors: the forms of output that other projects export, against onnxruntime.
+#![cfg(not(target_family = "wasm"))]
+
+mod common;
+
+use common::{assert_same_objects, dim, dims, edited, fixture, form, open_dim, photo};
+use micro_yolo::{Detector, ImageView, InputSize, Model, OutputForm};
+
+const PHOTOS: [&str; 3] = ["astronaut.jpg", "cat.jpg", "coffee.jpg"];
+
+#[test]
+fn every_form_finds_what_onnxruntime_finds() {
+    let fixture = fixture("forms");
+    for (name, photos) in fixture["expected"].as_object().unwrap() {
+        let mut detector = Detector::builder()
+            .score_threshold(fixture["score_threshold"].as_f64().unwrap() as f32)
+            .iou_threshold(fixture["iou_threshold"].as_f64().unwrap() as f32)
+            .max_detections(fixture["max_detections"].as_u64().unwrap() as usize)
+            .build(&form(name))
+            .unwrap_or_else(|error| panic!("{name}: {error:?}"));
+        for photo_name in PHOTOS {
+            let image = photo(photo_name);
+            let view = ImageView::rgb(&image, image.width(), image.height()).unwrap();
+            let found = detector.detect(view).unwrap();
+            assert_same_objects(&found, &photos[photo_name], 0.02, &format!("{name} on {photo_name}"));
+        }
+    }
+}
+
+#[test]
+fn forms_and_class_names_are_recognised() {
+    struct Case {
+        name: &'static str,
+        form: OutputForm,
+        classes: &'static [&'static str],
+    }
+    let named = &["person", "cat", "dog's bed", "coffee", "café"];
+    let cases = [
+        Case { name: "class-rows", form: OutputForm::ClassRows, classes: named },
+        Case { name: "objectness", form: OutputForm::Objectness, classes: named },
+        Case { name: "objectness-one-class", form: OutputForm::Objectness, classes: &["thing"] },
+        Case { name: "anchors", form: OutputForm::Objectness, classes: &["0", "1", "2", "3", "4"] },
+        Case { name: "end-to-end", form: OutputForm::EndToEnd, classes: named },
+    ];
+    for case in cases {
+        let model = Model::from_onnx(&form(case.name)).unwrap();
+        assert_eq!(model.output_form(), case.form, "{}", case.name);
+        assert_eq!(model.input_size(), InputSize { width: 96, height: 96 }, "{}", case.name);
+        let classes: Vec<&str> = model.class_names().iter().map(|name| &**name).collect();
+        assert_eq!(classes, case.classes, "{}", case.name);
+    }
+    let metadata = Model::from_onnx(&form("class-rows")).unwrap().metadata().clone();
+    assert_eq!(metadata.task.as_deref(), Some("detect"));
+    assert_eq!(metadata.stride, Some(16));
+}
+
+#[test]
+fn an_end_to_end_model_without_names_numbers_its_classes() {
+    let onnx = edited(&form("end-to-end"), |proto| proto.metadata_props.clear());
+    let mut detector = Detector::builder().score_threshold(0.2).build(&onnx).unwrap();
+    assert_eq!(detector.model().output_form(), OutputForm::EndToEnd);
+    assert!(detector.model().class_names().is_empty(), "the shape does not tell how many there are");
+    let image = photo("cat.jpg");
+    let view = ImageView::rgb(&image, image.width(), image.height()).unwrap();
+    let found = detector.detect(view).unwrap();
+    assert!(!found.is_empty());
+    for object in &found {
+        assert_eq!(*object.label, object.class.to_string());
+    }
+    detector.set_classes(Some([found[0].class])).unwrap();
+    let only = detector.detect(view).unwrap();
+    assert!(!only.is_empty() && only.iter().all(|object| object.class == found[0].class));
+}
+
+#[test]
+fn open_input_sides_come_from_the_options_or_the_metadata() {
+    let open = |keep_imgsz: bool| {
+        edited(&form("class-rows"), |proto| {
+            let input = &mut proto.graph.as_mut().unwrap().input[0];
+            *dims(input) = vec![open_dim("batch"), dim(3), open_dim("height"), open_dim("width")];
+            proto.metadata_props.retain(|entry| keep_imgsz || entry.key != "imgsz");
+        })
+    };
+    let size = InputSize { width: 96, height: 96 };
+    assert_eq!(Model::from_onnx(&open(true)).unwrap().input_size(), size);
+    assert_eq!(Model::with_input_size(&open(false), size).unwrap().input_size(), size);
+    let error = Model::from_onnx(&open(false)).unwrap_err();
+    assert_eq!(error.code(), "unsupported-model");
+    assert!(error.to_string().contains("[?, 3, ?, ?]"), "{error}");
+}
+
+#[test]
+fn a_size_that_the_graph_does_not_allow_is_an_error() {
+    // This network has its anchor grid as constants for 96 px.
+    let error = Detector::builder().input_size(128, 128).build(&form("class-rows")).unwrap_err();
+    assert_eq!(error.code(), "unsupported-model");
+    assert!(error.to_string().contains("input size"), "{error}");
+}
+
+#[test]
+fn one_model_serves_many_detectors() {
+    let model = Model::from_onnx(&form("class-rows")).unwrap();
+    let image = photo("coffee.jpg");
+    let search = |model: &Model| {
+        let mut detector = Detector::builder().score_threshold(0.2).build_with_model(model).unwrap();
+        detector.detect(ImageView::rgb(&image, image.width(), image.height()).unwrap()).unwrap()
+    };
+    let expected = search(&model);
+    let threads = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..3).map(|_| scope.spawn(|| search(&model))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+    });
+    assert!(!expected.is_empty() && threads.iter().all(|found| *found == expected));
+
+    let other_size = Detector::builder().input_size(64, 64).build_with_model(&model);
+    assert_eq!(other_size.unwrap_err().code(), "invalid-option");
+}
