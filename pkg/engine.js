@@ -116,7 +116,7 @@ export class Engine {
     const engine = this.#alive();
     this.#set(engine, settings);
     const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
-    const rows = enter(() => engine.detect(bytes, width, height));
+    const rows = enter(() => engine.detect(bytes, width, height, track));
     if (scaled.x !== 1 || scaled.y !== 1) scaleRows(rows, scaled);
     return rows;
   }

@@ -48,7 +48,10 @@ export interface DetectedObject {
   /** How sure the model is, 0 to 1. */
   score: number;
   box: Box;
-  /** Only from `watch` with `track`: the same number for the same object from frame to frame. */
+  /**
+   * Only from `watch` with `track`: the same number for the same object from frame to frame. An object has it from the
+   * second frame in which it is seen.
+   */
   trackId?: number;
 }
 

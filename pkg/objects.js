@@ -1,7 +1,7 @@
 // Rows of numbers, as they leave the engine, made into the objects that a page gets.
 
-/** Numbers an object takes: class, score, x, y, width, height. */
-const ROW = 6;
+/** Numbers an object takes: class, score, x, y, width, height, track (-1 for none). */
+const ROW = 7;
 
 /**
  * Moves boxes from the pixels the engine saw to those of the source.
@@ -25,8 +25,11 @@ export function scaleRows(rows, factor) {
 export function objectsFromRows(rows, labels) {
   const objects = [];
   for (let at = 0; at < rows.length; at += ROW) {
-    const [classId, score, x, y, width, height] = rows.subarray(at, at + ROW);
-    objects.push({ label: labels[classId] ?? String(classId), classId, score, box: { x, y, width, height } });
+    const [classId, score, x, y, width, height, track] = rows.subarray(at, at + ROW);
+    /** @type {import("./index.js").DetectedObject} */
+    const object = { label: labels[classId] ?? String(classId), classId, score, box: { x, y, width, height } };
+    if (track >= 0) object.trackId = track;
+    objects.push(object);
   }
   return objects;
 }

@@ -133,8 +133,9 @@ async function imageElement(image) {
       // Off screen such an image may never load: waiting for it could take for ever.
       throw new MicroYoloError("not-loaded", "the lazy image has not loaded yet; wait for its `load` event");
     }
-    await image.decode().catch((cause) => {
-      throw new MicroYoloError("invalid-image", `the image could not be loaded: ${image.currentSrc}`, { cause });
+    // Not decode(): in Firefox, after a change of `src`, it may answer for the picture before.
+    await new Promise((resolve) => {
+      for (const event of ["load", "error"]) image.addEventListener(event, resolve, { once: true });
     });
   }
   if (!image.naturalWidth) {

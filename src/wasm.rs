@@ -8,18 +8,19 @@ use js_sys::{Array, Error as JsError, Reflect, Uint8Array};
 use wasm_bindgen::prelude::*;
 
 use crate::error::{Error, Kind};
-use crate::{Class, Detection, Detector, ImageView};
+use crate::{Class, Detection, Detector, ImageView, Tracker};
 
 /// Pixels of one frame whose buffer is kept for the next: a 4K frame still is.
 const KEPT_PIXELS_BYTES: usize = 64 << 20;
 
 /// Numbers an object takes in the answer of [`Engine::detect`].
-const ROW: usize = 6;
+const ROW: usize = 7;
 
-/// A detector with the buffer that pixels are copied into.
+/// A detector and a tracker, with the buffer that pixels are copied into.
 #[wasm_bindgen]
 pub struct Engine {
     detector: Detector,
+    tracker: Tracker,
     pixels: Vec<u8>,
 }
 
@@ -44,7 +45,7 @@ impl Engine {
             builder = builder.input_size(width, height);
         }
         let detector = builder.build(&bytes).map_err(js_error)?;
-        Ok(Engine { detector, pixels: Vec::new() })
+        Ok(Engine { detector, tracker: Tracker::default(), pixels: Vec::new() })
     }
 
     /// The width in pixels that frames are fitted to.
@@ -66,14 +67,23 @@ impl Engine {
 
     /// Finds the objects in `width` x `height` pixels of straight RGBA.
     ///
-    /// Six numbers an object, best score first: class, score, x, y, width, height, the last four in pixels.
-    pub fn detect(&mut self, rgba: &Uint8Array, width: u32, height: u32) -> Result<Vec<f32>, JsError> {
+    /// Seven numbers an object, best score first: class, score, x, y, width, height (these four in pixels), and the
+    /// number of its track, -1 for none. Tracks are followed only in frames given with `track`.
+    pub fn detect(&mut self, rgba: &Uint8Array, width: u32, height: u32, track: bool) -> Result<Vec<f32>, JsError> {
         copy(rgba, &mut self.pixels).map_err(|message| js_error(Error::new(Kind::ImageTooLarge, message)))?;
         let found = ImageView::rgba(&self.pixels, width, height).and_then(|image| self.detector.detect(image));
         if self.pixels.capacity() > KEPT_PIXELS_BYTES {
             self.pixels = Vec::new();
         }
-        Ok(rows(&found.map_err(js_error)?))
+        let found = found.map_err(js_error)?;
+        let tracks = if track { self.tracker.update(&found) } else { vec![None; found.len()] };
+        Ok(rows(&found, &tracks))
+    }
+
+    /// Forgets all tracks, as for another video.
+    #[wasm_bindgen(js_name = resetTracks)]
+    pub fn reset_tracks(&mut self) {
+        self.tracker.reset();
     }
 
     /// Sets the least score of a detection, 0 to 1.
@@ -129,10 +139,11 @@ fn copy(bytes: &Uint8Array, buffer: &mut Vec<u8>) -> Result<(), String> {
     Ok(())
 }
 
-fn rows(found: &[Detection]) -> Vec<f32> {
+fn rows(found: &[Detection], tracks: &[Option<u64>]) -> Vec<f32> {
     let mut rows = Vec::with_capacity(found.len() * ROW);
-    for Detection { class, score, bbox, .. } in found {
-        rows.extend([*class as f32, *score, bbox.x, bbox.y, bbox.width, bbox.height]);
+    for (Detection { class, score, bbox, .. }, track) in found.iter().zip(tracks) {
+        let track = track.map_or(-1.0, |track| track as f32);
+        rows.extend([*class as f32, *score, bbox.x, bbox.y, bbox.width, bbox.height, track]);
     }
     rows
 }

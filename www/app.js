@@ -87,10 +87,11 @@ function showNothing() {
 /** Shows the picture behind `url` and looks at it once. */
 async function showPicture(url, name) {
   const { run, signal } = begin("picture");
+  const loaded = once(picture, "load", signal);
   picture.src = url;
   picture.alt = name;
   try {
-    await picture.decode();
+    await loaded;
   } catch {
     if (run === shown.run) fail({ code: "invalid-image" });
     return;

@@ -125,6 +125,28 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
       }
     });
 
+    test("an image that is just loading is waited for, also when it showed another before", async () => {
+      const found = await page.evaluate(async (rectangle) => {
+        const { Detector } = await import("/pkg/index.js");
+        const { MODEL, blobOf, spotCanvas } = await import("/lib/in-page.js");
+        const detector = await Detector.load({ model: MODEL });
+        const image = document.body.appendChild(new Image());
+        const answers = [];
+        for (const x of [20, 120]) {
+          image.src = URL.createObjectURL(await blobOf(spotCanvas(400, 200, { ...rectangle, x })));
+          answers.push(await detector.detect(image));
+        }
+        image.src = "/nowhere.png";
+        answers.push(await detector.detect(image).catch((error) => error.code));
+        image.remove();
+        detector.dispose();
+        return answers;
+      }, RECTANGLE);
+      assertBox(found[0], { ...RECTANGLE, x: 20 }, "first");
+      assertBox(found[1], { ...RECTANGLE, x: 120 }, "second");
+      assert.equal(found[2], "invalid-image");
+    });
+
     test("pictures far larger than the model, far longer than high, and of one pixel", async () => {
       const found = await page.evaluate(async () => {
         const { Detector } = await import("/pkg/index.js");
@@ -524,8 +546,8 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
         const controller = new AbortController();
         const results = [];
         let busy = 0;
-        for await (const { objects, frame } of detector.watch(video, { signal: controller.signal })) {
-          results.push({ x: objects[0]?.box.x, count: objects.length, ...frame });
+        for await (const { objects, frame } of detector.watch(video, { signal: controller.signal, track: true })) {
+          results.push({ x: objects[0]?.box.x, track: objects[0]?.trackId, count: objects.length, ...frame });
           if (results.length === 6) {
             // Who is slow gets fewer frames, not older ones.
             await new Promise((resolve) => setTimeout(resolve, 400));
@@ -542,6 +564,9 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
         assert.ok(count <= 1 && width === 320 && height === 240 && milliseconds > 0 && time >= 0);
       }
       assert.ok(new Set(found.results.map(({ x }) => Math.round(x))).size > 5, "the box moves with the video");
+      const tracks = new Set(found.results.map(({ track }) => track).filter((track) => track != null));
+      // It jumps back once at the right edge, and after 400 ms it may be elsewhere: a new number each time at most.
+      assert.ok(tracks.size >= 1 && tracks.size <= 3, `numbers ${[...tracks]}`);
       assert.ok(found.dropped >= 3, `dropped ${found.dropped} frames in 400 ms`);
     });
 
