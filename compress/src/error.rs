@@ -63,6 +63,9 @@ pub enum Error {
     /// The detector crate refused a model or an image.
     #[error("detector: {0}")]
     Detector(#[from] micro_yolo::Error),
+    /// The runtime failed on a network under quantisation.
+    #[error("quantisation: {0}")]
+    Quantisation(String),
     /// libtorch failed.
     #[cfg(feature = "train")]
     #[error("libtorch: {0}")]

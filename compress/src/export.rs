@@ -109,42 +109,11 @@ pub fn to_onnx(
                     onnx.op("Conv", &name, &[inputs[0], &weight, &bias], conv_attributes(kernel, stride, groups));
                 activate(&mut onnx, node, &conv, activation)
             }
-            &Op::MaxPool { kernel, stride } => {
-                let (kernel, stride) = (kernel as i64, stride as i64);
-                let border = kernel - stride;
-                let attributes = vec![
-                    ints("kernel_shape", &[kernel, kernel]),
-                    ints("strides", &[stride, stride]),
-                    ints("pads", &[0, 0, border, border]),
-                ];
-                onnx.op("MaxPool", &node.name, &inputs, attributes)
-            }
-            &Op::Upsample { factor } => {
-                let factor = factor as f32;
-                let scales = onnx.floats(&format!("{}.scales", node.name), &[4], &[1.0, 1.0, factor, factor]);
-                let attributes = vec![
-                    text("mode", "nearest"),
-                    text("nearest_mode", "floor"),
-                    text("coordinate_transformation_mode", "asymmetric"),
-                ];
-                onnx.op("Resize", &node.name, &[inputs[0], "", &scales], attributes)
-            }
-            Op::Concat => onnx.op("Concat", &node.name, &inputs, vec![int("axis", 1)]),
-            Op::Add => {
-                let mut sum = inputs[0].to_owned();
-                for (i, input) in inputs.iter().enumerate().skip(1) {
-                    let last = i + 1 == inputs.len();
-                    let name = if last { node.name.clone() } else { format!("{}.{i}", node.name) };
-                    sum = onnx.op("Add", &name, &[&sum, input], vec![]);
-                }
-                sum
-            }
-            Op::GlobalAveragePool => onnx.op("GlobalAveragePool", &node.name, &inputs, vec![]),
-            Op::Scale => onnx.op("Mul", &node.name, &inputs, vec![]),
             Op::Detect { head } => {
                 detect(&mut onnx, &graph, node, &inputs, head);
                 "output0".into()
             }
+            _ => plain(&mut onnx, node, &inputs),
         };
         names.push(name);
     }
@@ -180,7 +149,7 @@ pub fn conv_attributes(kernel: usize, stride: usize, groups: usize) -> Vec<tract
 }
 
 /// Boxes and scores of all cells: anchors of a map count as that many cells.
-fn cell_count(graph: &Graph, width: usize, height: usize) -> usize {
+pub(crate) fn cell_count(graph: &Graph, width: usize, height: usize) -> usize {
     let per_cell = |index: usize| match graph.nodes.last().map(|node| &node.op) {
         Some(Op::Detect { head: Head::Anchors { anchors } }) => anchors[index].len(),
         _ => 1,
@@ -212,7 +181,47 @@ pub fn metadata(network: &Network, graph: &Graph, (width, height): (usize, usize
     ]
 }
 
-fn activate(onnx: &mut GraphBuilder, node: &Node, map: &str, activation: Activation) -> String {
+/// Writes an operation that has no weights and no part in the head.
+pub(crate) fn plain(onnx: &mut GraphBuilder, node: &Node, inputs: &[&str]) -> String {
+    match &node.op {
+        &Op::MaxPool { kernel, stride } => {
+            let (kernel, stride) = (kernel as i64, stride as i64);
+            let border = kernel - stride;
+            let attributes = vec![
+                ints("kernel_shape", &[kernel, kernel]),
+                ints("strides", &[stride, stride]),
+                ints("pads", &[0, 0, border, border]),
+            ];
+            onnx.op("MaxPool", &node.name, inputs, attributes)
+        }
+        &Op::Upsample { factor } => {
+            let factor = factor as f32;
+            let scales = onnx.floats(&format!("{}.scales", node.name), &[4], &[1.0, 1.0, factor, factor]);
+            let attributes = vec![
+                text("mode", "nearest"),
+                text("nearest_mode", "floor"),
+                text("coordinate_transformation_mode", "asymmetric"),
+            ];
+            onnx.op("Resize", &node.name, &[inputs[0], "", &scales], attributes)
+        }
+        Op::Concat => onnx.op("Concat", &node.name, inputs, vec![int("axis", 1)]),
+        Op::Add => {
+            let mut sum = inputs[0].to_owned();
+            for (i, input) in inputs.iter().enumerate().skip(1) {
+                let last = i + 1 == inputs.len();
+                let name = if last { node.name.clone() } else { format!("{}.{i}", node.name) };
+                sum = onnx.op("Add", &name, &[&sum, input], vec![]);
+            }
+            sum
+        }
+        Op::GlobalAveragePool => onnx.op("GlobalAveragePool", &node.name, inputs, vec![]),
+        Op::Scale => onnx.op("Mul", &node.name, inputs, vec![]),
+        Op::Image | Op::Conv { .. } | Op::Detect { .. } => unreachable!("written by those who know their tensors"),
+    }
+}
+
+/// Writes an activation, named after its node.
+pub(crate) fn activate(onnx: &mut GraphBuilder, node: &Node, map: &str, activation: Activation) -> String {
     match activation {
         Activation::None => map.to_owned(),
         Activation::Relu => onnx.op("Relu", &node.name, &[map], vec![]),

@@ -3,10 +3,19 @@
 //!
 //! Everything starts from a [`network::Network`]; [`zoo`] has the ones with names.
 
+pub mod checkpoint;
 pub mod cost;
+pub mod data;
 pub mod error;
 pub mod evaluate;
+pub mod export;
+pub mod figure;
 pub mod network;
+pub mod onnx;
+pub mod prune;
+pub mod quantize;
+#[cfg(feature = "train")]
+pub mod train;
 pub mod zoo;
 
 pub use error::{Error, Result};

@@ -1,6 +1,13 @@
 //! The subcommands, one a file.
 
 mod cost;
+mod evaluate;
+mod export;
+mod quantize;
+#[cfg(feature = "train")]
+mod train;
+
+use std::path::{Path, PathBuf};
 
 use compress::network::Network;
 use compress::zoo;
@@ -11,6 +18,15 @@ use compress::{Error, Result};
 pub enum Command {
     /// Counts parameters and multiply-accumulates.
     Cost(cost::Cost),
+    /// Trains a network; the same command goes on after a kill.
+    #[cfg(feature = "train")]
+    Train(train::Train),
+    /// Measures average precision of an ONNX file.
+    Evaluate(evaluate::Evaluate),
+    /// Writes a checkpoint as ONNX.
+    Export(export::Export),
+    /// Turns a checkpoint into an int8 ONNX file.
+    Quantize(quantize::Quantize),
 }
 
 impl Command {
@@ -18,6 +34,11 @@ impl Command {
     pub fn run(self) -> Result<()> {
         match self {
             Command::Cost(command) => command.run(),
+            #[cfg(feature = "train")]
+            Command::Train(command) => command.run(),
+            Command::Evaluate(command) => command.run(),
+            Command::Export(command) => command.run(),
+            Command::Quantize(command) => command.run(),
         }
     }
 }
@@ -27,11 +48,46 @@ fn network(name: &str, classes: usize) -> Result<Network> {
     if let Some(network) = zoo::network(name, classes) {
         return Ok(network);
     }
-    let path = std::path::Path::new(name);
+    let path = Path::new(name);
     if !path.exists() {
         let names: Vec<_> = zoo::names().collect();
         let problem = format!("`{name}` is neither a file nor one of {}", names.join(", "));
         return Err(Error::Option { option: "--network", problem });
     }
     Network::read(path)
+}
+
+/// `FILE`, with the folder beside it of the same name, or `FILE:FOLDER`.
+fn annotations_and_images(set: &str) -> (PathBuf, PathBuf) {
+    match set.split_once(".json:") {
+        Some((stem, folder)) => (PathBuf::from(format!("{stem}.json")), PathBuf::from(folder)),
+        None => (PathBuf::from(set), Path::new(set).with_extension("")),
+    }
+}
+
+/// A flag that Ctrl-C sets, for work that stops cleanly. A second Ctrl-C ends at once.
+#[cfg(feature = "train")]
+fn stop_on_interrupt() -> Result<std::sync::Arc<std::sync::atomic::AtomicBool>> {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let stop = std::sync::Arc::new(AtomicBool::new(false));
+    let flag = stop.clone();
+    ctrlc::set_handler(move || {
+        if flag.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+        eprintln!("stopping after this step; once more to end at once");
+    })
+    .map_err(|error| Error::Training(format!("cannot listen for Ctrl-C: {error}")))?;
+    Ok(stop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sets_are_read_as_documented() {
+        assert_eq!(annotations_and_images("d/a.json"), ("d/a.json".into(), "d/a".into()));
+        assert_eq!(annotations_and_images("d/a.json:e/f"), ("d/a.json".into(), "e/f".into()));
+    }
 }

@@ -1,6 +1,6 @@
 //! `compress train`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use compress::data::{BadData, Dataset};
 use compress::train::{Precision, TrainConfig, train};
@@ -90,7 +90,7 @@ pub struct Train {
 impl Train {
     pub fn run(self) -> Result<()> {
         let args = self;
-        let data = args.data.iter().map(|set| annotations_and_images(set)).collect::<Vec<_>>();
+        let data = args.data.iter().map(|set| super::annotations_and_images(set)).collect::<Vec<_>>();
         let classes = match data.first() {
             Some((annotations, images)) => Dataset::read(annotations, images, BadData::Skip)?.classes.len(),
             None => 0,
@@ -131,14 +131,6 @@ impl Train {
     }
 }
 
-/// `FILE`, with the folder beside it of the same name, or `FILE:FOLDER`.
-fn annotations_and_images(set: &str) -> (PathBuf, PathBuf) {
-    match set.split_once(".json:") {
-        Some((stem, folder)) => (PathBuf::from(format!("{stem}.json")), PathBuf::from(folder)),
-        None => (PathBuf::from(set), Path::new(set).with_extension("")),
-    }
-}
-
 /// `192,256@0.5` → [(192, 0), (256, 0.5)].
 fn sizes(text: &str) -> Result<Vec<(usize, f32)>> {
     let wrong = || Error::Option {
@@ -164,13 +156,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_and_sets_are_read_as_documented() {
+    fn sizes_are_read_as_documented() {
         assert_eq!(sizes("256").unwrap(), [(256, 0.0)]);
         assert_eq!(sizes("192,256@0.5").unwrap(), [(192, 0.0), (256, 0.5)]);
         for wrong in ["", "a", "192,256", "192@0.5,256@0.2", "192@2"] {
             assert!(matches!(sizes(wrong), Err(Error::Option { .. })), "{wrong}");
         }
-        assert_eq!(annotations_and_images("d/a.json"), ("d/a.json".into(), "d/a".into()));
-        assert_eq!(annotations_and_images("d/a.json:e/f"), ("d/a.json".into(), "e/f".into()));
     }
 }

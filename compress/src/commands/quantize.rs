@@ -1,0 +1,190 @@
+//! `compress quantize`.
+
+use std::path::PathBuf;
+
+use compress::data::{BadData, Dataset, Photo};
+use compress::network::{Graph, Op};
+use compress::quantize::{self, METHODS, Method, Plan};
+use compress::{Error, Result, checkpoint, export};
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// Turns a checkpoint into an int8 ONNX file, calibrated on photographs.
+#[derive(clap::Args)]
+pub struct Quantize {
+    /// The checkpoint (`model.safetensors` of a run).
+    #[arg(long)]
+    checkpoint: PathBuf,
+    /// The ONNX file.
+    #[arg(long)]
+    output: PathBuf,
+    /// Training photographs: an annotation file in COCO's format, as `train` takes it. Several times for several sets.
+    #[arg(long, required = true)]
+    data: Vec<String>,
+    /// Photographs to calibrate on.
+    #[arg(long, default_value_t = 256)]
+    images: usize,
+    /// More photographs, to measure on how far the scores are off.
+    #[arg(long, default_value_t = 32)]
+    held_out: usize,
+    /// Side of the square input in pixels.
+    #[arg(long, default_value_t = 416)]
+    imgsz: usize,
+    /// How ranges are chosen; `auto` measures all and takes the best.
+    #[arg(long, value_enum, default_value = "auto")]
+    method: MethodName,
+    /// The percentile of `--method percentile`.
+    #[arg(long, default_value_t = 99.99)]
+    percentile: f64,
+    /// A layer, or one convolution of it, to leave in floats. Several times for several.
+    #[arg(long)]
+    float: Vec<String>,
+    /// Also measures each convolution in integers by itself, and prints a table.
+    #[arg(long)]
+    sensitivity: bool,
+    /// Writes what was measured as JSON.
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Seed of the choice of photographs.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// What to do about images and boxes that cannot be used.
+    #[arg(long, value_enum, default_value = "skip")]
+    bad_data: BadData,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum MethodName {
+    Auto,
+    Mse,
+    Percentile,
+}
+
+impl Quantize {
+    pub fn run(self) -> Result<()> {
+        let (network, weights) = checkpoint::read_with_network(&self.checkpoint)?;
+        let graph = network.graph()?;
+        export::check_size(&graph, self.imgsz, self.imgsz)?;
+        let float = self.float_nodes(&graph)?;
+        let mut images = self.photographs()?;
+        let held_out = images.split_off(images.len() - self.held_out.min(images.len() / 2));
+        let size = (self.imgsz, self.imgsz);
+
+        let bar = progress(images.len(), "calibrating");
+        let calibration =
+            quantize::calibrate(&network, &weights, &images, self.imgsz, &|done| bar.set_position(done as u64))?;
+        bar.finish_and_clear();
+        let exact = export::to_onnx(&network, &weights, size, export::Storage::Single)?;
+        let exact = quantize::scores(&exact, &held_out, self.imgsz)?;
+        let measure = |plan: &Plan| -> Result<(Vec<u8>, f64)> {
+            let onnx = quantize::to_onnx(&network, &weights, size, plan)?;
+            let scores = quantize::scores(&onnx, &held_out, self.imgsz)?;
+            Ok((onnx, quantize::noise(&exact, &scores)))
+        };
+
+        let methods = match self.method {
+            MethodName::Auto => METHODS.to_vec(),
+            MethodName::Mse => vec![Method::Mse],
+            MethodName::Percentile => vec![Method::Percentile(self.percentile)],
+        };
+        let mut best: Option<(Method, Plan, Vec<u8>, f64)> = None;
+        let mut tried = serde_json::Map::new();
+        for method in methods {
+            let mut plan = Plan::new(&graph, &calibration, method);
+            for &node in &float {
+                plan = plan.without(&calibration, node);
+            }
+            let (onnx, noise) = measure(&plan)?;
+            println!("{method}: noise {noise:.5}");
+            tried.insert(method.to_string(), noise.into());
+            if best.as_ref().is_none_or(|best| noise < best.3) {
+                best = Some((method, plan, onnx, noise));
+            }
+        }
+        let Some((method, plan, onnx, noise)) = best else { return Ok(()) };
+
+        let mut table = Vec::new();
+        if self.sensitivity {
+            let convolutions: Vec<usize> = (0..graph.nodes.len()).filter(|&id| plan.weights[id]).collect();
+            let bar = progress(convolutions.len(), "measuring layers");
+            for node in convolutions {
+                let (_, noise) = measure(&plan.only(&graph, &calibration, node))?;
+                table.push((graph.nodes[node].name.clone(), noise));
+                bar.inc(1);
+            }
+            bar.finish_and_clear();
+            table.sort_by(|a, b| b.1.total_cmp(&a.1));
+            println!("\n| convolution alone in int8 | noise |\n|---|--:|");
+            for (name, noise) in &table {
+                println!("| {name} | {noise:.6} |");
+            }
+            println!();
+        }
+        checkpoint::write_whole(&self.output, &onnx)?;
+        if let Some(path) = &self.json {
+            let report = serde_json::json!({
+                "method": method.to_string(), "noise": noise, "tried": tried, "float": self.float,
+                "images": images.len(), "imgsz": self.imgsz,
+                "sensitivity": table.iter().map(|(name, noise)| serde_json::json!([name, noise])).collect::<Vec<_>>(),
+            });
+            checkpoint::write_whole(path, format!("{report:#}\n").as_bytes())?;
+        }
+        println!("{}: {} bytes, {method}, noise {noise:.5}", self.output.display(), onnx.len());
+        Ok(())
+    }
+
+    /// The convolutions that `--float` names.
+    fn float_nodes(&self, graph: &Graph) -> Result<Vec<usize>> {
+        let mut nodes = Vec::new();
+        for name in &self.float {
+            let before = nodes.len();
+            nodes.extend(graph.nodes.iter().enumerate().filter_map(|(id, node)| {
+                let rest = node.name.strip_prefix(name.as_str())?;
+                let named = rest.is_empty() || rest.starts_with('.');
+                (named && matches!(node.op, Op::Conv { .. })).then_some(id)
+            }));
+            if nodes.len() == before {
+                let problem = format!("the network has no convolution `{name}`");
+                return Err(Error::Option { option: "--float", problem });
+            }
+        }
+        Ok(nodes)
+    }
+
+    /// Photographs of all sets, mixed, as the network sees them: those to calibrate on, then those held out.
+    fn photographs(&self) -> Result<Vec<Vec<f32>>> {
+        let mut files = Vec::new();
+        for set in &self.data {
+            let (annotations, folder) = super::annotations_and_images(set);
+            let set = Dataset::read(&annotations, &folder, self.bad_data)?;
+            files.extend(set.images.into_iter().map(|image| image.path));
+        }
+        fastrand::Rng::with_seed(self.seed).shuffle(&mut files);
+        let wanted = self.images + self.held_out;
+        let mut images = Vec::with_capacity(wanted);
+        for file in files {
+            if images.len() == wanted {
+                break;
+            }
+            let image = Photo::read(&file).and_then(|photo| {
+                quantize::letterboxed(&photo, self.imgsz)
+                    .map_err(|problem| Error::Data { path: file.clone(), problem })
+            });
+            match (image, self.bad_data) {
+                (Ok(image), _) => images.push(image),
+                (Err(error), BadData::Skip) => eprintln!("skipped: {error}"),
+                (Err(error), BadData::Refuse) => return Err(error),
+            }
+        }
+        if images.len() < 2 {
+            let problem = "needs two photographs: one to calibrate on, one to measure on".into();
+            return Err(Error::Option { option: "--data", problem });
+        }
+        Ok(images)
+    }
+}
+
+fn progress(count: usize, what: &'static str) -> ProgressBar {
+    let style = ProgressStyle::with_template("{msg} {bar:30} {pos}/{len}, {eta} left")
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(count as u64).with_style(style).with_message(what)
+}

@@ -1,0 +1,306 @@
+//! Int8: from a float network and photographs to an ONNX file of 7-bit activations and 8-bit weights.
+//!
+//! The file is standard QDQ ONNX. Activations are unsigned with one scale a tensor, and a `Clip` in front of every
+//! `QuantizeLinear` keeps them in 0…127, so that the machine instruction that multiplies signed by 7-bit unsigned bytes
+//! is exact; weights are signed, with one scale an output channel; biases are 32-bit integers in the scale of the sums.
+//! Maps that are only moved (pooled, enlarged, joined) keep the scale of what they are made of, so that moving bytes is
+//! all a runtime has to do. Squeeze-and-excitation works on one cell and stays in floats with 8-bit weights, and so do
+//! the last sums in front of the head.
+//!
+//! [`calibrate`] watches the float network at work, [`Plan::new`] chooses scales, [`to_onnx`] writes the file, and
+//! [`noise`] says how far its scores are off.
+
+mod calibrate;
+mod histogram;
+mod write;
+
+pub use calibrate::{Calibration, Scores, calibrate, letterboxed, noise, scores};
+pub use histogram::Histogram;
+pub use write::to_onnx;
+
+use crate::network::{Graph, Op};
+
+/// The largest byte an activation takes.
+pub const ACTIVATION_MAX: u8 = 127;
+
+/// How a tensor of activations stands in bytes: `(byte - zero_point) * scale`, byte in 0…[`ACTIVATION_MAX`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Scale {
+    /// Difference of two neighbours.
+    pub scale: f32,
+    /// The byte of zero.
+    pub zero_point: u8,
+}
+
+impl Scale {
+    /// The scale whose bytes span `low..=high`, zero included.
+    pub fn spanning(low: f64, high: f64) -> Scale {
+        let (low, high) = (low.min(0.0), high.max(0.0));
+        if high - low < 1e-12 {
+            return Scale { scale: 1.0 / f32::from(ACTIVATION_MAX), zero_point: 0 };
+        }
+        let scale = (high - low) / f64::from(ACTIVATION_MAX);
+        Scale { scale: scale as f32, zero_point: (-low / scale).round() as u8 }
+    }
+
+    /// The number of byte 0.
+    pub fn low(self) -> f32 {
+        -f32::from(self.zero_point) * self.scale
+    }
+
+    /// The number of byte [`ACTIVATION_MAX`].
+    pub fn high(self) -> f32 {
+        f32::from(ACTIVATION_MAX - self.zero_point) * self.scale
+    }
+
+    /// `value` there and back.
+    pub fn rounded(self, value: f64) -> f64 {
+        let (scale, zero) = (f64::from(self.scale), f64::from(self.zero_point));
+        let byte = ((value / scale).round_ties_even() + zero).clamp(0.0, f64::from(ACTIVATION_MAX));
+        (byte - zero) * scale
+    }
+}
+
+/// How the range of a scale is chosen.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Method {
+    /// Cuts off this share of the values in percent, half at each end: 99.99 keeps all but one in ten thousand.
+    Percentile(f64),
+    /// The range with the least mean square error.
+    Mse,
+}
+
+impl std::fmt::Display for Method {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        match self {
+            Method::Percentile(percentile) => write!(f, "percentile {percentile}"),
+            Method::Mse => write!(f, "mse"),
+        }
+    }
+}
+
+/// The methods that `compress quantize` measures against each other.
+pub const METHODS: [Method; 4] =
+    [Method::Mse, Method::Percentile(99.9), Method::Percentile(99.99), Method::Percentile(100.0)];
+
+/// What of a network is in integers. Any part may stay in floats.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// By node: the scale of its output.
+    pub activations: Vec<Option<Scale>>,
+    /// By node: whether its weights are 8-bit.
+    pub weights: Vec<bool>,
+}
+
+impl Plan {
+    /// Everything that can be is in integers, with the scales that `method` chooses.
+    pub fn new(graph: &Graph, calibration: &Calibration, method: Method) -> Plan {
+        let scales: Vec<Scale> = calibration.histograms.iter().map(|histogram| histogram.scale(method)).collect();
+        Plan {
+            activations: calibration.places.iter().map(|place| place.map(|place| scales[place])).collect(),
+            weights: graph.nodes.iter().map(|node| matches!(node.op, Op::Conv { .. })).collect(),
+        }
+    }
+
+    /// The same with all but the convolution `node` in floats: its weights, what it reads and what it writes.
+    pub fn only(&self, graph: &Graph, calibration: &Calibration, node: usize) -> Plan {
+        let near = [Some(graph.nodes[node].inputs[0]), Some(node)];
+        let places: Vec<usize> = near.into_iter().flatten().filter_map(|id| calibration.places[id]).collect();
+        let is_near = |id: usize| calibration.places[id].is_some_and(|place| places.contains(&place));
+        Plan {
+            activations: (0..graph.nodes.len()).map(|id| self.activations[id].filter(|_| is_near(id))).collect(),
+            weights: (0..graph.nodes.len()).map(|id| id == node).collect(),
+        }
+    }
+
+    /// The same with the weights and the output of the convolution `node` in floats.
+    pub fn without(mut self, calibration: &Calibration, node: usize) -> Plan {
+        self.weights[node] = false;
+        if let Some(place) = calibration.places[node] {
+            for (activation, other) in self.activations.iter_mut().zip(&calibration.places) {
+                if *other == Some(place) {
+                    *activation = None;
+                }
+            }
+        }
+        self
+    }
+}
+
+/// By node, the number of the scale its output has in bytes: maps that are only moved share it with what they are made
+/// of. None for what is no map and for what the head reads.
+pub fn places(graph: &Graph) -> Vec<Option<usize>> {
+    let mut parent: Vec<usize> = (0..graph.nodes.len()).collect();
+    fn root(parent: &[usize], mut id: usize) -> usize {
+        while parent[id] != id {
+            id = parent[id];
+        }
+        id
+    }
+    let mut wanted: Vec<bool> = graph.nodes.iter().map(|node| node.stride > 0).collect();
+    for (id, node) in graph.nodes.iter().enumerate() {
+        match node.op {
+            Op::MaxPool { .. } | Op::Upsample { .. } | Op::Concat => {
+                for &input in &node.inputs {
+                    let (a, b) = (root(&parent, id), root(&parent, input));
+                    parent[a.max(b)] = a.min(b);
+                }
+            }
+            Op::Detect { .. } => node.inputs.iter().for_each(|&input| wanted[input] = false),
+            _ => {}
+        }
+    }
+    let mut numbers = std::collections::BTreeMap::new();
+    (0..graph.nodes.len())
+        .map(|id| {
+            wanted[id].then(|| {
+                let next = numbers.len();
+                *numbers.entry(root(&parent, id)).or_insert(next)
+            })
+        })
+        .collect()
+}
+
+/// Bytes and scale of one output channel's weights: symmetric, the scale with the least square error.
+///
+/// `bias_step` is the scale of what the convolution reads; the weights' scale is never so small that the bias would
+/// leave 30 bits.
+pub fn quantise_weights(weights: &[f32], bias: f32, bias_step: f32) -> (Vec<i8>, f32) {
+    let largest = weights.iter().fold(0f32, |largest, weight| largest.max(weight.abs()));
+    let least = (bias.abs() / bias_step / (1u32 << 30) as f32).max(1e-9);
+    let bytes = |scale: f32| -> Vec<i8> {
+        weights.iter().map(|weight| (weight / scale).round_ties_even().clamp(-127.0, 127.0) as i8).collect()
+    };
+    let error = |scale: f32| -> f64 {
+        weights
+            .iter()
+            .map(|weight| {
+                let back = (weight / scale).round_ties_even().clamp(-127.0, 127.0) * scale;
+                f64::from(weight - back).powi(2)
+            })
+            .sum()
+    };
+    // Down to 0.8 of the full range: a few cut weights against finer steps for all.
+    let scale = (0..=20)
+        .map(|step| largest / 127.0 * (1.0 - 0.01 * step as f32))
+        .map(|scale| (scale.max(least), error(scale.max(least))))
+        .fold((largest.max(least), f64::INFINITY), |best, next| if next.1 < best.1 { next } else { best })
+        .0;
+    (bytes(scale), scale)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::zoo;
+
+    #[test]
+    fn scales_span_their_range_with_zero_exact() {
+        let relu6 = Scale::spanning(0.0, 6.0);
+        assert_eq!((relu6.zero_point, relu6.low(), relu6.rounded(6.0)), (0, 0.0, f64::from(relu6.scale) * 127.0));
+        let signed = Scale::spanning(-1.0, 3.0);
+        assert_eq!(signed.zero_point, 32);
+        assert_eq!(signed.rounded(0.0), 0.0);
+        assert!((signed.rounded(100.0) - f64::from(signed.high())).abs() < 1e-6);
+        assert_eq!(Scale::spanning(0.0, 0.0).rounded(0.0), 0.0);
+    }
+
+    proptest! {
+        #[test]
+        fn weights_come_back_within_half_a_step_or_are_cut(
+            weights in prop::collection::vec(-3f32..3.0, 1..60), bias in -9f32..9.0,
+        ) {
+            let (bytes, scale) = quantise_weights(&weights, bias, 0.05);
+            prop_assert!(bias.abs() / (scale * 0.05) <= (1u32 << 30) as f32 * 1.001);
+            for (weight, byte) in weights.iter().zip(bytes) {
+                let off = (weight - f32::from(byte) * scale).abs();
+                prop_assert!(off <= scale * 0.501 || byte.abs() == 127, "{weight} {byte} {scale}");
+            }
+        }
+    }
+
+    #[test]
+    fn moved_maps_share_a_scale_and_the_head_stays_in_floats() {
+        let graph = zoo::network("micro_yolo", 80).unwrap().graph().unwrap();
+        let places = places(&graph);
+        let place = |name: &str| places[graph.nodes.iter().position(|node| node.name == name).unwrap()];
+        assert_eq!(place("lateral"), place("join"));
+        assert_eq!(place("block11.pointwise"), place("join"));
+        assert_ne!(place("block12.depthwise"), place("join"));
+        assert!(place("image").is_some() && place("context.scale").is_some() && place("fuse.pointwise").is_some());
+        for name in ["sides16", "scores32", "context.pool", "context.squeeze", "context.excite", "detect"] {
+            assert_eq!(place(name), None, "{name}");
+        }
+    }
+
+    /// Random weights, images of soft noise.
+    fn example(name: &str, side: usize) -> (crate::network::Network, crate::checkpoint::Weights, Vec<Vec<f32>>) {
+        let network = zoo::network(name, 3).unwrap();
+        let weights = crate::network::reference::random_weights(&network.graph().unwrap(), 5);
+        let mut random = fastrand::Rng::with_seed(5);
+        let mut image = || {
+            let (step, phase) = (random.f32() * 0.3, random.f32() * 6.0);
+            (0..3 * side * side).map(|i| 0.5 + 0.5 * (i as f32 * step + phase).sin()).collect()
+        };
+        (network, weights, vec![image(), image(), image()])
+    }
+
+    #[test]
+    fn integers_come_close_to_floats_on_every_network() {
+        for name in zoo::names() {
+            let side = 64;
+            let (network, weights, images) = example(name, side);
+            let graph = network.graph().unwrap();
+            let calibration = calibrate(&network, &weights, &images[..2], side, &|_| ()).unwrap();
+            let float =
+                crate::export::to_onnx(&network, &weights, (side, side), crate::export::Storage::Single).unwrap();
+            let exact = scores(&float, &images[2..], side).unwrap();
+            let plan = Plan::new(&graph, &calibration, Method::Percentile(100.0));
+            let onnx = to_onnx(&network, &weights, (side, side), &plan).unwrap();
+            if let Ok(folder) = std::env::var("KEEP_MODELS") {
+                std::fs::write(format!("{folder}/{name}-int8.onnx"), &onnx).unwrap();
+            }
+            let off = noise(&exact, &scores(&onnx, &images[2..], side).unwrap());
+            assert!(off > 0.0 && off < 0.02, "{name}: {off}");
+            assert!(onnx.len() < float.len() / 3, "{name}: {} bytes, {} in floats", onnx.len(), float.len());
+            // With everything in floats again, nothing is lost.
+            let none = Plan { activations: vec![None; graph.nodes.len()], weights: vec![false; graph.nodes.len()] };
+            let again = to_onnx(&network, &weights, (side, side), &none).unwrap();
+            assert!(noise(&exact, &scores(&again, &images[2..], side).unwrap()) < 1e-9, "{name}");
+        }
+    }
+
+    #[test]
+    fn one_convolution_alone_loses_less_than_all() {
+        let side = 64;
+        let (network, weights, images) = example("micro_yolo", side);
+        let graph = network.graph().unwrap();
+        let calibration = calibrate(&network, &weights, &images[..2], side, &|_| ()).unwrap();
+        let float =
+            crate::export::to_onnx(&network, &weights, (side, side), crate::export::Storage::Single).unwrap();
+        let exact = scores(&float, &images[2..], side).unwrap();
+        let off = |plan: &Plan| {
+            noise(
+                &exact,
+                &scores(&to_onnx(&network, &weights, (side, side), plan).unwrap(), &images[2..], side).unwrap(),
+            )
+        };
+        let all = Plan::new(&graph, &calibration, Method::Mse);
+        let node = graph.nodes.iter().position(|node| node.name == "block3.pointwise").unwrap();
+        let only = all.only(&graph, &calibration, node);
+        assert_eq!(only.weights.iter().filter(|&&quantised| quantised).count(), 1);
+        assert_eq!(only.activations.iter().flatten().count(), 2);
+        assert!(off(&only) < off(&all));
+        let without = all.clone().without(&calibration, node);
+        assert!(!without.weights[node] && without.activations[node].is_none());
+        assert!(without.activations.iter().flatten().count() < all.activations.iter().flatten().count());
+    }
+
+    #[test]
+    fn zero_weights_are_zero_bytes() {
+        let (bytes, scale) = quantise_weights(&[0.0; 4], 5.0, 0.05);
+        assert!(bytes.iter().all(|&byte| byte == 0) && scale > 0.0 && scale.is_finite());
+    }
+}

@@ -1,0 +1,152 @@
+//! The float network at work: ranges of its activations, and how far integers are off.
+
+use std::io::Cursor;
+
+use fast_image_resize::images::{Image, ImageRef};
+use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use tract_onnx::prelude::*;
+
+use super::{Histogram, places};
+use crate::checkpoint::Weights;
+use crate::data::Photo;
+use crate::error::{Error, Result};
+use crate::export::{self, Storage};
+use crate::network::Network;
+
+/// What the activations of a network were on some photographs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Calibration {
+    /// See [`places`].
+    pub places: Vec<Option<usize>>,
+    /// By place.
+    pub histograms: Vec<Histogram>,
+}
+
+/// A photograph as the detector gives it to a network of `side` × `side` pixels: `[1, 3, side, side]`, RGB in 0–1, in
+/// the middle of a grey of 114/255.
+pub fn letterboxed(photo: &Photo, side: usize) -> Result<Vec<f32>, String> {
+    let longest = photo.width.max(photo.height) as f32;
+    let scaled = |length: u32| ((length as f32 * side as f32 / longest).round() as u32).clamp(1, side as u32);
+    let (width, height) = (scaled(photo.width), scaled(photo.height));
+    let source =
+        ImageRef::new(photo.width, photo.height, &photo.rgb, PixelType::U8x3).map_err(|e| e.to_string())?;
+    let mut target = Image::new(width, height, PixelType::U8x3);
+    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
+    Resizer::new().resize(&source, &mut target, &options).map_err(|e| e.to_string())?;
+    let mut planes = vec![114.0 / 255.0; 3 * side * side];
+    let (left, top) = ((side - width as usize) / 2, (side - height as usize) / 2);
+    for (y, row) in target.buffer().chunks(3 * width as usize).enumerate() {
+        for (x, pixel) in row.chunks(3).enumerate() {
+            for (channel, value) in pixel.iter().enumerate() {
+                planes[(channel * side + top + y) * side + left + x] = f32::from(*value) / 255.0;
+            }
+        }
+    }
+    Ok(planes)
+}
+
+type Runnable = std::sync::Arc<TypedRunnableModel>;
+
+/// Loads an ONNX file of ours to give the tensors `outputs`.
+fn load(onnx: &[u8], outputs: &[String]) -> TractResult<Runnable> {
+    let mut model = tract_onnx::onnx().model_for_read(&mut Cursor::new(onnx))?;
+    if !outputs.is_empty() {
+        model.select_outputs_by_name(outputs)?;
+    }
+    model.into_optimized()?.into_runnable()
+}
+
+fn run(model: &Runnable, image: &[f32], side: usize) -> TractResult<TVec<TValue>> {
+    model.run(tvec!(Tensor::from_shape(&[1, 3, side, side], image)?.into_tvalue()))
+}
+
+fn values(tensor: &Tensor) -> TractResult<&[f32]> {
+    tensor.try_as_plain_ram()?.as_slice::<f32>()
+}
+
+fn failed(what: &str) -> impl Fn(TractError) -> Error + '_ {
+    move |error| Error::Quantisation(format!("{what}: {error:#}"))
+}
+
+/// Runs the float network on `images` (see [`letterboxed`]) and counts what its activations are.
+///
+/// # Errors
+///
+/// Weights of another network, a side that does not fit, no images.
+pub fn calibrate(
+    network: &Network,
+    weights: &Weights,
+    images: &[Vec<f32>],
+    side: usize,
+    progress: &dyn Fn(usize),
+) -> Result<Calibration> {
+    let graph = network.graph()?;
+    if images.is_empty() {
+        return Err(Error::Option {
+            option: "--images",
+            problem: "calibration needs at least one photograph".into(),
+        });
+    }
+    let places = places(&graph);
+    let count = places.iter().flatten().max().map_or(0, |last| last + 1);
+    // Moved maps have the values of what they are made of; only makers are watched.
+    let watched: Vec<usize> =
+        (1..graph.nodes.len()).filter(|&id| places[id].is_some() && makes(&graph, id)).collect();
+    let names: Vec<String> = watched.iter().map(|&id| graph.nodes[id].name.clone()).collect();
+    let onnx = export::to_onnx(network, weights, (side, side), Storage::Single)?;
+    let model = load(&onnx, &names).map_err(failed("the float network does not load"))?;
+    let mut histograms = vec![Histogram::default(); count];
+    for (i, image) in images.iter().enumerate() {
+        if let Some(place) = places[0] {
+            image.iter().for_each(|value| histograms[place].add(*value));
+        }
+        let outputs = run(&model, image, side).map_err(failed("the float network does not run"))?;
+        for (id, output) in watched.iter().zip(&outputs) {
+            let Some(place) = places[*id] else { continue };
+            let values = values(output).map_err(failed("an activation is no float"))?;
+            values.iter().for_each(|value| histograms[place].add(*value));
+        }
+        progress(i + 1);
+    }
+    if let Some(place) = places[0] {
+        // Photographs reach from black to white, whether these do or not.
+        [0.0, 1.0].iter().for_each(|value| histograms[place].add(*value));
+    }
+    Ok(Calibration { places, histograms })
+}
+
+fn makes(graph: &crate::network::Graph, id: usize) -> bool {
+    use crate::network::Op;
+    !matches!(graph.nodes[id].op, Op::MaxPool { .. } | Op::Upsample { .. } | Op::Concat)
+}
+
+/// The class scores of a network on some images, one list an image.
+pub type Scores = Vec<Vec<f32>>;
+
+/// Runs an ONNX file of ours on `images` and returns its class scores.
+///
+/// # Errors
+///
+/// The file does not load or run.
+pub fn scores(onnx: &[u8], images: &[Vec<f32>], side: usize) -> Result<Scores> {
+    let model = load(onnx, &[]).map_err(failed("the network does not load"))?;
+    images
+        .iter()
+        .map(|image| {
+            let output = run(&model, image, side).map_err(failed("the network does not run"))?;
+            let shape = output[0].shape().to_vec();
+            let values = values(&output[0]).map_err(failed("the output is no float"))?;
+            Ok(values[4 * shape[2]..].to_vec())
+        })
+        .collect()
+}
+
+/// How far `scores` are from `exact`: the sum of the squares of the differences over that of `exact`.
+pub fn noise(exact: &Scores, scores: &Scores) -> f64 {
+    let (mut off, mut all) = (0.0, 0.0);
+    for (exact, score) in exact.iter().flatten().zip(scores.iter().flatten()) {
+        off += f64::from(exact - score).powi(2);
+        all += f64::from(*exact).powi(2);
+    }
+    if all > 0.0 { off / all } else { 0.0 }
+}

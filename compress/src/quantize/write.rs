@@ -1,0 +1,127 @@
+//! The QDQ file.
+
+use tract_onnx::pb::tensor_proto::DataType;
+
+use super::{ACTIVATION_MAX, Plan, Scale, quantise_weights};
+use crate::checkpoint::Weights;
+use crate::error::{Error, Result};
+use crate::export::{self, Folded};
+use crate::network::{Activation, Network, Node, Op};
+use crate::onnx::{GraphBuilder, int};
+
+/// Writes `network` with `weights` for inputs of `width` × `height` pixels, what `plan` says in integers, the rest in
+/// 32-bit floats.
+///
+/// # Errors
+///
+/// Those of [`export::to_onnx`].
+pub fn to_onnx(network: &Network, weights: &Weights, size: (usize, usize), plan: &Plan) -> Result<Vec<u8>> {
+    let graph = network.graph()?;
+    export::check_size(&graph, size.0, size.1)?;
+    let wrap = |problem| Error::Network { network: network.name.clone(), problem };
+    let mut onnx = GraphBuilder::new(&network.name);
+    onnx.input("images", &[1, 3, size.1 as i64, size.0 as i64]);
+    let mut names: Vec<String> = Vec::new();
+    for (id, node) in graph.nodes.iter().enumerate() {
+        let inputs: Vec<&str> = node.inputs.iter().map(|&id| names[id].as_str()).collect();
+        let scale = plan.activations[id];
+        let name = match &node.op {
+            Op::Image => match scale {
+                Some(scale) => bytes(&mut onnx, "images", "images", scale, (0.0, 1.0)),
+                None => "images".into(),
+            },
+            &Op::Conv { kernel, stride, groups, activation, .. } => {
+                let folded = export::fold(node, weights).map_err(wrap)?;
+                let read = plan.activations[node.inputs[0]];
+                let [weight, bias] = if plan.weights[id] {
+                    integers(&mut onnx, node, &folded, read)
+                } else {
+                    [
+                        onnx.floats(&format!("{}.weight", node.name), &folded.shape, &folded.weight),
+                        onnx.floats(&format!("{}.bias", node.name), &[folded.bias.len()], &folded.bias),
+                    ]
+                };
+                let attributes = export::conv_attributes(kernel, stride, groups);
+                let conv =
+                    onnx.op("Conv", &format!("{}.conv", node.name), &[inputs[0], &weight, &bias], attributes);
+                let bounds = match activation {
+                    Activation::Relu => Some((0.0, f32::INFINITY)),
+                    Activation::Relu6 => Some((0.0, 6.0)),
+                    Activation::None => Some((f32::NEG_INFINITY, f32::INFINITY)),
+                    Activation::LeakyRelu | Activation::HardSigmoid => None,
+                };
+                match (scale, bounds) {
+                    // The activation and the bytes' range are one clip.
+                    (Some(scale), Some(bounds)) => bytes(&mut onnx, &node.name, &conv, scale, bounds),
+                    (Some(scale), None) => {
+                        let map = export::activate(&mut onnx, node, &conv, activation);
+                        bytes(&mut onnx, &node.name, &map, scale, (f32::NEG_INFINITY, f32::INFINITY))
+                    }
+                    (None, _) => export::activate(&mut onnx, node, &conv, activation),
+                }
+            }
+            Op::Detect { head } => {
+                export::detect(&mut onnx, &graph, node, &inputs, head);
+                "output0".into()
+            }
+            op => {
+                let map = export::plain(&mut onnx, node, &inputs);
+                match (scale, op) {
+                    // Bytes that are only moved are in range already.
+                    (Some(scale), Op::MaxPool { .. } | Op::Upsample { .. } | Op::Concat) => {
+                        quantised(&mut onnx, &node.name, &map, scale)
+                    }
+                    (Some(scale), _) => {
+                        bytes(&mut onnx, &node.name, &map, scale, (f32::NEG_INFINITY, f32::INFINITY))
+                    }
+                    (None, _) => map,
+                }
+            }
+        };
+        names.push(name);
+    }
+    let cells = export::cell_count(&graph, size.0, size.1);
+    onnx.output("output0", &[1, (4 + network.classes) as i64, cells as i64]);
+    Ok(onnx.finish(&export::metadata(network, &graph, size)))
+}
+
+/// A convolution's weights and bias as integers, dequantised.
+fn integers(onnx: &mut GraphBuilder, node: &Node, folded: &Folded, read: Option<Scale>) -> [String; 2] {
+    let channels = folded.bias.len();
+    let row = folded.weight.len() / channels;
+    let step = read.map(|scale| scale.scale);
+    let mut all = Vec::with_capacity(folded.weight.len());
+    let mut scales = Vec::with_capacity(channels);
+    for (weights, bias) in folded.weight.chunks(row).zip(&folded.bias) {
+        let (bytes, scale) = quantise_weights(weights, *bias, step.unwrap_or(1.0));
+        all.extend(bytes.iter().map(|byte| *byte as u8));
+        scales.push(scale);
+    }
+    let name = |part: &str| format!("{}.{part}", node.name);
+    let weight = onnx.initializer(&name("weight.int8"), &folded.shape, DataType::Int8, all);
+    let scale = onnx.floats(&name("weight.scale"), &[channels], &scales);
+    let zero = onnx.initializer(&name("weight.zero"), &[channels], DataType::Int8, vec![0; channels]);
+    let weight = onnx.op("DequantizeLinear", &name("weight"), &[&weight, &scale, &zero], vec![int("axis", 0)]);
+    let Some(step) = step else { return [weight, onnx.floats(&name("bias"), &[channels], &folded.bias)] };
+    let steps: Vec<f32> = scales.iter().map(|scale| scale * step).collect();
+    let sums = folded.bias.iter().zip(&steps).map(|(bias, step)| (bias / step).round_ties_even() as i32);
+    let sums = sums.flat_map(i32::to_le_bytes).collect();
+    let bias = onnx.initializer(&name("bias.int32"), &[channels], DataType::Int32, sums);
+    let scale = onnx.floats(&name("bias.scale"), &[channels], &steps);
+    [weight, onnx.op("DequantizeLinear", &name("bias"), &[&bias, &scale], vec![int("axis", 0)])]
+}
+
+/// Clips `map` to what the bytes can say and to `bounds`, and takes it there and back.
+fn bytes(onnx: &mut GraphBuilder, name: &str, map: &str, scale: Scale, bounds: (f32, f32)) -> String {
+    let (low, high) = (onnx.scalar(scale.low().max(bounds.0)), onnx.scalar(scale.high().min(bounds.1)));
+    let clipped = onnx.op("Clip", &format!("{name}.clip"), &[map, &low, &high], vec![]);
+    quantised(onnx, name, &clipped, scale)
+}
+
+fn quantised(onnx: &mut GraphBuilder, name: &str, map: &str, scale: Scale) -> String {
+    debug_assert!(scale.zero_point <= ACTIVATION_MAX);
+    let step = onnx.scalar(scale.scale);
+    let zero = onnx.initializer(&format!("{name}.zero"), &[], DataType::Uint8, vec![scale.zero_point]);
+    let bytes = onnx.op("QuantizeLinear", &format!("{name}.uint8"), &[map, &step, &zero], vec![]);
+    onnx.op("DequantizeLinear", &format!("{name}.float"), &[&bytes, &step, &zero], vec![])
+}
