@@ -62,6 +62,28 @@ describe("page in chromium", () => {
       return data.filter((value, index) => index % 4 === 3 && value > 0).length;
     });
 
+  /** How many pixels of a screenshot have the colour of a class. */
+  const pixelsOf = (page, png, classId) =>
+    page.evaluate(
+      async ({ base64, classId }) => {
+        const { classColor } = await import("./pkg/draw.js");
+        const bytes = Uint8Array.from(atob(base64), (char) => char.charCodeAt(0));
+        const shot = await createImageBitmap(new Blob([bytes]));
+        const context = new OffscreenCanvas(shot.width, shot.height).getContext("2d");
+        context.fillStyle = classColor(classId);
+        context.fillRect(0, 0, 1, 1);
+        const [r, g, b] = context.getImageData(0, 0, 1, 1).data;
+        context.drawImage(shot, 0, 0);
+        const { data } = context.getImageData(0, 0, shot.width, shot.height);
+        let count = 0;
+        for (let at = 0; at < data.length; at += 4) {
+          count += Math.abs(data[at] - r) + Math.abs(data[at + 1] - g) + Math.abs(data[at + 2] - b) < 8;
+        }
+        return count;
+      },
+      { base64: png.toString("base64"), classId },
+    );
+
   test("a sample is one click away from its boxes", async (t) => {
     const page = await visit(t);
     await page.getByRole("button", { name: "Cat" }).click();
@@ -185,7 +207,9 @@ describe("page in chromium", () => {
     await seesCat(page);
     await page.waitForFunction(() => Number(document.querySelector("#rate").textContent) > 0, undefined, { timeout: 20_000 });
     assert.match(await page.locator("#time").textContent(), / ms$/);
-    await page.screenshot({ path: join(SHOTS, "camera-dark.png") });
+    const shot = await page.locator("#stage").screenshot();
+    await writeFile(join(SHOTS, "camera-dark.png"), await page.screenshot());
+    assert.ok((await pixelsOf(page, shot, 15 /* cat */)) > 300, "boxes are seen over the mirrored video");
     // Nothing of it is sent anywhere.
     const asked = site.requests.length;
     await page.waitForTimeout(500);
