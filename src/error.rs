@@ -47,6 +47,12 @@ impl Error {
         self
     }
 
+    /// Adds to the message.
+    pub(crate) fn with_hint(mut self, hint: &str) -> Error {
+        self.message = format!("{} ({hint})", self.message);
+        self
+    }
+
     /// A stable name for the kind of error, in kebab case:
     ///
     /// | code | meaning |

@@ -1,8 +1,8 @@
 //! ONNX bytes → a plan that runs.
 
+mod import;
 mod metadata;
 mod names;
-mod operators;
 mod output;
 mod plan;
 mod validate;
@@ -96,8 +96,7 @@ impl Model {
             let message = format!("these {} bytes are no intact ONNX file", onnx.len());
             Error::new(Kind::InvalidModel, message).with_source(error)
         })?;
-        let onnx_operators = operators::onnx();
-        validate::validate(&proto, &onnx_operators.op_register)?;
+        validate::validate(&proto)?;
         let metadata = Metadata::read(&proto);
         let names = metadata.class_names()?;
         if let Some(task) = metadata.task.as_deref().filter(|task| *task != "detect") {
@@ -106,7 +105,12 @@ impl Model {
         }
 
         let input_size = plan::fix_input(&mut proto, size, metadata.imgsz)?;
-        let typed = plan::typed(&onnx_operators, proto, size.is_some())?;
+        let typed = import::import(&proto, input_size).map_err(|error| match size {
+            Some(_) => error.with_hint("another input size was asked for; some files work at their own only"),
+            None => error,
+        })?;
+        // The weights are in `typed` by now.
+        drop(proto);
         let shape = plan::output_shape(&typed)?;
         let (form, classes) = output::recognise(&shape, names.as_deref(), input_size, metadata.end_to_end)?;
         let names = match (names, classes) {

@@ -2,13 +2,10 @@
 
 use std::sync::Arc;
 
-use tract_onnx::Onnx;
 use tract_onnx::pb;
 use tract_onnx::pb::tensor_shape_proto::{Dimension, dimension::Value as Dim};
 use tract_onnx::pb::type_proto::Value as Type;
-use tract_onnx::prelude::{
-    DatumType, Framework, InferenceModelExt, IntoRunnable, TractError, TypedModel, TypedRunnableModel,
-};
+use tract_onnx::prelude::{DatumType, IntoRunnable, TractError, TypedModel, TypedRunnableModel};
 
 use super::InputSize;
 use crate::error::{Error, Kind, Result};
@@ -85,21 +82,6 @@ pub(super) fn fix_input(
         dim: dims.map(|dim| Dimension { value: Some(Dim::DimValue(dim)), ..Default::default() }).into(),
     });
     Ok(size)
-}
-
-/// Reads the graph into tract and infers every type and shape.
-pub(super) fn typed(onnx: &Onnx, proto: pb::ModelProto, resized: bool) -> Result<TypedModel> {
-    let graph = onnx.model_for_proto_model(&proto).map_err(|error| failed("the network cannot be read", error))?;
-    // The weights are copied into `graph` by now.
-    drop(proto);
-    graph.into_typed().map_err(|error| {
-        let what = if resized {
-            "the shapes of the network do not fit together at this input size; the file may only work at its own"
-        } else {
-            "the shapes of the network do not fit together"
-        };
-        failed(what, error)
-    })
 }
 
 /// The shape of the first output, which must be `f32` and known in full.

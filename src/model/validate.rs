@@ -5,15 +5,14 @@
 
 use std::collections::HashSet;
 
-use tract_onnx::model::OnnxOpRegister;
 use tract_onnx::pb;
 use tract_onnx::pb::attribute_proto::AttributeType;
-use tract_onnx::pb::tensor_proto::{DataLocation, DataType};
 
+use super::import::{check_tensor, is_known};
 use crate::error::{Error, Kind, Result};
 
-/// The most values one stored tensor may have. The largest layer of a large detector has some ten million.
-const MAX_TENSOR_VALUES: usize = 1 << 28;
+/// The most nodes a graph may have. The largest detectors have some thousand.
+const MAX_NODES: usize = 20_000;
 
 /// Checks everything about `proto` that needs no shapes.
 ///
@@ -21,7 +20,7 @@ const MAX_TENSOR_VALUES: usize = 1 << 28;
 ///
 /// `invalid-model` where the file contradicts itself, `unsupported-model` or `unsupported-operator` where it is
 /// sound but beyond what this crate runs.
-pub(super) fn validate(proto: &pb::ModelProto, operators: &OnnxOpRegister) -> Result<()> {
+pub(super) fn validate(proto: &pb::ModelProto) -> Result<()> {
     let Some(graph) = &proto.graph else {
         return Err(invalid("the bytes are no ONNX model: there is no graph in them"));
     };
@@ -36,6 +35,10 @@ pub(super) fn validate(proto: &pb::ModelProto, operators: &OnnxOpRegister) -> Re
             return Err(Error::new(Kind::UnsupportedModel, message));
         }
         Some(_) => (),
+    }
+    if graph.node.len() + graph.initializer.len() > MAX_NODES {
+        let message = format!("the model has {} nodes; {MAX_NODES} are supported", graph.node.len());
+        return Err(Error::new(Kind::UnsupportedModel, message));
     }
     if !graph.sparse_initializer.is_empty() {
         return Err(Error::new(Kind::UnsupportedModel, "the model has sparse weights; store them dense"));
@@ -56,7 +59,7 @@ pub(super) fn validate(proto: &pb::ModelProto, operators: &OnnxOpRegister) -> Re
         known.insert(&input.name);
     }
     for node in &graph.node {
-        check_node(node, &mut known, operators)?;
+        check_node(node, &mut known)?;
     }
     for output in &graph.output {
         if !known.contains(output.name.as_str()) {
@@ -70,15 +73,15 @@ fn invalid(message: impl Into<String>) -> Error {
     Error::new(Kind::InvalidModel, message)
 }
 
-fn is_onnx_domain(domain: &str) -> bool {
+pub(super) fn is_onnx_domain(domain: &str) -> bool {
     domain.is_empty() || domain == "ai.onnx"
 }
 
 /// Checks one node and adds what it computes to `known`. Nodes stand in the order they run in, so what they read
 /// must be there already; that also rules cycles out.
-fn check_node<'p>(node: &'p pb::NodeProto, known: &mut HashSet<&'p str>, operators: &OnnxOpRegister) -> Result<()> {
+fn check_node<'p>(node: &'p pb::NodeProto, known: &mut HashSet<&'p str>) -> Result<()> {
     let name = if node.name.is_empty() { node.output.first().map_or("", String::as_str) } else { &node.name };
-    if !is_onnx_domain(&node.domain) || !operators.0.contains_key(&node.op_type) {
+    if !is_onnx_domain(&node.domain) || !is_known(&node.op_type) {
         let domain = if is_onnx_domain(&node.domain) { String::new() } else { format!("{}.", node.domain) };
         let message =
             format!("the node {name:?} needs the operator {domain}{}, which is not supported", node.op_type);
@@ -119,50 +122,4 @@ fn check_attribute(attribute: &pb::AttributeProto, node: &pb::NodeProto, name: &
         Ok(_) => Ok(()),
         Err(_) => Err(invalid(format!("the {} has the unknown type {}", what(), attribute.r#type))),
     }
-}
-
-/// Checks that a stored tensor holds as many values as its dimensions say.
-fn check_tensor(tensor: &pb::TensorProto, name: &str) -> Result<()> {
-    let values = tensor
-        .dims
-        .iter()
-        .try_fold(1usize, |product, &dim| product.checked_mul(usize::try_from(dim).ok()?))
-        .filter(|&values| values <= MAX_TENSOR_VALUES);
-    let Some(values) = values else {
-        return Err(invalid(format!("the tensor {name:?} has impossible dimensions {:?}", tensor.dims)));
-    };
-    if tensor.data_location == Some(DataLocation::External as i32) || !tensor.external_data.is_empty() {
-        let message = format!("the tensor {name:?} is stored in another file; weights must be inside the model");
-        return Err(Error::new(Kind::UnsupportedModel, message));
-    }
-    let kind = DataType::try_from(tensor.data_type)
-        .map_err(|_| invalid(format!("the tensor {name:?} has the unknown type {}", tensor.data_type)))?;
-    let (bytes_a_value, listed) = match kind {
-        DataType::Float => (4, tensor.float_data.len()),
-        DataType::Double => (8, tensor.double_data.len()),
-        DataType::Int64 | DataType::Uint64 => (8, tensor.int64_data.len().max(tensor.uint64_data.len())),
-        DataType::Int32 | DataType::Uint32 => (4, tensor.int32_data.len().max(tensor.uint64_data.len())),
-        DataType::Float16 | DataType::Int16 | DataType::Uint16 => (2, tensor.int32_data.len()),
-        DataType::Int8 | DataType::Uint8 | DataType::Bool => (1, tensor.int32_data.len()),
-        other => {
-            let message = format!("the tensor {name:?} holds {other:?} values, which are not supported");
-            return Err(Error::new(Kind::UnsupportedModel, message));
-        }
-    };
-    let expected = values * bytes_a_value;
-    if tensor.raw_data.is_empty() {
-        if listed != values {
-            return Err(invalid(format!(
-                "the tensor {name:?} has {listed} values; its dimensions {:?} need {values}",
-                tensor.dims
-            )));
-        }
-    } else if tensor.raw_data.len() != expected {
-        return Err(invalid(format!(
-            "the tensor {name:?} has {} bytes; its dimensions {:?} need {expected}",
-            tensor.raw_data.len(),
-            tensor.dims
-        )));
-    }
-    Ok(())
 }

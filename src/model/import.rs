@@ -1,0 +1,81 @@
+//! ONNX graph → tract graph, node by node.
+//!
+//! tract's own ONNX reader brings every operator of the standard and a solver that infers shapes in any direction:
+//! two thirds of the WebAssembly file, and in parts trusting. A detector has some sixty operators, and the shape of
+//! its input is settled before the first node is read, so that every shape after it follows. This reader therefore
+//! goes through the nodes once, checks each against the shapes it gets ([`Node`]), folds what is constant at once,
+//! and puts tract's operators in place of ONNX's. What an operator means is in [`operators`].
+
+mod node;
+mod operators;
+mod tensor;
+
+use std::collections::HashMap;
+
+use tract_onnx::pb;
+use tract_onnx::tract_core::internal::*;
+
+use super::InputSize;
+use crate::error::{Error, Kind, Result};
+use node::Node;
+pub(super) use operators::is_known;
+pub(super) use tensor::check as check_tensor;
+
+/// What a tensor between two layers may take at most, in bytes. The largest layer of the largest YOLO at 1280 px has
+/// half of it; a file that asks for more is damaged or hostile.
+const MAX_TENSOR_BYTES: usize = 256 << 20;
+
+/// Reads a graph that [`validate`](super::validate) has looked over, with the one input settled to `input`.
+///
+/// # Errors
+///
+/// `unsupported-model`, naming the node and the shapes it was given.
+pub(super) fn import(proto: &pb::ModelProto, input: InputSize) -> Result<TypedModel> {
+    let mut model = TypedModel::default();
+    let failed = |what: &str, error: TractError| {
+        Error::new(Kind::UnsupportedModel, what).with_source(error.into_boxed_dyn_error())
+    };
+    let Some(graph) = &proto.graph else {
+        return Err(Error::new(Kind::InvalidModel, "the model has no graph"));
+    };
+    let opset = proto.opset_import.iter().find(|import| super::validate::is_onnx_domain(&import.domain));
+    let opset = opset.map_or(0, |import| import.version);
+
+    let mut outlets: HashMap<&str, OutletId> = HashMap::new();
+    for weight in &graph.initializer {
+        let named = |error| failed(&format!("the weight {:?} cannot be read", weight.name), error);
+        let tensor = tensor::read(weight).map_err(named)?;
+        let outlet = model.add_const(&weight.name, tensor).map_err(named)?;
+        outlets.insert(&weight.name, outlet);
+    }
+    for source in
+        graph.input.iter().filter(|source| !outlets.contains_key(source.name.as_str())).collect::<Vec<_>>()
+    {
+        let shape = [1, 3, input.height as usize, input.width as usize];
+        let outlet = model
+            .add_source(&source.name, f32::fact(shape))
+            .map_err(|error| failed("the input cannot be made", error))?;
+        outlets.insert(&source.name, outlet);
+    }
+    for proto in &graph.node {
+        let mut node = Node::new(proto, opset, &outlets, &mut model);
+        match operators::wire(&mut node) {
+            Ok(wired) => {
+                for (name, outlet) in proto.output.iter().zip(wired).filter(|(name, _)| !name.is_empty()) {
+                    outlets.insert(name, outlet);
+                }
+            }
+            Err(error) => {
+                let message =
+                    format!("the node {} does not fit its inputs {}", node.describe(), node.input_shapes());
+                return Err(failed(&message, error));
+            }
+        }
+    }
+    let output = graph.output.first().and_then(|output| outlets.get(output.name.as_str()));
+    let Some(output) = output else {
+        return Err(Error::new(Kind::InvalidModel, "nothing computes the output"));
+    };
+    model.select_output_outlets(&[*output]).map_err(|error| failed("the output cannot be selected", error))?;
+    Ok(model)
+}
