@@ -31,6 +31,12 @@ const MAX_TENSOR_BYTES: usize = 256 << 20;
 ///
 /// `unsupported-model`, naming the node and the shapes it was given.
 pub(super) fn import(proto: &pb::ModelProto, input: InputSize) -> Result<TypedModel> {
+    let shape = [1, 3, input.height as usize, input.width as usize];
+    read(proto, &|_| f32::fact(shape))
+}
+
+/// As [`import`]; `source` says what an input of the graph is.
+fn read(proto: &pb::ModelProto, source: &dyn Fn(&pb::ValueInfoProto) -> TypedFact) -> Result<TypedModel> {
     let mut model = TypedModel::default();
     let failed = |what: &str, error: TractError| {
         Error::new(Kind::UnsupportedModel, what).with_source(error.into_boxed_dyn_error())
@@ -48,14 +54,12 @@ pub(super) fn import(proto: &pb::ModelProto, input: InputSize) -> Result<TypedMo
         let outlet = model.add_const(&weight.name, tensor).map_err(named)?;
         outlets.insert(&weight.name, outlet);
     }
-    for source in
-        graph.input.iter().filter(|source| !outlets.contains_key(source.name.as_str())).collect::<Vec<_>>()
-    {
-        let shape = [1, 3, input.height as usize, input.width as usize];
-        let outlet = model
-            .add_source(&source.name, f32::fact(shape))
-            .map_err(|error| failed("the input cannot be made", error))?;
-        outlets.insert(&source.name, outlet);
+    for input in &graph.input {
+        // Old files list their weights among the inputs.
+        if !outlets.contains_key(input.name.as_str()) {
+            let outlet = model.add_source(&input.name, source(input));
+            outlets.insert(&input.name, outlet.map_err(|error| failed("the input cannot be made", error))?);
+        }
     }
     for proto in &graph.node {
         let mut node = Node::new(proto, opset, &outlets, &mut model);
@@ -72,10 +76,14 @@ pub(super) fn import(proto: &pb::ModelProto, input: InputSize) -> Result<TypedMo
             }
         }
     }
-    let output = graph.output.first().and_then(|output| outlets.get(output.name.as_str()));
-    let Some(output) = output else {
+    let outputs = graph.output.iter().filter_map(|output| outlets.get(output.name.as_str()).copied());
+    let outputs: Vec<OutletId> = outputs.collect();
+    if outputs.is_empty() {
         return Err(Error::new(Kind::InvalidModel, "nothing computes the output"));
-    };
-    model.select_output_outlets(&[*output]).map_err(|error| failed("the output cannot be selected", error))?;
+    }
+    model.select_output_outlets(&outputs).map_err(|error| failed("the output cannot be selected", error))?;
     Ok(model)
 }
+
+#[cfg(test)]
+mod tests;

@@ -123,6 +123,11 @@ pub(in crate::model) fn is_known(operator: &str) -> bool {
     find(operator).is_some()
 }
 
+#[cfg(test)]
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    TABLE.iter().map(|(name, _)| *name)
+}
+
 /// Wires what the node means and gives its results in order.
 pub(super) fn wire(node: &mut Node<'_>) -> TractResult<TVec<OutletId>> {
     let wire = find(node.operator()).with_context(|| format!("the operator {} is unknown", node.operator()))?;

@@ -1,0 +1,118 @@
+//! Every operator against onnxruntime (`tests/fixtures/operators.py`), computed when the network runs and, with its
+//! inputs stored in the file, when it is read.
+
+use std::collections::BTreeSet;
+
+use prost::Message;
+use serde_json::Value;
+use tract_onnx::pb;
+use tract_onnx::pb::tensor_proto::DataType;
+use tract_onnx::tract_core::internal::*;
+
+use super::read;
+
+fn cases() -> Vec<Value> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/operators.json");
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+fn tensor(value: &Value) -> Tensor {
+    let shape: Vec<usize> =
+        value["shape"].as_array().unwrap().iter().map(|s| s.as_u64().unwrap() as usize).collect();
+    let values: Vec<f64> = value["values"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect();
+    let kind = match value["type"].as_str().unwrap() {
+        "float32" => f32::datum_type(),
+        "int64" => i64::datum_type(),
+        "int32" => i32::datum_type(),
+        "int8" => i8::datum_type(),
+        "uint8" => u8::datum_type(),
+        "bool" => bool::datum_type(),
+        other => panic!("{other}"),
+    };
+    Tensor::from_shape(&shape, &values).unwrap().cast_to_dt(kind).unwrap().into_owned()
+}
+
+fn stored(name: &str, tensor: &Tensor) -> pb::TensorProto {
+    let kind = match tensor.datum_type() {
+        DatumType::F32 => DataType::Float,
+        DatumType::I64 => DataType::Int64,
+        DatumType::I32 => DataType::Int32,
+        DatumType::I8 => DataType::Int8,
+        DatumType::U8 => DataType::Uint8,
+        DatumType::Bool => DataType::Bool,
+        other => panic!("{other:?}"),
+    };
+    pb::TensorProto {
+        name: name.to_owned(),
+        data_type: kind as i32,
+        dims: tensor.shape().iter().map(|&side| side as i64).collect(),
+        raw_data: tensor.as_bytes().to_vec(),
+        ..Default::default()
+    }
+}
+
+fn differences(case: &Value, optimize: bool, store_inputs: bool) -> Result<(), String> {
+    let hex = case["onnx"].as_str().unwrap();
+    let bytes: Vec<u8> =
+        (0..hex.len()).step_by(2).map(|i| u8::from_str_radix(&hex[i..i + 2], 16).unwrap()).collect();
+    let mut proto = pb::ModelProto::decode(&bytes[..]).unwrap();
+    let inputs = case["inputs"].as_object().unwrap();
+    let graph = proto.graph.as_mut().unwrap();
+    let names: Vec<String> = graph.input.iter().map(|input| input.name.clone()).collect();
+    if store_inputs {
+        graph.initializer.extend(names.iter().map(|name| stored(name, &tensor(&inputs[name]))));
+    }
+    super::super::validate::validate(&proto).map_err(|error| format!("{error:?}"))?;
+    let fact = |input: &pb::ValueInfoProto| TypedFact::shape_and_dt_of(&tensor(&inputs[&input.name]));
+    let model = read(&proto, &fact).map_err(|error| format!("{error:?}"))?;
+    if store_inputs && model.nodes.iter().any(|node| !node.op_is::<tract_onnx::tract_core::ops::konst::Const>()) {
+        return Err("something is left to compute".to_owned());
+    }
+    let model = if optimize { model.into_optimized().map_err(|error| format!("{error:?}"))? } else { model };
+    let values = if store_inputs { vec![] } else { names };
+    let values = values.iter().map(|name| tensor(&inputs[name]).into_tvalue()).collect();
+    let found = model.into_runnable().and_then(|model| model.run(values)).map_err(|error| format!("{error:?}"))?;
+    let expected: Vec<Tensor> = case["outputs"].as_array().unwrap().iter().map(tensor).collect();
+    if found.len() != expected.len() {
+        return Err(format!("{} outputs for {}", found.len(), expected.len()));
+    }
+    for (found, expected) in found.iter().zip(&expected) {
+        if found.shape() != expected.shape() || found.datum_type() != expected.datum_type() {
+            return Err(format!("{found:?} for {expected:?}"));
+        }
+        // Within some units of the last place, for floats; the fixture has seven digits.
+        found.close_enough(expected, Approximation::Approximate).map_err(|error| format!("{error:?}"))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn operators_compute_what_onnxruntime_computes() {
+    let mut wrong = Vec::new();
+    for case in &cases() {
+        for (optimize, store_inputs) in [(false, false), (true, false), (false, true)] {
+            if let Err(error) = differences(case, optimize, store_inputs) {
+                let how = if store_inputs {
+                    "stored"
+                } else if optimize {
+                    "optimized"
+                } else {
+                    "as read"
+                };
+                wrong.push(format!("{} ({}), {how}: {error}", case["name"], case["operator"]));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} cases are wrong:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[test]
+fn every_operator_has_a_case() {
+    let tested: BTreeSet<String> =
+        cases().iter().map(|case| case["operator"].as_str().unwrap().to_owned()).collect();
+    let known: BTreeSet<String> = super::operators::names().map(str::to_owned).collect();
+    // onnxruntime does not have it yet.
+    let exceptions = BTreeSet::from(["Swish".to_owned()]);
+    let missing: Vec<&String> = known.difference(&tested).filter(|name| !exceptions.contains(*name)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
