@@ -42,9 +42,10 @@ async function start(module) {
  * Runs `call` in the instance. The engine's own errors carry a code; anything else is a trap.
  * @template T
  * @param {() => T} call
+ * @param {(cause: unknown) => MicroYoloError} [trapped]
  * @returns {T}
  */
-function enter(call) {
+function enter(call, trapped = crashed) {
   try {
     return call();
   } catch (cause) {
@@ -53,7 +54,7 @@ function enter(call) {
       throw new MicroYoloError(code, cause.message, { cause: cause.cause });
     }
     instance.crashed = true;
-    throw crashed(cause);
+    throw trapped(cause);
   }
 }
 
@@ -61,6 +62,16 @@ function enter(call) {
 export function crashed(cause) {
   const what = cause instanceof Error ? ` (${cause.message})` : "";
   return new MicroYoloError("crashed", `the engine crashed${what}; load a new detector with Detector.load()`, { cause });
+}
+
+/**
+ * A trap while a model is read is the model's doing: natively the same panic is caught and said in this way, but
+ * WebAssembly cannot catch it.
+ * @param {unknown} cause
+ */
+function refusedModel(cause) {
+  const what = cause instanceof Error ? `: ${cause.message}` : "";
+  return new MicroYoloError("unsupported-model", `the runtime gave up on this network${what}`, { cause });
 }
 
 /** A model, ready to run. */
@@ -90,7 +101,7 @@ export class Engine {
    * @param {LoadSettings} settings
    */
   constructor(model, { inputSize, ...settings }) {
-    const engine = enter(() => new WasmEngine(model, inputSize?.width, inputSize?.height));
+    const engine = enter(() => new WasmEngine(model, inputSize?.width, inputSize?.height), refusedModel);
     this.#engine = engine;
     this.info = enter(() => ({
       labels: engine.labels(),

@@ -1,0 +1,53 @@
+import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
+import { test } from "node:test";
+import { duration, explain, explainCamera, megabytes, summary } from "../../www/words.js";
+
+const objects = (...labels) => labels.map((label) => ({ label }));
+
+test("a summary is a sentence", () => {
+  assert.equal(summary([]), "Nothing that it knows.");
+  assert.equal(summary(objects("cat")), "A cat.");
+  assert.equal(summary(objects("cat", "cat")), "2 cats.");
+  assert.equal(summary(objects("person", "dog", "person")), "2 people and a dog.");
+  assert.equal(summary(objects("apple", "umbrella", "oven")), "An apple, an umbrella and an oven.");
+  assert.equal(summary(objects("scissors", "knife", "knife")), "A pair of scissors and 2 knives.");
+});
+
+test("every code of the package has a sentence, or is none a visitor can meet", async () => {
+  const types = await readFile(new URL("../../pkg/index.d.ts", import.meta.url), "utf8");
+  const codes = [...types.matchAll(/^ {2}\| "([a-z-]+)"/gm)].map(([, code]) => code);
+  assert.ok(codes.length >= 15, String(codes));
+  // The page's own doing: it disposes of nothing, sets no wrong option, and does not show what it gave up itself.
+  const inner = ["aborted", "disposed", "invalid-option", "invalid-source", "inference-failed"];
+  for (const code of codes.filter((code) => !inner.includes(code))) {
+    const sentence = explain({ code, message: "technical" });
+    assert.doesNotMatch(sentence, /technical/, code);
+    assert.match(sentence, /^[A-Z].*[.?]$/, code);
+  }
+  assert.match(explain({ code: "inference-failed", message: "technical" }), /technical/);
+  assert.match(explain(undefined), /undefined/);
+});
+
+test("the codes in the README and in the types are the same", async () => {
+  const types = await readFile(new URL("../../pkg/index.d.ts", import.meta.url), "utf8");
+  const readme = await readFile(new URL("../../pkg/README.md", import.meta.url), "utf8");
+  const codes = [...types.matchAll(/^ {2}\| "([a-z-]+)"/gm)].map(([, code]) => code);
+  const documented = [...types.matchAll(/^ \* \| `([a-z-]+)` \|/gm)].map(([, code]) => code);
+  assert.deepEqual(documented, codes);
+  for (const code of codes) assert.ok(readme.includes(`\`${code}\``), `${code} is not in the README`);
+});
+
+test("a camera that is refused is explained by the name of the error", () => {
+  assert.match(explainCamera({ name: "NotAllowedError" }), /not allowed/);
+  assert.match(explainCamera({ name: "NotFoundError" }), /No camera/);
+  assert.match(explainCamera({ name: "NotReadableError" }), /another program/);
+  assert.match(explainCamera(new DOMException("https only", "NotSupportedError")), /https only/);
+});
+
+test("numbers", () => {
+  assert.equal(megabytes({ loaded: 2_340_000, total: 5_100_000 }), "2.3 of 5.1 MB");
+  assert.equal(megabytes({ loaded: 2_340_000, total: undefined }), "2.3 MB");
+  assert.equal(duration(3.14), "3.1 ms");
+  assert.equal(duration(38.4), "38 ms");
+});
