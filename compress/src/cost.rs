@@ -101,7 +101,7 @@ impl NetworkCost {
     pub fn new(network: &Network, width: usize, height: usize) -> Result<NetworkCost> {
         let graph = network.graph()?;
         let step = graph.max_stride();
-        if [width, height].iter().any(|side| *side == 0 || side % step != 0) {
+        if [width, height].iter().any(|side| *side == 0 || !side.is_multiple_of(step)) {
             let problem = format!("{width}x{height} must be multiples of {step} for `{}`", network.name);
             return Err(Error::Option { option: "--imgsz", problem });
         }

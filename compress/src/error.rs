@@ -63,6 +63,12 @@ pub enum Error {
     /// The detector crate refused a model or an image.
     #[error("detector: {0}")]
     Detector(#[from] micro_yolo::Error),
+    /// A figure could not be drawn.
+    #[error("figure: {0}")]
+    Figure(String),
+    /// Work was stopped before its end; the same command goes on with it.
+    #[error("stopped: the same command goes on from here")]
+    Interrupted,
     /// The runtime failed on a network under quantisation.
     #[error("quantisation: {0}")]
     Quantisation(String),

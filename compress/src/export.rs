@@ -129,7 +129,7 @@ pub fn to_onnx(
 /// [`Error::Option`] if a side is 0 or no multiple of the largest stride.
 pub fn check_size(graph: &Graph, width: usize, height: usize) -> Result<()> {
     let stride = graph.max_stride();
-    if width == 0 || height == 0 || width % stride != 0 || height % stride != 0 {
+    if width == 0 || height == 0 || !width.is_multiple_of(stride) || !height.is_multiple_of(stride) {
         let problem = format!("{width}x{height} is not a positive multiple of {stride}");
         return Err(Error::Option { option: "--imgsz", problem });
     }

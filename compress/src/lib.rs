@@ -10,12 +10,14 @@ pub mod error;
 pub mod evaluate;
 pub mod export;
 pub mod figure;
+pub mod journal;
 pub mod network;
 pub mod onnx;
 pub mod prune;
 pub mod quantize;
 #[cfg(feature = "train")]
 pub mod train;
+pub mod trainer;
 pub mod zoo;
 
 pub use error::{Error, Result};

@@ -3,9 +3,11 @@
 mod cost;
 mod evaluate;
 mod export;
+mod prune;
 mod quantize;
 #[cfg(feature = "train")]
 mod train;
+mod trainer;
 
 use std::path::{Path, PathBuf};
 
@@ -25,6 +27,8 @@ pub enum Command {
     Evaluate(evaluate::Evaluate),
     /// Writes a checkpoint as ONNX.
     Export(export::Export),
+    /// Thins a network channel by channel.
+    Prune(prune::Prune),
     /// Turns a checkpoint into an int8 ONNX file.
     Quantize(quantize::Quantize),
 }
@@ -38,6 +42,7 @@ impl Command {
             Command::Train(command) => command.run(),
             Command::Evaluate(command) => command.run(),
             Command::Export(command) => command.run(),
+            Command::Prune(command) => command.run(),
             Command::Quantize(command) => command.run(),
         }
     }
@@ -66,7 +71,6 @@ fn annotations_and_images(set: &str) -> (PathBuf, PathBuf) {
 }
 
 /// A flag that Ctrl-C sets, for work that stops cleanly. A second Ctrl-C ends at once.
-#[cfg(feature = "train")]
 fn stop_on_interrupt() -> Result<std::sync::Arc<std::sync::atomic::AtomicBool>> {
     use std::sync::atomic::{AtomicBool, Ordering};
     let stop = std::sync::Arc::new(AtomicBool::new(false));

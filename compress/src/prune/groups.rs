@@ -103,20 +103,26 @@ impl Ties {
     }
 }
 
-/// The network and weights without the channels `removed`.
-///
-/// The result computes what the full network computes with those channels at zero, bit for bit but for the order of
-/// sums.
+/// The network without the channels `removed`.
 ///
 /// # Errors
 ///
 /// [`Error::Network`] when the channels are not whole [`Channel`]s of [`groups`], or a layer would have none left.
-pub fn cut(network: &Network, weights: &Weights, removed: &[&Channel]) -> Result<(Network, Weights)> {
+pub fn thin(network: &Network, removed: &[&Channel]) -> Result<Network> {
     let graph = network.graph()?;
+    thin_to(network, &graph, &keep(&graph, removed))
+}
+
+/// By node, which channels stay.
+fn keep(graph: &Graph, removed: &[&Channel]) -> Vec<Vec<bool>> {
     let mut keep: Vec<Vec<bool>> = graph.nodes.iter().map(|node| vec![true; node.channels]).collect();
     for &(node, channel) in removed.iter().copied().flatten() {
         keep[node][channel] = false;
     }
+    keep
+}
+
+fn thin_to(network: &Network, graph: &Graph, keep: &[Vec<bool>]) -> Result<Network> {
     let kept = |id: NodeId| keep[id].iter().filter(|&&kept| kept).count();
     let mut thin = network.clone();
     for (id, node) in graph.nodes.iter().enumerate() {
@@ -136,17 +142,29 @@ pub fn cut(network: &Network, weights: &Weights, removed: &[&Channel]) -> Result
         }
     }
     let thin_graph = thin.graph()?;
-    let mut thin_weights = Weights::new();
     for (id, node) in graph.nodes.iter().enumerate() {
         if thin_graph.nodes[id].channels != kept(id) && !matches!(node.op, Op::Detect { .. }) {
-            let problem = format!(
-                "`{}` would keep {} channels, its layer {}",
-                node.name,
-                kept(id),
-                thin_graph.nodes[id].channels
-            );
+            let widths = (kept(id), thin_graph.nodes[id].channels);
+            let problem = format!("`{}` would keep {} channels, its layer {}", node.name, widths.0, widths.1);
             return Err(Error::Network { network: network.name.clone(), problem });
         }
+    }
+    Ok(thin)
+}
+
+/// The network and weights without the channels `removed`.
+///
+/// The result computes what the full network computes with those channels at zero.
+///
+/// # Errors
+///
+/// Those of [`thin`].
+pub fn cut(network: &Network, weights: &Weights, removed: &[&Channel]) -> Result<(Network, Weights)> {
+    let graph = network.graph()?;
+    let keep = keep(&graph, removed);
+    let thin = thin_to(network, &graph, &keep)?;
+    let mut thin_weights = Weights::new();
+    for (id, node) in graph.nodes.iter().enumerate() {
         let Op::Conv { groups, .. } = node.op else { continue };
         let all = vec![true];
         let keep_input = if groups > 1 { &all } else { &keep[node.inputs[0]] };
@@ -184,36 +202,31 @@ fn select(array: &Array, rows: &[bool], columns: Option<&Vec<bool>>) -> Array {
     Array { shape, values }
 }
 
-/// How much each channel of `group` matters, for ranking inside the group: its strength at the convolutions that read
-/// it times the norm of their weights for it, summed.
+/// How much each channel of each of `groups` matters, for ranking inside a group: its strength at the convolutions that
+/// read it times the norm of their weights for it, summed.
 ///
 /// Needs no data: behind a batch normalisation a channel is about normal with mean `bias` and deviation `weight`, which
 /// gives its root mean square behind the activation. A dead channel (all of that below zero) comes out as 0.
-pub fn importance(graph: &Graph, weights: &Weights, group: &Group) -> Vec<f64> {
-    let strengths: Vec<Vec<f64>> = strengths(graph, weights);
-    group
-        .channels
-        .iter()
-        .map(|channel| {
-            let mut sum = 0.0;
-            for node in &graph.nodes {
-                let Op::Conv { groups: 1, input, .. } = node.op else { continue };
-                for &(id, index) in channel.iter().filter(|(id, _)| *id == node.inputs[0]) {
-                    let weight = &weights[&format!("{}.conv.weight", node.name)].values;
-                    let area = weight.len() / (node.channels * input);
-                    let norm: f64 = (0..node.channels)
-                        .map(|out| {
-                            let scale = fold(weights, &node.name, out).map_or(1.0, |(scale, _)| scale);
-                            let weights = &weight[(out * input + index) * area..][..area];
-                            weights.iter().map(|weight| (f64::from(*weight) * scale).powi(2)).sum::<f64>()
-                        })
-                        .sum();
-                    sum += strengths[id][index] * norm.sqrt();
-                }
+pub fn importance(graph: &Graph, weights: &Weights, groups: &[Group]) -> Vec<Vec<f64>> {
+    let strengths = strengths(graph, weights);
+    // By node and channel, the norms of all weights that read it.
+    let mut readers: Vec<Vec<f64>> = graph.nodes.iter().map(|node| vec![0.0; node.channels]).collect();
+    for node in &graph.nodes {
+        let Op::Conv { groups: 1, input, .. } = node.op else { continue };
+        let weight = &weights[&format!("{}.conv.weight", node.name)].values;
+        let area = weight.len() / (node.channels * input);
+        let mut squares = vec![0.0; input];
+        for (row, scale) in weight.chunks(input * area).zip(scales(weights, &node.name, node.channels)) {
+            for (square, cells) in squares.iter_mut().zip(row.chunks(area)) {
+                *square += cells.iter().map(|weight| (f64::from(*weight) * scale).powi(2)).sum::<f64>();
             }
-            sum
-        })
-        .collect()
+        }
+        for (norm, square) in readers[node.inputs[0]].iter_mut().zip(squares) {
+            *norm += square.sqrt();
+        }
+    }
+    let matters = |channel: &Channel| channel.iter().map(|&(id, i)| strengths[id][i] * readers[id][i]).sum();
+    groups.iter().map(|group| group.channels.iter().map(matters).collect()).collect()
 }
 
 /// Root mean square of each channel of each node.
@@ -233,37 +246,41 @@ fn strengths(graph: &Graph, weights: &Weights) -> Vec<Vec<f64>> {
             Op::MaxPool { .. } | Op::Upsample { .. } | Op::GlobalAveragePool | Op::Scale => {
                 strengths[node.inputs[0]].clone()
             }
-            Op::Conv { activation, .. } => (0..node.channels)
-                .map(|channel| match weights.get(&format!("{}.bn.weight", node.name)) {
-                    Some(scale) => {
-                        let shift = &weights[&format!("{}.bn.bias", node.name)];
-                        root_mean_square(
-                            shift.values[channel].into(),
-                            scale.values[channel].abs().into(),
-                            *activation,
-                        )
-                    }
-                    None => {
-                        let weight = &weights[&format!("{}.conv.weight", node.name)].values;
-                        let row = weight.len() / node.channels;
+            Op::Conv { activation, .. } => {
+                let tensor = |part: &str| weights.get(&format!("{}.{part}", node.name)).map(|array| &array.values);
+                match (tensor("bn.weight"), tensor("bn.bias")) {
+                    (Some(scale), Some(shift)) => scale
+                        .iter()
+                        .zip(shift)
+                        .map(|(scale, shift)| root_mean_square((*shift).into(), scale.abs().into(), *activation))
+                        .collect(),
+                    _ => {
                         let square = |value: &f32| f64::from(*value).powi(2);
-                        let bias = &weights[&format!("{}.conv.bias", node.name)].values[channel];
-                        (weight[channel * row..][..row].iter().map(square).sum::<f64>() + square(bias)).sqrt()
+                        let weight = &weights[&format!("{}.conv.weight", node.name)].values;
+                        let bias = &weights[&format!("{}.conv.bias", node.name)].values;
+                        let rows = weight.chunks(weight.len() / node.channels).zip(bias);
+                        rows.map(|(row, bias)| (row.iter().map(square).sum::<f64>() + square(bias)).sqrt())
+                            .collect()
                     }
-                })
-                .collect(),
+                }
+            }
         };
         strengths.push(strength);
     }
     strengths
 }
 
-/// Scale and shift of a channel's batch normalisation as one multiplication and one addition; `None` without.
-fn fold(weights: &Weights, node: &str, channel: usize) -> Option<(f64, f64)> {
-    let value =
-        |part: &str| weights.get(&format!("{node}.bn.{part}")).map(|array| f64::from(array.values[channel]));
-    let scale = value("weight")? / (value("running_var")? + NORM_EPSILON).sqrt();
-    Some((scale, value("bias")? - value("running_mean")? * scale))
+/// What batch normalisation multiplies each channel of a convolution by; 1 without.
+fn scales(weights: &Weights, node: &str, channels: usize) -> Vec<f64> {
+    let tensor = |part: &str| weights.get(&format!("{node}.bn.{part}")).map(|array| &array.values);
+    match (tensor("weight"), tensor("running_var")) {
+        (Some(scale), Some(variance)) => {
+            let fold =
+                |(scale, variance): (&f32, &f32)| f64::from(*scale) / (f64::from(*variance) + NORM_EPSILON).sqrt();
+            scale.iter().zip(variance).map(fold).collect()
+        }
+        _ => vec![1.0; channels],
+    }
 }
 
 /// Root mean square of `activation` of a normal variable.
@@ -440,7 +457,7 @@ mod tests {
         weights.get_mut("block3.depthwise.bn.weight").unwrap().values[5] = 1e-3;
         weights.get_mut("block3.depthwise.bn.bias").unwrap().values[5] = -1.0;
         let group = groups(&graph).into_iter().find(|group| group.name == "block2.pointwise").unwrap();
-        let importance = importance(&graph, &weights, &group);
+        let importance = importance(&graph, &weights, &[group]).remove(0);
         assert_eq!(importance[5], 0.0);
         assert!(importance.iter().enumerate().all(|(i, &value)| i == 5 || value > 0.0), "{importance:?}");
     }

@@ -1,0 +1,90 @@
+//! A run's log: one JSON value a line, and what a killed run left of it.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::{Error, Result};
+
+/// An open log. A line is on the disk, whole, when [`Journal::write`] returns.
+#[derive(Debug)]
+pub struct Journal {
+    file: File,
+    path: PathBuf,
+}
+
+impl Journal {
+    /// Opens or creates the log and returns what it has. A last line cut short by a kill or a full disk is taken off.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read or written, or a line that is not the last is none of `T`.
+    pub fn open<T: DeserializeOwned>(path: &Path) -> Result<(Journal, Vec<T>)> {
+        let mut file = File::options()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .open(path)
+            .map_err(Error::io(path))?;
+        let mut text = String::new();
+        file.read_to_string(&mut text).map_err(Error::io(path))?;
+        let whole = text.rfind('\n').map_or(0, |end| end + 1);
+        let lines = text[..whole].lines().map(|line| serde_json::from_str(line).map_err(Error::json(path)));
+        let lines = lines.collect::<Result<Vec<T>>>()?;
+        file.set_len(whole as u64).map_err(Error::io(path))?;
+        file.seek(SeekFrom::End(0)).map_err(Error::io(path))?;
+        Ok((Journal { file, path: path.to_owned() }, lines))
+    }
+
+    /// Appends a line.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`], say a full disk.
+    pub fn write(&mut self, line: &impl Serialize) -> Result<()> {
+        let mut text = serde_json::to_string(line).map_err(Error::json(&self.path))?;
+        text.push('\n');
+        self.file.write_all(text.as_bytes()).map_err(Error::io(&self.path))?;
+        self.file.sync_data().map_err(Error::io(&self.path))
+    }
+}
+
+/// What a log has, without opening it for more.
+///
+/// # Errors
+///
+/// As [`Journal::open`].
+pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
+    let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+    let whole = text.rfind('\n').map_or(0, |end| end + 1);
+    text[..whole].lines().map(|line| serde_json::from_str(line).map_err(Error::json(path))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_cut_short_is_taken_off_and_the_rest_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log.jsonl");
+        std::fs::write(&path, "1\n22\n33").unwrap();
+        let (mut journal, lines) = Journal::open::<u32>(&path).unwrap();
+        assert_eq!(lines, [1, 22]);
+        journal.write(&444).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "1\n22\n444\n");
+        assert_eq!(read::<u32>(&path).unwrap(), [1, 22, 444]);
+    }
+
+    #[test]
+    fn a_foreign_line_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log.jsonl");
+        std::fs::write(&path, "1\n\"two\"\n3\n").unwrap();
+        assert!(matches!(Journal::open::<u32>(&path), Err(Error::Json { .. })));
+    }
+}

@@ -1,0 +1,103 @@
+//! Training and measuring, as pruning and exploration need them: many short runs, each from some weights to some others
+//! and a figure.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use crate::checkpoint::Weights;
+use crate::data::Dataset;
+use crate::error::Result;
+use crate::evaluate;
+use crate::export::{self, Storage};
+use crate::network::Network;
+
+/// Trains and measures networks.
+pub trait Trainer {
+    /// Trains `network` on about `images` images, from whatever of `start` fits by name and shape. `work` is a folder
+    /// for files of the run; a kill may leave some there.
+    ///
+    /// # Errors
+    ///
+    /// Training fails, or is interrupted: then [`Error::Interrupted`](crate::Error::Interrupted).
+    fn train(&mut self, network: &Network, start: &Weights, images: u64, work: &Path) -> Result<Weights>;
+
+    /// AP50, 0 to 1.
+    ///
+    /// # Errors
+    ///
+    /// The network does not run.
+    fn measure(&mut self, network: &Network, weights: &Weights) -> Result<f64>;
+}
+
+/// Measures with the detector on a set of photographs.
+#[derive(Debug, Clone)]
+pub struct Measure {
+    /// What is to be found where.
+    pub set: Dataset,
+    /// Side of the square input in pixels.
+    pub side_px: usize,
+    /// Photographs at a time.
+    pub threads: usize,
+}
+
+impl Measure {
+    /// AP50 of a network that knows the set's classes, in their order.
+    ///
+    /// # Errors
+    ///
+    /// The network does not run.
+    pub fn ap50(&self, network: &Network, weights: &Weights) -> Result<f64> {
+        let network = Network { names: self.set.classes.clone(), ..network.clone() };
+        let onnx = export::to_onnx(&network, weights, (self.side_px, self.side_px), Storage::Single)?;
+        let options = evaluate::Options { threads: self.threads, ..evaluate::Options::default() };
+        Ok(evaluate::run(&onnx, &self.set, &options, &|_| ())?.scores.ap50.unwrap_or(0.0))
+    }
+}
+
+/// Trains here, with libtorch, and measures with the detector. Without the feature `train` it only measures.
+pub struct Local {
+    /// How networks are measured.
+    pub measure: Measure,
+    /// How they are trained; run folder, start and number of images are set for each.
+    #[cfg(feature = "train")]
+    pub recipe: crate::train::TrainConfig,
+    /// Set to stop training.
+    pub stop: Arc<AtomicBool>,
+}
+
+impl Trainer for Local {
+    #[cfg(feature = "train")]
+    fn train(&mut self, network: &Network, start: &Weights, images: u64, work: &Path) -> Result<Weights> {
+        use crate::checkpoint::{self, Precision};
+        use crate::error::Error;
+        // What a kill left behind belongs to a run that will not be gone on with.
+        if work.exists() {
+            std::fs::remove_dir_all(work).map_err(Error::io(work))?;
+        }
+        std::fs::create_dir_all(work).map_err(Error::io(work))?;
+        let init = work.join("start.safetensors");
+        checkpoint::write(&init, network, start, Precision::Single)?;
+        let config = crate::train::TrainConfig {
+            run: work.to_owned(),
+            init: (!start.is_empty()).then_some(init),
+            images,
+            ..self.recipe.clone()
+        };
+        let summary = crate::train::train(network, &config, self.stop.clone())?;
+        if summary.stopped {
+            return Err(Error::Interrupted);
+        }
+        Ok(checkpoint::read_with_network(&summary.model)?.1)
+    }
+
+    #[cfg(not(feature = "train"))]
+    fn train(&mut self, _: &Network, _: &Weights, _: u64, _: &Path) -> Result<Weights> {
+        let problem = "this build cannot train: build with `--features train`, or give 0 images".into();
+        Err(crate::Error::Option { option: "--trial-images", problem })
+    }
+
+    fn measure(&mut self, network: &Network, weights: &Weights) -> Result<f64> {
+        self.measure.ap50(network, weights)
+    }
+}
