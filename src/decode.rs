@@ -241,4 +241,38 @@ mod tests {
             }
         }
     }
+
+    /// Printed, not asserted: `cargo test --release --lib -- --ignored --nocapture takes`.
+    #[test]
+    #[ignore = "a measurement"]
+    fn how_long_decoding_and_suppression_takes() {
+        const PLACES: usize = 3549;
+        // Some thirty objects of different classes, each seen by a dozen places; noise below the threshold elsewhere.
+        let mut output = vec![0.0; 84 * PLACES];
+        for place in 0..PLACES {
+            let object = place / 120;
+            output[place] = 10.0 + 13.0 * object as f32 + (place % 7) as f32;
+            output[PLACES + place] = 200.0 + (place % 5) as f32;
+            output[2 * PLACES + place] = 40.0;
+            output[3 * PLACES + place] = 30.0;
+            for class in 0..80 {
+                output[(4 + class) * PLACES + place] = (place * (class + 3) % 97) as f32 / 97.0 * 0.2;
+            }
+            if place % 120 < 12 {
+                output[(4 + object % 80) * PLACES + place] = 0.3 + (place % 12) as f32 / 20.0;
+            }
+        }
+        let (mut decoder, mut candidates) = (Decoder::default(), Vec::new());
+        let mut times = Vec::new();
+        for _ in 0..200 {
+            let start = std::time::Instant::now();
+            decoder.decode(OutputForm::ClassRows, &output, PLACES, ALL, &mut candidates);
+            let found = candidates.len();
+            crate::nms::suppress(&mut candidates, 0.45, 100);
+            times.push(start.elapsed());
+            assert!(found > 300 && candidates.len() >= 30);
+        }
+        times.sort();
+        println!("decode and suppress, 80 classes x {PLACES} places: {:?}", times[times.len() / 2]);
+    }
 }

@@ -336,3 +336,52 @@ fn check_fraction(name: &str, value: f32) -> Result<f32> {
         Err(Error::new(Kind::InvalidOption, format!("{name} is {value}; it must be from 0 to 1")))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn onnx() -> Vec<u8> {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/forms/class-rows.onnx");
+        std::fs::read(path).unwrap()
+    }
+
+    #[test]
+    fn detectors_can_move_to_another_thread() {
+        fn check<T: Send>() {}
+        fn check_shared<T: Send + Sync>() {}
+        check::<Detector>();
+        check_shared::<Model>();
+        check_shared::<DetectorBuilder>();
+    }
+
+    #[test]
+    fn the_input_tensor_is_used_again() {
+        let mut detector = Detector::from_onnx(&onnx()).unwrap();
+        let tensor = Arc::as_ptr(&detector.input);
+        for side in [1, 2, 3] {
+            let pixels = vec![50; 3 * side * side];
+            detector.detect(ImageView::rgb(&pixels, side as u32, side as u32).unwrap()).unwrap();
+            assert_eq!(Arc::strong_count(&detector.input), 1);
+            assert_eq!(Arc::as_ptr(&detector.input), tensor);
+        }
+    }
+
+    #[test]
+    fn classes_by_number_and_by_label() {
+        let mut detector = Detector::builder().classes(["cat", "café"]).build(&onnx()).unwrap();
+        assert_eq!(detector.classes, Some(vec![false, true, false, false, true]));
+        detector.set_classes(Some([0, 3])).unwrap();
+        assert_eq!(detector.classes, Some(vec![true, false, false, true, false]));
+        assert!(detector.set_classes(Some([Class::Index(0), Class::from("dog")])).is_err());
+        assert_eq!(
+            detector.classes,
+            Some(vec![true, false, false, true, false]),
+            "a refused choice changes nothing"
+        );
+        detector.set_classes(Some(Vec::<usize>::new())).unwrap();
+        assert_eq!(detector.classes, Some(vec![false; 5]), "none at all");
+        detector.set_classes(None::<[usize; 0]>).unwrap();
+        assert_eq!(detector.classes, None);
+    }
+}
