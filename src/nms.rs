@@ -52,7 +52,7 @@ pub(crate) fn best(candidates: &mut Vec<Candidate>, count_max: usize) {
     candidates.truncate(count_max);
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(target_family = "wasm")))]
 mod tests {
     use super::*;
     use proptest::prelude::*;
