@@ -8,6 +8,7 @@ pub mod cost;
 pub mod data;
 pub mod error;
 pub mod evaluate;
+pub mod explore;
 pub mod export;
 pub mod figure;
 pub mod journal;

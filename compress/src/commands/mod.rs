@@ -2,6 +2,7 @@
 
 mod cost;
 mod evaluate;
+mod explore;
 mod export;
 mod prune;
 mod quantize;
@@ -27,6 +28,8 @@ pub enum Command {
     Evaluate(evaluate::Evaluate),
     /// Writes a checkpoint as ONNX.
     Export(export::Export),
+    /// Tries kinds of layers under a budget.
+    Explore(explore::Explore),
     /// Thins a network channel by channel.
     Prune(prune::Prune),
     /// Turns a checkpoint into an int8 ONNX file.
@@ -42,6 +45,7 @@ impl Command {
             Command::Train(command) => command.run(),
             Command::Evaluate(command) => command.run(),
             Command::Export(command) => command.run(),
+            Command::Explore(command) => command.run(),
             Command::Prune(command) => command.run(),
             Command::Quantize(command) => command.run(),
         }
