@@ -337,7 +337,7 @@ fn check_fraction(name: &str, value: f32) -> Result<f32> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(target_family = "wasm")))]
 mod tests {
     use super::*;
 

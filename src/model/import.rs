@@ -85,5 +85,5 @@ fn read(proto: &pb::ModelProto, source: &dyn Fn(&pb::ValueInfoProto) -> TypedFac
     Ok(model)
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(target_family = "wasm")))]
 mod tests;

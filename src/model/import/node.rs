@@ -259,7 +259,8 @@ impl<'a> Node<'a> {
 
 /// Refuses what does not fit into memory, before anybody asks for the memory.
 pub(super) fn check_size(shape: &[usize], kind: DatumType) -> TractResult<()> {
-    let bytes = shape.iter().try_fold(kind.size_of(), |bytes, &side| bytes.checked_mul(side));
+    // A side of 0 does not excuse the others: strides are products of them all the same.
+    let bytes = shape.iter().try_fold(kind.size_of(), |bytes, &side| bytes.checked_mul(side.max(1)));
     ensure!(
         bytes.is_some_and(|bytes| bytes <= MAX_TENSOR_BYTES),
         "a tensor of {shape:?} is larger than {} MB",

@@ -123,7 +123,7 @@ pub(in crate::model) fn is_known(operator: &str) -> bool {
     find(operator).is_some()
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(target_family = "wasm")))]
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
     TABLE.iter().map(|(name, _)| *name)
 }

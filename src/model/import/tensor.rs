@@ -46,12 +46,12 @@ pub(in crate::model) fn check(tensor: &TensorProto, name: &str) -> Result<()> {
     Ok(())
 }
 
+/// How many values the dimensions make; `None` beyond measure. A side of 0 does not excuse the others: strides are
+/// products of them all the same.
 fn volume(tensor: &TensorProto) -> Option<usize> {
-    tensor
-        .dims
-        .iter()
-        .try_fold(1usize, |product, &dim| product.checked_mul(usize::try_from(dim).ok()?))
-        .filter(|&values| values <= MAX_VALUES)
+    let sides = tensor.dims.iter().map(|dim| usize::try_from(*dim).ok()).collect::<Option<Vec<usize>>>()?;
+    let largest = sides.iter().try_fold(1usize, |product, &side| product.checked_mul(side.max(1)))?;
+    (largest <= MAX_VALUES).then(|| sides.iter().product())
 }
 
 /// Reads a tensor. Half precision becomes `f32` at once: it is there to make files small.
