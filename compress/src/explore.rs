@@ -249,7 +249,7 @@ fn kinds(now: &LayerKind, input: usize, config: &ExploreConfig) -> Vec<(String, 
                     for &alpha in &config.expansions {
                         for &beta in &config.reductions {
                             let expansion = alpha * input;
-                            let squeeze = if beta == 0 { 0 } else { (expansion / beta).max(1) };
+                            let squeeze = expansion.checked_div(beta).map_or(0, |squeeze| squeeze.max(1));
                             let what = match beta {
                                 0 => format!("MBConv k={kernel} α={alpha} without SE"),
                                 _ => format!("MBConv k={kernel} α={alpha} β={beta}"),

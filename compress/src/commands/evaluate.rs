@@ -1,6 +1,6 @@
 //! `compress evaluate`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use compress::data::{BadData, Dataset};
 use compress::evaluate::{self, Evaluation};
@@ -63,7 +63,7 @@ impl Evaluate {
             eprintln!("the model does not know: {}", evaluation.unknown.join(", "));
         }
         if let Some(path) = &self.json {
-            checkpoint::write_whole(path, format!("{:#}\n", figures(&evaluation, &set, &options)).as_bytes())?;
+            checkpoint::write_whole(path, format!("{:#}\n", self.figures(&evaluation, &set)).as_bytes())?;
         }
         if let Some(path) = &self.detections {
             checkpoint::write_whole(path, detections(&evaluation, &set).to_string().as_bytes())?;
@@ -85,24 +85,26 @@ impl Evaluate {
         }
         Ok(())
     }
-}
 
-fn figures(evaluation: &Evaluation, set: &Dataset, options: &evaluate::Options) -> serde_json::Value {
-    let mut figures = serde_json::json!(evaluation.scores);
-    figures["categories"] = set
-        .classes
-        .iter()
-        .zip(&evaluation.scores.categories)
-        .map(|(name, scores)| {
-            let mut category = serde_json::json!(scores);
-            category["name"] = name.as_str().into();
-            category
-        })
-        .collect();
-    figures["images"] = evaluation.image_ids.len().into();
-    figures["input"] = serde_json::json!(evaluation.input_px);
-    figures["iou_threshold"] = options.iou_threshold.into();
-    figures
+    fn figures(&self, evaluation: &Evaluation, set: &Dataset) -> serde_json::Value {
+        let mut figures = serde_json::json!(evaluation.scores);
+        figures["categories"] = set
+            .classes
+            .iter()
+            .zip(&evaluation.scores.categories)
+            .map(|(name, scores)| {
+                let mut category = serde_json::json!(scores);
+                category["name"] = name.as_str().into();
+                category
+            })
+            .collect();
+        figures["images"] = evaluation.image_ids.len().into();
+        figures["input"] = serde_json::json!(evaluation.input_px);
+        figures["iou_threshold"] = self.iou_threshold.into();
+        figures["model"] = name(&self.model).into();
+        figures["annotations"] = name(&self.annotations).into();
+        figures
+    }
 }
 
 fn detections(evaluation: &Evaluation, set: &Dataset) -> serde_json::Value {
@@ -118,4 +120,9 @@ fn detections(evaluation: &Evaluation, set: &Dataset) -> serde_json::Value {
             })
         })
         .collect()
+}
+
+/// A file's name without its folder and ending.
+fn name(path: &Path) -> String {
+    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
