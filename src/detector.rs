@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tract_onnx::prelude::{IntoTValue, Tensor, TractError};
+use tract_core::prelude::{IntoTValue, Tensor, TractError};
 
 use crate::decode::{Decoder, OutputForm, Want};
 use crate::detection::{BoxXywh, Detection};
@@ -337,7 +337,8 @@ fn check_fraction(name: &str, value: f32) -> Result<f32> {
     }
 }
 
-#[cfg(all(test, not(target_family = "wasm")))]
+#[cfg(test)]
+#[cfg(not(target_family = "wasm"))]
 mod tests {
     use super::*;
 

@@ -4,6 +4,7 @@ mod import;
 mod metadata;
 mod names;
 mod output;
+mod pb;
 mod plan;
 mod validate;
 
@@ -11,8 +12,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use prost::Message;
-use tract_onnx::pb;
-use tract_onnx::prelude::*;
+use tract_core::prelude::*;
 
 use crate::decode::OutputForm;
 use crate::error::{Error, Kind, Result};
@@ -92,7 +92,7 @@ impl Model {
         if onnx.is_empty() {
             return Err(Error::new(Kind::InvalidModel, "the model is empty (0 bytes)"));
         }
-        let mut proto = pb::ModelProto::decode(onnx).map_err(|error| {
+        let proto = pb::ModelProto::decode(onnx).map_err(|error| {
             let message = format!("these {} bytes are no intact ONNX file", onnx.len());
             Error::new(Kind::InvalidModel, message).with_source(error)
         })?;
@@ -104,7 +104,10 @@ impl Model {
             return Err(Error::new(Kind::UnsupportedModel, message));
         }
 
-        let input_size = plan::fix_input(&mut proto, size, metadata.imgsz)?;
+        let Some(graph) = &proto.graph else {
+            return Err(Error::new(Kind::InvalidModel, "the model has no graph"));
+        };
+        let input_size = plan::input_size(graph, size, metadata.imgsz)?;
         let typed = import::import(&proto, input_size).map_err(|error| match size {
             Some(_) => error.with_hint("another input size was asked for; some files work at their own only"),
             None => error,

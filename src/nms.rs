@@ -52,7 +52,8 @@ pub(crate) fn best(candidates: &mut Vec<Candidate>, count_max: usize) {
     candidates.truncate(count_max);
 }
 
-#[cfg(all(test, not(target_family = "wasm")))]
+#[cfg(test)]
+#[cfg(not(target_family = "wasm"))]
 mod tests {
     use super::*;
     use proptest::prelude::*;

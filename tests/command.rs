@@ -16,7 +16,7 @@ struct Folder(PathBuf);
 impl Folder {
     fn new(name: &str) -> Folder {
         let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("command-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&path).unwrap();
+        std::fs::create_dir_all(&path).expect("the folder for temporary files can be written");
         Folder(path)
     }
 
@@ -40,7 +40,7 @@ fn model() -> String {
 }
 
 fn run(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_micro-yolo")).args(args).output().unwrap()
+    Command::new(env!("CARGO_BIN_EXE_micro-yolo")).args(args).output().expect("the command was built")
 }
 
 fn stderr(output: &Output) -> String {

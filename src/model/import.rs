@@ -12,8 +12,8 @@ mod tensor;
 
 use std::collections::HashMap;
 
-use tract_onnx::pb;
-use tract_onnx::tract_core::internal::*;
+use crate::model::pb;
+use tract_core::internal::*;
 
 use super::InputSize;
 use crate::error::{Error, Kind, Result};
@@ -85,5 +85,6 @@ fn read(proto: &pb::ModelProto, source: &dyn Fn(&pb::ValueInfoProto) -> TypedFac
     Ok(model)
 }
 
-#[cfg(all(test, not(target_family = "wasm")))]
+#[cfg(test)]
+#[cfg(not(target_family = "wasm"))]
 mod tests;

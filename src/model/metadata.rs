@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tract_onnx::pb;
+use super::pb;
 
 use super::InputSize;
 use super::names::{self, Literal};

@@ -5,10 +5,8 @@
 
 use std::collections::HashSet;
 
-use tract_onnx::pb;
-use tract_onnx::pb::attribute_proto::AttributeType;
-
 use super::import::{check_tensor, is_known};
+use super::pb::{self, AttributeType};
 use crate::error::{Error, Kind, Result};
 
 /// The most nodes a graph may have. The largest detectors have some thousand.

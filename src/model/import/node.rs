@@ -2,10 +2,9 @@
 
 use std::collections::HashMap;
 
-use tract_onnx::pb::attribute_proto::AttributeType;
-use tract_onnx::pb::{AttributeProto, NodeProto};
-use tract_onnx::tract_core::internal::*;
-use tract_onnx::tract_core::ops::cast::cast;
+use crate::model::pb::{AttributeProto, AttributeType, NodeProto};
+use tract_core::internal::*;
+use tract_core::ops::cast::cast;
 
 use super::MAX_TENSOR_BYTES;
 

@@ -14,7 +14,7 @@ mod resize;
 mod select;
 mod top_k;
 
-use tract_onnx::tract_core::internal::*;
+use tract_core::internal::*;
 
 use super::node::Node;
 
@@ -123,7 +123,8 @@ pub(in crate::model) fn is_known(operator: &str) -> bool {
     find(operator).is_some()
 }
 
-#[cfg(all(test, not(target_family = "wasm")))]
+#[cfg(test)]
+#[cfg(not(target_family = "wasm"))]
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
     TABLE.iter().map(|(name, _)| *name)
 }

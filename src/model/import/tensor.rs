@@ -1,8 +1,7 @@
 //! Stored tensors: checked, then read.
 
-use tract_onnx::pb::TensorProto;
-use tract_onnx::pb::tensor_proto::{DataLocation, DataType};
-use tract_onnx::tract_core::internal::*;
+use crate::model::pb::{DataType, EXTERNAL, TensorProto};
+use tract_core::internal::*;
 
 use crate::error::{Error, Kind, Result};
 
@@ -15,7 +14,7 @@ pub(in crate::model) fn check(tensor: &TensorProto, name: &str) -> Result<()> {
     let Some(values) = volume(tensor) else {
         return invalid(format!("the tensor {name:?} has impossible dimensions {:?}", tensor.dims));
     };
-    if tensor.data_location == Some(DataLocation::External as i32) || !tensor.external_data.is_empty() {
+    if tensor.data_location == EXTERNAL || !tensor.external_data.is_empty() {
         let message = format!("the tensor {name:?} is stored in another file; weights must be inside the model");
         return Err(Error::new(Kind::UnsupportedModel, message));
     }

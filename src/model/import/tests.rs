@@ -3,11 +3,11 @@
 
 use std::collections::BTreeSet;
 
+use crate::model::pb;
+use crate::model::pb::DataType;
 use prost::Message;
 use serde_json::Value;
-use tract_onnx::pb;
-use tract_onnx::pb::tensor_proto::DataType;
-use tract_onnx::tract_core::internal::*;
+use tract_core::internal::*;
 
 use super::read;
 
@@ -65,7 +65,7 @@ fn differences(case: &Value, optimize: bool, store_inputs: bool) -> Result<(), S
     super::super::validate::validate(&proto).map_err(|error| format!("{error:?}"))?;
     let fact = |input: &pb::ValueInfoProto| TypedFact::shape_and_dt_of(&tensor(&inputs[&input.name]));
     let model = read(&proto, &fact).map_err(|error| format!("{error:?}"))?;
-    if store_inputs && model.nodes.iter().any(|node| !node.op_is::<tract_onnx::tract_core::ops::konst::Const>()) {
+    if store_inputs && model.nodes.iter().any(|node| !node.op_is::<tract_core::ops::konst::Const>()) {
         return Err("something is left to compute".to_owned());
     }
     let model = if optimize { model.into_optimized().map_err(|error| format!("{error:?}"))? } else { model };

@@ -1,12 +1,10 @@
 //! Two inputs and more, broadcast against each other; matrix products.
 
-use tract_onnx::tract_core::internal::*;
-use tract_onnx::tract_core::ops::binary::TypedBinOp;
-use tract_onnx::tract_core::ops::einsum::EinSum;
-use tract_onnx::tract_core::ops::logic::{
-    Iff, and, comp_eq, comp_gt, comp_gte, comp_lt, comp_lte, not as negate, or,
-};
-use tract_onnx::tract_core::ops::math::{add, div, max, min, mul, pow as power, rem, sub};
+use tract_core::internal::*;
+use tract_core::ops::binary::TypedBinOp;
+use tract_core::ops::einsum::EinSum;
+use tract_core::ops::logic::{Iff, and, comp_eq, comp_gt, comp_gte, comp_lt, comp_lte, not as negate, or};
+use tract_core::ops::math::{add, div, max, min, mul, pow as power, rem, sub};
 
 use super::Node;
 
@@ -55,7 +53,7 @@ pub(super) fn binary(node: &mut Node<'_>) -> TractResult<TVec<OutletId>> {
 
 /// Whole numbers are mostly sizes; a file can make them overflow, which must be an error.
 fn fold_integers(operator: &str, a: &Tensor, b: &Tensor) -> TractResult<Tensor> {
-    let shape = tract_onnx::tract_core::broadcast::multi_broadcast(&[a.shape(), b.shape()])?;
+    let shape = tract_core::broadcast::multi_broadcast(&[a.shape(), b.shape()])?;
     super::super::node::check_size(&shape, i64::datum_type())?;
     let expand = |tensor: &Tensor| -> TractResult<Vec<i64>> {
         let tensor = tensor.cast_to::<i64>()?.broadcast_to_shape(&shape)?;

@@ -1,8 +1,8 @@
 //! Convolution and pooling: a window that moves over the picture.
 
-use tract_onnx::tract_core::internal::*;
-use tract_onnx::tract_core::ops::cnn::{Conv, KernelFormat, MaxPool, PaddingSpec, PoolSpec, SumPool};
-use tract_onnx::tract_core::ops::nn::DataFormat;
+use tract_core::internal::*;
+use tract_core::ops::cnn::{Conv, KernelFormat, MaxPool, PaddingSpec, PoolSpec, SumPool};
+use tract_core::ops::nn::DataFormat;
 
 use super::Node;
 use crate::model::import::MAX_TENSOR_BYTES;

@@ -1,14 +1,14 @@
 //! One input, each value for itself: activation functions, rounding, casts.
 
-use tract_onnx::pb::tensor_proto::DataType;
-use tract_onnx::tract_core::internal::*;
-use tract_onnx::tract_core::ops::element_wise::ElementWiseOp;
-use tract_onnx::tract_core::ops::math::{
+use crate::model::pb::DataType;
+use tract_core::internal::*;
+use tract_core::ops::element_wise::ElementWiseOp;
+use tract_core::ops::math::{
     abs, add, ceil, cos, div, erf, exp, floor, ln, max, min, mul, neg, recip, round_half_to_even, sign, sin, sqrt,
     sub, tanh,
 };
-use tract_onnx::tract_core::ops::nn::silu::silu;
-use tract_onnx::tract_core::ops::nn::{hard_swish, leaky_relu as leaky, sigmoid};
+use tract_core::ops::nn::silu::silu;
+use tract_core::ops::nn::{hard_swish, leaky_relu as leaky, sigmoid};
 
 use super::Node;
 

@@ -1,8 +1,8 @@
 //! Shapes and where values lie; nothing is computed here. Also the operators that make tensors out of nothing.
 
-use tract_onnx::tract_core::internal::*;
-use tract_onnx::tract_core::ops::array::{MultiBroadcastTo, Pad, PadMode, Tile, TypedConcat};
-use tract_onnx::tract_core::ops::change_axes::{perm_to_ops, to_axis_ops_with_onnx_rules};
+use tract_core::internal::*;
+use tract_core::ops::array::{MultiBroadcastTo, Pad, PadMode, Tile, TypedConcat};
+use tract_core::ops::change_axes::{perm_to_ops, to_axis_ops_with_onnx_rules};
 
 use super::Node;
 use crate::model::import::node::check_size;
@@ -191,7 +191,7 @@ pub(super) fn expand(node: &mut Node<'_>) -> TractResult<TVec<OutletId>> {
     let (x, target) = (node.input(0)?, node.input(1)?);
     let target = sizes(&node.constant_ints(target, "the shape")?)?;
     let from = node.shape(x)?;
-    let shape = tract_onnx::tract_core::broadcast::multi_broadcast(&[&from[..], &target[..]])?;
+    let shape = tract_core::broadcast::multi_broadcast(&[&from[..], &target[..]])?;
     check_size(&shape, node.datum_type(x)?)?;
     let x = node.with_rank(x, shape.len())?;
     node.wire(MultiBroadcastTo { shape: ShapeFact::from_dims(shape.iter().map(|side| side.to_dim())) }, &[x])

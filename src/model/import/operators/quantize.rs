@@ -1,8 +1,8 @@
 //! Between floats and bytes.
 
-use tract_onnx::tract_core::internal::*;
-use tract_onnx::tract_core::ops::math::{add, div, max, min, mul, round_half_to_even, sub};
-use tract_onnx::tract_core::ops::quant::{DequantizeLinearF32, quantize_linear_i8, quantize_linear_u8};
+use tract_core::internal::*;
+use tract_core::ops::math::{add, div, max, min, mul, round_half_to_even, sub};
+use tract_core::ops::quant::{DequantizeLinearF32, quantize_linear_i8, quantize_linear_u8};
 
 use super::Node;
 

@@ -1,8 +1,8 @@
 //! Many values to one: sums, maxima, means, and what is made of them.
 
-use tract_onnx::tract_core::internal::*;
-use tract_onnx::tract_core::ops::math::{add, div, mul, rsqrt, sub};
-use tract_onnx::tract_core::ops::nn::{Reduce, Reducer, Softmax};
+use tract_core::internal::*;
+use tract_core::ops::math::{add, div, mul, rsqrt, sub};
+use tract_core::ops::nn::{Reduce, Reducer, Softmax};
 
 use super::Node;
 

@@ -1,8 +1,8 @@
 //! Enlarging and shrinking feature maps.
 
-use tract_onnx::tract_core::internal::*;
-use tract_onnx::tract_core::ops::array::Gather;
-use tract_onnx::tract_core::ops::nn::resize::{CoordTransformer, Interpolator, Nearest, Resize};
+use tract_core::internal::*;
+use tract_core::ops::array::Gather;
+use tract_core::ops::nn::resize::{CoordTransformer, Interpolator, Nearest, Resize};
 
 use super::Node;
 use crate::model::import::node::check_size;

@@ -1,9 +1,9 @@
 //! Parts of tensors.
 
-use tract_onnx::tract_core::internal::*;
-use tract_onnx::tract_core::ops::Downsample;
-use tract_onnx::tract_core::ops::array::{Gather, GatherElements, Slice};
-use tract_onnx::tract_core::ops::math::{max, min};
+use tract_core::internal::*;
+use tract_core::ops::Downsample;
+use tract_core::ops::array::{Gather, GatherElements, Slice};
+use tract_core::ops::math::{max, min};
 
 use super::Node;
 

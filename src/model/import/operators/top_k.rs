@@ -3,7 +3,7 @@
 //! tract has this operator too, but it sorts by a comparison that NaN breaks, for which Rust's sort may panic, and a
 //! network with damaged weights computes NaN.
 
-use tract_onnx::tract_core::internal::*;
+use tract_core::internal::*;
 
 use super::Node;
 
