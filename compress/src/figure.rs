@@ -97,6 +97,8 @@ where
         let mut chart = ChartBuilder::on(&area)
             .caption(titles.title, (FONT, 20))
             .margin(12)
+            // Room for the label of the last point.
+            .margin_right(90)
             .x_label_area_size(46)
             .y_label_area_size(64)
             .build_cartesian_2d(x, y)

@@ -16,6 +16,7 @@ pub mod network;
 pub mod onnx;
 pub mod prune;
 pub mod quantize;
+pub mod report;
 #[cfg(feature = "train")]
 pub mod train;
 pub mod trainer;

@@ -6,6 +6,7 @@ mod explore;
 mod export;
 mod prune;
 mod quantize;
+mod report;
 #[cfg(feature = "train")]
 mod train;
 mod trainer;
@@ -34,6 +35,8 @@ pub enum Command {
     Prune(prune::Prune),
     /// Turns a checkpoint into an int8 ONNX file.
     Quantize(quantize::Quantize),
+    /// Writes the compression report from the logs of runs.
+    Report(report::Report),
 }
 
 impl Command {
@@ -48,6 +51,7 @@ impl Command {
             Command::Explore(command) => command.run(),
             Command::Prune(command) => command.run(),
             Command::Quantize(command) => command.run(),
+            Command::Report(command) => command.run(),
         }
     }
 }

@@ -1,0 +1,557 @@
+//! The compression report: Markdown and SVG figures, drawn from the folders of runs.
+//!
+//! What a folder holds tells what it is: `shard-*.jsonl` an exploration, a `log.jsonl` of [`Event`]s a pruning, any
+//! other `log.jsonl` a training. A network's cost is counted from the `model.safetensors` in it; figures of accuracy
+//! are those that `compress evaluate --json` has written into the folder, under any name that begins with `evaluate`;
+//! those of quantisation those that `compress quantize --json` has, `quantize*.json`.
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+use micro_yolo::{Detector, ImageView};
+use serde::Deserialize;
+
+use crate::checkpoint;
+use crate::cost::{self, NetworkCost};
+use crate::data::Photo;
+use crate::error::{Error, Result};
+use crate::explore;
+use crate::figure::{self, Axis, Series, Titles};
+use crate::journal;
+use crate::network::Network;
+use crate::prune::{self, Event};
+use crate::zoo;
+
+/// Side of the square input that costs are given for.
+const SIDE: usize = 416;
+
+/// Published networks: name, parameters in millions, COCO AP50 in percent, where the figures are from.
+const PUBLISHED: [(&str, f64, f64, &str); 5] = [
+    ("YOLOv3-tiny", 8.86, 33.1, "Redmon & Farhadi 2018"),
+    ("Micro-YOLO", 2.56, 32.4, "Hu & Li 2021"),
+    ("YOLO-Lite", 0.65, 12.26, "Huang et al. 2018"),
+    ("NanoDet-Plus-m-320", 1.17, 41.8, "its README"),
+    ("PicoDet-S-320", 0.99, 43.4, "Yu et al. 2021"),
+];
+
+/// A Markdown file and the figures it shows.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Report {
+    /// The text; figures are linked as `FOLDER/NAME`.
+    pub markdown: String,
+    /// Name and content of each figure.
+    pub figures: Vec<(String, String)>,
+}
+
+/// What `compress evaluate --json` wrote.
+#[derive(Debug, Clone, Deserialize)]
+struct Evaluated {
+    ap: Option<f64>,
+    ap50: Option<f64>,
+    #[serde(default)]
+    annotations: String,
+    #[serde(default)]
+    model: String,
+    input: [u32; 2],
+}
+
+/// What `compress quantize --json` wrote.
+#[derive(Debug, Clone, Deserialize)]
+struct Quantised {
+    method: String,
+    noise: f64,
+    tried: std::collections::BTreeMap<String, f64>,
+    images: usize,
+    imgsz: usize,
+    #[serde(default)]
+    float: Vec<String>,
+    sensitivity: Vec<(String, f64)>,
+}
+
+/// A line of a training's log.
+#[derive(Debug, Clone, Deserialize)]
+struct Step {
+    images: u64,
+    seconds: f64,
+    loss: f64,
+}
+
+enum Kind {
+    Training(Vec<Step>),
+    Pruning(Vec<Event>),
+    Exploration(Vec<explore::Trial>),
+}
+
+struct Run {
+    name: String,
+    kind: Kind,
+    network: Option<Network>,
+    evaluated: Vec<Evaluated>,
+    quantised: Vec<Quantised>,
+}
+
+/// Reads a run's folder.
+fn read(folder: &Path) -> Result<Run> {
+    let mut names: Vec<String> = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(Error::io(folder))? {
+        names.push(entry.map_err(Error::io(folder))?.file_name().to_string_lossy().into_owned());
+    }
+    names.sort();
+    let log = folder.join("log.jsonl");
+    let kind = if names.iter().any(|name| name.starts_with("shard-")) {
+        Kind::Exploration(explore::results(folder)?.into_values().collect())
+    } else if names.iter().any(|name| name == "round-000.safetensors") {
+        Kind::Pruning(journal::read(&log)?)
+    } else {
+        Kind::Training(journal::read(&log)?)
+    };
+    let model = folder.join("model.safetensors");
+    let description = folder.join("network.json");
+    let network = if model.exists() {
+        checkpoint::read(&model)?.1
+    } else if description.exists() {
+        Some(Network::read(&description)?)
+    } else {
+        None
+    };
+    let all = |prefix: &str| -> Vec<PathBuf> {
+        let fits = |name: &&String| name.starts_with(prefix) && name.ends_with(".json");
+        names.iter().filter(fits).map(|name| folder.join(name)).collect()
+    };
+    fn json<T: for<'de> Deserialize<'de>>(path: PathBuf) -> Result<T> {
+        let text = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
+        serde_json::from_str(&text).map_err(Error::json(&path))
+    }
+    Ok(Run {
+        name: folder.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        kind,
+        network,
+        evaluated: all("evaluate").into_iter().map(json).collect::<Result<_>>()?,
+        quantised: all("quantize").into_iter().map(json).collect::<Result<_>>()?,
+    })
+}
+
+/// Writes the report of some runs. `figures` is how the text calls the folder of its figures; `samples` are photographs
+/// to show detections on, with the ONNX file that makes them.
+///
+/// # Errors
+///
+/// A folder is none of a run, or has a damaged file.
+pub fn report(runs: &[PathBuf], figures: &str, samples: Option<(&Path, &[PathBuf])>) -> Result<Report> {
+    let runs = runs.iter().map(|folder| read(folder)).collect::<Result<Vec<Run>>>()?;
+    let mut report = Report::default();
+    let mut page = Page { report: &mut report, folder: figures };
+    page.text("# Compression\n\nWritten by `compress report` from the logs of the runs it names; run it again to redraw it.\n");
+    costs(&mut page)?;
+    results(&mut page, &runs)?;
+    trainings(&mut page, &runs)?;
+    explorations(&mut page, &runs)?;
+    prunings(&mut page, &runs)?;
+    integers(&mut page, &runs);
+    if let Some((model, photographs)) = samples {
+        detections(&mut page, model, photographs)?;
+    }
+    Ok(report)
+}
+
+struct Page<'a> {
+    report: &'a mut Report,
+    folder: &'a str,
+}
+
+impl Page<'_> {
+    fn text(&mut self, text: &str) {
+        self.report.markdown.push_str(text);
+        self.report.markdown.push('\n');
+    }
+
+    fn figure(&mut self, name: &str, describes: &str, svg: Result<String, String>) -> Result<()> {
+        let svg = svg.map_err(Error::Figure)?;
+        self.report.figures.push((name.to_string(), svg));
+        let folder = self.folder;
+        self.text(&format!("![{describes}]({folder}/{name})\n"));
+        Ok(())
+    }
+}
+
+fn costs(page: &mut Page) -> Result<()> {
+    page.text("## What layers cost\n");
+    page.text(
+        "With kernel k, Cin and Cout channels, an output map of W×H cells, expansion α and reduction β, \
+         multiply-accumulates are\n\n\
+         - Conv: `k²·Cin·Cout·W·H`\n\
+         - DSConv, depthwise and pointwise: `(k² + Cout)·Cin·W·H`\n\
+         - MBConv: `(Cin + k² + Cout)·αCin·W·H`, and `2·(αCin)²/β` once for squeeze-and-excitation\n\
+         - Ghost module: `(k²·Cin + 9)·Cout/2·W·H`\n\n\
+         and weights the same without W·H. `compress cost` prints this table and the next.\n",
+    );
+    page.text(&cost::kinds_markdown());
+    let series: Vec<Series> = cost::kinds_table()
+        .into_iter()
+        .map(|(kind, weights)| Series {
+            name: kind.into(),
+            points: cost::TABLE_CHANNELS
+                .iter()
+                .zip(weights)
+                .map(|(&channels, weights)| (channels as f64, weights as f64, String::new()))
+                .collect(),
+            line: true,
+        })
+        .collect();
+    let titles = Titles { title: "Parameters by kind of layer", x: "input channels", y: "parameters" };
+    page.figure(
+        "kinds.svg",
+        "Parameters by kind of layer and input channels",
+        figure::plot(titles, &series, Axis::Log, Axis::Log),
+    )?;
+    page.text("## The zoo\n");
+    page.text(&format!("For 80 classes at {SIDE}×{SIDE}; parameters count all numbers of a trained file.\n"));
+    page.text("| network | parameters | MACs | fewer parameters | fewer MACs |\n|---|--:|--:|--:|--:|");
+    let tiny = zoo_cost("yolov3_tiny")?;
+    for name in zoo::names() {
+        let total = zoo_cost(name)?.total;
+        page.text(&format!(
+            "| {name} | {} | {} | {:.2}× | {:.2}× |",
+            cost::grouped(total.parameters),
+            cost::grouped(total.macs),
+            tiny.total.parameters as f64 / total.parameters as f64,
+            tiny.total.macs as f64 / total.macs as f64
+        ));
+    }
+    page.text("\nThe paper's Micro-YOLO has 3.46× fewer parameters and 2.55× fewer MACs than YOLOv3-tiny, Micro-YOLO+ 3.18× and 2.44×.\n");
+    Ok(())
+}
+
+fn zoo_cost(name: &str) -> Result<NetworkCost> {
+    let unknown = || Error::Option { option: "--network", problem: format!("there is no `{name}`") };
+    NetworkCost::new(&zoo::network(name, 80).ok_or_else(unknown)?, SIDE, SIDE)
+}
+
+/// The costs of a run's network.
+fn cost_of(run: &Run) -> Result<Option<cost::Cost>> {
+    run.network.as_ref().map(|network| Ok(NetworkCost::new(network, SIDE, SIDE)?.total)).transpose()
+}
+
+fn percent(figure: Option<f64>) -> String {
+    figure.map_or("–".into(), |figure| format!("{:.1}", 100.0 * figure))
+}
+
+fn results(page: &mut Page, runs: &[Run]) -> Result<()> {
+    page.text("## What networks find\n");
+    let with_figures: Vec<&Run> = runs.iter().filter(|run| !run.evaluated.is_empty()).collect();
+    if with_figures.is_empty() {
+        page.text("None of the runs has been evaluated.\n");
+    } else {
+        page.text("AP and AP50 in percent, by the COCO protocol, through the detector crate.\n");
+        page.text("| run | file | parameters | MACs | images seen | set | input | AP | AP50 |\n|---|---|--:|--:|--:|---|--:|--:|--:|");
+        for run in &with_figures {
+            let cost = cost_of(run)?.unwrap_or_default();
+            let seen = match &run.kind {
+                Kind::Training(steps) => steps.last().map_or("–".into(), |step| cost::grouped(step.images)),
+                _ => "–".into(),
+            };
+            for figures in &run.evaluated {
+                page.text(&format!(
+                    "| {} | {} | {} | {} | {seen} | {} | {}×{} | {} | {} |",
+                    run.name,
+                    figures.model,
+                    cost::grouped(cost.parameters),
+                    cost::grouped(cost.macs),
+                    figures.annotations,
+                    figures.input[0],
+                    figures.input[1],
+                    percent(figures.ap),
+                    percent(figures.ap50)
+                ));
+            }
+        }
+        page.text("");
+    }
+    page.text("Published figures, AP50 on COCO, from networks trained on its 118,000 photographs; ours train on 20,190, of which people have \
+         boxed a quarter:\n");
+    page.text("| network | parameters | AP50 | from |\n|---|--:|--:|---|");
+    for (name, parameters, ap50, from) in PUBLISHED {
+        page.text(&format!("| {name} | {parameters} M | {ap50} | {from} |"));
+    }
+    page.text("");
+    let published = PUBLISHED.map(|(name, millions, ap50, _)| (millions * 1e6, ap50, name.to_string()));
+    let mut series = vec![Series { name: "published, on COCO".into(), points: published.to_vec(), line: false }];
+    let mut ours = vec![];
+    for run in with_figures {
+        let on_coco = run.evaluated.iter().filter(|figures| figures.annotations.starts_with("coco"));
+        let best = on_coco
+            .filter_map(|figures| figures.ap50)
+            .fold(None, |best: Option<f64>, ap50| Some(best.map_or(ap50, |best| best.max(ap50))));
+        if let (Some(cost), Some(ap50)) = (cost_of(run)?, best) {
+            ours.push((cost.parameters as f64, 100.0 * ap50, run.name.clone()));
+        }
+    }
+    if !ours.is_empty() {
+        series.push(Series { name: "these runs, on coco-val".into(), points: ours, line: false });
+    }
+    let titles = Titles { title: "Accuracy against size", x: "parameters", y: "COCO AP50 in percent" };
+    page.figure(
+        "accuracy.svg",
+        "AP50 against parameters, with published networks",
+        figure::plot(titles, &series, Axis::Log, Axis::Linear),
+    )
+}
+
+fn trainings(page: &mut Page, runs: &[Run]) -> Result<()> {
+    let mut series = vec![];
+    let mut table = String::new();
+    for run in runs {
+        let Kind::Training(steps) = &run.kind else { continue };
+        let Some(last) = steps.last() else { continue };
+        let _ = writeln!(
+            table,
+            "| {} | {} | {} | {:.1} | {:.0} | {:.2} |",
+            run.name,
+            run.network.as_ref().map_or("–", |network| &network.name),
+            cost::grouped(last.images),
+            last.seconds / 3600.0,
+            last.images as f64 / last.seconds.max(1.0),
+            last.loss
+        );
+        let points = steps.iter().map(|step| (step.images as f64, step.loss, String::new())).collect();
+        series.push(Series { name: run.name.clone(), points, line: true });
+    }
+    if series.is_empty() {
+        return Ok(());
+    }
+    page.text("## Training\n");
+    page.text("| run | network | images | hours | images/s | loss |\n|---|---|--:|--:|--:|--:|");
+    page.text(&table);
+    let titles = Titles { title: "Loss", x: "images seen", y: "loss" };
+    page.figure("training.svg", "Loss against images seen", figure::plot(titles, &series, Axis::Linear, Axis::Log))
+}
+
+fn explorations(page: &mut Page, runs: &[Run]) -> Result<()> {
+    for run in runs {
+        let Kind::Exploration(trials) = &run.kind else { continue };
+        page.text(&format!("## Exploration: {}\n", run.name));
+        page.text(
+            "Each bar is a training of the base network with one layer changed, or of the best changes together; only \
+             bars of equal training compare.\n",
+        );
+        let last = trials.iter().map(|trial| trial.rung).max();
+        let best = trials.iter().filter(|trial| Some(trial.rung) == last).max_by(|a, b| a.ap50.total_cmp(&b.ap50));
+        let name = format!("exploration-{}.svg", run.name);
+        page.figure(&name, "AP50 of every trial with its cost", explore::bars(trials.iter(), best))?;
+        page.text("| trial | images | parameters | MACs | AP50 |\n|---|--:|--:|--:|--:|");
+        for trial in trials {
+            page.text(&format!(
+                "| {} | {} | {} | {} | {} |",
+                trial.name,
+                cost::grouped(trial.images),
+                cost::grouped(trial.parameters),
+                cost::grouped(trial.macs),
+                percent(Some(trial.ap50))
+            ));
+        }
+        page.text("");
+    }
+    Ok(())
+}
+
+fn prunings(page: &mut Page, runs: &[Run]) -> Result<()> {
+    for run in runs {
+        let Kind::Pruning(events) = &run.kind else { continue };
+        page.text(&format!("## Pruning: {}\n", run.name));
+        page.figure(
+            &format!("pruning-{}.svg", run.name),
+            "AP50 against MACs, round by round",
+            prune::path_figure(events),
+        )?;
+        page.text("| round | cut | channels | parameters | MACs | AP50 |\n|--:|---|--:|--:|--:|--:|");
+        for event in events {
+            let (round, group, channels, state) = match event {
+                Event::Start { state } => (0, "", String::new(), state),
+                Event::Round { round, group, channels, state } => {
+                    (*round, group.as_str(), format!("{} → {}", channels[0], channels[1]), state)
+                }
+                Event::Trial { .. } | Event::End { .. } => continue,
+            };
+            page.text(&format!(
+                "| {round} | {group} | {channels} | {} | {} | {} |",
+                cost::grouped(state.parameters),
+                cost::grouped(state.macs),
+                percent(Some(state.ap50))
+            ));
+        }
+        page.text("");
+    }
+    Ok(())
+}
+
+fn integers(page: &mut Page, runs: &[Run]) {
+    for run in runs {
+        for quantised in &run.quantised {
+            page.text(&format!("## Int8: {}\n", run.name));
+            page.text(&format!(
+                "Calibrated on {} training photographs at {2}×{2}. Noise is the share of the class scores' energy that \
+                 is wrong, on photographs held out; the least, {1}, was taken: {3:.5}.\n",
+                quantised.images, quantised.method, quantised.imgsz, quantised.noise
+            ));
+            page.text("| ranges by | noise |\n|---|--:|");
+            for (method, noise) in &quantised.tried {
+                page.text(&format!("| {method} | {noise:.5} |"));
+            }
+            page.text("");
+            if !quantised.float.is_empty() {
+                page.text(&format!("Left in floats: {}.\n", quantised.float.join(", ")));
+            }
+            if !quantised.sensitivity.is_empty() {
+                page.text("The ten convolutions that hurt most when they alone are in integers:\n");
+                page.text("| convolution | noise |\n|---|--:|");
+                for (name, noise) in quantised.sensitivity.iter().take(10) {
+                    page.text(&format!("| {name} | {noise:.6} |"));
+                }
+                page.text("");
+            }
+        }
+    }
+}
+
+/// Photographs with what the model finds, as SVG with the picture inside.
+fn detections(page: &mut Page, model: &Path, photographs: &[PathBuf]) -> Result<()> {
+    use base64::Engine;
+    page.text("## On the samples\n");
+    let onnx = std::fs::read(model).map_err(Error::io(model))?;
+    let mut detector = Detector::builder().score_threshold(0.3).build(&onnx)?;
+    for path in photographs {
+        let photo = Photo::read(path)?;
+        let found = detector.detect(ImageView::rgb(&photo.rgb, photo.width, photo.height)?)?;
+        let bytes = std::fs::read(path).map_err(Error::io(path))?;
+        let mut svg = format!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {0} {1}\" width=\"{0}\" height=\"{1}\">\n\
+             <image width=\"{0}\" height=\"{1}\" href=\"data:image/jpeg;base64,{2}\"/>\n",
+            photo.width,
+            photo.height,
+            base64::engine::general_purpose::STANDARD.encode(bytes)
+        );
+        let mut words = vec![];
+        for object in &found {
+            let (bbox, label) = (object.bbox, format!("{} {:.2}", object.label, object.score));
+            let _ = writeln!(
+                svg,
+                "<rect x=\"{:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{:.1}\" fill=\"none\" stroke=\"#d55e00\" \
+                 stroke-width=\"3\"/>\n<text x=\"{:.1}\" y=\"{:.1}\" font-family=\"sans-serif\" font-size=\"16\" \
+                 fill=\"#fff\" stroke=\"#000\" stroke-width=\"3\" paint-order=\"stroke\">{}</text>",
+                bbox.x,
+                bbox.y,
+                bbox.width,
+                bbox.height,
+                bbox.x + 4.0,
+                (bbox.y + 18.0).max(18.0),
+                escaped(&label)
+            );
+            words.push(label);
+        }
+        svg.push_str("</svg>\n");
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let describes = if words.is_empty() {
+            format!("{stem}: nothing found")
+        } else {
+            format!("{stem}: {}", words.join(", "))
+        };
+        page.figure(&format!("sample-{stem}.svg"), &describes, Ok(svg))?;
+    }
+    Ok(())
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::Precision;
+    use crate::network::reference::random_weights;
+    use crate::prune::State;
+
+    #[test]
+    fn every_kind_of_run_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let network = zoo::network("micro_yolo", 3).unwrap();
+        let weights = random_weights(&network.graph().unwrap(), 1);
+        let run = |name: &str| {
+            let path = folder.path().join(name);
+            std::fs::create_dir(&path).unwrap();
+            path
+        };
+
+        let training = run("first");
+        checkpoint::write(&training.join("model.safetensors"), &network, &weights, Precision::Half).unwrap();
+        let line =
+            |images: u64| format!("{{\"images\":{images},\"seconds\":{images}.5,\"loss\":3.5,\"rate\":0.1}}\n");
+        std::fs::write(training.join("log.jsonl"), line(1000) + &line(20000)).unwrap();
+        std::fs::write(
+            training.join("evaluate-coco.json"),
+            r#"{"ap":0.1,"ap50":0.234,"annotations":"coco-val","model":"m","input":[320,320],"images":192}"#,
+        )
+        .unwrap();
+        std::fs::write(
+            training.join("quantize.json"),
+            r#"{"method":"mse","noise":0.001,"tried":{"mse":0.001,"percentile 99.9":0.002},"images":64,"imgsz":416,
+               "float":["stem"],"sensitivity":[["block1.depthwise",0.0004]]}"#,
+        )
+        .unwrap();
+
+        let pruning = run("thinner");
+        checkpoint::write(&pruning.join("round-000.safetensors"), &network, &weights, Precision::Half).unwrap();
+        let state = State { parameters: 1_700_000, macs: 700_000_000, ap50: 0.2 };
+        let events = [
+            Event::Start { state },
+            Event::Round {
+                round: 1,
+                group: "stem".into(),
+                channels: [16, 8],
+                state: State { macs: 600_000_000, ..state },
+            },
+        ];
+        let log: String = events.iter().map(|event| serde_json::to_string(event).unwrap() + "\n").collect();
+        std::fs::write(pruning.join("log.jsonl"), log).unwrap();
+
+        let exploration = run("kinds");
+        let trial = explore::Trial {
+            rung: 1,
+            name: "block1: Ghost k=5".into(),
+            images: 2000,
+            parameters: 1_000_000,
+            macs: 500_000_000,
+            ap50: 0.1,
+        };
+        std::fs::write(exploration.join("shard-1-of-1.jsonl"), serde_json::to_string(&trial).unwrap() + "\n")
+            .unwrap();
+
+        let report = report(&[training, pruning, exploration], "compression", None).unwrap();
+        for text in [
+            "| yolov3_tiny | 8,858,734 |",
+            "| first | m |",
+            "| coco-val | 320×320 | 10.0 | 23.4 |",
+            "| 1 | stem | 16 → 8 |",
+            "| block1: Ghost k=5 | 2,000 |",
+            "| percentile 99.9 | 0.00200 |",
+            "Left in floats: stem.",
+            "| block1.depthwise | 0.000400 |",
+        ] {
+            assert!(report.markdown.contains(text), "no `{text}` in\n{}", report.markdown);
+        }
+        let names: Vec<&str> = report.figures.iter().map(|figure| figure.0.as_str()).collect();
+        let expected =
+            ["kinds.svg", "accuracy.svg", "training.svg", "exploration-kinds.svg", "pruning-thinner.svg"];
+        assert_eq!(names, expected);
+        for name in names {
+            assert!(report.markdown.contains(&format!("(compression/{name})")), "{name}");
+        }
+    }
+
+    #[test]
+    fn without_runs_the_costs_are_told() {
+        let report = report(&[], "compression", None).unwrap();
+        assert!(report.markdown.contains("None of the runs has been evaluated"));
+        assert!(super::report(&["nowhere".into()], "compression", None).is_err());
+    }
+}
