@@ -147,11 +147,11 @@ export class MicroYoloElement extends Base {
         this.#show(media, objects, { width, height }, scoreThreshold);
       };
       // A new `src` is a new picture.
-      media.addEventListener("load", () => look().catch((error) => this.#fail(error)), { signal });
+      media.addEventListener("load", () => look().catch((error) => this.#fail(error, signal)), { signal });
       if (media instanceof HTMLImageElement && !(media.complete && media.naturalWidth)) return;
       await look();
     } catch (error) {
-      this.#fail(error);
+      this.#fail(error, signal);
     }
   }
 
@@ -184,9 +184,12 @@ export class MicroYoloElement extends Base {
     });
   }
 
-  /** @param {unknown} error */
-  #fail(error) {
-    if (error instanceof MicroYoloError && error.code === "aborted") return;
+  /**
+   * @param {unknown} error
+   * @param {AbortSignal} signal
+   */
+  #fail(error, signal) {
+    if (signal.aborted) return; // Taken out, or looking at something else: whatever ended the old work is no news.
     this.#objects = [];
     const shown = this.dispatchEvent(new CustomEvent("detect-error", { detail: { error }, cancelable: true }));
     if (shown) console.error(error);

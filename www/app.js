@@ -75,6 +75,8 @@ function begin(kind) {
   video.classList.remove("mirrored");
   stage.dataset.showing = kind;
   stage.style.aspectRatio = "";
+  // On a phone the samples are below what they are shown in.
+  if (kind !== "nothing") stage.scrollIntoView({ block: "nearest" });
   showObjects();
   speak(kind === "nothing" ? "Nothing yet." : "Looking …", true);
   return { run: shown.run, signal: shown.stop.signal };

@@ -570,6 +570,73 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
       assert.ok(found.dropped >= 3, `dropped ${found.dropped} frames in 400 ms`);
     });
 
+    test("a hidden page is not watched", async () => {
+      const found = await page.evaluate(async () => {
+        const { Detector } = await import("/pkg/index.js");
+        const { MODEL, sleep, spotCanvas, videoOf } = await import("/lib/in-page.js");
+        const detector = await Detector.load({ model: MODEL });
+        const { video, stop } = await videoOf(spotCanvas(80, 80, { x: 10, y: 10, w: 40, h: 40 }));
+        const controller = new AbortController();
+        let frames = 0;
+        const loop = (async () => {
+          for await (const _ of detector.watch(video, { signal: controller.signal })) frames += 1;
+        })();
+        const setVisibility = (state) => {
+          Object.defineProperty(document, "visibilityState", { value: state, configurable: true });
+          document.dispatchEvent(new Event("visibilitychange"));
+        };
+        while (frames < 3) await sleep(10);
+        setVisibility("hidden");
+        await sleep(200); // What was under way ends.
+        const hidden = frames;
+        await sleep(300);
+        const still = frames;
+        setVisibility("visible");
+        while (frames < still + 3) await sleep(10);
+        delete document.visibilityState;
+        controller.abort();
+        await loop;
+        stop();
+        detector.dispose();
+        return { hidden, still };
+      });
+      assert.equal(found.still, found.hidden);
+    });
+
+    test("the element follows a video, and stops when it is taken out", async () => {
+      const found = await page.evaluate(async () => {
+        await import("/pkg/element.js");
+        const { MODEL, sleep, spotCanvas, videoOf } = await import("/lib/in-page.js");
+        const { video, stop } = await videoOf(spotCanvas(80, 80, { x: 10, y: 10, w: 40, h: 40 }));
+        const element = document.createElement("micro-yolo");
+        element.setAttribute("model", MODEL);
+        element.setAttribute("track", "");
+        let events = 0;
+        const problems = [];
+        element.addEventListener("detect", () => (events += 1));
+        element.addEventListener("detect-error", ({ detail }) => problems.push(detail.error.code));
+        element.append(video);
+        document.body.append(element);
+        await video.play(); // Moving it paused it.
+        while (events < 4) await sleep(10);
+        const { trackId } = element.objects[0];
+        element.remove();
+        await sleep(100);
+        const taken = events;
+        await sleep(200);
+        const after = events;
+        document.body.append(element);
+        await video.play();
+        while (events < after + 2) await sleep(10);
+        element.remove();
+        stop();
+        return { trackId, taken, after, problems };
+      });
+      assert.equal(typeof found.trackId, "number");
+      assert.equal(found.after, found.taken);
+      assert.deepEqual(found.problems, []);
+    });
+
     test("watching ends with the video, waits for one that has not loaded, and refuses what is none", async () => {
       const found = await page.evaluate(async () => {
         const { Detector } = await import("/pkg/index.js");
