@@ -2,21 +2,35 @@
 //!
 //! # Example: find what is in a photograph
 //!
-//! ```no_run
+//! ```
 //! use micro_yolo::{Detector, ImageView};
 //!
 //! let onnx = std::fs::read("models/micro-yolo.onnx")?;
-//! let mut detector = Detector::builder().score_threshold(0.4).build(&onnx)?;
+//! let mut detector = Detector::builder().score_threshold(0.3).build(&onnx)?;
 //!
-//! let photo = image::open("cat.jpg")?.to_rgb8();
-//! for found in detector.detect(ImageView::rgb(&photo, photo.width(), photo.height())?)? {
-//!     println!("{} {:.2} at {:?}", found.label, found.score, found.bbox);
+//! let photo = image::open("data/samples/cat.jpg")?.to_rgb8();
+//! let found = detector.detect(ImageView::rgb(&photo, photo.width(), photo.height())?)?;
+//! for object in &found {
+//!     println!("{} {:.2} at {:?}", object.label, object.score, object.bbox);
 //! }
+//! assert_eq!(&*found[0].label, "cat");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
 //! A [`Detector`] holds a [`Model`], its options and the buffers it works in. It takes an [`ImageView`] and
-//! answers with [`Detection`]s in pixels of that image; everything that can go wrong is an [`Error`].
+//! answers with [`Detection`]s in pixels of that image; a [`Tracker`] follows them through a video. Everything that
+//! can go wrong is an [`Error`].
+//!
+//! # Which models run?
+//!
+//! Those of this project, and detectors of the YOLO family as PyTorch exports them to ONNX: see [`Model`] for what the
+//! file must have, and [`OutputForm`] for what may come out. A file is checked before it runs: whatever its bytes, the
+//! answer is a detector that works or an error.
+//!
+//! # Features
+//!
+//! `cli` (on by default, without effect on wasm) builds the command `micro-yolo`. A program that only wants the library
+//! says `default-features = false`.
 
 mod decode;
 mod detection;
@@ -39,3 +53,8 @@ pub use crate::error::{Error, Result};
 pub use crate::image::{ImageView, MAX_SIDE_PX, PixelFormat};
 pub use crate::model::{InputSize, Metadata, Model};
 pub use crate::track::{Tracker, TrackerOptions};
+
+/// The Rust code of README.md, compiled with the documentation's own examples.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct ReadmeExamples;
