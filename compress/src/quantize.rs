@@ -298,6 +298,61 @@ mod tests {
         assert!(without.activations.iter().flatten().count() < all.activations.iter().flatten().count());
     }
 
+    /// Every form the writer knows: a moved map, a joined one, squeeze-and-excitation, LeakyReLU, a map below zero.
+    fn every_form() -> crate::network::Network {
+        use crate::network::{Activation, Head, Layer, LayerKind};
+        let relu6 = Activation::Relu6;
+        let conv = |name: &str, out, kernel, stride, activation, norm| {
+            Layer::new(name, LayerKind::Conv { out, kernel, stride, activation, norm })
+        };
+        let context =
+            LayerKind::MbConv { expansion: 24, out: 16, kernel: 5, stride: 2, squeeze: 6, activation: relu6 };
+        let layers = vec![
+            conv("stem", 8, 3, 2, relu6, true),
+            Layer::new("block", LayerKind::DsConv { out: 12, kernel: 3, stride: 2, activation: relu6 }),
+            Layer::new("context", context),
+            conv("leaky", 8, 1, 1, Activation::LeakyRelu, true),
+            Layer::new("pool", LayerKind::MaxPool { kernel: 3, stride: 1 }),
+            Layer::new("up", LayerKind::Upsample { factor: 2 }),
+            Layer::new("join", LayerKind::Concat).from(["up", "block"]),
+            conv("sides", 4, 1, 1, Activation::None, false).from(["join"]),
+            conv("scores", 3, 3, 1, Activation::None, false).from(["join"]),
+            Layer::new("detect", LayerKind::Detect { head: Head::AnchorFree }).from(["sides", "scores"]),
+        ];
+        crate::network::Network { name: "every_form".into(), classes: 3, names: vec![], layers }
+    }
+
+    /// `tests/quantize/make.py` ran the file in onnxruntime. `BLESS=1` writes it anew, for the script to run again.
+    #[test]
+    fn the_file_is_what_onnxruntime_ran_and_gives_what_it_gave() {
+        let side = 32;
+        let network = every_form();
+        let graph = network.graph().unwrap();
+        let weights = crate::network::reference::random_weights(&graph, 21);
+        let image: Vec<f32> = (0..3 * side * side).map(|i| ((i * 37) % 256) as f32 / 255.0).collect();
+        let images = [image];
+        let calibration = calibrate(&network, &weights, &images, side, &|_| ()).unwrap();
+        let plan = Plan::new(&graph, &calibration, Method::Percentile(100.0));
+        let onnx = to_onnx(&network, &weights, (side, side), &plan).unwrap();
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/quantize");
+        let file = folder.join("every-form-int8.onnx");
+        if std::env::var_os("BLESS").is_some() {
+            std::fs::write(&file, &onnx).unwrap();
+            panic!("written: now run make.py");
+        }
+        // Runtimes of one file, so that a scale that rounds otherwise on another machine does not matter.
+        let file = std::fs::read(file).unwrap();
+        assert_eq!(onnx.len(), file.len());
+        let text = std::fs::read_to_string(folder.join("every-form-int8.json")).unwrap();
+        let expected: Vec<f32> = serde_json::from_str(&text).unwrap();
+        let actual = &scores(&file, &images, side).unwrap()[0];
+        assert_eq!(actual.len(), expected.len());
+        let off = actual.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(off < 1e-4, "scores are off by {off}");
+        let (low, high) = expected.iter().fold((1f32, 0f32), |(low, high), &x| (low.min(x), high.max(x)));
+        assert!(high - low > 0.01, "scores that are all alike show nothing: {low} to {high}");
+    }
+
     #[test]
     fn zero_weights_are_zero_bytes() {
         let (bytes, scale) = quantise_weights(&[0.0; 4], 5.0, 0.05);

@@ -150,7 +150,7 @@ pub fn train(network: &Network, config: &TrainConfig, stop: Arc<AtomicBool>) -> 
     println!("{} images, {} classes, {kind:?} on {device:?}", dataset.images.len(), dataset.classes.len());
 
     let layout = Layout::new(&graph);
-    let mut state = State::start(&graph, &layout, config, device)?;
+    let mut state = State::start(network, &graph, &layout, config, device)?;
     if state.step == 0 {
         let path = config.run.join("config.json");
         let text = serde_json::to_string_pretty(config).map_err(Error::json(&path))?;
@@ -452,7 +452,13 @@ fn read_data(config: &TrainConfig, network: &Network) -> Result<Dataset> {
 }
 
 impl State {
-    fn start(graph: &Graph, layout: &Layout, config: &TrainConfig, device: Device) -> Result<State> {
+    fn start(
+        network: &Network,
+        graph: &Graph,
+        layout: &Layout,
+        config: &TrainConfig,
+        device: Device,
+    ) -> Result<State> {
         let mut learned = vec![0f32; layout.learned as usize];
         let mut measured = vec![0f32; layout.measured as usize];
         layout.gather(&initial(graph, config.seed), &mut learned, &mut measured);
@@ -470,7 +476,16 @@ impl State {
             println!("{} of {all} tensors from {}: {}", taken.len(), path.display(), layers_of(&taken));
         }
         let taken: std::collections::HashSet<&String> = taken.iter().collect();
-        let rates = layout.fill(|spec| if taken.contains(&spec.name) { config.init_rate } else { 1.0 });
+        // Frozen layers have no gradient, but weight decay would shrink them all the same.
+        let last = config.freeze.as_ref().and_then(|name| network.layers.iter().position(|l| l.name == *name));
+        let frozen = &network.layers[..last.map_or(0, |last| last + 1)];
+        let is_frozen =
+            |tensor: &str| frozen.iter().any(|layer| Some(layer.name.as_str()) == tensor.split('.').next());
+        let rates = layout.fill(|spec| match spec.name.as_str() {
+            name if is_frozen(name) => 0.0,
+            _ if taken.contains(&spec.name) => config.init_rate,
+            _ => 1.0,
+        });
         let decays = layout.fill(|spec| if spec.name.ends_with("conv.weight") { config.decay } else { 0.0 });
         let tensor = |values: &[f32]| Tensor::from_slice(values).to_device(device);
         let mut state = State {
