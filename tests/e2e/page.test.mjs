@@ -231,6 +231,31 @@ describe("page in chromium", () => {
     assert.equal(await page.locator("#stage").getAttribute("data-showing"), "picture");
   });
 
+  test("with two cameras one can be chosen", async (t) => {
+    const two = await launchChromium(["--use-fake-device-for-media-stream=device-count=2"]);
+    t.after(() => two.close());
+    const page = await (await two.newContext({ permissions: ["camera"] })).newPage();
+    await page.goto(site.url);
+    await page.getByRole("button", { name: "Use the camera" }).click();
+    const choice = page.getByLabel("Which camera");
+    await choice.waitFor({ timeout: 60_000 });
+    const names = await choice.locator("option").allTextContents();
+    assert.equal(names.length, 2);
+    const device = () => page.evaluate(() => document.querySelector("#video").srcObject?.getVideoTracks()[0].label);
+    const first = await device();
+    await choice.selectOption({ label: names.find((name) => name !== first) });
+    await page.waitForFunction(
+      (first) => {
+        const label = document.querySelector("#video").srcObject?.getVideoTracks()[0].label;
+        return label && label !== first;
+      },
+      first,
+      { timeout: 60_000 },
+    );
+    assert.equal(await choice.evaluate((one) => one.selectedOptions[0].textContent), await device());
+    assert.ok(await page.locator("#problem").isHidden());
+  });
+
   test("a camera that is denied, or not there, is explained", async (t) => {
     // No permission is given, and a browser without a face denies then.
     const page = await visit(t);
