@@ -378,4 +378,24 @@ mod tests {
             }
         }
     }
+
+    /// Printed, not asserted: `cargo test --release --lib -- --ignored --nocapture takes`.
+    #[test]
+    #[ignore = "a measurement"]
+    fn how_long_letterboxing_takes() {
+        for (width, height) in [(640, 480), (1280, 720), (1920, 1080)] {
+            let pixels: Vec<u8> =
+                (0..width * height * 4).map(|i| if i % 4 == 3 { 255 } else { (i * 7 / 3) as u8 }).collect();
+            let image = ImageView::rgba(&pixels, width, height).unwrap();
+            let (mut letterbox, mut input) = (Letterbox::default(), vec![0.0; 3 * 416 * 416]);
+            let mut times = Vec::new();
+            for _ in 0..50 {
+                let start = std::time::Instant::now();
+                letterbox.fill(image, (416, 416), &mut input);
+                times.push(start.elapsed());
+            }
+            times.sort();
+            println!("{width} x {height} px to 416 x 416: {:?}", times[times.len() / 2]);
+        }
+    }
 }
