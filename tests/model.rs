@@ -11,7 +11,8 @@ const MODEL: &str = "models/micro-yolo.onnx";
 
 fn detect(detector: &mut Detector, name: &str) -> Vec<Detection> {
     let image = photo(name);
-    detector.detect(ImageView::rgb(&image, image.width(), image.height()).unwrap()).unwrap()
+    let view = ImageView::rgb(&image, image.width(), image.height()).expect("photographs are sound");
+    detector.detect(view).expect("the model runs")
 }
 
 #[test]
