@@ -14,7 +14,7 @@ use crate::network::{Graph, Network, Node, Op};
 /// The paper's closed forms, in weights of convolutions; times the cells of the output map they are MACs.
 ///
 /// They are not used for counting, which goes by single operations: a test holds one against the other, and
-/// [`kinds_table`](super::kinds_table) draws them.
+/// `kinds_table` draws them.
 pub mod formula {
     /// k×k convolution: `k²·Cin·Cout`.
     pub fn conv(kernel: u64, input: u64, output: u64) -> u64 {

@@ -7,7 +7,7 @@
 //! all a runtime has to do. Squeeze-and-excitation works on one cell and stays in floats with 8-bit weights, and so do
 //! the last sums in front of the head.
 //!
-//! [`calibrate`] watches the float network at work, [`Plan::new`] chooses scales, [`to_onnx`] writes the file, and
+//! [`calibrate()`] watches the float network at work, [`Plan::new`] chooses scales, [`to_onnx`] writes the file, and
 //! [`noise`] says how far its scores are off.
 
 mod calibrate;
