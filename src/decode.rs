@@ -26,6 +26,8 @@ pub(crate) struct Want<'a> {
     pub score_min: f32,
     /// One flag a class; `None` wants all of them.
     pub classes: Option<&'a [bool]>,
+    /// Whether a place gives a candidate for every class that reaches the score, not only for its best one.
+    pub multi_label: bool,
 }
 
 impl Want<'_> {
@@ -49,8 +51,8 @@ impl Decoder {
     /// Reads `output`, row-major values of the shape that `form` says with `columns` as its last dimension,
     /// and puts what is wanted into `candidates`, whose old content goes.
     ///
-    /// A place gives at most one candidate: its best wanted class. Whatever is not finite or has no area is
-    /// left out.
+    /// A place gives at most one candidate, its best wanted class, unless `want` is multi-label. Whatever is not
+    /// finite or has no area is left out.
     pub fn decode(
         &mut self,
         form: OutputForm,
@@ -69,6 +71,18 @@ impl Decoder {
 
     fn class_rows(&mut self, output: &[f32], places: usize, want: Want<'_>, candidates: &mut Vec<Candidate>) {
         let (boxes, scores) = output.split_at(4 * places);
+        let bbox = |place: usize| {
+            let [cx, cy, w, h] = [0, 1, 2, 3].map(|row| boxes[row * places + place]);
+            BoxLtrb::from_cx_cy_w_h(cx, cy, w, h)
+        };
+        if want.multi_label {
+            for (class, row) in scores.chunks_exact(places).enumerate().filter(|(class, _)| want.class(*class)) {
+                for (place, &score) in row.iter().enumerate().filter(|(_, score)| want.score(**score)) {
+                    push(candidates, bbox(place), class as u32, score);
+                }
+            }
+            return;
+        }
         self.best.clear();
         self.best.resize(places, (f32::NEG_INFINITY, 0));
         for (class, row) in scores.chunks_exact(places).enumerate().filter(|(class, _)| want.class(*class)) {
@@ -88,8 +102,7 @@ impl Decoder {
         }
         for (place, &(score, class)) in self.best.iter().enumerate() {
             if score != f32::NEG_INFINITY {
-                let [cx, cy, w, h] = [0, 1, 2, 3].map(|row| boxes[row * places + place]);
-                push(candidates, BoxLtrb::from_cx_cy_w_h(cx, cy, w, h), class, score);
+                push(candidates, bbox(place), class, score);
             }
         }
     }
@@ -102,15 +115,21 @@ fn objectness(output: &[f32], columns: usize, want: Want<'_>, candidates: &mut V
         if !want.score(object) {
             continue;
         }
+        let bbox = BoxLtrb::from_cx_cy_w_h(cx, cy, w, h);
         let mut best = (f32::NEG_INFINITY, 0);
         for (class, &probability) in classes.iter().enumerate() {
             let score = object * probability;
-            if score > best.0 && want.score(score) && want.class(class) {
+            if !(want.score(score) && want.class(class)) {
+                continue;
+            }
+            if want.multi_label {
+                push(candidates, bbox, class as u32, score);
+            } else if score > best.0 {
                 best = (score, class as u32);
             }
         }
         if best.0 != f32::NEG_INFINITY {
-            push(candidates, BoxLtrb::from_cx_cy_w_h(cx, cy, w, h), best.1, best.0);
+            push(candidates, bbox, best.1, best.0);
         }
     }
 }
@@ -135,7 +154,7 @@ fn push(candidates: &mut Vec<Candidate>, bbox: BoxLtrb, class: u32, score: f32) 
 mod tests {
     use super::*;
 
-    const ALL: Want<'_> = Want { score_min: 0.25, classes: None };
+    const ALL: Want<'_> = Want { score_min: 0.25, classes: None, multi_label: false };
 
     fn decode(form: OutputForm, output: &[f32], columns: usize, want: Want<'_>) -> Vec<Candidate> {
         let mut candidates =
@@ -167,10 +186,24 @@ mod tests {
     #[test]
     fn a_place_gives_its_best_wanted_class() {
         let output = [5.0, 5.0, 2.0, 2.0, 0.4, 0.8, 0.6];
-        let best = |classes| decode(OutputForm::ClassRows, &output, 1, Want { score_min: 0.25, classes });
+        let best = |classes| decode(OutputForm::ClassRows, &output, 1, Want { classes, ..ALL });
         assert_eq!(best(None), [candidate(4.0, 4.0, 6.0, 6.0, 1, 0.8)]);
         assert_eq!(best(Some(&[true, false, true])), [candidate(4.0, 4.0, 6.0, 6.0, 2, 0.6)]);
         assert_eq!(best(Some(&[false, false, false])), []);
+    }
+
+    #[test]
+    fn a_place_gives_every_class_it_is_asked_for() {
+        let want = Want { multi_label: true, classes: Some(&[true, true, false]), ..ALL };
+        let both = |scores: [f32; 2]| {
+            [(0, scores[0]), (1, scores[1])].map(|(class, score)| candidate(4.0, 4.0, 6.0, 6.0, class, score))
+        };
+        let rows = [5.0, 5.0, 2.0, 2.0, 0.4, 0.8, 0.6];
+        assert_eq!(decode(OutputForm::ClassRows, &rows, 1, want), both([0.4, 0.8]));
+        let place = [5.0, 5.0, 2.0, 2.0, 0.5, 0.8, 0.6, 0.9];
+        assert_eq!(decode(OutputForm::Objectness, &place, 8, want), both([0.4, 0.3]));
+        let strict = Want { score_min: 0.5, ..want };
+        assert_eq!(decode(OutputForm::ClassRows, &rows, 1, strict), both([0.4, 0.8])[1..]);
     }
 
     #[test]
@@ -193,7 +226,7 @@ mod tests {
             0.0, 0.0, 0.0, 0.0,  0.0,  0.0,
         ];
         assert_eq!(decode(OutputForm::EndToEnd, &output, 6, ALL), [candidate(1.0, 2.0, 3.0, 4.0, 7, 0.9)]);
-        let want = Want { score_min: 0.0, classes: Some(&[true]) };
+        let want = Want { score_min: 0.0, classes: Some(&[true]), ..ALL };
         assert_eq!(
             decode(OutputForm::EndToEnd, &output, 6, want),
             [],
@@ -225,7 +258,7 @@ mod tests {
     fn a_threshold_of_zero_takes_every_place_with_area() {
         let mut output = CLASS_ROWS;
         output[12..].fill(0.0);
-        let found = decode(OutputForm::ClassRows, &output, 3, Want { score_min: 0.0, classes: None });
+        let found = decode(OutputForm::ClassRows, &output, 3, Want { score_min: 0.0, ..ALL });
         assert_eq!(found.len(), 3);
     }
 

@@ -54,6 +54,7 @@ pub struct DetectorBuilder {
     max_detections: usize,
     classes: Option<Vec<Class>>,
     input_size: Option<InputSize>,
+    multi_label: bool,
 }
 
 impl Default for DetectorBuilder {
@@ -64,6 +65,7 @@ impl Default for DetectorBuilder {
             max_detections: DEFAULT_MAX_DETECTIONS,
             classes: None,
             input_size: None,
+            multi_label: false,
         }
     }
 }
@@ -108,6 +110,14 @@ impl DetectorBuilder {
         self
     }
 
+    /// Whether one place in the image may be several classes at once, each with its score. Default: false, its best
+    /// class alone, which is what people want to see. Average precision is measured with true, as is usual: a
+    /// second guess costs nothing there.
+    pub fn multi_label(mut self, multi_label: bool) -> Self {
+        self.multi_label = multi_label;
+        self
+    }
+
     /// Loads the model and makes the detector.
     ///
     /// # Errors
@@ -144,6 +154,7 @@ impl DetectorBuilder {
             iou_threshold: DEFAULT_IOU_THRESHOLD,
             max_detections: self.max_detections,
             classes: None,
+            multi_label: self.multi_label,
             letterbox: Letterbox::default(),
             decoder: Decoder::default(),
             candidates: Vec::new(),
@@ -171,6 +182,7 @@ pub struct Detector {
     max_detections: usize,
     /// One flag a class.
     classes: Option<Vec<bool>>,
+    multi_label: bool,
     letterbox: Letterbox,
     decoder: Decoder,
     candidates: Vec<Candidate>,
@@ -208,7 +220,11 @@ impl Detector {
             .try_as_plain_ram()
             .and_then(|output| output.as_slice::<f32>())
             .map_err(|error| failed("the output is not float32", error))?;
-        let want = Want { score_min: self.score_threshold, classes: self.classes.as_deref() };
+        let want = Want {
+            score_min: self.score_threshold,
+            classes: self.classes.as_deref(),
+            multi_label: self.multi_label,
+        };
         let form = self.model.output_form();
         self.decoder.decode(form, output, self.model.columns(), want, &mut self.candidates);
         if form == OutputForm::EndToEnd {

@@ -175,6 +175,7 @@ pub fn run(onnx: &[u8], set: &Dataset, options: &Options, progress: &(dyn Fn(usi
     let mut builder = Detector::builder()
         .score_threshold(SCORE_FLOOR)
         .iou_threshold(options.iou_threshold)
+        .multi_label(true)
         .max_detections(MAX_DETECTIONS);
     if let Some(side) = options.side_px {
         builder = builder.input_size(side, side);
