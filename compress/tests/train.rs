@@ -1,0 +1,147 @@
+//! Training as a user sees it: `cargo test -p compress --features train` with libtorch at hand.
+#![cfg(feature = "train")]
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use compress::data::BadData;
+use compress::train::{Precision, TrainConfig, train};
+use compress::{Error, checkpoint, zoo};
+
+/// Eight pictures of a bright square on noise, and their boxes.
+fn squares(folder: &Path) -> (std::path::PathBuf, std::path::PathBuf) {
+    let images = folder.join("squares");
+    std::fs::create_dir_all(&images).unwrap();
+    let (mut entries, mut boxes) = (Vec::new(), Vec::new());
+    for id in 1..=8u32 {
+        let (x0, y0, side) = (id * 5, 40 - id * 4, 30);
+        image::RgbImage::from_fn(96, 96, |x, y| {
+            let inside = (x0..x0 + side).contains(&x) && (y0..y0 + side).contains(&y);
+            let noise = (x * 7 + y * 13 + id * 31) % 60;
+            image::Rgb([if inside { 250 } else { noise as u8 }; 3])
+        })
+        .save(images.join(format!("{id}.png")))
+        .unwrap();
+        entries.push(serde_json::json!({"id": id, "file_name": format!("{id}.png"), "width": 96, "height": 96}));
+        boxes.push(
+            serde_json::json!({"id": id, "image_id": id, "category_id": 1, "bbox": [x0, y0, side, side], "area": 900}),
+        );
+    }
+    let set = serde_json::json!({
+        "images": entries,
+        "annotations": boxes,
+        "categories": [{"id": 1, "name": "square"}, {"id": 2, "name": "circle"}],
+    });
+    let annotations = folder.join("squares.json");
+    std::fs::write(&annotations, set.to_string()).unwrap();
+    (annotations, images)
+}
+
+fn config(folder: &Path, run: &str) -> TrainConfig {
+    TrainConfig {
+        run: folder.join(run),
+        data: vec![squares(folder)],
+        init: None,
+        init_rate: 1.0,
+        freeze: None,
+        images: 48,
+        minutes: None,
+        batch: 4,
+        sizes: vec![(64, 0.0)],
+        mosaic: (0.5, 1.0),
+        draw: [1.0, 1.0],
+        teacher_min: 0.3,
+        rate: 2e-3,
+        decay: 0.03,
+        warmup: 2,
+        seed: 3,
+        replicas: 1,
+        loader_threads: 2,
+        keep_gib: 0.1,
+        precision: Precision::F32,
+        device: "cpu".into(),
+        bad_data: BadData::Refuse,
+        log_every: 1,
+        save_seconds: 1000,
+    }
+}
+
+fn log_lines(config: &TrainConfig) -> usize {
+    std::fs::read_to_string(config.run.join("log.jsonl")).map_or(0, |text| text.lines().count())
+}
+
+#[test]
+fn a_run_that_was_stopped_ends_with_the_weights_of_one_that_was_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let network = zoo::network("micro_yolo", 2).unwrap();
+    let whole = config(folder.path(), "whole");
+    let summary = train(&network, &whole, Arc::default()).unwrap();
+    assert_eq!((summary.images, summary.stopped), (48, false));
+
+    let parts = config(folder.path(), "parts");
+    let stop = Arc::new(AtomicBool::new(false));
+    let (flag, watched) = (stop.clone(), parts.clone());
+    let watcher = std::thread::spawn(move || {
+        while log_lines(&watched) < 4 {
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+        flag.store(true, Ordering::Relaxed);
+    });
+    let first = train(&network, &parts, stop).unwrap();
+    watcher.join().unwrap();
+    assert!(first.stopped && first.images < 48, "{first:?}");
+    let second = train(&network, &parts, Arc::default()).unwrap();
+    assert_eq!((second.images, second.stopped), (48, false));
+
+    let (carried, weights) = checkpoint::read_with_network(&summary.model).unwrap();
+    assert_eq!(carried.names, ["square", "circle"]);
+    assert_eq!(checkpoint::read_with_network(&second.model).unwrap().1, weights);
+}
+
+#[test]
+fn more_replicas_and_a_frozen_start_learn_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let network = zoo::network("micro_yolo", 2).unwrap();
+    let first = train(&network, &config(folder.path(), "first"), Arc::default()).unwrap();
+    let (_, before) = checkpoint::read_with_network(&first.model).unwrap();
+
+    let warm = TrainConfig {
+        init: Some(first.model),
+        freeze: Some("block3".into()),
+        replicas: 2,
+        ..config(folder.path(), "warm")
+    };
+    let second = train(&network, &warm, Arc::default()).unwrap();
+    let (_, after) = checkpoint::read_with_network(&second.model).unwrap();
+    for name in ["stem.conv.weight", "block3.pointwise.bn.weight", "block2.depthwise.bn.running_mean"] {
+        assert_eq!(before[name], after[name], "{name} is frozen");
+    }
+    assert_ne!(before["block4.pointwise.conv.weight"], after["block4.pointwise.conv.weight"]);
+}
+
+#[test]
+fn what_cannot_work_is_refused_with_the_options_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let network = zoo::network("micro_yolo", 2).unwrap();
+    let good = config(folder.path(), "refused");
+    let cases = [
+        (TrainConfig { batch: 3, replicas: 2, ..good.clone() }, "--batch"),
+        (TrainConfig { sizes: vec![(100, 0.0)], ..good.clone() }, "--imgsz"),
+        (TrainConfig { images: 0, ..good.clone() }, "--images"),
+        (TrainConfig { rate: f64::NAN, ..good.clone() }, "--rate"),
+        (TrainConfig { freeze: Some("nothing".into()), ..good.clone() }, "--freeze"),
+        (TrainConfig { device: "abacus".into(), ..good.clone() }, "--device"),
+        (TrainConfig { data: vec![], ..good.clone() }, "--data"),
+    ];
+    for (config, option) in cases {
+        let error = train(&network, &config, Arc::default()).unwrap_err();
+        assert!(error.to_string().contains(option), "{error} should name {option}");
+    }
+    let other = zoo::network("micro_yolo", 3).unwrap();
+    assert!(matches!(train(&other, &good, Arc::default()), Err(Error::Data { .. })), "three classes, a set of two");
+
+    std::fs::create_dir_all(&good.run).unwrap();
+    std::fs::write(good.run.join("state.safetensors"), b"cut").unwrap();
+    assert!(matches!(train(&network, &good, Arc::default()), Err(Error::Checkpoint { .. })));
+}
