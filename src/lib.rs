@@ -35,6 +35,7 @@
 mod decode;
 mod detection;
 mod detector;
+mod engine;
 mod error;
 mod image;
 mod letterbox;

@@ -80,6 +80,7 @@ pub(super) fn output_shape(model: &TypedModel) -> Result<Vec<usize>> {
 /// Simplifies the graph, chooses operators and fixes their order.
 pub(super) fn runnable(model: TypedModel) -> Result<Arc<TypedRunnableModel>> {
     let failed = |error| failed("the network cannot be made ready to run", error);
+    let model = if cfg!(feature = "stock") { model } else { crate::engine::optimize(model).map_err(failed)? };
     let model = model.into_decluttered().map_err(failed)?;
     let model = model.into_optimized().map_err(failed)?;
     model.into_runnable().map_err(failed)

@@ -1,0 +1,353 @@
+//! Rewrites of the small graph until nothing is left to do: activations into the operators before them, the float
+//! islands between a DequantizeLinear and the next QuantizeLinear into int8 operators.
+//!
+//! Each rule keeps what the graph computes, up to float rounding; the int8 rules keep the bytes.
+
+use super::net::{Conv, Id, Int8, Kind, Net, Node, Op, Quant};
+use super::simd::Activation;
+
+/// Applies all rules until none applies.
+pub(super) fn fuse(net: &mut Net) {
+    net.tidy();
+    loop {
+        let mut changed = false;
+        let mut uses = net.uses();
+        for id in 0..net.nodes.len() {
+            // A rule may leave another one something to do at the same node.
+            while apply(net, &uses, id) {
+                uses = net.uses();
+                changed = true;
+            }
+        }
+        net.tidy();
+        if !changed {
+            return;
+        }
+    }
+}
+
+/// Tries the rules that end at node `id`.
+fn apply(net: &mut Net, uses: &[usize], id: Id) -> bool {
+    if uses[id] == 0 {
+        return false;
+    }
+    match net.nodes[id].op {
+        Op::Unary(activation) => unary(net, uses, id, activation),
+        Op::Mul => mul(net, id),
+        Op::Quantize { low, high } => quantize(net, uses, id, low, high),
+        Op::Conv(_) => conv_on_bytes(net, uses, id),
+        Op::MaxPool(_) | Op::Upsample | Op::Slice(_) | Op::Concat => behind_dequantize(net, id),
+        Op::Mean => mean(net, id),
+        _ => false,
+    }
+}
+
+/// `after(before(x))` as one activation.
+fn compose(before: Activation, after: Activation) -> Option<Activation> {
+    use Activation::{Affine, Clamp, Gated, Leaky, Sigmoid, Silu};
+    let parts = |activation| match activation {
+        Clamp { low, high } => Some((1.0, 0.0, low, high)),
+        Affine { scale, offset, low, high } => Some((scale, offset, low, high)),
+        Gated { .. } | Leaky { .. } | Sigmoid | Silu => None,
+    };
+    if before == Activation::NONE {
+        return Some(after);
+    }
+    if after == Activation::NONE {
+        return Some(before);
+    }
+    let (s1, o1, l1, h1) = parts(before)?;
+    let (s2, o2, l2, h2) = parts(after)?;
+    // With a falling second line, or bounds in the wrong order, the bounds would have to change places.
+    if !(s2 > 0.0 && l1 <= h1 && l2 <= h2) {
+        return None;
+    }
+    let bound = |b: f32| (b * s2 + o2).max(l2).min(h2);
+    let (scale, offset, low, high) = (s1 * s2, o1 * s2 + o2, bound(l1), bound(h1));
+    Some(if (scale, offset) == (1.0, 0.0) { Clamp { low, high } } else { Affine { scale, offset, low, high } })
+}
+
+/// An activation into what comes before it.
+fn unary(net: &mut Net, uses: &[usize], id: Id, activation: Activation) -> bool {
+    let before = net.nodes[id].inputs[0];
+    if activation == Activation::NONE {
+        redirect(net, id, before);
+        return true;
+    }
+    if uses[before] != 1 || net.nodes[before].kind != Kind::Float {
+        return false;
+    }
+    let fused = match &mut net.nodes[before].op {
+        Op::Unary(first) | Op::Add(first) => compose(*first, activation).map(|both| *first = both),
+        Op::Conv(conv) => compose(conv.activation, activation).map(|both| conv.activation = both),
+        _ => None,
+    };
+    if fused.is_none() {
+        return false;
+    }
+    redirect(net, id, before);
+    true
+}
+
+/// Products that have a name: SiLU, hard swish, a gate on channels.
+fn mul(net: &mut Net, id: Id) -> bool {
+    let [a, b] = net.nodes[id].inputs[..] else { return false };
+    for (x, gate) in [(a, b), (b, a)] {
+        let Op::Unary(activation) = net.nodes[gate].op else { continue };
+        if net.nodes[gate].inputs[0] != x {
+            continue;
+        }
+        let product = match activation {
+            Activation::Sigmoid => Activation::Silu,
+            Activation::Affine { scale, offset, low, high } => Activation::Gated { scale, offset, low, high },
+            Activation::Clamp { low, high } => Activation::Gated { scale: 1.0, offset: 0.0, low, high },
+            _ => continue,
+        };
+        net.nodes[id].op = Op::Unary(product);
+        net.nodes[id].inputs = vec![x];
+        return true;
+    }
+    false
+}
+
+/// Makes whoever reads `from` read `to`.
+fn redirect(net: &mut Net, from: Id, to: Id) {
+    for input in net.nodes.iter_mut().flat_map(|node| &mut node.inputs).chain(&mut net.outputs) {
+        if *input == from {
+            *input = to;
+        }
+    }
+}
+
+/// The bytes behind a node, if it is a DequantizeLinear.
+fn bytes_behind(net: &Net, id: Id) -> Option<(Id, Quant)> {
+    let node = &net.nodes[id];
+    let Op::Dequantize = node.op else { return None };
+    let bytes = node.inputs[0];
+    match net.nodes[bytes].kind {
+        Kind::Byte(quant) => Some((bytes, quant)),
+        Kind::Float => None,
+    }
+}
+
+/// A convolution of dequantised bytes becomes one of bytes, if its weights are multiples of a scale.
+fn conv_on_bytes(net: &mut Net, uses: &[usize], id: Id) -> bool {
+    let Some((bytes, quant)) = bytes_behind(net, net.nodes[id].inputs[0]) else { return false };
+    if !quant.is_7_bit() {
+        return false;
+    }
+    let Op::Conv(conv) = &net.nodes[id].op else { return false };
+    // The int8 depthwise kernel gives bytes and nothing else.
+    let ends_in_bytes = || {
+        let clamps = matches!(conv.activation, Activation::Clamp { .. });
+        clamps && uses[id] == 1 && net.nodes.iter().any(|n| matches!(n.op, Op::Quantize { .. }) && n.inputs == [id])
+    };
+    // A Clip before the QuantizeLinear may not be fused yet; the convolution's turn comes again once it is.
+    if conv.int8.is_some() || (conv.depthwise && !ends_in_bytes()) {
+        return false;
+    }
+    let Some(int8) = integers(conv) else { return false };
+    if let Op::Conv(conv) = &mut net.nodes[id].op {
+        conv.int8 = Some(int8);
+    }
+    net.nodes[id].inputs = vec![bytes];
+    true
+}
+
+/// Finds integers in `-128..=127` and a scale for each output channel whose products are the weights, as they are where
+/// a DequantizeLinear made them.
+fn integers(conv: &Conv) -> Option<Int8> {
+    let per_output = conv.weights.len() / conv.bias.len();
+    let mut int8 =
+        Int8 { weights: Vec::with_capacity(conv.weights.len()), scales: Vec::with_capacity(conv.bias.len()) };
+    for (weights, bias) in conv.weights.chunks_exact(per_output).zip(&conv.bias) {
+        let largest = weights.iter().fold(0.0f32, |m, w| if w.abs() > m.abs() { *w } else { m });
+        if largest == 0.0 {
+            // Any scale will do; this one leaves the bias its precision.
+            int8.scales.push(bias.abs().max(1e-6) / 65536.0);
+            int8.weights.extend(weights.iter().map(|_| 0));
+            continue;
+        }
+        // Quantisers take the largest weight to 127; others are tried for files whose scales were rounded up.
+        let found = (1..=128).rev().map(|i| if i == 1 { 128 } else { i - 1 }).find_map(|top| {
+            if top == 128 && largest > 0.0 {
+                return None;
+            }
+            let scale = largest.abs() / top as f32;
+            let whole = weights.iter().all(|w| {
+                let q = w / scale;
+                (q - q.round()).abs() < 1e-3
+            });
+            whole.then_some(scale)
+        })?;
+        int8.scales.push(found);
+        int8.weights.extend(weights.iter().map(|w| (w / found).round() as i8));
+    }
+    Some(int8)
+}
+
+/// What only moves bytes or picks among them moves in front of the DequantizeLinear.
+fn behind_dequantize(net: &mut Net, id: Id) -> bool {
+    let mut inputs = Vec::with_capacity(net.nodes[id].inputs.len());
+    for input in &net.nodes[id].inputs {
+        let Some(found) = bytes_behind(net, *input) else { return false };
+        inputs.push(found);
+    }
+    let Some(&(_, first)) = inputs.first() else { return false };
+    if inputs.iter().any(|(_, quant)| !quant.same_scale(first)) {
+        return false;
+    }
+    let low = inputs.iter().map(|(_, quant)| quant.low).min().unwrap_or(first.low);
+    let high = inputs.iter().map(|(_, quant)| quant.high).max().unwrap_or(first.high);
+    let node = &net.nodes[id];
+    let on_bytes = Node {
+        inputs: inputs.iter().map(|(bytes, _)| *bytes).collect(),
+        kind: Kind::Byte(Quant { low, high, ..first }),
+        ..node.clone()
+    };
+    net.nodes.push(on_bytes);
+    net.nodes[id].op = Op::Dequantize;
+    net.nodes[id].inputs = vec![net.nodes.len() - 1];
+    // `tidy` puts the new node in its place; uses of the old ones are counted anew by then.
+    true
+}
+
+/// The mean of dequantised bytes is taken from the bytes.
+fn mean(net: &mut Net, id: Id) -> bool {
+    let Some((bytes, _)) = bytes_behind(net, net.nodes[id].inputs[0]) else { return false };
+    net.nodes[id].inputs = vec![bytes];
+    true
+}
+
+/// A QuantizeLinear into what comes before it.
+fn quantize(net: &mut Net, uses: &[usize], id: Id, low: f32, high: f32) -> bool {
+    let Kind::Byte(quant) = net.nodes[id].kind else { return false };
+    let before = net.nodes[id].inputs[0];
+    let alone = uses[before] == 1;
+    if let Some((bytes, source)) = bytes_behind(net, before) {
+        net.nodes[id].inputs = vec![bytes];
+        let clamps = source.clamped(low, high);
+        if source.same_scale(quant) && clamps == source {
+            redirect(net, id, bytes);
+        }
+        return true;
+    }
+    match net.nodes[before].op.clone() {
+        Op::Unary(Activation::Clamp { low: l, high: h }) if l <= h => {
+            // The clamp may serve others, too; here it is done while quantising.
+            let (low, high) = (low.max(l).min(high), high.min(h).max(low));
+            net.nodes[id].inputs = net.nodes[before].inputs.clone();
+            net.nodes[id].op = Op::Quantize { low, high };
+            net.nodes[id].kind = Kind::Byte(quant.clamped(low, high));
+            true
+        }
+        Op::Conv(mut conv) if alone && conv.int8.is_some() => {
+            let Activation::Clamp { low: l, high: h } = conv.activation else { return false };
+            let (low, high) = (l.max(low).min(high), h.min(high).max(low));
+            conv.activation = Activation::Clamp { low, high };
+            let node = &mut net.nodes[before];
+            node.op = Op::Conv(conv);
+            node.kind = Kind::Byte(quant.clamped(low, high));
+            redirect(net, id, before);
+            true
+        }
+        Op::Gate if alone => {
+            let [x, gate] = net.nodes[before].inputs[..] else { return false };
+            let Some((bytes, _)) = bytes_behind(net, x) else { return false };
+            let node = &mut net.nodes[before];
+            node.inputs = vec![bytes, gate];
+            node.kind = Kind::Byte(quant.clamped(low, high));
+            redirect(net, id, before);
+            true
+        }
+        Op::Concat | Op::Upsample | Op::MaxPool(_) | Op::Slice(_) if alone => {
+            // Each input is quantised by itself; rounding does not care about the order.
+            let inputs = net.nodes[before].inputs.clone();
+            let (name, kind) = (net.nodes[id].name.clone(), net.nodes[id].kind);
+            let mut quantised = Vec::with_capacity(inputs.len());
+            for input in inputs {
+                quantised.push(net.nodes.len());
+                let shape = net.nodes[input].shape;
+                net.nodes.push(Node {
+                    name: name.clone(),
+                    op: Op::Quantize { low, high },
+                    inputs: vec![input],
+                    shape,
+                    kind,
+                });
+            }
+            net.nodes[before].inputs = quantised;
+            net.nodes[before].kind = kind;
+            redirect(net, id, before);
+            true
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn composed_activations_are_the_composition() {
+        let relu6 = Activation::Clamp { low: 0.0, high: 6.0 };
+        let hard_sigmoid = Activation::Affine { scale: 0.2, offset: 0.5, low: 0.0, high: 1.0 };
+        let narrow = Activation::Clamp { low: -1.0, high: 2.5 };
+        let line = Activation::Affine { scale: 3.0, offset: -1.0, low: f32::NEG_INFINITY, high: f32::INFINITY };
+        for before in [relu6, hard_sigmoid, narrow, line] {
+            for after in [relu6, hard_sigmoid, narrow, line, Activation::NONE] {
+                let both = compose(before, after).expect("both are clamped lines");
+                for i in -400..400 {
+                    let x = i as f32 * 0.05;
+                    let expected = after.apply_scalar(before.apply_scalar(x));
+                    let found = both.apply_scalar(x);
+                    assert!(
+                        (found - expected).abs() < 1e-4,
+                        "{before:?} then {after:?} of {x}: {found}, not {expected}"
+                    );
+                }
+            }
+        }
+        assert_eq!(compose(relu6, Activation::Sigmoid), None);
+        let falling = Activation::Affine { scale: -1.0, offset: 0.0, low: -9.0, high: 9.0 };
+        assert_eq!(compose(relu6, falling), None);
+    }
+
+    fn pointwise(weights: Vec<f32>, outputs: usize) -> Conv {
+        Conv {
+            kernel: (1, 1),
+            stride: (1, 1),
+            dilation: (1, 1),
+            pad: (0, 0),
+            depthwise: false,
+            weights,
+            bias: vec![0.0; outputs],
+            activation: Activation::NONE,
+            int8: None,
+        }
+    }
+
+    #[test]
+    fn integers_behind_dequantised_weights_are_found() {
+        let (a, b) = (0.003_712f32, 0.25f32);
+        let quantised = [[127, -3, 0, 64, 90], [-100, 7, 3, -9, 1], [0, 0, 0, 0, 0], [-128, 127, 1, 2, 3]];
+        let scales = [a, b, 1.0, a];
+        let weights = quantised.iter().zip(scales).flat_map(|(row, s)| row.map(|q| q as f32 * s)).collect();
+        let found = integers(&pointwise(weights, 4)).expect("they are multiples of a scale");
+        for ((row, scale), (expected, expected_scale)) in
+            found.weights.chunks(5).zip(&found.scales).zip(quantised.iter().zip(scales))
+        {
+            for (q, e) in row.iter().zip(expected) {
+                let (w, we) = (f32::from(*q) * scale, *e as f32 * expected_scale);
+                assert!((w - we).abs() <= 1e-6 * we.abs(), "{w}, not {we}");
+            }
+        }
+    }
+
+    #[test]
+    fn float_weights_are_not_taken_for_integers() {
+        let weights = (0..32).map(|i| (i as f32 * 0.77).sin()).collect();
+        assert!(integers(&pointwise(weights, 4)).is_none());
+    }
+}

@@ -1,0 +1,54 @@
+//! Why it is fast: a pass over tract's graph that puts the engine's fused operators in.
+//!
+//! Detectors are convolutions with little around them. [`optimize`] finds the parts of a graph that consist of
+//! operators it knows ([`read`]), rewrites them ([`fuse`]) so that biases, activations and requantisation happen before
+//! a result leaves its registers, plans memory and layout ([`plan`]), and leaves one operator in place of each part
+//! ([`region`]). Inside, images are pixels by channels; they are turned once where a region begins and once where it
+//! ends. The arithmetic is in [`simd`].
+//!
+//! Whatever it does not know stays tract's: any graph runs, those it knows run faster.
+
+mod fuse;
+mod net;
+mod plan;
+mod read;
+mod region;
+mod simd;
+
+use tract_core::internal::TypedModelPatch;
+use tract_core::prelude::*;
+
+use plan::Plan;
+use region::RegionOp;
+use simd::Isa;
+
+/// Replaces what the engine can run in a graph as it comes from a file, typed but not yet decluttered.
+///
+/// # Errors
+///
+/// Those of tract if the graph is not consistent.
+pub(crate) fn optimize(model: TypedModel) -> TractResult<TypedModel> {
+    optimize_for(model, Isa::best())
+}
+
+fn optimize_for(mut model: TypedModel, isa: Isa) -> TractResult<TypedModel> {
+    // A patch renumbers the graph, so the remaining regions are looked for again after each.
+    for number in 0.. {
+        let Some(mut region) = read::regions(&model)?.into_iter().next() else { break };
+        fuse::fuse(&mut region.net);
+        let op = RegionOp::new(Plan::new(&region.net, isa));
+        let mut patch = TypedModelPatch::new("micro-yolo engine");
+        let inputs = patch.taps(&model, &region.inputs)?;
+        let outputs = patch.wire_node(format!("engine.{number}"), op, &inputs)?;
+        for (outlet, by) in region.outputs.iter().zip(outputs) {
+            patch.shunt_outside(&model, *outlet, by)?;
+        }
+        patch.apply(&mut model)?;
+        model.compact()?;
+    }
+    Ok(model)
+}
+
+#[cfg(all(test, not(target_family = "wasm")))]
+#[expect(clippy::unwrap_used, reason = "a test may fail")]
+mod tests;

@@ -1,0 +1,182 @@
+//! The engine's own small graph: what a region of tract's graph means, freed of tract's spelling.
+//!
+//! Every node gives one image: height × width × channels, batch 1.
+
+use super::simd::Activation;
+use super::simd::pool::PoolWindow;
+
+/// Index of a node.
+pub(super) type Id = usize;
+
+/// Pixels and channels of an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Shape {
+    pub height: usize,
+    pub width: usize,
+    pub channels: usize,
+}
+
+/// A convolution as the file has it, with what has been fused into it.
+#[derive(Debug, Clone)]
+pub(super) struct Conv {
+    /// Rows and columns of the kernel.
+    pub kernel: (usize, usize),
+    pub stride: (usize, usize),
+    pub dilation: (usize, usize),
+    /// Zero pixels above and to the left of the image.
+    pub pad: (usize, usize),
+    /// Each channel by itself; otherwise every output sees every input.
+    pub depthwise: bool,
+    /// `[outputs, inputs, rows, columns]` row-major, with one input where depthwise.
+    pub weights: Vec<f32>,
+    pub bias: Vec<f32>,
+    pub activation: Activation,
+    /// Set once the convolution runs on bytes.
+    pub int8: Option<Int8>,
+}
+
+impl Conv {
+    /// Input channels that each output sees.
+    pub fn inputs(&self) -> usize {
+        self.weights.len() / (self.bias.len() * self.kernel.0 * self.kernel.1)
+    }
+
+    /// Index of a weight.
+    pub fn at(&self, output: usize, input: usize, y: usize, x: usize) -> usize {
+        ((output * self.inputs() + input) * self.kernel.0 + y) * self.kernel.1 + x
+    }
+}
+
+/// The integers behind a quantised convolution's weights.
+#[derive(Debug, Clone)]
+pub(super) struct Int8 {
+    /// In the order of [`Conv::weights`].
+    pub weights: Vec<i8>,
+    /// Scale of each output channel's weights.
+    pub scales: Vec<f32>,
+}
+
+/// How a byte stands for a number: `(byte - zero) * scale`, and which bytes occur.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Quant {
+    pub scale: f32,
+    pub zero: i32,
+    pub low: i32,
+    pub high: i32,
+}
+
+impl Quant {
+    /// Whether the same bytes mean the same numbers.
+    pub fn same_scale(self, other: Quant) -> bool {
+        self.scale == other.scale && self.zero == other.zero
+    }
+
+    /// Whether the int8 kernels may read it.
+    pub fn is_7_bit(self) -> bool {
+        self.low >= 0 && self.high <= 127
+    }
+
+    /// Which bytes come of numbers clamped to `low..=high`.
+    pub fn clamped(self, low: f32, high: f32) -> Quant {
+        // `as` saturates, so infinite bounds are no bounds.
+        let byte = |x: f32| ((x / self.scale).round_ties_even() as i32).saturating_add(self.zero);
+        Quant { low: self.low.max(byte(low).min(self.high)), high: self.high.min(byte(high).max(self.low)), ..self }
+    }
+}
+
+/// What a node's numbers are stored as.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Kind {
+    Float,
+    Byte(Quant),
+}
+
+/// What a node does with its inputs.
+#[derive(Debug, Clone)]
+pub(super) enum Op {
+    /// A tensor that the region is given, by number.
+    Input(usize),
+    Conv(Box<Conv>),
+    Unary(Activation),
+    /// Product of two images of one shape.
+    Mul,
+    /// Product of an image and one number a channel, the second input.
+    Gate,
+    /// Sum of two images, activated.
+    Add(Activation),
+    /// Mean of each channel.
+    Mean,
+    MaxPool(PoolWindow),
+    /// Twice the height and width.
+    Upsample,
+    /// Channels of all inputs, one after the other.
+    Concat,
+    /// Some of the channels, from this one on.
+    Slice(usize),
+    /// Floats, clamped, to bytes; or bytes to bytes of another scale. The scale is that of the node's [`Kind`].
+    Quantize {
+        low: f32,
+        high: f32,
+    },
+    Dequantize,
+}
+
+/// A step with its result.
+#[derive(Debug, Clone)]
+pub(super) struct Node {
+    /// Of the tract node it came from.
+    pub name: String,
+    pub op: Op,
+    pub inputs: Vec<Id>,
+    pub shape: Shape,
+    pub kind: Kind,
+}
+
+/// A region: nodes in an order in which they can run, and those whose results are wanted outside.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Net {
+    pub nodes: Vec<Node>,
+    pub outputs: Vec<Id>,
+}
+
+impl Net {
+    /// How many inputs of nodes, and outputs, each node serves.
+    pub fn uses(&self) -> Vec<usize> {
+        let mut uses = vec![0; self.nodes.len()];
+        for id in self.nodes.iter().flat_map(|node| &node.inputs).chain(&self.outputs) {
+            uses[*id] += 1;
+        }
+        uses
+    }
+
+    /// Leaves out what no output needs and puts nodes behind their inputs.
+    pub fn tidy(&mut self) {
+        let mut place = vec![None; self.nodes.len()];
+        let mut order = Vec::with_capacity(self.nodes.len());
+        // Depth first without recursion: files can be deep.
+        let mut stack: Vec<(Id, bool)> = self.outputs.iter().rev().map(|id| (*id, false)).collect();
+        while let Some((id, inputs_done)) = stack.pop() {
+            if place[id].is_some() {
+                continue;
+            }
+            if inputs_done {
+                place[id] = Some(order.len());
+                order.push(id);
+            } else {
+                stack.push((id, true));
+                stack.extend(self.nodes[id].inputs.iter().rev().map(|input| (*input, false)));
+            }
+        }
+        let moved = |id: Id| place[id].unwrap_or(0);
+        let nodes = order
+            .iter()
+            .map(|id| {
+                let mut node = self.nodes[*id].clone();
+                node.inputs.iter_mut().for_each(|input| *input = moved(*input));
+                node
+            })
+            .collect();
+        self.outputs.iter_mut().for_each(|output| *output = moved(*output));
+        self.nodes = nodes;
+    }
+}

@@ -1,0 +1,872 @@
+//! The small graph → steps over planned buffers.
+//!
+//! Everything that can be settled once is settled here: where each image lies, which images share memory, how wide a
+//! border each needs so that no kernel ever asks whether a tap is inside the image, how weights are packed. Running a
+//! plan then is a walk over a list.
+//!
+//! Images are pixels by channels. The parts of a concatenation lie in the concatenated image from the start, a slice
+//! lies in what it is cut from; neither is copied unless a part has to be in two places.
+
+use super::net::{Conv, Id, Kind, Net, Op, Quant, Shape};
+use super::simd::depthwise::{DepthwiseF32, DepthwiseI8, Windows};
+use super::simd::gemm::{ConvF32, ConvI8, SinkI8, Target, WeightsF32, WeightsI8, Window};
+use super::simd::layout::{self, Quantize};
+use super::simd::pool::{self, Extent, PoolWindow};
+use super::simd::{Activation, Isa, Requantize};
+
+/// Elements behind the last pixel that kernels may read along with it.
+const SLACK: usize = 64;
+
+/// Where an image lies.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Place {
+    buffer: usize,
+    target: Target,
+    shape: Shape,
+    kind: Kind,
+    /// Distance of a channel's plane from the next one's, where the image is stored plane by plane.
+    plane: Option<usize>,
+}
+
+impl Place {
+    fn extent(&self) -> Extent {
+        (self.shape.height, self.shape.width, self.shape.channels)
+    }
+
+    fn quant(&self) -> (f32, i32) {
+        match self.kind {
+            Kind::Byte(quant) => (quant.scale, quant.zero),
+            Kind::Float => (1.0, 0),
+        }
+    }
+}
+
+/// A buffer before it is known which memory it gets.
+#[derive(Debug, Clone)]
+struct Buffer {
+    kind: Kind,
+    shape: Shape,
+    /// Elements from pixel to pixel.
+    pixel: usize,
+    halo: usize,
+    planar: bool,
+    /// Steps that write it first and read it last.
+    first: usize,
+    last: usize,
+    /// Which of the arena's vectors it lies in.
+    memory: usize,
+}
+
+impl Buffer {
+    fn row(&self) -> usize {
+        (self.shape.width + 2 * self.halo) * if self.planar { 1 } else { self.pixel }
+    }
+
+    fn plane(&self) -> usize {
+        (self.shape.height + 2 * self.halo) * (self.shape.width + 2 * self.halo)
+    }
+
+    fn length(&self) -> usize {
+        self.plane() * if self.planar { self.shape.channels } else { self.pixel } + SLACK
+    }
+
+    /// Where the channels from `first` on lie.
+    fn target(&self, first: usize) -> Target {
+        let (row, pixel) = (self.row(), if self.planar { 1 } else { self.pixel });
+        Target { origin: self.halo * (row + pixel) + if self.planar { 0 } else { first }, row, pixel }
+    }
+}
+
+/// What a step does.
+#[derive(Debug, Clone)]
+enum Work {
+    /// Floats of input `0` into planes with a border.
+    ImportPlanes(usize),
+    ImportPixels(usize),
+    ImportBytes(usize, Quantize),
+    ConvF32(Box<ConvF32>),
+    /// To bytes, requantised, or to floats, activated.
+    ConvI8(Box<ConvI8>, Result<Requantize, Activation>),
+    DepthwiseF32(Box<DepthwiseF32>),
+    DepthwiseI8(Box<DepthwiseI8>),
+    Unary(Activation),
+    Mul,
+    Add(Activation),
+    Gate(Quantize),
+    Mean,
+    MaxPool(PoolWindow),
+    Upsample,
+    Copy,
+    Quantize(Quantize),
+    /// Byte to byte by table.
+    Table(Box<[u8; 256]>),
+    Dequantize,
+}
+
+#[derive(Debug, Clone)]
+struct Step {
+    work: Work,
+    inputs: Vec<Place>,
+    output: Option<Place>,
+    /// Border to write before the step, with the buffer's geometry: origin, row and pixel, extent, width, value.
+    halo: Option<Halo>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Halo {
+    target: Target,
+    extent: Extent,
+    width: usize,
+    planes: Option<(usize, usize)>,
+    byte: u8,
+}
+
+/// A region ready to run.
+#[derive(Debug)]
+pub(super) struct Plan {
+    isa: Isa,
+    steps: Vec<Step>,
+    outputs: Vec<Place>,
+    /// Elements of each of the arena's vectors.
+    floats: Vec<usize>,
+    bytes: Vec<usize>,
+}
+
+/// The memory a plan runs in; used again for the next image.
+#[derive(Debug, Default)]
+pub(super) struct Arena {
+    floats: Vec<Vec<f32>>,
+    bytes: Vec<Vec<u8>>,
+    scratch_floats: Vec<f32>,
+    scratch_bytes: Vec<u8>,
+    sums: Vec<i32>,
+}
+
+impl Plan {
+    /// Plans `net` for an instruction set.
+    pub(super) fn new(net: &Net, isa: Isa) -> Plan {
+        Planner::new(net, isa).plan()
+    }
+
+    /// Shapes of the outputs: `[1, channels, height, width]` each.
+    pub(super) fn output_shapes(&self) -> impl Iterator<Item = [usize; 4]> {
+        self.outputs.iter().map(|place| [1, place.shape.channels, place.shape.height, place.shape.width])
+    }
+
+    /// Runs the plan on planes of floats and hands each output, as planes of floats again, to `finish`.
+    pub(super) fn run(
+        &self,
+        arena: &mut Arena,
+        inputs: &[&[f32]],
+        mut finish: impl FnMut(usize, &mut dyn FnMut(&mut [f32])),
+    ) {
+        self.prepare(arena);
+        for step in &self.steps {
+            self.step(step, arena, inputs);
+        }
+        self.finish(arena, &mut finish);
+    }
+
+    fn prepare(&self, arena: &mut Arena) {
+        arena.floats.resize_with(self.floats.len(), Vec::new);
+        for (vector, length) in arena.floats.iter_mut().zip(&self.floats) {
+            if vector.len() != *length {
+                vector.resize(*length, 0.0);
+            }
+        }
+        arena.bytes.resize_with(self.bytes.len(), Vec::new);
+        for (vector, length) in arena.bytes.iter_mut().zip(&self.bytes) {
+            if vector.len() != *length {
+                vector.resize(*length, 0);
+            }
+        }
+    }
+
+    fn finish(&self, arena: &Arena, finish: &mut impl FnMut(usize, &mut dyn FnMut(&mut [f32]))) {
+        for (number, place) in self.outputs.iter().enumerate() {
+            let size = (place.shape.height, place.shape.width);
+            finish(number, &mut |planes| match place.kind {
+                Kind::Float => {
+                    layout::pixels_into_planes(&arena.floats[place.buffer], place.target, size, planes, |x| x);
+                }
+                Kind::Byte(Quant { scale, zero, .. }) => {
+                    let number = |byte: u8| (i32::from(byte) - zero) as f32 * scale;
+                    layout::pixels_into_planes(&arena.bytes[place.buffer], place.target, size, planes, number);
+                }
+            });
+        }
+    }
+
+    /// Runs a step: its output's memory is taken out of the arena, so that inputs can be read beside it.
+    fn step(&self, step: &Step, arena: &mut Arena, inputs: &[&[f32]]) {
+        let Some(output) = step.output else { return };
+        match output.kind {
+            Kind::Float => {
+                let mut memory = std::mem::take(&mut arena.floats[output.buffer]);
+                if let Some(halo) = &step.halo {
+                    halo.fill(&mut memory, 0.0);
+                }
+                self.step_to_floats(step, output, &mut memory, arena, inputs);
+                arena.floats[output.buffer] = memory;
+            }
+            Kind::Byte(_) => {
+                let mut memory = std::mem::take(&mut arena.bytes[output.buffer]);
+                if let Some(halo) = &step.halo {
+                    halo.fill(&mut memory, halo.byte);
+                }
+                self.step_to_bytes(step, output, &mut memory, arena, inputs);
+                arena.bytes[output.buffer] = memory;
+            }
+        }
+    }
+
+    fn step_to_floats(&self, step: &Step, output: Place, to: &mut [f32], arena: &mut Arena, inputs: &[&[f32]]) {
+        let isa = self.isa;
+        let size = (output.shape.height, output.shape.width);
+        let target = output.target;
+        match (&step.work, &step.inputs[..]) {
+            (Work::ImportPlanes(input), _) => {
+                let plane = output.plane.unwrap_or_default();
+                layout::planes_into_planes(inputs[*input], size, to, (target.origin, plane, target.row));
+            }
+            (Work::ImportPixels(input), _) => layout::planes_into_pixels(isa, inputs[*input], size, to, target),
+            (Work::ConvF32(conv), [input]) => {
+                conv.run(isa, &arena.floats[input.buffer], to, target, &mut arena.scratch_floats);
+            }
+            (Work::ConvI8(conv, Err(activation)), [input]) => {
+                let sink = SinkI8::F32(*activation, to);
+                conv.run(isa, &arena.bytes[input.buffer], sink, target, &mut arena.scratch_bytes);
+            }
+            (Work::DepthwiseF32(layer), [input]) => layer.run(isa, &arena.floats[input.buffer], to, target),
+            (Work::Mean, [input]) => {
+                let means = &mut to[target.origin..];
+                match input.kind {
+                    Kind::Float => {
+                        let source = (&arena.floats[input.buffer][..], input.target);
+                        pool::means_of_floats(isa, input.extent(), source, means);
+                    }
+                    Kind::Byte(_) => {
+                        let source = (&arena.bytes[input.buffer][..], input.target);
+                        pool::means_of_bytes(isa, input.extent(), source, input.quant(), &mut arena.sums, means);
+                    }
+                }
+            }
+            (Work::Dequantize, [input]) => {
+                let (scale, zero) = input.quant();
+                let source = (&arena.bytes[input.buffer][..], input.target);
+                pool::map(isa, input.extent(), source, (to, target), |x| (i32::from(x) - zero) as f32 * scale);
+            }
+            (Work::Add(activation), [a, b]) => {
+                let both = [a, b].map(|image| (&arena.floats[image.buffer][..], image.target));
+                pool::sum(isa, output.extent(), both, (to, target), *activation);
+            }
+            (Work::Mul, [a, b]) => {
+                let both = [a, b].map(|image| (&arena.floats[image.buffer][..], image.target));
+                pool::product(isa, output.extent(), both, (to, target));
+            }
+            (Work::Gate(_), [x, gate]) => {
+                let gates = &arena.floats[gate.buffer][gate.target.origin..][..gate.shape.channels];
+                let source = (&arena.floats[x.buffer][..], x.target);
+                pool::gate_floats(isa, output.extent(), source, gates, (to, target));
+            }
+            (work, [input]) => {
+                let source = (&arena.floats[input.buffer][..], input.target);
+                match work {
+                    Work::Unary(activation) => {
+                        pool::activation(isa, output.extent(), source, (to, target), *activation);
+                    }
+                    Work::MaxPool(window) => {
+                        pool::max_pool(isa, *window, input.extent(), source, size, (to, target));
+                    }
+                    Work::Upsample => pool::upsample(isa, input.extent(), source, (to, target)),
+                    Work::Copy => pool::copy(isa, output.extent(), source, (to, target)),
+                    other => unreachable!("{other:?} gives no floats from one image"),
+                }
+            }
+            (work, _) => unreachable!("{work:?} gives no floats from {} images", step.inputs.len()),
+        }
+    }
+
+    fn step_to_bytes(&self, step: &Step, output: Place, to: &mut [u8], arena: &mut Arena, inputs: &[&[f32]]) {
+        let isa = self.isa;
+        let size = (output.shape.height, output.shape.width);
+        let target = output.target;
+        match (&step.work, &step.inputs[..]) {
+            (Work::ImportBytes(input, quantize), _) => {
+                layout::planes_into_bytes(isa, inputs[*input], size, to, target, *quantize);
+            }
+            (Work::ConvI8(conv, Ok(requantize)), [input]) => {
+                let sink = SinkI8::U8(*requantize, to);
+                conv.run(isa, &arena.bytes[input.buffer], sink, target, &mut arena.scratch_bytes);
+            }
+            (Work::DepthwiseI8(layer), [input]) => layer.run(isa, &arena.bytes[input.buffer], to, target),
+            (Work::Quantize(quantize), [input]) => {
+                let source = (&arena.floats[input.buffer][..], input.target);
+                pool::map(isa, output.extent(), source, (to, target), |x| quantize.byte(x));
+            }
+            (Work::Gate(quantize), [x, gate]) => {
+                let gates = &arena.floats[gate.buffer][gate.target.origin..][..gate.shape.channels];
+                let source = (&arena.bytes[x.buffer][..], x.target);
+                pool::gate_bytes(isa, output.extent(), source, x.quant(), gates, (to, target), *quantize);
+            }
+            (work, [input]) => {
+                let source = (&arena.bytes[input.buffer][..], input.target);
+                match work {
+                    Work::Table(table) => {
+                        pool::map(isa, output.extent(), source, (to, target), |x| table[usize::from(x)]);
+                    }
+                    Work::MaxPool(window) => {
+                        pool::max_pool(isa, *window, input.extent(), source, size, (to, target));
+                    }
+                    Work::Upsample => pool::upsample(isa, input.extent(), source, (to, target)),
+                    Work::Copy => pool::copy(isa, output.extent(), source, (to, target)),
+                    other => unreachable!("{other:?} gives no bytes from one image"),
+                }
+            }
+            (work, _) => unreachable!("{work:?} gives no bytes from {} images", step.inputs.len()),
+        }
+    }
+}
+
+impl Halo {
+    fn fill<T: Copy>(&self, memory: &mut [T], value: T) {
+        match self.planes {
+            None => layout::fill_halo(memory, self.target, self.extent, self.width, value),
+            Some((count, distance)) => {
+                for plane in 0..count {
+                    let target = Target { origin: self.target.origin + plane * distance, ..self.target };
+                    let (height, width, _) = self.extent;
+                    layout::fill_halo(memory, target, (height, width, 1), self.width, value);
+                }
+            }
+        }
+    }
+}
+
+/// The bytes of floats that a Quantize node clamps to `low..=high`.
+fn quantize(quant: Quant, low: f32, high: f32) -> Quantize {
+    let inverse_scale = 1.0 / quant.scale;
+    Quantize {
+        inverse_scale,
+        low: (low * inverse_scale).max((quant.low - quant.zero) as f32),
+        high: (high * inverse_scale).min((quant.high - quant.zero) as f32),
+        zero: quant.zero,
+    }
+}
+
+/// What makes a plan of a net.
+struct Planner<'a> {
+    net: &'a Net,
+    isa: Isa,
+    uses: Vec<usize>,
+    /// Depthwise nodes that run as part of the pointwise node after them.
+    inside: Vec<bool>,
+    buffers: Vec<Buffer>,
+    /// Buffer and first channel of each node's image.
+    place: Vec<Option<(usize, usize)>>,
+}
+
+impl<'a> Planner<'a> {
+    fn new(net: &'a Net, isa: Isa) -> Planner<'a> {
+        let count = net.nodes.len();
+        Planner {
+            net,
+            isa,
+            uses: net.uses(),
+            inside: vec![false; count],
+            buffers: Vec::new(),
+            place: vec![None; count],
+        }
+    }
+
+    fn plan(mut self) -> Plan {
+        self.find_pairs();
+        self.lay_out();
+        self.borders();
+        let mut steps = Vec::new();
+        for id in 0..self.net.nodes.len() {
+            self.steps_of(id, &mut steps);
+        }
+        let outputs: Vec<Place> = self.net.outputs.iter().filter_map(|id| self.place_of(*id)).collect();
+        self.lifetimes(&steps, &outputs);
+        let (floats, bytes) = self.share_memory();
+        for step in &mut steps {
+            step.halo = step.output.and_then(|place| self.halo_before(place.buffer));
+            for place in step.inputs.iter_mut().chain(&mut step.output) {
+                place.buffer = self.buffers[place.buffer].memory;
+            }
+        }
+        let outputs = outputs.into_iter().map(|p| Place { buffer: self.buffers[p.buffer].memory, ..p }).collect();
+        Plan { isa: self.isa, steps, outputs, floats, bytes }
+    }
+
+    fn conv(&self, id: Id) -> Option<&'a Conv> {
+        match &self.net.nodes[id].op {
+            Op::Conv(conv) => Some(conv),
+            _ => None,
+        }
+    }
+
+    /// A depthwise convolution whose only reader is a pointwise one runs inside that one.
+    fn find_pairs(&mut self) {
+        for (id, node) in self.net.nodes.iter().enumerate() {
+            let Some(conv) = self.conv(id) else { continue };
+            let pointwise = !conv.depthwise && conv.kernel == (1, 1) && conv.stride == (1, 1) && conv.pad == (0, 0);
+            let same_size = {
+                let before = self.net.nodes[node.inputs[0]].shape;
+                (before.height, before.width) == (node.shape.height, node.shape.width)
+            };
+            let before = node.inputs[0];
+            let Some(depthwise) = self.conv(before) else { continue };
+            let one_kind = conv.int8.is_some() == depthwise.int8.is_some();
+            if pointwise && same_size && depthwise.depthwise && one_kind && self.uses[before] == 1 {
+                self.inside[before] = true;
+            }
+        }
+    }
+
+    /// Whether the node is an input that its only reader quantises on the way in.
+    fn imported_as_bytes(&self, id: Id) -> bool {
+        matches!(self.net.nodes[id].op, Op::Input(_))
+            && !self.net.outputs.contains(&id)
+            && self
+                .readers(id)
+                .all(|reader| matches!(reader.op, Op::Quantize { .. }) && reader.shape == self.net.nodes[id].shape)
+    }
+
+    fn readers(&self, id: Id) -> impl Iterator<Item = &'a super::net::Node> {
+        self.net.nodes.iter().filter(move |node| node.inputs.contains(&id))
+    }
+
+    /// Gives every image a buffer: its own, or a part of another one's.
+    fn lay_out(&mut self) {
+        let nodes = &self.net.nodes;
+        // From the last concatenation to the first: an outer one takes the inner one's buffer in.
+        for id in (0..nodes.len()).rev() {
+            if !matches!(nodes[id].op, Op::Concat) || self.place[id].is_some() {
+                continue;
+            }
+            self.own_buffer(id, nodes[id].shape.channels, false);
+            self.take_in(id);
+        }
+        for (id, node) in nodes.iter().enumerate() {
+            if self.place[id].is_some() || self.inside[id] || self.imported_as_bytes(id) {
+                continue;
+            }
+            match node.op {
+                Op::Slice(first) => {
+                    // What it is cut from comes before it and has its place already.
+                    if let Some((buffer, channel)) = self.place[node.inputs[0]] {
+                        self.place[id] = Some((buffer, channel + first));
+                    }
+                }
+                Op::Input(_) => {
+                    // Few channels make bad vectors: a picture stays plane by plane if only its first convolution
+                    // looks at it.
+                    let planar = node.shape.channels <= 4
+                        && !self.net.outputs.contains(&id)
+                        && self.readers(id).all(|r| matches!(&r.op, Op::Conv(conv) if !conv.depthwise));
+                    self.own_buffer(id, node.shape.channels, planar);
+                }
+                Op::Quantize { .. } if node.shape.channels == 3 => self.own_buffer(id, 4, false),
+                _ => self.own_buffer(id, node.shape.channels, false),
+            }
+        }
+    }
+
+    fn own_buffer(&mut self, id: Id, pixel: usize, planar: bool) {
+        let node = &self.net.nodes[id];
+        self.place[id] = Some((self.buffers.len(), 0));
+        self.buffers.push(Buffer {
+            kind: node.kind,
+            shape: node.shape,
+            pixel,
+            halo: 0,
+            planar,
+            first: usize::MAX,
+            last: 0,
+            memory: usize::MAX,
+        });
+    }
+
+    /// Lets the inputs of a placed concatenation lie in its buffer, as far as they can.
+    fn take_in(&mut self, concat: Id) {
+        let Some((buffer, mut channel)) = self.place[concat] else { return };
+        for (position, &input) in self.net.nodes[concat].inputs.iter().enumerate() {
+            let node = &self.net.nodes[input];
+            let twice = self.net.nodes[concat].inputs[..position].contains(&input);
+            // Whoever writes a part must not read from the same memory.
+            let reads_it = node.inputs.iter().any(|i| self.place[*i].is_some_and(|(b, _)| b == buffer));
+            let read_by_writers = self.net.nodes[concat]
+                .inputs
+                .iter()
+                .any(|other| *other != input && self.depends_directly(*other, input));
+            let free = self.place[input].is_none()
+                && !self.inside[input]
+                && !twice
+                && !reads_it
+                && !read_by_writers
+                && !matches!(node.op, Op::Slice(_) | Op::Input(_))
+                && std::mem::discriminant(&node.kind) == std::mem::discriminant(&self.net.nodes[concat].kind);
+            if free {
+                self.place[input] = Some((buffer, channel));
+                if matches!(node.op, Op::Concat) {
+                    self.take_in(input);
+                }
+            }
+            channel += node.shape.channels;
+        }
+    }
+
+    /// Whether `node`, or a depthwise convolution inside it, or the slices it reads, read `input`.
+    fn depends_directly(&self, node: Id, input: Id) -> bool {
+        self.net.nodes[node].inputs.iter().any(|&i| {
+            let through = self.inside[i] || matches!(self.net.nodes[i].op, Op::Slice(_) | Op::Concat);
+            i == input || (through && self.depends_directly(i, input))
+        })
+    }
+
+    /// Widens each buffer's border to what its readers' windows reach.
+    fn borders(&mut self) {
+        for id in 0..self.net.nodes.len() {
+            let Some(conv) = self.conv(id) else { continue };
+            let input = self.net.nodes[id].inputs[0];
+            let Some((buffer, _)) = self.place[input] else { continue };
+            let (image, out) = (self.net.nodes[input].shape, self.net.nodes[id].shape);
+            let after = |out: usize, stride: usize, kernel: usize, dilation: usize, pad: usize, length: usize| {
+                ((out - 1) * stride + (kernel - 1) * dilation + 1).saturating_sub(pad + length)
+            };
+            let below = after(out.height, conv.stride.0, conv.kernel.0, conv.dilation.0, conv.pad.0, image.height);
+            let right = after(out.width, conv.stride.1, conv.kernel.1, conv.dilation.1, conv.pad.1, image.width);
+            let halo = conv.pad.0.max(conv.pad.1).max(below).max(right);
+            self.buffers[buffer].halo = self.buffers[buffer].halo.max(halo);
+        }
+    }
+
+    fn place_of(&self, id: Id) -> Option<Place> {
+        let (buffer, channel) = self.place[id]?;
+        let (b, node) = (&self.buffers[buffer], &self.net.nodes[id]);
+        Some(Place {
+            buffer,
+            target: b.target(channel),
+            shape: node.shape,
+            kind: node.kind,
+            plane: b.planar.then(|| b.plane()),
+        })
+    }
+
+    fn steps_of(&self, id: Id, steps: &mut Vec<Step>) {
+        let node = &self.net.nodes[id];
+        let Some(output) = self.place_of(id) else { return };
+        let mut push = |work, inputs: &[Id]| {
+            let inputs: Vec<Place> = inputs.iter().filter_map(|input| self.place_of(*input)).collect();
+            steps.push(Step { work, inputs, output: Some(output), halo: None });
+        };
+        match &node.op {
+            Op::Input(number) if output.plane.is_some() => push(Work::ImportPlanes(*number), &[]),
+            Op::Input(number) => push(Work::ImportPixels(*number), &[]),
+            Op::Conv(conv) => {
+                let (work, input) = self.convolution(id, conv);
+                push(work, &[input]);
+            }
+            Op::Unary(activation) => push(Work::Unary(*activation), &node.inputs),
+            Op::Mul => push(Work::Mul, &node.inputs),
+            Op::Add(activation) => push(Work::Add(*activation), &node.inputs),
+            Op::Gate => {
+                let quantize = match node.kind {
+                    Kind::Byte(quant) => quantize(quant, f32::NEG_INFINITY, f32::INFINITY),
+                    Kind::Float => Quantize { inverse_scale: 1.0, low: 0.0, high: 0.0, zero: 0 },
+                };
+                push(Work::Gate(quantize), &node.inputs);
+            }
+            Op::Mean => push(Work::Mean, &node.inputs),
+            Op::MaxPool(window) => push(Work::MaxPool(*window), &node.inputs),
+            Op::Upsample => push(Work::Upsample, &node.inputs),
+            Op::Slice(_) => {}
+            Op::Concat => {
+                let (_, mut channel) = self.place[id].unwrap_or_default();
+                for input in &node.inputs {
+                    let part = &self.net.nodes[*input];
+                    if self.place[*input] != Some((output.buffer, channel))
+                        && let Some(from) = self.place_of(*input)
+                    {
+                        let target = self.buffers[output.buffer].target(channel);
+                        let to = Place { target, shape: part.shape, ..output };
+                        let inputs = vec![from];
+                        steps.push(Step { work: Work::Copy, inputs, output: Some(to), halo: None });
+                    }
+                    channel += part.shape.channels;
+                }
+            }
+            Op::Quantize { low, high } => {
+                let Kind::Byte(quant) = node.kind else { return };
+                let quantize = quantize(quant, *low, *high);
+                let input = node.inputs[0];
+                match (&self.net.nodes[input].op, self.net.nodes[input].kind) {
+                    (Op::Input(number), _) if self.place[input].is_none() => {
+                        push(Work::ImportBytes(*number, quantize), &[]);
+                    }
+                    (_, Kind::Float) => push(Work::Quantize(quantize), &node.inputs),
+                    (_, Kind::Byte(from)) => {
+                        let mut table = Box::new([0; 256]);
+                        for (byte, entry) in table.iter_mut().enumerate() {
+                            *entry = quantize.byte((byte as i32 - from.zero) as f32 * from.scale);
+                        }
+                        push(Work::Table(table), &node.inputs);
+                    }
+                }
+            }
+            Op::Dequantize => push(Work::Dequantize, &node.inputs),
+        }
+    }
+
+    /// The step of a convolution, with the depthwise one before it if that runs inside, and what it reads.
+    fn convolution(&self, id: Id, conv: &Conv) -> (Work, Id) {
+        let node = &self.net.nodes[id];
+        let before = node.inputs[0];
+        let out_kind = node.kind;
+        if conv.depthwise {
+            let Some(input) = self.place_of(before) else { unreachable!("what is read has a place") };
+            let windows = self.windows(conv, input, node.shape);
+            let work = match conv.int8 {
+                Some(_) => Work::DepthwiseI8(Box::new(self.depthwise_i8(conv, windows, input.kind, out_kind))),
+                None => Work::DepthwiseF32(Box::new(depthwise_f32(conv, windows))),
+            };
+            return (work, before);
+        }
+        if self.inside[before]
+            && let Some(first) = self.conv(before)
+            && let Some(input) = self.place_of(self.net.nodes[before].inputs[0])
+        {
+            let inner = &self.net.nodes[before];
+            let channels = inner.shape.channels;
+            let windows = self.windows(first, input, inner.shape);
+            let window = Window {
+                out_height: node.shape.height,
+                out_width: node.shape.width,
+                origin: 0,
+                row_step: 0,
+                column_step: channels,
+                taps: vec![0],
+                run: channels,
+            };
+            let reads = inner.inputs[0];
+            if first.int8.is_some() {
+                let depthwise = self.depthwise_i8(first, windows, input.kind, inner.kind);
+                let (conv, sink) =
+                    self.conv_i8(conv, window, (1, channels), inner.kind, out_kind, |_, k| (k, 0, 0));
+                return (Work::ConvI8(Box::new(ConvI8 { depthwise: Some(depthwise), ..conv }), sink), reads);
+            }
+            let weights =
+                WeightsF32::pack(self.isa, channels, &conv.bias, |o, k| conv.weights[conv.at(o, k, 0, 0)]);
+            let depthwise = Some(depthwise_f32(first, windows));
+            let conv = ConvF32 { window, weights, activation: conv.activation, depthwise };
+            return (Work::ConvF32(Box::new(conv)), reads);
+        }
+        let Some(input) = self.place_of(before) else { unreachable!("what is read has a place") };
+        let (window, order) = dense_window(conv, input, node.shape);
+        let (taps, run) = (window.taps.len(), window.run);
+        if conv.int8.is_some() {
+            let (conv, sink) = self.conv_i8(conv, window, (taps, run), input.kind, out_kind, order);
+            return (Work::ConvI8(Box::new(conv), sink), before);
+        }
+        let weights = WeightsF32::pack(self.isa, taps * run, &conv.bias, |o, k| {
+            let (input, y, x) = order(k / run, k % run);
+            conv.weights[conv.at(o, input, y, x)]
+        });
+        let conv = ConvF32 { window, weights, activation: conv.activation, depthwise: None };
+        (Work::ConvF32(Box::new(conv)), before)
+    }
+
+    fn windows(&self, conv: &Conv, input: Place, out: Shape) -> Windows {
+        let Target { origin, row, pixel } = input.target;
+        Windows {
+            out_height: out.height,
+            out_width: out.width,
+            channels: out.channels,
+            kernel: conv.kernel,
+            stride: conv.stride,
+            dilation: conv.dilation,
+            origin: origin - conv.pad.0 * row - conv.pad.1 * pixel,
+            row,
+            pixel,
+        }
+    }
+
+    fn depthwise_i8(&self, conv: &Conv, windows: Windows, input: Kind, output: Kind) -> DepthwiseI8 {
+        let (bias, multiplier, zero) = sums(conv, input, output);
+        let Some(int8) = &conv.int8 else { unreachable!("an int8 step has integers") };
+        let requantize = requantize(conv, output);
+        DepthwiseI8::new(self.isa, windows, zero, &bias, &multiplier, requantize, |c, y, x| {
+            int8.weights[conv.at(c, 0, y, x)]
+        })
+    }
+
+    fn conv_i8(
+        &self,
+        conv: &Conv,
+        window: Window,
+        shape: (usize, usize),
+        input: Kind,
+        output: Kind,
+        order: impl Fn(usize, usize) -> (usize, usize, usize),
+    ) -> (ConvI8, Result<Requantize, Activation>) {
+        let (bias, multiplier, zero) = sums(conv, input, output);
+        let Some(int8) = &conv.int8 else { unreachable!("an int8 step has integers") };
+        let weights = WeightsI8::pack(self.isa, shape, zero, &bias, &multiplier, |o, tap, k| {
+            let (input, y, x) = order(tap, k);
+            // Where a pixel has more bytes than channels.
+            if input < conv.inputs() { int8.weights[conv.at(o, input, y, x)] } else { 0 }
+        });
+        let sink = match output {
+            Kind::Byte(_) => Ok(requantize(conv, output)),
+            Kind::Float => Err(conv.activation),
+        };
+        (ConvI8 { window, weights, depthwise: None }, sink)
+    }
+
+    /// First and last step that touches each buffer.
+    fn lifetimes(&mut self, steps: &[Step], outputs: &[Place]) {
+        for (number, step) in steps.iter().enumerate() {
+            for place in step.inputs.iter().chain(&step.output) {
+                let buffer = &mut self.buffers[place.buffer];
+                buffer.first = buffer.first.min(number);
+                buffer.last = buffer.last.max(number);
+            }
+        }
+        for place in outputs {
+            self.buffers[place.buffer].last = usize::MAX;
+        }
+    }
+
+    /// Lets buffers that are never alive together share memory; gives the lengths of all memories.
+    fn share_memory(&mut self) -> (Vec<usize>, Vec<usize>) {
+        let mut order: Vec<usize> =
+            (0..self.buffers.len()).filter(|b| self.buffers[*b].first != usize::MAX).collect();
+        order.sort_by_key(|b| self.buffers[*b].first);
+        // Length and last use of each memory, for floats and for bytes.
+        let mut memories: [Vec<(usize, usize)>; 2] = [Vec::new(), Vec::new()];
+        for b in order {
+            let buffer = &self.buffers[b];
+            let (length, first, last) = (buffer.length(), buffer.first, buffer.last);
+            let kind = usize::from(buffer.kind != Kind::Float);
+            let free = memories[kind].iter().enumerate().filter(|(_, (_, used_until))| *used_until < first);
+            // The one whose length fits best, growing it if none is long enough.
+            let best = free.min_by_key(|(_, (has, _))| has.abs_diff(length)).map(|(number, _)| number);
+            let memory = best.unwrap_or_else(|| {
+                memories[kind].push((0, 0));
+                memories[kind].len() - 1
+            });
+            let entry = &mut memories[kind][memory];
+            *entry = (entry.0.max(length), last);
+            self.buffers[b].memory = memory;
+        }
+        memories.map(|m| m.into_iter().map(|(length, _)| length).collect()).into()
+    }
+
+    /// The border that has to be written before the first step into a buffer.
+    fn halo_before(&mut self, buffer: usize) -> Option<Halo> {
+        let b = &mut self.buffers[buffer];
+        // `first` has done its work; from here on it says that the border is still to be written.
+        if b.halo == 0 || b.first == usize::MAX {
+            return None;
+        }
+        b.first = usize::MAX;
+        let byte = match b.kind {
+            Kind::Byte(quant) => quant.zero as u8,
+            Kind::Float => 0,
+        };
+        Some(Halo {
+            target: b.target(0),
+            extent: (b.shape.height, b.shape.width, b.shape.channels),
+            width: b.halo,
+            planes: b.planar.then(|| (b.shape.channels, b.plane())),
+            byte,
+        })
+    }
+}
+
+fn depthwise_f32(conv: &Conv, windows: Windows) -> DepthwiseF32 {
+    DepthwiseF32::new(windows, &conv.bias, conv.activation, |c, y, x| conv.weights[conv.at(c, 0, y, x)])
+}
+
+/// Bias in units of the sums, what a sum is multiplied with, and the zero point of what is read.
+fn sums(conv: &Conv, input: Kind, output: Kind) -> (Vec<i32>, Vec<f32>, i32) {
+    let (Some(int8), Kind::Byte(quant)) = (&conv.int8, input) else { unreachable!("an int8 step reads bytes") };
+    let units = int8.scales.iter().map(|scale| scale * quant.scale);
+    let bias = conv.bias.iter().zip(units.clone()).map(|(bias, unit)| (bias / unit).round() as i32).collect();
+    let multiplier = match output {
+        Kind::Byte(out) => units.map(|unit| unit / out.scale).collect(),
+        Kind::Float => units.collect(),
+    };
+    (bias, multiplier, quant.zero)
+}
+
+fn requantize(conv: &Conv, output: Kind) -> Requantize {
+    let Kind::Byte(quant) = output else { unreachable!("floats are not requantised") };
+    let (low, high) = match conv.activation {
+        Activation::Clamp { low, high } => (low, high),
+        other => unreachable!("{other:?} does not end in bytes"),
+    };
+    let Quantize { low, high, zero, .. } = quantize(quant, low, high);
+    Requantize { low, high, zero }
+}
+
+/// Where the taps of a dense convolution lie, and which weight belongs to element `k` of the run at tap `t`: input
+/// channel, kernel row, kernel column.
+fn dense_window(
+    conv: &Conv,
+    input: Place,
+    out: Shape,
+) -> (Window, impl Fn(usize, usize) -> (usize, usize, usize) + use<>) {
+    let Target { origin, row, pixel } = input.target;
+    let (rows, columns) = conv.kernel;
+    let (down, right) = conv.dilation;
+    let channels = input.shape.channels;
+    // Neighbouring taps of a row lie side by side in memory if nothing is between them.
+    enum Runs {
+        /// A plane's row.
+        Planes,
+        /// A tap's channels.
+        Tap,
+        /// A row of taps, with this many elements a pixel.
+        Row(usize),
+    }
+    let bytes = input.kind != Kind::Float;
+    let padded = bytes && pixel == channels.next_multiple_of(4);
+    let runs = match input.plane {
+        Some(_) => Runs::Planes,
+        None if right == 1 && (pixel == channels || padded) => Runs::Row(pixel),
+        None => Runs::Tap,
+    };
+    let (taps, run) = match (&runs, input.plane) {
+        (Runs::Planes, Some(plane)) => {
+            let (columns, run) = if right == 1 { (1, columns) } else { (columns, 1) };
+            let taps = (0..channels).flat_map(|c| {
+                (0..rows).flat_map(move |y| (0..columns).map(move |x| c * plane + y * down * row + x * right))
+            });
+            (taps.collect(), run)
+        }
+        (Runs::Row(width), _) => ((0..rows).map(|y| y * down * row).collect(), columns * width),
+        _ => {
+            let taps = (0..rows).flat_map(|y| (0..columns).map(move |x| y * down * row + x * right * pixel));
+            (taps.collect(), channels)
+        }
+    };
+    let window = Window {
+        out_height: out.height,
+        out_width: out.width,
+        origin: origin - conv.pad.0 * row - conv.pad.1 * pixel,
+        row_step: conv.stride.0 * row,
+        column_step: conv.stride.1 * pixel,
+        taps,
+        run,
+    };
+    let order = move |t: usize, k: usize| match runs {
+        Runs::Planes if run == columns => (t / rows, t % rows, k),
+        Runs::Planes => (t / (rows * columns), t / columns % rows, t % columns),
+        Runs::Row(width) => (k % width, t, k / width),
+        Runs::Tap => (k, t / columns, t % columns),
+    };
+    (window, order)
+}

@@ -1,0 +1,572 @@
+//! Depthwise convolutions, float and int8: each channel has a window of its own.
+//!
+//! Vectors run along channels, so neighbouring lanes never meet. For the common square kernels (3, 5, 7 with stride 1 or
+//! 2) four output pixels of a row are worked on together and share what they load; any other kernel goes pixel by pixel
+//! through a list of taps.
+
+use super::gemm::{Target, activate};
+use super::{Activation, Isa, Requantize, Simd, Task};
+
+/// Output pixels worked on together.
+const SHARED: usize = 4;
+
+/// Where the windows of a depthwise convolution are.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Windows {
+    /// Rows and columns of output pixels.
+    pub out_height: usize,
+    pub out_width: usize,
+    pub channels: usize,
+    /// Rows and columns of the kernel.
+    pub kernel: (usize, usize),
+    /// Input rows and columns from one output pixel to the next.
+    pub stride: (usize, usize),
+    /// Input rows and columns from one tap to the next.
+    pub dilation: (usize, usize),
+    /// Index of the first channel of the first window's first pixel.
+    pub origin: usize,
+    /// Elements from input row to input row and from input pixel to input pixel.
+    pub row: usize,
+    pub pixel: usize,
+}
+
+impl Windows {
+    fn end(&self) -> usize {
+        let last_row = (self.out_height - 1) * self.stride.0 + (self.kernel.0 - 1) * self.dilation.0;
+        let last_column = (self.out_width - 1) * self.stride.1 + (self.kernel.1 - 1) * self.dilation.1;
+        self.origin + last_row * self.row + last_column * self.pixel + self.channels
+    }
+
+    fn start(&self, y: usize, x: usize) -> usize {
+        self.origin + y * self.stride.0 * self.row + x * self.stride.1 * self.pixel
+    }
+
+    /// Side and stride if the kernel is one of the shared forms.
+    fn shared_form(&self) -> Option<(usize, usize)> {
+        let (side, stride) = (self.kernel.0, self.stride.0);
+        let square = self.kernel.1 == side && self.stride.1 == stride && self.dilation == (1, 1);
+        (square && matches!(side, 3 | 5 | 7) && matches!(stride, 1 | 2)).then_some((side, stride))
+    }
+}
+
+/// A float depthwise convolution with bias and activation.
+#[derive(Debug, Clone)]
+pub(crate) struct DepthwiseF32 {
+    windows: Windows,
+    /// `[kernel rows, kernel columns, channels]`
+    weights: Vec<f32>,
+    bias: Vec<f32>,
+    activation: Activation,
+}
+
+impl DepthwiseF32 {
+    /// `weight(channel, kernel row, kernel column)`
+    pub(crate) fn new(
+        windows: Windows,
+        bias: &[f32],
+        activation: Activation,
+        weight: impl Fn(usize, usize, usize) -> f32,
+    ) -> DepthwiseF32 {
+        assert_eq!(bias.len(), windows.channels, "one bias a channel");
+        let mut weights = Vec::with_capacity(windows.kernel.0 * windows.kernel.1 * windows.channels);
+        for y in 0..windows.kernel.0 {
+            for x in 0..windows.kernel.1 {
+                weights.extend((0..windows.channels).map(|channel| weight(channel, y, x)));
+            }
+        }
+        DepthwiseF32 { bias: bias.to_vec(), windows, weights, activation }
+    }
+
+    pub(crate) fn channels(&self) -> usize {
+        self.windows.channels
+    }
+
+    /// # Panics
+    ///
+    /// If a window does not lie in a source of this length.
+    pub(super) fn check(&self, source: usize) {
+        assert!(self.windows.end() <= source, "window outside");
+    }
+
+    /// Convolves `source` into `target` of `destination`.
+    ///
+    /// # Panics
+    ///
+    /// If an index that will be touched is outside its slice.
+    pub(crate) fn run(&self, isa: Isa, source: &[f32], destination: &mut [f32], target: Target) {
+        struct Run<'a>(&'a DepthwiseF32, &'a [f32], &'a mut [f32], Target);
+        impl Task for Run<'_> {
+            type Output = ();
+            #[inline(always)]
+            unsafe fn run<S: Simd>(self) {
+                let Run(layer, source, destination, target) = self;
+                for y in 0..layer.windows.out_height {
+                    // SAFETY: `run` checked all windows and target pixels.
+                    unsafe {
+                        let to = destination.as_mut_ptr().add(target.origin + y * target.row);
+                        layer.pixels::<S>(source.as_ptr(), y, 0, layer.windows.out_width, to, target.pixel);
+                    }
+                }
+            }
+        }
+        self.check(source.len());
+        let Windows { out_height, out_width, channels, .. } = self.windows;
+        assert!(target.end(out_height, out_width, channels) <= destination.len(), "target outside");
+        isa.run(Run(self, source, destination, target));
+    }
+
+    /// `count` output pixels of row `y` from column `x` on, to `to`, `pixel` elements apart.
+    ///
+    /// # Safety
+    ///
+    /// Inside `vectorize`; [`check`](Self::check) passed for what `source` points to, and the pixels at `to` are
+    /// writable.
+    #[inline(always)]
+    pub(super) unsafe fn pixels<S: Simd>(
+        &self,
+        source: *const f32,
+        y: usize,
+        x: usize,
+        count: usize,
+        to: *mut f32,
+        pixel: usize,
+    ) {
+        // SAFETY: by this function's condition.
+        unsafe {
+            match self.windows.shared_form() {
+                Some((3, 1)) => self.shared::<S, 3, 1>(source, y, x, count, to, pixel),
+                Some((3, _)) => self.shared::<S, 3, 2>(source, y, x, count, to, pixel),
+                Some((5, 1)) => self.shared::<S, 5, 1>(source, y, x, count, to, pixel),
+                Some((5, _)) => self.shared::<S, 5, 2>(source, y, x, count, to, pixel),
+                Some((_, 1)) => self.shared::<S, 7, 1>(source, y, x, count, to, pixel),
+                Some(_) => self.shared::<S, 7, 2>(source, y, x, count, to, pixel),
+                None => {
+                    for i in 0..count {
+                        self.any::<S>(source.add(self.windows.start(y, x + i)), to.add(i * pixel));
+                    }
+                }
+            }
+            if !matches!(self.activation, Activation::Clamp { .. }) {
+                for i in 0..count {
+                    let values = core::slice::from_raw_parts_mut(to.add(i * pixel), self.windows.channels);
+                    activate::<S>(self.activation, values);
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn shared<S: Simd, const K: usize, const STRIDE: usize>(
+        &self,
+        source: *const f32,
+        y: usize,
+        x: usize,
+        count: usize,
+        to: *mut f32,
+        pixel: usize,
+    ) {
+        let mut i = 0;
+        while i < count {
+            // SAFETY: as the caller.
+            unsafe {
+                let (source, to) = (source.add(self.windows.start(y, x + i)), to.add(i * pixel));
+                if i + SHARED <= count {
+                    self.group::<S, K, STRIDE, SHARED>(source, to, pixel);
+                    i += SHARED;
+                } else {
+                    self.group::<S, K, STRIDE, 1>(source, to, pixel);
+                    i += 1;
+                }
+            }
+        }
+    }
+
+    /// `X` neighbouring output pixels, all channels.
+    #[inline(always)]
+    unsafe fn group<S: Simd, const K: usize, const STRIDE: usize, const X: usize>(
+        &self,
+        source: *const f32,
+        to: *mut f32,
+        pixel: usize,
+    ) {
+        let channels = self.windows.channels;
+        let mut c = 0;
+        while c + S::LANES <= channels {
+            // SAFETY: as the caller; a whole vector of channels is left at `c`.
+            unsafe { self.vector::<S, K, STRIDE, X>(source, c, to, pixel) };
+            c += S::LANES;
+        }
+        if c < channels {
+            if channels >= S::LANES {
+                // The last whole vector, some of it for the second time.
+                // SAFETY: as above.
+                unsafe { self.vector::<S, K, STRIDE, X>(source, channels - S::LANES, to, pixel) };
+            } else {
+                for j in 0..X {
+                    // SAFETY: as the caller.
+                    unsafe { self.any::<S>(source.add(j * STRIDE * self.windows.pixel), to.add(j * pixel)) };
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn vector<S: Simd, const K: usize, const STRIDE: usize, const X: usize>(
+        &self,
+        source: *const f32,
+        c: usize,
+        to: *mut f32,
+        pixel: usize,
+    ) {
+        let Windows { channels, row, pixel: input_pixel, .. } = self.windows;
+        // SAFETY: as the caller: every tap of every window lies in the source, and weights are `K * K` times the
+        // channels.
+        unsafe {
+            let mut sums = [S::load(self.bias.as_ptr().add(c)); X];
+            let mut weights = self.weights.as_ptr().add(c);
+            let mut source = source.add(c);
+            for _ in 0..K {
+                let mut w = [S::splat(0.0); K];
+                for (k, w) in w.iter_mut().enumerate() {
+                    *w = S::load(weights.add(k * channels));
+                }
+                let mut at = source;
+                for column in 0..(X - 1) * STRIDE + K {
+                    let v = S::load(at);
+                    at = at.add(input_pixel);
+                    for (j, sum) in sums.iter_mut().enumerate() {
+                        if j * STRIDE <= column && column < j * STRIDE + K {
+                            *sum = S::mul_add(v, w[column - j * STRIDE], *sum);
+                        }
+                    }
+                }
+                weights = weights.add(K * channels);
+                source = source.add(row);
+            }
+            if let Activation::Clamp { .. } = self.activation {
+                sums = self.activation.apply::<S, X>(sums);
+            }
+            for (j, sum) in sums.iter().enumerate() {
+                S::store(to.add(j * pixel + c), *sum);
+            }
+        }
+    }
+
+    /// One output pixel of any kernel.
+    #[inline(always)]
+    unsafe fn any<S: Simd>(&self, source: *const f32, to: *mut f32) {
+        let Windows { channels, kernel, dilation, row, pixel, .. } = self.windows;
+        // SAFETY: as the caller: every tap lies in the source, and weights are kernel rows × columns × channels.
+        unsafe {
+            let mut c = 0;
+            while c + S::LANES <= channels {
+                let mut sum = S::load(self.bias.as_ptr().add(c));
+                let mut weights = self.weights.as_ptr().add(c);
+                for y in 0..kernel.0 {
+                    for x in 0..kernel.1 {
+                        let at = source.add(y * dilation.0 * row + x * dilation.1 * pixel + c);
+                        sum = S::mul_add(S::load(at), S::load(weights), sum);
+                        weights = weights.add(channels);
+                    }
+                }
+                if let Activation::Clamp { .. } = self.activation {
+                    [sum] = self.activation.apply::<S, 1>([sum]);
+                }
+                S::store(to.add(c), sum);
+                c += S::LANES;
+            }
+            for c in c..channels {
+                let mut sum = self.bias[c];
+                for y in 0..kernel.0 {
+                    for x in 0..kernel.1 {
+                        let at = source.add(y * dilation.0 * row + x * dilation.1 * pixel + c);
+                        sum += *at * self.weights[(y * kernel.1 + x) * channels + c];
+                    }
+                }
+                if let Activation::Clamp { .. } = self.activation {
+                    sum = self.activation.apply_scalar(sum);
+                }
+                *to.add(c) = sum;
+            }
+        }
+    }
+}
+
+/// An int8 depthwise convolution: bytes in `0..=127` to bytes.
+///
+/// The dot product wants four taps of a channel side by side. The taps of a kernel column are taken four rows at a time
+/// (the last ones filled up with zero weights) and interleaved by shuffles; in the shared forms an interleaved column
+/// serves every output pixel whose window it lies in.
+#[derive(Debug, Clone)]
+pub(crate) struct DepthwiseI8 {
+    isa: Isa,
+    windows: Windows,
+    requantize: Requantize,
+    /// First channel of each block of `2 * LANES` channels; the last block may overlap the one before, so that none
+    /// reaches beyond the channels unless there are fewer than that.
+    blocks: Vec<usize>,
+    /// `[block, group, 2 vectors, 4 * LANES]`
+    weights: Vec<i8>,
+    /// `[block, 2 vectors, LANES]`, in the channel order of the interleaved vectors.
+    bias: Vec<i32>,
+    multiplier: Vec<f32>,
+    /// Distance of each group's four taps from the window's start: `[kernel row / 4, kernel column]` groups.
+    groups: Vec<[usize; 4]>,
+}
+
+impl DepthwiseI8 {
+    /// `weight(channel, kernel row, kernel column)`; `zero` is the zero point of the activations.
+    pub(crate) fn new(
+        isa: Isa,
+        windows: Windows,
+        zero: i32,
+        bias: &[i32],
+        multiplier: &[f32],
+        requantize: Requantize,
+        weight: impl Fn(usize, usize, usize) -> i8,
+    ) -> DepthwiseI8 {
+        struct Pack<'a, W> {
+            windows: &'a Windows,
+            zero: i32,
+            bias: &'a [i32],
+            multiplier: &'a [f32],
+            weight: &'a W,
+        }
+        type Packed = (Vec<usize>, Vec<i8>, Vec<i32>, Vec<f32>);
+        impl<W: Fn(usize, usize, usize) -> i8> Task for Pack<'_, W> {
+            type Output = Packed;
+            unsafe fn run<S: Simd>(self) -> Packed {
+                let Windows { channels, kernel: (rows, columns), .. } = *self.windows;
+                let width = 2 * S::LANES;
+                let mut blocks: Vec<usize> = (0..channels).step_by(width).collect();
+                if let Some(last) = blocks.last_mut() {
+                    *last = (*last).min(channels.saturating_sub(width));
+                }
+                let (mut weights, mut bias, mut multiplier) = (Vec::new(), Vec::new(), Vec::new());
+                for &block in &blocks {
+                    let channel = |vector, lane| Some(block + S::channel(vector, lane)).filter(|c| *c < channels);
+                    for row in (0..rows).step_by(4) {
+                        for column in 0..columns {
+                            for vector in 0..2 {
+                                for lane in 0..S::LANES {
+                                    weights.extend((row..row + 4).map(|row| match channel(vector, lane) {
+                                        Some(channel) if row < rows => (self.weight)(channel, row, column),
+                                        _ => 0,
+                                    }));
+                                }
+                            }
+                        }
+                    }
+                    for vector in 0..2 {
+                        for lane in 0..S::LANES {
+                            let channel = channel(vector, lane);
+                            bias.push(channel.map_or(0, |channel| {
+                                let sum: i32 = (0..rows * columns)
+                                    .map(|tap| i32::from((self.weight)(channel, tap / columns, tap % columns)))
+                                    .sum();
+                                self.bias[channel].wrapping_sub(self.zero.wrapping_mul(sum))
+                            }));
+                            multiplier.push(channel.map_or(0.0, |channel| self.multiplier[channel]));
+                        }
+                    }
+                }
+                (blocks, weights, bias, multiplier)
+            }
+        }
+        assert!(bias.len() == windows.channels && multiplier.len() == windows.channels, "one bias a channel");
+        let (blocks, weights, bias, multiplier) =
+            isa.run(Pack { windows: &windows, zero, bias, multiplier, weight: &weight });
+        let Windows { kernel, dilation, row, pixel, .. } = windows;
+        let groups = (0..kernel.0)
+            .step_by(4)
+            .flat_map(|first| {
+                (0..kernel.1).map(move |column| {
+                    // Beyond the kernel the weights are zero, so any tap will do.
+                    [0, 1, 2, 3]
+                        .map(|r| (first + r).min(kernel.0 - 1) * dilation.0 * row + column * dilation.1 * pixel)
+                })
+            })
+            .collect();
+        DepthwiseI8 { isa, windows, requantize, blocks, weights, bias, multiplier, groups }
+    }
+
+    pub(crate) fn channels(&self) -> usize {
+        self.windows.channels
+    }
+
+    /// # Panics
+    ///
+    /// If a window, with what is read beside its last pixel, does not lie in a source of this length.
+    pub(super) fn check(&self, isa: Isa, source: usize) {
+        assert_eq!(self.isa, isa, "weights are packed for another instruction set");
+        let beside = (2 * isa.lanes()).saturating_sub(self.windows.channels);
+        assert!(self.windows.end() + beside <= source, "window outside");
+    }
+
+    /// Convolves `source` into `target` of `destination`.
+    ///
+    /// # Panics
+    ///
+    /// If an index that will be touched is outside its slice.
+    pub(crate) fn run(&self, isa: Isa, source: &[u8], destination: &mut [u8], target: Target) {
+        struct Run<'a>(&'a DepthwiseI8, &'a [u8], &'a mut [u8], Target);
+        impl Task for Run<'_> {
+            type Output = ();
+            #[inline(always)]
+            unsafe fn run<S: Simd>(self) {
+                let Run(layer, source, destination, target) = self;
+                for y in 0..layer.windows.out_height {
+                    // SAFETY: `run` checked all windows and target pixels.
+                    unsafe {
+                        let to = destination.as_mut_ptr().add(target.origin + y * target.row);
+                        layer.pixels::<S>(source.as_ptr(), y, 0, layer.windows.out_width, to, target.pixel);
+                    }
+                }
+            }
+        }
+        self.check(isa, source.len());
+        let Windows { out_height, out_width, channels, .. } = self.windows;
+        assert!(target.end(out_height, out_width, channels) <= destination.len(), "target outside");
+        isa.run(Run(self, source, destination, target));
+    }
+
+    /// `count` output pixels of row `y` from column `x` on, to `to`, `pixel` elements apart.
+    ///
+    /// # Safety
+    ///
+    /// Inside `vectorize`; [`check`](Self::check) passed for what `source` points to, and the pixels at `to` are
+    /// writable.
+    #[inline(always)]
+    pub(super) unsafe fn pixels<S: Simd>(
+        &self,
+        source: *const u8,
+        y: usize,
+        x: usize,
+        count: usize,
+        to: *mut u8,
+        pixel: usize,
+    ) {
+        let form = self.windows.shared_form();
+        for block in 0..self.blocks.len() {
+            let mut i = 0;
+            while i < count {
+                // SAFETY: by this function's condition.
+                unsafe {
+                    let (source, to) = (source.add(self.windows.start(y, x + i)), to.add(i * pixel));
+                    match form {
+                        Some((3, 1)) if i + SHARED <= count => self.shared::<S, 3, 1>(block, source, to, pixel),
+                        Some((3, 2)) if i + SHARED <= count => self.shared::<S, 3, 2>(block, source, to, pixel),
+                        Some((5, 1)) if i + SHARED <= count => self.shared::<S, 5, 1>(block, source, to, pixel),
+                        Some((5, 2)) if i + SHARED <= count => self.shared::<S, 5, 2>(block, source, to, pixel),
+                        Some((7, 1)) if i + SHARED <= count => self.shared::<S, 7, 1>(block, source, to, pixel),
+                        Some((7, 2)) if i + SHARED <= count => self.shared::<S, 7, 2>(block, source, to, pixel),
+                        _ => {
+                            self.any::<S>(block, source, to);
+                            i += 1;
+                            continue;
+                        }
+                    }
+                }
+                i += SHARED;
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn start<S: Simd>(&self, block: usize) -> [S::I; 2] {
+        // SAFETY: the bias has `2 * LANES` integers for every block.
+        unsafe {
+            let bias = self.bias.as_ptr().add(block * 2 * S::LANES);
+            [S::load_i32(bias), S::load_i32(bias.add(S::LANES))]
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store<S: Simd>(&self, block: usize, sums: [S::I; 2], to: *mut u8) {
+        // SAFETY: the multipliers are `2 * LANES` for every block; channels from the block's first on are writable.
+        unsafe {
+            let multiplier = self.multiplier.as_ptr().add(block * 2 * S::LANES);
+            let bytes = [
+                self.requantize.apply::<S>(S::to_f32(sums[0]), S::load(multiplier)),
+                self.requantize.apply::<S>(S::to_f32(sums[1]), S::load(multiplier.add(S::LANES))),
+            ];
+            let to = to.add(self.blocks[block]);
+            if self.windows.channels >= 2 * S::LANES {
+                S::store_channels(to, bytes);
+            } else {
+                let mut whole = [0u8; 32];
+                S::store_channels(whole.as_mut_ptr(), bytes);
+                core::ptr::copy_nonoverlapping(whole.as_ptr(), to, self.windows.channels);
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn shared<S: Simd, const K: usize, const STRIDE: usize>(
+        &self,
+        block: usize,
+        source: *const u8,
+        to: *mut u8,
+        pixel: usize,
+    ) {
+        let Windows { row, pixel: input_pixel, .. } = self.windows;
+        // SAFETY: as the caller: every tap lies in the source; weights have two vectors for every group of a block.
+        unsafe {
+            let source = source.add(self.blocks[block]);
+            let mut weights = self.weights.as_ptr().add(block * self.groups.len() * 8 * S::LANES);
+            let mut sums = [self.start::<S>(block); SHARED];
+            let mut first = 0;
+            while first < K {
+                let mut at = [source; 4];
+                for (r, at) in at.iter_mut().enumerate() {
+                    *at = source.add((first + r).min(K - 1) * row);
+                }
+                for column in 0..(SHARED - 1) * STRIDE + K {
+                    let mut taps = [S::load_half(at[0]); 4];
+                    for (tap, at) in taps.iter_mut().zip(&at).skip(1) {
+                        *tap = S::load_half(*at);
+                    }
+                    let taps = S::interleave(taps);
+                    for (j, sum) in sums.iter_mut().enumerate() {
+                        if j * STRIDE <= column && column < j * STRIDE + K {
+                            let w = weights.add((column - j * STRIDE) * 8 * S::LANES);
+                            sum[0] = S::dot_bytes(sum[0], S::load_bytes(w), taps[0]);
+                            sum[1] = S::dot_bytes(sum[1], S::load_bytes(w.add(4 * S::LANES)), taps[1]);
+                        }
+                    }
+                    for at in &mut at {
+                        *at = at.add(input_pixel);
+                    }
+                }
+                weights = weights.add(K * 8 * S::LANES);
+                first += 4;
+            }
+            for (j, sum) in sums.iter().enumerate() {
+                self.store::<S>(block, *sum, to.add(j * pixel));
+            }
+        }
+    }
+
+    /// One output pixel of any kernel.
+    #[inline(always)]
+    unsafe fn any<S: Simd>(&self, block: usize, source: *const u8, to: *mut u8) {
+        // SAFETY: as the caller: every tap lies in the source; weights have two vectors for every group of a block.
+        unsafe {
+            let source = source.add(self.blocks[block]);
+            let mut weights = self.weights.as_ptr().add(block * self.groups.len() * 8 * S::LANES);
+            let mut sums = self.start::<S>(block);
+            for group in &self.groups {
+                let mut taps = [S::load_half(source.add(group[0])); 4];
+                for (tap, offset) in taps.iter_mut().zip(group).skip(1) {
+                    *tap = S::load_half(source.add(*offset));
+                }
+                let taps = S::interleave(taps);
+                for v in 0..2 {
+                    sums[v] = S::dot_bytes(sums[v], S::load_bytes(weights), taps[v]);
+                    weights = weights.add(4 * S::LANES);
+                }
+            }
+            self.store::<S>(block, sums, to);
+        }
+    }
+}

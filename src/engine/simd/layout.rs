@@ -1,0 +1,204 @@
+//! Between tract's planes (NCHW) and the engine's pixels (NHWC), at the borders of a region.
+//!
+//! Plain loops over slices: run inside [`Isa::run`], the compiler turns them into vector instructions well enough.
+
+use super::gemm::Target;
+use super::{Isa, ROUNDER, Simd, Task};
+
+/// How floats become bytes: `clamp(round(x * inverse_scale), low, high) + zero`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Quantize {
+    /// One over the scale.
+    pub inverse_scale: f32,
+    /// Lowest and highest result, before the zero point is added.
+    pub low: f32,
+    pub high: f32,
+    /// Zero point.
+    pub zero: i32,
+}
+
+impl Quantize {
+    #[inline(always)]
+    pub(crate) fn byte(self, x: f32) -> u8 {
+        let y = (x * self.inverse_scale).max(self.low).min(self.high);
+        ((y + ROUNDER).to_bits() as i32 - (ROUNDER.to_bits() as i32 - self.zero)) as u8
+    }
+}
+
+/// Copies planes of `height` by `width` into larger ones: element `(channel, y, x)` goes to
+/// `origin + channel * plane + y * row + x`.
+pub(crate) fn planes_into_planes(
+    source: &[f32],
+    (height, width): (usize, usize),
+    destination: &mut [f32],
+    (origin, plane, row): (usize, usize, usize),
+) {
+    for (channel, image) in source.chunks_exact(height * width).enumerate() {
+        for (y, line) in image.chunks_exact(width).enumerate() {
+            let at = origin + channel * plane + y * row;
+            destination[at..at + width].copy_from_slice(line);
+        }
+    }
+}
+
+/// Planes to pixels: `[channels, height, width]` to `target`.
+pub(crate) fn planes_into_pixels(
+    isa: Isa,
+    source: &[f32],
+    (height, width): (usize, usize),
+    destination: &mut [f32],
+    target: Target,
+) {
+    pixels(
+        isa,
+        source,
+        (height, width),
+        destination,
+        target,
+        #[inline(always)]
+        |x| x,
+    );
+}
+
+/// Planes of floats to pixels of bytes.
+pub(crate) fn planes_into_bytes(
+    isa: Isa,
+    source: &[f32],
+    (height, width): (usize, usize),
+    destination: &mut [u8],
+    target: Target,
+    quantize: Quantize,
+) {
+    if source.len() == 3 * height * width
+        && target.pixel == 4
+        && target.origin + height * target.row <= destination.len()
+    {
+        return picture(isa, source, (height, width), destination, target, quantize);
+    }
+    pixels(
+        isa,
+        source,
+        (height, width),
+        destination,
+        target,
+        #[inline(always)]
+        |x| quantize.byte(x),
+    );
+}
+
+/// A picture's three planes to four bytes a pixel, the fourth one zero.
+fn picture(
+    isa: Isa,
+    source: &[f32],
+    (height, width): (usize, usize),
+    destination: &mut [u8],
+    target: Target,
+    quantize: Quantize,
+) {
+    struct Picture<'a>(&'a [f32], (usize, usize), &'a mut [u8], Target, Quantize);
+    impl Task for Picture<'_> {
+        type Output = ();
+        #[inline(always)]
+        unsafe fn run<S: Simd>(self) {
+            let Picture(source, (height, width), destination, target, quantize) = self;
+            let (red, rest) = source.split_at(height * width);
+            let (green, blue) = rest.split_at(height * width);
+            for y in 0..height {
+                let line = y * width..(y + 1) * width;
+                let at = target.origin + y * target.row;
+                let (pixels, _) = destination[at..at + 4 * width].as_chunks_mut::<4>();
+                let planes = red[line.clone()].iter().zip(&green[line.clone()]).zip(&blue[line]);
+                for (pixel, ((r, g), b)) in pixels.iter_mut().zip(planes) {
+                    let [r, g, b] = [*r, *g, *b].map(|x| u32::from(quantize.byte(x)));
+                    *pixel = (r | g << 8 | b << 16).to_le_bytes();
+                }
+            }
+        }
+    }
+    isa.run(Picture(source, (height, width), destination, target, quantize));
+}
+
+fn pixels<T>(
+    isa: Isa,
+    source: &[f32],
+    (height, width): (usize, usize),
+    destination: &mut [T],
+    target: Target,
+    convert: impl Fn(f32) -> T,
+) {
+    struct Pixels<'a, T, F>(&'a [f32], (usize, usize), &'a mut [T], Target, F);
+    impl<T, F: Fn(f32) -> T> Task for Pixels<'_, T, F> {
+        type Output = ();
+        #[inline(always)]
+        unsafe fn run<S: Simd>(self) {
+            let Pixels(source, (height, width), destination, target, convert) = self;
+            let channels = source.len() / (height * width);
+            // Pixel by pixel in what is written, a few pixels at a time in what is read: both stay in the cache.
+            for y in 0..height {
+                for first in (0..width).step_by(16) {
+                    let count = (width - first).min(16);
+                    for channel in 0..channels {
+                        let from = (channel * height + y) * width + first;
+                        let at = target.origin + y * target.row + first * target.pixel + channel;
+                        for (i, x) in source[from..from + count].iter().enumerate() {
+                            destination[at + i * target.pixel] = convert(*x);
+                        }
+                    }
+                }
+            }
+        }
+    }
+    isa.run(Pixels(source, (height, width), destination, target, convert));
+}
+
+/// Pixels to planes: `[channels, height, width]` of `destination` from `place` of `source`.
+pub(crate) fn pixels_into_planes<T: Copy>(
+    source: &[T],
+    place: Target,
+    (height, width): (usize, usize),
+    destination: &mut [f32],
+    convert: impl Fn(T) -> f32,
+) {
+    let channels = destination.len() / (height * width);
+    for y in 0..height {
+        for first in (0..width).step_by(16) {
+            let count = (width - first).min(16);
+            for channel in 0..channels {
+                let to = (channel * height + y) * width + first;
+                let from = place.origin + y * place.row + first * place.pixel + channel;
+                for (i, x) in destination[to..to + count].iter_mut().enumerate() {
+                    *x = convert(source[from + i * place.pixel]);
+                }
+            }
+        }
+    }
+}
+
+/// Sets the border of `halo` pixels around `height` by `width` pixels at `place`.
+pub(crate) fn fill_halo<T: Copy>(
+    destination: &mut [T],
+    place: Target,
+    (height, width, channels): (usize, usize, usize),
+    halo: usize,
+    value: T,
+) {
+    let corner = place.origin - halo * (place.row + place.pixel);
+    let mut fill = |y: usize, x: usize, count: usize| {
+        let start = corner + y * place.row + x * place.pixel;
+        if channels == place.pixel {
+            destination[start..start + count * channels].fill(value);
+        } else {
+            for i in 0..count {
+                destination[start + i * place.pixel..][..channels].fill(value);
+            }
+        }
+    };
+    for y in 0..height + 2 * halo {
+        if y < halo || y >= height + halo {
+            fill(y, 0, width + 2 * halo);
+        } else {
+            fill(y, 0, halo);
+            fill(y, halo + width, halo);
+        }
+    }
+}

@@ -1,0 +1,328 @@
+//! What is neither a convolution nor a change of layout: pools, channel gates, sums, copies.
+//!
+//! Plain loops over channels, as in [`layout`](super::layout).
+
+use super::gemm::{Target, activate};
+use super::layout::Quantize;
+use super::{Activation, Isa, Simd, Task};
+
+/// Height, width and channels of an image.
+pub(crate) type Extent = (usize, usize, usize);
+/// Memory, and where in it an image begins.
+pub(crate) type Source<'a> = (&'a [f32], Target);
+
+/// Work on one pixel after another: `f(source pixel, destination pixel)`.
+fn each_pixel<A, B>(
+    isa: Isa,
+    (height, width, channels): Extent,
+    (source, from): (&[A], Target),
+    (destination, to): (&mut [B], Target),
+    f: impl FnMut(&[A], &mut [B]),
+) {
+    struct Each<'a, A, B, F>(Extent, (&'a [A], Target), (&'a mut [B], Target), F);
+    impl<A, B, F: FnMut(&[A], &mut [B])> Task for Each<'_, A, B, F> {
+        type Output = ();
+        #[inline(always)]
+        unsafe fn run<S: Simd>(self) {
+            let Each((height, width, channels), (source, from), (destination, to), mut f) = self;
+            for y in 0..height {
+                for x in 0..width {
+                    let a = from.origin + y * from.row + x * from.pixel;
+                    let b = to.origin + y * to.row + x * to.pixel;
+                    f(&source[a..a + channels], &mut destination[b..b + channels]);
+                }
+            }
+        }
+    }
+    isa.run(Each((height, width, channels), (source, from), (destination, to), f));
+}
+
+/// Copies an image.
+pub(crate) fn copy<T: Copy>(isa: Isa, extent: Extent, source: (&[T], Target), destination: (&mut [T], Target)) {
+    each_pixel(
+        isa,
+        extent,
+        source,
+        destination,
+        #[inline(always)]
+        |a, b| b.copy_from_slice(a),
+    );
+}
+
+/// Doubles both sides, each pixel four times.
+pub(crate) fn upsample<T: Copy>(isa: Isa, extent: Extent, source: (&[T], Target), destination: (&mut [T], Target)) {
+    let (to, target) = destination;
+    for y in 0..2 {
+        for x in 0..2 {
+            let origin = target.origin + y * target.row + x * target.pixel;
+            let part = Target { origin, row: 2 * target.row, pixel: 2 * target.pixel };
+            copy(isa, extent, source, (&mut *to, part));
+        }
+    }
+}
+
+/// `destination = f(source)` for every element.
+pub(crate) fn map<A: Copy, B>(
+    isa: Isa,
+    extent: Extent,
+    source: (&[A], Target),
+    destination: (&mut [B], Target),
+    f: impl Fn(A) -> B,
+) {
+    each_pixel(
+        isa,
+        extent,
+        source,
+        destination,
+        #[inline(always)]
+        |a, b| {
+            for (a, b) in a.iter().zip(b) {
+                *b = f(*a);
+            }
+        },
+    );
+}
+
+/// Applies an activation to every element.
+pub(crate) fn activation(
+    isa: Isa,
+    extent: Extent,
+    source: (&[f32], Target),
+    (destination, to): (&mut [f32], Target),
+    activation: Activation,
+) {
+    struct Activate<'a>(Extent, &'a mut [f32], Target, Activation);
+    impl Task for Activate<'_> {
+        type Output = ();
+        #[inline(always)]
+        unsafe fn run<S: Simd>(self) {
+            let Activate((height, width, channels), values, place, activation) = self;
+            for y in 0..height {
+                for x in 0..width {
+                    let at = place.origin + y * place.row + x * place.pixel;
+                    // SAFETY: inside `vectorize`.
+                    unsafe { activate::<S>(activation, &mut values[at..at + channels]) };
+                }
+            }
+        }
+    }
+    copy(isa, extent, source, (&mut *destination, to));
+    isa.run(Activate(extent, destination, to, activation));
+}
+
+/// `destination = activation(a + b)`, float.
+pub(crate) fn sum(
+    isa: Isa,
+    extent: Extent,
+    [a, b]: [Source<'_>; 2],
+    (destination, to): (&mut [f32], Target),
+    then: Activation,
+) {
+    copy(isa, extent, a, (&mut *destination, to));
+    each_pixel(
+        isa,
+        extent,
+        b,
+        (&mut *destination, to),
+        #[inline(always)]
+        |b, sum| {
+            for (sum, b) in sum.iter_mut().zip(b) {
+                *sum += *b;
+            }
+        },
+    );
+    if then != Activation::NONE {
+        struct Activate<'a>(Extent, &'a mut [f32], Target, Activation);
+        impl Task for Activate<'_> {
+            type Output = ();
+            #[inline(always)]
+            unsafe fn run<S: Simd>(self) {
+                let Activate((height, width, channels), values, place, activation) = self;
+                for y in 0..height {
+                    for x in 0..width {
+                        let at = place.origin + y * place.row + x * place.pixel;
+                        // SAFETY: inside `vectorize`.
+                        unsafe { activate::<S>(activation, &mut values[at..at + channels]) };
+                    }
+                }
+            }
+        }
+        isa.run(Activate(extent, destination, to, then));
+    }
+}
+
+/// The mean of each channel, `(sum - pixels * zero) * scale / pixels`, to the first `channels` of `means`.
+pub(crate) fn means_of_floats(isa: Isa, extent: Extent, (source, from): (&[f32], Target), means: &mut [f32]) {
+    let (height, width, channels) = extent;
+    let means = &mut means[..channels];
+    means.fill(0.0);
+    // All pixels add to the same means: a target whose pixels lie on one another.
+    let here = Target { origin: 0, row: 0, pixel: 0 };
+    each_pixel(
+        isa,
+        extent,
+        (source, from),
+        (&mut *means, here),
+        #[inline(always)]
+        |pixel, sums| {
+            for (sum, x) in sums.iter_mut().zip(pixel) {
+                *sum += *x;
+            }
+        },
+    );
+    let share = 1.0 / (height * width) as f32;
+    means.iter_mut().for_each(|mean| *mean *= share);
+}
+
+/// The same for bytes of a scale and zero point.
+pub(crate) fn means_of_bytes(
+    isa: Isa,
+    extent: Extent,
+    (source, from): (&[u8], Target),
+    (scale, zero): (f32, i32),
+    sums: &mut Vec<i32>,
+    means: &mut [f32],
+) {
+    let (height, width, channels) = extent;
+    sums.clear();
+    sums.resize(channels, 0);
+    let here = Target { origin: 0, row: 0, pixel: 0 };
+    each_pixel(
+        isa,
+        extent,
+        (source, from),
+        (&mut **sums, here),
+        #[inline(always)]
+        |pixel, sums| {
+            for (sum, x) in sums.iter_mut().zip(pixel) {
+                *sum += i32::from(*x);
+            }
+        },
+    );
+    let pixels = height * width;
+    for (mean, sum) in means[..channels].iter_mut().zip(sums) {
+        *mean = (*sum - pixels as i32 * zero) as f32 * scale / pixels as f32;
+    }
+}
+
+/// `destination = source * gate[channel]`, float.
+pub(crate) fn gate_floats(
+    isa: Isa,
+    extent: Extent,
+    source: (&[f32], Target),
+    gate: &[f32],
+    destination: (&mut [f32], Target),
+) {
+    each_pixel(
+        isa,
+        extent,
+        source,
+        destination,
+        #[inline(always)]
+        |a, b| {
+            for ((b, a), gate) in b.iter_mut().zip(a).zip(gate) {
+                *b = a * gate;
+            }
+        },
+    );
+}
+
+/// `destination = quantize((source - zero) * scale * gate[channel])`, bytes.
+pub(crate) fn gate_bytes(
+    isa: Isa,
+    extent: Extent,
+    source: (&[u8], Target),
+    (scale, zero): (f32, i32),
+    gate: &[f32],
+    destination: (&mut [u8], Target),
+    quantize: Quantize,
+) {
+    each_pixel(
+        isa,
+        extent,
+        source,
+        destination,
+        #[inline(always)]
+        |a, b| {
+            for ((b, a), gate) in b.iter_mut().zip(a).zip(gate) {
+                *b = quantize.byte((i32::from(*a) - zero) as f32 * scale * gate);
+            }
+        },
+    );
+}
+
+/// A max-pool's window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PoolWindow {
+    /// Rows and columns of the window, from one window to the next, and outside the image before the first pixel.
+    pub kernel: (usize, usize),
+    pub stride: (usize, usize),
+    pub pad: (usize, usize),
+}
+
+/// The largest of each window; pixels outside the image do not count.
+pub(crate) fn max_pool<T: Copy + PartialOrd>(
+    isa: Isa,
+    window: PoolWindow,
+    (height, width, channels): Extent,
+    (source, from): (&[T], Target),
+    (out_height, out_width): (usize, usize),
+    (destination, to): (&mut [T], Target),
+) {
+    struct Pool<'a, T>(PoolWindow, Extent, (&'a [T], Target), (usize, usize), (&'a mut [T], Target));
+    impl<T: Copy + PartialOrd> Task for Pool<'_, T> {
+        type Output = ();
+        #[inline(always)]
+        unsafe fn run<S: Simd>(self) {
+            let Pool(window, (height, width, channels), (source, from), (out_height, out_width), (destination, to)) =
+                self;
+            for out_y in 0..out_height {
+                let rows = inside(out_y, window.kernel.0, window.stride.0, window.pad.0, height);
+                for out_x in 0..out_width {
+                    let columns = inside(out_x, window.kernel.1, window.stride.1, window.pad.1, width);
+                    let at = to.origin + out_y * to.row + out_x * to.pixel;
+                    let largest = &mut destination[at..at + channels];
+                    let mut first = true;
+                    for y in rows.clone() {
+                        for x in columns.clone() {
+                            let at = from.origin + y * from.row + x * from.pixel;
+                            let pixel = &source[at..at + channels];
+                            if first {
+                                largest.copy_from_slice(pixel);
+                                first = false;
+                            } else {
+                                for (a, b) in largest.iter_mut().zip(pixel) {
+                                    *a = if *b > *a { *b } else { *a };
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+    isa.run(Pool(window, (height, width, channels), (source, from), (out_height, out_width), (destination, to)));
+}
+
+/// The part of a window that lies in the image.
+#[inline(always)]
+fn inside(out: usize, kernel: usize, stride: usize, pad: usize, length: usize) -> core::ops::Range<usize> {
+    (out * stride).saturating_sub(pad)..(out * stride + kernel).saturating_sub(pad).min(length)
+}
+
+/// `destination = a * b`, float.
+pub(crate) fn product(isa: Isa, extent: Extent, [a, b]: [Source<'_>; 2], (destination, to): (&mut [f32], Target)) {
+    copy(isa, extent, a, (&mut *destination, to));
+    each_pixel(
+        isa,
+        extent,
+        b,
+        (destination, to),
+        #[inline(always)]
+        |b, product| {
+            for (product, b) in product.iter_mut().zip(b) {
+                *product *= *b;
+            }
+        },
+    );
+}

@@ -1,0 +1,218 @@
+//! WebAssembly's 128-bit vectors.
+//!
+//! With the crate's feature `relaxed-simd` two operations change: multiply-add becomes one instruction, and the int8
+//! dot product becomes one instead of eight. A browser refuses a module with an instruction it does not know, so the
+//! two are separate builds, and the page loads the one that its browser takes. Only this crate is compiled twice for
+//! it: the instructions are switched on in [`Simd::vectorize`], not by a compiler flag for all crates.
+
+use core::arch::wasm32::*;
+
+use super::Simd;
+
+/// 128-bit vectors.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wasm;
+
+// SAFETY: `simd128` is on for the whole crate wherever this module is compiled, and `vectorize` adds `relaxed-simd` in
+// builds that use it; loads and stores touch the bytes that the trait names.
+unsafe impl Simd for Wasm {
+    const LANES: usize = 4;
+    // A widened product holds twice as many registers as the relaxed one.
+    const I8_ROWS: usize = if cfg!(feature = "relaxed-simd") { 6 } else { 4 };
+    type F = v128;
+    type I = v128;
+    #[cfg(feature = "relaxed-simd")]
+    type W = v128;
+    #[cfg(not(feature = "relaxed-simd"))]
+    type W = [v128; 2];
+    #[cfg(feature = "relaxed-simd")]
+    type A = v128;
+    #[cfg(not(feature = "relaxed-simd"))]
+    type A = [v128; 2];
+    type B = v128;
+
+    #[cfg_attr(feature = "relaxed-simd", target_feature(enable = "simd128,relaxed-simd"))]
+    #[cfg_attr(not(feature = "relaxed-simd"), target_feature(enable = "simd128"))]
+    unsafe fn vectorize<R>(f: impl FnOnce() -> R) -> R {
+        f()
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const f32) -> v128 {
+        // SAFETY: the caller vouches for four floats at `p`.
+        unsafe { v128_load(p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn store(p: *mut f32, v: v128) {
+        // SAFETY: the caller vouches for four floats at `p`.
+        unsafe { v128_store(p.cast(), v) }
+    }
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> v128 {
+        f32x4_splat(x)
+    }
+    #[inline(always)]
+    unsafe fn load_splat(p: *const f32) -> v128 {
+        // SAFETY: the caller vouches for a float at `p`.
+        unsafe { v128_load32_splat(p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn mul_add(a: v128, b: v128, c: v128) -> v128 {
+        #[cfg(feature = "relaxed-simd")]
+        // SAFETY: inside `vectorize`, which switches the instruction on.
+        unsafe {
+            f32x4_relaxed_madd(a, b, c)
+        }
+        #[cfg(not(feature = "relaxed-simd"))]
+        f32x4_add(f32x4_mul(a, b), c)
+    }
+    #[inline(always)]
+    unsafe fn add(a: v128, b: v128) -> v128 {
+        f32x4_add(a, b)
+    }
+    #[inline(always)]
+    unsafe fn sub(a: v128, b: v128) -> v128 {
+        f32x4_sub(a, b)
+    }
+    #[inline(always)]
+    unsafe fn mul(a: v128, b: v128) -> v128 {
+        f32x4_mul(a, b)
+    }
+    #[inline(always)]
+    unsafe fn div(a: v128, b: v128) -> v128 {
+        f32x4_div(a, b)
+    }
+    #[inline(always)]
+    unsafe fn min(a: v128, b: v128) -> v128 {
+        // pmin(x, y) is `y < x ? y : x`, one instruction where f32x4.min has to care about NaN.
+        f32x4_pmin(b, a)
+    }
+    #[inline(always)]
+    unsafe fn max(a: v128, b: v128) -> v128 {
+        f32x4_pmax(b, a)
+    }
+    #[inline(always)]
+    unsafe fn bits(a: v128) -> v128 {
+        a
+    }
+    #[inline(always)]
+    unsafe fn from_bits(a: v128) -> v128 {
+        a
+    }
+    #[inline(always)]
+    unsafe fn load_i32(p: *const i32) -> v128 {
+        // SAFETY: the caller vouches for four integers at `p`.
+        unsafe { v128_load(p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn splat_i32(x: i32) -> v128 {
+        i32x4_splat(x)
+    }
+    #[inline(always)]
+    unsafe fn add_i32(a: v128, b: v128) -> v128 {
+        i32x4_add(a, b)
+    }
+    #[inline(always)]
+    unsafe fn sub_i32(a: v128, b: v128) -> v128 {
+        i32x4_sub(a, b)
+    }
+    #[inline(always)]
+    unsafe fn shl23(a: v128) -> v128 {
+        i32x4_shl(a, 23)
+    }
+    #[inline(always)]
+    unsafe fn to_f32(a: v128) -> v128 {
+        f32x4_convert_i32x4(a)
+    }
+
+    #[cfg(feature = "relaxed-simd")]
+    #[inline(always)]
+    unsafe fn load_weights(p: *const i8) -> v128 {
+        // SAFETY: the caller vouches for 16 bytes at `p`.
+        unsafe { v128_load(p.cast()) }
+    }
+    #[cfg(feature = "relaxed-simd")]
+    #[inline(always)]
+    unsafe fn load_activations(p: *const u8) -> v128 {
+        // SAFETY: the caller vouches for 4 bytes at `p`.
+        unsafe { v128_load32_splat(p.cast()) }
+    }
+    #[cfg(feature = "relaxed-simd")]
+    #[inline(always)]
+    unsafe fn dot(acc: v128, w: v128, a: v128) -> v128 {
+        // SAFETY: inside `vectorize`, which switches the instruction on. It is exact and alike on every machine while
+        // its second operand stays in 0..=127.
+        unsafe { i32x4_relaxed_dot_i8x16_i7x16_add(w, a, acc) }
+    }
+
+    // Without the relaxed dot product: two products of 16-bit pairs. The bytes of a vector are ordered so that
+    // widening the low half gives activations 0 and 1 of all four columns, and the high half 2 and 3.
+    #[cfg(not(feature = "relaxed-simd"))]
+    fn weight_index(lane: usize, k: usize) -> usize {
+        k / 2 * 8 + lane * 2 + k % 2
+    }
+    #[cfg(not(feature = "relaxed-simd"))]
+    #[inline(always)]
+    unsafe fn load_weights(p: *const i8) -> [v128; 2] {
+        // SAFETY: the caller vouches for 16 bytes at `p`.
+        unsafe { [i16x8_load_extend_i8x8(p), i16x8_load_extend_i8x8(p.add(8))] }
+    }
+    #[cfg(not(feature = "relaxed-simd"))]
+    #[inline(always)]
+    unsafe fn load_activations(p: *const u8) -> [v128; 2] {
+        // SAFETY: the caller vouches for 4 bytes at `p`.
+        let pairs = i16x8_extend_low_u8x16(unsafe { v128_load32_splat(p.cast()) });
+        [i32x4_shuffle::<0, 0, 0, 0>(pairs, pairs), i32x4_shuffle::<1, 1, 1, 1>(pairs, pairs)]
+    }
+    #[cfg(not(feature = "relaxed-simd"))]
+    #[inline(always)]
+    unsafe fn dot(acc: v128, w: [v128; 2], a: [v128; 2]) -> v128 {
+        i32x4_add(i32x4_add(acc, i32x4_dot_i16x8(w[0], a[0])), i32x4_dot_i16x8(w[1], a[1]))
+    }
+
+    #[inline(always)]
+    unsafe fn load_half(p: *const u8) -> v128 {
+        // SAFETY: the caller vouches for 8 bytes at `p`.
+        unsafe { v128_load64_zero(p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn interleave(taps: [v128; 4]) -> [v128; 2] {
+        let [a, b, c, d] = taps;
+        let ab = i8x16_shuffle::<0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23>(a, b);
+        let cd = i8x16_shuffle::<0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23>(c, d);
+        [i16x8_shuffle::<0, 8, 1, 9, 2, 10, 3, 11>(ab, cd), i16x8_shuffle::<4, 12, 5, 13, 6, 14, 7, 15>(ab, cd)]
+    }
+    #[inline(always)]
+    unsafe fn load_bytes(p: *const i8) -> v128 {
+        // SAFETY: the caller vouches for 16 bytes at `p`.
+        unsafe { v128_load(p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn dot_bytes(acc: v128, w: v128, a: v128) -> v128 {
+        #[cfg(feature = "relaxed-simd")]
+        // SAFETY: as in `dot`.
+        unsafe {
+            i32x4_relaxed_dot_i8x16_i7x16_add(w, a, acc)
+        }
+        #[cfg(not(feature = "relaxed-simd"))]
+        {
+            // Sums of two neighbours, then of the neighbouring sums.
+            let low = i32x4_dot_i16x8(i16x8_extend_low_i8x16(w), i16x8_extend_low_u8x16(a));
+            let high = i32x4_dot_i16x8(i16x8_extend_high_i8x16(w), i16x8_extend_high_u8x16(a));
+            let even = i32x4_shuffle::<0, 2, 4, 6>(low, high);
+            let odd = i32x4_shuffle::<1, 3, 5, 7>(low, high);
+            i32x4_add(acc, i32x4_add(even, odd))
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_u8(p: *mut u8, v: [v128; 2]) {
+        let words = i16x8_narrow_i32x4(v[0], v[1]);
+        let bytes = u8x16_narrow_i16x8(words, words);
+        // SAFETY: the caller vouches for 8 bytes at `p`.
+        unsafe { v128_store64_lane::<0>(bytes, p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn store_channels(p: *mut u8, v: [v128; 2]) {
+        // SAFETY: as `store_u8`; with 4 lanes `channel` is the plain order.
+        unsafe { Self::store_u8(p, v) }
+    }
+}

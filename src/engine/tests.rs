@@ -1,0 +1,404 @@
+//! Small networks on every instruction set against the same network on tract alone, and the int8 kernels against each
+//! other.
+
+use proptest::prelude::*;
+use tract_core::internal::*;
+use tract_core::ops::array::TypedConcat;
+use tract_core::ops::cnn::{Conv, KernelFormat, MaxPool, PaddingSpec, PoolSpec};
+use tract_core::ops::math::{add, div, max, min, mul};
+use tract_core::ops::nn::resize::{CoordTransformer, Interpolator, Nearest, Resize};
+use tract_core::ops::nn::{DataFormat, Reduce, Reducer, hard_swish, leaky_relu, sigmoid};
+use tract_core::ops::quant::{DequantizeLinearF32, quantize_linear_u8};
+
+use super::optimize_for;
+use super::region::RegionOp;
+use super::simd::Isa;
+
+/// Numbers that look random and are the same on every run.
+struct Numbers(u64);
+
+impl Numbers {
+    /// In -1 to 1.
+    fn next(&mut self) -> f32 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    }
+
+    fn many(&mut self, count: usize) -> Vec<f32> {
+        (0..count).map(|_| self.next()).collect()
+    }
+}
+
+/// Builds a network as the reader of ONNX files does.
+struct Network {
+    model: TypedModel,
+    numbers: Numbers,
+    count: usize,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Layer {
+    outputs: usize,
+    kernel: (usize, usize),
+    stride: (usize, usize),
+    dilation: (usize, usize),
+    pad: (usize, usize),
+    depthwise: bool,
+}
+
+const POINTWISE: Layer =
+    Layer { outputs: 8, kernel: (1, 1), stride: (1, 1), dilation: (1, 1), pad: (0, 0), depthwise: false };
+
+fn square(outputs: usize, kernel: usize, stride: usize, depthwise: bool) -> Layer {
+    let pad = kernel / 2;
+    Layer { outputs, kernel: (kernel, kernel), stride: (stride, stride), pad: (pad, pad), depthwise, ..POINTWISE }
+}
+
+impl Network {
+    fn new(shape: [usize; 4]) -> (Network, OutletId) {
+        let mut model = TypedModel::default();
+        let source = model.add_source("images", f32::fact(shape)).unwrap();
+        (Network { model, numbers: Numbers(7), count: 0 }, source)
+    }
+
+    fn wire(&mut self, op: impl Into<Box<dyn TypedOp>>, inputs: &[OutletId]) -> OutletId {
+        self.count += 1;
+        self.model.wire_node(format!("node{}", self.count), op, inputs).unwrap()[0]
+    }
+
+    fn constant(&mut self, tensor: Tensor) -> OutletId {
+        self.count += 1;
+        self.model.add_const(format!("const{}", self.count), tensor).unwrap()
+    }
+
+    fn scalar(&mut self, value: f32) -> OutletId {
+        self.constant(Tensor::from_shape(&[1, 1, 1, 1], &[value]).unwrap())
+    }
+
+    fn shape(&self, x: OutletId) -> Vec<usize> {
+        self.model.outlet_fact(x).unwrap().shape.as_concrete().unwrap().to_vec()
+    }
+
+    fn window(&self, x: OutletId, layer: Layer) -> PoolSpec {
+        let (pad, inputs) = (tvec!(layer.pad.0, layer.pad.1), self.shape(x)[1]);
+        PoolSpec {
+            data_format: DataFormat::NCHW,
+            kernel_shape: tvec!(layer.kernel.0, layer.kernel.1),
+            padding: PaddingSpec::Explicit(pad.clone(), pad),
+            dilations: Some(tvec!(layer.dilation.0, layer.dilation.1)),
+            strides: Some(tvec!(layer.stride.0, layer.stride.1)),
+            input_channels: inputs,
+            output_channels: layer.outputs,
+        }
+    }
+
+    /// With `grid`, weights are integers times a scale, one for each output.
+    fn conv(&mut self, x: OutletId, layer: Layer, grid: bool) -> OutletId {
+        let inputs = self.shape(x)[1];
+        let layer = Layer { outputs: if layer.depthwise { inputs } else { layer.outputs }, ..layer };
+        let (seen, group) = if layer.depthwise { (1, inputs) } else { (inputs, 1) };
+        let per_output = seen * layer.kernel.0 * layer.kernel.1;
+        let size = (2.0 / per_output as f32).sqrt();
+        let mut weights = self.numbers.many(layer.outputs * per_output);
+        for row in weights.chunks_mut(per_output) {
+            // The largest weight of a row is what scales are made for.
+            let last = row.len() - 1;
+            row[last] = 1.0;
+            row.iter_mut().for_each(|w| *w = if grid { (*w * 127.0).round() * (size / 127.0) } else { *w * size });
+        }
+        let shape = [layer.outputs, seen, layer.kernel.0, layer.kernel.1];
+        let weights = self.constant(Tensor::from_shape(&shape, &weights).unwrap());
+        let bias = self.numbers.many(layer.outputs);
+        let bias = self.constant(tensor1(&bias));
+        let op = Conv::new(self.window(x, layer), KernelFormat::OIHW, group, None);
+        self.wire(op, &[x, weights, bias])
+    }
+
+    fn clip(&mut self, x: OutletId, low: f32, high: f32) -> OutletId {
+        let (low, high) = (self.scalar(low), self.scalar(high));
+        let x = self.wire(max(), &[x, low]);
+        self.wire(min(), &[x, high])
+    }
+
+    fn relu6(&mut self, x: OutletId) -> OutletId {
+        self.clip(x, 0.0, 6.0)
+    }
+
+    fn hard_sigmoid(&mut self, x: OutletId) -> OutletId {
+        let (scale, offset) = (self.scalar(1.0 / 6.0), self.scalar(0.5));
+        let x = self.wire(mul(), &[scale, x]);
+        let x = self.wire(add(), &[offset, x]);
+        self.clip(x, 0.0, 1.0)
+    }
+
+    fn mean(&mut self, x: OutletId) -> OutletId {
+        let shape = self.shape(x);
+        let sum = self.wire(Reduce { axes: tvec!(2, 3), reducer: Reducer::Sum }, &[x]);
+        let count = self.scalar((shape[2] * shape[3]) as f32);
+        self.wire(div(), &[sum, count])
+    }
+
+    fn squeeze_excite(&mut self, x: OutletId, grid: bool) -> OutletId {
+        let channels = self.shape(x)[1];
+        let m = self.mean(x);
+        let m = self.conv(m, Layer { outputs: channels.div_ceil(4), ..POINTWISE }, grid);
+        let m = self.clip(m, 0.0, f32::INFINITY);
+        let m = self.conv(m, Layer { outputs: channels, ..POINTWISE }, grid);
+        let m = self.hard_sigmoid(m);
+        self.wire(mul(), &[x, m])
+    }
+
+    fn max_pool(&mut self, x: OutletId, layer: Layer) -> OutletId {
+        let mut pool_spec = self.window(x, Layer { outputs: self.shape(x)[1], ..layer });
+        let pad = tvec!(layer.pad.0, layer.pad.1);
+        pool_spec.padding = PaddingSpec::ExplicitOnnxPool(pad.clone(), pad, false);
+        self.wire(MaxPool { pool_spec, with_index_outputs: None }, &[x])
+    }
+
+    fn upsample(&mut self, x: OutletId) -> OutletId {
+        let op = Resize {
+            coord_transformer: CoordTransformer::Asymmetric,
+            interpolator: Interpolator::Nearest,
+            nearest: Nearest::Floor,
+            optional_scales_input: Some(1),
+            optional_sizes_input: None,
+        };
+        let factors = self.constant(tensor1(&[1f32, 1.0, 2.0, 2.0]));
+        self.wire(op, &[x, factors])
+    }
+
+    /// Through bytes and back: clipped to what 0 to 127 can say.
+    fn quantized(&mut self, x: OutletId, scale: f32, zero: u8) -> OutletId {
+        let x = self.clip(x, -f32::from(zero) * scale, f32::from(127 - zero) * scale);
+        self.bytes(x, scale, zero)
+    }
+
+    fn bytes(&mut self, x: OutletId, scale: f32, zero: u8) -> OutletId {
+        let x = self.wire(quantize_linear_u8(scale.recip(), zero), &[x]);
+        self.wire(DequantizeLinearF32::new(scale, i32::from(zero)), &[x])
+    }
+
+    fn finish(mut self, outputs: &[OutletId]) -> TypedModel {
+        self.model.select_output_outlets(outputs).unwrap();
+        self.model
+    }
+}
+
+fn run(model: TypedModel, input: &Tensor) -> Vec<Vec<f32>> {
+    let model = model.into_decluttered().unwrap().into_optimized().unwrap().into_runnable().unwrap();
+    // Twice, so that memory that is used again is seen to hold nothing back.
+    let first = model.run(tvec!(input.clone().into_tvalue())).unwrap();
+    let second = model.run(tvec!(input.clone().into_tvalue())).unwrap();
+    assert_eq!(first, second, "the second run gives something else");
+    first.iter().map(|t| t.as_plain_ram().unwrap().as_slice::<f32>().unwrap().to_vec()).collect()
+}
+
+fn picture(model: &TypedModel) -> Tensor {
+    let shape = model.input_fact(0).unwrap().shape.as_concrete().unwrap().to_vec();
+    let numbers = Numbers(11).many(shape.iter().product());
+    let numbers: Vec<f32> = numbers.iter().map(|x| x * 0.5 + 0.5).collect();
+    Tensor::from_shape(&shape, &numbers).unwrap()
+}
+
+fn regions(model: &TypedModel) -> usize {
+    model.nodes.iter().filter(|node| node.op_is::<RegionOp>()).count()
+}
+
+/// Every instruction set comes within `tolerance` of tract, in one region that leaves no other operator.
+fn agrees(model: &TypedModel, tolerance: f32) {
+    let input = picture(model);
+    let expected = run(model.clone(), &input);
+    for isa in Isa::supported() {
+        let ours = optimize_for(model.clone(), isa).unwrap();
+        assert!(regions(&ours) >= 1, "nothing was taken over");
+        for (expected, found) in expected.iter().zip(run(ours, &input)) {
+            assert_eq!(expected.len(), found.len());
+            for (i, (e, f)) in expected.iter().zip(&found).enumerate() {
+                assert!((e - f).abs() <= tolerance * e.abs().max(1.0), "{} at {i}: {f}, tract has {e}", isa.name());
+            }
+        }
+    }
+}
+
+/// All instruction sets give the very same numbers, and within `tolerance` of tract's.
+fn agrees_to_the_bit(model: &TypedModel, tolerance: f32) {
+    let input = picture(model);
+    let expected = run(model.clone(), &input);
+    let scalar = run(optimize_for(model.clone(), Isa::Scalar).unwrap(), &input);
+    for isa in Isa::supported() {
+        let same = run(optimize_for(model.clone(), isa).unwrap(), &input) == scalar;
+        assert!(same, "{} gives other bytes than the scalar form", isa.name());
+    }
+    for (expected, found) in expected.iter().zip(&scalar) {
+        for (i, (e, f)) in expected.iter().zip(found).enumerate() {
+            assert!((e - f).abs() <= tolerance, "at {i}: {f}, tract has {e}");
+        }
+    }
+}
+
+fn layers() -> impl Strategy<Value = Layer> {
+    let kernel =
+        (1..=7usize, 1..=7usize, 0..3u8).prop_map(|(a, b, square)| if square > 0 { (a, a) } else { (a, b) });
+    (
+        1..40usize,
+        kernel,
+        (1..=3usize, 1..=3usize),
+        (1..=2usize, 1..=2usize),
+        (0..=3usize, 0..=3usize),
+        any::<bool>(),
+    )
+        .prop_map(|(outputs, kernel, stride, dilation, pad, depthwise)| Layer {
+            outputs,
+            kernel,
+            // Mostly alike in both directions, as in real networks, so that the shared forms have their turn.
+            stride: if kernel.0 == kernel.1 { (stride.0, stride.0) } else { stride },
+            dilation: if stride.0 < 3 { (1, 1) } else { dilation },
+            pad: (pad.0.min(kernel.0 - 1), pad.1.min(kernel.1 - 1)),
+            depthwise,
+        })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_convolution_agrees(layer in layers(), channels in 1..40usize, height in 13..20usize, width in 13..24usize) {
+        let (mut net, x) = Network::new([1, channels, height, width]);
+        let y = net.conv(x, layer, false);
+        let y = net.relu6(y);
+        agrees(&net.finish(&[y]), 2e-5);
+    }
+
+    #[test]
+    fn any_int8_convolution_agrees(layer in layers(), channels in 1..40usize, height in 13..20usize, width in 13..24usize, zero in 0..100u8) {
+        let (mut net, x) = Network::new([1, channels, height, width]);
+        let x = net.quantized(x, 1.0 / 64.0, zero);
+        let y = net.conv(x, layer, true);
+        let y = net.quantized(y, 0.05, 20);
+        // One more, so that what is read is what an int8 layer wrote.
+        let y = net.conv(y, Layer { outputs: 9, ..POINTWISE }, true);
+        let y = net.quantized(y, 0.07, 30);
+        // One quantum in, through weights of unit size, may be a little more than one out.
+        agrees_to_the_bit(&net.finish(&[y]), 2.01 * 0.07);
+    }
+
+    #[test]
+    fn any_pool_agrees(kernel in 1..=5usize, stride in 1..=3usize, pad in 0..=2usize, channels in 1..20usize, side in 9..20usize) {
+        let (mut net, x) = Network::new([1, channels, side, side + 3]);
+        let x = net.conv(x, POINTWISE, false);
+        let layer = Layer { kernel: (kernel, kernel), stride: (stride, stride), pad: (pad.min(kernel - 1), pad.min(kernel - 1)), ..POINTWISE };
+        let y = net.max_pool(x, layer);
+        agrees(&net.finish(&[y]), 2e-5);
+    }
+}
+
+/// A detector in small: every kind of step, a picture whose sides are no multiples of anything.
+fn detector(net: &mut Network, x: OutletId, grid: Option<f32>) -> Vec<OutletId> {
+    let on_grid = grid.is_some();
+    fn bytes(net: &mut Network, x: OutletId, grid: Option<f32>) -> OutletId {
+        match grid {
+            Some(scale) => net.quantized(x, scale, 0),
+            None => x,
+        }
+    }
+    let x = match grid {
+        Some(_) => net.quantized(x, 1.0 / 127.0, 0),
+        None => x,
+    };
+    let block = |net: &mut Network, x, layer| {
+        let y = net.conv(x, layer, on_grid);
+        let y = net.relu6(y);
+        bytes(net, y, grid)
+    };
+    let x = block(net, x, square(12, 3, 2, false));
+    let x = block(net, x, square(0, 3, 1, true));
+    let x = block(net, x, Layer { outputs: 24, ..POINTWISE });
+    let fine = block(net, x, square(0, 5, 2, true));
+    let fine = block(net, fine, Layer { outputs: 33, ..POINTWISE });
+    let coarse = block(net, fine, square(40, 3, 2, false));
+    let coarse = block(net, coarse, square(0, 5, 1, true));
+    let coarse = net.squeeze_excite(coarse, on_grid);
+    let coarse = bytes(net, coarse, grid);
+    let coarse = block(net, coarse, Layer { outputs: 18, ..POINTWISE });
+    let up = net.upsample(coarse);
+    let up = match grid {
+        Some(scale) => net.bytes(up, scale, 0),
+        None => up,
+    };
+    let joined = net.wire(TypedConcat { axis: 1 }, &[up, fine]);
+    let joined = match grid {
+        Some(scale) => net.bytes(joined, scale, 0),
+        None => joined,
+    };
+    let joined = block(net, joined, square(0, 7, 1, true));
+    let joined = block(net, joined, Layer { outputs: 20, ..POINTWISE });
+    let a = net.conv(joined, Layer { outputs: 11, ..POINTWISE }, on_grid);
+    let a = net.wire(sigmoid(), &[a]);
+    let b = net.conv(coarse, Layer { outputs: 4, ..POINTWISE }, on_grid);
+    vec![a, b, coarse]
+}
+
+#[test]
+fn a_whole_detector_agrees() {
+    let (mut net, x) = Network::new([1, 3, 88, 104]);
+    let outputs = detector(&mut net, x, None);
+    let model = net.finish(&outputs);
+    agrees(&model, 5e-5);
+    let ours = optimize_for(model, Isa::best()).unwrap();
+    assert_eq!(regions(&ours), 1);
+    let left: Vec<_> = ours.nodes.iter().filter(|n| n.op_is::<Conv>()).map(|n| n.name.clone()).collect();
+    assert!(left.is_empty(), "left to tract: {left:?}");
+}
+
+#[test]
+fn a_whole_int8_detector_agrees() {
+    let (mut net, x) = Network::new([1, 3, 88, 104]);
+    let outputs = detector(&mut net, x, Some(6.0 / 127.0));
+    // Its gate is in floats, whose roundings differ here and there and travel on; a fault would be whole units.
+    agrees(&net.finish(&outputs), 0.3);
+}
+
+#[test]
+fn other_activations_and_sums_agree() {
+    let (mut net, x) = Network::new([1, 5, 17, 19]);
+    let a = net.conv(x, square(21, 3, 1, false), false);
+    let a = net.wire(leaky_relu(0.1), &[a]);
+    let b = net.conv(a, square(0, 3, 1, true), false);
+    let b = net.wire(hard_swish(), &[b]);
+    let s = net.wire(sigmoid(), &[b]);
+    let b = net.wire(mul(), &[b, s]);
+    let sum = net.wire(add(), &[a, b]);
+    let sum = net.relu6(sum);
+    let c = net.conv(sum, square(13, 3, 1, false), false);
+    let h = net.hard_sigmoid(c);
+    let c = net.wire(mul(), &[c, h]);
+    let product = net.wire(mul(), &[sum, a]);
+    let joined = net.wire(TypedConcat { axis: 1 }, &[sum, c, product, sum]);
+    let d = net.conv(joined, Layer { outputs: 3, ..POINTWISE }, false);
+    agrees(&net.finish(&[d, c]), 5e-5);
+}
+
+#[test]
+fn an_operator_between_two_regions_stays_between_them() {
+    let (mut net, x) = Network::new([1, 4, 12, 12]);
+    let a = net.conv(x, square(8, 3, 1, false), false);
+    // The engine has no sine.
+    let b = net.wire(tract_core::ops::math::sin(), &[a]);
+    let c = net.conv(b, square(8, 3, 1, false), false);
+    let d = net.wire(add(), &[a, c]);
+    let model = net.finish(&[d]);
+    assert_eq!(regions(&optimize_for(model.clone(), Isa::best()).unwrap()), 2);
+    agrees(&model, 5e-5);
+}
+
+#[test]
+fn a_concatenation_inside_another_agrees() {
+    let (mut net, x) = Network::new([1, 6, 9, 10]);
+    let a = net.conv(x, square(7, 3, 1, false), false);
+    let b = net.conv(a, square(5, 3, 1, false), false);
+    let inner = net.wire(TypedConcat { axis: 1 }, &[a, b]);
+    let c = net.conv(inner, square(3, 5, 1, false), false);
+    let outer = net.wire(TypedConcat { axis: 1 }, &[inner, c, b]);
+    let y = net.conv(outer, square(4, 3, 2, false), false);
+    agrees(&net.finish(&[y]), 5e-5);
+}
