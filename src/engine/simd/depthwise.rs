@@ -134,12 +134,12 @@ impl DepthwiseF32 {
         // SAFETY: by this function's condition.
         unsafe {
             match self.windows.shared_form() {
-                Some((3, 1)) => self.shared::<S, 3, 1>(source, y, x, count, to, pixel),
-                Some((3, _)) => self.shared::<S, 3, 2>(source, y, x, count, to, pixel),
-                Some((5, 1)) => self.shared::<S, 5, 1>(source, y, x, count, to, pixel),
-                Some((5, _)) => self.shared::<S, 5, 2>(source, y, x, count, to, pixel),
-                Some((_, 1)) => self.shared::<S, 7, 1>(source, y, x, count, to, pixel),
-                Some(_) => self.shared::<S, 7, 2>(source, y, x, count, to, pixel),
+                Some((3, 1)) => self.outlined::<S, 3, 1>(source, y, x, count, to, pixel),
+                Some((3, _)) => self.outlined::<S, 3, 2>(source, y, x, count, to, pixel),
+                Some((5, 1)) => self.outlined::<S, 5, 1>(source, y, x, count, to, pixel),
+                Some((5, _)) => self.outlined::<S, 5, 2>(source, y, x, count, to, pixel),
+                Some((_, 1)) => self.outlined::<S, 7, 1>(source, y, x, count, to, pixel),
+                Some(_) => self.outlined::<S, 7, 2>(source, y, x, count, to, pixel),
                 None => {
                     for i in 0..count {
                         self.any::<S>(source.add(self.windows.start(y, x + i)), to.add(i * pixel));
@@ -152,6 +152,25 @@ impl DepthwiseF32 {
                     activate::<S>(self.activation, values);
                 }
             }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn outlined<S: Simd, const K: usize, const STRIDE: usize>(
+        &self,
+        source: *const f32,
+        y: usize,
+        x: usize,
+        count: usize,
+        to: *mut f32,
+        pixel: usize,
+    ) {
+        // SAFETY: as the caller.
+        unsafe {
+            S::vectorize(
+                #[inline(always)]
+                || self.shared::<S, K, STRIDE>(source, y, x, count, to, pixel),
+            );
         }
     }
 
@@ -446,29 +465,51 @@ impl DepthwiseI8 {
         to: *mut u8,
         pixel: usize,
     ) {
-        let form = self.windows.shared_form();
-        for block in 0..self.blocks.len() {
-            let mut i = 0;
-            while i < count {
-                // SAFETY: by this function's condition.
-                unsafe {
-                    let (source, to) = (source.add(self.windows.start(y, x + i)), to.add(i * pixel));
-                    match form {
-                        Some((3, 1)) if i + SHARED <= count => self.shared::<S, 3, 1>(block, source, to, pixel),
-                        Some((3, 2)) if i + SHARED <= count => self.shared::<S, 3, 2>(block, source, to, pixel),
-                        Some((5, 1)) if i + SHARED <= count => self.shared::<S, 5, 1>(block, source, to, pixel),
-                        Some((5, 2)) if i + SHARED <= count => self.shared::<S, 5, 2>(block, source, to, pixel),
-                        Some((7, 1)) if i + SHARED <= count => self.shared::<S, 7, 1>(block, source, to, pixel),
-                        Some((7, 2)) if i + SHARED <= count => self.shared::<S, 7, 2>(block, source, to, pixel),
-                        _ => {
-                            self.any::<S>(block, source, to);
-                            i += 1;
-                            continue;
+        // SAFETY: by this function's condition.
+        unsafe {
+            match self.windows.shared_form() {
+                Some((3, 1)) => self.outlined::<S, 3, 1>(source, y, x, count, to, pixel),
+                Some((3, _)) => self.outlined::<S, 3, 2>(source, y, x, count, to, pixel),
+                Some((5, 1)) => self.outlined::<S, 5, 1>(source, y, x, count, to, pixel),
+                Some((5, _)) => self.outlined::<S, 5, 2>(source, y, x, count, to, pixel),
+                Some((_, 1)) => self.outlined::<S, 7, 1>(source, y, x, count, to, pixel),
+                Some(_) => self.outlined::<S, 7, 2>(source, y, x, count, to, pixel),
+                None => self.outlined::<S, 0, 0>(source, y, x, count, to, pixel),
+            }
+        }
+    }
+
+    /// The pixels by the shared form for a kernel of side `K`, or one by one for `K` of 0.
+    #[inline(always)]
+    unsafe fn outlined<S: Simd, const K: usize, const STRIDE: usize>(
+        &self,
+        source: *const u8,
+        y: usize,
+        x: usize,
+        count: usize,
+        to: *mut u8,
+        pixel: usize,
+    ) {
+        // SAFETY: as the caller.
+        unsafe {
+            S::vectorize(
+                #[inline(always)]
+                || {
+                    for block in 0..self.blocks.len() {
+                        let mut i = 0;
+                        while i < count {
+                            let (source, to) = (source.add(self.windows.start(y, x + i)), to.add(i * pixel));
+                            if K > 0 && i + SHARED <= count {
+                                self.shared::<S, K, STRIDE>(block, source, to, pixel);
+                                i += SHARED;
+                            } else {
+                                self.any::<S>(block, source, to);
+                                i += 1;
+                            }
                         }
                     }
-                }
-                i += SHARED;
-            }
+                },
+            );
         }
     }
 

@@ -236,10 +236,17 @@ unsafe fn block_f32<S: Simd>(conv: &ConvF32, source: *const f32, destination: *m
         // long as all panels are wide.
         unsafe {
             let bias = weights.bias.as_ptr().add(first);
+            let to = destination.add(first);
             if width == S::LANES {
-                panel_f32::<S, 1>(conv, source, destination.add(first), block, panel, bias, columns);
+                S::vectorize(
+                    #[inline(always)]
+                    || panel_f32::<S, 1>(conv, source, to, block, panel, bias, columns),
+                );
             } else {
-                panel_f32::<S, 2>(conv, source, destination.add(first), block, panel, bias, columns);
+                S::vectorize(
+                    #[inline(always)]
+                    || panel_f32::<S, 2>(conv, source, to, block, panel, bias, columns),
+                );
             }
             panel = panel.add(weights.inputs * width);
         }
@@ -685,26 +692,53 @@ unsafe fn block_i8<S: Simd, T: Store>(conv: &ConvI8, source: *const u8, store: T
     let mut panel = weights.panels.as_ptr();
     for (first, width) in panel_columns(weights.bias.len(), S::LANES) {
         let columns = width.min(weights.outputs - first);
-        let mut i = 0;
-        while i < block.count {
-            let rows = (block.count - i).min(S::I8_ROWS);
-            // SAFETY: by this function's condition; the panels have `inputs` rows of `width` bytes each, one panel after
-            // the other. Rows beyond the block's end repeat its last pixel and are not stored.
-            unsafe {
-                let tile = Tile { conv, source, block, i, rows, panel, first, columns };
-                match (width == S::LANES, rows == 1, S::I8_ROWS) {
-                    (true, true, _) => tile.run::<S, T, 1, 1>(store),
-                    (false, true, _) => tile.run::<S, T, 1, 2>(store),
-                    (true, false, 4) => tile.run::<S, T, 4, 1>(store),
-                    (false, false, 4) => tile.run::<S, T, 4, 2>(store),
-                    (true, false, _) => tile.run::<S, T, 6, 1>(store),
-                    (false, false, _) => tile.run::<S, T, 6, 2>(store),
-                }
+        // SAFETY: by this function's condition; the panels have `inputs` rows of `width` bytes each, one panel after the
+        // other.
+        unsafe {
+            if width == S::LANES {
+                S::vectorize(
+                    #[inline(always)]
+                    || panel_i8::<S, T, 1>(conv, source, store, block, panel, (first, columns)),
+                );
+            } else {
+                S::vectorize(
+                    #[inline(always)]
+                    || panel_i8::<S, T, 2>(conv, source, store, block, panel, (first, columns)),
+                );
             }
-            i += rows;
         }
         // SAFETY: the next panel starts where this one ends.
         panel = unsafe { panel.add(inputs * width) };
+    }
+}
+
+/// # Safety
+///
+/// As [`block_i8`], with `V` vectors of weights in each row at `panel`, for `columns` real columns from `first` on.
+#[inline(always)]
+unsafe fn panel_i8<S: Simd, T: Store, const V: usize>(
+    conv: &ConvI8,
+    source: *const u8,
+    store: T,
+    block: &Block,
+    panel: *const i8,
+    (first, columns): (usize, usize),
+) {
+    let mut i = 0;
+    while i < block.count {
+        let rows = (block.count - i).min(S::I8_ROWS);
+        let tile = Tile { conv, source, block, i, rows, panel, first, columns };
+        // SAFETY: by this function's condition. Rows beyond the block's end repeat its last pixel and are not stored.
+        unsafe {
+            if rows == 1 {
+                tile.run::<S, T, 1, V>(store);
+            } else if S::I8_ROWS == 4 {
+                tile.run::<S, T, 4, V>(store);
+            } else {
+                tile.run::<S, T, 6, V>(store);
+            }
+        }
+        i += rows;
     }
 }
 

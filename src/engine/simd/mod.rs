@@ -45,7 +45,9 @@ pub(crate) unsafe trait Simd: Copy + 'static {
     type B: Copy;
 
     /// Runs `f` with the instruction set switched on. `f` must be inlined into it, so kernels are
-    /// `#[inline(always)]` from here to the leaves.
+    /// `#[inline(always)]` from here to the leaves, and it is itself never inlined: each use is a function of its own.
+    /// Kernels use it again for their inner parts, since a WebAssembly compiler gives registers carelessly in functions
+    /// of ten thousand instructions.
     unsafe fn vectorize<R>(f: impl FnOnce() -> R) -> R;
 
     /// `LANES` floats at `p`.

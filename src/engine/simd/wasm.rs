@@ -33,6 +33,7 @@ unsafe impl Simd for Wasm {
 
     #[cfg_attr(feature = "relaxed-simd", target_feature(enable = "simd128,relaxed-simd"))]
     #[cfg_attr(not(feature = "relaxed-simd"), target_feature(enable = "simd128"))]
+    #[inline(never)]
     unsafe fn vectorize<R>(f: impl FnOnce() -> R) -> R {
         f()
     }
@@ -58,10 +59,7 @@ unsafe impl Simd for Wasm {
     #[inline(always)]
     unsafe fn mul_add(a: v128, b: v128, c: v128) -> v128 {
         #[cfg(feature = "relaxed-simd")]
-        // SAFETY: inside `vectorize`, which switches the instruction on.
-        unsafe {
-            f32x4_relaxed_madd(a, b, c)
-        }
+        return f32x4_relaxed_madd(a, b, c);
         #[cfg(not(feature = "relaxed-simd"))]
         f32x4_add(f32x4_mul(a, b), c)
     }
@@ -139,9 +137,8 @@ unsafe impl Simd for Wasm {
     #[cfg(feature = "relaxed-simd")]
     #[inline(always)]
     unsafe fn dot(acc: v128, w: v128, a: v128) -> v128 {
-        // SAFETY: inside `vectorize`, which switches the instruction on. It is exact and alike on every machine while
-        // its second operand stays in 0..=127.
-        unsafe { i32x4_relaxed_dot_i8x16_i7x16_add(w, a, acc) }
+        // Exact and alike on every machine while its second operand stays in 0..=127.
+        i32x4_relaxed_dot_i8x16_i7x16_add(w, a, acc)
     }
 
     // Without the relaxed dot product: two products of 16-bit pairs. The bytes of a vector are ordered so that
@@ -189,10 +186,7 @@ unsafe impl Simd for Wasm {
     #[inline(always)]
     unsafe fn dot_bytes(acc: v128, w: v128, a: v128) -> v128 {
         #[cfg(feature = "relaxed-simd")]
-        // SAFETY: as in `dot`.
-        unsafe {
-            i32x4_relaxed_dot_i8x16_i7x16_add(w, a, acc)
-        }
+        return i32x4_relaxed_dot_i8x16_i7x16_add(w, a, acc);
         #[cfg(not(feature = "relaxed-simd"))]
         {
             // Sums of two neighbours, then of the neighbouring sums.

@@ -46,6 +46,7 @@ unsafe impl Simd for Avx2 {
     type B = __m256i;
 
     #[target_feature(enable = "avx2,fma")]
+    #[inline(never)]
     unsafe fn vectorize<R>(f: impl FnOnce() -> R) -> R {
         f()
     }
@@ -217,6 +218,7 @@ unsafe impl Simd for Avx512 {
     type B = __m512i;
 
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+    #[inline(never)]
     unsafe fn vectorize<R>(f: impl FnOnce() -> R) -> R {
         f()
     }

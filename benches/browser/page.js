@@ -1,0 +1,84 @@
+// In the page: loads every runtime, lets them take turns, and gives back medians. run.mjs calls `measure`.
+
+const bytes = async (url) => new Uint8Array(await (await fetch(url)).arrayBuffer());
+const median = (values) => values.toSorted((a, b) => a - b)[values.length >> 1];
+
+// (module (func (result v128) (i32x4.relaxed_trunc_f32x4_s (f32x4.splat (f32.const 0)))))
+// prettier-ignore
+const RELAXED_PROBE = new Uint8Array([
+  0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0,
+  10, 14, 1, 12, 0, 67, 0, 0, 0, 0, 253, 19, 253, 129, 2, 11,
+]);
+
+/** A picture with structure: stripes and blotches in all colours. */
+function picture(size) {
+  const rgba = new Uint8Array(size * size * 4);
+  for (let i = 0; i < size * size; i++) {
+    const [x, y] = [i % size, Math.floor(i / size)];
+    rgba[4 * i] = 127 + 120 * Math.sin(x / 9);
+    rgba[4 * i + 1] = 127 + 120 * Math.sin((x + y) / 23);
+    rgba[4 * i + 2] = 127 + 120 * Math.cos(y / 5);
+    rgba[4 * i + 3] = 255;
+  }
+  return rgba;
+}
+
+/** Loads a build of ours for one model: a function that takes a frame's time. */
+async function ours(folder, name, model, size) {
+  const glue = await import(`/${folder}/${name}.js`);
+  await glue.default({ module_or_path: `/${folder}/${name}_bg.wasm` });
+  const engine = new glue.Engine(model, size, size);
+  // Models with random weights see objects everywhere; suppressing thousands is not what a frame costs.
+  engine.setScoreThreshold(1);
+  const rgba = picture(size);
+  return () => engine.detect(rgba, size, size, false);
+}
+
+async function onnxruntime(model, size) {
+  const ort = await import("/ort/ort.wasm.min.mjs");
+  ort.env.wasm.numThreads = 1;
+  ort.env.wasm.wasmPaths = "/ort/";
+  const session = await ort.InferenceSession.create(model, { executionProviders: ["wasm"] });
+  const rgba = picture(size);
+  const planes = new Float32Array(3 * size * size);
+  for (let i = 0; i < size * size; i++) for (let c = 0; c < 3; c++) planes[c * size * size + i] = rgba[4 * i + c] / 255;
+  const tensor = new ort.Tensor("float32", planes, [1, 3, size, size]);
+  return () => session.run({ [session.inputNames[0]]: tensor });
+}
+
+globalThis.measure = async ({ float, int8, size, rounds, builds, stock }) => {
+  const relaxed = builds.includes("micro_yolo_relaxed") && WebAssembly.validate(RELAXED_PROBE);
+  const build = relaxed ? "micro_yolo_relaxed" : "micro_yolo";
+  const plain = relaxed && builds.includes("micro_yolo");
+  const runtimes = {
+    "onnxruntime-web f32": [float, (model) => onnxruntime(model, size)],
+    "micro-yolo f32": [float, (model) => ours("ours", build, model, size)],
+    ...(plain && { "micro-yolo f32, simd128": [float, (model) => ours("ours", "micro_yolo", model, size)] }),
+    ...(stock && { "tract f32": [float, (model) => ours("stock", "micro_yolo", model, size)] }),
+    ...(int8 && {
+      "onnxruntime-web int8": [int8, (model) => onnxruntime(model, size)],
+      "micro-yolo int8": [int8, (model) => ours("ours", build, model, size)],
+      ...(plain && { "micro-yolo int8, simd128": [int8, (model) => ours("ours", "micro_yolo", model, size)] }),
+    }),
+  };
+  const results = {};
+  for (const [name, [url, load]] of Object.entries(runtimes)) {
+    const model = await bytes(url);
+    const start = performance.now();
+    const frame = await load(model);
+    const loaded = performance.now();
+    await frame();
+    results[name] = { load: loaded - start, first: performance.now() - loaded, frame, times: [] };
+  }
+  // The compiler makes hot code better in the background; a few rounds until it is done.
+  for (let round = -10; round < rounds; round++) {
+    for (const result of Object.values(results)) {
+      const start = performance.now();
+      await result.frame();
+      if (round >= 0) result.times.push(performance.now() - start);
+    }
+  }
+  return Object.fromEntries(
+    Object.entries(results).map(([name, { load, first, times }]) => [name, { load, first, frame: median(times), best: Math.min(...times) }]),
+  );
+};

@@ -1,0 +1,111 @@
+// `cargo xtask bench`: how long a frame takes, beside onnxruntime-web, in headless Chromium.
+//
+//   python benches/standin.py target/bench-models --size 416 320 256     (models; needs onnx and onnxruntime)
+//   npm ci --prefix benches/browser                                      (what is compared with)
+//   cargo xtask bench [--models DIR] [--sizes 416,320,256] [--networks micro-yolo,yolov3-tiny] [--rounds N]
+//                     [--ours DIR] [--stock DIR] [--json FILE]
+//
+// All runtimes sit in one page, each on one thread, and take turns frame by frame, so that whatever else the machine
+// does meets all alike; figures are medians. A frame of ours is `detect` on a picture of the network's size: letterbox,
+// network, decoding and suppression. A frame of onnxruntime-web is `session.run` on a tensor that is ready, so the
+// comparison favours it. `--stock` names a folder with the glue and module of a build with the feature `stock`: the same
+// crate on tract alone.
+import { createReadStream, existsSync, statSync, writeFileSync } from "node:fs";
+import { createServer } from "node:http";
+import { cpus } from "node:os";
+import { dirname, extname, join, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+
+const HERE = dirname(fileURLToPath(import.meta.url));
+const ROOT = resolve(HERE, "../..");
+
+const { values: options } = parseArgs({
+  options: {
+    models: { type: "string", default: join(ROOT, "target/bench-models") },
+    sizes: { type: "string", default: "416,320,256" },
+    networks: { type: "string", default: "micro-yolo,yolov3-tiny" },
+    rounds: { type: "string", default: "40" },
+    ours: { type: "string", default: join(ROOT, "pkg/wasm") },
+    stock: { type: "string" },
+    json: { type: "string" },
+  },
+});
+
+const ORT = join(HERE, "node_modules/onnxruntime-web/dist");
+if (!existsSync(ORT)) throw new Error("onnxruntime-web is missing: npm ci --prefix benches/browser");
+const { chromium } = await import("playwright-core");
+
+const FOLDERS = {
+  ort: ORT,
+  ours: resolve(options.ours),
+  page: HERE,
+  models: resolve(options.models),
+  ...(options.stock && { stock: resolve(options.stock) }),
+};
+const TYPES = { ".js": "text/javascript", ".mjs": "text/javascript", ".wasm": "application/wasm", ".html": "text/html" };
+
+const server = createServer((request, response) => {
+  const [, folder, ...rest] = decodeURIComponent(new URL(request.url, "http://localhost").pathname).split("/");
+  const root = FOLDERS[folder];
+  const file = root && resolve(root, rest.join("/"));
+  if (!file?.startsWith(root) || !existsSync(file) || !statSync(file).isFile()) {
+    response.writeHead(404).end();
+    return;
+  }
+  response.writeHead(200, { "content-type": TYPES[extname(file)] ?? "application/octet-stream" });
+  createReadStream(file).pipe(response);
+});
+await new Promise((done) => server.listen(0, "127.0.0.1", done));
+const origin = `http://127.0.0.1:${server.address().port}`;
+
+const browser = await chromium.launch({
+  executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+  args: ["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
+});
+const rows = [];
+try {
+  const sizes = options.sizes.split(",").map(Number);
+  for (const network of options.networks.split(",")) {
+    for (const size of sizes) {
+      const name = `${network}-${size}`;
+      if (!existsSync(join(FOLDERS.models, `${name}.onnx`))) {
+        console.error(`${name}.onnx is not in ${FOLDERS.models}: left out`);
+        continue;
+      }
+      const page = await browser.newPage();
+      page.on("pageerror", (error) => console.error(String(error)));
+      await page.goto(`${origin}/page/page.html`);
+      const times = await page.evaluate((job) => globalThis.measure(job), {
+        float: `/models/${name}.onnx`,
+        int8: existsSync(join(FOLDERS.models, `${name}-int8.onnx`)) ? `/models/${name}-int8.onnx` : undefined,
+        size,
+        rounds: Number(options.rounds),
+        builds: ["micro_yolo_relaxed", "micro_yolo"].filter((build) => existsSync(join(FOLDERS.ours, `${build}.js`))),
+        stock: Boolean(options.stock),
+      });
+      for (const [runtime, time] of Object.entries(times)) rows.push({ network, size, runtime, ...time });
+      await page.close();
+    }
+  }
+  console.log(`${cpus()[0].model}, Chromium ${browser.version()}, one thread, median of ${options.rounds} rounds, ms`);
+} finally {
+  await browser.close();
+  server.close();
+}
+
+const pad = (text, width) => String(text).padStart(width);
+console.log(`${"network".padEnd(14)}${pad("size", 5)}  ${"runtime".padEnd(26)}${pad("load", 8)}${pad("first", 8)}${pad("frame", 8)}${pad("best", 8)}`);
+for (const { network, size, runtime, load, first, frame, best } of rows) {
+  const figures = [load, first, frame, best].map((ms) => pad(ms.toFixed(1), 8)).join("");
+  console.log(`${network.padEnd(14)}${pad(size, 5)}  ${runtime.padEnd(26)}${figures}`);
+}
+if (options.json) writeFileSync(options.json, `${JSON.stringify(rows, undefined, 1)}\n`);
+
+const first = rows.find((row) => row.runtime === "onnxruntime-web f32");
+const frame = (runtime) => rows.find((row) => row.network === first?.network && row.size === first?.size && row.runtime === runtime)?.frame;
+const ratio = (runtime) => {
+  const time = frame(runtime);
+  return time ? (first.frame / time).toFixed(2) : "-";
+};
+if (first) console.log(`RATIO f32 ${ratio("micro-yolo f32")} int8 ${ratio("micro-yolo int8")}`);
