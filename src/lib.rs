@@ -2,7 +2,7 @@
 //!
 //! # Example: find what is in a photograph
 //!
-//! ```
+//! ```ignore-wasm32
 //! use micro_yolo::{Detector, ImageView};
 //!
 //! let onnx = std::fs::read("models/micro-yolo.onnx")?;
@@ -55,7 +55,7 @@ pub use crate::image::{ImageView, MAX_SIDE_PX, PixelFormat};
 pub use crate::model::{InputSize, Metadata, Model};
 pub use crate::track::{Tracker, TrackerOptions};
 
-/// The Rust code of README.md, compiled with the documentation's own examples.
-#[cfg(doctest)]
+/// The Rust code of README.md, compiled with the documentation's own examples; it reads files, which a browser has not.
+#[cfg(all(doctest, not(target_family = "wasm")))]
 #[doc = include_str!("../README.md")]
 pub struct ReadmeExamples;

@@ -188,8 +188,9 @@ fn browser(browser: Browser) -> Result<Outcome> {
             wasm_pack.arg(format!("{}driver", if browser == Browser::Chromium { "--chrome" } else { "--gecko" }));
             wasm_pack.arg(driver);
         }
-        // The profile of the page: what is tested is what ships, and nothing is compiled twice.
-        wasm_pack.args([".", "--profile", wasm::PROFILE]);
+        // The profile of the page: what is tested is what ships, and nothing is compiled twice. The other test files
+        // are native, and each documentation example would link the whole runtime once more.
+        wasm_pack.args([".", "--profile", wasm::PROFILE, "--test", "browser"]);
         // Seconds without a word from the browser; a network is loaded and run meanwhile, on a machine that may be busy.
         wasm_pack.env("WASM_BINDGEN_TEST_TIMEOUT", "300");
         tests(wasm_pack)
