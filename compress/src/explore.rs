@@ -285,7 +285,7 @@ pub fn explore(
     let changes = changes(base, config)?;
     check(config)?;
     std::fs::create_dir_all(run).map_err(Error::io(run))?;
-    same_run(base, config, run, true)?;
+    crate::run::same_recipe(base, config, run, true)?;
     let (mut journal, _) = Journal::open::<Trial>(&run.join(shard.file()))?;
     loop {
         let results = results(run)?;
@@ -340,7 +340,7 @@ pub fn explore(
 /// A folder of another run, or of none.
 pub fn merge(base: &Network, config: &ExploreConfig, run: &Path) -> Result<Outcome> {
     let changes = changes(base, config)?;
-    same_run(base, config, run, false)?;
+    crate::run::same_recipe(base, config, run, false)?;
     let results = results(run)?;
     match progress(&changes, config, &results) {
         Progress::Done(combined) => finish(&changes, config, run, &results, combined),
@@ -362,22 +362,6 @@ fn check(config: &ExploreConfig) -> Result<()> {
     }
     if config.keep_one_in < 2 {
         return wrong("--keep-one-in", "a rung that keeps all is none: take 2 or more");
-    }
-    Ok(())
-}
-
-/// Writes the run's `config.json`, or refuses a folder that has another.
-fn same_run(base: &Network, config: &ExploreConfig, run: &Path, create: bool) -> Result<()> {
-    let path = run.join("config.json");
-    let ours = serde_json::json!({"network": base, "config": config});
-    if create && !path.exists() {
-        return checkpoint::write_whole(&path, format!("{ours:#}\n").as_bytes());
-    }
-    let text = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
-    let theirs: serde_json::Value = serde_json::from_str(&text).map_err(Error::json(&path))?;
-    if theirs != ours {
-        let problem = format!("{} holds a run of another network or recipe: take another folder", run.display());
-        return Err(Error::Option { option: "--run", problem });
     }
     Ok(())
 }

@@ -10,8 +10,8 @@ use crate::error::{Error, Result};
 use crate::network::{Activation, Graph, Head, NORM_EPSILON, Network, Node, Op};
 use crate::onnx::{GraphBuilder, float, int, ints, text};
 
-/// Logarithms of distances above this (90 strides) are cut; the trainer's loss does the same.
-const SIDE_MAX: f32 = 4.5;
+/// Logarithms of distances above this (90 strides) are cut, here and in the trainer's loss: they would only overflow.
+pub(crate) const SIDE_MAX: f32 = 4.5;
 
 /// How weights are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

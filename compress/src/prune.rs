@@ -138,7 +138,7 @@ pub fn prune(
 ) -> Result<Outcome> {
     check(network, weights, config)?;
     std::fs::create_dir_all(run).map_err(Error::io(run))?;
-    same_run(network, config, run)?;
+    crate::run::same_recipe(network, config, run, true)?;
     let (mut journal, events) = Journal::open::<Event>(&run.join("log.jsonl"))?;
     let mut rounds = Rounds::resume(network, weights, config, run, events, trainer, &mut journal)?;
     let reason = loop {
@@ -227,22 +227,6 @@ fn check(network: &Network, weights: &Weights, config: &PruneConfig) -> Result<(
         let problem =
             format!("{most} cannot be met: with every width at {} there are still {}", config.multiple, least.macs);
         return wrong("--max-macs", problem);
-    }
-    Ok(())
-}
-
-/// Writes the run's `config.json`, or refuses a folder that has another.
-fn same_run(network: &Network, config: &PruneConfig, run: &Path) -> Result<()> {
-    let path = run.join("config.json");
-    let ours = serde_json::json!({"network": network, "config": config});
-    if !path.exists() {
-        return checkpoint::write_whole(&path, format!("{ours:#}\n").as_bytes());
-    }
-    let text = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
-    let theirs: serde_json::Value = serde_json::from_str(&text).map_err(Error::json(&path))?;
-    if theirs != ours {
-        let problem = format!("{} holds a run of another network or recipe: take another folder", run.display());
-        return Err(Error::Option { option: "--run", problem });
     }
     Ok(())
 }

@@ -77,9 +77,9 @@ impl Augmenter {
     /// Four photographs around a random centre (Bochkovskiy et al. 2020).
     pub fn mosaic(&mut self, sources: [Source; 4], size: usize, rng: &mut fastrand::Rng) -> Sample {
         let mut sample = blank(size);
-        let centre = || size as f32;
-        let x = (centre() * between(rng, 0.3, 0.7)) as usize;
-        let y = (centre() * between(rng, 0.3, 0.7)) as usize;
+        let side = size as f32;
+        let x = (side * between(rng, 0.3, 0.7)) as usize;
+        let y = (side * between(rng, 0.3, 0.7)) as usize;
         let quarters = [(0, 0, x, y), (x, 0, size - x, y), (0, y, x, size - y), (x, y, size - x, size - y)];
         for (source, (x, y, width, height)) in sources.into_iter().zip(quarters) {
             let long = size as f32 * between(rng, 0.4, 1.1);

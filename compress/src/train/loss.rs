@@ -6,12 +6,10 @@ use super::assign::{Cells, assign};
 use super::model::Predictions;
 use crate::data::augment::Target;
 use crate::error::Result;
+use crate::export::SIDE_MAX;
 
 /// Weight of CIoU beside the classes' cross-entropy.
 const BOX_GAIN: f64 = 4.0;
-
-/// Logarithms of distances above this (90 strides) would only overflow.
-const SIDE_MAX: f64 = 4.5;
 
 /// The loss of a batch and what it consists of.
 pub struct Loss {
@@ -40,7 +38,7 @@ pub fn loss(predictions: &Predictions, cells: &Cells, targets: &[Vec<Target>]) -
         Tensor::from_slice(&values).to_device(device)
     };
     let (x, y, stride) = (column(0), column(1), column(2));
-    let distances = predictions.sides.clamp_max(SIDE_MAX).exp() * &stride;
+    let distances = predictions.sides.clamp_max(f64::from(SIDE_MAX)).exp() * &stride;
     let side = |i: i64| distances.select(1, i);
     let boxes = Tensor::f_stack(&[&x - side(0), &y - side(1), &x + side(2), &y + side(3)], 2)?;
 
