@@ -155,6 +155,26 @@ const SIMD_PROBE = new Uint8Array([
   0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 8, 1, 6, 0, 65, 0, 253, 15, 11,
 ]);
 
+/**
+ * Likewise for relaxed SIMD:
+ * `(module (func (result v128) (i32x4.relaxed_trunc_f32x4_s (f32x4.splat (f32.const 0)))))`
+ */
+// prettier-ignore
+const RELAXED_PROBE = new Uint8Array([
+  0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0,
+  10, 14, 1, 12, 0, 67, 0, 0, 0, 0, 253, 19, 253, 129, 2, 11,
+]);
+
+/**
+ * The address of the fastest engine that this browser runs. Both have the same glue and, in int8, the same results.
+ * Each address is written out, for bundlers look for exactly this.
+ */
+export function defaultEngine() {
+  return WebAssembly.validate(RELAXED_PROBE)
+    ? new URL("./wasm/micro_yolo_relaxed_bg.wasm", import.meta.url)
+    : new URL("./wasm/micro_yolo_bg.wasm", import.meta.url);
+}
+
 /** Throws where this package cannot run at all. */
 export function checkPlatform() {
   if (typeof WebAssembly !== "object" || typeof WebAssembly.compile !== "function") {

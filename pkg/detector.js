@@ -1,5 +1,5 @@
 // The detector as a page sees it: sources in, objects out, in order, wherever it computes.
-import { checkPlatform, loadAssets } from "./assets.js";
+import { checkPlatform, defaultEngine, loadAssets } from "./assets.js";
 import { openBackend } from "./backend.js";
 import { MicroYoloError, abortable, aborted, disposed } from "./error.js";
 import { frameClock } from "./frames.js";
@@ -30,19 +30,20 @@ export class Detector {
   constructor(token, backend, info, settings) {
     if (token !== FROM_LOAD) throw new MicroYoloError("invalid-option", "detectors are made with Detector.load()");
     this.#backend = backend;
-    this.#info = { labels: Object.freeze([...info.labels]), input: Object.freeze({ ...info.input }) };
+    const { labels, build, input } = info;
+    this.#info = { labels: Object.freeze([...labels]), build, input: Object.freeze({ ...input }) };
     this.#settings = settings;
   }
 
   /** @param {import("./index.js").LoadOptions} [options] */
   static async load(options = {}) {
     const { signal, onProgress, worker = true } = options;
-    const wasm = options.wasm ?? new URL("./wasm/micro_yolo_bg.wasm", import.meta.url);
     const model = options.model ?? new URL("./wasm/micro-yolo.onnx", import.meta.url);
     const settings = withSettings(defaultSettings, options);
     const inputSize = checkedInputSize(options.inputSize);
     if (signal?.aborted) throw aborted(signal);
     checkPlatform();
+    const wasm = options.wasm ?? defaultEngine();
     const backend = openBackend(worker); // Before the downloads: the worker starts meanwhile.
     try {
       const assets = await loadAssets({ wasm, model, signal, onProgress });
@@ -56,6 +57,10 @@ export class Detector {
 
   get labels() {
     return this.#info.labels;
+  }
+
+  get build() {
+    return this.#info.build;
   }
 
   get inputSize() {

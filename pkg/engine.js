@@ -10,6 +10,7 @@ import { PixelReader } from "./pixels.js";
 /**
  * @typedef {object} ModelInfo
  * @property {string[]} labels
+ * @property {"simd128" | "relaxed-simd"} build
  * @property {{ width: number, height: number }} input
  */
 
@@ -105,6 +106,7 @@ export class Engine {
     this.#engine = engine;
     this.info = enter(() => ({
       labels: engine.labels(),
+      build: /** @type {ModelInfo["build"]} */ (engine.build),
       input: { width: engine.inputWidth, height: engine.inputHeight },
     }));
     try {

@@ -82,8 +82,9 @@ export interface LoadOptions extends DetectorSettings {
   /** The model, an ONNX file: its URL or its bytes. Default: the model inside this package. */
   model?: string | URL | BufferSource | Blob;
   /**
-   * The engine, this package's `wasm/micro_yolo_bg.wasm`: its URL, its bytes or the compiled module. Default: beside
-   * this file. With `worker: false` the first one given serves all detectors of the thread.
+   * The engine: its URL, its bytes or the compiled module. This package has two, `wasm/micro_yolo_bg.wasm` for every
+   * browser with SIMD and `wasm/micro_yolo_relaxed_bg.wasm`, faster, for those with relaxed SIMD too. Default: the
+   * better of the two that runs here, from beside this file. With `worker: false` the first one given serves all detectors of the thread.
    */
   wasm?: string | URL | BufferSource | WebAssembly.Module;
   /**
@@ -156,6 +157,9 @@ export class Detector {
 
   /** The model's class names, by `classId`. */
   readonly labels: readonly string[];
+
+  /** Which engine computes: the one for relaxed SIMD is the faster. */
+  readonly build: "simd128" | "relaxed-simd";
 
   /** The size in pixels to which pictures are fitted before the model sees them. */
   readonly inputSize: Readonly<{ width: number; height: number }>;

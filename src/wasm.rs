@@ -48,6 +48,12 @@ impl Engine {
         Ok(Engine { detector, tracker: Tracker::default(), pixels: Vec::new() })
     }
 
+    /// Which of the package's modules this is.
+    #[wasm_bindgen(getter)]
+    pub fn build(&self) -> String {
+        if cfg!(feature = "relaxed-simd") { "relaxed-simd" } else { "simd128" }.to_owned()
+    }
+
     /// The width in pixels that frames are fitted to.
     #[wasm_bindgen(getter = inputWidth)]
     pub fn input_width(&self) -> u32 {

@@ -448,15 +448,51 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
       assert.deepEqual(found.found, [1, 1]);
       assert.equal(found.aborted, "aborted");
       const requests = site.requests.slice(asked);
-      for (const part of ["/fixtures/red-spot.onnx", "/pkg/wasm/micro_yolo_bg.wasm"]) {
-        assert.equal(requests.filter((path) => path === part).length, 1, part);
-      }
-      const engine = await readFile(join(ROOT, "pkg/wasm/micro_yolo_bg.wasm"));
+      const [engineFile, ...others] = requests.filter((path) => path.endsWith(".wasm"));
+      assert.match(engineFile, /^\/pkg\/wasm\/micro_yolo(_relaxed)?_bg\.wasm$/);
+      assert.deepEqual(others, []);
+      assert.equal(requests.filter((path) => path === "/fixtures/red-spot.onnx").length, 1);
+      const engine = await readFile(join(ROOT, engineFile.slice(1)));
       const model = await readFile(join(ROOT, "tests/e2e/fixtures/red-spot.onnx"));
       const total = engine.length + model.length;
       assert.deepEqual(found.seen.at(-1), { loaded: total, total });
       const loaded = found.seen.map((progress) => progress.loaded);
       assert.deepEqual(loaded, loaded.toSorted((a, b) => a - b));
+    });
+
+    test("the engine that suits the browser is chosen, and both see the same", async () => {
+      const found = await page.evaluate(async () => {
+        const { Detector } = await import("/pkg/index.js");
+        const { MODEL, spotCanvas } = await import("/lib/in-page.js");
+        const picture = spotCanvas(90, 70, { x: 10, y: 10, w: 40, h: 40 });
+        const load = async (options) => {
+          const detector = await Detector.load({ model: MODEL, ...options });
+          const { build } = detector;
+          const [{ box, label }] = await detector.detect(picture);
+          detector.dispose();
+          return { build, label, box: Object.values(box).map(Math.round) };
+        };
+        // i32x4.relaxed_trunc_f32x4_s, the opcode 0x101.
+        const isRelaxed = (bytes) => [...bytes].some((byte, at) => byte === 253 && bytes[at + 1] === 129 && bytes[at + 2] === 2);
+        const validate = WebAssembly.validate;
+        const best = await load({});
+        let probed = false;
+        WebAssembly.validate = (bytes) => {
+          const refused = isRelaxed(bytes);
+          probed ||= refused;
+          return !refused && validate(bytes);
+        };
+        const plain = await load({});
+        WebAssembly.validate = (bytes) => isRelaxed(bytes) || validate(bytes);
+        const bySelf = await load({ wasm: "/pkg/wasm/micro_yolo_bg.wasm" });
+        WebAssembly.validate = validate;
+        return { best, plain, bySelf, probed };
+      });
+      if (name === "chromium") assert.equal(found.best.build, "relaxed-simd");
+      assert.ok(found.probed, "the loader asks the browser");
+      assert.equal(found.plain.build, "simd128");
+      assert.equal(found.bySelf.build, "simd128", "what is asked for goes before what is best");
+      for (const other of [found.plain, found.bySelf]) assert.deepEqual({ ...other, build: found.best.build }, found.best);
     });
 
     test("a browser without SIMD is told so", async () => {

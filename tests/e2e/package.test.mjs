@@ -69,7 +69,9 @@ test("the tarball holds what it needs, and depends on nothing", async () => {
   for (const needed of ["index.js", "index.d.ts", "worker.js", "draw.d.ts", "element.d.ts", "README.md", "LICENSE-MIT"]) {
     assert.ok(files.includes(needed), `${needed} is missing`);
   }
-  assert.ok(files.some((path) => path.endsWith(".wasm")) && files.includes("wasm/micro-yolo.onnx"), String(files));
+  for (const needed of ["micro_yolo_bg.wasm", "micro_yolo_relaxed_bg.wasm", "micro-yolo.onnx"]) {
+    assert.ok(files.includes(`wasm/${needed}`), `${needed} is missing`);
+  }
   const unwanted = files.filter((path) => /test|node_modules|\.map$|^\.|\/\./.test(path));
   assert.deepEqual(unwanted, []);
   const installed = await readdir(join(project, "node_modules"));
@@ -163,7 +165,7 @@ describe("the cat is found", () => {
     const site = await serve({ mounts: { "/": project } });
     t.after(() => site.close());
     await assertCatIn(`${site.url}plain/`);
-    const fetched = site.requests.filter((path) => path.endsWith("micro_yolo_bg.wasm") || path.endsWith(".onnx"));
+    const fetched = site.requests.filter((path) => path.endsWith(".wasm") || path.endsWith(".onnx"));
     assert.equal(fetched.length, 4, "engine and model once for each browser");
   });
 
@@ -205,9 +207,9 @@ describe("the cat is found", () => {
     const site = await serve({ mounts: { "/deep/path/": join(root, "dist") } });
     t.after(() => site.close());
     await assertCatIn(`${site.url}deep/path/`);
-    // Nothing twice.
+    // Nothing twice: the two engines, and one model.
     const assets = await readdir(join(root, "dist/assets"));
-    assert.equal(assets.filter((name) => name.endsWith(".wasm")).length, 1, String(assets));
+    assert.equal(assets.filter((name) => name.endsWith(".wasm")).length, 2, String(assets));
     assert.equal(assets.filter((name) => name.endsWith(".onnx")).length, 1, String(assets));
 
     const development = await createServer({ ...common, server: { port: 0, host: "127.0.0.1" } });

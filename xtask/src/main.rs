@@ -6,6 +6,7 @@
 //! cargo xtask build    the WebAssembly module and its glue, and with --site a folder for any static host
 //! cargo xtask pack     the npm tarball
 //! cargo xtask bench    measure in the browser
+//! cargo xtask size     what a visitor downloads, against the budget
 //! cargo xtask setup    find or install what the above need
 //! ```
 
@@ -16,6 +17,7 @@ mod pack;
 mod process;
 mod serve;
 mod site;
+mod size;
 mod test;
 mod toolchain;
 mod tools;
@@ -44,6 +46,8 @@ enum Command {
     Test(test::TestArgs),
     /// Makes the npm tarball, WebAssembly and model inside
     Pack(pack::PackArgs),
+    /// Says what a visitor downloads and fails where that has grown
+    Size(size::SizeArgs),
     /// Measures in a headless browser (arguments go to benches/browser)
     Bench(bench::BenchArgs),
     /// Finds or installs what the other commands need, and lists it
@@ -56,6 +60,7 @@ fn main() -> ExitCode {
         Command::Serve(args) => serve::run(&args),
         Command::Test(args) => test::run(&args),
         Command::Pack(args) => pack::run(&args),
+        Command::Size(args) => size::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Setup => tools::setup(),
     };

@@ -40,6 +40,8 @@ enum Part {
     Eslint,
     /// Types of the npm package
     Types,
+    /// The download has not grown beyond its budget
+    Size,
     /// JavaScript tests that need no browser
     Js,
     /// `wasm-pack build` makes a module
@@ -125,6 +127,12 @@ fn run_part(part: Part) -> Result<Outcome> {
             let mut tsc = node::program("tsc")?;
             tsc.args(["--project", "tsconfig.json"]);
             check(tsc)
+        }),
+        Part::Size => needs(node::install(), |_| {
+            let xtask = std::env::current_exe().context("finding the running program")?;
+            let mut size = Command::new(xtask);
+            size.arg("size").current_dir(workspace::root());
+            check(size)
         }),
         Part::Js => needs(node::install(), |_| {
             wasm::build()?;

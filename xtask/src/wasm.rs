@@ -11,10 +11,10 @@ use wasm_bindgen_cli_support::Bindgen;
 
 use crate::{node, process, site, toolchain, workspace};
 
-/// One build of the module; a page loads the best that its browser runs.
+/// One build of the module; a page loads the best that its browser runs (`pkg/assets.js` chooses).
 pub struct Variant {
-    /// Name of the glue, `NAME.js` and `NAME_bg.wasm`.
-    name: &'static str,
+    /// The module, in pkg/wasm.
+    pub file: &'static str,
     /// Features of the root crate. Kernels are ours, so no variant compiles the dependencies anew.
     features: &'static [&'static str],
     /// What wasm-opt may assume of the browser beyond `WASM_FEATURES`.
@@ -22,7 +22,17 @@ pub struct Variant {
 }
 
 /// All builds, in the order they are made.
-pub const VARIANTS: &[Variant] = &[Variant { name: "micro_yolo", features: &[], wasm_features: &[] }];
+pub const VARIANTS: &[Variant] = &[
+    Variant { file: "micro_yolo_bg.wasm", features: &[], wasm_features: &[] },
+    Variant {
+        file: "micro_yolo_relaxed_bg.wasm",
+        features: &["relaxed-simd"],
+        wasm_features: &["--enable-relaxed-simd"],
+    },
+];
+
+/// Name of the glue, `NAME.js`. One serves all builds: they differ in kernels, not in what they import and export.
+const GLUE: &str = "micro_yolo";
 
 /// What every browser with SIMD has, and rustc uses by default.
 const WASM_FEATURES: &[&str] = &[
@@ -41,7 +51,7 @@ const WASM_FEATURES: &[&str] = &[
 const OPT_LEVEL: &str = "-O1";
 
 /// The model inside the package, a file of models/.
-const DEFAULT_MODEL: &str = "micro-yolo.onnx";
+pub const DEFAULT_MODEL: &str = "micro-yolo.onnx";
 
 /// The profile of the root Cargo.toml.
 pub const PROFILE: &str = "wasm";
@@ -101,7 +111,37 @@ fn copy_model(out_dir: &Path) -> Result<()> {
 }
 
 /// Compiles and returns the path of the raw module.
+///
+/// Cargo has one place for the module whatever its features, so that it would compile both variants anew each time they
+/// are wanted in turn. Each is therefore kept apart, and cargo is asked only where a source is newer.
 fn compile(toolchain: toolchain::Toolchain, variant: &Variant) -> Result<PathBuf> {
+    let kept = workspace::target_dir("wasm-modules")?.join(variant.file);
+    let sources = kept.with_extension("d");
+    if is_newer_than_sources(&kept, &sources) {
+        return Ok(kept);
+    }
+    let module = cargo_build(toolchain, variant)?;
+    place(&module, &kept)?;
+    place(&module.with_extension("d"), &sources)?;
+    Ok(kept)
+}
+
+/// Whether `module` is newer than all that went into it: what cargo lists in its file of dependencies, the versions
+/// and settings.
+fn is_newer_than_sources(module: &Path, dependencies: &Path) -> bool {
+    let modified = |path: &Path| path.metadata().and_then(|metadata| metadata.modified()).ok();
+    let (Some(made), Ok(listed)) = (modified(module), std::fs::read_to_string(dependencies)) else { return false };
+    // `module: source source …`, spaces in names escaped.
+    let Some((_, sources)) = listed.lines().next().and_then(|line| line.split_once(": ")) else { return false };
+    let sources = sources.replace("\\ ", "\0");
+    let sources =
+        sources.split(' ').filter(|name| !name.is_empty()).map(|name| PathBuf::from(name.replace('\0', " ")));
+    let settings = ["Cargo.lock", "Cargo.toml", ".cargo/config.toml", "xtask/src/wasm.rs"].map(workspace::path);
+    sources.chain(settings).all(|path| modified(&path).is_some_and(|time| time < made))
+}
+
+/// Has cargo compile a variant and returns the path of its module.
+fn cargo_build(toolchain: toolchain::Toolchain, variant: &Variant) -> Result<PathBuf> {
     let mut cargo = toolchain.command("cargo")?;
     cargo.current_dir(workspace::root());
     cargo.args(["build", "--package", "micro-yolo", "--lib", "--profile", PROFILE, "--target", toolchain::TARGET]);
@@ -135,9 +175,9 @@ fn module_in(messages: &str) -> Option<PathBuf> {
 /// Makes the glue and shrinks the module, unless that was done for this very module.
 fn finish(variant: &Variant, module: &Path, optimizer: Option<&Path>, out_dir: &Path) -> Result<()> {
     let bytes = std::fs::read(module).with_context(|| format!("reading {}", module.display()))?;
-    let wasm = out_dir.join(format!("{}_bg.wasm", variant.name));
-    let glue = out_dir.join(format!("{}.js", variant.name));
-    let stamp = out_dir.join(format!(".{}.stamp", variant.name));
+    let wasm = out_dir.join(variant.file);
+    let glue = out_dir.join(format!("{GLUE}.js"));
+    let stamp = out_dir.join(format!(".{}.stamp", variant.file));
 
     let mut hasher = DefaultHasher::new();
     (&bytes, OPT_LEVEL, WASM_FEATURES, variant.wasm_features, optimizer, env!("CARGO_PKG_VERSION"))
@@ -149,20 +189,40 @@ fn finish(variant: &Variant, module: &Path, optimizer: Option<&Path>, out_dir: &
         if stamp.exists() {
             std::fs::remove_file(&stamp).with_context(|| format!("removing {}", stamp.display()))?;
         }
-        let mut bindgen = Bindgen::new();
-        bindgen.input_bytes(variant.name, bytes).typescript(true);
-        // Function names and the like: a quarter of the file, and no use to a visitor.
-        bindgen.remove_name_section(true).remove_producers_section(true);
-        // After a trap (memory used up) the package starts the module afresh.
-        bindgen.reset_state_function(true);
-        let generated = bindgen.web(true).and_then(|bindgen| bindgen.generate(out_dir));
-        generated.context("wasm-bindgen cannot make the glue")?;
+        let generated = workspace::target_dir("wasm-bindgen")?.join(variant.file);
+        bind(bytes, &generated)?;
+        let made = generated.join(format!("{GLUE}_bg.wasm"));
         if let Some(optimizer) = optimizer {
-            optimize(optimizer, variant, &wasm)?;
+            optimize(optimizer, variant, &made)?;
+        }
+        place(&made, &wasm)?;
+        if variant.features.is_empty() {
+            for name in [format!("{GLUE}.js"), format!("{GLUE}.d.ts"), format!("{GLUE}_bg.wasm.d.ts")] {
+                place(&generated.join(&name), &out_dir.join(&name))?;
+            }
+        } else if std::fs::read(generated.join(format!("{GLUE}.js"))).ok() != std::fs::read(&glue).ok() {
+            bail!("the glue of {} differs from {}: one must serve both", variant.file, glue.display());
         }
         std::fs::write(&stamp, wanted).with_context(|| format!("writing {}", stamp.display()))?;
     }
     print_size(&wasm)
+}
+
+/// Runs wasm-bindgen on a module.
+fn bind(module: Vec<u8>, out_dir: &Path) -> Result<()> {
+    let mut bindgen = Bindgen::new();
+    bindgen.input_bytes(GLUE, module).typescript(true);
+    // Function names and the like: a quarter of the file, and no use to a visitor.
+    bindgen.remove_name_section(true).remove_producers_section(true);
+    // After a trap (memory used up) the package starts the module afresh.
+    bindgen.reset_state_function(true);
+    let generated = bindgen.web(true).and_then(|bindgen| bindgen.generate(out_dir));
+    generated.context("wasm-bindgen cannot make the glue")
+}
+
+fn place(from: &Path, to: &Path) -> Result<()> {
+    std::fs::copy(from, to).with_context(|| format!("copying {} to {}", from.display(), to.display()))?;
+    Ok(())
 }
 
 fn print_size(path: &Path) -> Result<()> {
@@ -182,7 +242,8 @@ fn optimize(optimizer: &Path, variant: &Variant, wasm: &Path) -> Result<()> {
 /// What a file weighs on disk and on the wire.
 pub struct Size {
     raw: u64,
-    gzip: u64,
+    /// Compressed at the best level.
+    pub gzip: u64,
 }
 
 impl Size {
@@ -220,6 +281,25 @@ mod tests {
         );
         assert_eq!(module_in(messages), Some(PathBuf::from("/t/micro_yolo.wasm")));
         assert_eq!(module_in("{\"reason\":\"build-finished\"}"), None);
+    }
+
+    #[test]
+    fn a_module_is_fresh_until_a_source_changes() {
+        let dir = tempfile::tempdir().unwrap();
+        let [module, list, source] = ["m.wasm", "m.d", "a b.rs"].map(|name| dir.path().join(name));
+        assert!(!is_newer_than_sources(&module, &list), "nothing is there yet");
+        std::fs::write(&source, "").unwrap();
+        let escaped = source.display().to_string().replace(' ', "\\ ");
+        std::fs::write(&list, format!("m.wasm: {escaped}\n")).unwrap();
+        std::fs::write(&module, "").unwrap();
+        let later = std::time::SystemTime::now() + std::time::Duration::from_secs(60);
+        let set = |path: &Path, time| std::fs::File::options().write(true).open(path).unwrap().set_modified(time);
+        set(&module, later).unwrap();
+        assert!(is_newer_than_sources(&module, &list));
+        set(&source, later + std::time::Duration::from_secs(1)).unwrap();
+        assert!(!is_newer_than_sources(&module, &list));
+        std::fs::remove_file(&source).unwrap();
+        assert!(!is_newer_than_sources(&module, &list), "a source that is gone");
     }
 
     #[test]

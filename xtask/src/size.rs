@@ -1,0 +1,126 @@
+//! `cargo xtask size`: what a visitor downloads for `Detector.load()`, against a budget that only a commit raises.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use serde::{Deserialize, Serialize};
+
+use crate::wasm::{self, Size};
+use crate::workspace;
+
+/// What may grow unnoticed: compilers and compressors differ a little.
+const TOLERANCE: f64 = 0.03;
+
+/// Modules of the package that `Detector.load()` does not bring in.
+const ON_DEMAND: &[&str] = &["draw.js", "element.js"];
+
+/// Arguments of `cargo xtask size`.
+#[derive(Args)]
+pub struct SizeArgs {
+    /// Make what was measured the new budget
+    #[arg(long)]
+    accept: bool,
+}
+
+/// Bytes after gzip of what one visitor downloads.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+struct Download {
+    /// The package's modules and the glue, each compressed by itself.
+    javascript: u64,
+    /// The larger of the engines: a browser loads one.
+    engine: u64,
+    /// The default model.
+    model: u64,
+}
+
+/// `cargo xtask size`; fails where a part is above its budget.
+///
+/// # Errors
+///
+/// If the build fails or a part has outgrown its budget.
+pub fn run(args: &SizeArgs) -> Result<ExitCode> {
+    wasm::build()?;
+    let download = Download::measure()?;
+    let path = budget_path();
+    if args.accept {
+        let text = serde_json::to_string_pretty(&download)? + "\n";
+        std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
+    }
+    let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+    let budget: Download = serde_json::from_str(&text).with_context(|| format!("in {}", path.display()))?;
+    println!("{:<12}{:>12}{:>12}", "gzip, bytes", "now", "budget");
+    for (name, now, allowed) in download.beside(budget) {
+        println!("{name:<12}{now:>12}{allowed:>12}");
+    }
+    println!("{:<12}{:>12}", "together", download.parts().iter().map(|(_, bytes)| bytes).sum::<u64>());
+    download.check(budget)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn budget_path() -> PathBuf {
+    workspace::path("xtask/size-budget.json")
+}
+
+impl Download {
+    fn measure() -> Result<Download> {
+        let gzip = |path: &std::path::Path| Ok::<u64, anyhow::Error>(Size::of(path)?.gzip);
+        let package = workspace::path("pkg");
+        let mut javascript = gzip(&package.join("wasm/micro_yolo.js"))?;
+        for entry in std::fs::read_dir(&package).with_context(|| format!("reading {}", package.display()))? {
+            let path = entry?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if name.ends_with(".js") && !ON_DEMAND.contains(&&*name) {
+                javascript += gzip(&path)?;
+            }
+        }
+        let mut engine = 0;
+        for variant in wasm::VARIANTS {
+            engine = engine.max(gzip(&package.join("wasm").join(variant.file))?);
+        }
+        Ok(Download { javascript, engine, model: gzip(&package.join("wasm").join(wasm::DEFAULT_MODEL))? })
+    }
+
+    fn parts(self) -> [(&'static str, u64); 3] {
+        [("javascript", self.javascript), ("engine", self.engine), ("model", self.model)]
+    }
+
+    fn beside(self, budget: Download) -> impl Iterator<Item = (&'static str, u64, u64)> {
+        self.parts().into_iter().zip(budget.parts()).map(|((name, now), (_, allowed))| (name, now, allowed))
+    }
+
+    fn check(self, budget: Download) -> Result<()> {
+        for (name, now, allowed) in self.beside(budget) {
+            if now as f64 > allowed as f64 * (1.0 + TOLERANCE) {
+                bail!(
+                    "{name} has grown from {allowed} to {now} bytes: find out why, \
+                     or `cargo xtask size --accept` and say why in the commit"
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn growth_beyond_the_tolerance_is_refused() {
+        let budget = Download { javascript: 1000, engine: 10_000, model: 10_000 };
+        assert!(Download { engine: 10_300, ..budget }.check(budget).is_ok());
+        let message = Download { engine: 10_301, ..budget }.check(budget).unwrap_err().to_string();
+        assert!(message.contains("engine") && message.contains("--accept"), "{message}");
+        assert!(Download { model: 20_000, ..budget }.check(budget).is_err());
+        assert!(Download { javascript: 1, engine: 1, model: 1 }.check(budget).is_ok());
+    }
+
+    #[test]
+    fn the_budget_in_the_repository_is_readable() {
+        let text = std::fs::read_to_string(budget_path()).unwrap();
+        let budget: Download = serde_json::from_str(&text).unwrap();
+        assert!(budget.parts().iter().all(|(_, bytes)| *bytes > 0));
+    }
+}
