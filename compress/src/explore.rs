@@ -287,6 +287,7 @@ pub fn explore(
     std::fs::create_dir_all(run).map_err(Error::io(run))?;
     crate::run::same_recipe(base, config, run, true)?;
     let (mut journal, _) = Journal::open::<Trial>(&run.join(shard.file()))?;
+    let start = &without_explored(base, config, start)?;
     loop {
         let results = results(run)?;
         let rung = match progress(&changes, config, &results) {
@@ -331,6 +332,15 @@ pub fn explore(
             ));
         }
     }
+}
+
+/// `start` without the weights of the explored layers: every trial learns them anew, or the base would be ahead of its
+/// changes by all the training it has had.
+fn without_explored(base: &Network, config: &ExploreConfig, start: &Weights) -> Result<Weights> {
+    let layers = layers(base, config).map_err(|problem| Error::Option { option: "--layers", problem })?;
+    let explored = |tensor: &str| layers.iter().any(|&i| tensor.split('.').next() == Some(&*base.layers[i].name));
+    let kept = start.iter().filter(|(tensor, _)| !explored(tensor));
+    Ok(kept.map(|(tensor, array)| (tensor.clone(), array.clone())).collect())
 }
 
 /// Collects what all shards have done, and draws it as far as it is.
@@ -599,6 +609,23 @@ mod tests {
         assert!(matches!(super::changes(&base, &tight), Err(Error::Option { option: "--max-macs", .. })));
         let unknown = ExploreConfig { layers: vec!["none".into()], ..config };
         assert!(matches!(super::changes(&base, &unknown), Err(Error::Option { option: "--layers", .. })));
+    }
+
+    #[test]
+    fn explored_layers_start_from_nothing_in_every_trial() {
+        let base = base();
+        let empty = |shape| checkpoint::Array { shape, values: vec![] };
+        let specs = checkpoint::tensors(&base.graph().unwrap());
+        let start: Weights = specs.into_iter().map(|spec| (spec.name, empty(spec.shape))).collect();
+        let kept = without_explored(&base, &config(), &start).unwrap();
+        assert!(kept.len() < start.len());
+        let gone: Vec<&String> = start.keys().filter(|name| !kept.contains_key(*name)).collect();
+        assert!(
+            gone.iter().all(|name| ["block1", "block12", "context"].contains(&name.split('.').next().unwrap()))
+        );
+        // `block1` is no prefix of names here: `block10` keeps its weights.
+        assert!(kept.keys().any(|name| name.starts_with("block10.")));
+        assert!(!kept.keys().any(|name| name.starts_with("block1.") || name.starts_with("context.")));
     }
 
     #[test]

@@ -25,7 +25,8 @@ pub struct Explore {
     /// Only collect and draw what all shards have done.
     #[arg(long)]
     merge: bool,
-    /// Weights that every training starts from: whatever fits by name and shape.
+    /// Weights that every training starts from: whatever fits by name and shape. The layers to change start from nothing in
+    /// all of them, or the network as it is would be ahead.
     #[arg(long)]
     init: Option<PathBuf>,
     /// The layers to change, with commas [default: all convolutional ones but the first].
