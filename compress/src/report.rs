@@ -88,7 +88,21 @@ struct Run {
     network: Option<Network>,
     evaluated: Vec<Evaluated>,
     quantised: Vec<Quantised>,
+    /// `config.json` of a training.
+    recipe: serde_json::Map<String, serde_json::Value>,
 }
+
+impl Run {
+    /// What a training found on a set, AP50, at its best input size.
+    fn best_on(&self, set: &str) -> Option<f64> {
+        let on_set = self.evaluated.iter().filter(|figures| figures.annotations.starts_with(set));
+        on_set.filter_map(|figures| figures.ap50).max_by(f64::total_cmp)
+    }
+}
+
+/// What of a recipe says nothing about how a training goes, only where and how fast.
+const NOT_OF_THE_RECIPE: [&str; 7] =
+    ["run", "device", "replicas", "loader_threads", "keep_gib", "log_every", "save_seconds"];
 
 /// Reads a run's folder.
 fn read(folder: &Path) -> Result<Run> {
@@ -128,6 +142,14 @@ fn read(folder: &Path) -> Result<Run> {
         network,
         evaluated: all("evaluate").into_iter().map(json).collect::<Result<_>>()?,
         quantised: all("quantize").into_iter().map(json).collect::<Result<_>>()?,
+        recipe: {
+            let mut recipe: serde_json::Map<_, _> = match folder.join("config.json") {
+                path if path.exists() => json(path)?,
+                _ => Default::default(),
+            };
+            recipe.retain(|option, _| !NOT_OF_THE_RECIPE.contains(&option.as_str()));
+            recipe
+        },
     })
 }
 
@@ -145,6 +167,7 @@ pub fn report(runs: &[PathBuf], figures: &str, samples: Option<(&Path, &[PathBuf
     costs(&mut page)?;
     results(&mut page, &runs)?;
     trainings(&mut page, &runs)?;
+    comparisons(&mut page, &runs)?;
     explorations(&mut page, &runs)?;
     prunings(&mut page, &runs)?;
     integers(&mut page, &runs);
@@ -278,11 +301,7 @@ fn results(page: &mut Page, runs: &[Run]) -> Result<()> {
     let mut series = vec![Series { name: "published, on COCO".into(), points: published.to_vec(), line: false }];
     let mut ours = vec![];
     for run in with_figures {
-        let on_coco = run.evaluated.iter().filter(|figures| figures.annotations.starts_with("coco"));
-        let best = on_coco
-            .filter_map(|figures| figures.ap50)
-            .fold(None, |best: Option<f64>, ap50| Some(best.map_or(ap50, |best| best.max(ap50))));
-        if let (Some(cost), Some(ap50)) = (cost_of(run)?, best) {
+        if let (Some(cost), Some(ap50)) = (cost_of(run)?, run.best_on("coco")) {
             ours.push((cost.parameters as f64, 100.0 * ap50, run.name.clone()));
         }
     }
@@ -300,18 +319,23 @@ fn results(page: &mut Page, runs: &[Run]) -> Result<()> {
 fn trainings(page: &mut Page, runs: &[Run]) -> Result<()> {
     let mut series = vec![];
     let mut table = String::new();
+    let is_training = |run: &&Run| matches!(run.kind, Kind::Training(_));
+    let recipes: Vec<_> = runs.iter().filter(is_training).map(|run| &run.recipe).collect();
     for run in runs {
         let Kind::Training(steps) = &run.kind else { continue };
         let Some(last) = steps.last() else { continue };
         let _ = writeln!(
             table,
-            "| {} | {} | {} | {:.1} | {:.0} | {:.2} |",
+            "| {} | {} | {} | {:.1} | {:.0} | {:.2} | {} | {} | {} |",
             run.name,
             run.network.as_ref().map_or("–", |network| &network.name),
             cost::grouped(last.images),
             last.seconds / 3600.0,
             last.images as f64 / last.seconds.max(1.0),
-            last.loss
+            last.loss,
+            percent(run.best_on("coco")),
+            percent(run.best_on("voc")),
+            particular(&run.recipe, &recipes),
         );
         let points = steps.iter().map(|step| (step.images as f64, step.loss, String::new())).collect();
         series.push(Series { name: run.name.clone(), points, line: true });
@@ -320,10 +344,71 @@ fn trainings(page: &mut Page, runs: &[Run]) -> Result<()> {
         return Ok(());
     }
     page.text("## Training\n");
-    page.text("| run | network | images | hours | images/s | loss |\n|---|---|--:|--:|--:|--:|");
+    page.text("AP50 is that of the best input size measured. The last column has what the recipes do not have in common.\n");
+    page.text("| run | network | images | hours | images/s | loss | COCO AP50 | VOC AP50 | recipe |");
+    page.text("|---|---|--:|--:|--:|--:|--:|--:|---|");
     page.text(&table);
     let titles = Titles { title: "Loss", x: "images seen", y: "loss" };
     page.figure("training.svg", "Loss against images seen", figure::plot(titles, &series, Axis::Linear, Axis::Log))
+}
+
+/// The options of a recipe that are not the same in all, `name value`, with files by their name alone.
+fn particular(
+    recipe: &serde_json::Map<String, serde_json::Value>,
+    all: &[&serde_json::Map<String, serde_json::Value>],
+) -> String {
+    fn short(value: &serde_json::Value) -> String {
+        match value {
+            serde_json::Value::Null => "none".into(),
+            serde_json::Value::String(text) => {
+                let name = Path::new(text).file_stem().map(|name| name.to_string_lossy().into_owned());
+                name.unwrap_or_else(|| text.clone())
+            }
+            // A pair of an annotation file and its folder, say: the first names both.
+            serde_json::Value::Array(values) => match values.as_slice() {
+                [one @ serde_json::Value::String(_), serde_json::Value::String(_)] => short(one),
+                values => values.iter().map(short).collect::<Vec<_>>().join(" "),
+            },
+            other => other.to_string(),
+        }
+    }
+    let differs = |option: &&String| all.iter().any(|other| other.get(*option) != recipe.get(*option));
+    let told = recipe.keys().filter(differs).map(|option| format!("{option} {}", short(&recipe[option])));
+    told.collect::<Vec<_>>().join(", ")
+}
+
+/// Networks that were trained by one recipe, each set against the largest.
+fn comparisons(page: &mut Page, runs: &[Run]) -> Result<()> {
+    let trained: Vec<&Run> =
+        runs.iter().filter(|run| matches!(run.kind, Kind::Training(_)) && !run.recipe.is_empty()).collect();
+    for (index, first) in trained.iter().enumerate() {
+        if trained[..index].iter().any(|before| before.recipe == first.recipe) {
+            continue;
+        }
+        let mut alike = vec![];
+        for run in trained.iter().filter(|run| run.recipe == first.recipe) {
+            alike.extend(cost_of(run)?.map(|cost| (*run, cost)));
+        }
+        alike.sort_by_key(|(_, cost)| std::cmp::Reverse(cost.parameters));
+        let [(_, largest), _, ..] = alike[..] else { continue };
+        page.text(&format!("## One recipe, {} networks\n", alike.len()));
+        page.text("| run | network | parameters | fewer | MACs | fewer | COCO AP50 | VOC AP50 |\n|---|---|--:|--:|--:|--:|--:|--:|");
+        for (run, cost) in &alike {
+            page.text(&format!(
+                "| {} | {} | {} | {:.2}× | {} | {:.2}× | {} | {} |",
+                run.name,
+                run.network.as_ref().map_or("–", |network| &network.name),
+                cost::grouped(cost.parameters),
+                largest.parameters as f64 / cost.parameters as f64,
+                cost::grouped(cost.macs),
+                largest.macs as f64 / cost.macs as f64,
+                percent(run.best_on("coco")),
+                percent(run.best_on("voc")),
+            ));
+        }
+        page.text("\nThe paper: 8.86 M → 2.56 M parameters (3.46× fewer), 2.78 G → 1.09 G (2.55× fewer), AP50 33.1 → 32.4 on COCO.\n");
+    }
+    Ok(())
 }
 
 fn explorations(page: &mut Page, runs: &[Run]) -> Result<()> {
@@ -499,6 +584,20 @@ mod tests {
         )
         .unwrap();
 
+        // The same recipe, another network, and a third recipe.
+        let tiny = zoo::network("yolov3_tiny", 3).unwrap();
+        let baseline = run("baseline");
+        let tiny_weights = random_weights(&tiny.graph().unwrap(), 1);
+        checkpoint::write(&baseline.join("model.safetensors"), &tiny, &tiny_weights, Precision::Half).unwrap();
+        std::fs::write(baseline.join("log.jsonl"), line(20000)).unwrap();
+        let other = run("other");
+        std::fs::write(other.join("log.jsonl"), line(500)).unwrap();
+        for (folder, frozen) in [(&training, "null"), (&baseline, "null"), (&other, r#""block3""#)] {
+            let recipe =
+                format!(r#"{{"run":{folder:?},"freeze":{frozen},"data":[["a/hand.json","a/hand"]],"rate":0.001}}"#);
+            std::fs::write(folder.join("config.json"), recipe).unwrap();
+        }
+
         let pruning = run("thinner");
         checkpoint::write(&pruning.join("round-000.safetensors"), &network, &weights, Precision::Half).unwrap();
         let state = State { parameters: 1_700_000, macs: 700_000_000, ap50: 0.2 };
@@ -526,7 +625,7 @@ mod tests {
         std::fs::write(exploration.join("shard-1-of-1.jsonl"), serde_json::to_string(&trial).unwrap() + "\n")
             .unwrap();
 
-        let report = report(&[training, pruning, exploration], "compression", None).unwrap();
+        let report = report(&[training, baseline, other, pruning, exploration], "compression", None).unwrap();
         for text in [
             "| yolov3_tiny | 8,858,734 |",
             "| first | m |",
@@ -536,6 +635,10 @@ mod tests {
             "| percentile 99.9 | 0.00200 |",
             "Left in floats: stem.",
             "| block1.depthwise | 0.000400 |",
+            "| 3.50 | 23.4 | – | freeze none |",
+            "| 3.50 | – | – | freeze block3 |",
+            "## One recipe, 2 networks",
+            "| baseline | yolov3_tiny | 8,",
         ] {
             assert!(report.markdown.contains(text), "no `{text}` in\n{}", report.markdown);
         }
