@@ -3,12 +3,12 @@
 //   python benches/standin.py target/bench-models --size 416 320 256     (models; needs onnx and onnxruntime)
 //   npm ci --prefix benches/browser                                      (what is compared with)
 //   cargo xtask bench [--models DIR] [--sizes 416,320,256] [--networks micro-yolo,yolov3-tiny] [--rounds N]
-//                     [--ours DIR] [--stock DIR] [--json FILE]
+//                     [--simd128] [--ours DIR] [--stock DIR] [--json FILE]
 //
 // All runtimes sit in one page, each on one thread, and take turns frame by frame, so that whatever else the machine
 // does meets all alike; figures are medians. A frame of ours is `detect` on a picture of the network's size: letterbox,
 // network, decoding and suppression. A frame of onnxruntime-web is `session.run` on a tensor that is ready, so the
-// comparison favours it. `--stock` names a folder with the glue and module of a build with the feature `stock`: the same
+// comparison favours it. Ours is the build for relaxed SIMD; `--simd128` measures the other one, too. `--stock` names a folder with the glue and module of a build with the feature `stock`: the same
 // crate on tract alone.
 import { createReadStream, existsSync, statSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
@@ -28,6 +28,7 @@ const { values: options } = parseArgs({
     rounds: { type: "string", default: "40" },
     ours: { type: "string", default: join(ROOT, "pkg/wasm") },
     stock: { type: "string" },
+    simd128: { type: "boolean", default: false },
     json: { type: "string" },
   },
 });
@@ -81,7 +82,7 @@ try {
         int8: existsSync(join(FOLDERS.models, `${name}-int8.onnx`)) ? `/models/${name}-int8.onnx` : undefined,
         size,
         rounds: Number(options.rounds),
-        builds: ["micro_yolo_relaxed", "micro_yolo"].filter((build) => existsSync(join(FOLDERS.ours, `${build}.js`))),
+        simd128: options.simd128,
         stock: Boolean(options.stock),
       });
       for (const [runtime, time] of Object.entries(times)) rows.push({ network, size, runtime, ...time });
