@@ -14,8 +14,6 @@ use super::{Activation, Isa, Requantize, Simd, Task};
 
 /// Pixels that go through all weights before the next ones do.
 const BLOCK_PIXELS: usize = 48;
-/// Rows of the float tile.
-const ROWS: usize = 6;
 /// The widest panel of weights: two vectors of the widest instruction set.
 const MAX_PANEL: usize = 32;
 
@@ -268,13 +266,15 @@ unsafe fn panel_f32<S: Simd, const V: usize>(
 ) {
     let mut i = 0;
     while i < block.count {
-        let rows = (block.count - i).min(ROWS);
+        let rows = (block.count - i).min(S::ROWS);
         // SAFETY: by this function's condition. Rows beyond the block's end repeat its last pixel and are not stored.
         unsafe {
             if rows == 1 {
                 tile_f32::<S, 1, V>(conv, source, destination, block, i, rows, panel, bias, columns);
+            } else if S::ROWS == 4 {
+                tile_f32::<S, 4, V>(conv, source, destination, block, i, rows, panel, bias, columns);
             } else {
-                tile_f32::<S, ROWS, V>(conv, source, destination, block, i, rows, panel, bias, columns);
+                tile_f32::<S, 6, V>(conv, source, destination, block, i, rows, panel, bias, columns);
             }
         }
         i += rows;
@@ -317,24 +317,13 @@ unsafe fn tile_f32<S: Simd, const R: usize, const V: usize>(
             for start in &mut at {
                 *start = start.add(tap);
             }
-            let mut k = 0;
-            while k + 4 <= run {
-                for u in 0..4 {
-                    step_f32::<S, R, V>(&mut sums, &at, u, weights.add(u * V * S::LANES));
-                }
-                weights = weights.add(4 * V * S::LANES);
-                for start in &mut at {
-                    *start = start.add(4);
-                }
-                k += 4;
-            }
-            while k < run {
-                step_f32::<S, R, V>(&mut sums, &at, 0, weights);
+            // One step a turn: unrolled, LLVM sorts the steps by sum, and the sums no longer fit into the registers.
+            for _ in 0..run {
+                step_f32::<S, R, V>(&mut sums, &at, weights);
                 weights = weights.add(V * S::LANES);
                 for start in &mut at {
                     *start = start.add(1);
                 }
-                k += 1;
             }
         }
         // The cheap activation in registers, the others once the tile is stored: they would be unrolled for every
@@ -371,17 +360,16 @@ unsafe fn tile_f32<S: Simd, const R: usize, const V: usize>(
 unsafe fn step_f32<S: Simd, const R: usize, const V: usize>(
     sums: &mut [[S::F; V]; R],
     at: &[*const f32; R],
-    k: usize,
     weights: *const f32,
 ) {
-    // SAFETY: the caller has `V` vectors of weights and a float at each row's `k`.
+    // SAFETY: the caller has `V` vectors of weights and a float at each row.
     unsafe {
         let mut w = [S::splat(0.0); V];
         for (v, w) in w.iter_mut().enumerate() {
             *w = S::load(weights.add(v * S::LANES));
         }
         for r in 0..R {
-            let a = S::load_splat(at[r].add(k));
+            let a = S::load_splat(at[r]);
             for v in 0..V {
                 sums[r][v] = S::mul_add(a, w[v], sums[r][v]);
             }
@@ -780,19 +768,13 @@ impl Tile<'_> {
                 for start in &mut at {
                     *start = start.add(tap);
                 }
-                let mut group = 0;
-                while group + 2 <= groups {
-                    step_i8::<S, R, V>(&mut sums, &at, 0, weights);
-                    step_i8::<S, R, V>(&mut sums, &at, 4, weights.add(4 * V * S::LANES));
-                    weights = weights.add(8 * V * S::LANES);
-                    for start in &mut at {
-                        *start = start.add(8);
-                    }
-                    group += 2;
-                }
-                if group < groups {
-                    step_i8::<S, R, V>(&mut sums, &at, 0, weights);
+                // One step a turn, as in the float tile.
+                for _ in 0..groups {
+                    step_i8::<S, R, V>(&mut sums, &at, weights);
                     weights = weights.add(4 * V * S::LANES);
+                    for start in &mut at {
+                        *start = start.add(4);
+                    }
                 }
             }
             let multiplier = conv.weights.multiplier.as_ptr().add(first);
@@ -811,17 +793,16 @@ impl Tile<'_> {
 unsafe fn step_i8<S: Simd, const R: usize, const V: usize>(
     sums: &mut [[S::I; V]; R],
     at: &[*const u8; R],
-    k: usize,
     weights: *const i8,
 ) {
-    // SAFETY: the caller has `V` vectors of weights and four bytes at each row's `k`.
+    // SAFETY: the caller has `V` vectors of weights and four bytes at each row.
     unsafe {
         let mut w = [S::load_weights(weights); V];
         for (v, w) in w.iter_mut().enumerate().skip(1) {
             *w = S::load_weights(weights.add(v * 4 * S::LANES));
         }
         for r in 0..R {
-            let a = S::load_activations(at[r].add(k));
+            let a = S::load_activations(at[r]);
             for v in 0..V {
                 sums[r][v] = S::dot(sums[r][v], w[v], a);
             }

@@ -29,8 +29,9 @@ mod x86;
 pub(crate) unsafe trait Simd: Copy + 'static {
     /// Floats in a vector: a multiple of 4.
     const LANES: usize;
-    /// Rows of the int8 matrix tile: 6 where a dot product is one or three instructions, 4 where it needs more
-    /// registers.
+    /// Rows of the float matrix tile, 4 or 6.
+    const ROWS: usize;
+    /// Rows of the int8 matrix tile, 4 or 6.
     const I8_ROWS: usize;
 
     /// Floats.
