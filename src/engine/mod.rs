@@ -31,6 +31,13 @@ pub(crate) fn optimize(model: TypedModel) -> TractResult<TypedModel> {
     optimize_for(model, Isa::best())
 }
 
+/// What [`optimize`] makes of a graph for each instruction set of this machine, with its name.
+#[cfg(test)]
+#[cfg(not(target_family = "wasm"))]
+pub(crate) fn optimize_for_all(model: &TypedModel) -> TractResult<Vec<(&'static str, TypedModel)>> {
+    Isa::supported().into_iter().map(|isa| Ok((isa.name(), optimize_for(model.clone(), isa)?))).collect()
+}
+
 fn optimize_for(mut model: TypedModel, isa: Isa) -> TractResult<TypedModel> {
     // A patch renumbers the graph, so the remaining regions are looked for again after each.
     for number in 0.. {

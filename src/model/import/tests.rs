@@ -11,9 +11,18 @@ use tract_core::internal::*;
 
 use super::read;
 
-fn cases() -> Vec<Value> {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/operators.json");
+fn fixture(name: &str) -> Vec<Value> {
+    let path = format!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/{}.json"), name);
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+fn cases() -> Vec<Value> {
+    fixture("operators")
+}
+
+fn from_hex(hex: &Value) -> Vec<u8> {
+    let hex = hex.as_str().unwrap();
+    (0..hex.len()).step_by(2).map(|i| u8::from_str_radix(&hex[i..i + 2], 16).unwrap()).collect()
 }
 
 fn tensor(value: &Value) -> Tensor {
@@ -52,10 +61,7 @@ fn stored(name: &str, tensor: &Tensor) -> pb::TensorProto {
 }
 
 fn differences(case: &Value, optimize: bool, store_inputs: bool) -> Result<(), String> {
-    let hex = case["onnx"].as_str().unwrap();
-    let bytes: Vec<u8> =
-        (0..hex.len()).step_by(2).map(|i| u8::from_str_radix(&hex[i..i + 2], 16).unwrap()).collect();
-    let mut proto = pb::ModelProto::decode(&bytes[..]).unwrap();
+    let mut proto = pb::ModelProto::decode(&from_hex(&case["onnx"])[..]).unwrap();
     let inputs = case["inputs"].as_object().unwrap();
     let graph = proto.graph.as_mut().unwrap();
     let names: Vec<String> = graph.input.iter().map(|input| input.name.clone()).collect();
@@ -115,4 +121,40 @@ fn every_operator_has_a_case() {
     let exceptions = BTreeSet::from(["Swish".to_owned()]);
     let missing: Vec<&String> = known.difference(&tested).filter(|name| !exceptions.contains(*name)).collect();
     assert!(missing.is_empty(), "{missing:?}");
+}
+
+/// The engine against onnxruntime (`tests/fixtures/int8.py`), byte by byte.
+#[test]
+fn int8_layers_are_within_one_quantum_of_onnxruntime() {
+    for case in fixture("int8") {
+        let name = &case["name"];
+        let (input, output) = (&case["input"], &case["output"]);
+        let grid = |side: &Value| (side["scale"].as_f64().unwrap() as f32, side["zero"].as_i64().unwrap() as i32);
+        let shape: Vec<usize> =
+            input["shape"].as_array().unwrap().iter().map(|s| s.as_u64().unwrap() as usize).collect();
+        let (scale, zero) = grid(input);
+        let floats: Vec<f32> =
+            from_hex(&input["bytes"]).iter().map(|byte| (i32::from(*byte) - zero) as f32 * scale).collect();
+        let picture = Tensor::from_shape(&shape, &floats).unwrap().into_tvalue();
+        let expected = from_hex(&output["bytes"]);
+        let (scale, zero) = grid(output);
+
+        let proto = pb::ModelProto::decode(&from_hex(&case["onnx"])[..]).unwrap();
+        let model = read(&proto, &|_| f32::fact(&shape)).unwrap();
+        for (isa, model) in crate::engine::optimize_for_all(&model).unwrap() {
+            let left: Vec<_> = model.nodes.iter().map(|node| node.op.name()).collect();
+            assert_eq!(left, ["Source", "MicroYoloRegion"], "{name}: something is left to tract");
+            let found = model.into_runnable().unwrap().run(tvec!(picture.clone())).unwrap();
+            let found = found[0].as_plain_ram().unwrap().as_slice::<f32>().unwrap();
+            assert_eq!(found.len(), expected.len(), "{name}");
+            let apart = |(found, expected): (&f32, &u8)| {
+                ((found / scale).round() as i32 + zero).abs_diff(i32::from(*expected))
+            };
+            let apart: Vec<u32> = found.iter().zip(&expected).map(apart).collect();
+            let (most, count) = (apart.iter().max().unwrap(), apart.iter().filter(|apart| **apart > 0).count());
+            assert!(*most <= 1, "{name} on {isa} is off by {most}");
+            // Both round to nearest even; what differs is the last bit of the product that is rounded.
+            assert!(count * 200 <= expected.len(), "{name} on {isa}: {count} of {} bytes differ", expected.len());
+        }
+    }
 }
