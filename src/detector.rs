@@ -214,8 +214,8 @@ impl Detector {
     pub fn detect(&mut self, image: ImageView<'_>) -> Result<Vec<Detection>> {
         let InputSize { width, height } = self.model.input_size();
         let input = exclusive(&mut self.input)?;
-        let placement = self.letterbox.fill(image, (width, height), input);
-        let output = self.session.run(self.input.clone().into_tvalue())?;
+        let placement = phase("letterbox", || self.letterbox.fill(image, (width, height), input));
+        let output = phase("network", || self.session.run(self.input.clone().into_tvalue()))?;
         let output = output
             .try_as_plain_ram()
             .and_then(|output| output.as_slice::<f32>())
@@ -226,12 +226,14 @@ impl Detector {
             multi_label: self.multi_label,
         };
         let form = self.model.output_form();
-        self.decoder.decode(form, output, self.model.columns(), want, &mut self.candidates);
-        if form == OutputForm::EndToEnd {
-            nms::best(&mut self.candidates, self.max_detections);
-        } else {
-            nms::suppress(&mut self.candidates, self.iou_threshold, self.max_detections);
-        }
+        phase("decode", || self.decoder.decode(form, output, self.model.columns(), want, &mut self.candidates));
+        phase("suppress", || {
+            if form == OutputForm::EndToEnd {
+                nms::best(&mut self.candidates, self.max_detections);
+            } else {
+                nms::suppress(&mut self.candidates, self.iou_threshold, self.max_detections);
+            }
+        });
         let found = self.candidates.iter().map(|candidate| (candidate, placement.back_to_frame(candidate.bbox)));
         Ok(found
             // A box wholly in the grey border has no area left in the frame.
@@ -332,6 +334,17 @@ impl Detector {
 
 /// Classes that may be chosen by number where the model does not tell how many it has.
 const MAX_UNNAMED_CLASSES: usize = 1 << 16;
+
+/// A part of [`Detector::detect`], measured where that is asked for.
+fn phase<R>(name: &str, f: impl FnOnce() -> R) -> R {
+    #[cfg(feature = "profile")]
+    return crate::engine::profile::timed(name.to_owned(), 0, f);
+    #[cfg(not(feature = "profile"))]
+    {
+        let _ = name;
+        f()
+    }
+}
 
 /// The values of `input`, which nobody else holds between two runs.
 fn exclusive(input: &mut Arc<Tensor>) -> Result<&mut [f32]> {

@@ -54,6 +54,18 @@ impl Engine {
         if cfg!(feature = "relaxed-simd") { "relaxed-simd" } else { "simd128" }.to_owned()
     }
 
+    /// What each step took since the last call, as JSON; see `engine::profile`.
+    #[cfg(feature = "profile")]
+    pub fn profile(&self) -> String {
+        crate::engine::profile::take()
+    }
+
+    /// The machine's peak in multiply-accumulates a second: float, int8.
+    #[cfg(feature = "profile")]
+    pub fn peaks(&self) -> Vec<f64> {
+        crate::engine::profile::peaks().to_vec()
+    }
+
     /// The width in pixels that frames are fitted to.
     #[wasm_bindgen(getter = inputWidth)]
     pub fn input_width(&self) -> u32 {

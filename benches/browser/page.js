@@ -83,3 +83,27 @@ globalThis.measure = async ({ float, int8, size, rounds, simd128, stock }) => {
     Object.entries(results).map(([name, { load, first, times }]) => [name, { load, first, frame: median(times), best: Math.min(...times) }]),
   );
 };
+
+/** Rows of `[name, multiply-accumulates, milliseconds at best]` for one model, and the machine's peaks. */
+globalThis.profile = async ({ url, size, rounds }) => {
+  const glue = await import(`/ours/micro_yolo.js`);
+  await glue.default({ module_or_path: `/ours/${BUILDS.relaxed}` });
+  const engine = new glue.Engine(await bytes(url), size, size);
+  engine.setScoreThreshold(1);
+  const rgba = picture(size);
+  for (let round = 0; round < 20; round++) {
+    engine.detect(rgba, size, size, false);
+    await new Promise((done) => setTimeout(done, 10));
+  }
+  engine.profile();
+  let frame = Infinity;
+  for (let round = 0; round < rounds; round++) {
+    const start = performance.now();
+    engine.detect(rgba, size, size, false);
+    frame = Math.min(frame, performance.now() - start);
+  }
+  const rows = JSON.parse(engine.profile());
+  engine.peaks();
+  await new Promise((done) => setTimeout(done, 200));
+  return { rows, frame, peaks: engine.peaks() };
+};

@@ -4,6 +4,7 @@
 //   npm ci --prefix benches/browser                                      (what is compared with)
 //   cargo xtask bench [--models DIR] [--sizes 416,320,256] [--networks micro-yolo,yolov3-tiny] [--rounds N]
 //                     [--simd128] [--ours DIR] [--stock DIR] [--json FILE]
+//   cargo xtask bench --profile [--sizes 416] [--networks micro-yolo]    (where a frame's time goes, step by step)
 //
 // All runtimes sit in one page, each on one thread, and take turns frame by frame, so that whatever else the machine
 // does meets all alike; figures are medians. A frame of ours is `detect` on a picture of the network's size: letterbox,
@@ -30,6 +31,7 @@ const { values: options } = parseArgs({
     stock: { type: "string" },
     simd128: { type: "boolean", default: false },
     json: { type: "string" },
+    profile: { type: "boolean", default: false },
   },
 });
 
@@ -54,7 +56,9 @@ const server = createServer((request, response) => {
     response.writeHead(404).end();
     return;
   }
-  response.writeHead(200, { "content-type": TYPES[extname(file)] ?? "application/octet-stream" });
+  // An isolated page has a clock of 5 µs; the others' is twenty times as coarse.
+  const isolated = { "cross-origin-opener-policy": "same-origin", "cross-origin-embedder-policy": "require-corp" };
+  response.writeHead(200, { ...(options.profile && isolated), "content-type": TYPES[extname(file)] ?? "application/octet-stream" });
   createReadStream(file).pipe(response);
 });
 await new Promise((done) => server.listen(0, "127.0.0.1", done));
@@ -65,8 +69,37 @@ const browser = await chromium.launch({
   args: ["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
 });
 const rows = [];
+const pad = (text, width) => String(text).padStart(width);
+
+/** Prints where the time of one model's frames goes. */
+async function profile(name, size) {
+  const page = await browser.newPage();
+  page.on("pageerror", (error) => console.error(String(error)));
+  await page.goto(`${origin}/page/page.html`);
+  const job = { url: `/models/${name}.onnx`, size, rounds: Number(options.rounds) };
+  const { rows, frame, peaks } = await page.evaluate((job) => globalThis.profile(job), job);
+  await page.close();
+  const [float, int8] = peaks;
+  console.log(`\n${name}: best frame ${frame.toFixed(2)} ms; peak ${(float / 1e9).toFixed(1)} GMAC/s float, ${(int8 / 1e9).toFixed(1)} int8`);
+  console.log(`${"step".padEnd(62)}${pad("ms", 8)}${pad("MMAC", 8)}${pad("GMAC/s", 8)}${pad("peak", 6)}`);
+  for (const [step, macs, ms] of rows) {
+    const rate = macs / (ms * 1e-3);
+    const share = `${Math.round((100 * rate) / (step.includes("int8") ? int8 : float))}%`;
+    const figures = macs ? [(macs / 1e6).toFixed(1), (rate / 1e9).toFixed(1)].map((f) => pad(f, 8)).join("") + pad(share, 6) : "";
+    console.log(`${step.padEnd(62)}${pad(ms.toFixed(3), 8)}${figures}`);
+  }
+  const sum = (pick) => rows.reduce((sum, row) => sum + pick(row), 0);
+  console.log(`${"multiply-accumulates, all".padEnd(62)}${pad("", 8)}${pad((sum((row) => row[1]) / 1e6).toFixed(1), 8)}`);
+}
+
 try {
   const sizes = options.sizes.split(",").map(Number);
+  if (options.profile) {
+    for (const network of options.networks.split(",")) {
+      for (const kind of ["", "-int8"]) await profile(`${network}-${sizes[0]}${kind}`, sizes[0]);
+    }
+    process.exit(0);
+  }
   for (const network of options.networks.split(",")) {
     for (const size of sizes) {
       const name = `${network}-${size}`;
@@ -95,7 +128,6 @@ try {
   server.close();
 }
 
-const pad = (text, width) => String(text).padStart(width);
 console.log(`${"network".padEnd(14)}${pad("size", 5)}  ${"runtime".padEnd(26)}${pad("load", 8)}${pad("first", 8)}${pad("frame", 8)}${pad("best", 8)}`);
 for (const { network, size, runtime, load, first, frame, best } of rows) {
   const figures = [load, first, frame, best].map((ms) => pad(ms.toFixed(1), 8)).join("");

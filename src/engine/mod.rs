@@ -11,6 +11,8 @@
 mod fuse;
 mod net;
 mod plan;
+#[cfg(feature = "profile")]
+pub(crate) mod profile;
 mod read;
 mod region;
 mod simd;

@@ -112,6 +112,52 @@ struct Step {
     halo: Option<Halo>,
 }
 
+#[cfg(feature = "profile")]
+impl Step {
+    /// Kind and shape, and multiply-accumulates.
+    fn describe(&self) -> (String, usize) {
+        let Some(Place { shape: out, .. }) = self.output else { return (String::new(), 0) };
+        let pixels = out.height * out.width;
+        let input = self.inputs.first().map_or(0, |place| place.shape.channels);
+        let depthwise = |windows: &Windows| {
+            let Windows { kernel, stride, channels, .. } = windows;
+            let macs = windows.out_height * windows.out_width * channels * kernel.0 * kernel.1;
+            (format!("depthwise {}x{}/{}", kernel.0, kernel.1, stride.0), macs)
+        };
+        let dense = |name: &str, first: Option<(String, usize)>, window: &Window| {
+            let inputs = window.taps.len() * window.run;
+            let (name, before) = match first {
+                Some((first, macs)) => (format!("{first} + {name}"), macs),
+                None => (format!("{name} of {inputs}"), 0),
+            };
+            (name, before + pixels * inputs * out.channels)
+        };
+        let (name, macs) = match &self.work {
+            Work::ImportPlanes(_) => ("import planes".to_owned(), 0),
+            Work::ImportPixels(_) => ("import pixels".to_owned(), 0),
+            Work::ImportBytes(..) => ("import bytes".to_owned(), 0),
+            Work::ConvF32(c) => dense("conv", c.depthwise.as_ref().map(|d| depthwise(d.windows())), &c.window),
+            Work::ConvI8(c, _) => {
+                dense("int8 conv", c.depthwise.as_ref().map(|d| depthwise(d.windows())), &c.window)
+            }
+            Work::DepthwiseF32(layer) => depthwise(layer.windows()),
+            Work::DepthwiseI8(layer) => depthwise(layer.windows()),
+            Work::Unary(_) => ("activation".to_owned(), 0),
+            Work::Mul => ("product".to_owned(), 0),
+            Work::Add(_) => ("sum".to_owned(), 0),
+            Work::Gate(_) => ("gate".to_owned(), 0),
+            Work::Mean => ("mean".to_owned(), 0),
+            Work::MaxPool(_) => ("max pool".to_owned(), 0),
+            Work::Upsample => ("upsample".to_owned(), 0),
+            Work::Copy => ("copy".to_owned(), 0),
+            Work::Quantize(_) => ("quantize".to_owned(), 0),
+            Work::Table(_) => ("table".to_owned(), 0),
+            Work::Dequantize => ("dequantize".to_owned(), 0),
+        };
+        (format!("{name}, {input} to {} at {}x{}", out.channels, out.width, out.height), macs)
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Halo {
     target: Target,
@@ -161,10 +207,19 @@ impl Plan {
         mut finish: impl FnMut(usize, &mut dyn FnMut(&mut [f32])),
     ) {
         self.prepare(arena);
+        #[cfg(not(feature = "profile"))]
         for step in &self.steps {
             self.step(step, arena, inputs);
         }
+        #[cfg(feature = "profile")]
+        for (number, step) in self.steps.iter().enumerate() {
+            let (name, macs) = step.describe();
+            super::profile::timed(format!("{number:02} {name}"), macs, || self.step(step, arena, inputs));
+        }
+        #[cfg(not(feature = "profile"))]
         self.finish(arena, &mut finish);
+        #[cfg(feature = "profile")]
+        super::profile::timed("results to planes".to_owned(), 0, || self.finish(arena, &mut finish));
     }
 
     fn prepare(&self, arena: &mut Arena) {

@@ -1,17 +1,22 @@
 //! `cargo xtask bench`: measurements in a headless browser.
 
 use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use wasm_bindgen_cli_support::Bindgen;
 
 use crate::tools::Browser;
-use crate::{node, wasm, workspace};
+use crate::{node, process, toolchain, wasm, workspace};
 
 /// Arguments of `cargo xtask bench`.
 #[derive(Args)]
 pub struct BenchArgs {
+    /// Show where a frame's time goes, step by step
+    #[arg(long)]
+    profile: bool,
     /// Passed on to benches/browser/run.mjs
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     args: Vec<OsString>,
@@ -29,9 +34,46 @@ pub fn run(args: &BenchArgs) -> Result<ExitCode> {
     }
     node::install()?;
     let chromium = Browser::Chromium.program().context("Chromium is missing: install it, or set CHROMIUM")?;
-    wasm::build()?;
     let mut node = Command::new("node");
-    node.arg(script).args(&args.args).current_dir(workspace::root()).env("CHROMIUM", chromium);
+    node.arg(script);
+    if args.profile {
+        node.args(["--profile", "--ours"]).arg(build_for_profile()?);
+    } else {
+        wasm::build()?;
+    }
+    node.args(&args.args).current_dir(workspace::root()).env("CHROMIUM", chromium);
     let status = node.status().context("cannot run node")?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The module for relaxed SIMD that measures its own steps; returns the folder that it is in.
+fn build_for_profile() -> Result<PathBuf> {
+    let toolchain = toolchain::ensure()?;
+    let mut cargo = toolchain.command("cargo")?;
+    cargo.current_dir(workspace::root());
+    cargo.args(["build", "--package", "micro-yolo", "--lib", "--profile", wasm::PROFILE]);
+    cargo.args(["--target", toolchain::TARGET, "--features", "relaxed-simd,profile"]);
+    process::run(&mut cargo)?;
+    let module = workspace::target_dir(toolchain::TARGET)?.join(wasm::PROFILE).join("micro_yolo.wasm");
+    let folder = workspace::target_dir("wasm-profile")?;
+    let bytes = std::fs::read(&module).with_context(|| format!("reading {}", module.display()))?;
+    let mut bindgen = Bindgen::new();
+    let generated = bindgen.input_bytes("micro_yolo", bytes).typescript(false).web(true)?.generate(&folder);
+    generated.context("wasm-bindgen cannot make the glue")?;
+    let (made, named) = (folder.join("micro_yolo_bg.wasm"), folder.join("micro_yolo_relaxed_bg.wasm"));
+    optimize(&made, &named)?;
+    Ok(folder)
+}
+
+/// As the package's modules are optimised, or a plain copy without wasm-opt.
+fn optimize(from: &Path, to: &Path) -> Result<()> {
+    match node::wasm_opt() {
+        Some(optimizer) => {
+            process::run(Command::new(optimizer).args(["-O1", "--enable-relaxed-simd", "-o"]).arg(to).arg(from))
+        }
+        None => {
+            std::fs::copy(from, to).with_context(|| format!("copying {}", from.display()))?;
+            Ok(())
+        }
+    }
 }

@@ -81,6 +81,11 @@ impl DepthwiseF32 {
         self.windows.channels
     }
 
+    #[cfg(feature = "profile")]
+    pub(crate) fn windows(&self) -> &Windows {
+        &self.windows
+    }
+
     /// # Panics
     ///
     /// If a window does not lie in a source of this length.
@@ -184,17 +189,23 @@ impl DepthwiseF32 {
         to: *mut f32,
         pixel: usize,
     ) {
+        // With a stride of 2 neighbours share less: four of them would need more registers than V8 has.
+        let together = if STRIDE == 1 { SHARED } else { 3 };
         let mut i = 0;
         while i < count {
             // SAFETY: as the caller.
             unsafe {
                 let (source, to) = (source.add(self.windows.start(y, x + i)), to.add(i * pixel));
-                if i + SHARED <= count {
-                    self.group::<S, K, STRIDE, SHARED>(source, to, pixel);
-                    i += SHARED;
-                } else {
+                if i + together > count {
                     self.group::<S, K, STRIDE, 1>(source, to, pixel);
                     i += 1;
+                } else {
+                    if STRIDE == 1 {
+                        self.group::<S, K, STRIDE, SHARED>(source, to, pixel);
+                    } else {
+                        self.group::<S, K, STRIDE, 3>(source, to, pixel);
+                    }
+                    i += together;
                 }
             }
         }
@@ -244,7 +255,9 @@ impl DepthwiseF32 {
             let mut sums = [S::load(self.bias.as_ptr().add(c)); X];
             let mut weights = self.weights.as_ptr().add(c);
             let mut source = source.add(c);
-            for _ in 0..K {
+            // As many as `K`, but LLVM must not know it: unrolled, the loop is sorted by sum, and what all sums share no
+            // longer fits into the registers.
+            for _ in 0..self.windows.kernel.0 {
                 let mut w = [S::splat(0.0); K];
                 for (k, w) in w.iter_mut().enumerate() {
                     *w = S::load(weights.add(k * channels));
@@ -411,6 +424,11 @@ impl DepthwiseI8 {
 
     pub(crate) fn channels(&self) -> usize {
         self.windows.channels
+    }
+
+    #[cfg(feature = "profile")]
+    pub(crate) fn windows(&self) -> &Windows {
+        &self.windows
     }
 
     /// # Panics

@@ -11,6 +11,8 @@
 pub(crate) mod depthwise;
 pub(crate) mod gemm;
 pub(crate) mod layout;
+#[cfg(feature = "profile")]
+pub(crate) mod peak;
 pub(crate) mod pool;
 
 mod scalar;

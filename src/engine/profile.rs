@@ -1,0 +1,83 @@
+//! Where a frame's time goes, step by step: behind the feature `profile`, and in no shipped module.
+
+use std::fmt::Write;
+use std::sync::{Mutex, PoisonError};
+
+use super::simd::Isa;
+pub(crate) use super::simd::peak;
+
+/// One step.
+struct Row {
+    /// Kind and shape.
+    name: String,
+    /// Multiply-accumulates of one run.
+    macs: usize,
+    /// The quickest run: what else the machine does is no part of the kernel.
+    best_ms: f64,
+}
+
+/// By the order in which steps ended for the first time.
+static ROWS: Mutex<Vec<Row>> = Mutex::new(Vec::new());
+
+/// Milliseconds since some moment.
+#[cfg(target_family = "wasm")]
+pub(crate) fn now() -> f64 {
+    use wasm_bindgen::prelude::*;
+    #[wasm_bindgen]
+    extern "C" {
+        #[wasm_bindgen(js_namespace = performance)]
+        fn now() -> f64;
+    }
+    now()
+}
+
+/// Milliseconds since some moment.
+#[cfg(not(target_family = "wasm"))]
+pub(crate) fn now() -> f64 {
+    static START: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
+    START.get_or_init(std::time::Instant::now).elapsed().as_secs_f64() * 1e3
+}
+
+/// Runs `f` and adds its time to the row of this name.
+pub(crate) fn timed<R>(name: String, macs: usize, f: impl FnOnce() -> R) -> R {
+    let start = now();
+    let result = f();
+    let ms = now() - start;
+    let mut rows = ROWS.lock().unwrap_or_else(PoisonError::into_inner);
+    let number = rows.iter().position(|row| row.name == name).unwrap_or_else(|| {
+        rows.push(Row { name, macs, best_ms: f64::INFINITY });
+        rows.len() - 1
+    });
+    rows[number].best_ms = rows[number].best_ms.min(ms);
+    result
+}
+
+/// Forgets what was measured and gives it back as JSON: `[[name, macs, best_ms], ...]`.
+#[cfg_attr(not(target_family = "wasm"), expect(dead_code, reason = "only the bench in the browser asks"))]
+pub(crate) fn take() -> String {
+    let rows = std::mem::take(&mut *ROWS.lock().unwrap_or_else(PoisonError::into_inner));
+    let mut json = String::from("[");
+    for Row { name, macs, best_ms } in rows {
+        let comma = if json.len() > 1 { "," } else { "" };
+        // Names are made of letters, digits and signs that need no escape. Writing to a string does not fail.
+        let _ = write!(json, "{comma}[\"{name}\",{macs},{best_ms}]");
+    }
+    json.push(']');
+    json
+}
+
+/// What this machine can do at most, in multiply-accumulates a second: float, int8.
+#[cfg_attr(not(target_family = "wasm"), expect(dead_code, reason = "only the bench in the browser asks"))]
+pub(crate) fn peaks() -> [f64; 2] {
+    const TURNS: usize = 200_000;
+    let best = |run: &dyn Fn() -> usize| {
+        let rate = |_| {
+            let start = now();
+            let macs = run() as f64;
+            macs / ((now() - start).max(1e-3) * 1e-3)
+        };
+        (0..40).map(rate).fold(0.0, f64::max)
+    };
+    let isa = Isa::best();
+    [best(&|| peak::float(isa, TURNS)), best(&|| peak::int8(isa, TURNS))]
+}
