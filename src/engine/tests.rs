@@ -292,6 +292,21 @@ proptest! {
     }
 }
 
+/// The int8 depthwise kernels have a form for each of these sides and strides.
+#[test]
+fn shared_int8_depthwise_forms_agree() {
+    for (kernel, stride) in [(3, 1), (3, 2), (5, 1), (5, 2), (7, 1), (7, 2)] {
+        // Below and above the channels of one block in every instruction set; wider than what goes through at once.
+        for (channels, width) in [(8, 120), (37, 21), (70, 13)] {
+            let (mut net, x) = Network::new([1, channels, 11, width]);
+            let x = net.quantized(x, 1.0 / 64.0, 9);
+            let y = net.conv(x, square(0, kernel, stride, true), true);
+            let y = net.quantized(y, 0.05, 20);
+            agrees_to_the_bit(&net.finish(&[y]), 1.01 * 0.05);
+        }
+    }
+}
+
 /// A detector in small: every kind of step, a picture whose sides are no multiples of anything.
 fn detector(net: &mut Network, x: OutletId, grid: Option<f32>) -> Vec<OutletId> {
     let on_grid = grid.is_some();

@@ -4,11 +4,21 @@
 //! 2) four output pixels of a row are worked on together and share what they load; any other kernel goes pixel by pixel
 //! through a list of taps.
 
+use core::mem::MaybeUninit;
+
 use super::gemm::{Target, activate};
 use super::{Activation, Isa, Requantize, Simd, Task};
 
-/// Output pixels worked on together.
+/// Output pixels worked on together, in floats.
 const SHARED: usize = 4;
+/// Output pixels whose columns are interleaved at once, in int8.
+const AT_ONCE: usize = 48;
+/// Most groups of four taps in a shared form: two in each column of a 7x7 window.
+const MOST_GROUPS: usize = 14;
+/// Bytes of the interleaved columns of one vector, of 64 bytes at most: with stride 2, two groups a column.
+const SPAN: usize = ((AT_ONCE - 1) * 2 + 7) * 2 * 64;
+/// Interleaved columns of both vectors.
+type Columns = [u8; 2 * SPAN];
 
 /// Where the windows of a depthwise convolution are.
 #[derive(Debug, Clone, PartialEq)]
@@ -324,11 +334,56 @@ impl DepthwiseF32 {
     }
 }
 
+/// A tap of a group, which may be there for its neighbours' sake only: its weight then is zero.
+#[derive(Debug, Clone, Copy)]
+struct Tap {
+    row: usize,
+    column: usize,
+    counts: bool,
+}
+
+/// The groups of four taps that make up a window.
+///
+/// Column by column, each of four rows, the last one filled up. In a 5x5 window that would leave a row by itself, a group
+/// for each of its taps: there the fifth row is taken along the row, four taps from the first column and, in the group
+/// that starts at the second one, the last.
+fn groups(kernel: (usize, usize)) -> Vec<[Tap; 4]> {
+    let mut groups = Vec::new();
+    for column in 0..kernel.1 {
+        for first in (0..kernel.0).step_by(4) {
+            if kernel != (5, 5) || first == 0 {
+                groups.push([0, 1, 2, 3].map(|r| {
+                    // Beyond the kernel the weights are zero, so any tap will do.
+                    let row = (first + r).min(kernel.0 - 1);
+                    Tap { row, column, counts: first + r < kernel.0 }
+                }));
+            } else if column < 2 {
+                groups.push([0, 1, 2, 3].map(|c| Tap {
+                    row: 4,
+                    column: column + c,
+                    counts: column == 0 || c == 3,
+                }));
+            }
+        }
+    }
+    groups
+}
+
+/// How many groups [`groups`] makes of a shared form, and where, in vectors from a window's first column, the `n`-th is.
+const fn group_of_shared(side: usize, n: usize) -> (usize, usize) {
+    match side {
+        3 => (3, n),
+        5 => (7, if n < 5 { n } else { 2 * n - 4 }),
+        _ => (14, n),
+    }
+}
+
 /// An int8 depthwise convolution: bytes in `0..=127` to bytes.
 ///
-/// The dot product wants four taps of a channel side by side. The taps of a kernel column are taken four rows at a time
-/// (the last ones filled up with zero weights) and interleaved by shuffles; in the shared forms an interleaved column
-/// serves every output pixel whose window it lies in.
+/// The dot product wants four taps of a channel side by side. The taps of a window are taken in groups of four (see
+/// [`groups`]) and interleaved by shuffles. In the shared forms that happens in a pass
+/// of its own, so that an interleaved column serves every output pixel whose window it lies in, and a window then is a
+/// few vectors in a row.
 #[derive(Debug, Clone)]
 pub(crate) struct DepthwiseI8 {
     isa: Isa,
@@ -337,12 +392,12 @@ pub(crate) struct DepthwiseI8 {
     /// First channel of each block of `2 * LANES` channels; the last block may overlap the one before, so that none
     /// reaches beyond the channels unless there are fewer than that.
     blocks: Vec<usize>,
-    /// `[block, group, 2 vectors, 4 * LANES]`
+    /// `[block, 2 vectors, group, 4 * LANES]`
     weights: Vec<i8>,
     /// `[block, 2 vectors, LANES]`, in the channel order of the interleaved vectors.
     bias: Vec<i32>,
     multiplier: Vec<f32>,
-    /// Distance of each group's four taps from the window's start: `[kernel row / 4, kernel column]` groups.
+    /// Distance of each group's four taps from the window's start.
     groups: Vec<[usize; 4]>,
 }
 
@@ -363,6 +418,7 @@ impl DepthwiseI8 {
             bias: &'a [i32],
             multiplier: &'a [f32],
             weight: &'a W,
+            groups: &'a [[Tap; 4]],
         }
         type Packed = (Vec<usize>, Vec<i8>, Vec<i32>, Vec<f32>);
         impl<W: Fn(usize, usize, usize) -> i8> Task for Pack<'_, W> {
@@ -377,15 +433,13 @@ impl DepthwiseI8 {
                 let (mut weights, mut bias, mut multiplier) = (Vec::new(), Vec::new(), Vec::new());
                 for &block in &blocks {
                     let channel = |vector, lane| Some(block + S::channel(vector, lane)).filter(|c| *c < channels);
-                    for row in (0..rows).step_by(4) {
-                        for column in 0..columns {
-                            for vector in 0..2 {
-                                for lane in 0..S::LANES {
-                                    weights.extend((row..row + 4).map(|row| match channel(vector, lane) {
-                                        Some(channel) if row < rows => (self.weight)(channel, row, column),
-                                        _ => 0,
-                                    }));
-                                }
+                    for vector in 0..2 {
+                        for group in self.groups {
+                            for lane in 0..S::LANES {
+                                weights.extend(group.map(|tap| match channel(vector, lane) {
+                                    Some(channel) if tap.counts => (self.weight)(channel, tap.row, tap.column),
+                                    _ => 0,
+                                }));
                             }
                         }
                     }
@@ -406,19 +460,17 @@ impl DepthwiseI8 {
             }
         }
         assert!(bias.len() == windows.channels && multiplier.len() == windows.channels, "one bias a channel");
-        let (blocks, weights, bias, multiplier) =
-            isa.run(Pack { windows: &windows, zero, bias, multiplier, weight: &weight });
+        let (blocks, weights, bias, multiplier) = isa.run(Pack {
+            windows: &windows,
+            zero,
+            bias,
+            multiplier,
+            weight: &weight,
+            groups: &groups(windows.kernel),
+        });
         let Windows { kernel, dilation, row, pixel, .. } = windows;
-        let groups = (0..kernel.0)
-            .step_by(4)
-            .flat_map(|first| {
-                (0..kernel.1).map(move |column| {
-                    // Beyond the kernel the weights are zero, so any tap will do.
-                    [0, 1, 2, 3]
-                        .map(|r| (first + r).min(kernel.0 - 1) * dilation.0 * row + column * dilation.1 * pixel)
-                })
-            })
-            .collect();
+        let offset = |tap: Tap| tap.row * dilation.0 * row + tap.column * dilation.1 * pixel;
+        let groups = groups(kernel).into_iter().map(|group| group.map(offset)).collect();
         DepthwiseI8 { isa, windows, requantize, blocks, weights, bias, multiplier, groups }
     }
 
@@ -483,9 +535,11 @@ impl DepthwiseI8 {
         to: *mut u8,
         pixel: usize,
     ) {
+        // Too few channels for a block would have to be stored one by one.
+        let shared = self.windows.shared_form().filter(|_| self.windows.channels >= 2 * S::LANES);
         // SAFETY: by this function's condition.
         unsafe {
-            match self.windows.shared_form() {
+            match shared {
                 Some((3, 1)) => self.outlined::<S, 3, 1>(source, y, x, count, to, pixel),
                 Some((3, _)) => self.outlined::<S, 3, 2>(source, y, x, count, to, pixel),
                 Some((5, 1)) => self.outlined::<S, 5, 1>(source, y, x, count, to, pixel),
@@ -508,26 +562,194 @@ impl DepthwiseI8 {
         to: *mut u8,
         pixel: usize,
     ) {
-        // SAFETY: as the caller.
-        unsafe {
-            S::vectorize(
-                #[inline(always)]
-                || {
-                    for block in 0..self.blocks.len() {
-                        let mut i = 0;
-                        while i < count {
-                            let (source, to) = (source.add(self.windows.start(y, x + i)), to.add(i * pixel));
-                            if K > 0 && i + SHARED <= count {
-                                self.shared::<S, K, STRIDE>(block, source, to, pixel);
-                                i += SHARED;
-                            } else {
-                                self.any::<S>(block, source, to);
-                                i += 1;
+        let mut columns = MaybeUninit::<Columns>::uninit();
+        let columns = columns.as_mut_ptr().cast::<u8>();
+        for block in 0..self.blocks.len() {
+            // SAFETY: as the caller; `Columns` has room for all that `AT_ONCE` windows need.
+            unsafe {
+                let source = source.add(self.windows.start(y, x) + self.blocks[block]);
+                if K == 0 {
+                    S::vectorize(
+                        #[inline(always)]
+                        || {
+                            for i in 0..count {
+                                let source = source.add(i * self.windows.stride.1 * self.windows.pixel);
+                                self.any::<S>(block, source, to.add(i * pixel + self.blocks[block]));
                             }
-                        }
+                        },
+                    );
+                    continue;
+                }
+                for first in (0..count).step_by(AT_ONCE) {
+                    let count = (count - first).min(AT_ONCE);
+                    let (source, to) = (
+                        source.add(first * STRIDE * self.windows.pixel),
+                        to.add(first * pixel + self.blocks[block]),
+                    );
+                    S::vectorize(
+                        #[inline(always)]
+                        || self.interleave::<S, K>(source, (count - 1) * STRIDE + K, columns),
+                    );
+                    if K == 5 {
+                        S::vectorize(
+                            #[inline(always)]
+                            || self.interleave_row::<S>(source, (count - 1) * STRIDE + 2, columns),
+                        );
                     }
-                },
-            );
+                    if K == 3 {
+                        S::vectorize(
+                            #[inline(always)]
+                            || self.sum_both::<S, K, STRIDE>(block, columns, count, to, pixel),
+                        );
+                    } else {
+                        // All weights of one vector fill the registers.
+                        let mut halves = MaybeUninit::<[[f32; 16]; AT_ONCE]>::uninit();
+                        let halves = halves.as_mut_ptr().cast::<f32>();
+                        S::vectorize(
+                            #[inline(always)]
+                            || self.sum_one::<S, K, STRIDE, false>(block, columns, count, halves, to, pixel),
+                        );
+                        S::vectorize(
+                            #[inline(always)]
+                            || self.sum_one::<S, K, STRIDE, true>(block, columns, count, halves, to, pixel),
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    /// Interleaves `columns` columns of `K` rows: `[2 vectors, column, group]` vectors, the second half `SPAN` behind.
+    #[inline(always)]
+    unsafe fn interleave<S: Simd, const K: usize>(&self, source: *const u8, columns: usize, to: *mut u8) {
+        // SAFETY: as the caller: every tap lies in the source, and the columns fit.
+        unsafe {
+            let mut at = [source; K];
+            for (r, at) in at.iter_mut().enumerate() {
+                *at = source.add(r * self.windows.row);
+            }
+            let mut to = to;
+            for _ in 0..columns {
+                for group in 0..if K == 5 { 1 } else { K.div_ceil(4) } {
+                    let mut taps = [S::load_half(at[group * 4]); 4];
+                    for (r, tap) in taps.iter_mut().enumerate().skip(1) {
+                        *tap = S::load_half(at[(group * 4 + r).min(K - 1)]);
+                    }
+                    let [low, high] = S::interleave(taps);
+                    S::store_bytes(to, low);
+                    S::store_bytes(to.add(SPAN), high);
+                    to = to.add(4 * S::LANES);
+                }
+                if K == 5 {
+                    to = to.add(4 * S::LANES);
+                }
+                for at in &mut at {
+                    *at = at.add(self.windows.pixel);
+                }
+            }
+        }
+    }
+
+    /// The second groups of a 5x5 window's columns: taps of the fifth row.
+    #[inline(always)]
+    unsafe fn interleave_row<S: Simd>(&self, source: *const u8, columns: usize, to: *mut u8) {
+        let Windows { row, pixel, .. } = self.windows;
+        // SAFETY: as `interleave`; the last group ends at the last window's last column.
+        unsafe {
+            let (mut at, mut to) = (source.add(4 * row), to.add(4 * S::LANES));
+            for _ in 0..columns {
+                let taps = [0, 1, 2, 3].map(
+                    #[inline(always)]
+                    |c| S::load_half(at.add(c * pixel)),
+                );
+                let [low, high] = S::interleave(taps);
+                S::store_bytes(to, low);
+                S::store_bytes(to.add(SPAN), high);
+                to = to.add(8 * S::LANES);
+                at = at.add(pixel);
+            }
+        }
+    }
+
+    /// Sums of one vector's windows, requantised: the first vector's to `halves`, the second one's, with those, to `to`.
+    #[inline(always)]
+    unsafe fn sum_one<S: Simd, const K: usize, const STRIDE: usize, const SECOND: bool>(
+        &self,
+        block: usize,
+        columns: *const u8,
+        count: usize,
+        halves: *mut f32,
+        to: *mut u8,
+        pixel: usize,
+    ) {
+        let groups = group_of_shared(K, 0).0;
+        // SAFETY: as the caller; weights have two vectors for every group of a block.
+        unsafe {
+            let vector = block * 2 + usize::from(SECOND);
+            let weights = self.weights.as_ptr().add(vector * groups * 4 * S::LANES);
+            let mut w = [S::load_bytes(weights); MOST_GROUPS];
+            for (group, w) in w.iter_mut().enumerate().take(groups) {
+                *w = S::load_bytes(weights.add(group * 4 * S::LANES));
+            }
+            let bias = S::load_i32(self.bias.as_ptr().add(vector * S::LANES));
+            let multiplier = S::load(self.multiplier.as_ptr().add(vector * S::LANES));
+            let requantize = self.requantize.ready::<S>();
+            let mut at = columns.add(if SECOND { SPAN } else { 0 });
+            let (mut half, mut to) = (halves, to);
+            for _ in 0..count {
+                let mut sum = bias;
+                for (group, w) in w.iter().enumerate().take(groups) {
+                    let place = group_of_shared(K, group).1 * 4 * S::LANES;
+                    sum = S::dot_bytes(sum, *w, S::load_bytes(at.add(place).cast()));
+                }
+                let bytes = requantize.apply(S::to_f32(sum), multiplier);
+                if SECOND {
+                    S::store_channels(to, [S::bits(S::load(half)), bytes], requantize.pack);
+                    to = to.add(pixel);
+                } else {
+                    S::store(half, S::from_bits(bytes));
+                }
+                half = half.add(S::LANES);
+                at = at.add(STRIDE * K.div_ceil(4) * 4 * S::LANES);
+            }
+        }
+    }
+
+    /// As [`sum_one`](Self::sum_one), both vectors at once.
+    #[inline(always)]
+    unsafe fn sum_both<S: Simd, const K: usize, const STRIDE: usize>(
+        &self,
+        block: usize,
+        columns: *const u8,
+        count: usize,
+        to: *mut u8,
+        pixel: usize,
+    ) {
+        // SAFETY: as `sum_one`.
+        unsafe {
+            let weights = self.weights.as_ptr().add(block * 2 * K * 4 * S::LANES);
+            let mut w = [[S::load_bytes(weights); K]; 2];
+            for (group, w) in w.as_flattened_mut().iter_mut().enumerate() {
+                *w = S::load_bytes(weights.add(group * 4 * S::LANES));
+            }
+            let bias = self.start::<S>(block);
+            let multiplier = self.multiplier.as_ptr().add(block * 2 * S::LANES);
+            let multiplier = [S::load(multiplier), S::load(multiplier.add(S::LANES))];
+            let requantize = self.requantize.ready::<S>();
+            let (mut at, mut to) = (columns, to);
+            for _ in 0..count {
+                let mut bytes = bias;
+                for v in 0..2 {
+                    for (group, w) in w[v].iter().enumerate() {
+                        let taps = S::load_bytes(at.add(v * SPAN + group * 4 * S::LANES).cast());
+                        bytes[v] = S::dot_bytes(bytes[v], *w, taps);
+                    }
+                    bytes[v] = requantize.apply(S::to_f32(bytes[v]), multiplier[v]);
+                }
+                S::store_channels(to, bytes, requantize.pack);
+                to = to.add(pixel);
+                at = at.add(STRIDE * 4 * S::LANES);
+            }
         }
     }
 
@@ -540,79 +762,13 @@ impl DepthwiseI8 {
         }
     }
 
-    #[inline(always)]
-    unsafe fn store<S: Simd>(&self, block: usize, sums: [S::I; 2], to: *mut u8) {
-        // SAFETY: the multipliers are `2 * LANES` for every block; channels from the block's first on are writable.
-        unsafe {
-            let multiplier = self.multiplier.as_ptr().add(block * 2 * S::LANES);
-            let bytes = [
-                self.requantize.apply::<S>(S::to_f32(sums[0]), S::load(multiplier)),
-                self.requantize.apply::<S>(S::to_f32(sums[1]), S::load(multiplier.add(S::LANES))),
-            ];
-            let to = to.add(self.blocks[block]);
-            if self.windows.channels >= 2 * S::LANES {
-                S::store_channels(to, bytes);
-            } else {
-                let mut whole = [0u8; 32];
-                S::store_channels(whole.as_mut_ptr(), bytes);
-                core::ptr::copy_nonoverlapping(whole.as_ptr(), to, self.windows.channels);
-            }
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn shared<S: Simd, const K: usize, const STRIDE: usize>(
-        &self,
-        block: usize,
-        source: *const u8,
-        to: *mut u8,
-        pixel: usize,
-    ) {
-        let Windows { row, pixel: input_pixel, .. } = self.windows;
-        // SAFETY: as the caller: every tap lies in the source; weights have two vectors for every group of a block.
-        unsafe {
-            let source = source.add(self.blocks[block]);
-            let mut weights = self.weights.as_ptr().add(block * self.groups.len() * 8 * S::LANES);
-            let mut sums = [self.start::<S>(block); SHARED];
-            let mut first = 0;
-            while first < K {
-                let mut at = [source; 4];
-                for (r, at) in at.iter_mut().enumerate() {
-                    *at = source.add((first + r).min(K - 1) * row);
-                }
-                for column in 0..(SHARED - 1) * STRIDE + K {
-                    let mut taps = [S::load_half(at[0]); 4];
-                    for (tap, at) in taps.iter_mut().zip(&at).skip(1) {
-                        *tap = S::load_half(*at);
-                    }
-                    let taps = S::interleave(taps);
-                    for (j, sum) in sums.iter_mut().enumerate() {
-                        if j * STRIDE <= column && column < j * STRIDE + K {
-                            let w = weights.add((column - j * STRIDE) * 8 * S::LANES);
-                            sum[0] = S::dot_bytes(sum[0], S::load_bytes(w), taps[0]);
-                            sum[1] = S::dot_bytes(sum[1], S::load_bytes(w.add(4 * S::LANES)), taps[1]);
-                        }
-                    }
-                    for at in &mut at {
-                        *at = at.add(input_pixel);
-                    }
-                }
-                weights = weights.add(K * 8 * S::LANES);
-                first += 4;
-            }
-            for (j, sum) in sums.iter().enumerate() {
-                self.store::<S>(block, *sum, to.add(j * pixel));
-            }
-        }
-    }
-
     /// One output pixel of any kernel.
     #[inline(always)]
     unsafe fn any<S: Simd>(&self, block: usize, source: *const u8, to: *mut u8) {
         // SAFETY: as the caller: every tap lies in the source; weights have two vectors for every group of a block.
         unsafe {
-            let source = source.add(self.blocks[block]);
-            let mut weights = self.weights.as_ptr().add(block * self.groups.len() * 8 * S::LANES);
+            let vector = self.groups.len() * 4 * S::LANES;
+            let mut weights = self.weights.as_ptr().add(block * 2 * vector);
             let mut sums = self.start::<S>(block);
             for group in &self.groups {
                 let mut taps = [S::load_half(source.add(group[0])); 4];
@@ -621,11 +777,23 @@ impl DepthwiseI8 {
                 }
                 let taps = S::interleave(taps);
                 for v in 0..2 {
-                    sums[v] = S::dot_bytes(sums[v], S::load_bytes(weights), taps[v]);
-                    weights = weights.add(4 * S::LANES);
+                    sums[v] = S::dot_bytes(sums[v], S::load_bytes(weights.add(v * vector)), taps[v]);
                 }
+                weights = weights.add(4 * S::LANES);
             }
-            self.store::<S>(block, sums, to);
+            let requantize = self.requantize.ready::<S>();
+            let multiplier = self.multiplier.as_ptr().add(block * 2 * S::LANES);
+            for v in 0..2 {
+                let multiplier = S::load(multiplier.add(v * S::LANES));
+                sums[v] = requantize.apply(S::to_f32(sums[v]), multiplier);
+            }
+            if self.windows.channels >= 2 * S::LANES {
+                S::store_channels(to, sums, requantize.pack);
+            } else {
+                let mut whole = [0u8; 32];
+                S::store_channels(whole.as_mut_ptr(), sums, requantize.pack);
+                core::ptr::copy_nonoverlapping(whole.as_ptr(), to, self.windows.channels);
+            }
         }
     }
 }

@@ -10,7 +10,7 @@
 //! first into a scratch that stays in the nearest cache, and from there through the second.
 
 use super::depthwise::{DepthwiseF32, DepthwiseI8};
-use super::{Activation, Isa, Requantize, Simd, Task};
+use super::{Activation, Isa, Requantize, Requantizer, Simd, Task};
 
 /// Pixels that go through all weights before the next ones do.
 const BLOCK_PIXELS: usize = 48;
@@ -553,6 +553,14 @@ impl ConvI8 {
 
 /// Where a tile's sums go.
 trait Store: Copy {
+    /// What it keeps in registers from tile to tile.
+    type Ready<S: Simd>: Copy;
+    /// Makes it.
+    ///
+    /// # Safety
+    ///
+    /// Inside `vectorize`.
+    unsafe fn ready<S: Simd>(self) -> Self::Ready<S>;
     /// Stores `columns` of the `V` vectors at element `at`.
     ///
     /// # Safety
@@ -560,10 +568,10 @@ trait Store: Copy {
     /// Inside `vectorize`; that many elements there are writable.
     unsafe fn store<S: Simd, const V: usize>(
         self,
+        ready: &Self::Ready<S>,
         at: usize,
         sums: [S::F; V],
-        multiplier: *const f32,
-        columns: usize,
+        multiplier_and_columns: (*const f32, usize),
     );
 }
 
@@ -574,26 +582,32 @@ struct StoreU8 {
 }
 
 impl Store for StoreU8 {
+    type Ready<S: Simd> = Requantizer<S>;
+    #[inline(always)]
+    unsafe fn ready<S: Simd>(self) -> Requantizer<S> {
+        // SAFETY: inside `vectorize`, as the caller is.
+        unsafe { self.requantize.ready::<S>() }
+    }
     #[inline(always)]
     unsafe fn store<S: Simd, const V: usize>(
         self,
+        ready: &Self::Ready<S>,
         at: usize,
         sums: [S::F; V],
-        multiplier: *const f32,
-        columns: usize,
+        (multiplier, columns): (*const f32, usize),
     ) {
         // SAFETY: by the trait's condition; the multipliers are as many as the panel is wide.
         unsafe {
             let mut bytes = [S::splat_i32(0); 2];
             for (v, (byte, sum)) in bytes.iter_mut().zip(sums).enumerate() {
-                *byte = self.requantize.apply::<S>(sum, S::load(multiplier.add(v * S::LANES)));
+                *byte = ready.apply(sum, S::load(multiplier.add(v * S::LANES)));
             }
             let to = self.to.add(at);
             if columns == 2 * S::LANES {
-                S::store_u8(to, bytes);
+                S::store_u8(to, bytes, ready.pack);
             } else {
                 let mut whole = [0u8; MAX_PANEL];
-                S::store_u8(whole.as_mut_ptr(), bytes);
+                S::store_u8(whole.as_mut_ptr(), bytes, ready.pack);
                 core::ptr::copy_nonoverlapping(whole.as_ptr(), to, columns);
             }
         }
@@ -607,13 +621,16 @@ struct StoreF32 {
 }
 
 impl Store for StoreF32 {
+    type Ready<S: Simd> = ();
+    #[inline(always)]
+    unsafe fn ready<S: Simd>(self) {}
     #[inline(always)]
     unsafe fn store<S: Simd, const V: usize>(
         self,
+        _ready: &(),
         at: usize,
         sums: [S::F; V],
-        multiplier: *const f32,
-        columns: usize,
+        (multiplier, columns): (*const f32, usize),
     ) {
         // SAFETY: by the trait's condition; the multipliers are as many as the panel is wide.
         unsafe {
@@ -712,6 +729,8 @@ unsafe fn panel_i8<S: Simd, T: Store, const V: usize>(
     panel: *const i8,
     (first, columns): (usize, usize),
 ) {
+    // SAFETY: inside `vectorize`.
+    let ready = unsafe { store.ready::<S>() };
     let mut i = 0;
     while i < block.count {
         let rows = (block.count - i).min(S::I8_ROWS);
@@ -719,11 +738,11 @@ unsafe fn panel_i8<S: Simd, T: Store, const V: usize>(
         // SAFETY: by this function's condition. Rows beyond the block's end repeat its last pixel and are not stored.
         unsafe {
             if rows == 1 {
-                tile.run::<S, T, 1, V>(store);
+                tile.run::<S, T, 1, V>(store, &ready);
             } else if S::I8_ROWS == 4 {
-                tile.run::<S, T, 4, V>(store);
+                tile.run::<S, T, 4, V>(store, &ready);
             } else {
-                tile.run::<S, T, 6, V>(store);
+                tile.run::<S, T, 6, V>(store, &ready);
             }
         }
         i += rows;
@@ -746,7 +765,7 @@ impl Tile<'_> {
     ///
     /// As [`block_i8`]; `R` is at least `rows`, and the panel is `V` vectors wide.
     #[inline(always)]
-    unsafe fn run<S: Simd, T: Store, const R: usize, const V: usize>(self, store: T) {
+    unsafe fn run<S: Simd, T: Store, const R: usize, const V: usize>(self, store: T, ready: &T::Ready<S>) {
         let Tile { conv, source, block, i, rows, panel, first, columns } = self;
         // SAFETY: by this function's condition, and all indices below stay inside what it names.
         unsafe {
@@ -783,7 +802,7 @@ impl Tile<'_> {
                 for v in 0..V {
                     floats[v] = S::to_f32(row[v]);
                 }
-                store.store::<S, V>(block.write[i + r] + first, floats, multiplier, columns);
+                store.store::<S, V>(ready, block.write[i + r] + first, floats, (multiplier, columns));
             }
         }
     }

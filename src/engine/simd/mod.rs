@@ -46,6 +46,8 @@ pub(crate) unsafe trait Simd: Copy + 'static {
     type A: Copy;
     /// Bytes, `4 * LANES` of them.
     type B: Copy;
+    /// What storing bytes needs beside them.
+    type Pack: Copy;
 
     /// Runs `f` with the instruction set switched on. `f` must be inlined into it, so kernels are
     /// `#[inline(always)]` from here to the leaves, and it is itself never inlined: each use is a function of its own.
@@ -112,6 +114,8 @@ pub(crate) unsafe trait Simd: Copy + 'static {
     unsafe fn interleave(taps: [Self::B; 4]) -> [Self::B; 2];
     /// `4 * LANES` bytes at `p`, in the order of [`interleave`](Self::interleave)'s results.
     unsafe fn load_bytes(p: *const i8) -> Self::B;
+    /// `4 * LANES` bytes to `p`, for [`load_bytes`](Self::load_bytes) to read.
+    unsafe fn store_bytes(p: *mut u8, v: Self::B);
     /// `acc[lane] + sum over k in 0..4 of w[4 * lane + k] * a[4 * lane + k]`, exact for `a` in `0..=127`.
     unsafe fn dot_bytes(acc: Self::I, w: Self::B, a: Self::B) -> Self::I;
     /// Which of `2 * LANES` channels is in lane `lane` of vector `vector` after interleaving. The byte order of
@@ -119,10 +123,12 @@ pub(crate) unsafe trait Simd: Copy + 'static {
     fn channel(vector: usize, lane: usize) -> usize {
         lane / 4 * 8 + vector * 4 + lane % 4
     }
+    /// To be made outside of loops.
+    unsafe fn pack() -> Self::Pack;
     /// The low bytes of `2 * LANES` integers in `0..=255` to `p`, first vector first.
-    unsafe fn store_u8(p: *mut u8, v: [Self::I; 2]);
+    unsafe fn store_u8(p: *mut u8, v: [Self::I; 2], pack: Self::Pack);
     /// The same, for vectors whose lanes are channels in the order of [`Self::channel`].
-    unsafe fn store_channels(p: *mut u8, v: [Self::I; 2]);
+    unsafe fn store_channels(p: *mut u8, v: [Self::I; 2], pack: Self::Pack);
 }
 
 /// An instruction set that this machine has.
@@ -377,17 +383,25 @@ pub(crate) struct Requantize {
 }
 
 impl Requantize {
+    /// In registers, for use in a loop.
+    ///
     /// # Safety
     ///
     /// Run inside [`Simd::vectorize`].
     #[inline(always)]
-    pub(crate) unsafe fn apply<S: Simd>(self, sum: S::F, multiplier: S::F) -> S::I {
+    pub(crate) unsafe fn ready<S: Simd>(self) -> Requantizer<S> {
+        // V8 makes a constant anew, in three instructions, wherever it is used. One that the compiler does not know is
+        // made once.
+        let rounder = std::hint::black_box(ROUNDER);
         // SAFETY: arithmetic on registers, inside `vectorize` by this function's condition.
         unsafe {
-            let y = S::mul(sum, multiplier);
-            let y = S::min(S::max(y, S::splat(self.low)), S::splat(self.high));
-            let shifted = S::add(y, S::splat(ROUNDER));
-            S::sub_i32(S::bits(shifted), S::splat_i32(ROUNDER.to_bits() as i32 - self.zero))
+            Requantizer {
+                low: S::splat(self.low),
+                high: S::splat(self.high),
+                rounder: S::splat(rounder),
+                shift: S::splat_i32(self.zero - ROUNDER.to_bits() as i32),
+                pack: S::pack(),
+            }
         }
     }
 
@@ -396,6 +410,31 @@ impl Requantize {
     pub(crate) fn apply_scalar(self, sum: f32, multiplier: f32) -> u8 {
         let y = (sum * multiplier).max(self.low).min(self.high);
         ((y + ROUNDER).to_bits() as i32 - (ROUNDER.to_bits() as i32 - self.zero)) as u8
+    }
+}
+
+/// [`Requantize`] in registers.
+#[derive(Clone, Copy)]
+pub(crate) struct Requantizer<S: Simd> {
+    low: S::F,
+    high: S::F,
+    rounder: S::F,
+    shift: S::I,
+    /// For storing the result.
+    pub pack: S::Pack,
+}
+
+impl<S: Simd> Requantizer<S> {
+    /// # Safety
+    ///
+    /// Run inside [`Simd::vectorize`].
+    #[inline(always)]
+    pub(crate) unsafe fn apply(&self, sum: S::F, multiplier: S::F) -> S::I {
+        // SAFETY: arithmetic on registers, inside `vectorize` by this function's condition.
+        unsafe {
+            let y = S::min(S::max(S::mul(sum, multiplier), self.low), self.high);
+            S::add_i32(S::bits(S::add(y, self.rounder)), self.shift)
+        }
     }
 }
 

@@ -28,6 +28,7 @@ unsafe impl Simd for Scalar {
     type W = [i8; 16];
     type A = [u8; 4];
     type B = [u8; 16];
+    type Pack = ();
 
     #[inline(always)]
     unsafe fn vectorize<R>(f: impl FnOnce() -> R) -> R {
@@ -162,6 +163,11 @@ unsafe impl Simd for Scalar {
         unsafe { p.cast::<[u8; 16]>().read() }
     }
     #[inline(always)]
+    unsafe fn store_bytes(p: *mut u8, v: [u8; 16]) {
+        // SAFETY: the caller vouches for 16 bytes at `p`.
+        unsafe { p.cast::<[u8; 16]>().write(v) }
+    }
+    #[inline(always)]
     unsafe fn dot_bytes(acc: I, w: [u8; 16], a: [u8; 16]) -> I {
         let mut sums = acc;
         for (lane, sum) in sums.iter_mut().enumerate() {
@@ -172,15 +178,17 @@ unsafe impl Simd for Scalar {
         sums
     }
     #[inline(always)]
-    unsafe fn store_u8(p: *mut u8, v: [I; 2]) {
+    unsafe fn pack() {}
+    #[inline(always)]
+    unsafe fn store_u8(p: *mut u8, v: [I; 2], _pack: ()) {
         for (i, x) in v.as_flattened().iter().enumerate() {
             // SAFETY: the caller vouches for 8 bytes at `p`.
             unsafe { p.add(i).write(*x as u8) };
         }
     }
     #[inline(always)]
-    unsafe fn store_channels(p: *mut u8, v: [I; 2]) {
+    unsafe fn store_channels(p: *mut u8, v: [I; 2], pack: ()) {
         // SAFETY: as `store_u8`; with 4 lanes `channel` is the plain order.
-        unsafe { Self::store_u8(p, v) }
+        unsafe { Self::store_u8(p, v, pack) }
     }
 }

@@ -32,6 +32,8 @@ unsafe impl Simd for Wasm {
     #[cfg(not(feature = "relaxed-simd"))]
     type A = [v128; 2];
     type B = v128;
+    /// Where in a vector of words their low bytes are.
+    type Pack = v128;
 
     #[cfg_attr(feature = "relaxed-simd", target_feature(enable = "simd128,relaxed-simd"))]
     #[cfg_attr(not(feature = "relaxed-simd"), target_feature(enable = "simd128"))]
@@ -186,6 +188,11 @@ unsafe impl Simd for Wasm {
         unsafe { v128_load(p.cast()) }
     }
     #[inline(always)]
+    unsafe fn store_bytes(p: *mut u8, v: v128) {
+        // SAFETY: the caller vouches for 16 bytes at `p`.
+        unsafe { v128_store(p.cast(), v) }
+    }
+    #[inline(always)]
     unsafe fn dot_bytes(acc: v128, w: v128, a: v128) -> v128 {
         #[cfg(feature = "relaxed-simd")]
         return i32x4_relaxed_dot_i8x16_i7x16_add(w, a, acc);
@@ -200,15 +207,25 @@ unsafe impl Simd for Wasm {
         }
     }
     #[inline(always)]
-    unsafe fn store_u8(p: *mut u8, v: [v128; 2]) {
+    unsafe fn pack() -> v128 {
+        // Known to the compiler it would be a shuffle, whose mask V8 makes anew for every use.
+        let order = std::hint::black_box([0u8, 2, 4, 6, 8, 10, 12, 14, 0, 2, 4, 6, 8, 10, 12, 14]);
+        // SAFETY: the array has 16 bytes.
+        unsafe { v128_load(order.as_ptr().cast()) }
+    }
+    #[inline(always)]
+    unsafe fn store_u8(p: *mut u8, v: [v128; 2], pack: v128) {
         let words = i16x8_narrow_i32x4(v[0], v[1]);
-        let bytes = u8x16_narrow_i16x8(words, words);
+        #[cfg(feature = "relaxed-simd")]
+        let bytes = i8x16_relaxed_swizzle(words, pack);
+        #[cfg(not(feature = "relaxed-simd"))]
+        let bytes = i8x16_swizzle(words, pack);
         // SAFETY: the caller vouches for 8 bytes at `p`.
         unsafe { v128_store64_lane::<0>(bytes, p.cast()) }
     }
     #[inline(always)]
-    unsafe fn store_channels(p: *mut u8, v: [v128; 2]) {
+    unsafe fn store_channels(p: *mut u8, v: [v128; 2], pack: v128) {
         // SAFETY: as `store_u8`; with 4 lanes `channel` is the plain order.
-        unsafe { Self::store_u8(p, v) }
+        unsafe { Self::store_u8(p, v, pack) }
     }
 }

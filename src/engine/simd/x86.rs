@@ -45,6 +45,7 @@ unsafe impl Simd for Avx2 {
     type W = __m256i;
     type A = __m256i;
     type B = __m256i;
+    type Pack = ();
 
     #[target_feature(enable = "avx2,fma")]
     #[inline(never)]
@@ -182,12 +183,19 @@ unsafe impl Simd for Avx2 {
         unsafe { _mm256_loadu_si256(p.cast()) }
     }
     #[inline(always)]
+    unsafe fn store_bytes(p: *mut u8, v: __m256i) {
+        // SAFETY: inside `vectorize`; the caller vouches for 32 bytes at `p`.
+        unsafe { _mm256_storeu_si256(p.cast(), v) }
+    }
+    #[inline(always)]
     unsafe fn dot_bytes(acc: __m256i, w: __m256i, a: __m256i) -> __m256i {
         // SAFETY: inside `vectorize`.
         unsafe { dot_avx2(acc, w, a) }
     }
     #[inline(always)]
-    unsafe fn store_u8(p: *mut u8, v: [__m256i; 2]) {
+    unsafe fn pack() {}
+    #[inline(always)]
+    unsafe fn store_u8(p: *mut u8, v: [__m256i; 2], _pack: ()) {
         // SAFETY: inside `vectorize`; the caller vouches for 16 bytes at `p`. Packing leaves four-byte groups in the
         // order 0 2 . . 1 3 . . (by halves of v[0], v[1]), which the permutation puts right.
         unsafe {
@@ -198,7 +206,7 @@ unsafe impl Simd for Avx2 {
         }
     }
     #[inline(always)]
-    unsafe fn store_channels(p: *mut u8, v: [__m256i; 2]) {
+    unsafe fn store_channels(p: *mut u8, v: [__m256i; 2], _pack: ()) {
         // SAFETY: inside `vectorize`; the caller vouches for 16 bytes at `p`.
         unsafe {
             let words = _mm256_packus_epi32(v[0], v[1]);
@@ -218,6 +226,7 @@ unsafe impl Simd for Avx512 {
     type W = __m512i;
     type A = __m512i;
     type B = __m512i;
+    type Pack = ();
 
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
     #[inline(never)]
@@ -358,12 +367,19 @@ unsafe impl Simd for Avx512 {
         unsafe { _mm512_loadu_si512(p.cast()) }
     }
     #[inline(always)]
+    unsafe fn store_bytes(p: *mut u8, v: __m512i) {
+        // SAFETY: inside `vectorize`; the caller vouches for 64 bytes at `p`.
+        unsafe { _mm512_storeu_si512(p.cast(), v) }
+    }
+    #[inline(always)]
     unsafe fn dot_bytes(acc: __m512i, w: __m512i, a: __m512i) -> __m512i {
         // SAFETY: inside `vectorize`.
         unsafe { _mm512_dpbusd_epi32(acc, a, w) }
     }
     #[inline(always)]
-    unsafe fn store_u8(p: *mut u8, v: [__m512i; 2]) {
+    unsafe fn pack() {}
+    #[inline(always)]
+    unsafe fn store_u8(p: *mut u8, v: [__m512i; 2], _pack: ()) {
         // SAFETY: inside `vectorize`; the caller vouches for 32 bytes at `p`.
         unsafe {
             _mm_storeu_si128(p.cast(), _mm512_cvtepi32_epi8(v[0]));
@@ -371,7 +387,7 @@ unsafe impl Simd for Avx512 {
         }
     }
     #[inline(always)]
-    unsafe fn store_channels(p: *mut u8, v: [__m512i; 2]) {
+    unsafe fn store_channels(p: *mut u8, v: [__m512i; 2], _pack: ()) {
         // SAFETY: inside `vectorize`; the caller vouches for 32 bytes at `p`. Packing leaves, in each 128 bits, the
         // eight bytes of that part in channel order.
         unsafe {
