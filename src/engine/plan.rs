@@ -357,7 +357,7 @@ impl Plan {
             (Work::DepthwiseI8(layer), [input]) => layer.run(isa, &arena.bytes[input.buffer], to, target),
             (Work::Quantize(quantize), [input]) => {
                 let source = (&arena.floats[input.buffer][..], input.target);
-                pool::map(isa, output.extent(), source, (to, target), |x| quantize.byte(x));
+                pool::quantize(isa, output.extent(), source, (to, target), *quantize);
             }
             (Work::Gate(quantize), [x, gate]) => {
                 let gates = &arena.floats[gate.buffer][gate.target.origin..][..gate.shape.channels];

@@ -3,8 +3,8 @@
 //! Activations are pixels by channels (NHWC), so a 1×1 convolution *is* the product of activations and weights, with
 //! nothing to rearrange; a k×k convolution is the same product whose rows are gathered from the window's taps. One
 //! tile therefore serves both: it takes the addresses of a few pixels, walks along their channels, tap by tap, and
-//! keeps the sums of 6 pixels × 2 vectors of output channels in registers: 12 sums, 2 weights and 1 activation fill the
-//! sixteen registers that WebAssembly gets on x86. Weights are packed once, in the order in which tiles read them.
+//! keeps their sums with two or three vectors of output channels in registers: 6 × 2 natively; in WebAssembly 3 × 3, or
+//! 4 × 2, which fit into the fifteen registers that V8 gives out on x86. Weights are packed once, in the order in which tiles read them.
 //!
 //! Where a depthwise convolution precedes a 1×1, the two run as one: a block of a few dozen pixels goes through the
 //! first into a scratch that stays in the nearest cache, and from there through the second.
@@ -59,8 +59,8 @@ impl Target {
     }
 }
 
-/// Float weights in tile order: panels of two vectors of output channels (the last one perhaps of one), each with a row
-/// for every input element. Lanes beyond the last channel are zero.
+/// Float weights in tile order: panels of two or three vectors of output channels (the last one perhaps of one), each with
+/// a row for every input element. Lanes beyond the last channel are zero.
 #[derive(Debug, Clone)]
 pub(crate) struct WeightsF32 {
     lanes: usize,
@@ -76,7 +76,7 @@ impl WeightsF32 {
         let (lanes, outputs) = (isa.lanes(), bias.len());
         let padded = outputs.next_multiple_of(lanes);
         let mut panels = Vec::with_capacity(padded * inputs);
-        for (first, width) in panel_columns(padded, lanes) {
+        for (first, width) in panel_columns(padded, lanes, isa.panel()) {
             for input in 0..inputs {
                 panels.extend(
                     (first..first + width).map(|output| if output < outputs { weight(output, input) } else { 0.0 }),
@@ -89,9 +89,18 @@ impl WeightsF32 {
     }
 }
 
-/// First column and width of each panel.
-fn panel_columns(padded: usize, lanes: usize) -> impl Iterator<Item = (usize, usize)> {
-    (0..padded).step_by(2 * lanes).map(move |first| (first, (2 * lanes).min(padded - first)))
+/// First column and width of each panel, of `most` vectors (2 or 3) if that leaves no single one over.
+fn panel_columns(padded: usize, lanes: usize, most: usize) -> impl Iterator<Item = (usize, usize)> {
+    let mut first = 0;
+    std::iter::from_fn(move || {
+        let vectors = match (padded - first) / lanes {
+            0 => return None,
+            4 => 2,
+            left => left.min(most),
+        };
+        first += vectors * lanes;
+        Some((first - vectors * lanes, vectors * lanes))
+    })
 }
 
 /// A float convolution with bias and activation, perhaps behind a depthwise one.
@@ -228,7 +237,7 @@ impl Task for RunF32<'_> {
 unsafe fn block_f32<S: Simd>(conv: &ConvF32, source: *const f32, destination: *mut f32, block: &Block) {
     let weights = &conv.weights;
     let mut panel = weights.panels.as_ptr();
-    for (first, width) in panel_columns(weights.bias.len(), S::LANES) {
+    for (first, width) in panel_columns(weights.bias.len(), S::LANES, S::PANEL) {
         let columns = width.min(weights.outputs - first);
         // SAFETY: the panels have `inputs` rows of `width` floats each, one panel after the other, and the bias is as
         // long as all panels are wide.
@@ -239,6 +248,11 @@ unsafe fn block_f32<S: Simd>(conv: &ConvF32, source: *const f32, destination: *m
                 S::vectorize(
                     #[inline(always)]
                     || panel_f32::<S, 1>(conv, source, to, block, panel, bias, columns),
+                );
+            } else if S::PANEL == 3 && width == 3 * S::LANES {
+                S::vectorize(
+                    #[inline(always)]
+                    || panel_f32::<S, 3>(conv, source, to, block, panel, bias, columns),
                 );
             } else {
                 S::vectorize(
@@ -266,11 +280,13 @@ unsafe fn panel_f32<S: Simd, const V: usize>(
 ) {
     let mut i = 0;
     while i < block.count {
-        let rows = (block.count - i).min(S::ROWS);
+        let rows = (block.count - i).min(if V == 3 { 3 } else { S::ROWS });
         // SAFETY: by this function's condition. Rows beyond the block's end repeat its last pixel and are not stored.
         unsafe {
             if rows == 1 {
                 tile_f32::<S, 1, V>(conv, source, destination, block, i, rows, panel, bias, columns);
+            } else if V == 3 {
+                tile_f32::<S, 3, V>(conv, source, destination, block, i, rows, panel, bias, columns);
             } else if S::ROWS == 4 {
                 tile_f32::<S, 4, V>(conv, source, destination, block, i, rows, panel, bias, columns);
             } else {
@@ -446,7 +462,7 @@ impl WeightsI8 {
                 let vector = 4 * S::LANES;
                 let mut panels = vec![0; self.taps * groups * 4 * padded];
                 let mut at = 0;
-                for (first, width) in panel_columns(padded, S::LANES) {
+                for (first, width) in panel_columns(padded, S::LANES, 2) {
                     for tap in 0..self.taps {
                         for group in 0..groups {
                             for column in (0..width).step_by(S::LANES) {
@@ -695,7 +711,7 @@ unsafe fn block_i8<S: Simd, T: Store>(conv: &ConvI8, source: *const u8, store: T
     let weights = &conv.weights;
     let inputs = weights.taps * weights.run.next_multiple_of(4);
     let mut panel = weights.panels.as_ptr();
-    for (first, width) in panel_columns(weights.bias.len(), S::LANES) {
+    for (first, width) in panel_columns(weights.bias.len(), S::LANES, 2) {
         let columns = width.min(weights.outputs - first);
         // SAFETY: by this function's condition; the panels have `inputs` rows of `width` bytes each, one panel after the
         // other.

@@ -31,8 +31,10 @@ mod x86;
 pub(crate) unsafe trait Simd: Copy + 'static {
     /// Floats in a vector: a multiple of 4.
     const LANES: usize;
-    /// Rows of the float matrix tile, 4 or 6.
+    /// Rows of the float matrix tile of two vectors, 4 or 6.
     const ROWS: usize;
+    /// Most vectors in a row of the float matrix tile: 2, or 3 for tiles of three rows.
+    const PANEL: usize = 2;
     /// Rows of the int8 matrix tile, 4 or 6.
     const I8_ROWS: usize;
 
@@ -88,8 +90,6 @@ pub(crate) unsafe trait Simd: Copy + 'static {
     unsafe fn splat_i32(x: i32) -> Self::I;
     /// `a + b`, wrapping.
     unsafe fn add_i32(a: Self::I, b: Self::I) -> Self::I;
-    /// `a - b`, wrapping.
-    unsafe fn sub_i32(a: Self::I, b: Self::I) -> Self::I;
     /// `a << 23`: an exponent into its place.
     unsafe fn shl23(a: Self::I) -> Self::I;
     /// Integers to floats, to nearest even.
@@ -215,6 +215,18 @@ impl Isa {
                 Isa::Avx512 => run::<x86::Avx512, T>(task),
             }
         }
+    }
+
+    /// [`Simd::PANEL`] of this form.
+    pub(crate) fn panel(self) -> usize {
+        struct Panel;
+        impl Task for Panel {
+            type Output = usize;
+            unsafe fn run<S: Simd>(self) -> usize {
+                S::PANEL
+            }
+        }
+        self.run(Panel)
     }
 
     /// [`Simd::LANES`] of this form.

@@ -4,7 +4,7 @@
 
 use super::gemm::{Target, activate};
 use super::layout::Quantize;
-use super::{Activation, Isa, Simd, Task};
+use super::{Activation, Isa, Requantize, Simd, Task};
 
 /// Height, width and channels of an image.
 pub(crate) type Extent = (usize, usize, usize);
@@ -81,6 +81,48 @@ pub(crate) fn map<A: Copy, B>(
             }
         },
     );
+}
+
+/// Floats to bytes.
+pub(crate) fn quantize(
+    isa: Isa,
+    extent: Extent,
+    source: Source<'_>,
+    destination: (&mut [u8], Target),
+    by: Quantize,
+) {
+    struct Run<'a>(Extent, Source<'a>, (&'a mut [u8], Target), Quantize);
+    impl Task for Run<'_> {
+        type Output = ();
+        #[inline(always)]
+        unsafe fn run<S: Simd>(self) {
+            let Run((height, width, channels), (source, from), (destination, to), by) = self;
+            let Quantize { inverse_scale, low, high, zero } = by;
+            // SAFETY: inside `vectorize`; loads and stores stay inside the chunks, which are as long as they need.
+            unsafe {
+                let (scale, ready) = (S::splat(inverse_scale), Requantize { low, high, zero }.ready::<S>());
+                for y in 0..height {
+                    for x in 0..width {
+                        let (a, b) =
+                            (from.origin + y * from.row + x * from.pixel, to.origin + y * to.row + x * to.pixel);
+                        let mut source = source[a..a + channels].chunks_exact(2 * S::LANES);
+                        let mut destination = destination[b..b + channels].chunks_exact_mut(2 * S::LANES);
+                        for (a, b) in source.by_ref().zip(destination.by_ref()) {
+                            let bytes = [
+                                ready.apply(S::load(a.as_ptr()), scale),
+                                ready.apply(S::load(a.as_ptr().add(S::LANES)), scale),
+                            ];
+                            S::store_u8(b.as_mut_ptr(), bytes, ready.pack);
+                        }
+                        for (a, b) in source.remainder().iter().zip(destination.into_remainder()) {
+                            *b = by.byte(*a);
+                        }
+                    }
+                }
+            }
+        }
+    }
+    isa.run(Run(extent, source, destination, by));
 }
 
 /// Applies an activation to every element.

@@ -20,6 +20,8 @@ unsafe impl Simd for Wasm {
     // V8 gives out fifteen registers, and LLVM orders a step of the tile by columns: 8 sums, 4 activations and a weight
     // fit, six rows spill.
     const ROWS: usize = 4;
+    // Three rows of three vectors fit as well and load less for each multiplication.
+    const PANEL: usize = 3;
     const I8_ROWS: usize = 4;
     type F = v128;
     type I = v128;
@@ -112,10 +114,6 @@ unsafe impl Simd for Wasm {
     #[inline(always)]
     unsafe fn add_i32(a: v128, b: v128) -> v128 {
         i32x4_add(a, b)
-    }
-    #[inline(always)]
-    unsafe fn sub_i32(a: v128, b: v128) -> v128 {
-        i32x4_sub(a, b)
     }
     #[inline(always)]
     unsafe fn shl23(a: v128) -> v128 {

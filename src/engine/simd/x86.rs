@@ -133,11 +133,6 @@ unsafe impl Simd for Avx2 {
         unsafe { _mm256_add_epi32(a, b) }
     }
     #[inline(always)]
-    unsafe fn sub_i32(a: __m256i, b: __m256i) -> __m256i {
-        // SAFETY: inside `vectorize`.
-        unsafe { _mm256_sub_epi32(a, b) }
-    }
-    #[inline(always)]
     unsafe fn shl23(a: __m256i) -> __m256i {
         // SAFETY: inside `vectorize`.
         unsafe { _mm256_slli_epi32::<23>(a) }
@@ -312,11 +307,6 @@ unsafe impl Simd for Avx512 {
     unsafe fn add_i32(a: __m512i, b: __m512i) -> __m512i {
         // SAFETY: inside `vectorize`.
         unsafe { _mm512_add_epi32(a, b) }
-    }
-    #[inline(always)]
-    unsafe fn sub_i32(a: __m512i, b: __m512i) -> __m512i {
-        // SAFETY: inside `vectorize`.
-        unsafe { _mm512_sub_epi32(a, b) }
     }
     #[inline(always)]
     unsafe fn shl23(a: __m512i) -> __m512i {
