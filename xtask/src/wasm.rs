@@ -122,7 +122,7 @@ fn copy_model(out_dir: &Path) -> Result<()> {
 /// Cargo has one place for the module whatever its features, so that it would compile both variants anew each time they
 /// are wanted in turn. Each is therefore kept apart, and cargo is asked only where a source is newer.
 fn compile(toolchain: toolchain::Toolchain, variant: &Variant) -> Result<PathBuf> {
-    let kept = workspace::target_dir("wasm-modules")?.join(variant.file);
+    let kept = raw_module(variant)?;
     let sources = kept.with_extension("d");
     if is_newer_than_sources(&kept, &sources) {
         return Ok(kept);
@@ -131,6 +131,15 @@ fn compile(toolchain: toolchain::Toolchain, variant: &Variant) -> Result<PathBuf
     place(&module, &kept)?;
     place(&module.with_extension("d"), &sources)?;
     Ok(kept)
+}
+
+/// Where a variant's module is kept as cargo made it, names and all.
+///
+/// # Errors
+///
+/// If its folder cannot be made.
+pub fn raw_module(variant: &Variant) -> Result<PathBuf> {
+    Ok(workspace::target_dir("wasm-modules")?.join(variant.file))
 }
 
 /// Whether `module` is newer than all that went into it: what cargo lists in its file of dependencies, the versions

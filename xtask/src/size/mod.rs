@@ -1,5 +1,7 @@
 //! `cargo xtask size`: what a visitor downloads for `Detector.load()`, against a budget that only a commit raises.
 
+mod parts;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -22,6 +24,9 @@ pub struct SizeArgs {
     /// Make what was measured the new budget
     #[arg(long)]
     accept: bool,
+    /// Also say which crates the engine's code is from, before wasm-opt
+    #[arg(long)]
+    crates: bool,
 }
 
 /// Bytes after gzip of what one visitor downloads.
@@ -55,6 +60,16 @@ pub fn run(args: &SizeArgs) -> Result<ExitCode> {
         println!("{name:<12}{now:>12}{allowed:>12}");
     }
     println!("{:<12}{:>12}", "together", download.parts().iter().map(|(_, bytes)| bytes).sum::<u64>());
+    if args.crates {
+        let module = wasm::raw_module(&wasm::VARIANTS[0])?;
+        let bytes = std::fs::read(&module).with_context(|| format!("reading {}", module.display()))?;
+        let crates = parts::code_by_crate(&bytes)?;
+        let all: usize = crates.iter().map(|(_, size)| size).sum();
+        println!("\n{:<24}{:>12}{:>8}", "code, raw bytes", all, "100 %");
+        for (name, size) in crates.iter().take(20) {
+            println!("{name:<24}{size:>12}{:>6.1} %", 100.0 * *size as f64 / all as f64);
+        }
+    }
     download.check(budget)?;
     Ok(ExitCode::SUCCESS)
 }
