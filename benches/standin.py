@@ -2,6 +2,9 @@
 
     python standin.py OUT_DIR [--size 416]
 
+Beside them, as released-SIZE.onnx and released-SIZE-int8.onnx, it puts the models of models/ with another input size
+declared, which other runtimes insist on.
+
 They time and check the engine before a trained model exists; nothing they detect means anything.
 The float file follows the project's export (Conv with folded batch norm, Clip, squeeze-and-excitation,
 nearest Resize, Concat, decoded heads); the int8 file is the same graph in QDQ form with unsigned
@@ -12,6 +15,7 @@ import numpy as np, onnx, onnxruntime as ort
 from onnx import helper as oh, numpy_helper as nh, TensorProto as TP
 
 ACTIVATION_MAX = 127
+MODELS = pathlib.Path(__file__).resolve().parent.parent / "models"
 
 
 class Graph:
@@ -267,6 +271,18 @@ def quantize(m, size):
     return q
 
 
+def released(out, size):
+    """The trained models for another size: they work out their shapes from the input's."""
+    for kind in ("", "-int8"):
+        m = onnx.load(MODELS / f"micro-yolo{kind}.onnx")
+        shape = m.graph.input[0].type.tensor_type.shape.dim
+        shape[2].dim_value = shape[3].dim_value = size
+        # Strides 16 and 32.
+        m.graph.output[0].type.tensor_type.shape.dim[2].dim_value = 5 * (size // 32) ** 2
+        onnx.checker.check_model(m)
+        onnx.save(m, out / f"released-{size}{kind}.onnx")
+
+
 def main():
     args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     args.add_argument("out", type=pathlib.Path)
@@ -274,6 +290,7 @@ def main():
     args = args.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     for size in args.size:
+        released(args.out, size)
         for name, make in (("micro-yolo", micro_yolo), ("yolov3-tiny", yolov3_tiny)):
             m = make(size)
             onnx.save(m, args.out / f"{name}-{size}.onnx")

@@ -1,16 +1,20 @@
 // `cargo xtask bench`: how long a frame takes, beside onnxruntime-web, in headless Chromium.
 //
-//   python benches/standin.py target/bench-models --size 416 320 256     (models; needs onnx and onnxruntime)
-//   npm ci --prefix benches/browser                                      (what is compared with)
-//   cargo xtask bench [--models DIR] [--sizes 416,320,256] [--networks micro-yolo,yolov3-tiny] [--rounds N]
-//                     [--simd128] [--ours DIR] [--stock DIR] [--json FILE]
+//   cargo xtask bench [--models DIR] [--sizes 416,320,256] [--networks released,micro-yolo,yolov3-tiny]
+//                     [--rounds N] [--simd128] [--ours DIR] [--stock DIR] [--json FILE]
 //   cargo xtask bench --profile [--sizes 416] [--networks micro-yolo]    (where a frame's time goes, step by step)
+//
+// Networks are files NAME-SIZE.onnx and NAME-SIZE-int8.onnx; benches/standin.py makes them, and xtask calls it where they
+// are missing. "released" are the models of models/, the others stand-ins with random weights.
 //
 // All runtimes sit in one page, each on one thread, and take turns frame by frame, so that whatever else the machine
 // does meets all alike; figures are medians. A frame of ours is `detect` on a picture of the network's size: letterbox,
 // network, decoding and suppression. A frame of onnxruntime-web is `session.run` on a tensor that is ready, so the
-// comparison favours it. Ours is the build for relaxed SIMD; `--simd128` measures the other one, too. `--stock` names a folder with the glue and module of a build with the feature `stock`: the same
-// crate on tract alone.
+// comparison favours it. Ours is the build for relaxed SIMD; `--simd128` measures the other one, too. `--stock` names a
+// folder with the glue and module of a build with the feature `stock`: the same crate on tract alone.
+//
+// A ratio is onnxruntime-web's float frame, its quickest way to run either file, over this one; the last line repeats
+// those of the first network at the first size.
 import { createReadStream, existsSync, statSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { cpus } from "node:os";
@@ -25,7 +29,7 @@ const { values: options } = parseArgs({
   options: {
     models: { type: "string", default: join(ROOT, "target/bench-models") },
     sizes: { type: "string", default: "416,320,256" },
-    networks: { type: "string", default: "micro-yolo,yolov3-tiny" },
+    networks: { type: "string", default: "released,micro-yolo,yolov3-tiny" },
     rounds: { type: "string", default: "40" },
     ours: { type: "string", default: join(ROOT, "pkg/wasm") },
     stock: { type: "string" },
@@ -128,17 +132,20 @@ try {
   server.close();
 }
 
-console.log(`${"network".padEnd(14)}${pad("size", 5)}  ${"runtime".padEnd(26)}${pad("load", 8)}${pad("first", 8)}${pad("frame", 8)}${pad("best", 8)}`);
-for (const { network, size, runtime, load, first, frame, best } of rows) {
+const ratio = ({ network, size, frame }) => {
+  const float = rows.find((row) => row.network === network && row.size === size && row.runtime === "onnxruntime-web f32");
+  return (float.frame / frame).toFixed(2);
+};
+const heads = ["load", "first", "frame", "best", "ratio"].map((head) => pad(head, 8)).join("");
+console.log(`${"network".padEnd(14)}${pad("size", 5)}  ${"runtime".padEnd(26)}${heads}`);
+for (const row of rows) {
+  const { network, size, runtime, load, first, frame, best } = row;
   const figures = [load, first, frame, best].map((ms) => pad(ms.toFixed(1), 8)).join("");
-  console.log(`${network.padEnd(14)}${pad(size, 5)}  ${runtime.padEnd(26)}${figures}`);
+  console.log(`${network.padEnd(14)}${pad(size, 5)}  ${runtime.padEnd(26)}${figures}${pad(ratio(row), 8)}`);
 }
 if (options.json) writeFileSync(options.json, `${JSON.stringify(rows, undefined, 1)}\n`);
 
-const first = rows.find((row) => row.runtime === "onnxruntime-web f32");
-const frame = (runtime) => rows.find((row) => row.network === first?.network && row.size === first?.size && row.runtime === runtime)?.frame;
-const ratio = (runtime) => {
-  const time = frame(runtime);
-  return time ? (first.frame / time).toFixed(2) : "-";
-};
-if (first) console.log(`RATIO f32 ${ratio("micro-yolo f32")} int8 ${ratio("micro-yolo int8")}`);
+const [first] = rows;
+const of = (runtime) => rows.find((row) => row.network === first.network && row.size === first.size && row.runtime === runtime);
+const shown = (runtime) => (of(runtime) ? ratio(of(runtime)) : "-");
+if (first) console.log(`RATIO f32 ${shown("micro-yolo f32")} int8 ${shown("micro-yolo int8")}`);

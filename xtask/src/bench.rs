@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: measurements in a headless browser.
+//! `cargo xtask bench`: measurements in a headless browser, and natively.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -17,17 +17,26 @@ pub struct BenchArgs {
     /// Show where a frame's time goes, step by step
     #[arg(long)]
     profile: bool,
-    /// Passed on to benches/browser/run.mjs
+    /// Compare with onnxruntime outside the browser
+    #[arg(long, conflicts_with = "profile")]
+    native: bool,
+    /// Passed on to benches/browser/run.mjs, or to benches/native.py
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     args: Vec<OsString>,
 }
 
-/// `cargo xtask bench`: builds, then hands over to `benches/browser/run.mjs`.
+/// `cargo xtask bench`: builds, then hands over to `benches/browser/run.mjs`, or to `benches/native.py`.
 ///
 /// # Errors
 ///
-/// If node or Chromium is missing, or the build fails.
+/// If what it needs is missing (node and Chromium, or Python with onnxruntime), or the build fails.
 pub fn run(args: &BenchArgs) -> Result<ExitCode> {
+    if !args.args.iter().any(|arg| arg.to_string_lossy().starts_with("--models")) {
+        make_models()?;
+    }
+    if args.native {
+        return run_natively(&args.args);
+    }
     let script = workspace::path("benches/browser/run.mjs");
     if !script.is_file() {
         bail!("{} is missing", script.display());
@@ -43,6 +52,47 @@ pub fn run(args: &BenchArgs) -> Result<ExitCode> {
     }
     node.args(&args.args).current_dir(workspace::root()).env("CHROMIUM", chromium);
     let status = node.status().context("cannot run node")?;
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// A Python that has onnx and onnxruntime, it is hoped: `PYTHON`, or the first one on `PATH`.
+fn python() -> Command {
+    let mut python = Command::new(std::env::var_os("PYTHON").unwrap_or_else(|| "python3".into()));
+    python.current_dir(workspace::root());
+    python
+}
+
+/// Makes the models that are measured unless they are there.
+fn make_models() -> Result<()> {
+    let folder = workspace::target_dir("bench-models")?;
+    let made = |network: &str| folder.join(format!("{network}-256-int8.onnx")).is_file();
+    if ["released", "micro-yolo", "yolov3-tiny"].into_iter().all(made) {
+        return Ok(());
+    }
+    let mut command = python();
+    command.arg("benches/standin.py").arg(&folder).args(["--size", "416", "320", "256"]);
+    process::run(&mut command).context(
+        "the models that the bench measures cannot be made; `pip install onnx onnxruntime`, and name the Python that has \
+         them in the variable PYTHON",
+    )
+}
+
+/// Hands over to `benches/native.py`.
+fn run_natively(args: &[OsString]) -> Result<ExitCode> {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(workspace::root()).args([
+        "build",
+        "--release",
+        "--package",
+        "micro-yolo",
+        "--example",
+        "native",
+    ]);
+    process::run(&mut cargo)?;
+    let program =
+        workspace::target_dir("release/examples")?.join("native").with_extension(std::env::consts::EXE_EXTENSION);
+    let status = python().arg("benches/native.py").arg("--program").arg(program).args(args).status();
+    let status = status.context("cannot run Python: name one that has onnxruntime in the variable PYTHON")?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
