@@ -1,6 +1,7 @@
 //! Small networks on every instruction set against the same network on tract alone, and the int8 kernels against each
-//! other.
+//! other. Natively and, under `wasm-pack test --lib`, in a browser.
 
+#[cfg(not(target_family = "wasm"))]
 use proptest::prelude::*;
 use tract_core::internal::*;
 use tract_core::ops::array::TypedConcat;
@@ -13,6 +14,12 @@ use tract_core::ops::quant::{DequantizeLinearF32, quantize_linear_u8};
 use super::optimize_for;
 use super::region::RegionOp;
 use super::simd::Isa;
+
+#[cfg(target_family = "wasm")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
+
+#[cfg(target_family = "wasm")]
+wasm_bindgen_test::wasm_bindgen_test_configure!(run_in_browser);
 
 /// Numbers that look random and are the same on every run.
 struct Numbers(u64);
@@ -236,6 +243,54 @@ fn agrees_to_the_bit(model: &TypedModel, tolerance: f32) {
     }
 }
 
+fn any_convolution(layer: Layer, [channels, height, width]: [usize; 3]) {
+    let (mut net, x) = Network::new([1, channels, height, width]);
+    let y = net.conv(x, layer, false);
+    let y = net.relu6(y);
+    agrees(&net.finish(&[y]), 2e-5);
+}
+
+fn any_int8_convolution(layer: Layer, [channels, height, width]: [usize; 3], zero: u8) {
+    let (mut net, x) = Network::new([1, channels, height, width]);
+    let x = net.quantized(x, 1.0 / 64.0, zero);
+    let y = net.conv(x, layer, true);
+    let y = net.quantized(y, 0.05, 20);
+    // One more, so that what is read is what an int8 layer wrote.
+    let y = net.conv(y, Layer { outputs: 9, ..POINTWISE }, true);
+    let y = net.quantized(y, 0.07, 30);
+    // One quantum in, through weights of unit size, may be a little more than one out.
+    agrees_to_the_bit(&net.finish(&[y]), 2.01 * 0.07);
+}
+
+fn any_pool((kernel, stride, pad): (usize, usize, usize), channels: usize, side: usize) {
+    let (mut net, x) = Network::new([1, channels, side, side + 3]);
+    let x = net.conv(x, POINTWISE, false);
+    let pad = pad.min(kernel - 1);
+    let layer = Layer { kernel: (kernel, kernel), stride: (stride, stride), pad: (pad, pad), ..POINTWISE };
+    let y = net.max_pool(x, layer);
+    agrees(&net.finish(&[y]), 2e-5);
+}
+
+/// A layer as real networks have them, mostly alike in both directions so that the shared forms have their turn.
+fn layer(
+    outputs: usize,
+    kernel: (usize, usize),
+    stride: (usize, usize),
+    dilation: (usize, usize),
+    pad: (usize, usize),
+    depthwise: bool,
+) -> Layer {
+    Layer {
+        outputs,
+        kernel,
+        stride: if kernel.0 == kernel.1 { (stride.0, stride.0) } else { stride },
+        dilation: if stride.0 < 3 { (1, 1) } else { dilation },
+        pad: (pad.0.min(kernel.0 - 1), pad.1.min(kernel.1 - 1)),
+        depthwise,
+    }
+}
+
+#[cfg(not(target_family = "wasm"))]
 fn layers() -> impl Strategy<Value = Layer> {
     let kernel =
         (1..=7usize, 1..=7usize, 0..3u8).prop_map(|(a, b, square)| if square > 0 { (a, a) } else { (a, b) });
@@ -247,48 +302,98 @@ fn layers() -> impl Strategy<Value = Layer> {
         (0..=3usize, 0..=3usize),
         any::<bool>(),
     )
-        .prop_map(|(outputs, kernel, stride, dilation, pad, depthwise)| Layer {
-            outputs,
-            kernel,
-            // Mostly alike in both directions, as in real networks, so that the shared forms have their turn.
-            stride: if kernel.0 == kernel.1 { (stride.0, stride.0) } else { stride },
-            dilation: if stride.0 < 3 { (1, 1) } else { dilation },
-            pad: (pad.0.min(kernel.0 - 1), pad.1.min(kernel.1 - 1)),
-            depthwise,
+        .prop_map(|(outputs, kernel, stride, dilation, pad, depthwise)| {
+            layer(outputs, kernel, stride, dilation, pad, depthwise)
         })
 }
 
+#[cfg(not(target_family = "wasm"))]
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn any_convolution_agrees(layer in layers(), channels in 1..40usize, height in 13..20usize, width in 13..24usize) {
-        let (mut net, x) = Network::new([1, channels, height, width]);
-        let y = net.conv(x, layer, false);
-        let y = net.relu6(y);
-        agrees(&net.finish(&[y]), 2e-5);
+        any_convolution(layer, [channels, height, width]);
     }
 
     #[test]
     fn any_int8_convolution_agrees(layer in layers(), channels in 1..40usize, height in 13..20usize, width in 13..24usize, zero in 0..100u8) {
-        let (mut net, x) = Network::new([1, channels, height, width]);
-        let x = net.quantized(x, 1.0 / 64.0, zero);
-        let y = net.conv(x, layer, true);
-        let y = net.quantized(y, 0.05, 20);
-        // One more, so that what is read is what an int8 layer wrote.
-        let y = net.conv(y, Layer { outputs: 9, ..POINTWISE }, true);
-        let y = net.quantized(y, 0.07, 30);
-        // One quantum in, through weights of unit size, may be a little more than one out.
-        agrees_to_the_bit(&net.finish(&[y]), 2.01 * 0.07);
+        any_int8_convolution(layer, [channels, height, width], zero);
     }
 
     #[test]
     fn any_pool_agrees(kernel in 1..=5usize, stride in 1..=3usize, pad in 0..=2usize, channels in 1..20usize, side in 9..20usize) {
-        let (mut net, x) = Network::new([1, channels, side, side + 3]);
-        let x = net.conv(x, POINTWISE, false);
-        let layer = Layer { kernel: (kernel, kernel), stride: (stride, stride), pad: (pad.min(kernel - 1), pad.min(kernel - 1)), ..POINTWISE };
-        let y = net.max_pool(x, layer);
-        agrees(&net.finish(&[y]), 2e-5);
+        any_pool((kernel, stride, pad), channels, side);
+    }
+}
+
+/// The same properties in a browser, where proptest is not: its choices, without its shrinking.
+#[cfg(target_family = "wasm")]
+mod any {
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    use super::*;
+
+    const CASES: u64 = 48;
+
+    struct Choice(Numbers);
+
+    impl Choice {
+        fn new(case: u64) -> Choice {
+            let mut numbers = Numbers(case);
+            // Neighbouring seeds begin alike.
+            numbers.many(3);
+            Choice(numbers)
+        }
+
+        fn within(&mut self, range: std::ops::Range<usize>) -> usize {
+            let share = (self.0.next() + 1.0) / 2.0;
+            (range.start + (share * range.len() as f32) as usize).min(range.end - 1)
+        }
+
+        fn layer(&mut self) -> Layer {
+            let (a, b) = (self.within(1..8), self.within(1..8));
+            let kernel = if self.within(0..3) > 0 { (a, a) } else { (a, b) };
+            let mut two = |range: std::ops::Range<usize>| (self.within(range.clone()), self.within(range));
+            let (stride, dilation, pad) = (two(1..4), two(1..3), two(0..4));
+            layer(self.within(1..40), kernel, stride, dilation, pad, self.within(0..2) == 1)
+        }
+
+        fn shape(&mut self) -> [usize; 3] {
+            [self.within(1..40), self.within(13..20), self.within(13..24)]
+        }
+    }
+
+    #[test]
+    fn convolution_agrees() {
+        for case in 0..CASES {
+            let mut choice = Choice::new(case);
+            any_convolution(choice.layer(), choice.shape());
+        }
+    }
+
+    #[test]
+    fn int8_convolution_agrees() {
+        for case in 0..CASES {
+            let mut choice = Choice::new(case);
+            any_int8_convolution(choice.layer(), choice.shape(), choice.within(0..100) as u8);
+        }
+    }
+
+    #[test]
+    fn pool_agrees() {
+        for case in 0..CASES {
+            let mut choice = Choice::new(case);
+            let window = (choice.within(1..6), choice.within(1..4), choice.within(0..3));
+            any_pool(window, choice.within(1..20), choice.within(9..20));
+        }
+    }
+
+    /// What this build is for is what runs.
+    #[test]
+    fn vectors_are_used() {
+        let expected = if cfg!(feature = "relaxed-simd") { "wasm-relaxed" } else { "wasm-simd128" };
+        assert_eq!(Isa::best().name(), expected);
     }
 }
 

@@ -190,18 +190,28 @@ fn both_browsers() -> Result<Vec<(&'static str, PathBuf)>> {
 }
 
 fn browser(browser: Browser) -> Result<Outcome> {
-    needs(found(browser).and_then(|_| wasm_pack()), |mut wasm_pack| {
-        wasm_pack.args(["test", "--headless", browser.wasm_pack_option()]);
-        if let Some(driver) = browser.driver() {
-            wasm_pack.arg(format!("{}driver", if browser == Browser::Chromium { "--chrome" } else { "--gecko" }));
-            wasm_pack.arg(driver);
+    needs(found(browser).and_then(|_| wasm_pack()), |_| {
+        let mut total = Counts::default();
+        // The crate from outside and its kernels from inside, in both builds of the package.
+        for features in ["", "relaxed-simd"] {
+            let mut wasm_pack = wasm_pack()?;
+            wasm_pack.args(["test", "--headless", browser.wasm_pack_option()]);
+            if let Some(driver) = browser.driver() {
+                wasm_pack.arg(if browser == Browser::Chromium { "--chromedriver" } else { "--geckodriver" });
+                wasm_pack.arg(driver);
+            }
+            // The profile of the page: what is tested is what ships, and nothing is compiled twice. The other test
+            // files are native, and each documentation example would link the whole runtime once more. Unit tests
+            // alone would have cargo compile all dependencies anew, for the linker only.
+            wasm_pack.args([".", "--profile", wasm::PROFILE, "--lib", "--test", "browser", "--features", features]);
+            // Seconds without a word from the browser; a network is loaded and run meanwhile, on a machine that may
+            // be busy.
+            wasm_pack.env("WASM_BINDGEN_TEST_TIMEOUT", "300");
+            if let Outcome::Ran(counts) = tests(wasm_pack)? {
+                total += counts;
+            }
         }
-        // The profile of the page: what is tested is what ships, and nothing is compiled twice. The other test files
-        // are native, and each documentation example would link the whole runtime once more.
-        wasm_pack.args([".", "--profile", wasm::PROFILE, "--test", "browser"]);
-        // Seconds without a word from the browser; a network is loaded and run meanwhile, on a machine that may be busy.
-        wasm_pack.env("WASM_BINDGEN_TEST_TIMEOUT", "300");
-        tests(wasm_pack)
+        Ok(Outcome::Ran(total))
     })
 }
 

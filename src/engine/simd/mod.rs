@@ -453,6 +453,8 @@ impl<S: Simd> Requantizer<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(target_family = "wasm")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     struct Apply<'a>(Activation, &'a mut [f32]);
     impl Task for Apply<'_> {
