@@ -324,7 +324,7 @@ unsafe fn tile_f32<S: Simd, const R: usize, const V: usize>(
         }
         let mut starts = [source; R];
         for (r, start) in starts.iter_mut().enumerate() {
-            *start = source.add(block.read[first + r.min(rows - 1)]);
+            *start = source.add(*block.read.as_ptr().add(first + r.min(rows - 1)));
         }
         let mut weights = panel;
         let run = conv.window.run;
@@ -347,6 +347,16 @@ unsafe fn tile_f32<S: Simd, const R: usize, const V: usize>(
         if let Activation::Clamp { .. } = conv.activation {
             for row in &mut sums {
                 *row = conv.activation.apply::<S, V>(*row);
+            }
+            // The usual tile by itself: its stores ask nothing.
+            if rows == R && columns == V * S::LANES {
+                for (r, row) in sums.iter().enumerate() {
+                    let to = destination.add(*block.write.as_ptr().add(first + r));
+                    for (v, sum) in row.iter().enumerate() {
+                        S::store(to.add(v * S::LANES), *sum);
+                    }
+                }
+                return;
             }
         }
         for (r, row) in sums.iter().enumerate().take(rows) {
@@ -587,7 +597,7 @@ trait Store: Copy {
         ready: &Self::Ready<S>,
         at: usize,
         sums: [S::F; V],
-        multiplier_and_columns: (*const f32, usize),
+        multiplier_and_columns: ([S::F; V], usize),
     );
 }
 
@@ -610,13 +620,13 @@ impl Store for StoreU8 {
         ready: &Self::Ready<S>,
         at: usize,
         sums: [S::F; V],
-        (multiplier, columns): (*const f32, usize),
+        (multiplier, columns): ([S::F; V], usize),
     ) {
-        // SAFETY: by the trait's condition; the multipliers are as many as the panel is wide.
+        // SAFETY: by the trait's condition.
         unsafe {
             let mut bytes = [S::splat_i32(0); 2];
             for (v, (byte, sum)) in bytes.iter_mut().zip(sums).enumerate() {
-                *byte = ready.apply(sum, S::load(multiplier.add(v * S::LANES)));
+                *byte = ready.apply(sum, multiplier[v]);
             }
             let to = self.to.add(at);
             if columns == 2 * S::LANES {
@@ -646,13 +656,13 @@ impl Store for StoreF32 {
         _ready: &(),
         at: usize,
         sums: [S::F; V],
-        (multiplier, columns): (*const f32, usize),
+        (multiplier, columns): ([S::F; V], usize),
     ) {
-        // SAFETY: by the trait's condition; the multipliers are as many as the panel is wide.
+        // SAFETY: by the trait's condition.
         unsafe {
             let mut whole = [0.0f32; MAX_PANEL];
             for (v, sum) in sums.iter().enumerate() {
-                let y = S::mul(*sum, S::load(multiplier.add(v * S::LANES)));
+                let y = S::mul(*sum, multiplier[v]);
                 S::store(whole.as_mut_ptr().add(v * S::LANES), y);
             }
             activate::<S>(self.activation, &mut whole[..V * S::LANES]);
@@ -794,7 +804,7 @@ impl Tile<'_> {
             }
             let mut starts = [source; R];
             for (r, start) in starts.iter_mut().enumerate() {
-                *start = source.add(block.read[i + r.min(rows - 1)]);
+                *start = source.add(*block.read.as_ptr().add(i + r.min(rows - 1)));
             }
             let mut weights = panel;
             let groups = conv.window.run.div_ceil(4);
@@ -812,7 +822,22 @@ impl Tile<'_> {
                     }
                 }
             }
-            let multiplier = conv.weights.multiplier.as_ptr().add(first);
+            let mut multiplier = [S::splat(0.0); V];
+            for (v, multiplier) in multiplier.iter_mut().enumerate() {
+                *multiplier = S::load(conv.weights.multiplier.as_ptr().add(first + v * S::LANES));
+            }
+            // The usual tile by itself: its stores ask nothing.
+            if rows == R && columns == V * S::LANES {
+                for (r, row) in sums.iter().enumerate() {
+                    let mut floats = [S::splat(0.0); V];
+                    for v in 0..V {
+                        floats[v] = S::to_f32(row[v]);
+                    }
+                    let at = *block.write.as_ptr().add(i + r) + first;
+                    store.store::<S, V>(ready, at, floats, (multiplier, V * S::LANES));
+                }
+                return;
+            }
             for (r, row) in sums.iter().enumerate().take(rows) {
                 let mut floats = [S::splat(0.0); V];
                 for v in 0..V {
