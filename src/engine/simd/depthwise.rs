@@ -783,9 +783,9 @@ impl DepthwiseI8 {
             }
             let requantize = self.requantize.ready::<S>();
             let multiplier = self.multiplier.as_ptr().add(block * 2 * S::LANES);
-            for v in 0..2 {
+            for (v, sum) in sums.iter_mut().enumerate() {
                 let multiplier = S::load(multiplier.add(v * S::LANES));
-                sums[v] = requantize.apply(S::to_f32(sums[v]), multiplier);
+                *sum = requantize.apply(S::to_f32(*sum), multiplier);
             }
             if self.windows.channels >= 2 * S::LANES {
                 S::store_channels(to, sums, requantize.pack);
