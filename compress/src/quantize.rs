@@ -7,6 +7,8 @@
 //! all a runtime has to do. Squeeze-and-excitation works on one cell and stays in floats with 8-bit weights, and so do
 //! the last sums in front of the head.
 //!
+//! Weights may use fewer than 8 bits of their bytes, for a file that compresses better.
+//!
 //! [`calibrate()`] watches the float network at work, [`Plan::new`] chooses scales, [`to_onnx`] writes the file, and
 //! [`noise`] says how far its scores are off.
 
@@ -88,8 +90,10 @@ pub const METHODS: [Method; 4] =
 pub struct Plan {
     /// By node: the scale of its output.
     pub activations: Vec<Option<Scale>>,
-    /// By node: whether its weights are 8-bit.
+    /// By node: whether its weights are bytes.
     pub weights: Vec<bool>,
+    /// How many bits of the bytes weights use, 2 to 8. Fewer make no smaller file, but one that compresses better.
+    pub weight_bits: u32,
 }
 
 impl Plan {
@@ -99,6 +103,7 @@ impl Plan {
         Plan {
             activations: calibration.places.iter().map(|place| place.map(|place| scales[place])).collect(),
             weights: graph.nodes.iter().map(|node| matches!(node.op, Op::Conv { .. })).collect(),
+            weight_bits: 8,
         }
     }
 
@@ -110,6 +115,7 @@ impl Plan {
         Plan {
             activations: (0..graph.nodes.len()).map(|id| self.activations[id].filter(|_| is_near(id))).collect(),
             weights: (0..graph.nodes.len()).map(|id| id == node).collect(),
+            weight_bits: self.weight_bits,
         }
     }
 
@@ -161,28 +167,29 @@ pub fn places(graph: &Graph) -> Vec<Option<usize>> {
         .collect()
 }
 
-/// Bytes and scale of one output channel's weights: symmetric, the scale with the least square error.
+/// Bytes and scale of one output channel's weights: symmetric, of `bits` bits, the scale with the least square error.
 ///
 /// `bias_step` is the scale of what the convolution reads; the weights' scale is never so small that the bias would
 /// leave 30 bits.
-pub fn quantise_weights(weights: &[f32], bias: f32, bias_step: f32) -> (Vec<i8>, f32) {
+pub fn quantise_weights(weights: &[f32], bias: f32, bias_step: f32, bits: u32) -> (Vec<i8>, f32) {
+    let limit = ((1u32 << (bits.clamp(2, 8) - 1)) - 1) as f32;
     let largest = weights.iter().fold(0f32, |largest, weight| largest.max(weight.abs()));
     let least = (bias.abs() / bias_step / (1u32 << 30) as f32).max(1e-9);
     let bytes = |scale: f32| -> Vec<i8> {
-        weights.iter().map(|weight| (weight / scale).round_ties_even().clamp(-127.0, 127.0) as i8).collect()
+        weights.iter().map(|weight| (weight / scale).round_ties_even().clamp(-limit, limit) as i8).collect()
     };
     let error = |scale: f32| -> f64 {
         weights
             .iter()
             .map(|weight| {
-                let back = (weight / scale).round_ties_even().clamp(-127.0, 127.0) * scale;
+                let back = (weight / scale).round_ties_even().clamp(-limit, limit) * scale;
                 f64::from(weight - back).powi(2)
             })
             .sum()
     };
-    // Down to 0.8 of the full range: a few cut weights against finer steps for all.
-    let scale = (0..=20)
-        .map(|step| largest / 127.0 * (1.0 - 0.01 * step as f32))
+    // Down to 0.6 of the full range: a few cut weights against finer steps for all.
+    let scale = (0..=40)
+        .map(|step| largest / limit * (1.0 - 0.01 * step as f32))
         .map(|scale| (scale.max(least), error(scale.max(least))))
         .fold((largest.max(least), f64::INFINITY), |best, next| if next.1 < best.1 { next } else { best })
         .0;
@@ -210,13 +217,13 @@ mod tests {
     proptest! {
         #[test]
         fn weights_come_back_within_half_a_step_or_are_cut(
-            weights in prop::collection::vec(-3f32..3.0, 1..60), bias in -9f32..9.0,
+            weights in prop::collection::vec(-3f32..3.0, 1..60), bias in -9f32..9.0, bits in 2u32..=8,
         ) {
-            let (bytes, scale) = quantise_weights(&weights, bias, 0.05);
+            let (bytes, scale) = quantise_weights(&weights, bias, 0.05, bits);
             prop_assert!(bias.abs() / (scale * 0.05) <= (1u32 << 30) as f32 * 1.001);
             for (weight, byte) in weights.iter().zip(bytes) {
                 let off = (weight - f32::from(byte) * scale).abs();
-                prop_assert!(off <= scale * 0.501 || byte.abs() == 127, "{weight} {byte} {scale}");
+                prop_assert!(off <= scale * 0.501 || u32::from(byte.unsigned_abs()) == (1 << (bits - 1)) - 1, "{weight} {byte} {scale}");
             }
         }
     }
@@ -266,7 +273,11 @@ mod tests {
             assert!(off > 0.0 && off < 0.02, "{name}: {off}");
             assert!(onnx.len() < float.len() / 3, "{name}: {} bytes, {} in floats", onnx.len(), float.len());
             // With everything in floats again, nothing is lost.
-            let none = Plan { activations: vec![None; graph.nodes.len()], weights: vec![false; graph.nodes.len()] };
+            let none = Plan {
+                activations: vec![None; graph.nodes.len()],
+                weights: vec![false; graph.nodes.len()],
+                weight_bits: 8,
+            };
             let again = to_onnx(&network, &weights, (side, side), &none).unwrap();
             assert!(noise(&exact, &scores(&again, &images[2..], side).unwrap()) < 1e-9, "{name}");
         }
@@ -355,7 +366,7 @@ mod tests {
 
     #[test]
     fn zero_weights_are_zero_bytes() {
-        let (bytes, scale) = quantise_weights(&[0.0; 4], 5.0, 0.05);
+        let (bytes, scale) = quantise_weights(&[0.0; 4], 5.0, 0.05, 8);
         assert!(bytes.iter().all(|&byte| byte == 0) && scale > 0.0 && scale.is_finite());
     }
 }

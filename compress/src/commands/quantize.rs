@@ -35,6 +35,9 @@ pub struct Quantize {
     /// The percentile of `--method percentile`.
     #[arg(long, default_value_t = 99.99)]
     percentile: f64,
+    /// Bits of the weights, 2 to 8: always stored in bytes, but the fewer, the better they compress.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(2..=8))]
+    weight_bits: u32,
     /// A layer, or one convolution of it, to leave in floats. Several times for several.
     #[arg(long)]
     float: Vec<String>,
@@ -90,6 +93,7 @@ impl Quantize {
         let mut tried = serde_json::Map::new();
         for method in methods {
             let mut plan = Plan::new(&graph, &calibration, method);
+            plan.weight_bits = self.weight_bits;
             for &node in &float {
                 plan = plan.without(&calibration, node);
             }
@@ -123,6 +127,7 @@ impl Quantize {
         if let Some(path) = &self.json {
             let report = serde_json::json!({
                 "method": method.to_string(), "noise": noise, "tried": tried, "float": self.float,
+                "weight_bits": self.weight_bits,
                 "images": images.len(), "imgsz": self.imgsz,
                 "sensitivity": table.iter().map(|(name, noise)| serde_json::json!([name, noise])).collect::<Vec<_>>(),
             });

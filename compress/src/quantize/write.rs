@@ -34,7 +34,7 @@ pub fn to_onnx(network: &Network, weights: &Weights, size: (usize, usize), plan:
                 let folded = export::fold(node, weights).map_err(wrap)?;
                 let read = plan.activations[node.inputs[0]];
                 let [weight, bias] = if plan.weights[id] {
-                    integers(&mut onnx, node, &folded, read)
+                    integers(&mut onnx, node, &folded, read, plan.weight_bits)
                 } else {
                     [
                         onnx.floats(&format!("{}.weight", node.name), &folded.shape, &folded.weight),
@@ -86,14 +86,14 @@ pub fn to_onnx(network: &Network, weights: &Weights, size: (usize, usize), plan:
 }
 
 /// A convolution's weights and bias as integers, dequantised.
-fn integers(onnx: &mut GraphBuilder, node: &Node, folded: &Folded, read: Option<Scale>) -> [String; 2] {
+fn integers(onnx: &mut GraphBuilder, node: &Node, folded: &Folded, read: Option<Scale>, bits: u32) -> [String; 2] {
     let channels = folded.bias.len();
     let row = folded.weight.len() / channels;
     let step = read.map(|scale| scale.scale);
     let mut all = Vec::with_capacity(folded.weight.len());
     let mut scales = Vec::with_capacity(channels);
     for (weights, bias) in folded.weight.chunks(row).zip(&folded.bias) {
-        let (bytes, scale) = quantise_weights(weights, *bias, step.unwrap_or(1.0));
+        let (bytes, scale) = quantise_weights(weights, *bias, step.unwrap_or(1.0), bits);
         all.extend(bytes.iter().map(|byte| *byte as u8));
         scales.push(scale);
     }
