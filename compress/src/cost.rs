@@ -355,6 +355,15 @@ mod tests {
     /// 3.18× fewer parameters and 2.44× fewer MACs than YOLOv3-tiny. The paper does not print the layers, so this is
     /// an upper bound rather than an agreement; that it comes close shows that it is the same class of network.
     #[test]
+    fn micro_yolo_with_anchors_keeps_within_the_papers_budget() {
+        let cost = zoo_cost("micro_yolo_anchors", 80, 416);
+        assert!(cost.parameters <= 2_560_000 && cost.macs <= 1_090_000_000, "{cost:?}");
+        let tiny = zoo_cost("yolov3_tiny", 80, 416);
+        assert!(tiny.parameters as f64 / cost.parameters as f64 >= 3.46, "{cost:?}");
+        assert!(tiny.macs as f64 / cost.macs as f64 >= 2.55, "{cost:?}");
+    }
+
+    #[test]
     fn micro_yolo_plus_keeps_within_its_papers_budget() {
         let (plus, tiny) = (zoo_cost("micro_yolo_plus", 80, 416), zoo_cost("yolov3_tiny", 80, 416));
         let fewer = [tiny.parameters as f64 / plus.parameters as f64, tiny.macs as f64 / plus.macs as f64];

@@ -15,6 +15,9 @@ pub struct Train {
     /// A network of the zoo, or its JSON file.
     #[arg(long, default_value = "micro_yolo")]
     network: String,
+    /// Multiplies the anchors of the network's head, if it has some; the zoo's are for 416 px.
+    #[arg(long, default_value_t = 1.0)]
+    anchor_scale: f32,
     /// Annotation file in COCO's format; its images lie in the folder of the same name without `.json`, or as
     /// `FILE:FOLDER` says. Several times for several sets.
     #[arg(long, required = true)]
@@ -95,7 +98,12 @@ impl Train {
             Some((annotations, images)) => Dataset::read(annotations, images, BadData::Skip)?.classes.len(),
             None => 0,
         };
-        let network = super::network(&args.network, classes)?;
+        let mut network = super::network(&args.network, classes)?;
+        if !(args.anchor_scale > 0.0 && args.anchor_scale.is_finite()) {
+            let problem = format!("{} leaves no anchors", args.anchor_scale);
+            return Err(Error::Option { option: "--anchor-scale", problem });
+        }
+        network.scale_anchors(args.anchor_scale);
         let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
         let cpu = args.device == "cpu";
         let config = TrainConfig {

@@ -119,6 +119,14 @@ impl Graph {
         Ok(Graph { nodes: builder.nodes, classes: network.classes })
     }
 
+    /// How the maps at the end are read.
+    pub fn head(&self) -> Option<&Head> {
+        match self.nodes.last() {
+            Some(Node { op: Op::Detect { head }, .. }) => Some(head),
+            _ => None,
+        }
+    }
+
     /// The strides of the maps that the head reads, ascending as it reads them, one an output scale.
     pub fn head_strides(&self) -> Vec<usize> {
         let Some(Node { op: Op::Detect { head }, inputs, .. }) = self.nodes.last() else { return Vec::new() };

@@ -202,6 +202,16 @@ impl Network {
         serde_json::to_string_pretty(self).unwrap_or_default()
     }
 
+    /// Multiplies the head's anchors by `factor`, for inputs of another size than they were made for. A head without
+    /// anchors stays as it is.
+    pub fn scale_anchors(&mut self, factor: f32) {
+        if let Some(LayerKind::Detect { head: Head::Anchors { anchors } }) =
+            self.layers.last_mut().map(|layer| &mut layer.kind)
+        {
+            anchors.iter_mut().flatten().flatten().for_each(|side| *side *= factor);
+        }
+    }
+
     /// The same layers in single operations.
     ///
     /// # Errors

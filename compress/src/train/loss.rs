@@ -1,15 +1,20 @@
-//! The loss of an anchor-free head: binary cross-entropy on task-aligned scores, and CIoU.
+//! The loss by the network's head. Here that of an anchor-free one: binary cross-entropy on task-aligned scores, and
+//! CIoU. That of YOLOv3's is [`super::anchors`].
+
+use std::collections::HashMap;
 
 use tch::{Kind, Tensor};
 
+use super::anchors::{self, Place};
 use super::assign::{Cells, assign};
 use super::model::Predictions;
 use crate::data::augment::Target;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::export::SIDE_MAX;
+use crate::network::{Graph, Head};
 
 /// Weight of CIoU beside the classes' cross-entropy.
-const BOX_GAIN: f64 = 4.0;
+pub(super) const BOX_GAIN: f64 = 4.0;
 
 /// The loss of a batch and what it consists of.
 pub struct Loss {
@@ -19,18 +24,53 @@ pub struct Loss {
     pub class: f64,
     /// Its boxes' part, before the gain.
     pub bbox: f64,
+    /// Its objectness' part; 0 for a head that has none.
+    pub object: f64,
 }
 
-/// The loss of `predictions` for square inputs of `size` pixels.
-///
-/// # Errors
-///
-/// libtorch's.
-pub fn loss(predictions: &Predictions, cells: &Cells, targets: &[Vec<Target>]) -> Result<Loss> {
-    let device = predictions.logits.device();
+/// What a network is taught by, as its head wants it.
+pub struct Criterion {
+    head: Head,
+    strides: Vec<usize>,
+    /// By side of the input in pixels.
+    cells: HashMap<usize, Cells>,
+    places: HashMap<usize, Vec<Place>>,
+}
+
+impl Criterion {
+    /// That of the network's head; none for a graph without one.
+    pub fn new(graph: &Graph) -> Option<Criterion> {
+        let head = graph.head()?.clone();
+        Some(Criterion { head, strides: graph.head_strides(), cells: HashMap::new(), places: HashMap::new() })
+    }
+
+    /// The loss of `predictions` for square inputs of `size` pixels; `targets` are those of each image.
+    ///
+    /// # Errors
+    ///
+    /// libtorch's; predictions of another head.
+    pub fn loss(&mut self, predictions: &Predictions, size: usize, targets: &[Vec<Target>]) -> Result<Loss> {
+        match (&self.head, predictions) {
+            (Head::AnchorFree, Predictions::AnchorFree { sides, logits }) => {
+                let cells = self.cells.entry(size).or_insert_with(|| Cells::new(size, &self.strides));
+                loss(sides, logits, cells, targets)
+            }
+            (Head::Anchors { anchors }, Predictions::Anchors(values)) => {
+                let places =
+                    self.places.entry(size).or_insert_with(|| anchors::places(size, &self.strides, anchors));
+                anchors::loss(values, places, targets)
+            }
+            _ => Err(Error::Training("the predictions are another head's".into())),
+        }
+    }
+}
+
+/// The loss of an anchor-free head; see [`Predictions::AnchorFree`].
+fn loss(sides: &Tensor, logits: &Tensor, cells: &Cells, targets: &[Vec<Target>]) -> Result<Loss> {
+    let device = logits.device();
     let options = (Kind::Float, device);
     let count = cells.centres.len();
-    let classes = predictions.logits.size()[1] as usize;
+    let classes = logits.size()[1] as usize;
 
     // Boxes left, top, right, bottom in pixels, [batch, 4, cells].
     let column = |i: usize| {
@@ -38,12 +78,12 @@ pub fn loss(predictions: &Predictions, cells: &Cells, targets: &[Vec<Target>]) -
         Tensor::from_slice(&values).to_device(device)
     };
     let (x, y, stride) = (column(0), column(1), column(2));
-    let distances = predictions.sides.clamp_max(f64::from(SIDE_MAX)).exp() * &stride;
+    let distances = sides.clamp_max(f64::from(SIDE_MAX)).exp() * &stride;
     let side = |i: i64| distances.select(1, i);
     let boxes = Tensor::f_stack(&[&x - side(0), &y - side(1), &x + side(2), &y + side(3)], 2)?;
 
     let known_boxes = to_vec(&boxes.detach())?;
-    let logits = to_vec(&predictions.logits.detach())?;
+    let known_logits = to_vec(&logits.detach())?;
     let mut cell_index = Vec::new(); // Into [batch · cells].
     let mut truth: Vec<f32> = Vec::new();
     let mut box_weight: Vec<f32> = Vec::new();
@@ -53,7 +93,7 @@ pub fn loss(predictions: &Predictions, cells: &Cells, targets: &[Vec<Target>]) -
     for (image, targets) in targets.iter().enumerate() {
         let boxes: &[[f32; 4]] = known_boxes[image * count * 4..(image + 1) * count * 4].as_chunks().0;
         let logit = |cell: usize, class: usize| (image * classes + class) * count + cell;
-        let probability = |cell: usize, class: usize| 1.0 / (1.0 + (-logits[logit(cell, class)]).exp());
+        let probability = |cell: usize, class: usize| 1.0 / (1.0 + (-known_logits[logit(cell, class)]).exp());
         let assignment = assign(cells, boxes, probability, targets);
         for positive in assignment.positives {
             let target = &targets[positive.target];
@@ -81,7 +121,7 @@ pub fn loss(predictions: &Predictions, cells: &Cells, targets: &[Vec<Target>]) -
 
     // Cross-entropy of a logit x with score s is softplus(x) - s·x. Nearly all scores are 0: sum softplus over
     // everything, then correct the few others.
-    let logits = predictions.logits.flatten(0, -1);
+    let logits = logits.flatten(0, -1);
     let index = Tensor::from_slice(&logit_index).to_device(device);
     let few = logits.index_select(0, &index);
     let score: Tensor = Tensor::from_slice(&logit_score).to_device(device);
@@ -100,11 +140,11 @@ pub fn loss(predictions: &Predictions, cells: &Cells, targets: &[Vec<Target>]) -
         (miss * weight).sum(Kind::Float) / norm
     };
     let total = &class + &bbox * BOX_GAIN;
-    Ok(Loss { class: class.double_value(&[]), bbox: bbox.double_value(&[]), total })
+    Ok(Loss { class: class.double_value(&[]), bbox: bbox.double_value(&[]), object: 0.0, total })
 }
 
 /// Complete IoU (Zheng et al. 2020) of boxes left, top, right, bottom, `[n, 4]` each: `[n]`.
-fn ciou(a: &Tensor, b: &Tensor) -> Tensor {
+pub(super) fn ciou(a: &Tensor, b: &Tensor) -> Tensor {
     let side = |boxes: &Tensor, i: i64| boxes.select(1, i);
     let (al, at, ar, ab) = (side(a, 0), side(a, 1), side(a, 2), side(a, 3));
     let (bl, bt, br, bb) = (side(b, 0), side(b, 1), side(b, 2), side(b, 3));
@@ -127,7 +167,7 @@ fn ciou(a: &Tensor, b: &Tensor) -> Tensor {
     iou - offset / diagonal - share * shape
 }
 
-fn to_vec(tensor: &Tensor) -> Result<Vec<f32>> {
+pub(super) fn to_vec(tensor: &Tensor) -> Result<Vec<f32>> {
     let mut values = vec![0f32; tensor.numel()];
     let len = values.len();
     tensor.to_device(tch::Device::Cpu).contiguous().f_copy_data(&mut values, len)?;
@@ -144,15 +184,12 @@ mod tests {
     use super::*;
 
     /// Random predictions and two objects, for 64 px at strides 16 and 32 with 3 classes.
-    fn case() -> (Predictions, Cells, Vec<Vec<Target>>) {
+    fn case() -> ([Tensor; 2], Cells, Vec<Vec<Target>>) {
         tch::manual_seed(1);
         let cells = Cells::new(64, &[16, 32]);
         let count = cells.centres.len() as i64;
         let random = |channels| Tensor::randn([2, channels, count], tch::kind::FLOAT_CPU) * 0.3;
-        let predictions = Predictions {
-            sides: random(4).set_requires_grad(true),
-            logits: (random(3) - 2.0).detach().set_requires_grad(true),
-        };
+        let predictions = [random(4).set_requires_grad(true), (random(3) - 2.0).detach().set_requires_grad(true)];
         let target = |class, ltrb, weight| Target { class, ltrb, weight };
         let targets = vec![
             vec![target(0, [5.0, 5.0, 40.0, 30.0], 1.0), target(1, [30.0, 30.0, 60.0, 60.0], 0.0)],
@@ -164,19 +201,20 @@ mod tests {
     #[test]
     fn following_the_gradient_fits_the_objects() {
         let (mut predictions, cells, targets) = case();
-        let before = loss(&predictions, &cells, &targets).unwrap();
+        let loss = |[sides, logits]: &[Tensor; 2]| loss(sides, logits, &cells, &targets).unwrap();
+        let before = loss(&predictions);
         for _ in 0..300 {
-            let step = loss(&predictions, &cells, &targets).unwrap();
+            let step = loss(&predictions);
             step.total.backward();
             tch::no_grad(|| {
-                for tensor in [&mut predictions.sides, &mut predictions.logits] {
+                for tensor in &mut predictions {
                     let gradient = tensor.grad();
                     let _ = tensor.g_add_(&(gradient * -0.2));
                     tensor.zero_grad();
                 }
             });
         }
-        let after = loss(&predictions, &cells, &targets).unwrap();
+        let after = loss(&predictions);
         // The boxes' part is weighed by scores that rise as they fit, so it does not go to zero.
         assert!(after.bbox < 0.25 * before.bbox, "boxes {} -> {}", before.bbox, after.bbox);
         assert!(after.class < 0.7 * before.class, "classes {} -> {}", before.class, after.class);
@@ -184,11 +222,10 @@ mod tests {
 
     #[test]
     fn the_sparse_cross_entropy_is_the_dense_one() {
-        let (predictions, cells, _) = case();
-        let none = loss(&predictions, &cells, &[vec![], vec![]]).unwrap();
-        let zeros = predictions.logits.zeros_like();
-        let dense =
-            predictions.logits.binary_cross_entropy_with_logits::<Tensor>(&zeros, None, None, tch::Reduction::Sum);
+        let ([sides, logits], cells, _) = case();
+        let none = loss(&sides, &logits, &cells, &[vec![], vec![]]).unwrap();
+        let zeros = logits.zeros_like();
+        let dense = logits.binary_cross_entropy_with_logits::<Tensor>(&zeros, None, None, tch::Reduction::Sum);
         assert!((none.class - dense.double_value(&[])).abs() < 1e-3 * none.class);
         assert_eq!(none.bbox, 0.0);
     }

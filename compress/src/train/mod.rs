@@ -4,6 +4,7 @@
 //! `state.safetensors` to go on from and `model.safetensors`, the averaged weights in half precision with their
 //! network. The same command goes on where a killed run stood.
 
+mod anchors;
 pub mod assign;
 mod loss;
 mod model;

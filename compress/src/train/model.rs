@@ -77,8 +77,8 @@ impl Layout {
 }
 
 /// Random values to start from: He's normal distribution for weights (fan-out of depthwise ones is their own kernel),
-/// the identity for normalisation, and for class scores a bias of 1 % probability, so that the many empty cells do
-/// not drown the first steps.
+/// the identity for normalisation, and for objectness and class scores a bias of 1 % probability, so that the many
+/// empty cells do not drown the first steps.
 pub fn initial(graph: &Graph, seed: u64) -> Weights {
     let mut rng = fastrand::Rng::with_seed(seed);
     let mut normal = move || {
@@ -86,11 +86,14 @@ pub fn initial(graph: &Graph, seed: u64) -> Weights {
         let radius = (-2.0 * (1.0 - rng.f32()).ln()).sqrt();
         radius * (std::f32::consts::TAU * rng.f32()).cos()
     };
-    let mut score_maps = Vec::new();
-    if let Some(detect) = graph.nodes.last() {
-        if matches!(detect.op, Op::Detect { head: Head::AnchorFree }) {
-            score_maps = detect.inputs.iter().skip(1).step_by(2).map(|&id| graph.nodes[id].name.clone()).collect();
-        }
+    // Maps with scores, and of which period of their channels the first four are none but a box.
+    let mut score_maps: HashMap<&str, Option<usize>> = HashMap::new();
+    if let (Some(detect), Some(head)) = (graph.nodes.last(), graph.head()) {
+        let names = detect.inputs.iter().map(|&id| graph.nodes[id].name.as_str());
+        score_maps = match head {
+            Head::AnchorFree => names.skip(1).step_by(2).map(|name| (name, None)).collect(),
+            Head::Anchors { .. } => names.map(|name| (name, Some(5 + graph.classes))).collect(),
+        };
     }
     checkpoint::tensors(graph)
         .into_iter()
@@ -104,12 +107,17 @@ pub fn initial(graph: &Graph, seed: u64) -> Weights {
             let values = match part {
                 "weight" if !is_norm => {
                     let fan_in: usize = spec.shape[1..].iter().product();
-                    let spread =
-                        if score_maps.iter().any(|map| map == node) { 0.01 } else { (2.0 / fan_in as f32).sqrt() };
+                    let spread = if score_maps.contains_key(node) { 0.01 } else { (2.0 / fan_in as f32).sqrt() };
                     (0..len).map(|_| normal() * spread).collect()
                 }
                 "weight" | "running_var" => vec![1.0; len],
-                "bias" if score_maps.iter().any(|map| map == node) => vec![-(99f32.ln()); len],
+                "bias" => match score_maps.get(node) {
+                    Some(&period) => {
+                        let is_box = |channel: usize| period.is_some_and(|period| channel % period < 4);
+                        (0..len).map(|channel| if is_box(channel) { 0.0 } else { -(99f32.ln()) }).collect()
+                    }
+                    None => vec![0.0; len],
+                },
                 _ => vec![0.0; len],
             };
             (spec.name.clone(), Array { shape: spec.shape, values })
@@ -132,12 +140,19 @@ pub struct Replica {
     folded: HashMap<usize, (Tensor, Tensor)>,
 }
 
-/// What a network says of a batch.
-pub struct Predictions {
-    /// Logarithms of the sides' distances in units of the stride, f32, `[batch, 4, cells]`.
-    pub sides: Tensor,
-    /// Class logits, f32, `[batch, C, cells]`.
-    pub logits: Tensor,
+/// What a network says of a batch, by its head.
+pub enum Predictions {
+    /// Of [`Head::AnchorFree`].
+    AnchorFree {
+        /// Logarithms of the sides' distances in units of the stride, f32, `[batch, 4, cells]`.
+        sides: Tensor,
+        /// Class logits, f32, `[batch, C, cells]`.
+        logits: Tensor,
+    },
+    /// Of [`Head::Anchors`]: f32, `[batch, places, 5 + C]`; a place is an anchor of a cell, map by map, anchor by
+    /// anchor, row by row. The five are x and y in the cell before the sigmoid, the logarithms of width and height in
+    /// units of the anchor, and the objectness logit; class logits follow.
+    Anchors(Tensor),
 }
 
 impl Replica {
@@ -264,7 +279,19 @@ impl Replica {
                 }
                 Op::GlobalAveragePool => input(0).f_adaptive_avg_pool2d([1, 1])?,
                 Op::Scale => input(0).f_mul(input(1))?,
-                Op::Detect { .. } => {
+                Op::Detect { head: Head::Anchors { anchors } } => {
+                    let values = 5 + self.graph.classes as i64;
+                    let places = |(&id, anchors): (&usize, &Vec<[f32; 2]>)| {
+                        let (map, count) = (&maps[id], anchors.len() as i64);
+                        let (batch, cells) = (map.size()[0], map.size()[2] * map.size()[3]);
+                        let split = map.to_kind(Kind::Float).f_reshape([batch, count, values, cells])?;
+                        split.permute([0, 1, 3, 2]).f_reshape([batch, count * cells, values])
+                    };
+                    let all = node.inputs.iter().zip(anchors).map(places);
+                    let all = all.collect::<std::result::Result<Vec<_>, tch::TchError>>()?;
+                    return Ok(Predictions::Anchors(Tensor::f_cat(&all, 1)?));
+                }
+                Op::Detect { head: Head::AnchorFree } => {
                     let flat = |&id: &usize, channels: i64| {
                         maps[id].to_kind(Kind::Float).f_flatten(2, 3).map(|map| {
                             debug_assert_eq!(map.size()[1], channels);
@@ -277,7 +304,7 @@ impl Replica {
                     let classes = self.graph.classes as i64;
                     let logits =
                         pairs.map(|pair| flat(&pair[1], classes)).collect::<std::result::Result<Vec<_>, _>>()?;
-                    return Ok(Predictions {
+                    return Ok(Predictions::AnchorFree {
                         sides: Tensor::f_cat(&sides, 2)?,
                         logits: Tensor::f_cat(&logits, 2)?,
                     });

@@ -1,6 +1,6 @@
 //! The run itself: replicas, schedule, log, checkpoints.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,14 +11,13 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
-use super::assign::Cells;
-use super::loss::loss;
+use super::loss::Criterion;
 use super::model::{Layout, Replica, initial};
 use super::optimizer::{AdamW, average_keep};
 use crate::checkpoint::{self, Array, Weights};
 use crate::data::{BadData, Batch, Dataset, Loader, LoaderConfig};
 use crate::error::{Error, Result};
-use crate::network::{Graph, Head, Network, Op};
+use crate::network::{Graph, Head, Network};
 
 /// What activations are computed in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -110,6 +109,9 @@ struct LogLine {
     loss: f64,
     class: f64,
     bbox: f64,
+    /// Only of heads that have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    objectness: Option<f64>,
     gradient: f64,
     images_per_second: f64,
 }
@@ -175,10 +177,10 @@ pub fn train(network: &Network, config: &TrainConfig, stop: Arc<AtomicBool>) -> 
             bad_data: config.bad_data,
         },
     )?;
-    let strides = graph.head_strides();
     let log_path = config.run.join("log.jsonl");
     let mut log =
         std::fs::File::options().create(true).append(true).open(&log_path).map_err(Error::io(&log_path))?;
+    let has_objectness = matches!(graph.head(), Some(Head::Anchors { .. }));
     let bar = progress_bar(config.images, state.images);
 
     let result = std::thread::scope(|scope| -> Result<bool> {
@@ -195,8 +197,8 @@ pub fn train(network: &Network, config: &TrainConfig, stop: Arc<AtomicBool>) -> 
             )?;
             let (send_batch, batches) = mpsc::sync_channel::<Batch>(1);
             let (send_result, results) = mpsc::sync_channel::<Result<Part>>(1);
-            let strides = strides.clone();
-            scope.spawn(move || worker(replica, device, &strides, batches, send_result));
+            let criterion = Criterion::new(&graph).ok_or_else(|| Error::Training("there is no head".into()))?;
+            scope.spawn(move || worker(replica, device, criterion, batches, send_result));
             workers.push((send_batch, results, measured));
         }
 
@@ -204,7 +206,7 @@ pub fn train(network: &Network, config: &TrainConfig, stop: Arc<AtomicBool>) -> 
         let earlier = state.seconds;
         let mut last_save = Instant::now();
         let mut recent: VecDeque<(Instant, u64)> = VecDeque::new();
-        let mut sums = [0.0; 4];
+        let mut sums = [0.0; 6];
         let mut bad_steps = 0;
         loop {
             state.seconds = earlier + started.elapsed().as_secs_f64();
@@ -223,10 +225,12 @@ pub fn train(network: &Network, config: &TrainConfig, stop: Arc<AtomicBool>) -> 
                 send.send(batch).map_err(|_| Error::Training("a replica ended".into()))?;
             }
             let mut gradient: Option<Tensor> = None;
+            let mut parts = [0.0; 4];
             for (_, results, _) in &workers {
                 let part = results.recv().map_err(|_| Error::Training("a replica ended".into()))??;
-                sums[0] += part.class / workers.len() as f64;
-                sums[1] += part.bbox / workers.len() as f64;
+                for (sum, value) in parts.iter_mut().zip([part.loss, part.class, part.bbox, part.object]) {
+                    *sum += value / workers.len() as f64;
+                }
                 gradient = Some(match gradient {
                     None => part.gradient,
                     Some(sum) => sum + part.gradient,
@@ -257,8 +261,7 @@ pub fn train(network: &Network, config: &TrainConfig, stop: Arc<AtomicBool>) -> 
                 state.measured = measured / workers.len() as f64;
                 let _ = state.average_measured.lerp_(&state.measured, 1.0 - keep);
             });
-            sums[2] += norm;
-            sums[3] += 1.0;
+            sums.iter_mut().zip(parts.into_iter().chain([norm, 1.0])).for_each(|(sum, value)| *sum += value);
 
             recent.push_back((Instant::now(), state.images));
             if recent.len() > 200 {
@@ -266,8 +269,8 @@ pub fn train(network: &Network, config: &TrainConfig, stop: Arc<AtomicBool>) -> 
             }
             bar.set_position(state.images);
             if state.step % config.log_every == 0 {
-                let [class, bbox, gradient, count] = sums;
-                sums = [0.0; 4];
+                let [loss, class, bbox, object, gradient, count] = sums;
+                sums = [0.0; 6];
                 let speed = match recent.front() {
                     Some((then, images)) => (state.images - images) as f64 / then.elapsed().as_secs_f64().max(1e-9),
                     None => 0.0,
@@ -279,9 +282,10 @@ pub fn train(network: &Network, config: &TrainConfig, stop: Arc<AtomicBool>) -> 
                     progress,
                     size,
                     rate,
-                    loss: (class + 4.0 * bbox) / count,
+                    loss: loss / count,
                     class: class / count,
                     bbox: bbox / count,
+                    objectness: has_objectness.then_some(object / count),
                     gradient: gradient / count,
                     images_per_second: speed,
                 };
@@ -319,14 +323,16 @@ pub fn train(network: &Network, config: &TrainConfig, stop: Arc<AtomicBool>) -> 
 /// What a replica makes of its share of a batch.
 struct Part {
     gradient: Tensor,
+    loss: f64,
     class: f64,
     bbox: f64,
+    object: f64,
 }
 
 fn worker(
     mut replica: Replica,
     device: Device,
-    strides: &[usize],
+    mut criterion: Criterion,
     batches: mpsc::Receiver<Batch>,
     results: mpsc::SyncSender<Result<Part>>,
 ) {
@@ -334,17 +340,21 @@ fn worker(
     if device == Device::Cpu {
         tch::set_num_threads(1);
     }
-    let mut cells: HashMap<usize, Cells> = HashMap::new();
     for batch in batches {
-        let cells = cells.entry(batch.size).or_insert_with(|| Cells::new(batch.size, strides));
         let mut part = || -> Result<Part> {
             let side = batch.size as i64;
             let shape = [batch.targets.len() as i64, side, side, 3];
             let rgb = Tensor::f_from_data_size(&batch.rgb, &shape, Kind::Uint8)?.to_device(device);
             let predictions = replica.forward(&rgb)?;
-            let loss = loss(&predictions, cells, &batch.targets)?;
+            let loss = criterion.loss(&predictions, batch.size, &batch.targets)?;
             loss.total.f_backward()?;
-            Ok(Part { gradient: replica.take_gradients()?, class: loss.class, bbox: loss.bbox })
+            Ok(Part {
+                gradient: replica.take_gradients()?,
+                loss: loss.total.double_value(&[]),
+                class: loss.class,
+                bbox: loss.bbox,
+                object: loss.object,
+            })
         };
         if results.send(part()).is_err() {
             return;
@@ -421,13 +431,7 @@ fn check(graph: &Graph, network: &Network, config: &TrainConfig) -> Result<()> {
             return wrong("--freeze", format!("`{name}` is no layer of `{}`", network.name));
         }
     }
-    match graph.nodes.last().map(|node| &node.op) {
-        Some(Op::Detect { head: Head::AnchorFree }) => Ok(()),
-        _ => wrong(
-            "--network",
-            format!("`{}` has no anchor-free head, the only one that trains so far", network.name),
-        ),
-    }
+    Ok(())
 }
 
 fn read_data(config: &TrainConfig, network: &Network) -> Result<Dataset> {

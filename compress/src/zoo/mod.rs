@@ -1,6 +1,7 @@
 //! The networks this crate knows by name.
 
 mod micro_yolo;
+mod micro_yolo_anchors;
 mod micro_yolo_plus;
 mod yolo_lite;
 mod yolo_nano;
@@ -12,8 +13,9 @@ use crate::network::Network;
 type Build = fn(usize) -> Network;
 
 /// Names and builders, in the order the documents list them.
-const ZOO: [(&str, Build); 5] = [
+const ZOO: [(&str, Build); 6] = [
     ("micro_yolo", micro_yolo::micro_yolo),
+    ("micro_yolo_anchors", micro_yolo_anchors::micro_yolo_anchors),
     ("yolov3_tiny", yolov3_tiny::yolov3_tiny),
     ("micro_yolo_plus", micro_yolo_plus::micro_yolo_plus),
     ("yolo_lite", yolo_lite::yolo_lite),

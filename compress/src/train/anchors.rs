@@ -1,0 +1,345 @@
+//! YOLOv3's head: which place learns which object, and the loss (Redmon & Farhadi 2018, section 2).
+//!
+//! An object belongs to one place: the cell that has its centre, in the map and with the anchor that fit its shape
+//! best. There objectness is one, its class is learned, and its box. Everywhere else objectness is zero, but where the
+//! predicted box overlaps an object well all the same, or might be one of those that are neither hit nor miss.
+//! Objectness and classes are taught by binary cross-entropy, as in the paper; boxes by CIoU, as with our anchor-free
+//! head, so that the two differ in nothing else.
+
+use tch::{Kind, Tensor};
+
+use super::assign::iou;
+use super::loss::{BOX_GAIN, Loss, ciou, to_vec};
+use crate::data::augment::Target;
+use crate::error::Result;
+use crate::export::SIDE_MAX;
+
+/// A prediction that overlaps an object by more than this is not punished: `ignore_thresh` of Darknet's
+/// `yolov3-tiny.cfg` (the paper's text says 0.5, for the large network).
+const IGNORE_IOU: f32 = 0.7;
+
+/// An anchor of a cell.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Place {
+    /// The cell's left and upper border in pixels.
+    pub corner: [f32; 2],
+    /// Its side in pixels.
+    pub stride: f32,
+    /// Width and height in pixels.
+    pub anchor: [f32; 2],
+}
+
+/// All places of a square input of `size` pixels, in the order of [`super::Predictions::Anchors`] and of the exported
+/// network.
+pub fn places(size: usize, strides: &[usize], anchors: &[Vec<[f32; 2]>]) -> Vec<Place> {
+    let mut places = Vec::new();
+    for (&stride, anchors) in strides.iter().zip(anchors) {
+        let side = size / stride;
+        for &anchor in anchors {
+            for cell in 0..side * side {
+                let corner = [cell % side, cell / side].map(|at| (at * stride) as f32);
+                places.push(Place { corner, stride: stride as f32, anchor });
+            }
+        }
+    }
+    places
+}
+
+/// What one image teaches.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Assignment {
+    /// Place and index of the target it learns, by rising place.
+    pub positives: Vec<(usize, usize)>,
+    /// Places whose objectness is neither hit nor miss, rising.
+    pub ignored: Vec<usize>,
+}
+
+/// Assigns the targets of one image; `boxes` are the predictions, left, top, right, bottom in pixels, one a place.
+///
+/// A target of weight 0 teaches nothing and forbids nothing: its place and the predictions that overlap it are ignored.
+pub fn assign(places: &[Place], boxes: &[[f32; 4]], targets: &[Target]) -> Assignment {
+    // By place, the fit of the anchor and the target it learns or is ignored for; one to learn comes first.
+    let mut claims: Vec<Option<(f32, usize)>> = vec![None; places.len()];
+    let learns = |target: usize| targets[target].weight > 0.0;
+    for (index, target) in targets.iter().enumerate() {
+        let [l, t, r, b] = target.ltrb;
+        let has_centre = |place: &Place| {
+            let [x, y] = [(l + r) / 2.0 - place.corner[0], (t + b) / 2.0 - place.corner[1]];
+            (0.0..place.stride).contains(&x) && (0.0..place.stride).contains(&y)
+        };
+        let fits = places.iter().enumerate().filter(|(_, place)| has_centre(place)).map(|(at, place)| {
+            let [width, height] = place.anchor;
+            (at, iou([0.0, 0.0, width, height], [0.0, 0.0, r - l, b - t]))
+        });
+        let Some((place, fit)) = fits.max_by(|a, b| a.1.total_cmp(&b.1)) else { continue };
+        let rank = |fit: f32, target: usize| (learns(target), fit);
+        if claims[place].is_none_or(|(other_fit, other)| rank(fit, index) > rank(other_fit, other)) {
+            claims[place] = Some((fit, index));
+        }
+    }
+    let mut assignment = Assignment::default();
+    for (place, claim) in claims.into_iter().enumerate() {
+        match claim {
+            Some((_, target)) if learns(target) => assignment.positives.push((place, target)),
+            Some(_) => assignment.ignored.push(place),
+            None => {
+                if targets.iter().any(|target| iou(boxes[place], target.ltrb) > IGNORE_IOU) {
+                    assignment.ignored.push(place);
+                }
+            }
+        }
+    }
+    assignment
+}
+
+/// Boxes left, top, right, bottom in pixels, `[batch, places, 4]`, of the network's `values` (see
+/// [`super::Predictions::Anchors`]).
+fn boxes(values: &Tensor, places: &[Place]) -> Result<Tensor> {
+    let device = values.device();
+    let column = |of: fn(&Place) -> f32| {
+        let column: Vec<f32> = places.iter().map(of).collect();
+        Tensor::from_slice(&column).to_device(device)
+    };
+    let stride = column(|place| place.stride);
+    let x = values.select(2, 0).sigmoid() * &stride + column(|place| place.corner[0]);
+    let y = values.select(2, 1).sigmoid() * &stride + column(|place| place.corner[1]);
+    let limit = f64::from(SIDE_MAX);
+    let half_width = values.select(2, 2).clamp_max(limit).exp() * column(|place| place.anchor[0]) * 0.5;
+    let half_height = values.select(2, 3).clamp_max(limit).exp() * column(|place| place.anchor[1]) * 0.5;
+    Ok(Tensor::f_stack(&[&x - &half_width, &y - &half_height, x + half_width, y + half_height], 2)?)
+}
+
+/// The loss of a batch; `values` as in [`super::Predictions::Anchors`].
+///
+/// A teacher's box counts by its weight in all three parts.
+///
+/// # Errors
+///
+/// libtorch's.
+pub fn loss(values: &Tensor, places: &[Place], targets: &[Vec<Target>]) -> Result<Loss> {
+    let device = values.device();
+    let classes = values.size()[2] - 5;
+    let count = places.len();
+    let boxes = boxes(values, places)?;
+    let known_boxes = to_vec(&boxes.detach())?;
+
+    // By place of all images.
+    let mut object: Vec<f32> = vec![0.0; targets.len() * count];
+    let mut object_weight: Vec<f32> = vec![1.0; targets.len() * count];
+    // By place that learns an object.
+    let (mut index, mut class, mut weight) = (Vec::<i64>::new(), Vec::<i64>::new(), Vec::<f32>::new());
+    let mut truth: Vec<f32> = Vec::new();
+    for (image, targets) in targets.iter().enumerate() {
+        let boxes: &[[f32; 4]] = known_boxes[image * count * 4..(image + 1) * count * 4].as_chunks().0;
+        let assignment = assign(places, boxes, targets);
+        for place in assignment.ignored {
+            object_weight[image * count + place] = 0.0;
+        }
+        for (place, target) in assignment.positives {
+            let (at, target) = (image * count + place, &targets[target]);
+            (object[at], object_weight[at]) = (1.0, target.weight);
+            index.push(at as i64);
+            class.push(target.class as i64);
+            weight.push(target.weight);
+            truth.extend(target.ltrb);
+        }
+    }
+    let norm = f64::from(weight.iter().sum::<f32>().max(1.0));
+    let tensor = |values: &[f32]| Tensor::from_slice(values).to_device(device);
+
+    // Cross-entropy of a logit x with truth y is softplus(x) - y·x.
+    let logits = values.select(2, 4).flatten(0, 1);
+    let object = tensor(&object_weight) * (logits.softplus() - tensor(&object) * &logits);
+    let object = object.sum(Kind::Float) / norm;
+
+    let (class, bbox) = if index.is_empty() {
+        let none = Tensor::f_zeros([1], (Kind::Float, device))?.sum(Kind::Float);
+        (none.shallow_clone(), none)
+    } else {
+        let index = Tensor::from_slice(&index).to_device(device);
+        let weight = tensor(&weight);
+        let logits = values.flatten(0, 1).index_select(0, &index).narrow(1, 5, classes);
+        let class = Tensor::from_slice(&class).to_device(device).unsqueeze(1);
+        let right = logits.gather(1, &class, false).squeeze_dim(1);
+        let class = logits.softplus().sum_dim_intlist(1, false, Kind::Float) - right;
+        let miss: Tensor = 1.0 - ciou(&boxes.flatten(0, 1).index_select(0, &index), &tensor(&truth).view([-1, 4]));
+        ((class * &weight).sum(Kind::Float) / norm, (miss * weight).sum(Kind::Float) / norm)
+    };
+    let total = &object + &class + &bbox * BOX_GAIN;
+    Ok(Loss {
+        class: class.double_value(&[]),
+        bbox: bbox.double_value(&[]),
+        object: object.double_value(&[]),
+        total,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::train::{Layout, Predictions, Replica};
+    use crate::zoo;
+
+    fn target(class: usize, ltrb: [f32; 4], weight: f32) -> Target {
+        Target { class, ltrb, weight }
+    }
+
+    /// 64 px at strides 16 and 32, two anchors each: 2·16 + 2·4 places.
+    fn example() -> Vec<Place> {
+        places(64, &[16, 32], &[vec![[8.0, 8.0], [16.0, 8.0]], vec![[32.0, 32.0], [24.0, 60.0]]])
+    }
+
+    /// No prediction overlaps anything.
+    fn nowhere(places: &[Place]) -> Vec<[f32; 4]> {
+        vec![[-2.0, -2.0, -1.0, -1.0]; places.len()]
+    }
+
+    #[test]
+    fn an_object_goes_to_the_best_shape_in_the_cell_of_its_centre() {
+        let places = example();
+        assert_eq!(places.len(), 40);
+        assert_eq!(places[17], Place { corner: [16.0, 0.0], stride: 16.0, anchor: [16.0, 8.0] });
+        // 14×8 around (40, 21). Shapes: 8×8 64/112 = 0.571; 16×8 112/128 = 0.875; 32×32 112/1024; 24×60 less.
+        // Cell (2, 1) of the fine map, second anchor: 16 + 1·4 + 2.
+        let wide = target(3, [33.0, 17.0, 47.0, 25.0], 1.0);
+        // 30×40 around (20, 40). 32×32 960/1264 = 0.759; 24×60 960/1680 = 0.571; the small ones below 0.11.
+        // Cell (0, 1) of the coarse map, first anchor: 32 + 1·2.
+        let large = target(1, [5.0, 20.0, 35.0, 60.0], 0.5);
+        let result = assign(&places, &nowhere(&places), &[wide, large]);
+        assert_eq!(result, Assignment { positives: vec![(22, 0), (34, 1)], ignored: vec![] });
+    }
+
+    #[test]
+    fn of_two_objects_in_one_place_the_better_shape_is_learned() {
+        let places = example();
+        let loose = target(0, [2.0, 2.0, 12.0, 12.0], 1.0); // 10×10 in 8×8: 0.64.
+        let tight = target(1, [3.0, 3.0, 12.0, 11.0], 1.0); // 9×8: 0.889.
+        for (targets, learned) in [([loose, tight], 1), ([tight, loose], 0)] {
+            assert_eq!(assign(&places, &nowhere(&places), &targets).positives, [(0, learned)]);
+        }
+        // One that is to be ignored takes no place from one to be learned, however well it fits.
+        let foreign = Target { weight: 0.0, ..tight };
+        for (targets, learned) in [([loose, foreign], 0), ([foreign, loose], 1)] {
+            let result = assign(&places, &nowhere(&places), &targets);
+            assert_eq!(result, Assignment { positives: vec![(0, learned)], ignored: vec![] });
+        }
+    }
+
+    #[test]
+    fn good_predictions_elsewhere_and_foreign_objects_are_not_punished() {
+        let places = example();
+        let mut boxes = nowhere(&places);
+        // Its own place is 0. IoU 64/80 = 0.8 at place 5; 64/100 = 0.64 at place 6.
+        let object = [4.0, 4.0, 12.0, 12.0];
+        (boxes[5], boxes[6]) = ([4.0, 4.0, 12.0, 14.0], [4.0, 4.0, 14.0, 14.0]);
+        let result = assign(&places, &boxes, &[target(0, object, 1.0)]);
+        assert_eq!(result, Assignment { positives: vec![(0, 0)], ignored: vec![5] });
+        let result = assign(&places, &boxes, &[target(0, object, 0.0)]);
+        assert_eq!(result, Assignment { positives: vec![], ignored: vec![0, 5] });
+    }
+
+    #[test]
+    fn a_loss_by_hand() {
+        // One cell of 32 px, one anchor of 16×8, two classes, everything 0: the box is 16×8 around (16, 16).
+        let places = places(32, &[32], &[vec![[16.0, 8.0]]]);
+        let values = Tensor::zeros([1, 1, 7], tch::kind::FLOAT_CPU);
+        let exact = [8.0, 12.0, 24.0, 20.0];
+        let of = |targets: Vec<Target>| loss(&values, &places, &[targets]).unwrap();
+        let ln2 = std::f64::consts::LN_2;
+        let is = |loss: &Loss, [object, class, bbox]: [f64; 3]| {
+            let off = (loss.object - object).abs() + (loss.class - class).abs() + (loss.bbox - bbox).abs();
+            let total = object + class + 4.0 * bbox;
+            off < 1e-5 && (loss.total.double_value(&[]) - total).abs() < 1e-5
+        };
+        assert!(is(&of(vec![]), [ln2, 0.0, 0.0]), "an empty cell");
+        assert!(is(&of(vec![target(0, exact, 0.0)]), [0.0, 0.0, 0.0]), "neither hit nor miss");
+        assert!(is(&of(vec![target(1, exact, 1.0)]), [ln2, 2.0 * ln2, 0.0]), "the box is right already");
+        // Half as high: IoU 1/2, the same centre; a weight cancels out where there is one object and it is above 1.
+        let half = of(vec![target(1, [8.0, 14.0, 24.0, 18.0], 2.0)]);
+        // CIoU's third part: v = 4/π²·(atan(4) - atan(2))², α = v / (1 - IoU + v).
+        let shape = 4.0 / std::f64::consts::PI.powi(2) * (4f64.atan() - 2f64.atan()).powi(2);
+        assert!(is(&half, [ln2, 2.0 * ln2, 0.5 + shape * shape / (0.5 + shape)]), "{}", half.bbox);
+        // A weight below 1 is no share of anything else here, so it stays.
+        assert!(is(&of(vec![target(1, exact, 0.5)]), [0.5 * ln2, ln2, 0.0]), "half a vote");
+    }
+
+    #[test]
+    fn following_the_gradient_fits_the_objects() {
+        tch::manual_seed(1);
+        let places = example();
+        let random = Tensor::randn([2, places.len() as i64, 8], tch::kind::FLOAT_CPU) * 0.3;
+        let mut values = random.set_requires_grad(true);
+        let targets = vec![
+            vec![target(0, [5.0, 5.0, 40.0, 30.0], 1.0), target(1, [30.0, 30.0, 60.0, 60.0], 0.0)],
+            vec![target(2, [20.0, 10.0, 50.0, 60.0], 0.5), target(1, [2.0, 40.0, 10.0, 50.0], 1.0)],
+        ];
+        let before = loss(&values, &places, &targets).unwrap();
+        for _ in 0..500 {
+            loss(&values, &places, &targets).unwrap().total.backward();
+            tch::no_grad(|| {
+                let gradient = values.grad();
+                let _ = values.g_add_(&(gradient * -0.2));
+                values.zero_grad();
+            });
+        }
+        let after = loss(&values, &places, &targets).unwrap();
+        assert!(after.bbox < 0.4 * before.bbox, "boxes {} -> {}", before.bbox, after.bbox);
+        assert!(after.class < 0.2 * before.class, "classes {} -> {}", before.class, after.class);
+        assert!(after.object < 0.2 * before.object, "objectness {} -> {}", before.object, after.object);
+        // The place of the ignored object has learned nothing: (45, 45) is in cell (1, 1) of the coarse map, 30×30.
+        let ignored = values.get(0).get(32 + 3);
+        assert_eq!(assign(&places, &nowhere(&places), &targets[0]).ignored, [32 + 3]);
+        assert!(ignored.get(4).double_value(&[]).abs() < 2.0, "it was random around 0");
+    }
+
+    /// The trainer and the exported file read the head's maps alike. YOLO-Lite has no normalisation, so that a
+    /// network in training computes what the exported one does.
+    #[test]
+    fn boxes_and_scores_are_those_of_the_exported_network() {
+        use tract_onnx::prelude::*;
+        let side = 64;
+        let network = zoo::network("yolo_lite", 3).unwrap();
+        let graph = network.graph().unwrap();
+        let weights = crate::network::reference::random_weights(&graph, 8);
+        let rgb: Vec<u8> = (0..3 * side * side).map(|i| (i * 37 % 251) as u8).collect();
+
+        let layout = Layout::new(&graph);
+        let (mut learned, mut measured) = (vec![0.0; layout.learned as usize], vec![0.0; layout.measured as usize]);
+        layout.gather(&weights, &mut learned, &mut measured);
+        let (learned, measured) = (tch::Tensor::from_slice(&learned), tch::Tensor::from_slice(&measured));
+        let replica = Replica::new(&network, &layout, &learned, measured, Kind::Float, None).unwrap();
+        let image = tch::Tensor::from_slice(&rgb).view([1, side as i64, side as i64, 3]);
+        let Predictions::Anchors(values) = replica.forward(&image).unwrap() else {
+            panic!("YOLO-Lite has anchors")
+        };
+        let crate::network::Head::Anchors { anchors } = graph.head().unwrap() else {
+            panic!("YOLO-Lite has anchors")
+        };
+        let places = places(side, &graph.head_strides(), anchors);
+        let boxes = to_vec(&boxes(&values, &places).unwrap().detach()).unwrap();
+        let values = to_vec(&values.detach()).unwrap();
+
+        let onnx =
+            crate::export::to_onnx(&network, &weights, (side, side), crate::export::Storage::Single).unwrap();
+        let model = tract_onnx::onnx().model_for_read(&mut onnx.as_slice()).unwrap();
+        let model = model.into_optimized().unwrap().into_runnable().unwrap();
+        let planes: Vec<f32> = (0..3 * side * side)
+            .map(|i| f32::from(rgb[i % (side * side) * 3 + i / (side * side)]) / 255.0)
+            .collect();
+        let input = tract_onnx::prelude::Tensor::from_shape(&[1, 3, side, side], &planes).unwrap();
+        let output = model.run(tvec!(input.into_tvalue())).unwrap();
+        let exported = output[0].try_as_plain_ram().unwrap().as_slice::<f32>().unwrap().to_vec();
+        assert_eq!(exported.len(), 7 * places.len());
+        let sigmoid = |x: f32| 1.0 / (1.0 + (-x).exp());
+        for place in 0..places.len() {
+            let [l, t, r, b] = *boxes.as_chunks().0.get(place).unwrap();
+            let row = &values[place * 8..][..8];
+            let scores = [5, 6, 7].map(|i| sigmoid(row[i]) * sigmoid(row[4]));
+            let ours = [(l + r) / 2.0, (t + b) / 2.0, r - l, b - t, scores[0], scores[1], scores[2]];
+            for (i, ours) in ours.into_iter().enumerate() {
+                let theirs = exported[i * places.len() + place];
+                assert!((ours - theirs).abs() < 1e-3 * (1.0 + theirs.abs()), "place {place}: {i}: {ours} {theirs}");
+            }
+        }
+    }
+}
