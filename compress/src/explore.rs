@@ -285,7 +285,7 @@ pub fn explore(
     let changes = changes(base, config)?;
     check(config)?;
     std::fs::create_dir_all(run).map_err(Error::io(run))?;
-    crate::run::same_recipe(base, config, run, true)?;
+    crate::run::same_recipe(base, config, run, true, &[])?;
     let (mut journal, _) = Journal::open::<Trial>(&run.join(shard.file()))?;
     let start = &without_explored(base, config, start)?;
     loop {
@@ -350,7 +350,7 @@ fn without_explored(base: &Network, config: &ExploreConfig, start: &Weights) -> 
 /// A folder of another run, or of none.
 pub fn merge(base: &Network, config: &ExploreConfig, run: &Path) -> Result<Outcome> {
     let changes = changes(base, config)?;
-    crate::run::same_recipe(base, config, run, false)?;
+    crate::run::same_recipe(base, config, run, false, &[])?;
     let results = results(run)?;
     match progress(&changes, config, &results) {
         Progress::Done(combined) => finish(&changes, config, run, &results, combined),

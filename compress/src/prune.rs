@@ -138,7 +138,7 @@ pub fn prune(
 ) -> Result<Outcome> {
     check(network, weights, config)?;
     std::fs::create_dir_all(run).map_err(Error::io(run))?;
-    crate::run::same_recipe(network, config, run, true)?;
+    crate::run::same_recipe(network, config, run, true, &[])?;
     let (mut journal, events) = Journal::open::<Event>(&run.join("log.jsonl"))?;
     let mut rounds = Rounds::resume(network, weights, config, run, events, trainer, &mut journal)?;
     let reason = loop {

@@ -121,6 +121,34 @@ fn more_replicas_and_a_frozen_start_learn_too() {
 }
 
 #[test]
+fn a_folder_goes_on_only_with_its_own_recipe() {
+    let folder = tempfile::tempdir().unwrap();
+    let network = zoo::network("micro_yolo", 2).unwrap();
+    let first = config(folder.path(), "run");
+    train(&network, &first, Arc::default()).unwrap();
+    let others = [
+        TrainConfig { rate: 1e-3, ..first.clone() },
+        TrainConfig { sizes: vec![(96, 0.0)], ..first.clone() },
+        TrainConfig { data: [first.data.clone(), first.data.clone()].concat(), ..first.clone() },
+    ];
+    for other in others {
+        let error = train(&network, &other, Arc::default()).unwrap_err();
+        assert!(matches!(error, Error::Option { option: "--run", .. }), "{error}");
+    }
+    // Longer, and on another machine.
+    let longer = TrainConfig { images: 64, loader_threads: 1, ..first.clone() };
+    let summary = train(&network, &longer, Arc::default()).unwrap();
+    assert_eq!((summary.images, log_lines(&first)), (64, 16));
+    let text = std::fs::read_to_string(first.run.join("config.json")).unwrap();
+    let recipe: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((&recipe["config"]["images"], &recipe["network"]["name"]), (&64.into(), &"micro_yolo".into()));
+    // What was logged after the last checkpoint is not logged twice; before the first, anything may still change.
+    std::fs::remove_file(first.run.join("state.safetensors")).unwrap();
+    train(&network, &TrainConfig { rate: 1e-3, ..first.clone() }, Arc::default()).unwrap();
+    assert_eq!(log_lines(&first), 12);
+}
+
+#[test]
 fn what_cannot_work_is_refused_with_the_options_name() {
     let folder = tempfile::tempdir().unwrap();
     let network = zoo::network("micro_yolo", 2).unwrap();

@@ -1,7 +1,6 @@
 //! The run itself: replicas, schedule, log, checkpoints.
 
 use std::collections::VecDeque;
-use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,6 +16,7 @@ use super::optimizer::{AdamW, average_keep};
 use crate::checkpoint::{self, Array, Weights};
 use crate::data::{BadData, Batch, Dataset, Loader, LoaderConfig};
 use crate::error::{Error, Result};
+use crate::journal::Journal;
 use crate::network::{Graph, Head, Network};
 
 /// What activations are computed in.
@@ -84,6 +84,22 @@ pub struct TrainConfig {
     /// Seconds between checkpoints.
     pub save_seconds: u64,
 }
+
+/// What of a [`TrainConfig`] may differ when a run goes on. How it is computed is another machine's matter. And when it
+/// ends is a matter of what time there is: a run may be made longer or shorter, the schedule then follows the new
+/// length from where it stands. Everything else would make it a run that nobody could do again.
+const MAY_CHANGE: [&str; 10] = [
+    "run",
+    "images",
+    "minutes",
+    "replicas",
+    "loader_threads",
+    "keep_gib",
+    "precision",
+    "device",
+    "log_every",
+    "save_seconds",
+];
 
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq)]
@@ -154,12 +170,18 @@ pub fn train(network: &Network, config: &TrainConfig, stop: Arc<AtomicBool>) -> 
     let layout = Layout::new(&graph);
     let mut state = State::start(network, &graph, &layout, config, device)?;
     if state.step == 0 {
+        // What was killed before its first checkpoint has nothing to go on from.
         let path = config.run.join("config.json");
-        let text = serde_json::to_string_pretty(config).map_err(Error::json(&path))?;
-        checkpoint::write_whole(&path, text.as_bytes())?;
+        if path.exists() {
+            std::fs::remove_file(&path).map_err(Error::io(&path))?;
+        }
     } else {
         println!("going on after {} images", state.images);
     }
+    for change in crate::run::same_recipe(network, config, &config.run, true, &MAY_CHANGE)? {
+        println!("{change}");
+    }
+    let mut log = open_log(&config.run.join("log.jsonl"), state.step)?;
 
     let share = config.batch / config.replicas;
     let mut loader = Loader::start(
@@ -177,9 +199,6 @@ pub fn train(network: &Network, config: &TrainConfig, stop: Arc<AtomicBool>) -> 
             bad_data: config.bad_data,
         },
     )?;
-    let log_path = config.run.join("log.jsonl");
-    let mut log =
-        std::fs::File::options().create(true).append(true).open(&log_path).map_err(Error::io(&log_path))?;
     let has_objectness = matches!(graph.head(), Some(Head::Anchors { .. }));
     let bar = progress_bar(config.images, state.images);
 
@@ -289,8 +308,7 @@ pub fn train(network: &Network, config: &TrainConfig, stop: Arc<AtomicBool>) -> 
                     gradient: gradient / count,
                     images_per_second: speed,
                 };
-                let text = serde_json::to_string(&line).map_err(Error::json(&log_path))?;
-                writeln!(log, "{text}").map_err(Error::io(&log_path))?;
+                log.write(&line)?;
                 let left = seconds_left(config, &state, progress, speed);
                 let message = format!(
                     "{:.0} images/s, loss {:.2} (boxes {:.3}), {size} px, {} left",
@@ -318,6 +336,21 @@ pub fn train(network: &Network, config: &TrainConfig, stop: Arc<AtomicBool>) -> 
         seconds: state.seconds,
         model: config.run.join("model.safetensors"),
     })
+}
+
+/// The log up to `step`. What was logged after the last checkpoint is done again, and would stand there twice.
+fn open_log(path: &std::path::Path, step: u64) -> Result<Journal> {
+    let (journal, lines) = Journal::open::<LogLine>(path)?;
+    if lines.iter().all(|line| line.step <= step) {
+        return Ok(journal);
+    }
+    let mut text = String::new();
+    for line in lines.iter().filter(|line| line.step <= step) {
+        text.push_str(&serde_json::to_string(line).map_err(Error::json(path))?);
+        text.push('\n');
+    }
+    checkpoint::write_whole(path, text.as_bytes())?;
+    Ok(Journal::open::<LogLine>(path)?.0)
 }
 
 /// What a replica makes of its share of a batch.
