@@ -121,6 +121,30 @@ fn more_replicas_and_a_frozen_start_learn_too() {
 }
 
 #[test]
+fn every_kind_of_head_trains_and_runs_in_the_detector() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["micro_yolo", "micro_yolo_anchors"] {
+        let mut network = zoo::network(name, 2).unwrap();
+        network.scale_anchors(64.0 / 416.0);
+        let config = TrainConfig { images: 240, mosaic: (0.0, 0.0), ..config(folder.path(), name) };
+        let summary = train(&network, &config, Arc::default()).unwrap();
+        let log = std::fs::read_to_string(config.run.join("log.jsonl")).unwrap();
+        let lines: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let loss = |part: &[serde_json::Value]| part.iter().map(|line| line["loss"].as_f64().unwrap()).sum::<f64>();
+        let (first, last) = (loss(&lines[..10]), loss(&lines[lines.len() - 10..]));
+        assert!(last < 0.9 * first, "{name}: {first} -> {last}");
+        assert_eq!(lines[0]["objectness"].is_number(), name == "micro_yolo_anchors");
+
+        let (network, weights) = checkpoint::read_with_network(&summary.model).unwrap();
+        let storage = compress::export::Storage::Single;
+        let onnx = compress::export::to_onnx(&network, &weights, (64, 64), storage).unwrap();
+        let mut detector = micro_yolo::Detector::from_onnx(&onnx).unwrap();
+        let grey = vec![114; 96 * 64 * 3];
+        detector.detect(micro_yolo::ImageView::rgb(&grey, 96, 64).unwrap()).unwrap();
+    }
+}
+
+#[test]
 fn a_folder_goes_on_only_with_its_own_recipe() {
     let folder = tempfile::tempdir().unwrap();
     let network = zoo::network("micro_yolo", 2).unwrap();
