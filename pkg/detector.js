@@ -38,7 +38,7 @@ export class Detector {
   /** @param {import("./index.js").LoadOptions} [options] */
   static async load(options = {}) {
     const { signal, onProgress, worker = true } = options;
-    const model = options.model ?? new URL("./wasm/micro-yolo-int8.onnx", import.meta.url);
+    const model = options.model ?? new URL("./wasm/micro-yolo-s-int8.onnx", import.meta.url);
     const settings = withSettings(defaultSettings, options);
     const inputSize = checkedInputSize(options.inputSize);
     if (signal?.aborted) throw aborted(signal);

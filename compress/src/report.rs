@@ -88,7 +88,7 @@ struct Run {
     network: Option<Network>,
     evaluated: Vec<Evaluated>,
     quantised: Vec<Quantised>,
-    /// `config.json` of a training.
+    /// The options of a training, from `config.json`.
     recipe: serde_json::Map<String, serde_json::Value>,
 }
 
@@ -147,6 +147,10 @@ fn read(folder: &Path) -> Result<Run> {
                 path if path.exists() => json(path)?,
                 _ => Default::default(),
             };
+            // Beside its network, in trainings of today.
+            if let Some(serde_json::Value::Object(inner)) = recipe.remove("config") {
+                recipe = inner;
+            }
             recipe.retain(|option, _| !NOT_OF_THE_RECIPE.contains(&option.as_str()));
             recipe
         },

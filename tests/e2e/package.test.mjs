@@ -69,7 +69,7 @@ test("the tarball holds what it needs, and depends on nothing", async () => {
   for (const needed of ["index.js", "index.d.ts", "worker.js", "draw.d.ts", "element.d.ts", "README.md", "LICENSE-MIT"]) {
     assert.ok(files.includes(needed), `${needed} is missing`);
   }
-  for (const needed of ["micro_yolo_bg.wasm", "micro_yolo_relaxed_bg.wasm", "micro-yolo-int8.onnx"]) {
+  for (const needed of ["micro_yolo_bg.wasm", "micro_yolo_relaxed_bg.wasm", "micro-yolo-s-int8.onnx"]) {
     assert.ok(files.includes(`wasm/${needed}`), `${needed} is missing`);
   }
   const unwanted = files.filter((path) => /test|node_modules|\.map$|^\.|\/\./.test(path));
@@ -98,7 +98,7 @@ test("Node finds objects in pixels, and says what it cannot do", async () => {
     const file = (path) => readFile(new URL(import.meta.resolve(path)));
     const code = (promise) => promise.then(() => "fine", (error) => error.code);
     const said = [await code(Detector.load()), await code(Detector.load({ worker: false }))];
-    const options = { worker: false, wasm: await file("micro-yolo/wasm/micro_yolo_bg.wasm"), model: await file("micro-yolo/wasm/micro-yolo-int8.onnx") };
+    const options = { worker: false, wasm: await file("micro-yolo/wasm/micro_yolo_bg.wasm"), model: await file("micro-yolo/wasm/micro-yolo-s-int8.onnx") };
     const detector = await Detector.load(options);
     said.push(Array.isArray(await detector.detect({ data: new Uint8Array(64 * 64 * 4), width: 64, height: 64 })));
     said.push(await code(detector.detect(new Blob(["x"]))));

@@ -298,7 +298,7 @@ describe("page in chromium", () => {
     const page = await visit(t, { expectErrors: true, path: "nothing-here" });
     let release;
     const held = new Promise((resolve) => (release = resolve));
-    await page.route("**/micro-yolo-int8.onnx", async (route) => {
+    await page.route("**/micro-yolo-s-int8.onnx", async (route) => {
       await held;
       await route.abort("internetdisconnected");
     });
@@ -310,7 +310,7 @@ describe("page in chromium", () => {
     await page.getByRole("button", { name: "Cat" }).click();
     release();
     assert.match(await problem(page), /Are you connected/);
-    await page.unroute("**/micro-yolo-int8.onnx");
+    await page.unroute("**/micro-yolo-s-int8.onnx");
     await page.getByRole("button", { name: "Try again" }).click();
     await seesCat(page);
     assert.ok(await page.locator("#problem").isHidden());
