@@ -93,9 +93,10 @@ struct Run {
 }
 
 impl Run {
-    /// What a training found on a set, AP50, at its best input size.
+    /// What a training found on a set, AP50, in floats and at its best input size.
     fn best_on(&self, set: &str) -> Option<f64> {
-        let on_set = self.evaluated.iter().filter(|figures| figures.annotations.starts_with(set));
+        let fits = |figures: &&Evaluated| figures.annotations.starts_with(set) && !figures.model.contains("int8");
+        let on_set = self.evaluated.iter().filter(fits);
         on_set.filter_map(|figures| figures.ap50).max_by(f64::total_cmp)
     }
 }
@@ -152,9 +153,24 @@ fn read(folder: &Path) -> Result<Run> {
                 recipe = inner;
             }
             recipe.retain(|option, _| !NOT_OF_THE_RECIPE.contains(&option.as_str()));
+            recipe.values_mut().for_each(single_precision);
             recipe
         },
     })
+}
+
+/// Makes numbers that were widened from single precision what they were meant to be: 0.03 of 0.029999999329447743.
+fn single_precision(value: &mut serde_json::Value) {
+    match value {
+        serde_json::Value::Number(number) if number.is_f64() => {
+            let short = number.as_f64().and_then(|wide| (wide as f32).to_string().parse::<f64>().ok());
+            if let Some(short) = short.and_then(serde_json::Number::from_f64) {
+                *number = short;
+            }
+        }
+        serde_json::Value::Array(values) => values.iter_mut().for_each(single_precision),
+        _ => {}
+    }
 }
 
 /// Writes the report of some runs. `figures` is how the text calls the folder of its figures; `samples` are photographs
@@ -596,7 +612,13 @@ mod tests {
         std::fs::write(baseline.join("log.jsonl"), line(20000)).unwrap();
         let other = run("other");
         std::fs::write(other.join("log.jsonl"), line(500)).unwrap();
-        for (folder, frozen) in [(&training, "null"), (&baseline, "null"), (&other, r#""block3""#)] {
+        // The first as an older program wrote it: a number that is the same in single precision.
+        let recipes = [
+            (&training, "null", "0.0010000000474974513"),
+            (&baseline, "null", "0.001"),
+            (&other, r#""block3""#, "0.001"),
+        ];
+        for (folder, frozen, rate) in recipes {
             let recipe =
                 format!(r#"{{"run":{folder:?},"freeze":{frozen},"data":[["a/hand.json","a/hand"]],"rate":0.001}}"#);
             std::fs::write(folder.join("config.json"), recipe).unwrap();
