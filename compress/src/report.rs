@@ -612,16 +612,14 @@ mod tests {
         std::fs::write(baseline.join("log.jsonl"), line(20000)).unwrap();
         let other = run("other");
         std::fs::write(other.join("log.jsonl"), line(500)).unwrap();
-        // The first as an older program wrote it: a number that is the same in single precision.
-        let recipes = [
-            (&training, "null", "0.0010000000474974513"),
-            (&baseline, "null", "0.001"),
-            (&other, r#""block3""#, "0.001"),
-        ];
-        for (folder, frozen, rate) in recipes {
-            let recipe =
-                format!(r#"{{"run":{folder:?},"freeze":{frozen},"data":[["a/hand.json","a/hand"]],"rate":0.001}}"#);
-            std::fs::write(folder.join("config.json"), recipe).unwrap();
+        // The first as an older program wrote it: bare, and with a number that is the same in single precision.
+        let recipe = |folder: &Path, frozen: &str, rate: &str| {
+            format!(r#"{{"run":{folder:?},"freeze":{frozen},"data":[["a/hand.json","a/hand"]],"rate":{rate}}}"#)
+        };
+        std::fs::write(training.join("config.json"), recipe(&training, "null", "0.0010000000474974513")).unwrap();
+        for (folder, frozen) in [(&baseline, "null"), (&other, r#""block3""#)] {
+            let config = recipe(folder, frozen, "0.001");
+            std::fs::write(folder.join("config.json"), format!(r#"{{"network":{{}},"config":{config}}}"#)).unwrap();
         }
 
         let pruning = run("thinner");
