@@ -19,7 +19,7 @@ const TOLERANCE: f64 = 0.03;
 const ON_DEMAND: &[&str] = &["draw.js", "element.js"];
 
 /// Arguments of `cargo xtask size`.
-#[derive(Args)]
+#[derive(Args, Default)]
 pub struct SizeArgs {
     /// Make what was measured the new budget
     #[arg(long)]
