@@ -165,12 +165,15 @@ const RELAXED_PROBE = new Uint8Array([
   10, 14, 1, 12, 0, 67, 0, 0, 0, 0, 253, 19, 253, 129, 2, 11,
 ]);
 
+/** Whether the faster engine runs here. */
+export const hasRelaxedSimd = () => WebAssembly.validate(RELAXED_PROBE);
+
 /**
  * The address of the fastest engine that this browser runs. Both have the same glue and, in int8, the same results.
  * Each address is written out, for bundlers look for exactly this.
  */
 export function defaultEngine() {
-  return WebAssembly.validate(RELAXED_PROBE)
+  return hasRelaxedSimd()
     ? new URL("./wasm/micro_yolo_relaxed_bg.wasm", import.meta.url)
     : new URL("./wasm/micro_yolo_bg.wasm", import.meta.url);
 }

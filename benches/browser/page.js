@@ -1,14 +1,8 @@
 // In the page: loads every runtime, lets them take turns, and gives back medians. run.mjs calls `measure`.
+import { hasRelaxedSimd } from "/pkg/assets.js";
 
 const bytes = async (url) => new Uint8Array(await (await fetch(url)).arrayBuffer());
 const median = (values) => values.toSorted((a, b) => a - b)[values.length >> 1];
-
-// (module (func (result v128) (i32x4.relaxed_trunc_f32x4_s (f32x4.splat (f32.const 0)))))
-// prettier-ignore
-const RELAXED_PROBE = new Uint8Array([
-  0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0,
-  10, 14, 1, 12, 0, 67, 0, 0, 0, 0, 253, 19, 253, 129, 2, 11,
-]);
 
 /** A picture with structure: stripes and blotches in all colours. */
 function picture(size) {
@@ -50,7 +44,7 @@ async function onnxruntime(model, size) {
 }
 
 globalThis.measure = async ({ float, int8, size, rounds, simd128, stock }) => {
-  if (!WebAssembly.validate(RELAXED_PROBE)) throw new Error("this browser has no relaxed SIMD");
+  if (!hasRelaxedSimd()) throw new Error("this browser has no relaxed SIMD");
   const runtimes = {
     "onnxruntime-web f32": [float, (model) => onnxruntime(model, size)],
     "micro-yolo f32": [float, (model) => ours("ours", "relaxed", model, size)],

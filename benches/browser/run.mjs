@@ -47,6 +47,7 @@ const FOLDERS = {
   ort: ORT,
   ours: resolve(options.ours),
   page: HERE,
+  pkg: join(ROOT, "pkg"),
   models: resolve(options.models),
   ...(options.stock && { stock: resolve(options.stock) }),
 };
