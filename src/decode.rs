@@ -19,6 +19,45 @@ pub enum OutputForm {
     EndToEnd,
 }
 
+/// What scores are given as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scores {
+    /// Probabilities, as files have them.
+    Probabilities,
+    /// Logits, with the sigmoid left to the decoder.
+    Logits,
+}
+
+impl Scores {
+    /// A value that none is below whose score is `score`; a little lower than need be, against rounding.
+    fn least(self, score: f32) -> f32 {
+        match self {
+            Scores::Probabilities => score,
+            // In 32-bit floats the sigmoid of 17 is 1.
+            Scores::Logits => (score / (1.0 - score)).ln().min(16.0) - 1e-3,
+        }
+    }
+
+    fn score(self, value: f32) -> f32 {
+        match self {
+            Scores::Probabilities => value,
+            Scores::Logits => 1.0 / (1.0 + (-value).exp()),
+        }
+    }
+}
+
+/// How a network's outputs are to be read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Layout {
+    /// That of the answer as the file has it.
+    pub form: OutputForm,
+    /// The answer's last dimension.
+    pub columns: usize,
+    /// Where class rows come in parts: the boxes, `[4, columns]`, then the scores of some of the columns after the
+    /// other, `[C, n]` each. Else the first output is the answer.
+    pub parts: Option<Scores>,
+}
+
 /// Which candidates are wanted.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Want<'a> {
@@ -48,62 +87,78 @@ pub(crate) struct Decoder {
 }
 
 impl Decoder {
-    /// Reads `output`, row-major values of the shape that `form` says with `columns` as its last dimension,
-    /// and puts what is wanted into `candidates`, whose old content goes.
+    /// Reads `outputs`, row-major, and puts what is wanted into `candidates`, whose old content goes.
     ///
     /// A place gives at most one candidate, its best wanted class, unless `want` is multi-label. Whatever is not
     /// finite or has no area is left out.
-    pub fn decode(
-        &mut self,
-        form: OutputForm,
-        output: &[f32],
-        columns: usize,
-        want: Want<'_>,
-        candidates: &mut Vec<Candidate>,
-    ) {
+    pub fn decode(&mut self, layout: Layout, outputs: &[&[f32]], want: Want<'_>, candidates: &mut Vec<Candidate>) {
         candidates.clear();
-        match form {
-            OutputForm::ClassRows => self.class_rows(output, columns, want, candidates),
-            OutputForm::Objectness => objectness(output, columns, want, candidates),
-            OutputForm::EndToEnd => end_to_end(output, want, candidates),
+        let [first, rest @ ..] = outputs else { return };
+        match (layout.form, layout.parts) {
+            (OutputForm::ClassRows, Some(kind)) => self.class_rows(first, rest, kind, want, candidates),
+            (OutputForm::ClassRows, None) => {
+                let (boxes, scores) = first.split_at(4 * layout.columns);
+                self.class_rows(boxes, &[scores], Scores::Probabilities, want, candidates);
+            }
+            (OutputForm::Objectness, _) => objectness(first, layout.columns, want, candidates),
+            (OutputForm::EndToEnd, _) => end_to_end(first, want, candidates),
         }
     }
 
-    fn class_rows(&mut self, output: &[f32], places: usize, want: Want<'_>, candidates: &mut Vec<Candidate>) {
-        let (boxes, scores) = output.split_at(4 * places);
-        let bbox = |place: usize| {
-            let [cx, cy, w, h] = [0, 1, 2, 3].map(|row| boxes[row * places + place]);
-            BoxLtrb::from_cx_cy_w_h(cx, cy, w, h)
-        };
-        if want.multi_label {
-            for (class, row) in scores.chunks_exact(places).enumerate().filter(|(class, _)| want.class(*class)) {
-                for (place, &score) in row.iter().enumerate().filter(|(_, score)| want.score(**score)) {
-                    push(candidates, bbox(place), class as u32, score);
-                }
+    fn class_rows(
+        &mut self,
+        boxes: &[f32],
+        parts: &[&[f32]],
+        kind: Scores,
+        want: Want<'_>,
+        candidates: &mut Vec<Candidate>,
+    ) {
+        let places = boxes.len() / 4;
+        let classes = parts.iter().map(|part| part.len()).sum::<usize>() / places;
+        let mut take = |place: usize, class: usize, value: f32| {
+            let score = kind.score(value);
+            if want.score(score) {
+                let [cx, cy, w, h] = [0, 1, 2, 3].map(|row| boxes[row * places + place]);
+                push(candidates, BoxLtrb::from_cx_cy_w_h(cx, cy, w, h), class as u32, score);
             }
-            return;
-        }
-        self.best.clear();
-        self.best.resize(places, (f32::NEG_INFINITY, 0));
-        for (class, row) in scores.chunks_exact(places).enumerate().filter(|(class, _)| want.class(*class)) {
-            // Nearly every score is below the threshold, so whole chunks are passed over by comparisons that
-            // the compiler turns into vector instructions; a maximum would not be, because of NaN.
-            const CHUNK: usize = 32;
-            for (chunk, best) in row.chunks(CHUNK).zip(self.best.chunks_mut(CHUNK)) {
-                if !chunk.iter().fold(false, |any, &score| any | (score >= want.score_min)) {
-                    continue;
+        };
+        let least = kind.least(want.score_min);
+        let passes = |value: f32| value >= least && value.is_finite();
+        let mut first = 0;
+        for part in parts {
+            let columns = part.len() / classes;
+            let rows = part.chunks_exact(columns).enumerate().filter(|(class, _)| want.class(*class));
+            if want.multi_label {
+                for (class, row) in rows {
+                    for (column, &value) in row.iter().enumerate().filter(|(_, value)| passes(**value)) {
+                        take(first + column, class, value);
+                    }
                 }
-                for (&score, best) in chunk.iter().zip(best) {
-                    if want.score(score) && score > best.0 {
-                        *best = (score, class as u32);
+            } else {
+                self.best.clear();
+                self.best.resize(columns, (f32::NEG_INFINITY, 0));
+                for (class, row) in rows {
+                    // Nearly every score is below the threshold, so whole chunks are passed over by comparisons that
+                    // the compiler turns into vector instructions; a maximum would not be, because of NaN.
+                    const CHUNK: usize = 32;
+                    for (chunk, best) in row.chunks(CHUNK).zip(self.best.chunks_mut(CHUNK)) {
+                        if !chunk.iter().fold(false, |any, &value| any | (value >= least)) {
+                            continue;
+                        }
+                        for (&value, best) in chunk.iter().zip(best) {
+                            if passes(value) && value > best.0 {
+                                *best = (value, class as u32);
+                            }
+                        }
+                    }
+                }
+                for (column, &(value, class)) in self.best.iter().enumerate() {
+                    if value != f32::NEG_INFINITY {
+                        take(first + column, class as usize, value);
                     }
                 }
             }
-        }
-        for (place, &(score, class)) in self.best.iter().enumerate() {
-            if score != f32::NEG_INFINITY {
-                push(candidates, bbox(place), class, score);
-            }
+            first += columns;
         }
     }
 }
@@ -159,7 +214,8 @@ mod tests {
     fn decode(form: OutputForm, output: &[f32], columns: usize, want: Want<'_>) -> Vec<Candidate> {
         let mut candidates =
             vec![Candidate { bbox: BoxLtrb::from_cx_cy_w_h(0.0, 0.0, 1.0, 1.0), class: 9, score: 9.0 }];
-        Decoder::default().decode(form, output, columns, want, &mut candidates);
+        let layout = Layout { form, columns, parts: None };
+        Decoder::default().decode(layout, &[output], want, &mut candidates);
         candidates
     }
 
@@ -263,6 +319,34 @@ mod tests {
     }
 
     #[test]
+    fn parts_and_logits_give_what_the_whole_gives() {
+        // Three classes of seven places; the second part has two of them.
+        let logits =
+            [-40.0, -1.098_612_3, -1.0, 0.0, 2.0, 16.7, 40.0, -9.0, 0.3, 7.0].map(|x: f32| [x, x - 1.0, -x]);
+        let logits: Vec<f32> = logits.as_flattened()[..21].to_vec();
+        let sigmoid = |x: &f32| 1.0 / (1.0 + (-x).exp());
+        let boxes: Vec<f32> = (0..28).map(|i| 5.0 + i as f32).collect();
+        let whole = [boxes.clone(), logits.iter().map(sigmoid).collect()].concat();
+        let columns = |range: std::ops::Range<usize>| -> Vec<f32> {
+            logits.chunks(7).flat_map(|row| row[range.clone()].to_vec()).collect()
+        };
+        let (left, right) = (columns(0..5), columns(5..7));
+        for (score_min, multi_label) in [(0.0, true), (0.25, false), (0.5, true), (0.9999, false), (1.0, true)] {
+            let want = Want { score_min, multi_label, ..ALL };
+            let found = |parts, outputs: &[&[f32]]| {
+                let mut candidates = Vec::new();
+                let layout = Layout { form: OutputForm::ClassRows, columns: 7, parts };
+                Decoder::default().decode(layout, outputs, want, &mut candidates);
+                candidates.sort_by_key(|c| (c.bbox.left as i32, c.class));
+                candidates
+            };
+            let expected = found(None, &[&whole]);
+            assert_eq!(found(Some(Scores::Logits), &[&boxes, &left, &right]), expected, "from {score_min}");
+            assert!(!expected.is_empty());
+        }
+    }
+
+    #[test]
     fn chunks_do_not_lose_places() {
         for places in [1, 31, 32, 33, 100] {
             for hit in 0..places {
@@ -295,11 +379,12 @@ mod tests {
                 output[(4 + object % 80) * PLACES + place] = 0.3 + (place % 12) as f32 / 20.0;
             }
         }
+        let layout = Layout { form: OutputForm::ClassRows, columns: PLACES, parts: None };
         let (mut decoder, mut candidates) = (Decoder::default(), Vec::new());
         let mut times = Vec::new();
         for _ in 0..200 {
             let start = std::time::Instant::now();
-            decoder.decode(OutputForm::ClassRows, &output, PLACES, ALL, &mut candidates);
+            decoder.decode(layout, &[&output], ALL, &mut candidates);
             let found = candidates.len();
             crate::nms::suppress(&mut candidates, 0.45, 100);
             times.push(start.elapsed());

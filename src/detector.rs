@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tract_core::prelude::{IntoTValue, Tensor, TractError};
+use tract_core::prelude::{IntoTValue, TValue, Tensor, TractError};
 
 use crate::decode::{Decoder, OutputForm, Want};
 use crate::detection::{BoxXywh, Detection};
@@ -215,20 +215,17 @@ impl Detector {
         let InputSize { width, height } = self.model.input_size();
         let input = exclusive(&mut self.input)?;
         let placement = phase("letterbox", || self.letterbox.fill(image, (width, height), input));
-        let output = phase("network", || self.session.run(self.input.clone().into_tvalue()))?;
-        let output = output
-            .try_as_plain_ram()
-            .and_then(|output| output.as_slice::<f32>())
-            .map_err(|error| failed("the output is not float32", error))?;
+        let outputs = phase("network", || self.session.run(self.input.clone().into_tvalue()))?;
+        let outputs = outputs.iter().map(values).collect::<Result<Vec<_>>>()?;
         let want = Want {
             score_min: self.score_threshold,
             classes: self.classes.as_deref(),
             multi_label: self.multi_label,
         };
-        let form = self.model.output_form();
-        phase("decode", || self.decoder.decode(form, output, self.model.columns(), want, &mut self.candidates));
+        let layout = self.model.layout();
+        phase("decode", || self.decoder.decode(layout, &outputs, want, &mut self.candidates));
         phase("suppress", || {
-            if form == OutputForm::EndToEnd {
+            if layout.form == OutputForm::EndToEnd {
                 nms::best(&mut self.candidates, self.max_detections);
             } else {
                 nms::suppress(&mut self.candidates, self.iou_threshold, self.max_detections);
@@ -352,6 +349,12 @@ fn exclusive(input: &mut Arc<Tensor>) -> Result<&mut [f32]> {
         .to_plain_array_view_mut::<f32>()
         .map_err(|error| failed("the input is not float32", error))?;
     view.into_slice().ok_or_else(|| Error::new(Kind::Inference, "the input is not in one piece"))
+}
+
+/// The values of an output.
+fn values(output: &TValue) -> Result<&[f32]> {
+    let values = output.try_as_plain_ram().and_then(|output| output.as_slice::<f32>());
+    values.map_err(|error| failed("the output is not float32", error))
 }
 
 fn failed(what: &str, error: TractError) -> Error {

@@ -1,5 +1,6 @@
 //! ONNX bytes → a plan that runs.
 
+mod answer;
 mod import;
 mod metadata;
 mod names;
@@ -14,7 +15,7 @@ use std::sync::Arc;
 use prost::Message;
 use tract_core::prelude::*;
 
-use crate::decode::OutputForm;
+use crate::decode::{Layout, OutputForm};
 use crate::error::{Error, Kind, Result};
 pub use metadata::Metadata;
 
@@ -50,9 +51,7 @@ impl fmt::Display for InputSize {
 pub struct Model {
     plan: Arc<TypedRunnableModel>,
     input_size: InputSize,
-    form: OutputForm,
-    /// Last dimension of the output.
-    columns: usize,
+    layout: Layout,
     names: Arc<[Arc<str>]>,
     metadata: Arc<Metadata>,
 }
@@ -108,7 +107,7 @@ impl Model {
             return Err(Error::new(Kind::InvalidModel, "the model has no graph"));
         };
         let input_size = plan::input_size(graph, size, metadata.imgsz)?;
-        let typed = import::import(&proto, input_size).map_err(|error| match size {
+        let mut typed = import::import(&proto, input_size).map_err(|error| match size {
             Some(_) => error.with_hint("another input size was asked for; some files work at their own only"),
             None => error,
         })?;
@@ -121,11 +120,16 @@ impl Model {
             (None, Some(classes)) => (0..classes).map(|class| class.to_string().into()).collect(),
             (None, None) => Vec::new(),
         };
+        let parts = match form {
+            // A build on tract alone runs what the file says.
+            OutputForm::ClassRows if !cfg!(feature = "stock") => answer::take_apart(&mut typed)
+                .map_err(|error| plan::failed("the end of the network cannot be changed", error))?,
+            _ => None,
+        };
         Ok(Model {
             plan: plan::runnable(typed)?,
             input_size,
-            form,
-            columns: shape[2],
+            layout: Layout { form, columns: shape[2], parts },
             names: names.into(),
             metadata: Arc::new(metadata),
         })
@@ -144,7 +148,7 @@ impl Model {
 
     /// How the network lays its answer out.
     pub fn output_form(&self) -> OutputForm {
-        self.form
+        self.layout.form
     }
 
     /// What the file says about itself.
@@ -152,8 +156,8 @@ impl Model {
         &self.metadata
     }
 
-    pub(crate) fn columns(&self) -> usize {
-        self.columns
+    pub(crate) fn layout(&self) -> Layout {
+        self.layout
     }
 
     /// The name of class `class`, its number where it has none.
@@ -176,7 +180,7 @@ impl fmt::Debug for Model {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Model")
             .field("input_size", &self.input_size)
-            .field("output_form", &self.form)
+            .field("output_form", &self.layout.form)
             .field("classes", &self.names.len())
             .finish_non_exhaustive()
     }
@@ -189,18 +193,14 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Runs the network on `[1, 3, H, W]`.
-    pub fn run(&mut self, input: TValue) -> Result<TValue> {
+    /// Runs the network on `[1, 3, H, W]`; gives what [`Layout`] says.
+    pub fn run(&mut self, input: TValue) -> Result<TVec<TValue>> {
         contain_panics(|| {
             let failed = |error: TractError| {
                 Error::new(Kind::Inference, "the network failed while running")
                     .with_source(error.into_boxed_dyn_error())
             };
-            let mut outputs = self.state.run(tvec!(input)).map_err(failed)?;
-            if outputs.is_empty() {
-                return Err(Error::new(Kind::Inference, "the network gave no output"));
-            }
-            Ok(outputs.remove(0))
+            self.state.run(tvec!(input)).map_err(failed)
         })
     }
 }

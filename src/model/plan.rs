@@ -86,6 +86,6 @@ pub(super) fn runnable(model: TypedModel) -> Result<Arc<TypedRunnableModel>> {
     model.into_runnable().map_err(failed)
 }
 
-fn failed(what: &str, error: TractError) -> Error {
+pub(super) fn failed(what: &str, error: TractError) -> Error {
     Error::new(Kind::UnsupportedModel, what).with_source(error.into_boxed_dyn_error())
 }
