@@ -6,6 +6,7 @@
 
 mod anchors;
 pub mod assign;
+mod depthwise;
 mod loss;
 mod model;
 mod optimizer;

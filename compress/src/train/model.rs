@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use tch::{Device, Kind, Tensor};
 
+use super::depthwise::{self, Window};
 use crate::checkpoint::{self, Array, TensorSpec, Weights};
 use crate::error::Result;
 use crate::network::{Activation, Graph, Head, NORM_EPSILON, Network, Op};
@@ -138,6 +139,17 @@ pub struct Replica {
     /// Nodes up to this one are not trained; their normalisation is folded into them.
     frozen: usize,
     folded: HashMap<usize, (Tensor, Tensor)>,
+    /// Depthwise convolutions of the last forward pass whose weights' gradients are ours to compute.
+    pending: Vec<Pending>,
+}
+
+/// What the gradient of a depthwise convolution's weights is computed from once the backward pass is done.
+struct Pending {
+    weight: String,
+    map: Tensor,
+    /// Zeros added to what came out: their gradient is that of the output.
+    probe: Tensor,
+    window: Window,
 }
 
 /// What a network says of a batch, by its head.
@@ -190,6 +202,7 @@ impl Replica {
             kind,
             frozen,
             folded: HashMap::new(),
+            pending: Vec::new(),
         };
         replica.fold();
         Ok(replica)
@@ -211,10 +224,11 @@ impl Replica {
 
     /// Runs the network on 8-bit RGB, `[batch, size, size, 3]`, in training mode (normalisation by the batch's own
     /// statistics).
-    pub fn forward(&self, rgb: &Tensor) -> Result<Predictions> {
+    pub fn forward(&mut self, rgb: &Tensor) -> Result<Predictions> {
         // Permuting the channels of interleaved pixels gives libtorch's channels-last layout for free.
         let image = (rgb.permute([0, 3, 1, 2]).to_kind(self.kind) * (1.0 / 255.0)).to_kind(self.kind);
         let mut maps: Vec<Tensor> = vec![image];
+        let mut pending = Vec::new();
         for (id, node) in self.graph.nodes.iter().enumerate().skip(1) {
             let input = |i: usize| &maps[node.inputs[i]];
             let map = match &node.op {
@@ -230,10 +244,35 @@ impl Replica {
                         activate(conv(weight, Some(bias))?, activation)
                     } else {
                         let parameter = |part: &str| &self.parameters[&format!("{}.{part}", node.name)];
-                        let weight = parameter("conv.weight").to_kind(self.kind);
+                        let weight = parameter("conv.weight");
+                        let is_depthwise = groups > 1 && self.device == Device::Cpu;
+                        let window = Window { kernel, stride: stride as usize };
                         if norm {
                             let buffer = |part: &str| &self.buffers[&format!("{}.{part}", node.name)];
-                            let map = conv(&weight, None)?.f_batch_norm(
+                            let map = if is_depthwise && window.is_slow_in_libtorch() {
+                                let map = conv(&weight.detach().to_kind(self.kind), None)?;
+                                let probe = map.zeros_like().set_requires_grad(true);
+                                let map = map + &probe;
+                                let weight = format!("{}.conv.weight", node.name);
+                                pending.push(Pending { weight, map: input(0).detach(), probe, window });
+                                map
+                            } else if is_depthwise && stride > 1 {
+                                // With a stride, libtorch's gradient of the input is slow in anything but f32.
+                                let map = input(0).to_kind(Kind::Float);
+                                let sides = [stride, stride];
+                                map.f_conv2d(
+                                    weight,
+                                    None::<&Tensor>,
+                                    sides,
+                                    [padding, padding],
+                                    [1, 1],
+                                    groups as i64,
+                                )?
+                                .to_kind(self.kind)
+                            } else {
+                                conv(&weight.to_kind(self.kind), None)?
+                            };
+                            let map = map.f_batch_norm(
                                 Some(parameter("bn.weight")),
                                 Some(parameter("bn.bias")),
                                 Some(buffer("bn.running_mean")),
@@ -246,7 +285,7 @@ impl Replica {
                             activate(map, activation)
                         } else {
                             let bias = parameter("conv.bias").to_kind(self.kind);
-                            activate(conv(&weight, Some(&bias))?, activation)
+                            activate(conv(&weight.to_kind(self.kind), Some(&bias))?, activation)
                         }
                     }
                 }
@@ -289,6 +328,7 @@ impl Replica {
                     };
                     let all = node.inputs.iter().zip(anchors).map(places);
                     let all = all.collect::<std::result::Result<Vec<_>, tch::TchError>>()?;
+                    self.pending = pending;
                     return Ok(Predictions::Anchors(Tensor::f_cat(&all, 1)?));
                 }
                 Op::Detect { head: Head::AnchorFree } => {
@@ -304,6 +344,7 @@ impl Replica {
                     let classes = self.graph.classes as i64;
                     let logits =
                         pairs.map(|pair| flat(&pair[1], classes)).collect::<std::result::Result<Vec<_>, _>>()?;
+                    self.pending = pending;
                     return Ok(Predictions::AnchorFree {
                         sides: Tensor::f_cat(&sides, 2)?,
                         logits: Tensor::f_cat(&logits, 2)?,
@@ -318,11 +359,17 @@ impl Replica {
     /// The gradients as one vector in the layout of the learned values, and leaves none behind.
     pub fn take_gradients(&mut self) -> Result<Tensor> {
         let _guard = tch::no_grad_guard();
+        let mut ours = HashMap::new();
+        for Pending { weight, map, probe, window } in self.pending.drain(..) {
+            ours.insert(weight, depthwise::weight_gradient(&map, &probe.grad(), window)?);
+        }
         let mut parts = Vec::with_capacity(self.order.len());
         for name in &self.order {
             let parameter = &self.parameters[name];
             let gradient = parameter.grad();
-            parts.push(if gradient.defined() {
+            parts.push(if let Some(gradient) = ours.get(name) {
+                gradient.f_flatten(0, -1)?
+            } else if gradient.defined() {
                 gradient.f_flatten(0, -1)?
             } else {
                 Tensor::f_zeros([parameter.numel() as i64], (Kind::Float, self.device))?

@@ -31,7 +31,7 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 ///
 /// ```
 /// let network = compress::zoo::network("micro_yolo", 80).unwrap();
-/// assert_eq!(network.graph().unwrap().head_strides(), [16, 32]);
+/// assert_eq!(network.graph().unwrap().head_strides(), [8, 16, 32]);
 /// ```
 pub fn network(name: &str, classes: usize) -> Option<Network> {
     ZOO.iter().find(|entry| entry.0 == name).map(|entry| (entry.1)(classes))
