@@ -1,4 +1,4 @@
-// In the page: loads every runtime, lets them take turns, and gives back medians. run.mjs calls `measure`.
+// In the page: loads runtimes, lets them take turns, and gives back figures. run.mjs calls `measure`, `cold`, `profile`.
 import { hasRelaxedSimd } from "/pkg/assets.js";
 
 const bytes = async (url) => new Uint8Array(await (await fetch(url)).arrayBuffer());
@@ -43,9 +43,10 @@ async function onnxruntime(model, size) {
   return () => session.run({ [session.inputNames[0]]: tensor });
 }
 
-globalThis.measure = async ({ float, int8, size, rounds, simd128, stock }) => {
+/** What can run a job's models: by name, the address of the model and what loads it. */
+function runtimes({ float, int8, size, simd128, stock }) {
   if (!hasRelaxedSimd()) throw new Error("this browser has no relaxed SIMD");
-  const runtimes = {
+  return {
     "onnxruntime-web f32": [float, (model) => onnxruntime(model, size)],
     "micro-yolo f32": [float, (model) => ours("ours", "relaxed", model, size)],
     ...(simd128 && { "micro-yolo f32, simd128": [float, (model) => ours("ours", "simd128", model, size)] }),
@@ -56,26 +57,50 @@ globalThis.measure = async ({ float, int8, size, rounds, simd128, stock }) => {
       ...(simd128 && { "micro-yolo int8, simd128": [int8, (model) => ours("ours", "simd128", model, size)] }),
     }),
   };
-  const results = {};
-  for (const [name, [url, load]] of Object.entries(runtimes)) {
-    const model = await bytes(url);
-    const start = performance.now();
-    const frame = await load(model);
-    const loaded = performance.now();
-    await frame();
-    results[name] = { load: loaded - start, first: performance.now() - loaded, frame, times: [] };
+}
+
+/** Steady frames of all runtimes in turn: by name, median and best in milliseconds. */
+globalThis.measure = async (job) => {
+  const frames = {};
+  for (const [name, [url, load]] of Object.entries(runtimes(job))) {
+    frames[name] = { run: await load(await bytes(url)), times: [] };
   }
   // The compiler makes hot code better in the background; a few rounds until it is done.
-  for (let round = -10; round < rounds; round++) {
-    for (const result of Object.values(results)) {
+  for (let round = -10; round < job.rounds; round++) {
+    for (const { run, times } of Object.values(frames)) {
       const start = performance.now();
-      await result.frame();
-      if (round >= 0) result.times.push(performance.now() - start);
+      await run();
+      if (round >= 0) times.push(performance.now() - start);
     }
   }
-  return Object.fromEntries(
-    Object.entries(results).map(([name, { load, first, times }]) => [name, { load, first, frame: median(times), best: Math.min(...times) }]),
-  );
+  const figures = ([name, { times }]) => [name, { frame: median(times), best: Math.min(...times) }];
+  return Object.fromEntries(Object.entries(frames).map(figures));
+};
+
+/**
+ * One runtime in a page of its own: milliseconds until it is loaded, of the first frame after that, and bytes of
+ * WebAssembly memory in the end.
+ */
+globalThis.cold = async (job, name) => {
+  const memories = [];
+  for (const method of ["instantiate", "instantiateStreaming"]) {
+    const original = WebAssembly[method].bind(WebAssembly);
+    WebAssembly[method] = async (source, imports) => {
+      const result = await original(source, imports);
+      const all = [(result.instance ?? result).exports, ...Object.values(imports ?? {})].flatMap((part) => Object.values(part));
+      memories.push(...all.filter((value) => value instanceof WebAssembly.Memory));
+      return result;
+    };
+  }
+  const [url, load] = runtimes(job)[name];
+  const model = await bytes(url);
+  const start = performance.now();
+  const frame = await load(model);
+  const loaded = performance.now();
+  await frame();
+  const first = performance.now() - loaded;
+  const memory = [...new Set(memories)].reduce((sum, { buffer }) => sum + buffer.byteLength, 0);
+  return { load: loaded - start, first, memory };
 };
 
 /** Rows of `[name, multiply-accumulates, milliseconds at best]` for one model, and the machine's peaks. */

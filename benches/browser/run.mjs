@@ -1,17 +1,18 @@
 // `cargo xtask bench`: how long a frame takes, beside onnxruntime-web, in headless Chromium.
 //
 //   cargo xtask bench [--models DIR] [--sizes 416,320,256] [--networks released,micro-yolo,yolov3-tiny]
-//                     [--rounds N] [--simd128] [--ours DIR] [--stock DIR] [--json FILE]
+//                     [--rounds N] [--simd128] [--stock] [--ours DIR] [--json FILE] [--svg FILE]
 //   cargo xtask bench --profile [--sizes 416] [--networks micro-yolo]    (where a frame's time goes, step by step)
 //
 // Networks are files NAME-SIZE.onnx and NAME-SIZE-int8.onnx; benches/standin.py makes them, and xtask calls it where they
 // are missing. "released" are the models of models/, the others stand-ins with random weights.
 //
-// All runtimes sit in one page, each on one thread, and take turns frame by frame, so that whatever else the machine
-// does meets all alike; figures are medians. A frame of ours is `detect` on a picture of the network's size: letterbox,
-// network, decoding and suppression. A frame of onnxruntime-web is `session.run` on a tensor that is ready, so the
-// comparison favours it. Ours is the build for relaxed SIMD; `--simd128` measures the other one, too. `--stock` names a
-// folder with the glue and module of a build with the feature `stock`: the same crate on tract alone.
+// For "frame" and "best" all runtimes sit in one page, each on one thread, and take turns frame by frame, so that
+// whatever else the machine does meets all alike; "frame" is the median. A frame of ours is `detect` on a picture of the
+// network's size: letterbox, network, decoding and suppression. A frame of onnxruntime-web is `session.run` on a tensor
+// that is ready, so the comparison favours it. "load", "first" and "MB", of WebAssembly memory, are from a page that
+// has that runtime alone. Ours is the build for relaxed SIMD; `--simd128` measures the other one, too, and `--stock` the
+// same crate on tract alone (its feature `stock`; cargo xtask builds it and names the folder).
 //
 // A ratio is onnxruntime-web's float frame, its quickest way to run either file, over this one; the last line repeats
 // those of the first network at the first size.
@@ -21,6 +22,8 @@ import { cpus } from "node:os";
 import { dirname, extname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+
+import { chart } from "./chart.mjs";
 
 const HERE = dirname(fileURLToPath(import.meta.url));
 const ROOT = resolve(HERE, "../..");
@@ -35,6 +38,7 @@ const { values: options } = parseArgs({
     stock: { type: "string" },
     simd128: { type: "boolean", default: false },
     json: { type: "string" },
+    svg: { type: "string" },
     profile: { type: "boolean", default: false },
   },
 });
@@ -76,14 +80,20 @@ const browser = await chromium.launch({
 const rows = [];
 const pad = (text, width) => String(text).padStart(width);
 
-/** Prints where the time of one model's frames goes. */
-async function profile(name, size) {
+/** Calls `f` with `argument` in a new page. */
+async function inPage(f, argument) {
   const page = await browser.newPage();
   page.on("pageerror", (error) => console.error(String(error)));
   await page.goto(`${origin}/page/page.html`);
-  const job = { url: `/models/${name}.onnx`, size, rounds: Number(options.rounds) };
-  const { rows, frame, peaks } = await page.evaluate((job) => globalThis.profile(job), job);
+  const result = await page.evaluate(f, argument);
   await page.close();
+  return result;
+}
+
+/** Prints where the time of one model's frames goes. */
+async function profile(name, size) {
+  const job = { url: `/models/${name}.onnx`, size, rounds: Number(options.rounds) };
+  const { rows, frame, peaks } = await inPage((job) => globalThis.profile(job), job);
   const [float, int8] = peaks;
   console.log(`\n${name}: best frame ${frame.toFixed(2)} ms; peak ${(float / 1e9).toFixed(1)} GMAC/s float, ${(int8 / 1e9).toFixed(1)} int8`);
   console.log(`${"step".padEnd(62)}${pad("ms", 8)}${pad("MMAC", 8)}${pad("GMAC/s", 8)}${pad("peak", 6)}`);
@@ -112,19 +122,19 @@ try {
         console.error(`${name}.onnx is not in ${FOLDERS.models}: left out`);
         continue;
       }
-      const page = await browser.newPage();
-      page.on("pageerror", (error) => console.error(String(error)));
-      await page.goto(`${origin}/page/page.html`);
-      const times = await page.evaluate((job) => globalThis.measure(job), {
+      const job = {
         float: `/models/${name}.onnx`,
         int8: existsSync(join(FOLDERS.models, `${name}-int8.onnx`)) ? `/models/${name}-int8.onnx` : undefined,
         size,
         rounds: Number(options.rounds),
         simd128: options.simd128,
         stock: Boolean(options.stock),
-      });
-      for (const [runtime, time] of Object.entries(times)) rows.push({ network, size, runtime, ...time });
-      await page.close();
+      };
+      const steady = await inPage((job) => globalThis.measure(job), job);
+      for (const [runtime, times] of Object.entries(steady)) {
+        const cold = await inPage(([job, runtime]) => globalThis.cold(job, runtime), [job, runtime]);
+        rows.push({ network, size, runtime, ...cold, ...times });
+      }
     }
   }
   console.log(`${cpus()[0].model}, Chromium ${browser.version()}, one thread, median of ${options.rounds} rounds, ms`);
@@ -133,20 +143,21 @@ try {
   server.close();
 }
 
-const ratio = ({ network, size, frame }) => {
-  const float = rows.find((row) => row.network === network && row.size === size && row.runtime === "onnxruntime-web f32");
-  return (float.frame / frame).toFixed(2);
-};
-const heads = ["load", "first", "frame", "best", "ratio"].map((head) => pad(head, 8)).join("");
-console.log(`${"network".padEnd(14)}${pad("size", 5)}  ${"runtime".padEnd(26)}${heads}`);
 for (const row of rows) {
-  const { network, size, runtime, load, first, frame, best } = row;
-  const figures = [load, first, frame, best].map((ms) => pad(ms.toFixed(1), 8)).join("");
-  console.log(`${network.padEnd(14)}${pad(size, 5)}  ${runtime.padEnd(26)}${figures}${pad(ratio(row), 8)}`);
+  const same = (other) => other.network === row.network && other.size === row.size;
+  row.ratio = rows.find((other) => same(other) && other.runtime === "onnxruntime-web f32").frame / row.frame;
+}
+const heads = ["load", "first", "MB", "frame", "best", "ratio"].map((head) => pad(head, 8)).join("");
+console.log(`${"network".padEnd(14)}${pad("size", 5)}  ${"runtime".padEnd(26)}${heads}`);
+for (const { network, size, runtime, load, first, memory, frame, best, ratio } of rows) {
+  const figures = [load, first, memory / 2 ** 20, frame, best].map((figure) => pad(figure.toFixed(1), 8)).join("");
+  console.log(`${network.padEnd(14)}${pad(size, 5)}  ${runtime.padEnd(26)}${figures}${pad(ratio.toFixed(2), 8)}`);
 }
 if (options.json) writeFileSync(options.json, `${JSON.stringify(rows, undefined, 1)}\n`);
 
+if (options.svg) writeFileSync(options.svg, chart(rows));
+
 const [first] = rows;
 const of = (runtime) => rows.find((row) => row.network === first.network && row.size === first.size && row.runtime === runtime);
-const shown = (runtime) => (of(runtime) ? ratio(of(runtime)) : "-");
+const shown = (runtime) => of(runtime)?.ratio.toFixed(2) ?? "-";
 if (first) console.log(`RATIO f32 ${shown("micro-yolo f32")} int8 ${shown("micro-yolo int8")}`);

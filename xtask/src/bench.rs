@@ -20,6 +20,9 @@ pub struct BenchArgs {
     /// Compare with onnxruntime outside the browser
     #[arg(long, conflicts_with = "profile")]
     native: bool,
+    /// Measure the same crate on tract alone, too
+    #[arg(long, conflicts_with_all = ["profile", "native"])]
+    stock: bool,
     /// Passed on to benches/browser/run.mjs, or to benches/native.py
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     args: Vec<OsString>,
@@ -46,9 +49,13 @@ pub fn run(args: &BenchArgs) -> Result<ExitCode> {
     let mut node = Command::new("node");
     node.arg(script);
     if args.profile {
-        node.args(["--profile", "--ours"]).arg(build_for_profile()?);
+        let folder = build("relaxed-simd,profile", "micro_yolo_relaxed_bg.wasm")?;
+        node.args(["--profile", "--ours"]).arg(folder);
     } else {
         wasm::build()?;
+    }
+    if args.stock {
+        node.arg("--stock").arg(build("stock", "micro_yolo_bg.wasm")?);
     }
     node.args(&args.args).current_dir(workspace::root()).env("CHROMIUM", chromium);
     let status = node.status().context("cannot run node")?;
@@ -96,22 +103,22 @@ fn run_natively(args: &[OsString]) -> Result<ExitCode> {
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The module for relaxed SIMD that measures its own steps; returns the folder that it is in.
-fn build_for_profile() -> Result<PathBuf> {
+/// A module that no package has, with these features and under this name; returns the folder that it is in.
+fn build(features: &str, name: &str) -> Result<PathBuf> {
     let toolchain = toolchain::ensure()?;
     let mut cargo = toolchain.command("cargo")?;
     cargo.current_dir(workspace::root());
     cargo.args(["build", "--package", "micro-yolo", "--lib", "--profile", wasm::PROFILE]);
-    cargo.args(["--target", toolchain::TARGET, "--features", "relaxed-simd,profile"]);
+    cargo.args(["--target", toolchain::TARGET, "--features", features]);
     process::run(&mut cargo)?;
     let module = workspace::target_dir(toolchain::TARGET)?.join(wasm::PROFILE).join("micro_yolo.wasm");
-    let folder = workspace::target_dir("wasm-profile")?;
+    let folder = workspace::target_dir("wasm-bench")?.join(features);
+    std::fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
     let bytes = std::fs::read(&module).with_context(|| format!("reading {}", module.display()))?;
     let mut bindgen = Bindgen::new();
     let generated = bindgen.input_bytes("micro_yolo", bytes).typescript(false).web(true)?.generate(&folder);
     generated.context("wasm-bindgen cannot make the glue")?;
-    let (made, named) = (folder.join("micro_yolo_bg.wasm"), folder.join("micro_yolo_relaxed_bg.wasm"));
-    optimize(&made, &named)?;
+    optimize(&folder.join("micro_yolo_bg.wasm"), &folder.join(name))?;
     Ok(folder)
 }
 
@@ -121,6 +128,7 @@ fn optimize(from: &Path, to: &Path) -> Result<()> {
         Some(optimizer) => {
             process::run(Command::new(optimizer).args(["-O1", "--enable-relaxed-simd", "-o"]).arg(to).arg(from))
         }
+        None if from == to => Ok(()),
         None => {
             std::fs::copy(from, to).with_context(|| format!("copying {}", from.display()))?;
             Ok(())
