@@ -286,6 +286,7 @@ pub fn explore(
     check(config)?;
     std::fs::create_dir_all(run).map_err(Error::io(run))?;
     crate::run::same_recipe(base, config, run, true, &[])?;
+    crate::run::same_trainer(&trainer.recipe(), run)?;
     let (mut journal, _) = Journal::open::<Trial>(&run.join(shard.file()))?;
     let start = &without_explored(base, config, start)?;
     loop {
@@ -567,6 +568,10 @@ mod tests {
             };
             let images = self.trained.last().map_or(0, |last| last.1);
             Ok(0.3 + network.layers.iter().map(good).sum::<f64>() + images as f64 * 1e-6)
+        }
+
+        fn recipe(&self) -> serde_json::Value {
+            serde_json::json!({})
         }
     }
 

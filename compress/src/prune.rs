@@ -139,6 +139,7 @@ pub fn prune(
     check(network, weights, config)?;
     std::fs::create_dir_all(run).map_err(Error::io(run))?;
     crate::run::same_recipe(network, config, run, true, &[])?;
+    crate::run::same_trainer(&trainer.recipe(), run)?;
     let (mut journal, events) = Journal::open::<Event>(&run.join("log.jsonl"))?;
     let mut rounds = Rounds::resume(network, weights, config, run, events, trainer, &mut journal)?;
     let reason = loop {
@@ -496,6 +497,10 @@ mod tests {
                 })
                 .sum();
             Ok(0.5 - lost)
+        }
+
+        fn recipe(&self) -> serde_json::Value {
+            serde_json::json!({})
         }
     }
 

@@ -48,3 +48,48 @@ pub(crate) fn same_recipe(
     }
     Ok(changed)
 }
+
+/// Writes `trainer.json`, how the run's networks are trained and measured, or refuses a folder that has another: figures
+/// of one run must be comparable.
+pub(crate) fn same_trainer(recipe: &Value, run: &Path) -> Result<()> {
+    let path = run.join("trainer.json");
+    let text = format!("{recipe:#}\n");
+    if !path.exists() {
+        return checkpoint::write_whole(&path, text.as_bytes());
+    }
+    let theirs = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
+    let theirs: Value = serde_json::from_str(&theirs).map_err(Error::json(&path))?;
+    let ours: Value = serde_json::from_str(&text).map_err(Error::json(&path))?;
+    if theirs == ours {
+        return Ok(());
+    }
+    let (theirs, ours) = (fields(&theirs), fields(&ours));
+    let changed: Vec<&str> =
+        ours.iter().filter(|field| !theirs.contains(field)).map(|(name, _)| name.as_str()).collect();
+    let problem = format!(
+        "{} holds a run that trains or measures otherwise ({}): give the options that it began with, or another folder",
+        run.display(),
+        changed.join(", ")
+    );
+    Err(Error::Option { option: "--run", problem })
+}
+
+/// The fields of an object with a number or a text for each.
+fn fields(value: &Value) -> Vec<(String, String)> {
+    value.as_object().into_iter().flatten().map(|(name, value)| (name.clone(), value.to_string())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_keeps_its_trainer() {
+        let folder = tempfile::tempdir().unwrap();
+        let recipe = |rate: f64| serde_json::json!({"rate": rate, "imgsz": 256});
+        same_trainer(&recipe(0.1 + 0.2), folder.path()).unwrap();
+        same_trainer(&recipe(0.1 + 0.2), folder.path()).unwrap();
+        let error = same_trainer(&recipe(0.01), folder.path()).unwrap_err().to_string();
+        assert!(error.contains("(rate)") && !error.contains("imgsz"), "{error}");
+    }
+}

@@ -28,6 +28,9 @@ pub trait Trainer {
     ///
     /// The network does not run.
     fn measure(&mut self, network: &Network, weights: &Weights) -> Result<f64>;
+
+    /// How it does both, as a JSON object: a run that goes on must go on alike.
+    fn recipe(&self) -> serde_json::Value;
 }
 
 /// Measures with the detector on a set of photographs.
@@ -99,5 +102,16 @@ impl Trainer for Local {
 
     fn measure(&mut self, network: &Network, weights: &Weights) -> Result<f64> {
         self.measure.ap50(network, weights)
+    }
+
+    fn recipe(&self) -> serde_json::Value {
+        let Measure { set, side_px, .. } = &self.measure;
+        let first = set.images.first().map(|image| &image.path);
+        #[cfg(feature = "train")]
+        let mut recipe = self.recipe.lasting();
+        #[cfg(not(feature = "train"))]
+        let mut recipe = serde_json::json!({});
+        recipe["measured_on"] = serde_json::json!([first, set.images.len(), side_px]);
+        recipe
     }
 }

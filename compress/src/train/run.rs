@@ -101,6 +101,19 @@ const MAY_CHANGE: [&str; 10] = [
     "save_seconds",
 ];
 
+impl TrainConfig {
+    /// What must not change when a run goes on.
+    pub(crate) fn lasting(&self) -> serde_json::Value {
+        let mut fields = serde_json::json!(self);
+        if let Some(fields) = fields.as_object_mut() {
+            MAY_CHANGE.iter().for_each(|name| {
+                fields.remove(*name);
+            });
+        }
+        fields
+    }
+}
+
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Summary {
