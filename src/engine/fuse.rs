@@ -4,7 +4,7 @@
 //! Each rule keeps what the graph computes, up to float rounding; the int8 rules keep the bytes.
 
 use super::net::{Conv, Id, Int8, Kind, Net, Node, Op, Quant};
-use super::simd::Activation;
+use super::simd::{Activation, LARGEST_RESULT};
 
 /// Applies all rules until none applies.
 pub(super) fn fuse(net: &mut Net) {
@@ -138,15 +138,23 @@ fn conv_on_bytes(net: &mut Net, uses: &[usize], id: Id) -> bool {
     }
     let Op::Conv(conv) = &net.nodes[id].op else { return false };
     // The int8 depthwise kernel gives bytes and nothing else.
-    let ends_in_bytes = || {
-        let clamps = matches!(conv.activation, Activation::Clamp { .. });
-        clamps && uses[id] == 1 && net.nodes.iter().any(|n| matches!(n.op, Op::Quantize { .. }) && n.inputs == [id])
+    let bytes_behind = || {
+        let clamps = matches!(conv.activation, Activation::Clamp { .. }) && uses[id] == 1;
+        let reader = net.nodes.iter().find(|n| matches!(n.op, Op::Quantize { .. }) && n.inputs == [id]);
+        match reader.filter(|_| clamps)?.kind {
+            Kind::Byte(quant) => Some(quant),
+            Kind::Float => None,
+        }
     };
     // A Clip before the QuantizeLinear may not be fused yet; the convolution's turn comes again once it is.
-    if conv.int8.is_some() || (conv.depthwise && !ends_in_bytes()) {
+    let behind = if conv.depthwise { bytes_behind() } else { None };
+    if conv.int8.is_some() || (conv.depthwise && behind.is_none()) {
         return false;
     }
     let Some(int8) = integers(conv) else { return false };
+    if behind.is_some_and(|behind| int8.largest_result(&conv.bias, quant, behind) > LARGEST_RESULT) {
+        return false;
+    }
     if let Op::Conv(conv) = &mut net.nodes[id].op {
         conv.int8 = Some(int8);
     }
@@ -243,6 +251,11 @@ fn quantize(net: &mut Net, uses: &[usize], id: Id, low: f32, high: f32) -> bool 
         }
         Op::Conv(mut conv) if alone && conv.int8.is_some() => {
             let Activation::Clamp { low: l, high: h } = conv.activation else { return false };
+            let Kind::Byte(read) = net.nodes[net.nodes[before].inputs[0]].kind else { return false };
+            let largest = conv.int8.as_ref().map(|int8| int8.largest_result(&conv.bias, read, quant));
+            if largest.is_none_or(|largest| largest > LARGEST_RESULT) {
+                return false;
+            }
             let (low, high) = (l.max(low).min(high), h.min(high).max(low));
             conv.activation = Activation::Clamp { low, high };
             let node = &mut net.nodes[before];
@@ -343,6 +356,16 @@ mod tests {
                 assert!((w - we).abs() <= 1e-6 * we.abs(), "{w}, not {we}");
             }
         }
+    }
+
+    #[test]
+    fn the_largest_result_is_a_bound_in_quanta() {
+        let int8 = Int8 { weights: vec![127, -128, 1, 1], scales: vec![0.5, 0.25] };
+        let from = Quant { scale: 0.1, zero: 27, low: 0, high: 127 };
+        let to = Quant { scale: 2.0, ..from };
+        // Bytes are at most 100 from their zero point: 255 · 100 · 0.5 · 0.1 + 10 and 2 · 100 · 0.25 · 0.1 + 3.
+        let largest = int8.largest_result(&[-10.0, 3.0], from, to);
+        assert!((largest - (1275.0 + 10.0) / 2.0).abs() < 1e-3, "{largest}");
     }
 
     #[test]

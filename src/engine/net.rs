@@ -56,6 +56,18 @@ pub(super) struct Int8 {
     pub scales: Vec<f32>,
 }
 
+impl Int8 {
+    /// A bound on the sums over bytes like `from` with these biases, in quanta of `to`.
+    pub fn largest_result(&self, bias: &[f32], from: Quant, to: Quant) -> f32 {
+        let reach = (from.high - from.zero).abs().max((from.low - from.zero).abs()) as f32;
+        let outputs = self.weights.chunks_exact(self.weights.len() / bias.len()).zip(&self.scales).zip(bias);
+        outputs.fold(0.0, |largest: f32, ((weights, scale), bias)| {
+            let sum: f32 = weights.iter().map(|w| f32::from(*w).abs()).sum();
+            largest.max((sum * reach * scale * from.scale + bias.abs()) / to.scale)
+        })
+    }
+}
+
 /// How a byte stands for a number: `(byte - zero) * scale`, and which bytes occur.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Quant {

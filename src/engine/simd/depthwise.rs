@@ -702,7 +702,7 @@ impl DepthwiseI8 {
                     let place = group_of_shared(K, group).1 * 4 * S::LANES;
                     sum = S::dot_bytes(sum, *w, S::load_bytes(at.add(place).cast()));
                 }
-                let bytes = requantize.apply(S::to_f32(sum), multiplier);
+                let bytes = requantize.apply_to_sum(S::to_f32(sum), multiplier);
                 if SECOND {
                     S::store_channels(to, [S::bits(S::load(half)), bytes], requantize.pack);
                     to = to.add(pixel);
@@ -744,7 +744,7 @@ impl DepthwiseI8 {
                         let taps = S::load_bytes(at.add(v * SPAN + group * 4 * S::LANES).cast());
                         bytes[v] = S::dot_bytes(bytes[v], *w, taps);
                     }
-                    bytes[v] = requantize.apply(S::to_f32(bytes[v]), multiplier[v]);
+                    bytes[v] = requantize.apply_to_sum(S::to_f32(bytes[v]), multiplier[v]);
                 }
                 S::store_channels(to, bytes, requantize.pack);
                 to = to.add(pixel);
@@ -785,7 +785,7 @@ impl DepthwiseI8 {
             let multiplier = self.multiplier.as_ptr().add(block * 2 * S::LANES);
             for (v, sum) in sums.iter_mut().enumerate() {
                 let multiplier = S::load(multiplier.add(v * S::LANES));
-                *sum = requantize.apply(S::to_f32(*sum), multiplier);
+                *sum = requantize.apply_to_sum(S::to_f32(*sum), multiplier);
             }
             if self.windows.channels >= 2 * S::LANES {
                 S::store_channels(to, sums, requantize.pack);

@@ -626,7 +626,7 @@ impl Store for StoreU8 {
         unsafe {
             let mut bytes = [S::splat_i32(0); 2];
             for (v, (byte, sum)) in bytes.iter_mut().zip(sums).enumerate() {
-                *byte = ready.apply(sum, multiplier[v]);
+                *byte = ready.apply_to_sum(sum, multiplier[v]);
             }
             let to = self.to.add(at);
             if columns == 2 * S::LANES {

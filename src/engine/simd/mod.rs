@@ -123,9 +123,13 @@ pub(crate) unsafe trait Simd: Copy + 'static {
     fn channel(vector: usize, lane: usize) -> usize {
         lane / 4 * 8 + vector * 4 + lane % 4
     }
-    /// To be made outside of loops.
-    unsafe fn pack() -> Self::Pack;
-    /// The low bytes of `2 * LANES` integers in `0..=255` to `p`, first vector first.
+    /// Whether [`store_u8`](Self::store_u8) and [`store_channels`](Self::store_channels) take any integers and clamp
+    /// them, as bytes or words cost less to clamp than floats.
+    const STORE_CLAMPS: bool = false;
+    /// What the stores need for results between these two bytes; to be made outside of loops.
+    unsafe fn pack(low: u8, high: u8) -> Self::Pack;
+    /// `2 * LANES` integers, between the bytes that `pack` was made for unless `STORE_CLAMPS`, as bytes to `p`, first
+    /// vector first.
     unsafe fn store_u8(p: *mut u8, v: [Self::I; 2], pack: Self::Pack);
     /// The same, for vectors whose lanes are channels in the order of [`Self::channel`].
     unsafe fn store_channels(p: *mut u8, v: [Self::I; 2], pack: Self::Pack);
@@ -405,6 +409,7 @@ impl Requantize {
         // V8 makes a constant anew, in three instructions, wherever it is used. One that the compiler does not know is
         // made once.
         let rounder = std::hint::black_box(ROUNDER);
+        let byte = |bound: f32| (bound.round_ties_even() as i32).saturating_add(self.zero).clamp(0, 255) as u8;
         // SAFETY: arithmetic on registers, inside `vectorize` by this function's condition.
         unsafe {
             Requantizer {
@@ -412,7 +417,7 @@ impl Requantize {
                 high: S::splat(self.high),
                 rounder: S::splat(rounder),
                 shift: S::splat_i32(self.zero - ROUNDER.to_bits() as i32),
-                pack: S::pack(),
+                pack: S::pack(byte(self.low), byte(self.high)),
             }
         }
     }
@@ -424,6 +429,9 @@ impl Requantize {
         ((y + ROUNDER).to_bits() as i32 - (ROUNDER.to_bits() as i32 - self.zero)) as u8
     }
 }
+
+/// Numbers up to this size are rounded by adding [`ROUNDER`] and still known for too large or too small.
+pub(crate) const LARGEST_RESULT: f32 = 4_194_304.0;
 
 /// [`Requantize`] in registers.
 #[derive(Clone, Copy)]
@@ -441,11 +449,28 @@ impl<S: Simd> Requantizer<S> {
     ///
     /// Run inside [`Simd::vectorize`].
     #[inline(always)]
-    pub(crate) unsafe fn apply(&self, sum: S::F, multiplier: S::F) -> S::I {
+    pub(crate) unsafe fn apply(&self, x: S::F, multiplier: S::F) -> S::I {
         // SAFETY: arithmetic on registers, inside `vectorize` by this function's condition.
         unsafe {
-            let y = S::min(S::max(S::mul(sum, multiplier), self.low), self.high);
+            let y = S::min(S::max(S::mul(x, multiplier), self.low), self.high);
             S::add_i32(S::bits(S::add(y, self.rounder)), self.shift)
+        }
+    }
+
+    /// The same for a product within ±[`LARGEST_RESULT`], ready for the stores alone.
+    ///
+    /// # Safety
+    ///
+    /// Run inside [`Simd::vectorize`].
+    #[inline(always)]
+    pub(crate) unsafe fn apply_to_sum(&self, sum: S::F, multiplier: S::F) -> S::I {
+        // SAFETY: as `apply`.
+        unsafe {
+            if S::STORE_CLAMPS {
+                S::add_i32(S::bits(S::add(S::mul(sum, multiplier), self.rounder)), self.shift)
+            } else {
+                self.apply(sum, multiplier)
+            }
         }
     }
 }

@@ -176,7 +176,7 @@ unsafe impl Simd for Scalar {
         sums
     }
     #[inline(always)]
-    unsafe fn pack() {}
+    unsafe fn pack(_low: u8, _high: u8) {}
     #[inline(always)]
     unsafe fn store_u8(p: *mut u8, v: [I; 2], _pack: ()) {
         for (i, x) in v.as_flattened().iter().enumerate() {

@@ -34,8 +34,9 @@ unsafe impl Simd for Wasm {
     #[cfg(not(feature = "relaxed-simd"))]
     type A = [v128; 2];
     type B = v128;
-    /// Where in a vector of words their low bytes are.
-    type Pack = v128;
+    /// Lowest and highest result, as words.
+    type Pack = [v128; 2];
+    const STORE_CLAMPS: bool = true;
 
     #[cfg_attr(feature = "relaxed-simd", target_feature(enable = "simd128,relaxed-simd"))]
     #[cfg_attr(not(feature = "relaxed-simd"), target_feature(enable = "simd128"))]
@@ -205,24 +206,17 @@ unsafe impl Simd for Wasm {
         }
     }
     #[inline(always)]
-    unsafe fn pack() -> v128 {
-        // Known to the compiler it would be a shuffle, whose mask V8 makes anew for every use.
-        let order = std::hint::black_box([0u8, 2, 4, 6, 8, 10, 12, 14, 0, 2, 4, 6, 8, 10, 12, 14]);
-        // SAFETY: the array has 16 bytes.
-        unsafe { v128_load(order.as_ptr().cast()) }
+    unsafe fn pack(low: u8, high: u8) -> [v128; 2] {
+        [i16x8_splat(low.into()), i16x8_splat(high.into())]
     }
     #[inline(always)]
-    unsafe fn store_u8(p: *mut u8, v: [v128; 2], pack: v128) {
-        let words = i16x8_narrow_i32x4(v[0], v[1]);
-        #[cfg(feature = "relaxed-simd")]
-        let bytes = i8x16_relaxed_swizzle(words, pack);
-        #[cfg(not(feature = "relaxed-simd"))]
-        let bytes = i8x16_swizzle(words, pack);
+    unsafe fn store_u8(p: *mut u8, v: [v128; 2], [low, high]: [v128; 2]) {
+        let words = i16x8_min(i16x8_max(i16x8_narrow_i32x4(v[0], v[1]), low), high);
         // SAFETY: the caller vouches for 8 bytes at `p`.
-        unsafe { v128_store64_lane::<0>(bytes, p.cast()) }
+        unsafe { v128_store64_lane::<0>(u8x16_narrow_i16x8(words, words), p.cast()) }
     }
     #[inline(always)]
-    unsafe fn store_channels(p: *mut u8, v: [v128; 2], pack: v128) {
+    unsafe fn store_channels(p: *mut u8, v: [v128; 2], pack: [v128; 2]) {
         // SAFETY: as `store_u8`; with 4 lanes `channel` is the plain order.
         unsafe { Self::store_u8(p, v, pack) }
     }

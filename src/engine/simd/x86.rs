@@ -188,7 +188,7 @@ unsafe impl Simd for Avx2 {
         unsafe { dot_avx2(acc, w, a) }
     }
     #[inline(always)]
-    unsafe fn pack() {}
+    unsafe fn pack(_low: u8, _high: u8) {}
     #[inline(always)]
     unsafe fn store_u8(p: *mut u8, v: [__m256i; 2], _pack: ()) {
         // SAFETY: inside `vectorize`; the caller vouches for 16 bytes at `p`. Packing leaves four-byte groups in the
@@ -367,7 +367,7 @@ unsafe impl Simd for Avx512 {
         unsafe { _mm512_dpbusd_epi32(acc, a, w) }
     }
     #[inline(always)]
-    unsafe fn pack() {}
+    unsafe fn pack(_low: u8, _high: u8) {}
     #[inline(always)]
     unsafe fn store_u8(p: *mut u8, v: [__m512i; 2], _pack: ()) {
         // SAFETY: inside `vectorize`; the caller vouches for 32 bytes at `p`.
