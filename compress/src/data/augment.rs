@@ -11,7 +11,7 @@ const GREY: u8 = 114;
 /// An object of which less than this share is left after a crop is ignored rather than taught.
 const VISIBLE_MIN: f32 = 0.35;
 
-/// A side shorter than this, in pixels of the sample, cannot be learned at stride 16.
+/// A side shorter than this, in pixels of the sample, cannot be learned, whatever the stride.
 const SIDE_MIN_PX: f32 = 3.0;
 
 /// A square training image and what is to be found in it.

@@ -361,7 +361,11 @@ impl Replica {
         let _guard = tch::no_grad_guard();
         let mut ours = HashMap::new();
         for Pending { weight, map, probe, window } in self.pending.drain(..) {
-            ours.insert(weight, depthwise::weight_gradient(&map, &probe.grad(), window)?);
+            let gradient = probe.grad();
+            // None where nothing behind it took part in the loss: a batch without an object leaves the boxes alone.
+            if gradient.defined() {
+                ours.insert(weight, depthwise::weight_gradient(&map, &gradient, window)?);
+            }
         }
         let mut parts = Vec::with_capacity(self.order.len());
         for name in &self.order {
@@ -392,5 +396,77 @@ fn activate(mut map: Tensor, activation: Activation) -> Tensor {
             map.maximum(&small)
         }
         Activation::HardSigmoid => map.hardsigmoid(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::{Activation, Layer, LayerKind};
+
+    /// Two branches of a 5×5 DSConv each, sides and scores, at stride 2.
+    fn network() -> Network {
+        let conv = |name: &str, out, stride, norm| {
+            let kind = LayerKind::Conv { out, kernel: 1, stride, activation: Activation::None, norm };
+            Layer::new(name, kind)
+        };
+        let branch = |name: &str| {
+            // No kinks: a slope is to be measured.
+            let kind = LayerKind::DsConv { out: 4, kernel: 5, stride: 1, activation: Activation::None };
+            Layer::new(name, kind).from(["stem"])
+        };
+        let detect = LayerKind::Detect { head: Head::AnchorFree };
+        let layers = vec![
+            conv("stem", 8, 2, true),
+            branch("box"),
+            conv("sides", 4, 1, false),
+            branch("class"),
+            conv("scores", 3, 1, false),
+            Layer::new("detect", detect).from(["sides", "scores"]),
+        ];
+        Network { name: "branches".into(), classes: 3, names: Vec::new(), layers }
+    }
+
+    /// A loss of the scores alone: the box branch takes no part in it.
+    fn loss(network: &Network, layout: &Layout, learned: &[f32], rgb: &Tensor) -> (Tensor, Tensor) {
+        let measured = tch::Tensor::ones([layout.measured], tch::kind::FLOAT_CPU);
+        let learned = Tensor::from_slice(learned);
+        let mut replica = Replica::new(network, layout, &learned, measured, Kind::Float, None).unwrap();
+        let Predictions::AnchorFree { logits, .. } = replica.forward(rgb).unwrap() else {
+            panic!("it has no anchors")
+        };
+        let loss = logits.square().sum(Kind::Double);
+        loss.backward();
+        (loss.detach(), replica.take_gradients().unwrap())
+    }
+
+    #[test]
+    fn gradients_are_the_slope_of_the_loss_and_zero_where_nothing_was_lost() {
+        let network = network();
+        let graph = network.graph().unwrap();
+        let layout = Layout::new(&graph);
+        let (mut learned, mut measured) = (vec![0.0; layout.learned as usize], vec![0.0; layout.measured as usize]);
+        layout.gather(&crate::network::reference::random_weights(&graph, 3), &mut learned, &mut measured);
+        let pixels: Vec<u8> = (0..2 * 12 * 12 * 3).map(|i| (i * 37 % 251) as u8).collect();
+        let rgb = Tensor::from_slice(&pixels).view([2, 12, 12, 3]);
+
+        let (_, gradient) = loss(&network, &layout, &learned, &rgb);
+        let gradient: Vec<f32> = Vec::try_from(gradient).unwrap();
+        let place = |name: &str| {
+            let (spec, offset) = layout.slots.iter().find(|(spec, _)| spec.name == name).unwrap();
+            *offset as usize..*offset as usize + spec.len()
+        };
+        let depthwise = place("class.depthwise.conv.weight");
+        for weight in [depthwise.start, depthwise.start + 12, depthwise.end - 1] {
+            let at = |step: f32| {
+                let mut moved = learned.clone();
+                moved[weight] += step;
+                loss(&network, &layout, &moved, &rgb).0.double_value(&[])
+            };
+            let slope = (at(1e-2) - at(-1e-2)) / 2e-2;
+            let ours = f64::from(gradient[weight]);
+            assert!((slope - ours).abs() < 0.02 * (1.0 + slope.abs()), "{weight}: {ours}, measured {slope}");
+        }
+        assert!(gradient[place("box.depthwise.conv.weight")].iter().all(|g| *g == 0.0));
     }
 }
