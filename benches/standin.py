@@ -276,9 +276,9 @@ def released(out, size):
     for kind in ("", "-int8"):
         m = onnx.load(MODELS / f"micro-yolo{kind}.onnx")
         shape = m.graph.input[0].type.tensor_type.shape.dim
+        places = m.graph.output[0].type.tensor_type.shape.dim[2]
+        places.dim_value = places.dim_value * size**2 // (shape[2].dim_value * shape[3].dim_value)
         shape[2].dim_value = shape[3].dim_value = size
-        # Strides 16 and 32.
-        m.graph.output[0].type.tensor_type.shape.dim[2].dim_value = 5 * (size // 32) ** 2
         onnx.checker.check_model(m)
         onnx.save(m, out / f"released-{size}{kind}.onnx")
 
