@@ -177,19 +177,26 @@ fn integers(conv: &Conv) -> Option<Int8> {
             continue;
         }
         // Quantisers take the largest weight to 127; others are tried for files whose scales were rounded up.
+        let first = int8.weights.len();
         let found = (1..=128).rev().map(|i| if i == 1 { 128 } else { i - 1 }).find_map(|top| {
             if top == 128 && largest > 0.0 {
                 return None;
             }
             let scale = largest.abs() / top as f32;
-            let whole = weights.iter().all(|w| {
+            int8.weights.truncate(first);
+            for w in weights {
                 let q = w / scale;
-                (q - q.round()).abs() < 1e-3
-            });
-            whole.then_some(scale)
+                let whole = q.round_ties_even();
+                // A NaN is near nothing.
+                let is_near = (q - whole).abs() < 1e-3;
+                if !is_near {
+                    return None;
+                }
+                int8.weights.push(whole as i8);
+            }
+            Some(scale)
         })?;
         int8.scales.push(found);
-        int8.weights.extend(weights.iter().map(|w| (w / found).round() as i8));
     }
     Some(int8)
 }

@@ -62,8 +62,8 @@ impl Int8 {
         let reach = (from.high - from.zero).abs().max((from.low - from.zero).abs()) as f32;
         let outputs = self.weights.chunks_exact(self.weights.len() / bias.len()).zip(&self.scales).zip(bias);
         outputs.fold(0.0, |largest: f32, ((weights, scale), bias)| {
-            let sum: f32 = weights.iter().map(|w| f32::from(*w).abs()).sum();
-            largest.max((sum * reach * scale * from.scale + bias.abs()) / to.scale)
+            let sum: u32 = weights.iter().map(|w| u32::from(w.unsigned_abs())).sum();
+            largest.max((sum as f32 * reach * scale * from.scale + bias.abs()) / to.scale)
         })
     }
 }
