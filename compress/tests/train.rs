@@ -12,7 +12,7 @@ use compress::{Error, checkpoint, zoo};
 /// Eight pictures of a bright square on noise, and their boxes.
 fn squares(folder: &Path) -> (std::path::PathBuf, std::path::PathBuf) {
     let images = folder.join("squares");
-    std::fs::create_dir_all(&images).unwrap();
+    std::fs::create_dir_all(&images).expect("the folder is ours");
     let (mut entries, mut boxes) = (Vec::new(), Vec::new());
     for id in 1..=8u32 {
         let (x0, y0, side) = (id * 5, 40 - id * 4, 30);
@@ -22,7 +22,7 @@ fn squares(folder: &Path) -> (std::path::PathBuf, std::path::PathBuf) {
             image::Rgb([if inside { 250 } else { noise as u8 }; 3])
         })
         .save(images.join(format!("{id}.png")))
-        .unwrap();
+        .expect("the folder is there");
         entries.push(serde_json::json!({"id": id, "file_name": format!("{id}.png"), "width": 96, "height": 96}));
         boxes.push(
             serde_json::json!({"id": id, "image_id": id, "category_id": 1, "bbox": [x0, y0, side, side], "area": 900}),
@@ -34,7 +34,7 @@ fn squares(folder: &Path) -> (std::path::PathBuf, std::path::PathBuf) {
         "categories": [{"id": 1, "name": "square"}, {"id": 2, "name": "circle"}],
     });
     let annotations = folder.join("squares.json");
-    std::fs::write(&annotations, set.to_string()).unwrap();
+    std::fs::write(&annotations, set.to_string()).expect("the folder is there");
     (annotations, images)
 }
 

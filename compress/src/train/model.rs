@@ -333,9 +333,8 @@ impl Replica {
                 }
                 Op::Detect { head: Head::AnchorFree } => {
                     let flat = |&id: &usize, channels: i64| {
-                        maps[id].to_kind(Kind::Float).f_flatten(2, 3).map(|map| {
+                        maps[id].to_kind(Kind::Float).f_flatten(2, 3).inspect(|map| {
                             debug_assert_eq!(map.size()[1], channels);
-                            map
                         })
                     };
                     let pairs = node.inputs.chunks(2);

@@ -455,7 +455,7 @@ fn device(name: &str) -> Result<Device> {
 
 fn check(graph: &Graph, network: &Network, config: &TrainConfig) -> Result<()> {
     let wrong = |option, problem: String| Err(Error::Option { option, problem });
-    if config.replicas == 0 || config.batch == 0 || config.batch % config.replicas != 0 {
+    if config.replicas == 0 || config.batch == 0 || !config.batch.is_multiple_of(config.replicas) {
         return wrong("--batch", format!("{} is no multiple of {} replicas", config.batch, config.replicas));
     }
     let stride = graph.max_stride();
@@ -472,10 +472,10 @@ fn check(graph: &Graph, network: &Network, config: &TrainConfig) -> Result<()> {
     if !(config.rate > 0.0 && config.rate < 1.0) {
         return wrong("--rate", format!("{} is not between 0 and 1", config.rate));
     }
-    if let Some(name) = &config.freeze {
-        if !network.layers.iter().any(|layer| layer.name == *name) {
-            return wrong("--freeze", format!("`{name}` is no layer of `{}`", network.name));
-        }
+    if let Some(name) = &config.freeze
+        && !network.layers.iter().any(|layer| layer.name == *name)
+    {
+        return wrong("--freeze", format!("`{name}` is no layer of `{}`", network.name));
     }
     Ok(())
 }
