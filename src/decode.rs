@@ -115,6 +115,9 @@ impl Decoder {
     ) {
         let places = boxes.len() / 4;
         let classes = parts.iter().map(|part| part.len()).sum::<usize>() / places;
+        if classes == 0 {
+            return; // A file may name none.
+        }
         let mut take = |place: usize, class: usize, value: f32| {
             let score = kind.score(value);
             if want.score(score) {
@@ -344,6 +347,11 @@ mod tests {
             assert_eq!(found(Some(Scores::Logits), &[&boxes, &left, &right]), expected, "from {score_min}");
             assert!(!expected.is_empty());
         }
+    }
+
+    #[test]
+    fn boxes_without_classes_are_no_candidates() {
+        assert_eq!(decode(OutputForm::ClassRows, &[5.0, 5.0, 2.0, 2.0], 1, Want { score_min: 0.0, ..ALL }), []);
     }
 
     #[test]
