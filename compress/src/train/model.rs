@@ -235,13 +235,13 @@ impl Replica {
                 Op::Image => continue,
                 &Op::Conv { kernel, stride, groups, norm, activation, .. } => {
                     let (stride, padding) = (stride as i64, (kernel / 2) as i64);
-                    let conv = |weight: &Tensor, bias: Option<&Tensor>| {
+                    let conv = |map: &Tensor, weight: &Tensor, bias: Option<&Tensor>| {
                         let sides = [stride, stride];
-                        input(0).f_conv2d(weight, bias, sides, [padding, padding], [1, 1], groups as i64)
+                        map.f_conv2d(weight, bias, sides, [padding, padding], [1, 1], groups as i64)
                     };
                     if let Some((weight, bias)) = self.folded.get(&id) {
                         let _guard = tch::no_grad_guard();
-                        activate(conv(weight, Some(bias))?, activation)
+                        activate(conv(input(0), weight, Some(bias))?, activation)
                     } else {
                         let parameter = |part: &str| &self.parameters[&format!("{}.{part}", node.name)];
                         let weight = parameter("conv.weight");
@@ -250,7 +250,7 @@ impl Replica {
                         if norm {
                             let buffer = |part: &str| &self.buffers[&format!("{}.{part}", node.name)];
                             let map = if is_depthwise && window.is_slow_in_libtorch() {
-                                let map = conv(&weight.detach().to_kind(self.kind), None)?;
+                                let map = conv(input(0), &weight.detach().to_kind(self.kind), None)?;
                                 let probe = map.zeros_like().set_requires_grad(true);
                                 let map = map + &probe;
                                 let weight = format!("{}.conv.weight", node.name);
@@ -258,19 +258,9 @@ impl Replica {
                                 map
                             } else if is_depthwise && stride > 1 {
                                 // With a stride, libtorch's gradient of the input is slow in anything but f32.
-                                let map = input(0).to_kind(Kind::Float);
-                                let sides = [stride, stride];
-                                map.f_conv2d(
-                                    weight,
-                                    None::<&Tensor>,
-                                    sides,
-                                    [padding, padding],
-                                    [1, 1],
-                                    groups as i64,
-                                )?
-                                .to_kind(self.kind)
+                                conv(&input(0).to_kind(Kind::Float), weight, None)?.to_kind(self.kind)
                             } else {
-                                conv(&weight.to_kind(self.kind), None)?
+                                conv(input(0), &weight.to_kind(self.kind), None)?
                             };
                             let map = map.f_batch_norm(
                                 Some(parameter("bn.weight")),
@@ -285,7 +275,7 @@ impl Replica {
                             activate(map, activation)
                         } else {
                             let bias = parameter("conv.bias").to_kind(self.kind);
-                            activate(conv(&weight.to_kind(self.kind), Some(&bias))?, activation)
+                            activate(conv(input(0), &weight.to_kind(self.kind), Some(&bias))?, activation)
                         }
                     }
                 }
