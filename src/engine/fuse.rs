@@ -44,17 +44,21 @@ fn apply(net: &mut Net, uses: &[usize], id: Id) -> bool {
 
 /// `after(before(x))` as one activation.
 fn compose(before: Activation, after: Activation) -> Option<Activation> {
-    use Activation::{Affine, Clamp, Gated, Leaky, Sigmoid, Silu};
+    use Activation::{Affine, Clamp, Exp, Gated, Leaky, Sigmoid, Silu};
     let parts = |activation| match activation {
         Clamp { low, high } => Some((1.0, 0.0, low, high)),
         Affine { scale, offset, low, high } => Some((scale, offset, low, high)),
-        Gated { .. } | Leaky { .. } | Sigmoid | Silu => None,
+        Gated { .. } | Leaky { .. } | Sigmoid | Silu | Exp { .. } => None,
     };
     if before == Activation::NONE {
         return Some(after);
     }
     if after == Activation::NONE {
         return Some(before);
+    }
+    if let (Clamp { low, high }, Exp { low: lowest, high: highest }) = (before, after) {
+        let both = |bound: f32| bound.max(lowest).min(highest);
+        return (low <= high && lowest <= highest).then(|| Exp { low: both(low), high: both(high) });
     }
     let (s1, o1, l1, h1) = parts(before)?;
     let (s2, o2, l2, h2) = parts(after)?;
@@ -330,6 +334,9 @@ mod tests {
             }
         }
         assert_eq!(compose(relu6, Activation::Sigmoid), None);
+        let exp = Activation::Exp { low: f32::NEG_INFINITY, high: f32::INFINITY };
+        assert_eq!(compose(relu6, exp), Some(Activation::Exp { low: 0.0, high: 6.0 }));
+        assert_eq!(compose(exp, relu6), None);
         let falling = Activation::Affine { scale: -1.0, offset: 0.0, low: -9.0, high: 9.0 };
         assert_eq!(compose(relu6, falling), None);
     }

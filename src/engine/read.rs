@@ -265,6 +265,8 @@ fn recognise(model: &TypedModel, id: usize) -> TractResult<Option<Found>> {
             Some(Activation::Sigmoid)
         } else if ew.0.is::<Silu>() {
             Some(Activation::Silu)
+        } else if ew.0.is::<math::Exp>() {
+            Some(Activation::Exp { low: f32::NEG_INFINITY, high: f32::INFINITY })
         } else if ew.0.is::<HardSwish>() {
             Some(Activation::Gated { scale: third, offset: 0.5, low: 0.0, high: 1.0 })
         } else {

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use tract_core::internal::*;
 use tract_core::ops::array::TypedConcat;
 use tract_core::ops::cnn::{Conv, KernelFormat, MaxPool, PaddingSpec, PoolSpec};
-use tract_core::ops::math::{add, div, max, min, mul};
+use tract_core::ops::math::{add, div, exp, max, min, mul};
 use tract_core::ops::nn::resize::{CoordTransformer, Interpolator, Nearest, Resize};
 use tract_core::ops::nn::{DataFormat, Reduce, Reducer, hard_swish, leaky_relu, sigmoid};
 use tract_core::ops::quant::{DequantizeLinearF32, quantize_linear_u8};
@@ -495,7 +495,11 @@ fn other_activations_and_sums_agree() {
     let product = net.wire(mul(), &[sum, a]);
     let joined = net.wire(TypedConcat { axis: 1 }, &[sum, c, product, sum]);
     let d = net.conv(joined, Layer { outputs: 3, ..POINTWISE }, false);
-    agrees(&net.finish(&[d, c]), 5e-5);
+    let limit = net.scalar(0.75);
+    let sides = net.conv(sum, Layer { outputs: 4, ..POINTWISE }, false);
+    let sides = net.wire(min(), &[sides, limit]);
+    let sides = net.wire(exp(), &[sides]);
+    agrees(&net.finish(&[d, c, sides]), 5e-5);
 }
 
 #[test]

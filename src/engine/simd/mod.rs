@@ -275,6 +275,8 @@ pub(crate) enum Activation {
     Sigmoid,
     /// `x * sigmoid(x)`
     Silu,
+    /// `exp(clamp(x, low, high))`: the sides of a box.
+    Exp { low: f32, high: f32 },
 }
 
 impl Activation {
@@ -297,6 +299,7 @@ impl Activation {
             }
             Activation::Sigmoid => 1.0 / (1.0 + (-x).exp()),
             Activation::Silu => x / (1.0 + (-x).exp()),
+            Activation::Exp { low, high } => clamp(x, low, high).exp(),
         }
     }
 
@@ -340,6 +343,15 @@ impl Activation {
                     #[inline(always)]
                     |x| S::mul(x, sigmoid::<S>(x)),
                 ),
+                Activation::Exp { low, high } => v.map(
+                    #[inline(always)]
+                    |x| {
+                        let x = S::min(S::max(x, S::splat(low)), S::splat(high));
+                        // What `exp` cannot tell from 88 any more grows into infinity.
+                        let beyond = S::max(S::sub(x, S::splat(88.0)), S::splat(0.0));
+                        S::mul_add(beyond, S::splat(f32::MAX), exp::<S>(x))
+                    },
+                ),
             }
         }
     }
@@ -355,28 +367,37 @@ unsafe fn affine<S: Simd>(x: S::F, scale: f32, offset: f32, low: f32, high: f32)
 }
 
 /// `1 / (1 + exp(-x))` within 2e-7.
-///
-/// `exp(y) = 2^n * exp(r)` with `n` the nearest integer to `y / ln 2`: adding `1.5 * 2^23` leaves it in the low bits
-/// of the sum, so shifting them up 23 places gives `2^n` without a conversion. `exp(r)` for `|r| <= ln 2 / 2` is its
-/// Taylor polynomial of degree 6, whose next term is below 1.2e-7.
 #[inline(always)]
 unsafe fn sigmoid<S: Simd>(x: S::F) -> S::F {
     // SAFETY: arithmetic on registers, inside `vectorize` as the caller is.
     unsafe {
-        // Within these bounds 2^n is a normal number; beyond them the result is 0 or 1 to the last bit that matters.
-        let y = S::min(S::max(S::sub(S::splat(0.0), x), S::splat(-87.0)), S::splat(87.0));
+        let one = S::splat(1.0);
+        S::div(one, S::add(one, exp::<S>(S::sub(S::splat(0.0), x))))
+    }
+}
+
+/// `exp(x)` within 3e-7 of itself for `x` in -87 to 88, and beyond them what it is there.
+///
+/// `exp(x) = 2^n * exp(r)` with `n` the nearest integer to `x / ln 2`: adding `1.5 * 2^23` leaves it in the low bits
+/// of the sum, so shifting them up 23 places gives `2^n` without a conversion. `exp(r)` for `|r| <= ln 2 / 2` is its
+/// Taylor polynomial of degree 6, whose next term is below 1.2e-7.
+#[inline(always)]
+unsafe fn exp<S: Simd>(x: S::F) -> S::F {
+    // SAFETY: arithmetic on registers, inside `vectorize` as the caller is.
+    unsafe {
+        // Within these bounds 2^n is a normal number.
+        let x = S::min(S::max(x, S::splat(-87.0)), S::splat(88.0));
         let magic = S::splat(ROUNDER);
-        let shifted = S::mul_add(y, S::splat(std::f32::consts::LOG2_E), magic);
+        let shifted = S::mul_add(x, S::splat(std::f32::consts::LOG2_E), magic);
         let n = S::sub(shifted, magic);
         // ln 2 in two parts, the first one short enough for its product with n to be exact.
-        let r = S::mul_add(n, S::splat(-0.693_359_4), y);
+        let r = S::mul_add(n, S::splat(-0.693_359_4), x);
         let r = S::mul_add(n, S::splat(2.121_944_4e-4), r);
         let mut p = S::splat(1.0 / 720.0);
         for c in [1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
             p = S::mul_add(p, r, S::splat(c));
         }
-        let exp = S::from_bits(S::add_i32(S::bits(p), S::shl23(S::bits(shifted))));
-        S::div(S::splat(1.0), S::add(S::splat(1.0), exp))
+        S::from_bits(S::add_i32(S::bits(p), S::shl23(S::bits(shifted))))
     }
 }
 
@@ -506,6 +527,8 @@ mod tests {
             Activation::Leaky { slope: 0.1 },
             Activation::Sigmoid,
             Activation::Silu,
+            Activation::Exp { low: -50.0, high: 5.0 },
+            Activation::Exp { low: f32::NEG_INFINITY, high: f32::INFINITY },
         ];
         let xs: Vec<f32> = (-4000..4000).map(|i| i as f32 * 0.025).chain([0.0; 16]).collect();
         for isa in Isa::supported() {
@@ -514,7 +537,11 @@ mod tests {
                 isa.run(Apply(case, &mut ys));
                 for (x, y) in xs.iter().zip(&ys).take(8000) {
                     let expected = case.apply_scalar(*x);
-                    let close = (y - expected).abs() <= 3e-7 * expected.abs().max(1.0) * x.abs().max(1.0);
+                    if (88.0..89.0).contains(x) && expected > 1e38 {
+                        continue; // The exponential is only known to be large.
+                    }
+                    let close =
+                        *y == expected || (y - expected).abs() <= 3e-7 * expected.abs().max(1.0) * x.abs().max(1.0);
                     assert!(close, "{} {case:?} of {x}: {y}, expected {expected}", isa.name());
                     if case == Activation::Sigmoid {
                         assert!((0.0..=1.0).contains(y), "sigmoid of {x} is {y}");
