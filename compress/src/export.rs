@@ -294,9 +294,10 @@ fn anchor_free(onnx: &mut GraphBuilder, graph: &Graph, inputs: &[&str]) {
     let limit = onnx.scalar(SIDE_MAX);
     let (mut all_sides, mut all_scores, mut all_centres) = (Vec::new(), Vec::new(), Vec::new());
     for (pair, stride) in inputs.chunks(2).zip(graph.head_strides()) {
-        let sides = onnx.step("Reshape", &[pair[0], &four], vec![]);
-        let sides = onnx.step("Min", &[&sides, &limit], vec![]);
+        // Right behind the convolution, where a runtime can take it for the convolution's activation.
+        let sides = onnx.step("Min", &[pair[0], &limit], vec![]);
         let sides = onnx.step("Exp", &[&sides], vec![]);
+        let sides = onnx.step("Reshape", &[&sides, &four], vec![]);
         let stride_name = onnx.scalar(stride as f32);
         all_sides.push(onnx.step("Mul", &[&sides, &stride_name], vec![]));
         all_scores.push(onnx.step("Reshape", &[pair[1], &classes], vec![]));

@@ -45,11 +45,15 @@ fn config(folder: &Path, run: &str) -> TrainConfig {
         init: None,
         init_rate: 1.0,
         freeze: None,
+        int8: false,
         images: 48,
         minutes: None,
         batch: 4,
         sizes: vec![(64, 0.0)],
         mosaic: (0.5, 1.0),
+        mixup: 0.3,
+        cover: 0.3,
+        rare: 0.01,
         draw: [1.0, 1.0],
         teacher_min: 0.3,
         rate: 2e-3,
@@ -100,7 +104,7 @@ fn a_run_that_was_stopped_ends_with_the_weights_of_one_that_was_not() {
 }
 
 #[test]
-fn more_replicas_and_a_frozen_start_learn_too() {
+fn more_replicas_a_frozen_start_and_rounding_to_int8_learn_too() {
     let folder = tempfile::tempdir().unwrap();
     let network = zoo::network("micro_yolo", 2).unwrap();
     let first = train(&network, &config(folder.path(), "first"), Arc::default()).unwrap();
@@ -118,6 +122,12 @@ fn more_replicas_and_a_frozen_start_learn_too() {
         assert_eq!(before[name], after[name], "{name} is frozen");
     }
     assert_ne!(before["block4.pointwise.conv.weight"], after["block4.pointwise.conv.weight"]);
+
+    let rounded = TrainConfig { int8: true, run: folder.path().join("int8"), ..warm };
+    let third = train(&network, &rounded, Arc::default()).unwrap();
+    let (_, with_rounding) = checkpoint::read_with_network(&third.model).unwrap();
+    assert_eq!(before["stem.conv.weight"], with_rounding["stem.conv.weight"]);
+    assert_ne!(after["fuse.pointwise.conv.weight"], with_rounding["fuse.pointwise.conv.weight"]);
 }
 
 #[test]
@@ -126,7 +136,8 @@ fn every_kind_of_head_trains_and_runs_in_the_detector() {
     for name in ["micro_yolo", "micro_yolo_anchors"] {
         let mut network = zoo::network(name, 2).unwrap();
         network.scale_anchors(64.0 / 416.0);
-        let config = TrainConfig { images: 240, mosaic: (0.0, 0.0), ..config(folder.path(), name) };
+        let config =
+            TrainConfig { images: 240, mosaic: (0.0, 0.0), mixup: 0.0, cover: 0.0, ..config(folder.path(), name) };
         let summary = train(&network, &config, Arc::default()).unwrap();
         let log = std::fs::read_to_string(config.run.join("log.jsonl")).unwrap();
         let lines: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -182,6 +193,8 @@ fn what_cannot_work_is_refused_with_the_options_name() {
         (TrainConfig { sizes: vec![(100, 0.0)], ..good.clone() }, "--imgsz"),
         (TrainConfig { images: 0, ..good.clone() }, "--images"),
         (TrainConfig { rate: f64::NAN, ..good.clone() }, "--rate"),
+        (TrainConfig { mixup: f32::NAN, ..good.clone() }, "--mixup"),
+        (TrainConfig { int8: true, init: None, ..good.clone() }, "--int8"),
         (TrainConfig { freeze: Some("nothing".into()), ..good.clone() }, "--freeze"),
         (TrainConfig { device: "abacus".into(), ..good.clone() }, "--device"),
         (TrainConfig { data: vec![], ..good.clone() }, "--data"),

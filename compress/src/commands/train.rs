@@ -31,6 +31,9 @@ pub struct Train {
     /// Do not train the layers up to this one.
     #[arg(long)]
     freeze: Option<String>,
+    /// Learns to live with the rounding of int8, after `--init`: quantisation-aware training.
+    #[arg(long, requires = "init")]
+    int8: bool,
     /// Images to see.
     #[arg(long, default_value_t = 300_000)]
     images: u64,
@@ -47,10 +50,19 @@ pub struct Train {
     #[arg(long, default_value_t = 0.5)]
     mosaic: f32,
     /// Progress (0–1) from which there are no mosaics.
-    #[arg(long, default_value_t = 0.75)]
+    #[arg(long, default_value_t = 0.9)]
     mosaic_until: f32,
+    /// Share of double exposures among the samples, while there are mosaics.
+    #[arg(long, default_value_t = 0.15)]
+    mixup: f32,
+    /// Share of samples of which parts are covered, while there are mosaics.
+    #[arg(long, default_value_t = 0.3)]
+    cover: f32,
+    /// Photographs of a class that less than this share of all photographs shows are drawn more often.
+    #[arg(long, default_value_t = 0.005)]
+    rare: f32,
     /// How many times as often photographs are drawn that are labelled in all classes, and in VOC's twenty.
-    #[arg(long, num_args = 2, default_values_t = [4.0, 2.5])]
+    #[arg(long, num_args = 2, default_values_t = [2.0, 1.5])]
     draw: Vec<f32>,
     /// Teacher's boxes below this score are ignored.
     #[arg(long, default_value_t = 0.3)]
@@ -112,11 +124,15 @@ impl Train {
             init: args.init,
             init_rate: args.init_rate,
             freeze: args.freeze,
+            int8: args.int8,
             images: args.images,
             minutes: args.minutes,
             batch: args.batch,
             sizes: sizes(&args.imgsz)?,
             mosaic: (args.mosaic, args.mosaic_until),
+            mixup: args.mixup,
+            cover: args.cover,
+            rare: args.rare,
             draw: [args.draw[0], args.draw[1]],
             teacher_min: args.teacher_min,
             rate: args.rate,

@@ -1,4 +1,7 @@
-//! Varies photographs: mosaics, scales, crops, flips and colours.
+//! Varies photographs: mosaics, scales, crops, flips, colours, double exposures and covered parts.
+//!
+//! As strongly as a set of some ten thousand photographs needs: a network of two million weights that sees each of
+//! them fifty times knows them by heart otherwise (`docs/compression.md`).
 
 use fast_image_resize as fir;
 use fir::images::{Image, ImageRef};
@@ -34,6 +37,8 @@ pub struct Target {
     pub ltrb: [f32; 4],
     /// How much it counts, 1 for a box drawn by a person; 0: the place is ignored for this class.
     pub weight: f32,
+    /// How probable it is that the object is there, 0–1; 1 for a box drawn by a person.
+    pub certainty: f32,
 }
 
 /// One photograph to be laid into a sample, with its objects in its own pixels.
@@ -66,10 +71,10 @@ struct Rect {
 }
 
 impl Augmenter {
-    /// One photograph: its longer side becomes 0.75 to 1.35 times `size`, at a random place.
+    /// One photograph: its longer side becomes 0.5 to 1.6 times `size`, at a random place.
     pub fn single(&mut self, source: Source, size: usize, rng: &mut fastrand::Rng) -> Sample {
         let mut sample = blank(size);
-        let long = size as f32 * between(rng, 0.75, 1.35);
+        let long = size as f32 * between(rng, 0.5, 1.6);
         self.lay(&mut sample, source, Rect { x: 0, y: 0, width: size, height: size }, long, rng);
         sample
     }
@@ -82,10 +87,45 @@ impl Augmenter {
         let y = (side * between(rng, 0.3, 0.7)) as usize;
         let quarters = [(0, 0, x, y), (x, 0, size - x, y), (0, y, x, size - y), (x, y, size - x, size - y)];
         for (source, (x, y, width, height)) in sources.into_iter().zip(quarters) {
-            let long = size as f32 * between(rng, 0.4, 1.1);
+            let long = size as f32 * between(rng, 0.3, 1.3);
             self.lay(&mut sample, source, Rect { x, y, width, height }, long, rng);
         }
         sample
+    }
+
+    /// Two samples of one size, one shining through the other (Zhang et al. 2018); the objects of both are to be found.
+    pub fn mix(sample: &mut Sample, other: Sample, rng: &mut fastrand::Rng) {
+        let share = between(rng, 0.35, 0.65);
+        let (share, rest) = ((256.0 * share) as u32, 256 - (256.0 * share) as u32);
+        for (value, other) in sample.rgb.iter_mut().zip(other.rgb) {
+            *value = ((u32::from(*value) * share + u32::from(other) * rest) >> 8) as u8;
+        }
+        sample.targets.extend(other.targets);
+    }
+
+    /// Covers up to three rectangles with one colour each (Zhong et al. 2020). An object of which more than half is
+    /// covered by one of them is ignored.
+    pub fn cover(sample: &mut Sample, rng: &mut fastrand::Rng) {
+        let side = sample.size as f32;
+        for _ in 0..rng.usize(1..=3) {
+            let (width, height) = (side * between(rng, 0.04, 0.25), side * between(rng, 0.04, 0.25));
+            let (left, top) = (rng.f32() * (side - width), rng.f32() * (side - height));
+            let colour = [rng.u8(..), rng.u8(..), rng.u8(..)];
+            let (right, bottom) = (left + width, top + height);
+            for row in top as usize..bottom as usize {
+                let start = (row * sample.size + left as usize) * 3;
+                let end = (row * sample.size + right as usize) * 3;
+                sample.rgb[start..end].as_chunks_mut().0.fill(colour);
+            }
+            for target in &mut sample.targets {
+                let [l, t, r, b] = target.ltrb;
+                let covered_width = (r.min(right) - l.max(left)).max(0.0);
+                let covered_height = (b.min(bottom) - t.max(top)).max(0.0);
+                if covered_width * covered_height > 0.5 * (r - l) * (b - t) {
+                    target.weight = 0.0;
+                }
+            }
+        }
     }
 
     /// Lays a photograph, scaled so that its longer side is `long` pixels, into a part of the sample.
@@ -93,7 +133,7 @@ impl Augmenter {
         let photo = source.photo;
         let scale = long / photo.width.max(photo.height) as f32;
         // A little stretching: things come in more shapes than photographs show.
-        let stretch = between(rng, 0.9, 1.1);
+        let stretch = between(rng, 0.85, 1.18);
         let scale_x = scale * stretch;
         let scale_y = scale / stretch;
         let (width, height) = (photo.width as f32 * scale_x, photo.height as f32 * scale_y);
@@ -159,6 +199,7 @@ impl Augmenter {
                 class: target.class,
                 ltrb: [l + dx, t + dy, r + dx, b + dy],
                 weight: if too_little { 0.0 } else { target.weight },
+                certainty: target.certainty,
             });
         }
     }
@@ -172,37 +213,41 @@ fn between(rng: &mut fastrand::Rng, low: f32, high: f32) -> f32 {
     low + (high - low) * rng.f32()
 }
 
-/// A linear change of colour, in 1/256.
+/// An affine change of colour, in 1/256: each row is a channel's weights of red, green and blue, and what is added.
 struct Colour {
-    matrix: [[i32; 3]; 3],
+    rows: [[i32; 4]; 3],
 }
 
 impl Colour {
-    /// Brightness 0.6 to 1.4, saturation 0.5 to 1.5, a slight tint.
+    /// Brightness 0.6 to 1.4, contrast 0.7 to 1.3, saturation 0.3 to 1.7 (one in ten grey), hue turned by up to 20°, a
+    /// slight tint.
     fn random(rng: &mut fastrand::Rng) -> Colour {
         let brightness = between(rng, 0.6, 1.4);
-        let saturation = between(rng, 0.5, 1.5);
+        let contrast = between(rng, 0.7, 1.3);
+        let saturation = if rng.f32() < 0.1 { 0.0 } else { between(rng, 0.3, 1.7) };
         let luma = [0.299, 0.587, 0.114];
-        let mut matrix = [[0; 3]; 3];
-        for (row, line) in matrix.iter_mut().enumerate() {
-            let tint = between(rng, 0.95, 1.05);
-            for (column, cell) in line.iter_mut().enumerate() {
-                let identity = if row == column { saturation } else { 0.0 };
-                *cell = (256.0 * brightness * tint * (identity + (1.0 - saturation) * luma[column])) as i32;
+        // A turn about the axis of greys.
+        let (sin, cos) = between(rng, -20.0, 20.0).to_radians().sin_cos();
+        let (third, side) = ((1.0 - cos) / 3.0, sin / 3f32.sqrt());
+        let turn = [cos + third, third - side, third + side];
+        let mut rows = [[0; 4]; 3];
+        for (row, line) in rows.iter_mut().enumerate() {
+            let gain = 256.0 * contrast * brightness * between(rng, 0.9, 1.1);
+            for column in 0..3 {
+                let hue = turn[(column + 3 - row) % 3];
+                line[column] = (gain * (saturation * hue + (1.0 - saturation) * luma[column])) as i32;
             }
+            line[3] = (256.0 * f32::from(GREY) * (1.0 - contrast)) as i32;
         }
-        Colour { matrix }
+        Colour { rows }
     }
 
     fn apply(&self, from: &[u8], to: &mut [u8], flip: bool) {
-        let [r, g, b] = self.matrix;
-        let dot =
-            |row: [i32; 3], p: [i32; 3]| ((row[0] * p[0] + row[1] * p[1] + row[2] * p[2]) >> 8).clamp(0, 255) as u8;
         let paint = |from: &[u8], to: &mut [u8]| {
-            let pixel = [from[0] as i32, from[1] as i32, from[2] as i32];
-            to[0] = dot(r, pixel);
-            to[1] = dot(g, pixel);
-            to[2] = dot(b, pixel);
+            let [r, g, b] = [i32::from(from[0]), i32::from(from[1]), i32::from(from[2])];
+            for (row, to) in self.rows.iter().zip(to) {
+                *to = ((row[0] * r + row[1] * g + row[2] * b + row[3]) >> 8).clamp(0, 255) as u8;
+            }
         };
         let from = from.chunks_exact(3);
         if flip {
@@ -226,7 +271,10 @@ mod tests {
                 rgb[at..at + 3].fill(250);
             }
         }
-        (Photo { width, height, rgb }, Target { class: 1, ltrb: ltrb.map(|v| v as f32), weight: 1.0 })
+        (
+            Photo { width, height, rgb },
+            Target { class: 1, ltrb: ltrb.map(|v| v as f32), weight: 1.0, certainty: 1.0 },
+        )
     }
 
     /// Inside a target's box it is brighter than around it, wherever the object was moved to.
@@ -272,5 +320,48 @@ mod tests {
             }
         }
         assert!(taught > 400, "only {taught} objects left of 1000");
+    }
+
+    #[test]
+    fn a_double_exposure_shows_both_and_keeps_all_objects() {
+        let sample = |value: u8, class| {
+            let target = Target { class, ltrb: [1.0, 1.0, 5.0, 5.0], weight: 1.0, certainty: 0.5 };
+            Sample { rgb: vec![value; 8 * 8 * 3], size: 8, targets: vec![target] }
+        };
+        for seed in 0..20 {
+            let mut mixed = sample(0, 1);
+            Augmenter::mix(&mut mixed, sample(200, 2), &mut fastrand::Rng::with_seed(seed));
+            assert!(mixed.rgb.iter().all(|value| (60..140).contains(value)), "{:?}", &mixed.rgb[..3]);
+            assert_eq!(mixed.targets.iter().map(|target| target.class).collect::<Vec<_>>(), [1, 2]);
+        }
+    }
+
+    #[test]
+    fn an_object_that_is_mostly_covered_is_ignored() {
+        let size = 64;
+        let (mut ignored, mut taught) = (0, 0);
+        for seed in 0..200 {
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let (x, y) = (rng.f32() * 52.0, rng.f32() * 52.0);
+            let ltrb = [x, y, x + 10.0, y + 10.0].map(f32::round);
+            let mut sample = blank(size);
+            sample.targets.push(Target { class: 0, ltrb, weight: 1.0, certainty: 1.0 });
+            Augmenter::cover(&mut sample, &mut rng);
+            let grey = |x: usize, y: usize| sample.rgb[(y * size + x) * 3..][..3] == [GREY; 3];
+            let covered = (0..size * size).filter(|i| !grey(i % size, i / size)).count();
+            assert!(covered > 0, "nothing is covered");
+            let [l, t, r, b] = ltrb.map(|v| v as usize);
+            let hidden = (t..b).flat_map(|y| (l..r).map(move |x| (x, y))).filter(|&(x, y)| !grey(x, y)).count();
+            if sample.targets[0].weight == 0.0 {
+                ignored += 1;
+                assert!(hidden > 40, "{hidden} of 100 pixels are hidden");
+            } else {
+                taught += 1;
+            }
+            if hidden == 0 {
+                assert_eq!(sample.targets[0].weight, 1.0);
+            }
+        }
+        assert!(ignored > 3 && taught > 100, "{ignored} ignored, {taught} taught");
     }
 }

@@ -181,7 +181,7 @@ mod tests {
     use crate::zoo;
 
     fn target(class: usize, ltrb: [f32; 4], weight: f32) -> Target {
-        Target { class, ltrb, weight }
+        Target { class, ltrb, weight, certainty: 1.0 }
     }
 
     /// 64 px at strides 16 and 32, two anchors each: 2·16 + 2·4 places.
@@ -307,7 +307,7 @@ mod tests {
         let (mut learned, mut measured) = (vec![0.0; layout.learned as usize], vec![0.0; layout.measured as usize]);
         layout.gather(&weights, &mut learned, &mut measured);
         let (learned, measured) = (tch::Tensor::from_slice(&learned), tch::Tensor::from_slice(&measured));
-        let mut replica = Replica::new(&network, &layout, &learned, measured, Kind::Float, None).unwrap();
+        let mut replica = Replica::new(&network, &layout, &learned, measured, Kind::Float, None, None).unwrap();
         let image = tch::Tensor::from_slice(&rgb).view([1, side as i64, side as i64, 3]);
         let Predictions::Anchors(values) = replica.forward(&image).unwrap() else {
             panic!("YOLO-Lite has anchors")

@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     fn target(class: usize, ltrb: [f32; 4], weight: f32) -> Target {
-        Target { class, ltrb, weight }
+        Target { class, ltrb, weight, certainty: 1.0 }
     }
 
     /// Every cell predicts a box of two strides around its centre.

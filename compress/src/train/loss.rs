@@ -99,10 +99,11 @@ fn loss(sides: &Tensor, logits: &Tensor, cells: &Cells, targets: &[Vec<Target>])
             let target = &targets[positive.target];
             cell_index.push((image * count + positive.cell) as i64);
             truth.extend(target.ltrb);
-            box_weight.push(positive.score * target.weight);
+            box_weight.push(positive.score * target.certainty);
             logit_index.push(logit(positive.cell, target.class) as i64);
-            logit_score.push(positive.score);
-            logit_weight.push(target.weight);
+            // An object that is there with some probability: so much of its score is to be learned.
+            logit_score.push(positive.score * target.certainty);
+            logit_weight.push(1.0);
         }
         for (cell, class) in assignment.ignored {
             logit_index.push(logit(cell, class) as i64);
@@ -190,7 +191,7 @@ mod tests {
         let count = cells.centres.len() as i64;
         let random = |channels| Tensor::randn([2, channels, count], tch::kind::FLOAT_CPU) * 0.3;
         let predictions = [random(4).set_requires_grad(true), (random(3) - 2.0).detach().set_requires_grad(true)];
-        let target = |class, ltrb, weight| Target { class, ltrb, weight };
+        let target = |class, ltrb, weight| Target { class, ltrb, weight, certainty: 1.0 };
         let targets = vec![
             vec![target(0, [5.0, 5.0, 40.0, 30.0], 1.0), target(1, [30.0, 30.0, 60.0, 60.0], 0.0)],
             vec![target(2, [20.0, 10.0, 50.0, 60.0], 0.5)],
@@ -218,6 +219,23 @@ mod tests {
         // The boxes' part is weighed by scores that rise as they fit, so it does not go to zero.
         assert!(after.bbox < 0.25 * before.bbox, "boxes {} -> {}", before.bbox, after.bbox);
         assert!(after.class < 0.7 * before.class, "classes {} -> {}", before.class, after.class);
+    }
+
+    #[test]
+    fn of_an_uncertain_object_a_part_of_the_score_is_learned() {
+        let ([sides, logits], cells, mut targets) = case();
+        targets.truncate(1);
+        targets.push(vec![]);
+        // The gradient of the cross-entropy is sigmoid - score while all scores together are below 1.
+        let mut taught = |certainty: f32| {
+            targets[0].truncate(1);
+            targets[0][0].certainty = certainty;
+            let logits = logits.detach().set_requires_grad(true);
+            loss(&sides.detach(), &logits, &cells, &targets).unwrap().total.backward();
+            (logits.sigmoid() - logits.grad()).select(0, 0).select(0, 0).sum(Kind::Float).double_value(&[])
+        };
+        let (more, less) = (taught(0.1), taught(0.05));
+        assert!(more > 0.01 && (less - more / 2.0).abs() < 1e-4, "{more}, {less}");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use super::depthwise::{self, Window};
 use crate::checkpoint::{self, Array, TensorSpec, Weights};
 use crate::error::Result;
 use crate::network::{Activation, Graph, Head, NORM_EPSILON, Network, Op};
+use crate::quantize::{ACTIVATION_MAX, Plan};
 
 /// Share of a batch's statistics that goes into the running ones.
 const NORM_MOMENTUM: f64 = 0.03;
@@ -139,6 +140,8 @@ pub struct Replica {
     /// Nodes up to this one are not trained; their normalisation is folded into them.
     frozen: usize,
     folded: HashMap<usize, (Tensor, Tensor)>,
+    /// What is rounded as in the int8 file, if anything.
+    int8: Option<Plan>,
     /// Depthwise convolutions of the last forward pass whose weights' gradients are ours to compute.
     pending: Vec<Pending>,
 }
@@ -170,7 +173,9 @@ pub enum Predictions {
 impl Replica {
     /// A copy that reads the vector `learned` (shared by all copies on a device) and has its own `measured`.
     ///
-    /// `kind` is what activations are computed in; `freeze` the name of the last layer that is not trained.
+    /// `kind` is what activations are computed in; `freeze` the name of the last layer that is not trained. What `int8`
+    /// has in bytes is rounded to them on the way forward, and on the way back taken for what it was (Jacob et al.
+    /// 2018).
     pub fn new(
         network: &Network,
         layout: &Layout,
@@ -178,6 +183,7 @@ impl Replica {
         measured: Tensor,
         kind: Kind,
         freeze: Option<&str>,
+        int8: Option<Plan>,
     ) -> Result<Replica> {
         let graph = network.graph()?;
         let frozen = match freeze.and_then(|name| network.layers.iter().position(|layer| layer.name == name)) {
@@ -202,13 +208,14 @@ impl Replica {
             kind,
             frozen,
             folded: HashMap::new(),
+            int8,
             pending: Vec::new(),
         };
-        replica.fold();
+        replica.fold()?;
         Ok(replica)
     }
 
-    fn fold(&mut self) {
+    fn fold(&mut self) -> Result<()> {
         let _guard = tch::no_grad_guard();
         for id in 1..=self.frozen {
             let node = &self.graph.nodes[id];
@@ -217,9 +224,31 @@ impl Replica {
             let buffer = |part: &str| &self.buffers[&format!("{}.{part}", node.name)];
             let scale = parameter("bn.weight") / (buffer("bn.running_var") + NORM_EPSILON).sqrt();
             let bias = parameter("bn.bias") - buffer("bn.running_mean") * &scale;
-            let weight = parameter("conv.weight") * scale.view([-1, 1, 1, 1]);
+            let weight = self.as_bytes(id, parameter("conv.weight") * scale.view([-1, 1, 1, 1]))?;
             self.folded.insert(id, (weight.to_kind(self.kind), bias.to_kind(self.kind)));
         }
+        Ok(())
+    }
+
+    /// The weights of node `id`, rounded if they are bytes. Normalisation multiplies whole output channels, which have
+    /// a scale each, so it does not matter that it is folded in later.
+    fn as_bytes(&self, id: usize, weight: Tensor) -> Result<Tensor> {
+        let Some(plan) = self.int8.as_ref().filter(|plan| plan.weights[id]) else { return Ok(weight) };
+        let limit = (1i64 << (plan.weight_bits - 1)) - 1;
+        let scale = (weight.detach().abs().f_amax([1, 2, 3], false)? / limit as f64).clamp_min(1e-9);
+        let zero = scale.zeros_like().to_kind(Kind::Int);
+        Ok(weight.f_fake_quantize_per_channel_affine(&scale, &zero, 0, -limit, limit)?)
+    }
+
+    /// The output of node `id`, rounded if it is bytes. What is only moved was rounded before.
+    fn as_activation(&self, id: usize, map: Tensor) -> Result<Tensor> {
+        let moved = matches!(self.graph.nodes[id].op, Op::MaxPool { .. } | Op::Upsample { .. } | Op::Concat);
+        let scale = self.int8.as_ref().and_then(|plan| plan.activations[id]).filter(|_| !moved);
+        let Some(scale) = scale else { return Ok(map) };
+        let (zero, most) = (i64::from(scale.zero_point), i64::from(ACTIVATION_MAX));
+        let rounded =
+            map.to_kind(Kind::Float).f_fake_quantize_per_tensor_affine(scale.scale.into(), zero, 0, most)?;
+        Ok(rounded.to_kind(self.kind))
     }
 
     /// Runs the network on 8-bit RGB, `[batch, size, size, 3]`, in training mode (normalisation by the batch's own
@@ -227,7 +256,7 @@ impl Replica {
     pub fn forward(&mut self, rgb: &Tensor) -> Result<Predictions> {
         // Permuting the channels of interleaved pixels gives libtorch's channels-last layout for free.
         let image = (rgb.permute([0, 3, 1, 2]).to_kind(self.kind) * (1.0 / 255.0)).to_kind(self.kind);
-        let mut maps: Vec<Tensor> = vec![image];
+        let mut maps: Vec<Tensor> = vec![self.as_activation(0, image)?];
         let mut pending = Vec::new();
         for (id, node) in self.graph.nodes.iter().enumerate().skip(1) {
             let input = |i: usize| &maps[node.inputs[i]];
@@ -244,7 +273,7 @@ impl Replica {
                         activate(conv(input(0), weight, Some(bias))?, activation)
                     } else {
                         let parameter = |part: &str| &self.parameters[&format!("{}.{part}", node.name)];
-                        let weight = parameter("conv.weight");
+                        let weight = &self.as_bytes(id, parameter("conv.weight").shallow_clone())?;
                         let is_depthwise = groups > 1 && self.device == Device::Cpu;
                         let window = Window { kernel, stride: stride as usize };
                         if norm {
@@ -340,7 +369,7 @@ impl Replica {
                     });
                 }
             };
-            maps.push(map);
+            maps.push(self.as_activation(id, map)?);
         }
         unreachable!("a graph ends with its head")
     }
@@ -420,7 +449,7 @@ mod tests {
     fn loss(network: &Network, layout: &Layout, learned: &[f32], rgb: &Tensor) -> (Tensor, Tensor) {
         let measured = tch::Tensor::ones([layout.measured], tch::kind::FLOAT_CPU);
         let learned = Tensor::from_slice(learned);
-        let mut replica = Replica::new(network, layout, &learned, measured, Kind::Float, None).unwrap();
+        let mut replica = Replica::new(network, layout, &learned, measured, Kind::Float, None, None).unwrap();
         let Predictions::AnchorFree { logits, .. } = replica.forward(rgb).unwrap() else {
             panic!("it has no anchors")
         };
@@ -457,5 +486,52 @@ mod tests {
             assert!((slope - ours).abs() < 0.02 * (1.0 + slope.abs()), "{weight}: {ours}, measured {slope}");
         }
         assert!(gradient[place("box.depthwise.conv.weight")].iter().all(|g| *g == 0.0));
+    }
+
+    fn logits(learned: &[f32], int8: Option<Plan>) -> Vec<f32> {
+        let network = network();
+        let layout = Layout::new(&network.graph().unwrap());
+        let measured = Tensor::ones([layout.measured], tch::kind::FLOAT_CPU);
+        let learned = Tensor::from_slice(learned);
+        let mut replica = Replica::new(&network, &layout, &learned, measured, Kind::Float, None, int8).unwrap();
+        let pixels: Vec<u8> = (0..2 * 12 * 12 * 3).map(|i| (i * 37 % 251) as u8).collect();
+        let rgb = Tensor::from_slice(&pixels).view([2, 12, 12, 3]);
+        let Predictions::AnchorFree { logits, .. } = replica.forward(&rgb).unwrap() else {
+            panic!("it has no anchors")
+        };
+        Vec::try_from(logits.flatten(0, -1)).unwrap()
+    }
+
+    #[test]
+    fn rounded_weights_and_activations_are_those_of_bytes() {
+        let graph = network().graph().unwrap();
+        let layout = Layout::new(&graph);
+        let (mut learned, mut measured) = (vec![0.0; layout.learned as usize], vec![0.0; layout.measured as usize]);
+        layout.gather(&crate::network::reference::random_weights(&graph, 3), &mut learned, &mut measured);
+        let nodes = graph.nodes.len();
+        let weights_alone = Plan { activations: vec![None; nodes], weights: vec![true; nodes], weight_bits: 4 };
+
+        // Rounding each output channel to seven steps either side by hand comes to the same.
+        let mut rounded = learned.clone();
+        for (spec, offset) in &layout.slots {
+            if spec.name.ends_with("conv.weight") {
+                let values = &mut rounded[*offset as usize..][..spec.len()];
+                for channel in values.chunks_mut(spec.len() / spec.shape[0]) {
+                    let largest = channel.iter().fold(0f32, |largest, weight| largest.max(weight.abs()));
+                    let step = largest / 7.0;
+                    channel.iter_mut().for_each(|weight| *weight = (*weight / step).round() * step);
+                }
+            }
+        }
+        let (exact, bytes, by_hand) =
+            (logits(&learned, None), logits(&learned, Some(weights_alone.clone())), logits(&rounded, None));
+        let off = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
+        assert!(off(&bytes, &by_hand) < 1e-4 && off(&bytes, &exact) > 1e-2);
+
+        // Steps so wide that every activation is nearest to zero leave the bias alone.
+        let wide = crate::quantize::Scale { scale: 1e6, zero_point: 0 };
+        let nothing = Plan { activations: vec![Some(wide); nodes], weights: vec![false; nodes], weight_bits: 8 };
+        let logits = logits(&learned, Some(nothing));
+        assert!(logits.chunks(36).all(|map| map.iter().all(|value| (value - map[0]).abs() < 1e-6)));
     }
 }

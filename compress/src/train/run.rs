@@ -14,10 +14,11 @@ use super::loss::Criterion;
 use super::model::{Layout, Replica, initial};
 use super::optimizer::{AdamW, average_keep};
 use crate::checkpoint::{self, Array, Weights};
-use crate::data::{BadData, Batch, Dataset, Loader, LoaderConfig};
+use crate::data::{BadData, Batch, Dataset, Loader, LoaderConfig, Photo};
 use crate::error::{Error, Result};
 use crate::journal::Journal;
 use crate::network::{Graph, Head, Network};
+use crate::quantize::{self, Method, Plan};
 
 /// What activations are computed in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -44,6 +45,9 @@ pub struct TrainConfig {
     pub init_rate: f32,
     /// The last layer that is not trained at all.
     pub freeze: Option<String>,
+    /// Rounds weights and activations to the bytes that `compress quantize` would make of the network that the run
+    /// starts from, so that it learns to live with them.
+    pub int8: bool,
     /// Images to see; mosaics count as one.
     pub images: u64,
     /// Minutes after which the run must end; the schedule follows whichever is further, images or minutes.
@@ -54,6 +58,12 @@ pub struct TrainConfig {
     pub sizes: Vec<(usize, f32)>,
     /// Share of mosaics, and the progress from which there are none.
     pub mosaic: (f32, f32),
+    /// Share of double exposures, while there are mosaics.
+    pub mixup: f32,
+    /// Share of samples of which parts are covered, while there are mosaics.
+    pub cover: f32,
+    /// Photographs of a class that less than this share of all photographs shows are drawn more often.
+    pub rare: f32,
     /// How many times as often fully labelled photographs are drawn, and those with VOC's classes labelled.
     pub draw: [f32; 2],
     /// Teacher's boxes below this score are ignored.
@@ -181,6 +191,7 @@ pub fn train(network: &Network, config: &TrainConfig, stop: Arc<AtomicBool>) -> 
     println!("{} images, {} classes, {kind:?} on {device:?}", dataset.images.len(), dataset.classes.len());
 
     let layout = Layout::new(&graph);
+    let int8 = if config.int8 { Some(int8_plan(network, &graph, &dataset, config)?) } else { None };
     let mut state = State::start(network, &graph, &layout, config, device)?;
     if state.step == 0 {
         // What was killed before its first checkpoint has nothing to go on from.
@@ -208,6 +219,9 @@ pub fn train(network: &Network, config: &TrainConfig, stop: Arc<AtomicBool>) -> 
             draw: config.draw,
             teacher_min: config.teacher_min,
             mosaic: config.mosaic,
+            mixup: config.mixup,
+            cover: config.cover,
+            rare: config.rare,
             sizes: config.sizes.clone(),
             bad_data: config.bad_data,
         },
@@ -226,6 +240,7 @@ pub fn train(network: &Network, config: &TrainConfig, stop: Arc<AtomicBool>) -> 
                 measured.shallow_clone(),
                 kind,
                 config.freeze.as_deref(),
+                int8.clone(),
             )?;
             let (send_batch, batches) = mpsc::sync_channel::<Batch>(1);
             let (send_result, results) = mpsc::sync_channel::<Result<Part>>(1);
@@ -466,6 +481,17 @@ fn check(graph: &Graph, network: &Network, config: &TrainConfig) -> Result<()> {
     if let Some((size, _)) = config.sizes.iter().find(|(size, _)| *size == 0 || size % stride != 0) {
         return wrong("--imgsz", format!("{size} is no multiple of {stride}"));
     }
+    for (option, share) in [
+        ("--mosaic", config.mosaic.0),
+        ("--mosaic-until", config.mosaic.1),
+        ("--mixup", config.mixup),
+        ("--cover", config.cover),
+        ("--rare", config.rare),
+    ] {
+        if !(0.0..=1.0).contains(&share) {
+            return wrong(option, format!("{share} is not between 0 and 1"));
+        }
+    }
     if config.images == 0 {
         return wrong("--images", "0 images teach nothing".into());
     }
@@ -478,6 +504,37 @@ fn check(graph: &Graph, network: &Network, config: &TrainConfig) -> Result<()> {
         return wrong("--freeze", format!("`{name}` is no layer of `{}`", network.name));
     }
     Ok(())
+}
+
+/// Photographs to choose the scales of int8 by.
+const CALIBRATION_IMAGES: usize = 64;
+
+/// The scales of the network as the run starts, for its last size. A run that goes on finds the same ones.
+fn int8_plan(network: &Network, graph: &Graph, dataset: &Dataset, config: &TrainConfig) -> Result<Plan> {
+    let Some(init) = &config.init else {
+        let problem = "needs --init: a trained network, whose scales can be chosen".into();
+        return Err(Error::Option { option: "--int8", problem });
+    };
+    let (weights, _) = checkpoint::read(init)?;
+    let side = config.sizes[config.sizes.len() - 1].0;
+    let mut paths: Vec<&PathBuf> = dataset.images.iter().map(|image| &image.path).collect();
+    fastrand::Rng::with_seed(config.seed).shuffle(&mut paths);
+    let mut images = Vec::new();
+    for path in paths {
+        match Photo::read(path) {
+            Ok(photo) => images.push(
+                quantize::letterboxed(&photo, side)
+                    .map_err(|problem| Error::Data { path: path.clone(), problem })?,
+            ),
+            Err(error) if config.bad_data == BadData::Refuse => return Err(error),
+            Err(_) => continue, // The loader reports it.
+        }
+        if images.len() == CALIBRATION_IMAGES {
+            break;
+        }
+    }
+    let calibration = quantize::calibrate(network, &weights, &images, side, &|_| ())?;
+    Ok(Plan::new(graph, &calibration, Method::Percentile(100.0)))
 }
 
 fn read_data(config: &TrainConfig, network: &Network) -> Result<Dataset> {
