@@ -251,8 +251,8 @@ fn quantize(net: &mut Net, uses: &[usize], id: Id, low: f32, high: f32) -> bool 
         }
         return true;
     }
-    match net.nodes[before].op.clone() {
-        Op::Unary(Activation::Clamp { low: l, high: h }) if l <= h => {
+    match &net.nodes[before].op {
+        &Op::Unary(Activation::Clamp { low: l, high: h }) if l <= h => {
             // The clamp may serve others, too; here it is done while quantising.
             let (low, high) = (low.max(l).min(high), high.min(h).max(low));
             net.nodes[id].inputs = net.nodes[before].inputs.clone();
@@ -260,7 +260,7 @@ fn quantize(net: &mut Net, uses: &[usize], id: Id, low: f32, high: f32) -> bool 
             net.nodes[id].kind = Kind::Byte(quant.clamped(low, high));
             true
         }
-        Op::Conv(mut conv) if alone && conv.int8.is_some() => {
+        Op::Conv(conv) if alone && conv.int8.is_some() => {
             let Activation::Clamp { low: l, high: h } = conv.activation else { return false };
             let Kind::Byte(read) = net.nodes[net.nodes[before].inputs[0]].kind else { return false };
             let largest = conv.int8.as_ref().map(|int8| int8.largest_result(&conv.bias, read, quant));
@@ -268,9 +268,10 @@ fn quantize(net: &mut Net, uses: &[usize], id: Id, low: f32, high: f32) -> bool 
                 return false;
             }
             let (low, high) = (l.max(low).min(high), h.min(high).max(low));
-            conv.activation = Activation::Clamp { low, high };
             let node = &mut net.nodes[before];
-            node.op = Op::Conv(conv);
+            if let Op::Conv(conv) = &mut node.op {
+                conv.activation = Activation::Clamp { low, high };
+            }
             node.kind = Kind::Byte(quant.clamped(low, high));
             redirect(net, id, before);
             true

@@ -180,15 +180,13 @@ impl Net {
             }
         }
         let moved = |id: Id| place[id].unwrap_or(0);
-        let nodes = order
-            .iter()
-            .map(|id| {
-                let mut node = self.nodes[*id].clone();
-                node.inputs.iter_mut().for_each(|input| *input = moved(*input));
-                node
-            })
-            .collect();
+        // Taken, not copied: a node may carry megabytes of weights.
+        let mut old: Vec<Option<Node>> = std::mem::take(&mut self.nodes).into_iter().map(Some).collect();
+        for id in order {
+            let Some(mut node) = old[id].take() else { continue };
+            node.inputs.iter_mut().for_each(|input| *input = moved(*input));
+            self.nodes.push(node);
+        }
         self.outputs.iter_mut().for_each(|output| *output = moved(*output));
-        self.nodes = nodes;
     }
 }

@@ -67,7 +67,7 @@ pub(super) fn regions(model: &TypedModel) -> TractResult<Vec<Region>> {
             by_level[own].push(id);
         }
     }
-    by_level.iter().filter(|nodes| !nodes.is_empty()).map(|nodes| region(model, nodes, &found)).collect()
+    by_level.iter().filter(|nodes| !nodes.is_empty()).map(|nodes| region(model, nodes, &mut found)).collect()
 }
 
 /// Drops nodes that would only be carried into the engine's layout and back, and quantised tensors that something else
@@ -121,11 +121,11 @@ fn keep_what_pays(model: &TypedModel, order: &[usize], found: &mut HashMap<usize
 }
 
 /// Builds the region of the nodes in `ids`, which are in evaluation order.
-fn region(model: &TypedModel, ids: &[usize], found: &HashMap<usize, Found>) -> TractResult<Region> {
+fn region(model: &TypedModel, ids: &[usize], found: &mut HashMap<usize, Found>) -> TractResult<Region> {
     let mut region = Region { net: Net::default(), inputs: Vec::new(), outputs: Vec::new() };
     let mut nodes: HashMap<OutletId, Id> = HashMap::new();
     for id in ids {
-        let Some(f) = found.get(id) else { continue };
+        let Some(f) = found.remove(id) else { continue };
         let mut inputs = Vec::with_capacity(f.inputs.len());
         for outlet in &f.inputs {
             let known = nodes.get(outlet).copied();
@@ -150,7 +150,7 @@ fn region(model: &TypedModel, ids: &[usize], found: &HashMap<usize, Found>) -> T
         nodes.insert(outlet, region.net.nodes.len());
         region.net.nodes.push(Node {
             name: model.node(*id).name.clone(),
-            op: f.op.clone(),
+            op: f.op,
             inputs,
             shape: shape_of(model, outlet)?.unwrap_or(Shape { height: 0, width: 0, channels: 0 }),
             kind: f.kind,

@@ -49,19 +49,31 @@ impl Grid {
     /// The floats that stored bytes stand for. Weights are most of a file: three operators of tract for them, each over
     /// all of it, were half the time that loading took.
     fn floats(&self, bytes: &Tensor) -> TractResult<Tensor> {
-        let bytes = bytes.cast_to::<i32>()?;
+        match self.kind {
+            DatumType::U8 => self.floats_of(bytes, |byte: u8| f32::from(byte)),
+            DatumType::I8 => self.floats_of(bytes, |byte: i8| f32::from(byte)),
+            _ => self.floats_of(bytes, |byte: i32| byte as f32),
+        }
+    }
+
+    fn floats_of<T: Datum + Copy>(&self, bytes: &Tensor, float: impl Fn(T) -> f32) -> TractResult<Tensor> {
         let shape = bytes.shape();
-        let inner: usize = shape.iter().skip(self.axis + 1).product();
+        let inner = shape.iter().skip(self.axis + 1).product::<usize>().max(1);
         let length = shape.get(self.axis).copied().unwrap_or(1);
         let of = |index: usize, count: usize| if count == 1 { 0 } else { index };
-        let mut floats = Vec::with_capacity(bytes.len());
-        for (row, bytes) in bytes.try_as_plain_ram()?.as_slice::<i32>()?.chunks(inner.max(1)).enumerate() {
+        let mut floats = Tensor::zero::<f32>(shape)?;
+        let mut ram = floats.try_as_plain_ram_mut()?;
+        let rows = ram.as_slice_mut::<f32>()?.chunks_mut(inner);
+        for (row, (floats, bytes)) in rows.zip(bytes.try_as_plain_ram()?.as_slice::<T>()?.chunks(inner)).enumerate()
+        {
             let place = row % length.max(1);
             let scale = self.scales[of(place, self.scales.len())];
             let zero = self.zero_points[of(place, self.zero_points.len())] as f32;
-            floats.extend(bytes.iter().map(|&byte| (byte as f32 - zero) * scale));
+            for (to, &byte) in floats.iter_mut().zip(bytes) {
+                *to = (float(byte) - zero) * scale;
+            }
         }
-        Tensor::from_shape(shape, &floats)
+        Ok(floats)
     }
 
     /// Scales and zero points as floats that broadcast along the axis.
