@@ -142,6 +142,22 @@ pub fn check(graph: &Graph, weights: &Weights) -> std::result::Result<(), String
     Ok(())
 }
 
+/// The average of each tensor, of weights that all have the same ones; none of none.
+///
+/// Two runs from one start end in places whose middle is often better than either (Wortsman et al. 2022, "Model
+/// soups"). Running statistics are averaged as well, which is close while the runs are.
+pub fn average(weights: &[Weights]) -> Weights {
+    let Some((first, others)) = weights.split_first() else { return Weights::new() };
+    let mut sums = first.clone();
+    for (name, sum) in &mut sums {
+        for array in others.iter().filter_map(|weights| weights.get(name)) {
+            sum.values.iter_mut().zip(&array.values).for_each(|(sum, value)| *sum += value);
+        }
+        sum.values.iter_mut().for_each(|sum| *sum /= weights.len() as f32);
+    }
+    sums
+}
+
 /// Writes `weights` and the network they belong to, whole or not at all.
 ///
 /// # Errors
@@ -205,6 +221,16 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn averages_are_in_the_middle() {
+        let weights = |value: f32| -> Weights {
+            Weights::from([("a".to_owned(), Array { shape: vec![2], values: vec![value, -value] })])
+        };
+        assert_eq!(average(&[weights(1.0), weights(2.0), weights(6.0)]), weights(3.0));
+        assert_eq!(average(&[weights(5.0)]), weights(5.0));
+        assert_eq!(average(&[]), Weights::new());
+    }
 
     fn some_weights(network: &Network) -> Weights {
         let specs = tensors(&network.graph().unwrap());

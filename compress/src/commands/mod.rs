@@ -1,5 +1,6 @@
 //! The subcommands, one a file.
 
+mod average;
 mod cost;
 mod evaluate;
 mod explore;
@@ -20,6 +21,8 @@ use compress::{Error, Result};
 /// What `compress` can do.
 #[derive(clap::Subcommand)]
 pub enum Command {
+    /// Averages the weights of several runs.
+    Average(average::Average),
     /// Counts parameters and multiply-accumulates.
     Cost(cost::Cost),
     /// Trains a network; the same command goes on after a kill.
@@ -43,6 +46,7 @@ impl Command {
     /// Does it.
     pub fn run(self) -> Result<()> {
         match self {
+            Command::Average(command) => command.run(),
             Command::Cost(command) => command.run(),
             #[cfg(feature = "train")]
             Command::Train(command) => command.run(),
