@@ -596,9 +596,13 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
         return { results, dropped: results[busy - 1].dropped };
       });
       assert.equal(found.results.length, 15);
-      for (const { count, width, height, milliseconds, time } of found.results) {
-        assert.ok(count <= 1 && width === 320 && height === 240 && milliseconds > 0 && time >= 0);
+      for (const result of found.results) {
+        const { count, width, height, milliseconds, time } = result;
+        const right = count <= 1 && width === 320 && height === 240 && milliseconds >= 0 && time >= 0;
+        assert.ok(right, JSON.stringify(result));
       }
+      // A browser's clock may show a millisecond at a time, and a frame of so small a model takes less.
+      assert.ok(found.results.some(({ milliseconds }) => milliseconds > 0));
       assert.ok(new Set(found.results.map(({ x }) => Math.round(x))).size > 5, "the box moves with the video");
       const tracks = new Set(found.results.map(({ track }) => track).filter((track) => track != null));
       // It jumps back once at the right edge, and after 400 ms it may be elsewhere: a new number each time at most.

@@ -1,7 +1,7 @@
 //! Varies photographs: mosaics, scales, crops, flips, colours, double exposures and covered parts.
 //!
 //! As strongly as a set of some ten thousand photographs needs: a network of two million weights that sees each of
-//! them fifty times knows them by heart otherwise (`docs/compression.md`).
+//! them fifty times knows them by heart otherwise (`models/README.md`).
 
 use fast_image_resize as fir;
 use fir::images::{Image, ImageRef};
@@ -35,9 +35,11 @@ pub struct Target {
     pub class: usize,
     /// Left, top, right, bottom in pixels of the sample.
     pub ltrb: [f32; 4],
-    /// How much it counts, 1 for a box drawn by a person; 0: the place is ignored for this class.
+    /// How much it counts to a head with anchors, 1 for a box drawn by a person; 0: the place is ignored for this class,
+    /// by any head.
     pub weight: f32,
-    /// How probable it is that the object is there, 0–1; 1 for a box drawn by a person.
+    /// How probable it is that the object is there, 0–1; 1 for a box drawn by a person. As much of the score is what an
+    /// anchor-free head learns.
     pub certainty: f32,
 }
 

@@ -43,8 +43,8 @@ pub struct LoaderConfig {
     pub mixup: f32,
     /// Share of samples of which parts are covered, while there are mosaics.
     pub cover: f32,
-    /// Photographs of a class that less than this share of all photographs shows are drawn more often; see
-    /// [`rarity`].
+    /// Photographs of a class that less than this share of all photographs shows are drawn more often, by the root of
+    /// what is missing.
     pub rare: f32,
     /// Sides in pixels, each with the progress (0–1) from which it is used; ascending, the first from 0.
     pub sizes: Vec<(usize, f32)>,
@@ -61,7 +61,8 @@ pub struct Loader {
 }
 
 /// How much an object counts: teachers' boxes by their score, from the threshold up. A confident teacher is about
-/// as often right as the annotator, and its certainty about small things deserves to be learned.
+/// as often right as the annotator, and its certainty about small things deserves to be learned. Heads with anchors go by
+/// this; those without only by whether it is zero, and by [`certainty`] for the rest.
 fn weight(object: &Object, teacher_min: f32) -> f32 {
     match object.score {
         _ if object.crowd || object.ignore => 0.0,
@@ -71,9 +72,9 @@ fn weight(object: &Object, teacher_min: f32) -> f32 {
     }
 }
 
-/// How probable it is that a teacher's object of this score is there. The teacher's certainty is not that: of its
-/// boxes of score 0.3 every second one is right (`shared/data` says so of the teacher that made our sets), and of those
-/// near 1 nearly all; the power of the score through these two points.
+/// How probable it is that a teacher's object of this score is there. The score is not that: of the boxes that the
+/// teacher of our sets gives 0.3, about every second one is right, and nearly all of those near 1. This is the power of
+/// the score that goes through both points.
 fn certainty(object: &Object) -> f32 {
     object.score.map_or(1.0, |score| score.powf(0.58))
 }

@@ -383,8 +383,7 @@ const fn group_of_shared(side: usize, n: usize) -> (usize, usize) {
 /// The dot product wants four taps of a channel side by side. The taps of a window are taken in groups of four (see
 /// [`groups`]) and interleaved by shuffles. In the shared forms that happens in a pass
 /// of its own, so that an interleaved column serves every output pixel whose window it lies in, and a window then is a
-/// few vectors in a row. A column of three taps has room for a fourth, with which it serves the window one row below as
-/// well, by weights that are one tap further down.
+/// few vectors in a row.
 #[derive(Debug, Clone)]
 pub(crate) struct DepthwiseI8 {
     isa: Isa,
@@ -393,7 +392,7 @@ pub(crate) struct DepthwiseI8 {
     /// First channel of each block of `2 * LANES` channels; the last block may overlap the one before, so that none
     /// reaches beyond the channels unless there are fewer than that.
     blocks: Vec<usize>,
-    /// `[block, 2 vectors, group, 4 * LANES]`; if two rows are worked on at once, then the same again for the lower one.
+    /// `[block, 2 vectors, group, 4 * LANES]`
     weights: Vec<i8>,
     /// `[block, 2 vectors, LANES]`, in the channel order of the interleaved vectors.
     bias: Vec<i32>,
@@ -461,7 +460,7 @@ impl DepthwiseI8 {
             }
         }
         assert!(bias.len() == windows.channels && multiplier.len() == windows.channels, "one bias a channel");
-        let (blocks, mut weights, bias, multiplier) = isa.run(Pack {
+        let (blocks, weights, bias, multiplier) = isa.run(Pack {
             windows: &windows,
             zero,
             bias,
@@ -472,22 +471,7 @@ impl DepthwiseI8 {
         let Windows { kernel, dilation, row, pixel, .. } = windows;
         let offset = |tap: Tap| tap.row * dilation.0 * row + tap.column * dilation.1 * pixel;
         let groups = groups(kernel).into_iter().map(|group| group.map(offset)).collect();
-        let mut layer =
-            DepthwiseI8 { isa, windows, requantize, blocks, weights: Vec::new(), bias, multiplier, groups };
-        if layer.rows_at_once() == 2 {
-            // The fourth tap's weight is zero, so turning moves it to the front.
-            let lower: Vec<i8> =
-                weights.as_chunks::<4>().0.iter().flat_map(|&[a, b, c, zero]| [zero, a, b, c]).collect();
-            weights.extend(lower);
-        }
-        layer.weights = weights;
-        layer
-    }
-
-    /// How many rows of output pixels [`pixels`](Self::pixels) is best given.
-    pub(super) fn rows_at_once(&self) -> usize {
-        let wide = self.windows.channels >= 2 * self.isa.lanes();
-        if wide && self.windows.shared_form() == Some((3, 1)) { 2 } else { 1 }
+        DepthwiseI8 { isa, windows, requantize, blocks, weights, bias, multiplier, groups }
     }
 
     pub(crate) fn channels(&self) -> usize {
@@ -520,19 +504,11 @@ impl DepthwiseI8 {
             #[inline(always)]
             unsafe fn run<S: Simd>(self) {
                 let Run(layer, source, destination, target) = self;
-                let windows = &layer.windows;
-                for y in (0..windows.out_height).step_by(layer.rows_at_once()) {
-                    let rows = (windows.out_height - y).min(layer.rows_at_once());
+                for y in 0..layer.windows.out_height {
                     // SAFETY: `run` checked all windows and target pixels.
                     unsafe {
                         let to = destination.as_mut_ptr().add(target.origin + y * target.row);
-                        layer.pixels::<S>(
-                            source.as_ptr(),
-                            (y, 0),
-                            (rows, windows.out_width),
-                            to,
-                            (target.row, target.pixel),
-                        );
+                        layer.pixels::<S>(source.as_ptr(), y, 0, layer.windows.out_width, to, target.pixel);
                     }
                 }
             }
@@ -543,8 +519,7 @@ impl DepthwiseI8 {
         isa.run(Run(self, source, destination, target));
     }
 
-    /// `rows` by `columns` output pixels, one or two rows of them, from row `y` and column `x` on, to `to`, their rows and
-    /// pixels that many bytes apart.
+    /// `count` output pixels of row `y` from column `x` on, to `to`, `pixel` elements apart.
     ///
     /// # Safety
     ///
@@ -554,45 +529,38 @@ impl DepthwiseI8 {
     pub(super) unsafe fn pixels<S: Simd>(
         &self,
         source: *const u8,
-        (y, x): (usize, usize),
-        (rows, columns): (usize, usize),
+        y: usize,
+        x: usize,
+        count: usize,
         to: *mut u8,
-        (row, pixel): (usize, usize),
+        pixel: usize,
     ) {
+        // Too few channels for a block would have to be stored one by one.
+        let shared = self.windows.shared_form().filter(|_| self.windows.channels >= 2 * S::LANES);
         // SAFETY: by this function's condition.
         unsafe {
-            if rows == 2 && self.rows_at_once() == 2 {
-                self.outlined::<S, 3, 1, 2>(source, y, x, columns, to, (row, pixel));
-                return;
-            }
-            // Too few channels for a block would have to be stored one by one.
-            let shared = self.windows.shared_form().filter(|_| self.windows.channels >= 2 * S::LANES);
-            for i in 0..rows {
-                let (y, to) = (y + i, to.add(i * row));
-                match shared {
-                    Some((3, 1)) => self.outlined::<S, 3, 1, 1>(source, y, x, columns, to, (row, pixel)),
-                    Some((3, _)) => self.outlined::<S, 3, 2, 1>(source, y, x, columns, to, (row, pixel)),
-                    Some((5, 1)) => self.outlined::<S, 5, 1, 1>(source, y, x, columns, to, (row, pixel)),
-                    Some((5, _)) => self.outlined::<S, 5, 2, 1>(source, y, x, columns, to, (row, pixel)),
-                    Some((_, 1)) => self.outlined::<S, 7, 1, 1>(source, y, x, columns, to, (row, pixel)),
-                    Some(_) => self.outlined::<S, 7, 2, 1>(source, y, x, columns, to, (row, pixel)),
-                    None => self.outlined::<S, 0, 0, 1>(source, y, x, columns, to, (row, pixel)),
-                }
+            match shared {
+                Some((3, 1)) => self.outlined::<S, 3, 1>(source, y, x, count, to, pixel),
+                Some((3, _)) => self.outlined::<S, 3, 2>(source, y, x, count, to, pixel),
+                Some((5, 1)) => self.outlined::<S, 5, 1>(source, y, x, count, to, pixel),
+                Some((5, _)) => self.outlined::<S, 5, 2>(source, y, x, count, to, pixel),
+                Some((_, 1)) => self.outlined::<S, 7, 1>(source, y, x, count, to, pixel),
+                Some(_) => self.outlined::<S, 7, 2>(source, y, x, count, to, pixel),
+                None => self.outlined::<S, 0, 0>(source, y, x, count, to, pixel),
             }
         }
     }
 
-    /// The pixels of `ROWS` rows by the shared form for a kernel of side `K`, or one by one for `K` of 0. Two rows at
-    /// once for `K` of 3 and `STRIDE` of 1 only.
+    /// The pixels by the shared form for a kernel of side `K`, or one by one for `K` of 0.
     #[inline(always)]
-    unsafe fn outlined<S: Simd, const K: usize, const STRIDE: usize, const ROWS: usize>(
+    unsafe fn outlined<S: Simd, const K: usize, const STRIDE: usize>(
         &self,
         source: *const u8,
         y: usize,
         x: usize,
         count: usize,
         to: *mut u8,
-        (row, pixel): (usize, usize),
+        pixel: usize,
     ) {
         let mut columns = MaybeUninit::<Columns>::uninit();
         let columns = columns.as_mut_ptr().cast::<u8>();
@@ -618,18 +586,10 @@ impl DepthwiseI8 {
                         source.add(first * STRIDE * self.windows.pixel),
                         to.add(first * pixel + self.blocks[block]),
                     );
-                    let width = (count - 1) * STRIDE + K;
-                    if ROWS == 2 {
-                        S::vectorize(
-                            #[inline(always)]
-                            || self.interleave::<S, 4>(source, width, columns),
-                        );
-                    } else {
-                        S::vectorize(
-                            #[inline(always)]
-                            || self.interleave::<S, K>(source, width, columns),
-                        );
-                    }
+                    S::vectorize(
+                        #[inline(always)]
+                        || self.interleave::<S, K>(source, (count - 1) * STRIDE + K, columns),
+                    );
                     if K == 5 {
                         S::vectorize(
                             #[inline(always)]
@@ -637,13 +597,10 @@ impl DepthwiseI8 {
                         );
                     }
                     if K == 3 {
-                        for i in 0..ROWS {
-                            let to = to.add(i * row);
-                            S::vectorize(
-                                #[inline(always)]
-                                || self.sum_both::<S, K, STRIDE>((block, i), columns, count, to, pixel),
-                            );
-                        }
+                        S::vectorize(
+                            #[inline(always)]
+                            || self.sum_both::<S, K, STRIDE>(block, columns, count, to, pixel),
+                        );
                     } else {
                         // All weights of one vector fill the registers.
                         let mut halves = MaybeUninit::<[[f32; 16]; AT_ONCE]>::uninit();
@@ -758,19 +715,19 @@ impl DepthwiseI8 {
         }
     }
 
-    /// As [`sum_one`](Self::sum_one), both vectors at once, of the windows of one of the rows that share the columns.
+    /// As [`sum_one`](Self::sum_one), both vectors at once.
     #[inline(always)]
     unsafe fn sum_both<S: Simd, const K: usize, const STRIDE: usize>(
         &self,
-        (block, row): (usize, usize),
+        block: usize,
         columns: *const u8,
         count: usize,
         to: *mut u8,
         pixel: usize,
     ) {
-        // SAFETY: as `sum_one`; of every further row there are weights for all blocks.
+        // SAFETY: as `sum_one`.
         unsafe {
-            let weights = self.weights.as_ptr().add((row * self.blocks.len() + block) * 2 * K * 4 * S::LANES);
+            let weights = self.weights.as_ptr().add(block * 2 * K * 4 * S::LANES);
             let mut w = [[S::load_bytes(weights); K]; 2];
             for (group, w) in w.as_flattened_mut().iter_mut().enumerate() {
                 *w = S::load_bytes(weights.add(group * 4 * S::LANES));

@@ -161,46 +161,32 @@ struct Block {
     count: usize,
 }
 
-/// A part of the output, given to a block: where it begins, its size in pixels, and its first pixel's number in the block.
-struct Part {
-    y: usize,
-    x: usize,
-    rows: usize,
-    columns: usize,
-    first: usize,
-}
-
-/// The output pixels in blocks, each block's parts, of at most `rows_at_once` rows, given to `depthwise` if there is one.
+/// The output pixels in blocks, each block's parts of rows given to `depthwise(y, x, count, first in block)` if there is
+/// one.
 #[inline(always)]
 fn blocks(
     window: &Window,
     target: Target,
     scratch_pixel: Option<usize>,
-    rows_at_once: usize,
-    mut depthwise: impl FnMut(Part),
+    mut depthwise: impl FnMut(usize, usize, usize, usize),
     mut run: impl FnMut(&Block),
 ) {
     let mut block = Block { read: [0; BLOCK_PIXELS], write: [0; BLOCK_PIXELS], count: 0 };
-    for y in (0..window.out_height).step_by(rows_at_once) {
-        let rows = (window.out_height - y).min(rows_at_once);
+    for y in 0..window.out_height {
         let mut x = 0;
         while x < window.out_width {
-            let columns = (window.out_width - x).min((BLOCK_PIXELS - block.count) / rows);
-            let part = Part { y, x, rows, columns, first: block.count };
-            for y in y..y + rows {
-                for x in x..x + columns {
-                    block.read[block.count] = match scratch_pixel {
-                        Some(pixel) => block.count * pixel,
-                        None => window.origin + y * window.row_step + x * window.column_step,
-                    };
-                    block.write[block.count] = target.origin + y * target.row + x * target.pixel;
-                    block.count += 1;
-                }
+            let count = (window.out_width - x).min(BLOCK_PIXELS - block.count);
+            for i in 0..count {
+                block.read[block.count + i] = match scratch_pixel {
+                    Some(pixel) => (block.count + i) * pixel,
+                    None => window.origin + y * window.row_step + (x + i) * window.column_step,
+                };
+                block.write[block.count + i] = target.origin + y * target.row + (x + i) * target.pixel;
             }
-            depthwise(part);
-            x += columns;
-            // Less room than a pixel of each row is none.
-            if block.count + rows > BLOCK_PIXELS {
+            depthwise(y, x, count, block.count);
+            block.count += count;
+            x += count;
+            if block.count == BLOCK_PIXELS {
                 run(&block);
                 block.count = 0;
             }
@@ -224,15 +210,14 @@ impl Task for RunF32<'_> {
             &conv.window,
             target,
             pixel,
-            1,
             #[inline(always)]
-            |part| {
+            |y, x, count, first| {
                 if let Some(depthwise) = &conv.depthwise {
                     // SAFETY: `ConvF32::run` checked the depthwise windows against the source and made the scratch long
                     // enough for a block.
                     unsafe {
-                        let to = scratch.add(part.first * depthwise.channels());
-                        depthwise.pixels::<S>(source, part.y, part.x, part.columns, to, depthwise.channels());
+                        let to = scratch.add(first * depthwise.channels());
+                        depthwise.pixels::<S>(source, y, x, count, to, depthwise.channels());
                     }
                 }
             },
@@ -707,17 +692,14 @@ impl<T: Store> Task for RunI8<'_, T> {
             &conv.window,
             target,
             pixel,
-            conv.depthwise.as_ref().map_or(1, DepthwiseI8::rows_at_once),
             #[inline(always)]
-            |part| {
+            |y, x, count, first| {
                 if let Some(depthwise) = &conv.depthwise {
                     // SAFETY: `ConvI8::run` checked the depthwise windows against the source and made the scratch long
                     // enough for a block.
                     unsafe {
-                        let pixel = depthwise.channels();
-                        let to = scratch.add(part.first * pixel);
-                        let (start, size) = ((part.y, part.x), (part.rows, part.columns));
-                        depthwise.pixels::<S>(source, start, size, to, (part.columns * pixel, pixel));
+                        let to = scratch.add(first * depthwise.channels());
+                        depthwise.pixels::<S>(source, y, x, count, to, depthwise.channels());
                     }
                 }
             },
