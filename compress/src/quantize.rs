@@ -16,7 +16,7 @@ mod calibrate;
 mod histogram;
 mod write;
 
-pub use calibrate::{Calibration, Scores, calibrate, letterboxed, noise, scores};
+pub use calibrate::{Calibration, Scores, calibrate, letterboxed, noise, photographs, scores};
 pub use histogram::Histogram;
 pub use write::to_onnx;
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use compress::data::{BadData, Dataset, Photo};
+use compress::data::{BadData, Dataset};
 use compress::network::{Graph, Op};
 use compress::quantize::{self, METHODS, Method, Plan};
 use compress::{Error, Result, checkpoint, export};
@@ -163,23 +163,8 @@ impl Quantize {
             let set = Dataset::read(&annotations, &folder, self.bad_data)?;
             files.extend(set.images.into_iter().map(|image| image.path));
         }
-        fastrand::Rng::with_seed(self.seed).shuffle(&mut files);
         let wanted = self.images + self.held_out;
-        let mut images = Vec::with_capacity(wanted);
-        for file in files {
-            if images.len() == wanted {
-                break;
-            }
-            let image = Photo::read(&file).and_then(|photo| {
-                quantize::letterboxed(&photo, self.imgsz)
-                    .map_err(|problem| Error::Data { path: file.clone(), problem })
-            });
-            match (image, self.bad_data) {
-                (Ok(image), _) => images.push(image),
-                (Err(error), BadData::Skip) => eprintln!("skipped: {error}"),
-                (Err(error), BadData::Refuse) => return Err(error),
-            }
-        }
+        let images = quantize::photographs(files, wanted, self.imgsz, self.seed, self.bad_data)?;
         if images.len() < 2 {
             let problem = "needs two photographs: one to calibrate on, one to measure on".into();
             return Err(Error::Option { option: "--data", problem });

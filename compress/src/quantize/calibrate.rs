@@ -1,6 +1,7 @@
 //! The float network at work: ranges of its activations, and how far integers are off.
 
 use std::io::Cursor;
+use std::path::PathBuf;
 
 use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
@@ -8,7 +9,7 @@ use tract_onnx::prelude::*;
 
 use super::{Histogram, places};
 use crate::checkpoint::Weights;
-use crate::data::Photo;
+use crate::data::{BadData, Photo};
 use crate::error::{Error, Result};
 use crate::export::{self, Storage};
 use crate::network::Network;
@@ -66,6 +67,36 @@ fn values(tensor: &Tensor) -> TractResult<&[f32]> {
 
 fn failed(what: &str) -> impl Fn(TractError) -> Error + '_ {
     move |error| Error::Quantisation(format!("{what}: {error:#}"))
+}
+
+/// `count` of the photographs in `files`, fewer if there are not so many, chosen by `seed` and letterboxed.
+///
+/// # Errors
+///
+/// A damaged photograph under [`BadData::Refuse`]; else it is reported and passed over.
+pub fn photographs(
+    mut files: Vec<PathBuf>,
+    count: usize,
+    side: usize,
+    seed: u64,
+    bad_data: BadData,
+) -> Result<Vec<Vec<f32>>> {
+    fastrand::Rng::with_seed(seed).shuffle(&mut files);
+    let mut images = Vec::with_capacity(count);
+    for file in files {
+        if images.len() == count {
+            break;
+        }
+        let image = Photo::read(&file).and_then(|photo| {
+            letterboxed(&photo, side).map_err(|problem| Error::Data { path: file.clone(), problem })
+        });
+        match (image, bad_data) {
+            (Ok(image), _) => images.push(image),
+            (Err(error), BadData::Skip) => eprintln!("skipped: {error}"),
+            (Err(error), BadData::Refuse) => return Err(error),
+        }
+    }
+    Ok(images)
 }
 
 /// Runs the float network on `images` (see [`letterboxed`]) and counts what its activations are.

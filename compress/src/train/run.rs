@@ -14,7 +14,7 @@ use super::loss::Criterion;
 use super::model::{Layout, Replica, initial};
 use super::optimizer::{AdamW, average_keep};
 use crate::checkpoint::{self, Array, Weights};
-use crate::data::{BadData, Batch, Dataset, Loader, LoaderConfig, Photo};
+use crate::data::{BadData, Batch, Dataset, Loader, LoaderConfig};
 use crate::error::{Error, Result};
 use crate::journal::Journal;
 use crate::network::{Graph, Head, Network};
@@ -517,22 +517,8 @@ fn int8_plan(network: &Network, graph: &Graph, dataset: &Dataset, config: &Train
     };
     let (weights, _) = checkpoint::read(init)?;
     let side = config.sizes[config.sizes.len() - 1].0;
-    let mut paths: Vec<&PathBuf> = dataset.images.iter().map(|image| &image.path).collect();
-    fastrand::Rng::with_seed(config.seed).shuffle(&mut paths);
-    let mut images = Vec::new();
-    for path in paths {
-        match Photo::read(path) {
-            Ok(photo) => images.push(
-                quantize::letterboxed(&photo, side)
-                    .map_err(|problem| Error::Data { path: path.clone(), problem })?,
-            ),
-            Err(error) if config.bad_data == BadData::Refuse => return Err(error),
-            Err(_) => continue, // The loader reports it.
-        }
-        if images.len() == CALIBRATION_IMAGES {
-            break;
-        }
-    }
+    let files = dataset.images.iter().map(|image| image.path.clone()).collect();
+    let images = quantize::photographs(files, CALIBRATION_IMAGES, side, config.seed, config.bad_data)?;
     let calibration = quantize::calibrate(network, &weights, &images, side, &|_| ())?;
     Ok(Plan::new(graph, &calibration, Method::Percentile(100.0)))
 }
