@@ -15,6 +15,7 @@ pub(crate) mod layout;
 pub(crate) mod peak;
 pub(crate) mod pool;
 
+#[cfg(any(test, not(all(target_arch = "wasm32", target_feature = "simd128"))))]
 mod scalar;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 mod wasm;
@@ -139,7 +140,9 @@ pub(crate) unsafe trait Simd: Copy + 'static {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Isa {
     /// No vector instructions asked for: the twin that the others are tested against, and the form for machines
-    /// that the others do not know.
+    /// that the others do not know. A WebAssembly module with vectors never runs it outside of tests, and does not have
+    /// it inside: a browser would compile it together with the form that it chose.
+    #[cfg(any(test, not(all(target_arch = "wasm32", target_feature = "simd128"))))]
     Scalar,
     /// WebAssembly's 128-bit vectors, with fused multiply-add and int8 dot product where the crate's feature
     /// `relaxed-simd` is on.
@@ -180,6 +183,7 @@ impl Isa {
                 supported.push(Isa::Avx2);
             }
         }
+        #[cfg(any(test, not(all(target_arch = "wasm32", target_feature = "simd128"))))]
         supported.push(Isa::Scalar);
         supported
     }
@@ -210,6 +214,7 @@ impl Isa {
         // SAFETY: an `Isa` other than `Scalar` comes only from `supported`, which looked for its instructions.
         unsafe {
             match self {
+                #[cfg(any(test, not(all(target_arch = "wasm32", target_feature = "simd128"))))]
                 Isa::Scalar => run::<scalar::Scalar, T>(task),
                 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
                 Isa::Wasm => run::<wasm::Wasm, T>(task),
