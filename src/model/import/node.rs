@@ -1,5 +1,6 @@
 //! One node of the file, with what its operator needs to read and to wire.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use crate::model::pb::{AttributeProto, AttributeType, NodeProto};
@@ -154,7 +155,7 @@ impl<'a> Node<'a> {
 
     pub fn constant_f32(&self, outlet: OutletId, what: &str) -> TractResult<Vec<f32>> {
         let tensor = self.constant(outlet)?.with_context(|| format!("{what} must be constant"))?;
-        let tensor = tensor.cast_to::<f32>()?;
+        let tensor = converted(&tensor, f32::datum_type())?;
         Ok(tensor.try_as_plain_ram()?.as_slice::<f32>()?.to_vec())
     }
 
@@ -163,7 +164,7 @@ impl<'a> Node<'a> {
     pub fn constant_ints(&self, outlet: OutletId, what: &str) -> TractResult<Vec<i64>> {
         let tensor = self.constant(outlet)?.with_context(|| format!("{what} must be constant"))?;
         ensure!(tensor.datum_type().is_integer(), "{what} must be whole numbers, not {:?}", tensor.datum_type());
-        let tensor = tensor.cast_to::<i64>()?;
+        let tensor = converted(&tensor, i64::datum_type())?;
         let values = tensor.try_as_plain_ram()?;
         Ok(values.as_slice::<i64>()?.iter().map(|value| (*value).clamp(-MAX_SIZE, MAX_SIZE)).collect())
     }
@@ -231,7 +232,7 @@ impl<'a> Node<'a> {
     /// A constant that goes with `outlet` in element-wise operators: its type, its rank.
     pub fn scalar_like(&mut self, value: f32, outlet: OutletId) -> TractResult<OutletId> {
         let (kind, rank) = (self.datum_type(outlet)?, self.rank(outlet)?);
-        self.add_const(tensor0(value).cast_to_dt(kind)?.into_owned().broadcast_into_rank(rank)?)
+        self.add_const(converted(&tensor0(value), kind)?.into_owned().broadcast_into_rank(rank)?)
     }
 
     /// Adds dimensions of 1 in front until `outlet` has `rank` dimensions.
@@ -252,8 +253,35 @@ impl<'a> Node<'a> {
     }
 
     pub fn cast(&mut self, outlet: OutletId, to: DatumType) -> TractResult<OutletId> {
-        if self.datum_type(outlet)? == to { Ok(outlet) } else { self.wire_one(cast(to), &[outlet]) }
+        if self.datum_type(outlet)? == to {
+            return Ok(outlet);
+        }
+        match self.constant(outlet)? {
+            Some(tensor) => self.add_const(converted(&tensor, to)?.into_owned()),
+            None => self.wire_one(cast(to), &[outlet]),
+        }
     }
+}
+
+/// Numbers of another type. Pairs that detectors have among their constants are converted here, the rest by tract, whose
+/// one function for all pairs is the largest that loading would have a browser compile.
+pub(super) fn converted(tensor: &Tensor, to: DatumType) -> TractResult<Cow<'_, Tensor>> {
+    let owned = match (tensor.datum_type(), to) {
+        (from, to) if from == to => return Ok(Cow::Borrowed(tensor)),
+        (DatumType::I64, DatumType::F32) => each(tensor, |x: i64| x as f32),
+        (DatumType::I64, DatumType::F64) => each(tensor, |x: i64| x as f64),
+        (DatumType::F64, DatumType::I64) => each(tensor, |x: f64| x as i64),
+        (DatumType::I32, DatumType::I64) => each(tensor, |x: i32| i64::from(x)),
+        (DatumType::I8, DatumType::I64) => each(tensor, |x: i8| i64::from(x)),
+        (DatumType::U8, DatumType::I64) => each(tensor, |x: u8| i64::from(x)),
+        _ => return tensor.cast_to_dt(to),
+    };
+    owned.map(Cow::Owned)
+}
+
+fn each<T: Datum + Copy, U: Datum + Copy>(tensor: &Tensor, convert: impl Fn(T) -> U) -> TractResult<Tensor> {
+    let values: Vec<U> = tensor.try_as_plain_ram()?.as_slice::<T>()?.iter().map(|&value| convert(value)).collect();
+    Tensor::from_shape(tensor.shape(), &values)
 }
 
 /// Refuses what does not fit into memory, before anybody asks for the memory.

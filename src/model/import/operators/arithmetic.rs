@@ -7,6 +7,7 @@ use tract_core::ops::logic::{Iff, and, comp_eq, comp_gt, comp_gte, comp_lt, comp
 use tract_core::ops::math::{add, div, max, min, mul, pow as power, rem, sub};
 
 use super::Node;
+use crate::model::import::node::{check_size, converted};
 
 /// Two inputs of one type and one rank.
 fn operands(node: &mut Node<'_>) -> TractResult<(OutletId, OutletId, DatumType)> {
@@ -23,7 +24,7 @@ pub(super) fn binary(node: &mut Node<'_>) -> TractResult<TVec<OutletId>> {
     if kind.is_integer() {
         if let (Some(a), Some(b)) = (node.constant(a)?, node.constant(b)?) {
             let folded = fold_integers(node.operator(), &a, &b)?;
-            return node.add_const(folded.cast_to_dt(kind)?.into_owned()).map(|y| tvec!(y));
+            return node.add_const(converted(&folded, kind)?.into_owned()).map(|y| tvec!(y));
         }
         if matches!(node.operator(), "Div" | "Mod") {
             // Rounds towards zero in one, down in the other; the same for what is not negative. A divisor of zero
@@ -54,9 +55,9 @@ pub(super) fn binary(node: &mut Node<'_>) -> TractResult<TVec<OutletId>> {
 /// Whole numbers are mostly sizes; a file can make them overflow, which must be an error.
 fn fold_integers(operator: &str, a: &Tensor, b: &Tensor) -> TractResult<Tensor> {
     let shape = tract_core::broadcast::multi_broadcast(&[a.shape(), b.shape()])?;
-    super::super::node::check_size(&shape, i64::datum_type())?;
+    check_size(&shape, i64::datum_type())?;
     let expand = |tensor: &Tensor| -> TractResult<Vec<i64>> {
-        let tensor = tensor.cast_to::<i64>()?.broadcast_to_shape(&shape)?;
+        let tensor = converted(tensor, i64::datum_type())?.broadcast_to_shape(&shape)?;
         Ok(tensor.try_as_plain_ram()?.as_slice::<i64>()?.to_vec())
     };
     let (a, b) = (expand(a)?, expand(b)?);

@@ -5,7 +5,7 @@ use tract_core::ops::array::{MultiBroadcastTo, Pad, PadMode, Tile, TypedConcat};
 use tract_core::ops::change_axes::{perm_to_ops, to_axis_ops_with_onnx_rules};
 
 use super::Node;
-use crate::model::import::node::check_size;
+use crate::model::import::node::{check_size, converted};
 
 pub(super) fn identity(node: &mut Node<'_>) -> TractResult<TVec<OutletId>> {
     ensure!(node.outputs() == 1, "a mask is asked for");
@@ -50,7 +50,7 @@ pub(super) fn range(node: &mut Node<'_>) -> TractResult<TVec<OutletId>> {
     let one = |node: &Node<'_>, outlet, what| -> TractResult<f64> {
         let tensor = node.constant(outlet)?.with_context(|| format!("{what} must be constant"))?;
         ensure!(tensor.len() == 1 && tensor.datum_type() == kind, "{what} must be one number of the same type");
-        tensor.cast_to_scalar::<f64>()
+        Ok(converted(&tensor, f64::datum_type())?.try_as_plain_ram()?.as_slice::<f64>()?[0])
     };
     let (start, limit, delta) =
         (one(node, start, "start")?, one(node, limit, "limit")?, one(node, delta, "delta")?);
@@ -58,7 +58,7 @@ pub(super) fn range(node: &mut Node<'_>) -> TractResult<TVec<OutletId>> {
     ensure!(delta != 0.0 && count.is_finite(), "a range from {start} to {limit} by {delta} has no end");
     check_size(&[count as usize], f64::datum_type())?;
     let values: Vec<f64> = (0..count as usize).map(|i| start + i as f64 * delta).collect();
-    let values = tensor1(&values).cast_to_dt(kind)?.into_owned();
+    let values = converted(&tensor1(&values), kind)?.into_owned();
     node.add_const(values).map(|y| tvec!(y))
 }
 

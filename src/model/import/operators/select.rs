@@ -113,6 +113,15 @@ pub(super) fn gather(node: &mut Node<'_>) -> TractResult<TVec<OutletId>> {
     let shape = node.shape(x)?;
     let axis = node.axis(node.int("axis", 0)?, shape.len())?;
     let chosen = positions(node, chosen, shape[axis])?;
+    // One side of a shape, which every grid begins with, is not worth the compiling of tract's Gather.
+    if let (Some(sides), Some(place)) = (node.constant(x)?, node.constant(chosen)?)
+        && sides.datum_type() == i64::datum_type()
+        && (sides.rank(), place.rank()) == (1, 0)
+    {
+        let place = node.axis(node.constant_ints(chosen, "the position")?[0], sides.len())?;
+        let side = sides.try_as_plain_ram()?.as_slice::<i64>()?[place];
+        return node.add_const(tensor0(side)).map(|side| tvec!(side));
+    }
     node.wire(Gather::new(axis), &[x, chosen])
 }
 
