@@ -1,5 +1,7 @@
 //! The network's raw output → candidates.
 
+use std::sync::Arc;
+
 use crate::detection::BoxLtrb;
 use crate::nms::Candidate;
 
@@ -47,15 +49,42 @@ impl Scores {
 }
 
 /// How a network's outputs are to be read.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Layout {
     /// That of the answer as the file has it.
     pub form: OutputForm,
     /// The answer's last dimension.
     pub columns: usize,
-    /// Where class rows come in parts: the boxes, `[4, columns]`, then the scores of some of the columns after the
-    /// other, `[C, n]` each. Else the first output is the answer.
-    pub parts: Option<Scores>,
+    /// Where class rows come in parts. Else the first output is the answer.
+    pub parts: Option<Parts>,
+}
+
+/// Class rows in parts: boxes in one or more, `[4, n]`, then the scores of some of the places after the other,
+/// `[C, n]` each.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Parts {
+    pub scores: Scores,
+    pub boxes: Boxes,
+    /// Whether parts are place by place instead, `[n, 4]` and `[n, C]`.
+    pub pixels: bool,
+}
+
+/// How boxes are given.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Boxes {
+    /// Centre x, centre y, width, height in pixels of the input, in one part.
+    CentreSize,
+    /// Distances of the left, top, right and bottom side from the centre of a cell; a part for each scale.
+    Distances(Arc<[Scale]>),
+}
+
+/// The cells of a scale.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Scale {
+    /// What distances are measured in, in pixels of the input.
+    pub stride: f32,
+    /// x and y of each cell, in pixels of the input.
+    pub centres: Vec<[f32; 2]>,
 }
 
 /// Which candidates are wanted.
@@ -91,77 +120,108 @@ impl Decoder {
     ///
     /// A place gives at most one candidate, its best wanted class, unless `want` is multi-label. Whatever is not
     /// finite or has no area is left out.
-    pub fn decode(&mut self, layout: Layout, outputs: &[&[f32]], want: Want<'_>, candidates: &mut Vec<Candidate>) {
+    pub fn decode(&mut self, layout: &Layout, outputs: &[&[f32]], want: Want<'_>, candidates: &mut Vec<Candidate>) {
         candidates.clear();
-        let [first, rest @ ..] = outputs else { return };
-        match (layout.form, layout.parts) {
-            (OutputForm::ClassRows, Some(kind)) => self.class_rows(first, rest, kind, want, candidates),
+        let [first, ..] = outputs else { return };
+        match (layout.form, &layout.parts) {
+            (OutputForm::ClassRows, Some(parts)) => self.class_rows(parts, outputs, want, candidates),
             (OutputForm::ClassRows, None) => {
                 let (boxes, scores) = first.split_at(4 * layout.columns);
-                self.class_rows(boxes, &[scores], Scores::Probabilities, want, candidates);
+                let whole = Parts { scores: Scores::Probabilities, boxes: Boxes::CentreSize, pixels: false };
+                self.class_rows(&whole, &[boxes, scores], want, candidates);
             }
             (OutputForm::Objectness, _) => objectness(first, layout.columns, want, candidates),
             (OutputForm::EndToEnd, _) => end_to_end(first, want, candidates),
         }
     }
 
-    fn class_rows(
-        &mut self,
-        boxes: &[f32],
-        parts: &[&[f32]],
-        kind: Scores,
-        want: Want<'_>,
-        candidates: &mut Vec<Candidate>,
-    ) {
-        let places = boxes.len() / 4;
+    fn class_rows(&mut self, layout: &Parts, outputs: &[&[f32]], want: Want<'_>, candidates: &mut Vec<Candidate>) {
+        let box_parts = match &layout.boxes {
+            Boxes::CentreSize => 1,
+            Boxes::Distances(scales) => scales.len(),
+        };
+        let (boxes, parts) = outputs.split_at(box_parts);
+        let places = boxes.iter().map(|part| part.len() / 4).sum::<usize>();
         let classes = parts.iter().map(|part| part.len()).sum::<usize>() / places;
         if classes == 0 {
             return; // A file may name none.
         }
         let mut take = |place: usize, class: usize, value: f32| {
-            let score = kind.score(value);
+            let score = layout.scores.score(value);
             if want.score(score) {
-                let [cx, cy, w, h] = [0, 1, 2, 3].map(|row| boxes[row * places + place]);
-                push(candidates, BoxLtrb::from_cx_cy_w_h(cx, cy, w, h), class as u32, score);
+                push(candidates, layout.bbox(boxes, place), class as u32, score);
             }
         };
-        let least = kind.least(want.score_min);
+        let least = layout.scores.least(want.score_min);
         let passes = |value: f32| value >= least && value.is_finite();
         let mut first = 0;
         for part in parts {
             let columns = part.len() / classes;
-            let rows = part.chunks_exact(columns).enumerate().filter(|(class, _)| want.class(*class));
-            if want.multi_label {
-                for (class, row) in rows {
-                    for (column, &value) in row.iter().enumerate().filter(|(_, value)| passes(**value)) {
-                        take(first + column, class, value);
-                    }
+            self.best.clear();
+            self.best.resize(columns, (f32::NEG_INFINITY, 0));
+            let best = &mut self.best;
+            let mut found = |place: usize, class: usize, value: f32| {
+                if !passes(value) {
+                    return;
+                }
+                if want.multi_label {
+                    take(first + place, class, value);
+                } else if value > best[place].0 {
+                    best[place] = (value, class as u32);
+                }
+            };
+            // Nearly every score is below the threshold, so whole chunks are passed over by comparisons that the
+            // compiler turns into vector instructions; a maximum would not be, because of NaN.
+            let any = |chunk: &[f32]| chunk.iter().fold(false, |any, &value| any | (value >= least));
+            if layout.pixels {
+                for (place, scores) in part.chunks_exact(classes).enumerate().filter(|(_, scores)| any(scores)) {
+                    let wanted = scores.iter().enumerate().filter(|(class, _)| want.class(*class));
+                    wanted.for_each(|(class, &value)| found(place, class, value));
                 }
             } else {
-                self.best.clear();
-                self.best.resize(columns, (f32::NEG_INFINITY, 0));
+                const CHUNK: usize = 32;
+                let rows = part.chunks_exact(columns).enumerate().filter(|(class, _)| want.class(*class));
                 for (class, row) in rows {
-                    // Nearly every score is below the threshold, so whole chunks are passed over by comparisons that
-                    // the compiler turns into vector instructions; a maximum would not be, because of NaN.
-                    const CHUNK: usize = 32;
-                    for (chunk, best) in row.chunks(CHUNK).zip(self.best.chunks_mut(CHUNK)) {
-                        if !chunk.iter().fold(false, |any, &value| any | (value >= least)) {
-                            continue;
-                        }
-                        for (&value, best) in chunk.iter().zip(best) {
-                            if passes(value) && value > best.0 {
-                                *best = (value, class as u32);
-                            }
-                        }
-                    }
-                }
-                for (column, &(value, class)) in self.best.iter().enumerate() {
-                    if value != f32::NEG_INFINITY {
-                        take(first + column, class as usize, value);
+                    for (number, chunk) in row.chunks(CHUNK).enumerate().filter(|(_, chunk)| any(chunk)) {
+                        let places = number * CHUNK..;
+                        places.zip(chunk).for_each(|(place, &value)| found(place, class, value));
                     }
                 }
             }
+            for (column, &(value, class)) in self.best.iter().enumerate() {
+                if value != f32::NEG_INFINITY {
+                    take(first + column, class as usize, value);
+                }
+            }
             first += columns;
+        }
+    }
+}
+
+impl Parts {
+    /// The box of the `place`-th of all places.
+    fn bbox(&self, parts: &[&[f32]], place: usize) -> BoxLtrb {
+        let row = |part: &[f32], place: usize, row: usize| {
+            part[if self.pixels { place * 4 + row } else { row * (part.len() / 4) + place }]
+        };
+        match &self.boxes {
+            Boxes::CentreSize => {
+                let [cx, cy, width, height] = [0, 1, 2, 3].map(|i| row(parts[0], place, i));
+                BoxLtrb::from_cx_cy_w_h(cx, cy, width, height)
+            }
+            Boxes::Distances(scales) => {
+                let mut place = place;
+                for (scale, part) in scales.iter().zip(parts) {
+                    if place < scale.centres.len() {
+                        // In the order in which a file computes it, so that not a bit is lost by doing it here.
+                        let [l, t, r, b] = [0, 1, 2, 3].map(|i| row(part, place, i) * scale.stride);
+                        let [x, y] = scale.centres[place];
+                        return BoxLtrb::from_cx_cy_w_h(x + (r - l) * 0.5, y + (b - t) * 0.5, l + r, t + b);
+                    }
+                    place -= scale.centres.len();
+                }
+                BoxLtrb { left: f32::NAN, top: f32::NAN, right: f32::NAN, bottom: f32::NAN }
+            }
         }
     }
 }
@@ -218,7 +278,7 @@ mod tests {
         let mut candidates =
             vec![Candidate { bbox: BoxLtrb::from_cx_cy_w_h(0.0, 0.0, 1.0, 1.0), class: 9, score: 9.0 }];
         let layout = Layout { form, columns, parts: None };
-        Decoder::default().decode(layout, &[output], want, &mut candidates);
+        Decoder::default().decode(&layout, &[output], want, &mut candidates);
         candidates
     }
 
@@ -321,31 +381,58 @@ mod tests {
         assert_eq!(found.len(), 3);
     }
 
+    /// `[rows, columns]` to `[columns, rows]`.
+    fn turned(values: &[f32], columns: usize) -> Vec<f32> {
+        (0..columns).flat_map(|column| values.chunks(columns).map(move |row| row[column])).collect()
+    }
+
     #[test]
-    fn parts_and_logits_give_what_the_whole_gives() {
+    fn parts_and_logits_and_distances_give_what_the_whole_gives() {
         // Three classes of seven places; the second part has two of them.
+        let scales = [(8.0, 0..5), (16.0, 5..7)];
         let logits =
             [-40.0, -1.098_612_3, -1.0, 0.0, 2.0, 16.7, 40.0, -9.0, 0.3, 7.0].map(|x: f32| [x, x - 1.0, -x]);
         let logits: Vec<f32> = logits.as_flattened()[..21].to_vec();
         let sigmoid = |x: &f32| 1.0 / (1.0 + (-x).exp());
-        let boxes: Vec<f32> = (0..28).map(|i| 5.0 + i as f32).collect();
-        let whole = [boxes.clone(), logits.iter().map(sigmoid).collect()].concat();
-        let columns = |range: std::ops::Range<usize>| -> Vec<f32> {
-            logits.chunks(7).flat_map(|row| row[range.clone()].to_vec()).collect()
+        let distances: Vec<f32> = (0..28).map(|i| 0.3 + i as f32 * 0.17).collect();
+        let centre = |place: usize| [place as f32 * 8.0 + 4.0, 28.0];
+        let columns = |rows: &[f32], range: &std::ops::Range<usize>| -> Vec<f32> {
+            rows.chunks(7).flat_map(|row| row[range.clone()].to_vec()).collect()
         };
-        let (left, right) = (columns(0..5), columns(5..7));
+        // As the exporter writes it.
+        let mut boxes = vec![0.0; 28];
+        for (stride, places) in scales.clone() {
+            for place in places {
+                let [l, t, r, b] = [0, 1, 2, 3].map(|row| distances[row * 7 + place] * stride);
+                let [x, y] = centre(place);
+                let rows = [x + (r - l) * 0.5, y + (b - t) * 0.5, l + r, t + b];
+                rows.into_iter().enumerate().for_each(|(row, value)| boxes[row * 7 + place] = value);
+            }
+        }
+        let whole = [boxes.clone(), logits.iter().map(sigmoid).collect()].concat();
+        let of_scale =
+            scales.clone().map(|(stride, places)| Scale { stride, centres: places.map(centre).collect() });
         for (score_min, multi_label) in [(0.0, true), (0.25, false), (0.5, true), (0.9999, false), (1.0, true)] {
             let want = Want { score_min, multi_label, ..ALL };
             let found = |parts, outputs: &[&[f32]]| {
                 let mut candidates = Vec::new();
                 let layout = Layout { form: OutputForm::ClassRows, columns: 7, parts };
-                Decoder::default().decode(layout, outputs, want, &mut candidates);
+                Decoder::default().decode(&layout, outputs, want, &mut candidates);
                 candidates.sort_by_key(|c| (c.bbox.left as i32, c.class));
                 candidates
             };
             let expected = found(None, &[&whole]);
-            assert_eq!(found(Some(Scores::Logits), &[&boxes, &left, &right]), expected, "from {score_min}");
             assert!(!expected.is_empty());
+            for pixels in [false, true] {
+                let laid = |part: Vec<f32>, columns| if pixels { turned(&part, columns) } else { part };
+                let parts = |rows: &[f32]| scales.clone().map(|(_, at)| laid(columns(rows, &at), at.len()));
+                let ([left, right], [near, far]) = (parts(&logits), parts(&distances));
+                let boxes = laid(boxes.clone(), 7);
+                let of = |boxes| Some(Parts { scores: Scores::Logits, boxes, pixels });
+                assert_eq!(found(of(Boxes::CentreSize), &[&boxes, &left, &right]), expected, "from {score_min}");
+                let by_distance = of(Boxes::Distances(of_scale.to_vec().into()));
+                assert_eq!(found(by_distance, &[&near, &far, &left, &right]), expected, "from {score_min}");
+            }
         }
     }
 
@@ -392,7 +479,7 @@ mod tests {
         let mut times = Vec::new();
         for _ in 0..200 {
             let start = std::time::Instant::now();
-            decoder.decode(layout, &[&output], ALL, &mut candidates);
+            decoder.decode(&layout, &[&output], ALL, &mut candidates);
             let found = candidates.len();
             crate::nms::suppress(&mut candidates, 0.45, 100);
             times.push(start.elapsed());

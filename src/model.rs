@@ -51,7 +51,7 @@ impl fmt::Display for InputSize {
 pub struct Model {
     plan: Arc<TypedRunnableModel>,
     input_size: InputSize,
-    layout: Layout,
+    layout: Arc<Layout>,
     names: Arc<[Arc<str>]>,
     metadata: Arc<Metadata>,
 }
@@ -120,16 +120,16 @@ impl Model {
             (None, Some(classes)) => (0..classes).map(|class| class.to_string().into()).collect(),
             (None, None) => Vec::new(),
         };
-        let parts = match form {
+        let mut parts = match form {
             // A build on tract alone runs what the file says.
             OutputForm::ClassRows if !cfg!(feature = "stock") => answer::take_apart(&mut typed)
                 .map_err(|error| plan::failed("the end of the network cannot be changed", error))?,
             _ => None,
         };
         Ok(Model {
-            plan: plan::runnable(typed)?,
+            plan: plan::runnable(typed, parts.as_mut())?,
             input_size,
-            layout: Layout { form, columns: shape[2], parts },
+            layout: Arc::new(Layout { form, columns: shape[2], parts }),
             names: names.into(),
             metadata: Arc::new(metadata),
         })
@@ -156,8 +156,8 @@ impl Model {
         &self.metadata
     }
 
-    pub(crate) fn layout(&self) -> Layout {
-        self.layout
+    pub(crate) fn layout(&self) -> &Layout {
+        &self.layout
     }
 
     /// The name of class `class`, its number where it has none.
@@ -234,4 +234,23 @@ fn contain_panics<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
 #[cfg(not(panic = "unwind"))]
 fn contain_panics<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     work()
+}
+
+#[cfg(test)]
+#[cfg(not(target_family = "wasm"))]
+#[cfg(not(feature = "stock"))]
+mod tests {
+    use super::*;
+
+    /// What loading and running owe their speed to.
+    #[test]
+    fn of_the_released_models_nothing_is_left_to_tract() {
+        for file in ["micro-yolo", "micro-yolo-int8", "micro-yolo-s", "micro-yolo-s-int8"] {
+            let onnx = std::fs::read(format!("{}/models/{file}.onnx", env!("CARGO_MANIFEST_DIR"))).unwrap();
+            let model = Model::from_onnx(&onnx).unwrap();
+            let operators = model.plan.model().nodes().iter().map(|node| node.op.name().into_owned());
+            assert_eq!(operators.collect::<Vec<_>>(), ["Source", "MicroYoloRegion"], "{file}");
+            assert!(model.layout().parts.as_ref().is_some_and(|parts| parts.pixels), "{file}");
+        }
+    }
 }

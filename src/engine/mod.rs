@@ -17,7 +17,12 @@ mod read;
 mod region;
 mod simd;
 
-use tract_core::internal::TypedModelPatch;
+use std::collections::BTreeSet;
+
+use tract_core::internal::{TypedModelPatch, TypedOp};
+use tract_core::ops::change_axes::AxisOp;
+use tract_core::ops::konst::Const;
+use tract_core::ops::source::TypedSource;
 use tract_core::prelude::*;
 
 use plan::Plan;
@@ -56,6 +61,40 @@ fn optimize_for(mut model: TypedModel, isa: Isa) -> TractResult<TypedModel> {
         model.compact()?;
     }
     Ok(model)
+}
+
+/// If all outputs of the graph come straight from regions, makes them pixels by channels, `[1, height, width, channels]`,
+/// as they are inside: who reads them is spared the turning. Says whether.
+///
+/// # Errors
+///
+/// Those of tract if the graph is not consistent.
+pub(crate) fn answer_in_pixels(model: &mut TypedModel) -> TractResult<bool> {
+    let regions: BTreeSet<usize> = model.outputs.iter().map(|outlet| outlet.node).collect();
+    let straight = regions.iter().all(|&id| {
+        let outlets = 0..model.node(id).outputs.len();
+        let for_nobody_else = |slot: usize| {
+            let outlet = OutletId::new(id, slot);
+            model.outputs.contains(&outlet) && model.outlet_successors(outlet).is_empty()
+        };
+        model.node(id).op_is::<RegionOp>() && outlets.into_iter().all(for_nobody_else)
+    });
+    for &id in regions.iter().filter(|_| straight) {
+        let Some(op) = model.node(id).op_as::<RegionOp>().map(RegionOp::in_pixels) else { continue };
+        for (slot, fact) in op.output_facts(&[])?.into_iter().enumerate() {
+            model.set_outlet_fact(OutletId::new(id, slot), fact)?;
+        }
+        model.node_mut(id).op = Box::new(op);
+    }
+    Ok(straight)
+}
+
+/// Whether what the engine left to tract only moves and combines a few numbers, so that simplifying it would take longer
+/// than it saves.
+pub(crate) fn left_little(model: &TypedModel) -> bool {
+    model.nodes().iter().all(|node| {
+        node.op_is::<RegionOp>() || node.op_is::<TypedSource>() || node.op_is::<Const>() || node.op_is::<AxisOp>()
+    })
 }
 
 #[cfg(test)]

@@ -188,24 +188,66 @@ pub(super) struct Arena {
     sums: Vec<i32>,
 }
 
+/// A result, still where it was computed.
+pub(super) struct Output<'a> {
+    place: &'a Place,
+    arena: &'a Arena,
+}
+
+impl Output<'_> {
+    pub(super) fn shape(&self) -> Shape {
+        self.place.shape
+    }
+
+    /// Pixels by channels, where nothing lies between them.
+    pub(super) fn pixels(&self) -> Option<&[f32]> {
+        let Place { shape: Shape { height, width, channels }, target, kind, buffer, .. } = *self.place;
+        let is_dense = kind == Kind::Float && (target.pixel, target.row) == (channels, width * channels);
+        is_dense.then(|| &self.arena.floats[buffer][target.origin..][..height * target.row])
+    }
+
+    /// Writes it pixel by pixel, or channel by channel.
+    pub(super) fn write(&self, in_pixels: bool, to: &mut [f32]) {
+        let Place { target, kind, buffer, .. } = *self.place;
+        match kind {
+            Kind::Float => self.convert(&self.arena.floats[buffer], target, |x| x, in_pixels, to),
+            Kind::Byte(Quant { scale, zero, .. }) => {
+                let number = |byte: u8| (i32::from(byte) - zero) as f32 * scale;
+                self.convert(&self.arena.bytes[buffer], target, number, in_pixels, to);
+            }
+        }
+    }
+
+    fn convert<T: Copy>(
+        &self,
+        from: &[T],
+        target: Target,
+        number: impl Fn(T) -> f32,
+        in_pixels: bool,
+        to: &mut [f32],
+    ) {
+        let Shape { height, width, channels } = self.place.shape;
+        if in_pixels {
+            layout::pixels_together(from, target, (height, width, channels), to, number);
+        } else {
+            layout::pixels_into_planes(from, target, (height, width), to, number);
+        }
+    }
+}
+
 impl Plan {
     /// Plans `net` for an instruction set.
     pub(super) fn new(net: &Net, isa: Isa) -> Plan {
         Planner::new(net, isa).plan()
     }
 
-    /// Shapes of the outputs: `[1, channels, height, width]` each.
-    pub(super) fn output_shapes(&self) -> impl Iterator<Item = [usize; 4]> {
-        self.outputs.iter().map(|place| [1, place.shape.channels, place.shape.height, place.shape.width])
+    /// Shapes of the outputs.
+    pub(super) fn output_shapes(&self) -> impl Iterator<Item = Shape> {
+        self.outputs.iter().map(|place| place.shape)
     }
 
-    /// Runs the plan on planes of floats and hands each output, as planes of floats again, to `finish`.
-    pub(super) fn run(
-        &self,
-        arena: &mut Arena,
-        inputs: &[&[f32]],
-        mut finish: impl FnMut(usize, &mut dyn FnMut(&mut [f32])),
-    ) {
+    /// Runs the plan on planes of floats and hands each output to `finish`.
+    pub(super) fn run(&self, arena: &mut Arena, inputs: &[&[f32]], finish: impl FnMut(Output<'_>)) {
         self.prepare(arena);
         #[cfg(not(feature = "profile"))]
         for step in &self.steps {
@@ -216,10 +258,11 @@ impl Plan {
             let (name, macs) = step.describe();
             super::profile::timed(format!("{number:02} {name}"), macs, || self.step(step, arena, inputs));
         }
+        let outputs = self.outputs.iter().map(|place| Output { place, arena });
         #[cfg(not(feature = "profile"))]
-        self.finish(arena, &mut finish);
+        outputs.for_each(finish);
         #[cfg(feature = "profile")]
-        super::profile::timed("results to planes".to_owned(), 0, || self.finish(arena, &mut finish));
+        super::profile::timed("results".to_owned(), 0, || outputs.for_each(finish));
     }
 
     fn prepare(&self, arena: &mut Arena) {
@@ -234,21 +277,6 @@ impl Plan {
             if vector.len() != *length {
                 vector.resize(*length, 0);
             }
-        }
-    }
-
-    fn finish(&self, arena: &Arena, finish: &mut impl FnMut(usize, &mut dyn FnMut(&mut [f32]))) {
-        for (number, place) in self.outputs.iter().enumerate() {
-            let size = (place.shape.height, place.shape.width);
-            finish(number, &mut |planes| match place.kind {
-                Kind::Float => {
-                    layout::pixels_into_planes(&arena.floats[place.buffer], place.target, size, planes, |x| x);
-                }
-                Kind::Byte(Quant { scale, zero, .. }) => {
-                    let number = |byte: u8| (i32::from(byte) - zero) as f32 * scale;
-                    layout::pixels_into_planes(&arena.bytes[place.buffer], place.target, size, planes, number);
-                }
-            });
         }
     }
 

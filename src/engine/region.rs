@@ -4,7 +4,8 @@ use std::sync::Mutex;
 
 use tract_core::internal::*;
 
-use super::plan::{Arena, Plan};
+use super::net::Shape;
+use super::plan::{Arena, Output, Plan};
 
 /// Runs a region of the graph: images of floats in, images of floats out.
 ///
@@ -13,6 +14,8 @@ use super::plan::{Arena, Plan};
 #[derive(Debug, Clone)]
 pub(super) struct RegionOp {
     shared: Arc<Shared>,
+    /// Whether it gives pixels by channels instead of planes.
+    in_pixels: bool,
 }
 
 #[derive(Debug)]
@@ -23,7 +26,24 @@ struct Shared {
 
 impl RegionOp {
     pub(super) fn new(plan: Plan) -> RegionOp {
-        RegionOp { shared: Arc::new(Shared { plan, arenas: Mutex::default() }) }
+        RegionOp { shared: Arc::new(Shared { plan, arenas: Mutex::default() }), in_pixels: false }
+    }
+
+    /// The same region with its results as pixels, `[1, height, width, channels]`, instead of planes.
+    pub(super) fn in_pixels(&self) -> RegionOp {
+        RegionOp { shared: self.shared.clone(), in_pixels: true }
+    }
+
+    fn tensor(&self, output: &Output<'_>) -> TractResult<Tensor> {
+        let shape = shape_of(output.shape(), self.in_pixels);
+        if self.in_pixels
+            && let Some(pixels) = output.pixels()
+        {
+            return Tensor::from_shape(&shape, pixels);
+        }
+        let mut tensor = Tensor::zero::<f32>(&shape)?;
+        output.write(self.in_pixels, tensor.try_as_plain_ram_mut()?.as_slice_mut::<f32>()?);
+        Ok(tensor)
     }
 
     fn with_arena<R>(&self, f: impl FnOnce(&Plan, &mut Arena) -> R) -> R {
@@ -36,13 +56,18 @@ impl RegionOp {
     }
 }
 
+fn shape_of(shape: Shape, in_pixels: bool) -> [usize; 4] {
+    let Shape { height, width, channels } = shape;
+    if in_pixels { [1, height, width, channels] } else { [1, channels, height, width] }
+}
+
 fn slices(inputs: &[TValue]) -> TractResult<Vec<&[f32]>> {
     inputs.iter().map(|input| input.as_plain_ram().context("not in plain memory")?.as_slice::<f32>()).collect()
 }
 
 impl PartialEq for RegionOp {
     fn eq(&self, other: &RegionOp) -> bool {
-        Arc::ptr_eq(&self.shared, &other.shared)
+        Arc::ptr_eq(&self.shared, &other.shared) && self.in_pixels == other.in_pixels
     }
 }
 
@@ -67,17 +92,10 @@ impl EvalOp for RegionOp {
         let slices = slices(&inputs)?;
         let mut outputs = TVec::new();
         self.with_arena(|plan, arena| {
-            let shapes: Vec<_> = plan.output_shapes().collect();
             let mut result = Ok(());
-            plan.run(arena, &slices, |number, write| {
-                let tensor = Tensor::zero::<f32>(&shapes[number]).and_then(|mut tensor| {
-                    write(tensor.try_as_plain_ram_mut()?.as_slice_mut::<f32>()?);
-                    Ok(tensor)
-                });
-                match tensor {
-                    Ok(tensor) => outputs.push(tensor.into_tvalue()),
-                    Err(error) => result = Err(error),
-                }
+            plan.run(arena, &slices, |output| match self.tensor(&output) {
+                Ok(tensor) => outputs.push(tensor.into_tvalue()),
+                Err(error) => result = Err(error),
             });
             result
         })?;
@@ -87,7 +105,8 @@ impl EvalOp for RegionOp {
 
 impl TypedOp for RegionOp {
     fn output_facts(&self, _inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
-        Ok(self.shared.plan.output_shapes().map(f32::fact).collect())
+        let shapes = self.shared.plan.output_shapes();
+        Ok(shapes.map(|shape| f32::fact(shape_of(shape, self.in_pixels))).collect())
     }
 
     as_op!();

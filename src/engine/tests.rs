@@ -11,9 +11,9 @@ use tract_core::ops::nn::resize::{CoordTransformer, Interpolator, Nearest, Resiz
 use tract_core::ops::nn::{DataFormat, Reduce, Reducer, hard_swish, leaky_relu, sigmoid};
 use tract_core::ops::quant::{DequantizeLinearF32, quantize_linear_u8};
 
-use super::optimize_for;
 use super::region::RegionOp;
 use super::simd::Isa;
+use super::{answer_in_pixels, left_little, optimize_for};
 
 #[cfg(target_family = "wasm")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
@@ -513,6 +513,36 @@ fn an_operator_between_two_regions_stays_between_them() {
     let model = net.finish(&[d]);
     assert_eq!(regions(&optimize_for(model.clone(), Isa::best()).unwrap()), 2);
     agrees(&model, 5e-5);
+}
+
+#[test]
+fn an_answer_in_pixels_is_that_in_planes_turned() {
+    let (mut net, x) = Network::new([1, 3, 6, 9]);
+    let few = net.conv(x, Layer { outputs: 5, ..POINTWISE }, false);
+    let many = net.conv(x, Layer { outputs: 16, ..POINTWISE }, false);
+    let model = net.finish(&[few, many]);
+    let input = picture(&model);
+    for isa in Isa::supported() {
+        let in_planes = optimize_for(model.clone(), isa).unwrap();
+        let mut in_pixels = in_planes.clone();
+        assert!(answer_in_pixels(&mut in_pixels).unwrap() && left_little(&in_pixels));
+        for (planes, pixels) in run(in_planes, &input).iter().zip(run(in_pixels, &input)) {
+            let channels = planes.len() / (6 * 9);
+            let turned = (0..planes.len()).map(|i| planes[i % channels * 54 + i / channels]);
+            assert_eq!(turned.collect::<Vec<_>>(), pixels, "{}", isa.name());
+        }
+    }
+}
+
+#[test]
+fn an_answer_that_others_read_or_make_stays_in_planes() {
+    let (mut net, x) = Network::new([1, 3, 6, 9]);
+    let y = net.conv(x, POINTWISE, false);
+    let flat = net.wire(AxisOp::Reshape(2, tvec!(6.to_dim(), 9.to_dim()), tvec!(54.to_dim())), &[y]);
+    let model = net.finish(&[y, flat]);
+    let mut ours = optimize_for(model.clone(), Isa::best()).unwrap();
+    assert!(!answer_in_pixels(&mut ours).unwrap());
+    agrees(&model, 2e-5);
 }
 
 #[test]

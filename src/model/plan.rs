@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
-use tract_core::prelude::{DatumType, IntoRunnable, TractError, TypedModel, TypedRunnableModel};
+use tract_core::prelude::{DatumType, IntoRunnable, TractError, TractResult, TypedModel, TypedRunnableModel};
 
 use super::{InputSize, pb};
+use crate::decode::Parts;
+use crate::engine;
 use crate::error::{Error, Kind, Result};
 
 /// The longest side of a network's input, px: ten times what small detectors use, and small enough for memory.
@@ -77,13 +79,23 @@ pub(super) fn output_shape(model: &TypedModel) -> Result<Vec<usize>> {
     Ok(shape.to_vec())
 }
 
-/// Simplifies the graph, chooses operators and fixes their order.
-pub(super) fn runnable(model: TypedModel) -> Result<Arc<TypedRunnableModel>> {
+/// Simplifies the graph, chooses operators and fixes their order. An answer in parts may come out place by place.
+pub(super) fn runnable(model: TypedModel, answer: Option<&mut Parts>) -> Result<Arc<TypedRunnableModel>> {
     let failed = |error| failed("the network cannot be made ready to run", error);
-    let model = if cfg!(feature = "stock") { model } else { crate::engine::optimize(model).map_err(failed)? };
-    let model = model.into_decluttered().map_err(failed)?;
-    let model = model.into_optimized().map_err(failed)?;
+    if cfg!(feature = "stock") {
+        return simplified(model).and_then(TypedModel::into_runnable).map_err(failed);
+    }
+    let mut model = engine::optimize(model).map_err(failed)?;
+    if let Some(answer) = answer {
+        answer.pixels = engine::answer_in_pixels(&mut model).map_err(failed)?;
+    }
+    // tract's own passes take as long as all else that loading does, and find nothing where the engine took it all.
+    let model = if engine::left_little(&model) { model } else { simplified(model).map_err(failed)? };
     model.into_runnable().map_err(failed)
+}
+
+fn simplified(model: TypedModel) -> TractResult<TypedModel> {
+    model.into_decluttered()?.into_optimized()
 }
 
 pub(super) fn failed(what: &str, error: TractError) -> Error {

@@ -174,6 +174,20 @@ pub(crate) fn pixels_into_planes<T: Copy>(
     }
 }
 
+/// Pixels to pixels with nothing between them: `[height, width, channels]` of `destination` from `place` of `source`.
+pub(crate) fn pixels_together<T: Copy>(
+    source: &[T],
+    place: Target,
+    (height, width, channels): (usize, usize, usize),
+    destination: &mut [f32],
+    convert: impl Fn(T) -> f32,
+) {
+    for (number, pixel) in destination.chunks_exact_mut(channels).enumerate().take(height * width) {
+        let from = place.origin + number / width * place.row + number % width * place.pixel;
+        pixel.iter_mut().zip(&source[from..from + channels]).for_each(|(to, &from)| *to = convert(from));
+    }
+}
+
 /// Sets the border of `halo` pixels around `height` by `width` pixels at `place`.
 pub(crate) fn fill_halo<T: Copy>(
     destination: &mut [T],
