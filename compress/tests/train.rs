@@ -59,6 +59,8 @@ fn config(folder: &Path, run: &str) -> TrainConfig {
         rate: 2e-3,
         decay: 0.03,
         warmup: 2,
+        final_rate: 0.01,
+        average_over: 0.0,
         seed: 3,
         replicas: 1,
         loader_threads: 2,

@@ -70,6 +70,13 @@ pub struct Train {
     /// Peak learning rate.
     #[arg(long, default_value_t = 2e-3)]
     rate: f64,
+    /// Learning rate at the end, as a share of the peak.
+    #[arg(long, default_value_t = 0.01)]
+    final_rate: f64,
+    /// Make the model the average of this share of all steps, instead of about the last thousand. With a final rate that
+    /// keeps the steps apart, this is stochastic weight averaging.
+    #[arg(long, default_value_t = 0.0)]
+    average_over: f64,
     /// Weight decay.
     #[arg(long, default_value_t = 0.03)]
     decay: f32,
@@ -136,6 +143,8 @@ impl Train {
             draw: [args.draw[0], args.draw[1]],
             teacher_min: args.teacher_min,
             rate: args.rate,
+            final_rate: args.final_rate,
+            average_over: args.average_over,
             decay: args.decay,
             warmup: args.warmup,
             seed: args.seed,

@@ -105,6 +105,8 @@ impl TrainerArgs {
             rate: self.rate,
             decay: 0.03,
             warmup: self.warmup,
+            final_rate: 0.01,
+            average_over: 0.0,
             seed: self.seed,
             replicas: if cpu { cores } else { 1 },
             loader_threads: if cpu { 1 } else { cores.saturating_sub(1).max(1) },

@@ -47,10 +47,13 @@ impl AdamW {
     }
 }
 
-/// How much of the average stays at step `step` (from 1): less at first, or it would remember the beginning.
-pub fn average_keep(step: u64) -> f64 {
+/// How much of the average stays at step `step` (from 1): less at first, or it would remember the beginning. That is an
+/// average of the last thousand steps or so; `over` makes it one of that share of all steps so far, once that is more
+/// (polynomial-decay averaging, Shamir & Zhang 2013).
+pub fn average_keep(step: u64, over: f64) -> f64 {
     let step = step as f64;
-    (0.999f64).min((1.0 + step) / (10.0 + step))
+    let last_thousand = (0.999f64).min((1.0 + step) / (10.0 + step));
+    if over > 0.0 { last_thousand.max(1.0 - 1.0 / (over * step).max(1.0)) } else { last_thousand }
 }
 
 #[cfg(test)]
@@ -69,6 +72,24 @@ mod tests {
         assert!((values[0] - 2.0).abs() < 0.05, "{values:?}");
         assert!(values[1] < 0.01, "{values:?}");
         assert_eq!(values[2], 5.0);
+    }
+
+    #[test]
+    fn an_average_over_a_share_of_the_steps_follows_them_at_that_distance() {
+        let mean_age = |over: f64, steps: u64| {
+            // Of a line that rises by 1 a step.
+            let average = (1..=steps).fold(0.0, |average, step| {
+                let keep = average_keep(step, over);
+                average * keep + step as f64 * (1.0 - keep)
+            });
+            steps as f64 - average
+        };
+        assert!((mean_age(0.0, 20_000) - 1000.0).abs() < 20.0, "{}", mean_age(0.0, 20_000));
+        for (over, steps) in [(0.5, 20_000), (0.5, 40_000), (0.25, 40_000)] {
+            // Weights like t^(1/over - 1) put the mean at 1 / (1 + over) of the way.
+            let (age, expected) = (mean_age(over, steps), steps as f64 * over / (1.0 + over));
+            assert!((age / expected - 1.0).abs() < 0.02, "{over} of {steps}: {age}, not {expected}");
+        }
     }
 
     #[test]

@@ -70,6 +70,10 @@ pub struct TrainConfig {
     pub teacher_min: f32,
     /// Peak learning rate.
     pub rate: f64,
+    /// Learning rate at the end, as a share of the peak.
+    pub final_rate: f64,
+    /// The share of all steps that the model is an average of, if that is more than the last thousand.
+    pub average_over: f64,
     /// Weight decay of convolution weights.
     pub decay: f32,
     /// Steps of linear warm-up.
@@ -298,7 +302,7 @@ pub fn train(network: &Network, config: &TrainConfig, stop: Arc<AtomicBool>) -> 
                 }
                 continue;
             }
-            let keep = average_keep(state.step);
+            let keep = average_keep(state.step, config.average_over);
             tch::no_grad(|| {
                 let _ = state.average.lerp_(&state.learned, 1.0 - keep);
                 let mut measured = workers[0].2.copy();
@@ -423,11 +427,11 @@ fn worker(
     }
 }
 
-/// Linear warm-up, then a cosine down to 1 %.
+/// Linear warm-up, then a cosine down to the final rate.
 fn rate(config: &TrainConfig, step: u64, progress: f32) -> f64 {
     let warm = (step as f64 / config.warmup.max(1) as f64).min(1.0);
     let cosine = 0.5 * (1.0 + (std::f64::consts::PI * progress as f64).cos());
-    config.rate * warm * (0.01 + 0.99 * cosine)
+    config.rate * warm * (config.final_rate + (1.0 - config.final_rate) * cosine)
 }
 
 fn seconds_left(config: &TrainConfig, state: &State, progress: f32, speed: f64) -> f64 {
@@ -494,6 +498,11 @@ fn check(graph: &Graph, network: &Network, config: &TrainConfig) -> Result<()> {
     }
     if config.images == 0 {
         return wrong("--images", "0 images teach nothing".into());
+    }
+    for (option, share) in [("--final-rate", config.final_rate), ("--average-over", config.average_over)] {
+        if !(0.0..=1.0).contains(&share) {
+            return wrong(option, format!("{share} is not between 0 and 1"));
+        }
     }
     if !(config.rate > 0.0 && config.rate < 1.0) {
         return wrong("--rate", format!("{} is not between 0 and 1", config.rate));
