@@ -148,7 +148,11 @@ impl Letterbox {
     }
 }
 
+// The loops over a row stay functions of their own: a browser optimises by the function, and so has these ready within the
+// first frame, without all that surrounds them.
+
 /// `sum += row * weight`. The weights of all rows together are at most `ROW_UNIT`, so nothing overflows.
+#[inline(never)]
 fn add_row(sum: &mut [u16], row: &[u8], weight: u16) {
     for (sum, &value) in sum.iter_mut().zip(row) {
         *sum = sum.wrapping_add(u16::from(value).wrapping_mul(weight));
@@ -156,6 +160,7 @@ fn add_row(sum: &mut [u16], row: &[u8], weight: u16) {
 }
 
 /// The smallest fourth channel. All four are compared, which keeps the lanes in step.
+#[inline(never)]
 fn least_alpha(sum: &[u16]) -> u16 {
     let (pixels, _) = sum.as_chunks::<4>();
     let least = pixels.iter().fold([u16::MAX; 4], |least, pixel| std::array::from_fn(|i| least[i].min(pixel[i])));
@@ -163,6 +168,7 @@ fn least_alpha(sum: &[u16]) -> u16 {
 }
 
 /// Lays straight-alpha pixels over grey: red, green, blue, and full alpha.
+#[inline(never)]
 fn composite_over_grey(row: &[u8], out: &mut Vec<u8>) {
     out.clear();
     out.extend(row.chunks_exact(4).flat_map(|pixel| {
@@ -173,6 +179,7 @@ fn composite_over_grey(row: &[u8], out: &mut Vec<u8>) {
 }
 
 /// Scales one row of `CHANNELS` interleaved values and splits it into red, green and blue, 0 to 1.
+#[inline(never)]
 fn scale_row<const CHANNELS: usize>(columns: &Filter, row: &[u16], out: [&mut [f32]; 3]) {
     const TO_UNIT: f32 = 1.0 / (255.0 * ROW_UNIT as f32 * COLUMN_UNIT as f32);
     let (pixels, _) = row.as_chunks::<CHANNELS>();

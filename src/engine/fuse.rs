@@ -188,21 +188,27 @@ fn integers(conv: &Conv) -> Option<Int8> {
             }
             let scale = largest.abs() / top as f32;
             int8.weights.truncate(first);
-            for w in weights {
-                let q = w / scale;
-                let whole = q.round_ties_even();
-                // A NaN is near nothing.
-                let is_near = (q - whole).abs() < 1e-3;
-                if !is_near {
-                    return None;
-                }
-                int8.weights.push(whole as i8);
-            }
-            Some(scale)
+            // Few at a time, as a wrong scale shows at once.
+            weights.chunks(64).all(|few| whole_multiples(few, scale, &mut int8.weights)).then_some(scale)
         })?;
         int8.scales.push(found);
     }
     Some(int8)
+}
+
+/// Appends the multiples of `scale` that weights are; says whether they are some. Without a branch inside, as vectors want
+/// it, and a function of its own, which a browser has optimised while the rest of loading is still in its first, slow form.
+#[inline(never)]
+fn whole_multiples(weights: &[f32], scale: f32, whole: &mut Vec<i8>) -> bool {
+    let mut off = false;
+    whole.extend(weights.iter().map(|w| {
+        let nearest = (w / scale).round_ties_even();
+        // A NaN is near nothing.
+        let is_near = (w / scale - nearest).abs() < 1e-3;
+        off |= !is_near;
+        nearest as i8
+    }));
+    !off
 }
 
 /// What only moves bytes or picks among them moves in front of the DequantizeLinear.

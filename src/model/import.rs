@@ -61,8 +61,9 @@ fn read(proto: &pb::ModelProto, source: &dyn Fn(&pb::ValueInfoProto) -> TypedFac
             outlets.insert(&input.name, outlet.map_err(|error| failed("the input cannot be made", error))?);
         }
     }
+    let mut ranked = node::Ranked::new();
     for proto in &graph.node {
-        let mut node = Node::new(proto, opset, &outlets, &mut model);
+        let mut node = Node::new(proto, opset, &outlets, &mut model, &mut ranked);
         match operators::wire(&mut node) {
             Ok(wired) => {
                 for (name, outlet) in proto.output.iter().zip(wired).filter(|(name, _)| !name.is_empty()) {

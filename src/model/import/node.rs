@@ -18,7 +18,12 @@ pub(super) struct Node<'a> {
     pub opset: i64,
     inputs: Vec<Option<OutletId>>,
     model: &'a mut TypedModel,
+    ranked: &'a mut Ranked,
 }
+
+/// Constants that were given dimensions in front, by what they were and their rank: the two bounds of all Clips are the
+/// same two numbers.
+pub(super) type Ranked = HashMap<(OutletId, usize), OutletId>;
 
 impl<'a> Node<'a> {
     pub fn new(
@@ -26,10 +31,11 @@ impl<'a> Node<'a> {
         opset: i64,
         outlets: &HashMap<&str, OutletId>,
         model: &'a mut TypedModel,
+        ranked: &'a mut Ranked,
     ) -> Node<'a> {
         // `validate` has seen to it that every name is known; an empty one is an input left out.
         let inputs = proto.input.iter().map(|name| outlets.get(name.as_str()).copied()).collect();
-        Node { proto, opset, inputs, model }
+        Node { proto, opset, inputs, model, ranked }
     }
 
     pub fn operator(&self) -> &'a str {
@@ -236,8 +242,23 @@ impl<'a> Node<'a> {
     }
 
     /// Adds dimensions of 1 in front until `outlet` has `rank` dimensions.
-    pub fn with_rank(&mut self, mut outlet: OutletId, rank: usize) -> TractResult<OutletId> {
-        for _ in self.rank(outlet)?..rank {
+    pub fn with_rank(&mut self, outlet: OutletId, rank: usize) -> TractResult<OutletId> {
+        let known = self.rank(outlet)?;
+        if known >= rank {
+            return Ok(outlet);
+        }
+        if let Some(tensor) = self.constant(outlet)? {
+            if let Some(ranked) = self.ranked.get(&(outlet, rank)) {
+                return Ok(*ranked);
+            }
+            let shape: TVec<usize> =
+                tvec!(1; rank - known).into_iter().chain(tensor.shape().iter().copied()).collect();
+            let ranked = self.add_const(tensor.into_tensor().into_shape(&shape)?)?;
+            self.ranked.insert((outlet, rank), ranked);
+            return Ok(ranked);
+        }
+        let mut outlet = outlet;
+        for _ in known..rank {
             outlet = self.wire_one(AxisOp::Add(0), &[outlet])?;
         }
         Ok(outlet)
