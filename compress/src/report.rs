@@ -1,15 +1,20 @@
-//! The compression report: Markdown and SVG figures, drawn from the folders of runs.
+//! The compression report: Markdown and SVG figures, drawn from the folders of runs or from what was kept of them.
 //!
 //! What a folder holds tells what it is: `shard-*.jsonl` an exploration, a `log.jsonl` of [`Event`]s a pruning, any
 //! other `log.jsonl` a training. A network's cost is counted from the `model.safetensors` in it; figures of accuracy
 //! are those that `compress evaluate --json` has written into the folder, under any name that begins with `evaluate`;
 //! those of quantisation those that `compress quantize --json` has, `quantize*.json`.
+//!
+//! A run's folder holds weights and is not for git. [`keep`] writes the little of it that the report needs to a JSON
+//! file, which [`read`] takes in the folder's place: the report then is the same, byte for byte.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use micro_yolo::{Detector, ImageView};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::checkpoint;
 use crate::cost::{self, NetworkCost};
@@ -24,6 +29,13 @@ use crate::zoo;
 
 /// Side of the square input that costs are given for.
 const SIDE: usize = 416;
+
+/// Most steps that are read of a training. Its log has hundreds, more than the figure of the losses has room for, and all
+/// of them would make up nearly the whole of what is kept of a run.
+const STEPS_MAX: usize = 200;
+
+/// Most convolutions that are told of those that hurt when they alone are in integers.
+const SENSITIVE_MAX: usize = 10;
 
 /// Published networks: name, parameters in millions, COCO AP50 in percent, where the figures are from.
 const PUBLISHED: [(&str, f64, f64, &str); 5] = [
@@ -44,7 +56,7 @@ pub struct Report {
 }
 
 /// What `compress evaluate --json` wrote.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Evaluated {
     ap: Option<f64>,
     ap50: Option<f64>,
@@ -56,11 +68,11 @@ struct Evaluated {
 }
 
 /// What `compress quantize --json` wrote.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Quantised {
     method: String,
     noise: f64,
-    tried: std::collections::BTreeMap<String, f64>,
+    tried: BTreeMap<String, f64>,
     images: usize,
     imgsz: usize,
     #[serde(default)]
@@ -69,27 +81,47 @@ struct Quantised {
 }
 
 /// A line of a training's log.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 struct Step {
     images: u64,
     seconds: f64,
     loss: f64,
 }
 
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 enum Kind {
+    /// At most [`STEPS_MAX`] steps.
     Training(Vec<Step>),
     Pruning(Vec<Event>),
     Exploration(Vec<explore::Trial>),
 }
 
-struct Run {
+/// A network's name, and what it costs at [`SIDE`].
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+struct Measures {
     name: String,
+    parameters: u64,
+    macs: u64,
+}
+
+/// What the report needs of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Run {
+    /// Of the folder or the kept file, which is why it does not stand in the file.
+    #[serde(skip)]
+    name: String,
+    #[serde(flatten)]
     kind: Kind,
-    network: Option<Network>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    network: Option<Measures>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     evaluated: Vec<Evaluated>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     quantised: Vec<Quantised>,
     /// The options of a training, from `config.json`.
-    recipe: serde_json::Map<String, serde_json::Value>,
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    recipe: Map<String, Value>,
 }
 
 impl Run {
@@ -105,8 +137,66 @@ impl Run {
 const NOT_OF_THE_RECIPE: [&str; 7] =
     ["run", "device", "replicas", "loader_threads", "keep_gib", "log_every", "save_seconds"];
 
-/// Reads a run's folder.
-fn read(folder: &Path) -> Result<Run> {
+/// Reads a run: its folder, or the file that [`keep`] wrote of it.
+///
+/// # Errors
+///
+/// A folder is none of a run, or a file is damaged.
+pub fn read(path: &Path) -> Result<Run> {
+    if path.is_dir() {
+        return read_folder(path);
+    }
+    let run: Run = json(path)?;
+    Ok(Run { name: path.file_stem().unwrap_or_default().to_string_lossy().into_owned(), ..run })
+}
+
+/// Writes what the report needs of each run to `folder`, as `NAME.json` for [`read`].
+///
+/// # Errors
+///
+/// [`Error::Option`] if two runs have one name, [`Error::Io`].
+pub fn keep(runs: &[Run], folder: &Path) -> Result<()> {
+    let mut names = BTreeSet::new();
+    if let Some(twice) = runs.iter().find(|run| !names.insert(&run.name)) {
+        let problem = format!("two runs are called `{}`: leave one out or rename it", twice.name);
+        return Err(Error::Option { option: "--keep", problem });
+    }
+    std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
+    for run in runs {
+        let path = folder.join(format!("{}.json", run.name));
+        checkpoint::write_whole(&path, lines(run).map_err(Error::json(&path))?.as_bytes())?;
+    }
+    Ok(())
+}
+
+/// A run as JSON, a line for each field and for each value of a list or an option of the recipe: small, and a diff shows
+/// what has changed.
+fn lines(run: &Run) -> serde_json::Result<String> {
+    let block = |open: char, values: Vec<String>, close: char| {
+        if values.is_empty() {
+            return format!("{open}{close}");
+        }
+        format!("{open}\n{}\n{close}", values.join(",\n"))
+    };
+    let field = |name: &str, value: String| format!("{}: {value}", Value::from(name));
+    let value = |value: &Value| match value {
+        Value::Array(list) => block('[', list.iter().map(Value::to_string).collect(), ']'),
+        Value::Object(map) => {
+            block('{', map.iter().map(|(name, value)| field(name, value.to_string())).collect(), '}')
+        }
+        other => other.to_string(),
+    };
+    let fields = serde_json::to_value(run)?;
+    let fields = fields.as_object().into_iter().flatten();
+    Ok(block('{', fields.map(|(name, content)| field(name, value(content))).collect(), '}') + "\n")
+}
+
+fn json<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T> {
+    let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+    serde_json::from_str(&text).map_err(Error::json(path))
+}
+
+fn read_folder(folder: &Path) -> Result<Run> {
     let mut names: Vec<String> = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(Error::io(folder))? {
         names.push(entry.map_err(Error::io(folder))?.file_name().to_string_lossy().into_owned());
@@ -118,7 +208,7 @@ fn read(folder: &Path) -> Result<Run> {
     } else if names.iter().any(|name| name == "round-000.safetensors") {
         Kind::Pruning(journal::read(&log)?)
     } else {
-        Kind::Training(journal::read(&log)?)
+        Kind::Training(thinned(&journal::read(&log)?))
     };
     let model = folder.join("model.safetensors");
     let description = folder.join("network.json");
@@ -133,64 +223,105 @@ fn read(folder: &Path) -> Result<Run> {
         let fits = |name: &&String| name.starts_with(prefix) && name.ends_with(".json");
         names.iter().filter(fits).map(|name| folder.join(name)).collect()
     };
-    fn json<T: for<'de> Deserialize<'de>>(path: PathBuf) -> Result<T> {
-        let text = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
-        serde_json::from_str(&text).map_err(Error::json(&path))
-    }
-    Ok(Run {
+    let mut quantised: Vec<Quantised> = all("quantize").iter().map(|path| json(path)).collect::<Result<_>>()?;
+    quantised.iter_mut().for_each(|quantised| quantised.sensitivity.truncate(SENSITIVE_MAX));
+    let run = Run {
         name: folder.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         kind,
-        network,
-        evaluated: all("evaluate").into_iter().map(json).collect::<Result<_>>()?,
-        quantised: all("quantize").into_iter().map(json).collect::<Result<_>>()?,
-        recipe: {
-            let mut recipe: serde_json::Map<_, _> = match folder.join("config.json") {
-                path if path.exists() => json(path)?,
-                _ => Default::default(),
-            };
-            // Beside its network, in trainings of today.
-            if let Some(serde_json::Value::Object(inner)) = recipe.remove("config") {
-                recipe = inner;
-            }
-            recipe.retain(|option, _| !NOT_OF_THE_RECIPE.contains(&option.as_str()));
-            recipe.values_mut().for_each(single_precision);
-            recipe
-        },
-    })
+        network: network.as_ref().map(measures).transpose()?,
+        evaluated: all("evaluate").iter().map(|path| json(path)).collect::<Result<_>>()?,
+        quantised,
+        recipe: recipe(folder)?,
+    };
+    // So that nothing is told from a folder that a kept file would not tell the same.
+    let mut fields = serde_json::to_value(&run).map_err(Error::json(folder))?;
+    single_precision(&mut fields);
+    Ok(Run { name: run.name, ..serde_json::from_value(fields).map_err(Error::json(folder))? })
 }
 
-/// Makes numbers that were widened from single precision what they were meant to be: 0.03 of 0.029999999329447743.
-fn single_precision(value: &mut serde_json::Value) {
+/// At most [`STEPS_MAX`] of the steps, evenly, with the first and the last: that one tells how the training ended.
+fn thinned(steps: &[Step]) -> Vec<Step> {
+    if steps.len() <= STEPS_MAX {
+        return steps.to_vec();
+    }
+    (0..STEPS_MAX).map(|i| steps[i * (steps.len() - 1) / (STEPS_MAX - 1)]).collect()
+}
+
+fn measures(network: &Network) -> Result<Measures> {
+    let cost = NetworkCost::new(network, SIDE, SIDE)?.total;
+    Ok(Measures { name: network.name.clone(), parameters: cost.parameters, macs: cost.macs })
+}
+
+/// The recipe of a training, from the `config.json` in its folder.
+fn recipe(folder: &Path) -> Result<Map<String, Value>> {
+    let path = folder.join("config.json");
+    let mut recipe: Map<String, Value> = if path.exists() { json(&path)? } else { Map::new() };
+    // Beside its network, in trainings of today.
+    if let Some(Value::Object(inner)) = recipe.remove("config") {
+        recipe = inner;
+    }
+    recipe.retain(|option, _| !NOT_OF_THE_RECIPE.contains(&option.as_str()));
+    recipe.values_mut().for_each(without_machine);
+    Ok(recipe)
+}
+
+/// Makes whole paths, which are those of one machine, the names of their files.
+fn without_machine(value: &mut Value) {
     match value {
-        serde_json::Value::Number(number) if number.is_f64() => {
+        Value::String(text) if Path::new(text.as_str()).is_absolute() => {
+            if let Some(name) = Path::new(text.as_str()).file_name() {
+                *text = name.to_string_lossy().into_owned();
+            }
+        }
+        Value::Array(values) => values.iter_mut().for_each(without_machine),
+        _ => {}
+    }
+}
+
+/// Makes numbers that were widened from single precision what they were meant to be: 0.03 of 0.029999999329447743. The
+/// others lose digits that no figure shows, and the rest goes through JSON again and again without a change, which
+/// seventeen digits do not.
+fn single_precision(value: &mut Value) {
+    match value {
+        Value::Number(number) if number.is_f64() => {
             let short = number.as_f64().and_then(|wide| (wide as f32).to_string().parse::<f64>().ok());
             if let Some(short) = short.and_then(serde_json::Number::from_f64) {
                 *number = short;
             }
         }
-        serde_json::Value::Array(values) => values.iter_mut().for_each(single_precision),
+        Value::Array(values) => values.iter_mut().for_each(single_precision),
+        Value::Object(fields) => fields.values_mut().for_each(single_precision),
         _ => {}
     }
 }
 
-/// Writes the report of some runs. `figures` is how the text calls the folder of its figures; `samples` are photographs
-/// to show detections on, with the ONNX file that makes them.
+/// Writes the report of some runs. `figures` is how the text calls the folder of its figures, `kept` the one that
+/// [`keep`] wrote to; `samples` are photographs to show detections on, with the ONNX file that makes them.
 ///
 /// # Errors
 ///
-/// A folder is none of a run, or has a damaged file.
-pub fn report(runs: &[PathBuf], figures: &str, samples: Option<(&Path, &[PathBuf])>) -> Result<Report> {
-    let runs = runs.iter().map(|folder| read(folder)).collect::<Result<Vec<Run>>>()?;
+/// A model or a photograph cannot be read, a figure cannot be drawn.
+pub fn report(
+    runs: &[Run],
+    figures: &str,
+    kept: Option<&str>,
+    samples: Option<(&Path, &[PathBuf])>,
+) -> Result<Report> {
     let mut report = Report::default();
     let mut page = Page { report: &mut report, folder: figures };
-    page.text("# Compression\n\nWritten by `compress report` from the logs of the runs it names; run it again to redraw it.\n");
+    page.text("# Compression\n");
+    let written = "Written by `compress report` from the logs of the runs it names; run it again to redraw it.";
+    page.text(&match kept {
+        Some(kept) => format!("{written} What it takes of them is kept in `{kept}/`.\n"),
+        None => format!("{written}\n"),
+    });
     costs(&mut page)?;
-    results(&mut page, &runs)?;
-    trainings(&mut page, &runs)?;
-    comparisons(&mut page, &runs)?;
-    explorations(&mut page, &runs)?;
-    prunings(&mut page, &runs)?;
-    integers(&mut page, &runs);
+    results(&mut page, runs)?;
+    trainings(&mut page, runs)?;
+    comparisons(&mut page, runs);
+    explorations(&mut page, runs)?;
+    prunings(&mut page, runs)?;
+    integers(&mut page, runs);
     if let Some((model, photographs)) = samples {
         detections(&mut page, model, photographs)?;
     }
@@ -270,11 +401,6 @@ fn zoo_cost(name: &str) -> Result<NetworkCost> {
     NetworkCost::new(&zoo::network(name, 80).ok_or_else(unknown)?, SIDE, SIDE)
 }
 
-/// The costs of a run's network.
-fn cost_of(run: &Run) -> Result<Option<cost::Cost>> {
-    run.network.as_ref().map(|network| Ok(NetworkCost::new(network, SIDE, SIDE)?.total)).transpose()
-}
-
 fn percent(figure: Option<f64>) -> String {
     figure.map_or("–".into(), |figure| format!("{:.1}", 100.0 * figure))
 }
@@ -288,7 +414,7 @@ fn results(page: &mut Page, runs: &[Run]) -> Result<()> {
         page.text("AP and AP50 in percent, by the COCO protocol, through the detector crate.\n");
         page.text("| run | file | parameters | MACs | images seen | set | input | AP | AP50 |\n|---|---|--:|--:|--:|---|--:|--:|--:|");
         for run in &with_figures {
-            let cost = cost_of(run)?.unwrap_or_default();
+            let cost = run.network.clone().unwrap_or_default();
             let seen = match &run.kind {
                 Kind::Training(steps) => steps.last().map_or("–".into(), |step| cost::grouped(step.images)),
                 _ => "–".into(),
@@ -321,7 +447,7 @@ fn results(page: &mut Page, runs: &[Run]) -> Result<()> {
     let mut series = vec![Series { name: "published, on COCO".into(), points: published.to_vec(), line: false }];
     let mut ours = vec![];
     for run in with_figures {
-        if let (Some(cost), Some(ap50)) = (cost_of(run)?, run.best_on("coco")) {
+        if let (Some(cost), Some(ap50)) = (&run.network, run.best_on("coco")) {
             ours.push((cost.parameters as f64, 100.0 * ap50, run.name.clone()));
         }
     }
@@ -373,20 +499,17 @@ fn trainings(page: &mut Page, runs: &[Run]) -> Result<()> {
 }
 
 /// The options of a recipe that are not the same in all, `name value`, with files by their name alone.
-fn particular(
-    recipe: &serde_json::Map<String, serde_json::Value>,
-    all: &[&serde_json::Map<String, serde_json::Value>],
-) -> String {
-    fn short(value: &serde_json::Value) -> String {
+fn particular(recipe: &Map<String, Value>, all: &[&Map<String, Value>]) -> String {
+    fn short(value: &Value) -> String {
         match value {
-            serde_json::Value::Null => "none".into(),
-            serde_json::Value::String(text) => {
+            Value::Null => "none".into(),
+            Value::String(text) => {
                 let name = Path::new(text).file_stem().map(|name| name.to_string_lossy().into_owned());
                 name.unwrap_or_else(|| text.clone())
             }
             // A pair of an annotation file and its folder, say: the first names both.
-            serde_json::Value::Array(values) => match values.as_slice() {
-                [one @ serde_json::Value::String(_), serde_json::Value::String(_)] => short(one),
+            Value::Array(values) => match values.as_slice() {
+                [one @ Value::String(_), Value::String(_)] => short(one),
                 values => values.iter().map(short).collect::<Vec<_>>().join(" "),
             },
             other => other.to_string(),
@@ -398,7 +521,7 @@ fn particular(
 }
 
 /// Networks that were trained by one recipe, each set against the largest.
-fn comparisons(page: &mut Page, runs: &[Run]) -> Result<()> {
+fn comparisons(page: &mut Page, runs: &[Run]) {
     let trained: Vec<&Run> =
         runs.iter().filter(|run| matches!(run.kind, Kind::Training(_)) && !run.recipe.is_empty()).collect();
     for (index, first) in trained.iter().enumerate() {
@@ -407,28 +530,27 @@ fn comparisons(page: &mut Page, runs: &[Run]) -> Result<()> {
         }
         let mut alike = vec![];
         for run in trained.iter().filter(|run| run.recipe == first.recipe) {
-            alike.extend(cost_of(run)?.map(|cost| (*run, cost)));
+            alike.extend(run.network.as_ref().map(|network| (*run, network)));
         }
-        alike.sort_by_key(|(_, cost)| std::cmp::Reverse(cost.parameters));
+        alike.sort_by_key(|(_, network)| std::cmp::Reverse(network.parameters));
         let [(_, largest), _, ..] = alike[..] else { continue };
         page.text(&format!("## One recipe, {} networks\n", alike.len()));
         page.text("| run | network | parameters | fewer | MACs | fewer | COCO AP50 | VOC AP50 |\n|---|---|--:|--:|--:|--:|--:|--:|");
-        for (run, cost) in &alike {
+        for (run, network) in &alike {
             page.text(&format!(
                 "| {} | {} | {} | {:.2}× | {} | {:.2}× | {} | {} |",
                 run.name,
-                run.network.as_ref().map_or("–", |network| &network.name),
-                cost::grouped(cost.parameters),
-                largest.parameters as f64 / cost.parameters as f64,
-                cost::grouped(cost.macs),
-                largest.macs as f64 / cost.macs as f64,
+                network.name,
+                cost::grouped(network.parameters),
+                largest.parameters as f64 / network.parameters as f64,
+                cost::grouped(network.macs),
+                largest.macs as f64 / network.macs as f64,
                 percent(run.best_on("coco")),
                 percent(run.best_on("voc")),
             ));
         }
         page.text("\nThe paper: 8.86 M → 2.56 M parameters (3.46× fewer), 2.78 G → 1.09 G (2.55× fewer), AP50 33.1 → 32.4 on COCO.\n");
     }
-    Ok(())
 }
 
 fn explorations(page: &mut Page, runs: &[Run]) -> Result<()> {
@@ -509,7 +631,7 @@ fn integers(page: &mut Page, runs: &[Run]) {
             if !quantised.sensitivity.is_empty() {
                 page.text("The ten convolutions that hurt most when they alone are in integers:\n");
                 page.text("| convolution | noise |\n|---|--:|");
-                for (name, noise) in quantised.sensitivity.iter().take(10) {
+                for (name, noise) in &quantised.sensitivity {
                     page.text(&format!("| {name} | {noise:.6} |"));
                 }
                 page.text("");
@@ -609,12 +731,17 @@ mod tests {
         let baseline = run("baseline");
         let tiny_weights = random_weights(&tiny.graph().unwrap(), 1);
         checkpoint::write(&baseline.join("model.safetensors"), &tiny, &tiny_weights, Precision::Half).unwrap();
-        std::fs::write(baseline.join("log.jsonl"), line(20000)).unwrap();
+        // Longer than what is read of it.
+        let log: String = (1..=1000).map(|i| line(20 * i)).collect();
+        std::fs::write(baseline.join("log.jsonl"), log).unwrap();
         let other = run("other");
         std::fs::write(other.join("log.jsonl"), line(500)).unwrap();
         // The first as an older program wrote it: bare, and with a number that is the same in single precision.
         let recipe = |folder: &Path, frozen: &str, rate: &str| {
-            format!(r#"{{"run":{folder:?},"freeze":{frozen},"data":[["a/hand.json","a/hand"]],"rate":{rate}}}"#)
+            format!(
+                r#"{{"run":{folder:?},"freeze":{frozen},"data":[["a/hand.json",{:?}]],"rate":{rate}}}"#,
+                folder.with_file_name("hand")
+            )
         };
         std::fs::write(training.join("config.json"), recipe(&training, "null", "0.0010000000474974513")).unwrap();
         for (folder, frozen) in [(&baseline, "null"), (&other, r#""block3""#)] {
@@ -649,7 +776,10 @@ mod tests {
         std::fs::write(exploration.join("shard-1-of-1.jsonl"), serde_json::to_string(&trial).unwrap() + "\n")
             .unwrap();
 
-        let report = report(&[training, baseline, other, pruning, exploration], "compression", None).unwrap();
+        let read_all = |paths: &[PathBuf]| -> Vec<Run> { paths.iter().map(|path| read(path).unwrap()).collect() };
+        let runs = read_all(&[training, baseline, other, pruning, exploration]);
+        let report = |runs: &[Run]| report(runs, "compression", Some("compression/runs"), None).unwrap();
+        let told = report(&runs);
         for text in [
             "| yolov3_tiny | 8,858,734 |",
             "| first | m |",
@@ -663,22 +793,47 @@ mod tests {
             "| 3.50 | – | – | freeze block3 |",
             "## One recipe, 2 networks",
             "| baseline | yolov3_tiny | 8,",
+            "| baseline | yolov3_tiny | 20,000 |",
+            "kept in `compression/runs/`",
         ] {
-            assert!(report.markdown.contains(text), "no `{text}` in\n{}", report.markdown);
+            assert!(told.markdown.contains(text), "no `{text}` in\n{}", told.markdown);
         }
-        let names: Vec<&str> = report.figures.iter().map(|figure| figure.0.as_str()).collect();
+        let names: Vec<&str> = told.figures.iter().map(|figure| figure.0.as_str()).collect();
         let expected =
             ["kinds.svg", "accuracy.svg", "training.svg", "exploration-kinds.svg", "pruning-thinner.svg"];
         assert_eq!(names, expected);
         for name in names {
-            assert!(report.markdown.contains(&format!("(compression/{name})")), "{name}");
+            assert!(told.markdown.contains(&format!("(compression/{name})")), "{name}");
+        }
+
+        // The kept files tell the same, and are kept the same again.
+        let kept = folder.path().join("kept");
+        keep(&runs, &kept).unwrap();
+        let files: Vec<PathBuf> = runs.iter().map(|run| kept.join(format!("{}.json", run.name))).collect();
+        let text = |path: &PathBuf| std::fs::read_to_string(path).unwrap();
+        let texts: Vec<String> = files.iter().map(text).collect();
+        let again = read_all(&files);
+        assert_eq!(again, runs);
+        assert_eq!(report(&again), told);
+        keep(&again, &kept).unwrap();
+        assert_eq!(files.iter().map(text).collect::<Vec<_>>(), texts);
+        assert_eq!(texts[1].matches("\"loss\"").count(), STEPS_MAX);
+        let machine = folder.path().to_str().unwrap();
+        assert!(texts.iter().all(|text| !text.contains(machine)), "{texts:?}");
+
+        assert!(matches!(keep(&[runs[0].clone(), runs[0].clone()], &kept), Err(Error::Option { .. })));
+        for damaged in [&texts[0][..texts[0].len() / 2], "{}", &texts[0].replace("\"loss\"", "\"lost\"")] {
+            std::fs::write(&files[0], damaged).unwrap();
+            let error = read(&files[0]).unwrap_err();
+            assert!(matches!(&error, Error::Json { path, .. } if *path == files[0]), "{error}");
         }
     }
 
     #[test]
     fn without_runs_the_costs_are_told() {
-        let report = report(&[], "compression", None).unwrap();
+        let report = report(&[], "compression", None, None).unwrap();
         assert!(report.markdown.contains("None of the runs has been evaluated"));
-        assert!(super::report(&["nowhere".into()], "compression", None).is_err());
+        assert!(!report.markdown.contains("kept in"));
+        assert!(matches!(read(Path::new("nowhere")), Err(Error::Io { .. })));
     }
 }
