@@ -168,11 +168,18 @@ const RELAXED_PROBE = new Uint8Array([
 /** Whether the faster engine runs here. */
 export const hasRelaxedSimd = () => WebAssembly.validate(RELAXED_PROBE);
 
-/**
- * The address of the fastest engine that this browser runs. Both have the same glue and, in int8, the same results.
- * Each address is written out, for bundlers look for exactly this.
- */
-export function defaultEngine() {
+// Of each kind the address of the fastest engine that this browser runs; in int8, all give the same results. Each address
+// is written out, for bundlers look for exactly this.
+
+/** The engine that runs this project's networks and no other. */
+export function smallEngine() {
+  return hasRelaxedSimd()
+    ? new URL("./wasm/micro_yolo_small_relaxed_bg.wasm", import.meta.url)
+    : new URL("./wasm/micro_yolo_small_bg.wasm", import.meta.url);
+}
+
+/** The one with tract, which runs any. */
+export function fullEngine() {
   return hasRelaxedSimd()
     ? new URL("./wasm/micro_yolo_relaxed_bg.wasm", import.meta.url)
     : new URL("./wasm/micro_yolo_bg.wasm", import.meta.url);
@@ -193,7 +200,7 @@ export function checkPlatform() {
  *
  * @param {object} wanted
  * @param {string | URL | BufferSource | WebAssembly.Module} wanted.wasm
- * @param {string | URL | BufferSource | Blob} wanted.model
+ * @param {string | URL | BufferSource | Blob | Uint8Array} wanted.model
  * @param {AbortSignal} [wanted.signal]
  * @param {OnProgress} [wanted.onProgress]
  * @returns {Promise<{ module: WebAssembly.Module, model: Uint8Array }>}

@@ -18,6 +18,7 @@ import { drawError, localFrame, portableFrame } from "./source.js";
 /**
  * @typedef {object} Backend
  * @property {(module: WebAssembly.Module, model: Uint8Array, settings: LoadSettings) => Promise<ModelInfo>} load
+ * again with another engine, if the first refused the model
  * @property {typeof portableFrame} frame makes the form of a source that `detect` takes
  * @property {(frame: Frame, options: DetectRequest) => Promise<Float32Array>} detect
  * @property {() => Promise<void>} resetTracks

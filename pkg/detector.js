@@ -1,5 +1,5 @@
 // The detector as a page sees it: sources in, objects out, in order, wherever it computes.
-import { checkPlatform, defaultEngine, loadAssets } from "./assets.js";
+import { checkPlatform, fullEngine, loadAssets, smallEngine } from "./assets.js";
 import { openBackend } from "./backend.js";
 import { MicroYoloError, abortable, aborted, disposed } from "./error.js";
 import { frameClock } from "./frames.js";
@@ -10,6 +10,44 @@ import { checkedInputSize, defaultSettings, withSettings } from "./settings.js";
 
 /** Only `load` makes detectors: one that exists is ready. */
 const FROM_LOAD = Symbol();
+
+/**
+ * Loads the engine and the model. Where the caller names no engine, the small one comes first; a model that is more than
+ * it runs brings in the full one.
+ * @param {import("./backend.js").Backend} backend
+ * @param {Pick<import("./index.js").LoadOptions, "wasm" | "signal" | "onProgress"> & { model: NonNullable<import("./index.js").LoadOptions["model"]> }} wanted
+ * @param {import("./settings.js").LoadSettings} settings
+ */
+async function loadInto(backend, { wasm, model, signal, onProgress }, settings) {
+  /** @param {Parameters<typeof loadAssets>[0]} wanted */
+  const attempt = async (wanted) => {
+    const assets = await loadAssets({ ...wanted, signal });
+    return { assets, info: abortable(backend.load(assets.module, assets.model, settings), signal) };
+  };
+  if (wasm) return (await attempt({ wasm, model, onProgress })).info;
+  let before = 0;
+  const { assets, info } = await attempt({
+    wasm: smallEngine(),
+    model,
+    onProgress(progress) {
+      before = progress.loaded;
+      onProgress?.(progress);
+    },
+  });
+  try {
+    return await info;
+  } catch (error) {
+    if (!(error instanceof MicroYoloError && error.code === "needs-tract")) throw error;
+  }
+  const full = await attempt({
+    wasm: fullEngine(),
+    model: assets.model,
+    onProgress({ loaded, total }) {
+      onProgress?.({ loaded: before + loaded, total: total === undefined ? undefined : before + total });
+    },
+  });
+  return full.info;
+}
 
 /** Documented in index.d.ts. */
 export class Detector {
@@ -43,11 +81,9 @@ export class Detector {
     const inputSize = checkedInputSize(options.inputSize);
     if (signal?.aborted) throw aborted(signal);
     checkPlatform();
-    const wasm = options.wasm ?? defaultEngine();
     const backend = openBackend(worker); // Before the downloads: the worker starts meanwhile.
     try {
-      const assets = await loadAssets({ wasm, model, signal, onProgress });
-      const info = await abortable(backend.load(assets.module, assets.model, { ...settings, inputSize }), signal);
+      const info = await loadInto(backend, { wasm: options.wasm, model, signal, onProgress }, { ...settings, inputSize });
       return new Detector(FROM_LOAD, backend, info, settings);
     } catch (error) {
       backend.stop();

@@ -1,5 +1,5 @@
 // The only file that calls the generated WebAssembly glue. It runs in the worker, or on the page's own thread.
-import init, { Engine as WasmEngine, __wbg_reset_state } from "./wasm/micro_yolo.js";
+import * as small from "./wasm/micro_yolo_small.js";
 import { MicroYoloError } from "./error.js";
 import { scaleRows } from "./objects.js";
 import { PixelReader } from "./pixels.js";
@@ -14,49 +14,78 @@ import { PixelReader } from "./pixels.js";
  * @property {{ width: number, height: number }} input
  */
 
-/** One instance a thread. A trap leaves its memory in an unknown state, so it is never entered again after one. */
-const instance = {
-  /** @type {Promise<unknown> | undefined} */
-  started: undefined,
-  /** Counts instances: an engine of an earlier one is dead. */
-  generation: 0,
-  crashed: false,
-};
+/** @typedef {import("./wasm/micro_yolo_small.js").Engine} WasmEngine */
 
-/** @param {WebAssembly.Module} module the first one given on a thread serves all engines there */
-async function start(module) {
-  instance.started ??= init({ module_or_path: module }).catch((cause) => {
-    instance.started = undefined;
-    throw new MicroYoloError("invalid-engine", "the engine file does not belong to this version of the package", {
-      cause,
+/**
+ * What has become of one module on this thread. A trap leaves its memory in an unknown state, so it is never entered
+ * again after one.
+ */
+class Instance {
+  /** @type {() => Promise<typeof import("./wasm/micro_yolo_small.js")>} */
+  #load;
+  /** @type {Promise<typeof import("./wasm/micro_yolo_small.js")> | undefined} */
+  #started;
+  /** Counts instances: an engine of an earlier one is dead. */
+  generation = 0;
+  crashed = false;
+
+  /** @param {() => Promise<typeof import("./wasm/micro_yolo_small.js")>} load the glue */
+  constructor(load) {
+    this.#load = load;
+  }
+
+  /** @param {WebAssembly.Module} module the first one given on a thread serves all engines of its kind there */
+  async start(module) {
+    this.#started ??= this.#load().then(async (glue) => {
+      await glue.default({ module_or_path: module });
+      return glue;
     });
-  });
-  await instance.started;
-  if (instance.crashed) {
-    __wbg_reset_state();
-    instance.crashed = false;
-    instance.generation += 1;
+    let glue;
+    try {
+      glue = await this.#started;
+    } catch (cause) {
+      this.#started = undefined;
+      throw new MicroYoloError("invalid-engine", "the engine file does not belong to this version of the package", {
+        cause,
+      });
+    }
+    if (this.crashed) {
+      glue.__wbg_reset_state();
+      this.crashed = false;
+      this.generation += 1;
+    }
+    return glue;
+  }
+
+  /**
+   * Runs `call` in the instance. The engine's own errors carry a code; anything else is a trap.
+   * @template T
+   * @param {() => T} call
+   * @param {(cause: unknown) => MicroYoloError} [trapped]
+   * @returns {T}
+   */
+  enter(call, trapped = crashed) {
+    try {
+      return call();
+    } catch (cause) {
+      if (cause instanceof Error && "code" in cause && typeof cause.code === "string") {
+        const code = /** @type {import("./index.js").ErrorCode} */ (cause.code);
+        throw new MicroYoloError(code, cause.message, { cause: cause.cause });
+      }
+      this.crashed = true;
+      throw trapped(cause);
+    }
   }
 }
 
-/**
- * Runs `call` in the instance. The engine's own errors carry a code; anything else is a trap.
- * @template T
- * @param {() => T} call
- * @param {(cause: unknown) => MicroYoloError} [trapped]
- * @returns {T}
- */
-function enter(call, trapped = crashed) {
-  try {
-    return call();
-  } catch (cause) {
-    if (cause instanceof Error && "code" in cause && typeof cause.code === "string") {
-      const code = /** @type {import("./index.js").ErrorCode} */ (cause.code);
-      throw new MicroYoloError(code, cause.message, { cause: cause.cause });
-    }
-    instance.crashed = true;
-    throw trapped(cause);
-  }
+/** The engine that runs this project's networks and no other. */
+const SMALL = new Instance(async () => small);
+/** The one with tract, which runs any. Its glue comes only where it is needed. */
+const FULL = new Instance(() => import("./wasm/micro_yolo.js"));
+
+/** @param {WebAssembly.Module} module */
+function instanceOf(module) {
+  return WebAssembly.Module.exports(module).some(({ name }) => name === "withTract") ? FULL : SMALL;
 }
 
 /** @param {unknown} [cause] */
@@ -77,7 +106,8 @@ function refusedModel(cause) {
 
 /** A model, ready to run. */
 export class Engine {
-  #generation = instance.generation;
+  #instance;
+  #generation;
   #reader = new PixelReader();
   /** @type {WasmEngine | undefined} */
   #engine;
@@ -92,19 +122,23 @@ export class Engine {
    * @param {LoadSettings} settings
    */
   static async load(module, model, settings) {
-    await start(module);
-    return new Engine(model, settings);
+    const instance = instanceOf(module);
+    return new Engine(instance, await instance.start(module), model, settings);
   }
 
   /**
    * @private
+   * @param {Instance} instance
+   * @param {typeof import("./wasm/micro_yolo_small.js")} glue
    * @param {Uint8Array} model
    * @param {LoadSettings} settings
    */
-  constructor(model, { inputSize, ...settings }) {
-    const engine = enter(() => new WasmEngine(model, inputSize?.width, inputSize?.height), refusedModel);
+  constructor(instance, glue, model, { inputSize, ...settings }) {
+    this.#instance = instance;
+    this.#generation = instance.generation;
+    const engine = instance.enter(() => new glue.Engine(model, inputSize?.width, inputSize?.height), refusedModel);
     this.#engine = engine;
-    this.info = enter(() => ({
+    this.info = instance.enter(() => ({
       labels: engine.labels(),
       build: /** @type {ModelInfo["build"]} */ (engine.build),
       input: { width: engine.inputWidth, height: engine.inputHeight },
@@ -129,7 +163,7 @@ export class Engine {
     const engine = this.#alive();
     this.#set(engine, settings);
     const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
-    const rows = enter(() => engine.detect(bytes, width, height, track));
+    const rows = this.#instance.enter(() => engine.detect(bytes, width, height, track));
     if (scaled.x !== 1 || scaled.y !== 1) scaleRows(rows, scaled);
     return rows;
   }
@@ -137,20 +171,24 @@ export class Engine {
   /** Forgets the objects followed so far. */
   resetTracks() {
     const engine = this.#alive();
-    enter(() => engine.resetTracks());
+    this.#instance.enter(() => engine.resetTracks());
   }
 
   free() {
     const engine = this.#engine;
     this.#engine = undefined;
     // Of a crashed instance nothing is freed: it goes as a whole.
-    if (engine && this.#generation === instance.generation && !instance.crashed) engine.free();
+    if (engine && this.#lives()) engine.free();
   }
 
   /** @returns {WasmEngine} */
   #alive() {
-    if (!this.#engine || this.#generation !== instance.generation || instance.crashed) throw crashed();
+    if (!this.#engine || !this.#lives()) throw crashed();
     return this.#engine;
+  }
+
+  #lives() {
+    return this.#generation === this.#instance.generation && !this.#instance.crashed;
   }
 
   /**
@@ -160,7 +198,7 @@ export class Engine {
   #set(engine, settings) {
     const old = this.#settings;
     if (settings === old) return;
-    enter(() => {
+    this.#instance.enter(() => {
       if (settings.scoreThreshold !== old?.scoreThreshold) engine.setScoreThreshold(settings.scoreThreshold);
       if (settings.iouThreshold !== old?.iouThreshold) engine.setIouThreshold(settings.iouThreshold);
       if (settings.maxDetections !== old?.maxDetections) engine.setMaxDetections(settings.maxDetections);

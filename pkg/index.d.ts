@@ -82,9 +82,11 @@ export interface LoadOptions extends DetectorSettings {
   /** The model, an ONNX file: its URL or its bytes. Default: the model inside this package. */
   model?: string | URL | BufferSource | Blob;
   /**
-   * The engine: its URL, its bytes or the compiled module. This package has two, `wasm/micro_yolo_bg.wasm` for every
-   * browser with SIMD and `wasm/micro_yolo_relaxed_bg.wasm`, faster, for those with relaxed SIMD too. Default: the
-   * better of the two that runs here, from beside this file. With `worker: false` the first one given serves all detectors of the thread.
+   * The engine: its URL, its bytes or the compiled module. This package has four. `wasm/micro_yolo_small_bg.wasm` runs
+   * the networks of this project, `wasm/micro_yolo_bg.wasm`, three times the size, any; both run in every browser with
+   * SIMD, and `wasm/micro_yolo_small_relaxed_bg.wasm` and `wasm/micro_yolo_relaxed_bg.wasm`, which are faster, in those
+   * with relaxed SIMD too. Default: the fastest small one that runs here, from beside this file, and if the model needs
+   * more, the full one. With `worker: false` the first one given serves all detectors of the thread that name one.
    */
   wasm?: string | URL | BufferSource | WebAssembly.Module;
   /**
@@ -151,7 +153,7 @@ export class Detector {
    * download; after a failure the next call tries again.
    *
    * @throws {MicroYoloError} `aborted`, `network`, `no-simd`, `unsupported`, `worker-failed`, `invalid-engine`,
-   * `invalid-model`, `unsupported-model`, `unsupported-operator`, `invalid-option`, `crashed`
+   * `invalid-model`, `unsupported-model`, `unsupported-operator`, `needs-tract`, `invalid-option`, `crashed`
    */
   static load(options?: LoadOptions): Promise<Detector>;
 
@@ -222,6 +224,7 @@ export class Detector {
  * | `tainted` | the picture came from another site without CORS, so the browser hides its pixels |
  * | `unsupported` | the platform lacks something: WebAssembly, workers or canvases (Node has no canvases) |
  * | `unsupported-model` | intact ONNX, but not of a form this package knows |
+ * | `needs-tract` | the model is more than the small engine runs, which was asked for as `wasm`; the full one may run it |
  * | `unsupported-operator` | the model uses an operator that the engine does not have; the message names it |
  * | `worker-failed` | the worker script did not start: a content security policy, or a file missing on the server |
  */
@@ -236,6 +239,7 @@ export type ErrorCode =
   | "invalid-model"
   | "invalid-option"
   | "invalid-source"
+  | "needs-tract"
   | "network"
   | "no-simd"
   | "not-loaded"

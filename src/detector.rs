@@ -1,9 +1,5 @@
 //! The four steps in order: letterbox, network, decode, suppress.
 
-use std::sync::Arc;
-
-use tract_core::prelude::{IntoTValue, TValue, Tensor, TractError};
-
 use crate::decode::{Decoder, OutputForm, Want};
 use crate::detection::{BoxXywh, Detection};
 use crate::error::{Error, Kind, Result};
@@ -142,11 +138,6 @@ impl DetectorBuilder {
             let message = format!("the model is loaded for {} px, not for {asked} px", model.input_size());
             return Err(Error::new(Kind::InvalidOption, message));
         }
-        let InputSize { width, height } = model.input_size();
-        let input = Tensor::zero::<f32>(&[1, 3, height as usize, width as usize]).map_err(|error| {
-            Error::new(Kind::UnsupportedModel, "the input tensor cannot be made")
-                .with_source(error.into_boxed_dyn_error())
-        })?;
         let mut detector = Detector {
             session: model.session()?,
             model: model.clone(),
@@ -158,7 +149,6 @@ impl DetectorBuilder {
             letterbox: Letterbox::default(),
             decoder: Decoder::default(),
             candidates: Vec::new(),
-            input: Arc::new(input),
         };
         detector.set_score_threshold(self.score_threshold)?;
         detector.set_iou_threshold(self.iou_threshold)?;
@@ -186,8 +176,6 @@ pub struct Detector {
     letterbox: Letterbox,
     decoder: Decoder,
     candidates: Vec<Candidate>,
-    /// `[1, 3, H, W]`, RGB, 0 to 1.
-    input: Arc<Tensor>,
 }
 
 impl Detector {
@@ -213,10 +201,9 @@ impl Detector {
     /// it was checked when the [`ImageView`] was made.
     pub fn detect(&mut self, image: ImageView<'_>) -> Result<Vec<Detection>> {
         let InputSize { width, height } = self.model.input_size();
-        let input = exclusive(&mut self.input)?;
+        let input = self.session.input()?;
         let placement = phase("letterbox", || self.letterbox.fill(image, (width, height), input));
-        let outputs = phase("network", || self.session.run(self.input.clone().into_tvalue()))?;
-        let outputs = outputs.iter().map(values).collect::<Result<Vec<_>>>()?;
+        let outputs = phase("network", || self.session.run())?;
         let want = Want {
             score_min: self.score_threshold,
             classes: self.classes.as_deref(),
@@ -343,24 +330,6 @@ fn phase<R>(name: &str, f: impl FnOnce() -> R) -> R {
     }
 }
 
-/// The values of `input`, which nobody else holds between two runs.
-fn exclusive(input: &mut Arc<Tensor>) -> Result<&mut [f32]> {
-    let view = Arc::make_mut(input)
-        .to_plain_array_view_mut::<f32>()
-        .map_err(|error| failed("the input is not float32", error))?;
-    view.into_slice().ok_or_else(|| Error::new(Kind::Inference, "the input is not in one piece"))
-}
-
-/// The values of an output.
-fn values(output: &TValue) -> Result<&[f32]> {
-    let values = output.try_as_plain_ram().and_then(|output| output.as_slice::<f32>());
-    values.map_err(|error| failed("the output is not float32", error))
-}
-
-fn failed(what: &str, error: TractError) -> Error {
-    Error::new(Kind::Inference, what).with_source(error.into_boxed_dyn_error())
-}
-
 fn check_fraction(name: &str, value: f32) -> Result<f32> {
     if (0.0..=1.0).contains(&value) {
         Ok(value)
@@ -389,14 +358,13 @@ mod tests {
     }
 
     #[test]
-    fn the_input_tensor_is_used_again() {
+    fn the_input_is_used_again() {
         let mut detector = Detector::from_onnx(&onnx()).unwrap();
-        let tensor = Arc::as_ptr(&detector.input);
+        let input = detector.session.input().unwrap().as_ptr();
         for side in [1, 2, 3] {
             let pixels = vec![50; 3 * side * side];
             detector.detect(ImageView::rgb(&pixels, side as u32, side as u32).unwrap()).unwrap();
-            assert_eq!(Arc::strong_count(&detector.input), 1);
-            assert_eq!(Arc::as_ptr(&detector.input), tensor);
+            assert_eq!(detector.session.input().unwrap().as_ptr(), input);
         }
     }
 

@@ -33,6 +33,9 @@ pub(crate) enum Kind {
     InvalidModel,
     UnsupportedModel,
     UnsupportedOperator,
+    /// Only in a build without tract.
+    #[cfg_attr(feature = "tract", expect(dead_code))]
+    NeedsTract,
     InvalidOption,
     Inference,
 }
@@ -48,6 +51,7 @@ impl Error {
     }
 
     /// Adds to the message.
+    #[cfg(feature = "tract")]
     pub(crate) fn with_hint(mut self, hint: &str) -> Error {
         self.message = format!("{} ({hint})", self.message);
         self
@@ -62,6 +66,7 @@ impl Error {
     /// | `invalid-model` | the bytes are no intact ONNX file |
     /// | `unsupported-model` | intact ONNX, but no detector this crate can run: inputs, outputs or shapes are not those of the [model contract](crate::Model) |
     /// | `unsupported-operator` | the graph uses an operator the runtime does not have; the message names it |
+    /// | `needs-tract` | the graph is more than the engine runs by itself, and this crate was built without `tract` |
     /// | `invalid-option` | a threshold that is not in 0 to 1, an unknown class, an input size that is no multiple of 32 |
     /// | `inference-failed` | the network did not run to its end |
     pub fn code(&self) -> &'static str {
@@ -71,6 +76,7 @@ impl Error {
             Kind::InvalidModel => "invalid-model",
             Kind::UnsupportedModel => "unsupported-model",
             Kind::UnsupportedOperator => "unsupported-operator",
+            Kind::NeedsTract => "needs-tract",
             Kind::InvalidOption => "invalid-option",
             Kind::Inference => "inference-failed",
         }
@@ -83,7 +89,10 @@ impl Error {
 
     /// Whether the model was refused: damaged, of another form, or with an unknown operator.
     pub fn is_model(&self) -> bool {
-        matches!(self.kind, Kind::InvalidModel | Kind::UnsupportedModel | Kind::UnsupportedOperator)
+        matches!(
+            self.kind,
+            Kind::InvalidModel | Kind::UnsupportedModel | Kind::UnsupportedOperator | Kind::NeedsTract
+        )
     }
 
     /// Whether the model is intact but uses an operator that the runtime does not have.

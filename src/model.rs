@@ -1,23 +1,31 @@
 //! ONNX bytes → a plan that runs.
 
+#[cfg(feature = "tract")]
 mod answer;
+#[cfg(feature = "tract")]
+mod graph;
+#[cfg(feature = "tract")]
 mod import;
+mod input;
 mod metadata;
 mod names;
+mod network;
 mod output;
-mod pb;
-mod plan;
+pub(crate) mod pb;
+pub(crate) mod tensor;
 mod validate;
 
 use std::fmt;
 use std::sync::Arc;
 
 use prost::Message;
-use tract_core::prelude::*;
 
 use crate::decode::{Layout, OutputForm};
+use crate::engine;
 use crate::error::{Error, Kind, Result};
 pub use metadata::Metadata;
+use network::Network;
+pub(crate) use network::Session;
 
 /// Width and height of a network's input, in pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -49,7 +57,7 @@ impl fmt::Display for InputSize {
 /// names. Without names classes are numbered.
 #[derive(Clone)]
 pub struct Model {
-    plan: Arc<TypedRunnableModel>,
+    network: Network,
     input_size: InputSize,
     layout: Arc<Layout>,
     names: Arc<[Arc<str>]>,
@@ -106,30 +114,51 @@ impl Model {
         let Some(graph) = &proto.graph else {
             return Err(Error::new(Kind::InvalidModel, "the model has no graph"));
         };
-        let input_size = plan::input_size(graph, size, metadata.imgsz)?;
-        let mut typed = import::import(&proto, input_size).map_err(|error| match size {
-            Some(_) => error.with_hint("another input size was asked for; some files work at their own only"),
-            None => error,
-        })?;
-        // The weights are in `typed` by now.
-        drop(proto);
-        let shape = plan::output_shape(&typed)?;
-        let (form, classes) = output::recognise(&shape, names.as_deref(), input_size, metadata.end_to_end)?;
+        let input_size = input::size(graph, size, metadata.imgsz)?;
+        let recognise =
+            |shape: &[usize]| output::recognise(shape, names.as_deref(), input_size, metadata.end_to_end);
+        let network = match engine::Network::read(graph, validate::opset(&proto).unwrap_or(0), input_size) {
+            Some((network, shape, parts)) => match recognise(&shape)? {
+                (OutputForm::ClassRows, classes) => {
+                    let layout = Layout { form: OutputForm::ClassRows, columns: shape[2], parts: Some(parts) };
+                    Some((Network::Engine(network), layout, classes))
+                }
+                _ => None,
+            },
+            None => None,
+        };
+        let (network, layout, classes) = match network {
+            Some(network) => network,
+            #[cfg(feature = "tract")]
+            None => {
+                let graph = graph::Graph::read(&proto, input_size).map_err(|error| match size {
+                    Some(_) => {
+                        error.with_hint("another input size was asked for; some files work at their own only")
+                    }
+                    None => error,
+                })?;
+                // The weights are in `graph` by now.
+                drop(proto);
+                let (form, classes) = recognise(&graph.shape)?;
+                let columns = graph.shape[2];
+                let (plan, parts) = graph.runnable(form)?;
+                (Network::Tract(plan), Layout { form, columns, parts }, classes)
+            }
+            #[cfg(not(feature = "tract"))]
+            None => {
+                let message = "the network has more than the engine runs by itself; it needs the build with tract";
+                return Err(Error::new(Kind::NeedsTract, message));
+            }
+        };
         let names = match (names, classes) {
             (Some(names), _) => names,
             (None, Some(classes)) => (0..classes).map(|class| class.to_string().into()).collect(),
             (None, None) => Vec::new(),
         };
-        let mut parts = match form {
-            // A build on tract alone runs what the file says.
-            OutputForm::ClassRows if !cfg!(feature = "stock") => answer::take_apart(&mut typed)
-                .map_err(|error| plan::failed("the end of the network cannot be changed", error))?,
-            _ => None,
-        };
         Ok(Model {
-            plan: plan::runnable(typed, parts.as_mut())?,
+            network,
             input_size,
-            layout: Arc::new(Layout { form, columns: shape[2], parts }),
+            layout: Arc::new(layout),
             names: names.into(),
             metadata: Arc::new(metadata),
         })
@@ -166,13 +195,7 @@ impl Model {
     }
 
     pub(crate) fn session(&self) -> Result<Session> {
-        contain_panics(|| {
-            let state = self.plan.spawn().map_err(|error| {
-                Error::new(Kind::UnsupportedModel, "the network could not be made ready to run")
-                    .with_source(error.into_boxed_dyn_error())
-            })?;
-            Ok(Session { state })
-        })
+        contain_panics(|| self.network.session(self.input_size))
     }
 }
 
@@ -186,39 +209,20 @@ impl fmt::Debug for Model {
     }
 }
 
-/// A running model: its plan with the buffers of one caller.
-#[derive(Debug)]
-pub(crate) struct Session {
-    state: TypedSimpleState,
-}
-
-impl Session {
-    /// Runs the network on `[1, 3, H, W]`; gives what [`Layout`] says.
-    pub fn run(&mut self, input: TValue) -> Result<TVec<TValue>> {
-        contain_panics(|| {
-            let failed = |error: TractError| {
-                Error::new(Kind::Inference, "the network failed while running")
-                    .with_source(error.into_boxed_dyn_error())
-            };
-            self.state.run(tvec!(input)).map_err(failed)
-        })
-    }
-}
-
 fn check_size_option(size: InputSize) -> Result<()> {
-    let fits = |side: u32| side.is_multiple_of(32) && (32..=plan::MAX_INPUT_SIDE_PX).contains(&side);
+    let fits = |side: u32| side.is_multiple_of(32) && (32..=input::MAX_INPUT_SIDE_PX).contains(&side);
     if fits(size.width) && fits(size.height) {
         return Ok(());
     }
     let message = format!(
         "an input of {size} px was asked for; both sides must be multiples of 32 from 32 to {}",
-        plan::MAX_INPUT_SIDE_PX
+        input::MAX_INPUT_SIDE_PX
     );
     Err(Error::new(Kind::InvalidOption, message))
 }
 
 /// The last line of defence: a panic inside the runtime becomes an error where panics unwind. On wasm they
-/// abort, so what a damaged file can do is caught in `validate` and `plan`; this is for what they missed.
+/// abort, so what a damaged file can do is caught in `validate` and where it is read; this is for what they missed.
 #[cfg(panic = "unwind")]
 fn contain_panics<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).unwrap_or_else(|panic| {
@@ -242,15 +246,69 @@ fn contain_panics<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
 mod tests {
     use super::*;
 
-    /// What loading and running owe their speed to.
+    const RELEASED: [&str; 4] = ["micro-yolo", "micro-yolo-int8", "micro-yolo-s", "micro-yolo-s-int8"];
+
+    fn released(file: &str) -> Vec<u8> {
+        std::fs::read(format!("{}/models/{file}.onnx", env!("CARGO_MANIFEST_DIR"))).unwrap()
+    }
+
     #[test]
+    fn the_released_models_run_on_the_engine_alone() {
+        for file in RELEASED {
+            let model = Model::from_onnx(&released(file)).unwrap();
+            assert!(matches!(model.network, Network::Engine(_)), "{file}");
+        }
+    }
+
+    /// The same model, read by way of tract.
+    #[cfg(feature = "tract")]
+    fn through_tract(onnx: &[u8], model: &Model) -> Model {
+        let proto = pb::ModelProto::decode(onnx).unwrap();
+        let graph = graph::Graph::read(&proto, model.input_size).unwrap();
+        let (form, columns) = (model.layout.form, graph.shape[2]);
+        let (plan, parts) = graph.runnable(form).unwrap();
+        let layout = Arc::new(Layout { form, columns, parts });
+        Model { network: Network::Tract(plan), layout, ..model.clone() }
+    }
+
+    /// What else tract is given is quick for the same reasons.
+    #[test]
+    #[cfg(feature = "tract")]
     fn of_the_released_models_nothing_is_left_to_tract() {
-        for file in ["micro-yolo", "micro-yolo-int8", "micro-yolo-s", "micro-yolo-s-int8"] {
-            let onnx = std::fs::read(format!("{}/models/{file}.onnx", env!("CARGO_MANIFEST_DIR"))).unwrap();
-            let model = Model::from_onnx(&onnx).unwrap();
-            let operators = model.plan.model().nodes().iter().map(|node| node.op.name().into_owned());
+        for file in RELEASED {
+            let onnx = released(file);
+            let model = through_tract(&onnx, &Model::from_onnx(&onnx).unwrap());
+            let Network::Tract(plan) = &model.network else { panic!("{file} is not tract's") };
+            let operators = plan.model().nodes().iter().map(|node| node.op.name().into_owned());
             assert_eq!(operators.collect::<Vec<_>>(), ["Source", "MicroYoloRegion"], "{file}");
             assert!(model.layout().parts.as_ref().is_some_and(|parts| parts.pixels), "{file}");
+        }
+    }
+
+    #[test]
+    #[cfg(feature = "tract")]
+    fn both_ways_of_reading_give_the_same_network() {
+        for (file, side) in RELEASED.into_iter().flat_map(|file| [(file, 96), (file, 160)]) {
+            let onnx = released(file);
+            let size = InputSize { width: side, height: 128 };
+            let direct = Model::with_input_size(&onnx, size).unwrap();
+            assert!(matches!(direct.network, Network::Engine(_)), "{file}");
+            let other = through_tract(&onnx, &direct);
+            assert_eq!(direct.layout.parts, other.layout.parts, "{file}");
+            assert_eq!(direct.layout.columns, other.layout.columns, "{file}");
+            let mut sessions = [direct.session().unwrap(), other.session().unwrap()];
+            let outputs = sessions.each_mut().map(|session| {
+                for (i, value) in session.input().unwrap().iter_mut().enumerate() {
+                    *value = 0.5 + 0.5 * (i as f32 * 0.013).sin();
+                }
+                session.run().unwrap().concat()
+            });
+            let [direct, other] = &outputs;
+            assert_eq!(direct.len(), other.len(), "{file}");
+            let off = direct.iter().zip(other).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            // The file's scales, and the same found again from rounded products, differ in their last bit.
+            let most = if file.ends_with("int8") { 0.3 } else { 0.0 };
+            assert!(off <= most, "{file} at {side} px: off by {off}");
         }
     }
 }

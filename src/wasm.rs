@@ -16,6 +16,11 @@ const KEPT_PIXELS_BYTES: usize = 64 << 20;
 /// Numbers an object takes in the answer of [`Engine::detect`].
 const ROW: usize = 7;
 
+/// Tells the package that this module runs any network: it looks for the export, nobody calls it.
+#[cfg(feature = "tract")]
+#[wasm_bindgen(js_name = withTract)]
+pub fn with_tract() {}
+
 /// A detector and a tracker, with the buffer that pixels are copied into.
 #[wasm_bindgen]
 pub struct Engine {

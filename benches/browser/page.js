@@ -18,7 +18,11 @@ function picture(size) {
 }
 
 /** Our modules. One glue serves both; imported under another address it is another instance. */
-const BUILDS = { relaxed: "micro_yolo_relaxed_bg.wasm", simd128: "micro_yolo_bg.wasm" };
+const BUILDS = {
+  small: "micro_yolo_small_relaxed_bg.wasm",
+  relaxed: "micro_yolo_relaxed_bg.wasm",
+  simd128: "micro_yolo_bg.wasm",
+};
 
 /** Loads a build of ours for one model: a function that takes a frame's time. */
 async function ours(folder, build, model, size) {

@@ -3,7 +3,7 @@
 //!
 //! Each rule keeps what the graph computes, up to float rounding; the int8 rules keep the bytes.
 
-use super::net::{Conv, Id, Int8, Kind, Net, Node, Op, Quant};
+use super::net::{Id, Int8, Kind, Net, Node, Op, Quant, Weights, scale_of_zeros};
 use super::simd::{Activation, LARGEST_RESULT};
 
 /// Applies all rules until none applies.
@@ -155,7 +155,11 @@ fn conv_on_bytes(net: &mut Net, uses: &[usize], id: Id) -> bool {
     if conv.int8.is_some() || (conv.depthwise && behind.is_none()) {
         return false;
     }
-    let Some(int8) = integers(conv) else { return false };
+    let int8 = match &conv.weights {
+        Weights::Whole(int8) => Some(int8.clone().with_scales_for(&conv.bias)),
+        Weights::Floats(weights) => integers(weights, &conv.bias),
+    };
+    let Some(int8) = int8 else { return false };
     if behind.is_some_and(|behind| int8.largest_result(&conv.bias, quant, behind) > LARGEST_RESULT) {
         return false;
     }
@@ -168,15 +172,12 @@ fn conv_on_bytes(net: &mut Net, uses: &[usize], id: Id) -> bool {
 
 /// Finds integers in `-128..=127` and a scale for each output channel whose products are the weights, as they are where
 /// a DequantizeLinear made them.
-fn integers(conv: &Conv) -> Option<Int8> {
-    let per_output = conv.weights.len() / conv.bias.len();
-    let mut int8 =
-        Int8 { weights: Vec::with_capacity(conv.weights.len()), scales: Vec::with_capacity(conv.bias.len()) };
-    for (weights, bias) in conv.weights.chunks_exact(per_output).zip(&conv.bias) {
+fn integers(weights: &[f32], bias: &[f32]) -> Option<Int8> {
+    let mut int8 = Int8 { weights: Vec::with_capacity(weights.len()), scales: Vec::with_capacity(bias.len()) };
+    for (weights, bias) in weights.chunks_exact(weights.len() / bias.len()).zip(bias) {
         let largest = weights.iter().fold(0.0f32, |m, w| if w.abs() > m.abs() { *w } else { m });
         if largest == 0.0 {
-            // Any scale will do; this one leaves the bias its precision.
-            int8.scales.push(bias.abs().max(1e-6) / 65536.0);
+            int8.scales.push(scale_of_zeros(*bias));
             int8.weights.extend(weights.iter().map(|_| 0));
             continue;
         }
@@ -203,8 +204,8 @@ fn whole_multiples(weights: &[f32], scale: f32, whole: &mut Vec<i8>) -> bool {
     let mut off = false;
     whole.extend(weights.iter().map(|w| {
         let nearest = (w / scale).round_ties_even();
-        // A NaN is near nothing.
-        let is_near = (w / scale - nearest).abs() < 1e-3;
+        // A NaN is near nothing; 128, which weights of one size both ways come to, is not a byte.
+        let is_near = (w / scale - nearest).abs() < 1e-3 && nearest < 128.0;
         off |= !is_near;
         nearest as i8
     }));
@@ -348,27 +349,14 @@ mod tests {
         assert_eq!(compose(relu6, falling), None);
     }
 
-    fn pointwise(weights: Vec<f32>, outputs: usize) -> Conv {
-        Conv {
-            kernel: (1, 1),
-            stride: (1, 1),
-            dilation: (1, 1),
-            pad: (0, 0),
-            depthwise: false,
-            weights,
-            bias: vec![0.0; outputs],
-            activation: Activation::NONE,
-            int8: None,
-        }
-    }
-
     #[test]
     fn integers_behind_dequantised_weights_are_found() {
         let (a, b) = (0.003_712f32, 0.25f32);
         let quantised = [[127, -3, 0, 64, 90], [-100, 7, 3, -9, 1], [0, 0, 0, 0, 0], [-128, 127, 1, 2, 3]];
         let scales = [a, b, 1.0, a];
-        let weights = quantised.iter().zip(scales).flat_map(|(row, s)| row.map(|q| q as f32 * s)).collect();
-        let found = integers(&pointwise(weights, 4)).expect("they are multiples of a scale");
+        let weights: Vec<f32> =
+            quantised.iter().zip(scales).flat_map(|(row, s)| row.map(|q| q as f32 * s)).collect();
+        let found = integers(&weights, &[0.0; 4]).expect("they are multiples of a scale");
         for ((row, scale), (expected, expected_scale)) in
             found.weights.chunks(5).zip(&found.scales).zip(quantised.iter().zip(scales))
         {
@@ -391,7 +379,7 @@ mod tests {
 
     #[test]
     fn float_weights_are_not_taken_for_integers() {
-        let weights = (0..32).map(|i| (i as f32 * 0.77).sin()).collect();
-        assert!(integers(&pointwise(weights, 4)).is_none());
+        let weights: Vec<f32> = (0..32).map(|i| (i as f32 * 0.77).sin()).collect();
+        assert!(integers(&weights, &[0.0; 4]).is_none());
     }
 }

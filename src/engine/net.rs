@@ -2,6 +2,8 @@
 //!
 //! Every node gives one image: height × width × channels, batch 1.
 
+use std::borrow::Cow;
+
 use super::simd::Activation;
 use super::simd::pool::PoolWindow;
 
@@ -27,8 +29,7 @@ pub(super) struct Conv {
     pub pad: (usize, usize),
     /// Each channel by itself; otherwise every output sees every input.
     pub depthwise: bool,
-    /// `[outputs, inputs, rows, columns]` row-major, with one input where depthwise.
-    pub weights: Vec<f32>,
+    pub weights: Weights,
     pub bias: Vec<f32>,
     pub activation: Activation,
     /// Set once the convolution runs on bytes.
@@ -47,16 +48,59 @@ impl Conv {
     }
 }
 
+/// A convolution's weights, `[outputs, inputs, rows, columns]` row-major, with one input where depthwise.
+#[derive(Debug, Clone)]
+pub(super) enum Weights {
+    Floats(Vec<f32>),
+    /// As a quantised file has them.
+    Whole(Int8),
+}
+
+impl Weights {
+    pub fn len(&self) -> usize {
+        match self {
+            Weights::Floats(weights) => weights.len(),
+            Weights::Whole(int8) => int8.weights.len(),
+        }
+    }
+
+    pub fn floats(&self) -> Cow<'_, [f32]> {
+        match self {
+            Weights::Floats(weights) => Cow::Borrowed(weights),
+            Weights::Whole(Int8 { weights, scales }) => {
+                let rows = weights.chunks(weights.len() / scales.len()).zip(scales);
+                Cow::Owned(rows.flat_map(|(row, scale)| row.iter().map(move |w| f32::from(*w) * scale)).collect())
+            }
+        }
+    }
+}
+
 /// The integers behind a quantised convolution's weights.
 #[derive(Debug, Clone)]
 pub(super) struct Int8 {
-    /// In the order of [`Conv::weights`].
+    /// In the order of [`Weights`].
     pub weights: Vec<i8>,
     /// Scale of each output channel's weights.
     pub scales: Vec<f32>,
 }
 
+/// A scale for weights that are all zero: any will do, this one leaves the bias its precision.
+pub(super) fn scale_of_zeros(bias: f32) -> f32 {
+    bias.abs().max(1e-6) / 65536.0
+}
+
 impl Int8 {
+    /// The same, with scales for rows of zeros that leave these biases their precision.
+    pub fn with_scales_for(mut self, bias: &[f32]) -> Int8 {
+        let rows = self.weights.chunks_exact(self.weights.len() / bias.len());
+        for ((row, scale), bias) in rows.zip(&mut self.scales).zip(bias) {
+            if row.iter().all(|weight| *weight == 0) {
+                *scale = scale_of_zeros(*bias);
+            }
+        }
+        self
+    }
+
     /// A bound on the sums over bytes like `from` with these biases, in quanta of `to`.
     pub fn largest_result(&self, bias: &[f32], from: Quant, to: Quant) -> f32 {
         let reach = (from.high - from.zero).abs().max((from.low - from.zero).abs()) as f32;

@@ -242,6 +242,7 @@ impl Plan {
     }
 
     /// Shapes of the outputs.
+    #[cfg(feature = "tract")]
     pub(super) fn output_shapes(&self) -> impl Iterator<Item = Shape> {
         self.outputs.iter().map(|place| place.shape)
     }
@@ -740,8 +741,8 @@ impl<'a> Planner<'a> {
                     self.conv_i8(conv, window, (1, channels), inner.kind, out_kind, |_, k| (k, 0, 0));
                 return (Work::ConvI8(Box::new(ConvI8 { depthwise: Some(depthwise), ..conv }), sink), reads);
             }
-            let weights =
-                WeightsF32::pack(self.isa, channels, &conv.bias, |o, k| conv.weights[conv.at(o, k, 0, 0)]);
+            let weights = conv.weights.floats();
+            let weights = WeightsF32::pack(self.isa, channels, &conv.bias, |o, k| weights[conv.at(o, k, 0, 0)]);
             let depthwise = Some(depthwise_f32(first, windows));
             let conv = ConvF32 { window, weights, activation: conv.activation, depthwise };
             return (Work::ConvF32(Box::new(conv)), reads);
@@ -753,9 +754,10 @@ impl<'a> Planner<'a> {
             let (conv, sink) = self.conv_i8(conv, window, (taps, run), input.kind, out_kind, order);
             return (Work::ConvI8(Box::new(conv), sink), before);
         }
+        let weights = conv.weights.floats();
         let weights = WeightsF32::pack(self.isa, taps * run, &conv.bias, |o, k| {
             let (input, y, x) = order(k / run, k % run);
-            conv.weights[conv.at(o, input, y, x)]
+            weights[conv.at(o, input, y, x)]
         });
         let conv = ConvF32 { window, weights, activation: conv.activation, depthwise: None };
         (Work::ConvF32(Box::new(conv)), before)
@@ -870,7 +872,8 @@ impl<'a> Planner<'a> {
 }
 
 fn depthwise_f32(conv: &Conv, windows: Windows) -> DepthwiseF32 {
-    DepthwiseF32::new(windows, &conv.bias, conv.activation, |c, y, x| conv.weights[conv.at(c, 0, y, x)])
+    let weights = conv.weights.floats();
+    DepthwiseF32::new(windows, &conv.bias, conv.activation, |c, y, x| weights[conv.at(c, 0, y, x)])
 }
 
 /// Bias in units of the sums, what a sum is multiplied with, and the zero point of what is read.

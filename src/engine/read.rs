@@ -15,7 +15,7 @@ use tract_core::ops::math;
 use tract_core::ops::nn::{DataFormat, HardSwish, LeakyRelu, Reduce, Reducer, Sigmoid, Silu};
 use tract_core::ops::quant::{DequantizeLinearF32, QuantizeLinearI8, QuantizeLinearU8};
 
-use super::net::{Conv, Id, Kind, Net, Node, Op, Quant, Shape};
+use super::net::{Conv, Id, Kind, Net, Node, Op, Quant, Shape, Weights};
 use super::simd::Activation;
 use super::simd::pool::PoolWindow;
 
@@ -204,17 +204,21 @@ fn constant(model: &TypedModel, outlet: OutletId) -> TractResult<Option<Arc<Tens
     Ok(None)
 }
 
-fn floats(tensor: &Tensor) -> Option<&[f32]> {
+/// What a tensor of floats holds.
+pub(crate) fn floats(tensor: &Tensor) -> Option<&[f32]> {
     tensor.as_plain_ram()?.as_slice::<f32>().ok()
+}
+
+/// The one float that a tensor consists of.
+pub(crate) fn uniform(tensor: &Tensor) -> Option<f32> {
+    let (first, rest) = floats(tensor)?.split_first()?;
+    rest.iter().all(|value| value == first).then_some(*first)
 }
 
 /// The one float that an outlet is, if it is a constant with the same value everywhere.
 fn scalar(model: &TypedModel, outlet: OutletId) -> TractResult<Option<f32>> {
     let Some(tensor) = constant(model, outlet)? else { return Ok(None) };
-    Ok(floats(&tensor).and_then(|values| {
-        let first = *values.first()?;
-        values.iter().all(|v| *v == first).then_some(first)
-    }))
+    Ok(uniform(&tensor))
 }
 
 /// What a node means to the engine, if anything.
@@ -463,7 +467,7 @@ fn convolution(model: &TypedModel, id: usize, op: &TractConv, input: Shape) -> T
         dilation: (spec.dilation(0), spec.dilation(1)),
         pad: (padding[0].pad_before, padding[1].pad_before),
         depthwise,
-        weights: values.to_vec(),
+        weights: Weights::Floats(values.to_vec()),
         bias,
         activation: Activation::NONE,
         int8: None,

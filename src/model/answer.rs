@@ -16,6 +16,7 @@ use tract_core::ops::nn::Sigmoid;
 use tract_core::prelude::*;
 
 use crate::decode::{Boxes, Parts, Scale, Scores};
+use crate::engine::{floats, uniform};
 
 /// If the first output is boxes above scores, `[1, 4 + C, N]`, gives the network these outputs instead: the boxes,
 /// `[1, 4, N]`, or the distances that they are made of, in one or more parts, then the scores in one or more parts,
@@ -143,16 +144,6 @@ fn half(model: &TypedModel, outlet: OutletId, start: usize) -> Option<OutletId> 
     let rows = [slice.start.to_usize().ok()?, slice.end.to_usize().ok()?];
     let of_four = model.outlet_fact(node.inputs[0]).ok()?.shape[1].to_usize().ok()? == 4;
     (slice.axis == 1 && rows == [start, start + 2] && of_four).then(|| node.inputs[0])
-}
-
-fn floats(tensor: &Tensor) -> Option<&[f32]> {
-    tensor.as_plain_ram()?.as_slice::<f32>().ok()
-}
-
-/// The one number that a tensor consists of.
-fn uniform(tensor: &Tensor) -> Option<f32> {
-    let (first, rest) = floats(tensor)?.split_first()?;
-    rest.iter().all(|value| value == first).then_some(*first)
 }
 
 #[cfg(test)]

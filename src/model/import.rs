@@ -19,7 +19,6 @@ use super::InputSize;
 use crate::error::{Error, Kind, Result};
 use node::Node;
 pub(super) use operators::is_known;
-pub(super) use tensor::check as check_tensor;
 
 /// What a tensor between two layers may take at most, in bytes. The largest layer of the largest YOLO at 1280 px has
 /// half of it; a file that asks for more is damaged or hostile.
@@ -44,8 +43,7 @@ fn read(proto: &pb::ModelProto, source: &dyn Fn(&pb::ValueInfoProto) -> TypedFac
     let Some(graph) = &proto.graph else {
         return Err(Error::new(Kind::InvalidModel, "the model has no graph"));
     };
-    let opset = proto.opset_import.iter().find(|import| super::validate::is_onnx_domain(&import.domain));
-    let opset = opset.map_or(0, |import| import.version);
+    let opset = super::validate::opset(proto).unwrap_or(0);
 
     let mut outlets: HashMap<&str, OutletId> = HashMap::new();
     for weight in &graph.initializer {

@@ -5,8 +5,10 @@
 
 use std::collections::HashSet;
 
-use super::import::{check_tensor, is_known};
+#[cfg(feature = "tract")]
+use super::import::is_known;
 use super::pb::{self, AttributeType};
+use super::tensor;
 use crate::error::{Error, Kind, Result};
 
 /// The most nodes a graph may have. The largest detectors have some thousand.
@@ -25,8 +27,7 @@ pub(super) fn validate(proto: &pb::ModelProto) -> Result<()> {
     if graph.node.is_empty() || graph.output.is_empty() {
         return Err(invalid("the model's graph is empty"));
     }
-    let opset = proto.opset_import.iter().find(|import| is_onnx_domain(&import.domain));
-    match opset.map(|import| import.version) {
+    match opset(proto) {
         None => return Err(invalid("the model does not say which ONNX operator set it uses")),
         Some(version) if version < 9 => {
             let message = format!("the model uses ONNX operator set {version}; the oldest that works is 9");
@@ -47,7 +48,7 @@ pub(super) fn validate(proto: &pb::ModelProto) -> Result<()> {
         if weight.name.is_empty() || !known.insert(weight.name.as_str()) {
             return Err(invalid(format!("the weight {:?} is there twice or has no name", weight.name)));
         }
-        check_tensor(weight, &weight.name)?;
+        tensor::check(weight, &weight.name)?;
     }
     let mut inputs = HashSet::new();
     for input in &graph.input {
@@ -71,8 +72,19 @@ fn invalid(message: impl Into<String>) -> Error {
     Error::new(Kind::InvalidModel, message)
 }
 
-pub(super) fn is_onnx_domain(domain: &str) -> bool {
+fn is_onnx_domain(domain: &str) -> bool {
     domain.is_empty() || domain == "ai.onnx"
+}
+
+/// The version of ONNX's operator set that a file uses.
+pub(super) fn opset(proto: &pb::ModelProto) -> Option<i64> {
+    proto.opset_import.iter().find(|import| is_onnx_domain(&import.domain)).map(|import| import.version)
+}
+
+/// Without tract a network is read whole or not at all; no operator is refused here.
+#[cfg(not(feature = "tract"))]
+fn is_known(_operator: &str) -> bool {
+    true
 }
 
 /// Checks one node and adds what it computes to `known`. Nodes stand in the order they run in, so what they read
@@ -109,7 +121,7 @@ fn check_attribute(attribute: &pb::AttributeProto, node: &pb::NodeProto, name: &
     let what = || format!("attribute {:?} of the node {name:?} ({})", attribute.name, node.op_type);
     match kind {
         Ok(AttributeType::Tensor) => match &attribute.t {
-            Some(tensor) => check_tensor(tensor, &what()),
+            Some(tensor) => tensor::check(tensor, &what()),
             None => Err(invalid(format!("the {} has no value", what()))),
         },
         Ok(AttributeType::Graph | AttributeType::Graphs) => {

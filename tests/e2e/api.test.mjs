@@ -448,13 +448,11 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
       assert.deepEqual(found.found, [1, 1]);
       assert.equal(found.aborted, "aborted");
       const requests = site.requests.slice(asked);
-      const [engineFile, ...others] = requests.filter((path) => path.endsWith(".wasm"));
-      assert.match(engineFile, /^\/pkg\/wasm\/micro_yolo(_relaxed)?_bg\.wasm$/);
-      assert.deepEqual(others, []);
+      const engineFiles = requests.filter((path) => path.endsWith(".wasm"));
+      assert.match(engineFiles.join(" "), /^\/pkg\/wasm\/micro_yolo_small(_relaxed)?_bg\.wasm \/pkg\/wasm\/micro_yolo\1_bg\.wasm$/);
       assert.equal(requests.filter((path) => path === "/fixtures/red-spot.onnx").length, 1);
-      const engine = await readFile(join(ROOT, engineFile.slice(1)));
-      const model = await readFile(join(ROOT, "tests/e2e/fixtures/red-spot.onnx"));
-      const total = engine.length + model.length;
+      const files = [...engineFiles, "/tests/e2e/fixtures/red-spot.onnx"].map((path) => readFile(join(ROOT, path.slice(1))));
+      const total = (await Promise.all(files)).reduce((sum, file) => sum + file.length, 0);
       assert.deepEqual(found.seen.at(-1), { loaded: total, total });
       const loaded = found.seen.map((progress) => progress.loaded);
       assert.deepEqual(loaded, loaded.toSorted((a, b) => a - b));
@@ -494,6 +492,36 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
       assert.equal(found.bySelf.build, "simd128", "what is asked for goes before what is best");
       for (const other of [found.plain, found.bySelf]) assert.deepEqual({ ...other, build: found.best.build }, found.best);
     });
+
+    for (const worker of [true, false]) {
+      test(`our own model runs on the small engine, any other brings in the full one, worker: ${worker}`, async () => {
+        await page.goto(`${site.url}blank.html`);
+        const asked = site.requests.length;
+        const own = await page.evaluate(async (worker) => {
+          const { Detector } = await import("/pkg/index.js");
+          globalThis.own = await Detector.load({ worker, scoreThreshold: 0 });
+          return (await globalThis.own.detect(new ImageData(64, 48))).length;
+        }, worker);
+        assert.ok(own > 0);
+        const engines = () => site.requests.slice(asked).filter((path) => path.endsWith(".wasm")).map((path) => path.split("/").at(-1));
+        assert.match(engines().join(" "), /^micro_yolo_small(_relaxed)?_bg\.wasm$/);
+        const found = await page.evaluate(async (worker) => {
+          const { Detector } = await import("/pkg/index.js");
+          const { MODEL, failure, spotCanvas } = await import("/lib/in-page.js");
+          const picture = spotCanvas(90, 70, { x: 10, y: 10, w: 40, h: 40 });
+          const other = await Detector.load({ model: MODEL, worker });
+          const labels = (await other.detect(picture)).map(({ label }) => label);
+          // Neither is in the other's way.
+          const still = (await globalThis.own.detect(new ImageData(64, 48))).length;
+          const again = (await other.detect(picture)).length;
+          for (const one of [globalThis.own, other]) one.dispose();
+          const { code } = await failure(Detector.load({ model: MODEL, wasm: "/pkg/wasm/micro_yolo_small_bg.wasm" }));
+          return { labels, still, again, code };
+        }, worker);
+        assert.deepEqual(found, { labels: ["red spot"], still: own, again: 1, code: "needs-tract" });
+        assert.match(engines()[1], /^micro_yolo(_relaxed)?_bg\.wasm$/);
+      });
+    }
 
     test("a browser without SIMD is told so", async () => {
       const code = await page.evaluate(async () => {

@@ -69,7 +69,8 @@ test("the tarball holds what it needs, and depends on nothing", async () => {
   for (const needed of ["index.js", "index.d.ts", "worker.js", "draw.d.ts", "element.d.ts", "README.md", "LICENSE-MIT"]) {
     assert.ok(files.includes(needed), `${needed} is missing`);
   }
-  for (const needed of ["micro_yolo_bg.wasm", "micro_yolo_relaxed_bg.wasm", "micro-yolo-s-int8.onnx"]) {
+  const engines = ["", "_relaxed", "_small", "_small_relaxed"].map((kind) => `micro_yolo${kind}_bg.wasm`);
+  for (const needed of [...engines, "micro_yolo.js", "micro_yolo_small.js", "micro-yolo-s-int8.onnx"]) {
     assert.ok(files.includes(`wasm/${needed}`), `${needed} is missing`);
   }
   const unwanted = files.filter((path) => /test|node_modules|\.map$|^\.|\/\./.test(path));

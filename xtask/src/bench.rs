@@ -108,7 +108,7 @@ fn build(features: &str, name: &str) -> Result<PathBuf> {
     let toolchain = toolchain::ensure()?;
     let mut cargo = toolchain.command("cargo")?;
     cargo.current_dir(workspace::root());
-    cargo.args(["build", "--package", "micro-yolo", "--lib", "--profile", wasm::PROFILE]);
+    cargo.args(["build", "--package", "micro-yolo", "--lib", "--profile", wasm::PROFILE, "--no-default-features"]);
     cargo.args(["--target", toolchain::TARGET, "--features", features]);
     process::run(&mut cargo)?;
     let module = workspace::target_dir(toolchain::TARGET)?.join(wasm::PROFILE).join("micro_yolo.wasm");

@@ -21,17 +21,31 @@ pub struct Variant {
     wasm_features: &'static [&'static str],
 }
 
-/// All builds, in the order they are made.
+const RELAXED: &[&str] = &["--enable-relaxed-simd"];
+
+/// All builds, in the order they are made: those that run any network, then those that run ours and no other, without
+/// tract.
 pub const VARIANTS: &[Variant] = &[
-    Variant { file: "micro_yolo_bg.wasm", features: &[], wasm_features: &[] },
-    Variant {
-        file: "micro_yolo_relaxed_bg.wasm",
-        features: &["relaxed-simd"],
-        wasm_features: &["--enable-relaxed-simd"],
-    },
+    Variant { file: "micro_yolo_bg.wasm", features: &["tract"], wasm_features: &[] },
+    Variant { file: "micro_yolo_relaxed_bg.wasm", features: &["tract", "relaxed-simd"], wasm_features: RELAXED },
+    Variant { file: "micro_yolo_small_bg.wasm", features: &[], wasm_features: &[] },
+    Variant { file: "micro_yolo_small_relaxed_bg.wasm", features: &["relaxed-simd"], wasm_features: RELAXED },
 ];
 
-/// Name of the glue, `NAME.js`. One serves all builds: they differ in kernels, not in what they import and export.
+impl Variant {
+    /// Name of its glue, `NAME.js`.
+    fn glue(&self) -> &'static str {
+        if self.is_small() { "micro_yolo_small" } else { GLUE }
+    }
+
+    /// Whether it runs this project's networks and no other.
+    pub fn is_small(&self) -> bool {
+        !self.features.contains(&"tract")
+    }
+}
+
+/// Name that the glue is made under, `NAME.js`, and that of the full builds. Builds of a kind differ in kernels, not in
+/// what they import and export, so that one serves all of them.
 const GLUE: &str = "micro_yolo";
 
 /// What every browser with SIMD has, and rustc uses by default.
@@ -161,9 +175,7 @@ fn cargo_build(toolchain: toolchain::Toolchain, variant: &Variant) -> Result<Pat
     let mut cargo = toolchain.command("cargo")?;
     cargo.current_dir(workspace::root());
     cargo.args(["build", "--package", "micro-yolo", "--lib", "--profile", PROFILE, "--target", toolchain::TARGET]);
-    if !variant.features.is_empty() {
-        cargo.args(["--features", &variant.features.join(",")]);
-    }
+    cargo.args(["--no-default-features", "--features", &variant.features.join(",")]);
     cargo.args(["--message-format", "json-render-diagnostics"]);
     let shown = process::display(&cargo);
     let child = cargo.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
@@ -192,7 +204,7 @@ fn module_in(messages: &str) -> Option<PathBuf> {
 fn finish(variant: &Variant, module: &Path, optimizer: Option<&Path>, out_dir: &Path) -> Result<()> {
     let bytes = std::fs::read(module).with_context(|| format!("reading {}", module.display()))?;
     let wasm = out_dir.join(variant.file);
-    let glue = out_dir.join(format!("{GLUE}.js"));
+    let glue = out_dir.join(format!("{}.js", variant.glue()));
     let stamp = out_dir.join(format!(".{}.stamp", variant.file));
 
     let mut hasher = DefaultHasher::new();
@@ -212,9 +224,12 @@ fn finish(variant: &Variant, module: &Path, optimizer: Option<&Path>, out_dir: &
             optimize(optimizer, variant, &made)?;
         }
         place(&made, &wasm)?;
-        if variant.features.is_empty() {
-            for name in [format!("{GLUE}.js"), format!("{GLUE}.d.ts"), format!("{GLUE}_bg.wasm.d.ts")] {
-                place(&generated.join(&name), &out_dir.join(&name))?;
+        if variant.file == format!("{}_bg.wasm", variant.glue()) {
+            for kind in [".js", ".d.ts", "_bg.wasm.d.ts"] {
+                place(
+                    &generated.join(format!("{GLUE}{kind}")),
+                    &out_dir.join(format!("{}{kind}", variant.glue())),
+                )?;
             }
         } else if std::fs::read(generated.join(format!("{GLUE}.js"))).ok() != std::fs::read(&glue).ok() {
             bail!("the glue of {} differs from {}: one must serve both", variant.file, glue.display());

@@ -1,19 +1,13 @@
-//! From a checked file to a plan: the input's shape is settled, shapes are inferred, the graph simplified.
-
-use std::sync::Arc;
-
-use tract_core::prelude::{DatumType, IntoRunnable, TractError, TractResult, TypedModel, TypedRunnableModel};
+//! How large a network's input is.
 
 use super::{InputSize, pb};
-use crate::decode::Parts;
-use crate::engine;
 use crate::error::{Error, Kind, Result};
 
 /// The longest side of a network's input, px: ten times what small detectors use, and small enough for memory.
 pub(super) const MAX_INPUT_SIDE_PX: u32 = 4096;
 
 /// The size of the one input of the graph, `[1, 3, H, W]`: from `asked`, else from the graph, else from `imgsz`.
-pub(super) fn input_size(
+pub(super) fn size(
     graph: &pb::GraphProto,
     asked: Option<InputSize>,
     imgsz: Option<InputSize>,
@@ -60,44 +54,4 @@ pub(super) fn input_size(
             "the input {name:?} is {shown}, and sides must be from 1 to {MAX_INPUT_SIDE_PX} px; where the file leaves them open, give an input size"
         )),
     }
-}
-
-/// The shape of the first output, which must be `f32` and known in full.
-pub(super) fn output_shape(model: &TypedModel) -> Result<Vec<usize>> {
-    let fact = model.output_fact(0).map_err(|error| failed("the network has no output", error))?;
-    let Some(shape) = fact.shape.as_concrete() else {
-        let message = format!(
-            "the output is [{}]; its shape must not depend on what is in the image",
-            fact.shape.iter().map(|dim| dim.to_string()).collect::<Vec<_>>().join(", ")
-        );
-        return Err(Error::new(Kind::UnsupportedModel, message));
-    };
-    if fact.datum_type != DatumType::F32 {
-        let message = format!("the output is {:?}; expected float32", fact.datum_type);
-        return Err(Error::new(Kind::UnsupportedModel, message));
-    }
-    Ok(shape.to_vec())
-}
-
-/// Simplifies the graph, chooses operators and fixes their order. An answer in parts may come out place by place.
-pub(super) fn runnable(model: TypedModel, answer: Option<&mut Parts>) -> Result<Arc<TypedRunnableModel>> {
-    let failed = |error| failed("the network cannot be made ready to run", error);
-    if cfg!(feature = "stock") {
-        return simplified(model).and_then(TypedModel::into_runnable).map_err(failed);
-    }
-    let mut model = engine::optimize(model).map_err(failed)?;
-    if let Some(answer) = answer {
-        answer.pixels = engine::answer_in_pixels(&mut model).map_err(failed)?;
-    }
-    // tract's own passes take as long as all else that loading does, and find nothing where the engine took it all.
-    let model = if engine::left_little(&model) { model } else { simplified(model).map_err(failed)? };
-    model.into_runnable().map_err(failed)
-}
-
-fn simplified(model: TypedModel) -> TractResult<TypedModel> {
-    model.into_decluttered()?.into_optimized()
-}
-
-pub(super) fn failed(what: &str, error: TractError) -> Error {
-    Error::new(Kind::UnsupportedModel, what).with_source(error.into_boxed_dyn_error())
 }
