@@ -17,19 +17,25 @@ import { PixelReader } from "./pixels.js";
 /** @typedef {import("./wasm/micro_yolo_small.js").Engine} WasmEngine */
 
 /**
+ * @typedef {Pick<typeof import("./wasm/micro_yolo_small.js"), "Engine" | "__wbg_reset_state"> & {
+ *   default: (options: { module_or_path: WebAssembly.Module }) => Promise<unknown>
+ * }} Glue
+ */
+
+/**
  * What has become of one module on this thread. A trap leaves its memory in an unknown state, so it is never entered
  * again after one.
  */
 class Instance {
-  /** @type {() => Promise<typeof import("./wasm/micro_yolo_small.js")>} */
+  /** @type {() => Promise<Glue>} */
   #load;
-  /** @type {Promise<typeof import("./wasm/micro_yolo_small.js")> | undefined} */
+  /** @type {Promise<Glue> | undefined} */
   #started;
   /** Counts instances: an engine of an earlier one is dead. */
   generation = 0;
   crashed = false;
 
-  /** @param {() => Promise<typeof import("./wasm/micro_yolo_small.js")>} load the glue */
+  /** @param {() => Promise<Glue>} load the glue */
   constructor(load) {
     this.#load = load;
   }
@@ -129,7 +135,7 @@ export class Engine {
   /**
    * @private
    * @param {Instance} instance
-   * @param {typeof import("./wasm/micro_yolo_small.js")} glue
+   * @param {Glue} glue
    * @param {Uint8Array} model
    * @param {LoadSettings} settings
    */

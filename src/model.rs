@@ -258,6 +258,10 @@ mod tests {
             let model = Model::from_onnx(&released(file)).unwrap();
             assert!(matches!(model.network, Network::Engine(_)), "{file}");
         }
+        // The one that `tests/mutations.rs` changes.
+        let onnx = include_bytes!("../compress/tests/quantize/every-form-int8.onnx");
+        let model = Model::from_onnx(onnx).unwrap();
+        assert!(matches!(model.network, Network::Engine(_)), "every form");
     }
 
     /// The same model, read by way of tract.

@@ -40,8 +40,11 @@ static WATCHED: Watched = Watched;
 /// These networks are 100 kB; a damaged one has no business with much more than their largest picture.
 const MOST_BYTES: usize = 256 << 20;
 
-static FORMS: LazyLock<Vec<Vec<u8>>> =
-    LazyLock::new(|| ["class-rows", "objectness", "anchors", "end-to-end"].iter().map(|name| form(name)).collect());
+static FORMS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
+    let forms = ["class-rows", "objectness", "anchors", "end-to-end"].map(form);
+    // One that the engine reads without tract.
+    forms.into_iter().chain([common::read("compress/tests/quantize/every-form-int8.onnx")]).collect()
+});
 
 /// Loads and runs; panics if the crate does, or if it takes too much memory.
 fn survive(onnx: &[u8]) -> Result<(), TestCaseError> {
@@ -198,7 +201,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn changed_bytes(form in 0usize..4, changes in prop::collection::vec((any::<usize>(), any::<u8>()), 1..6)) {
+    fn changed_bytes(form in 0usize..5, changes in prop::collection::vec((any::<usize>(), any::<u8>()), 1..6)) {
         let mut onnx = FORMS[form].clone();
         let count = onnx.len();
         for (at, byte) in changes {
@@ -208,7 +211,7 @@ proptest! {
     }
 
     #[test]
-    fn cut_and_glued_bytes(form in 0usize..4, from in any::<usize>(), to in any::<usize>(), keep in any::<bool>()) {
+    fn cut_and_glued_bytes(form in 0usize..5, from in any::<usize>(), to in any::<usize>(), keep in any::<bool>()) {
         let onnx = &FORMS[form];
         let (from, to) = (from % onnx.len(), to % onnx.len());
         let mut damaged = onnx[..from].to_vec();
@@ -219,7 +222,7 @@ proptest! {
     }
 
     #[test]
-    fn changed_graphs(form in 0usize..4, changes in prop::collection::vec(change(), 1..4)) {
+    fn changed_graphs(form in 0usize..5, changes in prop::collection::vec(change(), 1..4)) {
         let mut proto = pb::ModelProto::decode(&FORMS[form][..]).expect("fixtures are ONNX");
         for change in &changes {
             apply(proto.graph.as_mut().expect("they have a graph"), change);

@@ -21,8 +21,17 @@ use crate::model::tensor::{self, Values};
 /// The least operator set whose spellings are known here.
 const LEAST_OPSET: i64 = 13;
 
-/// The most numbers a map or a table of constants may have; the largest layer of the largest YOLO at 1280 px has half.
-const MAX_NUMBERS: usize = 64 << 20;
+/// The most numbers a map may have with its border; the largest layer of the largest YOLO at 1280 px has two thirds.
+const MAX_NUMBERS: usize = 48 << 20;
+
+/// The most numbers that are computed while reading; the centres of the cells of 1280 px are a hundredth.
+const MAX_CONSTANTS: usize = 4 << 20;
+
+/// The largest kernel, stride, dilation and padding.
+const MAX_WINDOW: i64 = 64;
+
+/// The most expressions inside another; the known form has seven.
+const MAX_DEPTH: usize = 16;
 
 /// A network as the engine runs it.
 pub(super) struct Direct {
@@ -84,10 +93,24 @@ struct Table {
     rows: Rc<Rows>,
     height: usize,
     width: usize,
+    /// How many expressions lie in one another.
+    depth: usize,
 }
 
-/// What rows are made of.
-#[derive(Debug, PartialEq)]
+impl Table {
+    /// `rows`, made of tables of which the deepest has `depth`.
+    fn of(rows: Rows, height: usize, width: usize, depth: usize) -> Option<Table> {
+        (depth < MAX_DEPTH).then(|| Table { rows: Rc::new(rows), height, width, depth: depth + 1 })
+    }
+
+    /// The same table after one more expression.
+    fn then(&self, rows: Rows) -> Option<Table> {
+        Table::of(rows, self.height, self.width, self.depth)
+    }
+}
+
+/// What rows are made of. Two are the same if they are one in memory.
+#[derive(Debug)]
 enum Rows {
     /// The pixels of a feature map, one after the other; a row for each channel.
     Pixels(Id),
@@ -238,7 +261,7 @@ impl<'a> Reader<'a> {
         let all = [0, 1, 2].map(|index| Some(self.ints(node.only(&[])?, index)?.values));
         let [Some(start), Some(end), Some(step)] = &all else { return None };
         let (&[start], &[end], [1]) = (&start[..], &end[..], &step[..]) else { return None };
-        (0..=MAX_NUMBERS as i64).contains(&end.checked_sub(start)?).then_some(())?;
+        (0..=MAX_CONSTANTS as i64).contains(&end.checked_sub(start)?).then_some(())?;
         let values: Vec<i64> = (start..end).collect();
         Some(Value::Ints(Array { shape: vec![values.len()], values }))
     }
@@ -261,8 +284,7 @@ impl<'a> Reader<'a> {
                     }
                     _ => false,
                 };
-                let table = Table { rows: Rc::new(Rows::Pixels(*id)), height: channels, width: pixels };
-                same.then_some(Value::Rows(table))
+                if same { Table::of(Rows::Pixels(*id), channels, pixels, 0).map(Value::Rows) } else { None }
             }
             Value::Floats(array) => {
                 let known: usize = to.iter().filter(|side| **side != -1).try_fold(1usize, |product, side| {
@@ -307,20 +329,19 @@ impl<'a> Reader<'a> {
                 let tables = tables.collect::<Option<Vec<Table>>>()?;
                 let parts = tables.iter().map(|table| table.rows.clone()).collect();
                 let Table { height, width, .. } = *tables.first()?;
+                let depth = tables.iter().map(|table| table.depth).max()?;
                 let table = match axis {
-                    1 if tables.iter().all(|table| table.width == width) => Table {
-                        rows: Rc::new(Rows::Stack(parts)),
-                        height: tables.iter().map(|table| table.height).sum(),
-                        width,
-                    },
-                    2 if tables.iter().all(|table| table.height == height) => Table {
-                        rows: Rc::new(Rows::Columns(parts)),
-                        height,
-                        width: tables.iter().map(|table| table.width).sum(),
-                    },
-                    _ => return None,
+                    1 if tables.iter().all(|table| table.width == width) => {
+                        let height = tables.iter().map(|table| table.height).sum();
+                        Table::of(Rows::Stack(parts), height, width, depth)
+                    }
+                    2 if tables.iter().all(|table| table.height == height) => {
+                        let width = tables.iter().map(|table| table.width).sum();
+                        Table::of(Rows::Columns(parts), height, width, depth)
+                    }
+                    _ => None,
                 };
-                Some(Value::Rows(table))
+                table.map(Value::Rows)
             }
             _ => {
                 let arrays = indices.map(|index| self.floats(node, index)).collect::<Option<Vec<_>>>()?;
@@ -346,8 +367,8 @@ impl<'a> Reader<'a> {
         }
         let Value::Rows(table) = self.input(node, 0)? else { return None };
         (end <= table.height).then_some(())?;
-        let rows = Rc::new(Rows::Part(table.rows.clone(), start, end));
-        Some(Value::Rows(Table { rows, height: end - start, width: table.width }))
+        let rows = Rows::Part(table.rows.clone(), start, end);
+        Table::of(rows, end - start, table.width, table.depth).map(Value::Rows)
     }
 
     fn binary(&mut self, node: &Attributes<'a>) -> Option<Value<'a>> {
@@ -386,7 +407,7 @@ impl<'a> Reader<'a> {
                     "Sub" => Rows::Difference(a.rows.clone(), b.rows.clone()),
                     _ => return None,
                 };
-                Some(Value::Rows(Table { rows: Rc::new(rows), ..*a }))
+                Table::of(rows, a.height, a.width, a.depth.max(b.depth)).map(Value::Rows)
             }
             (Value::Rows(table), _) => self.shifted_or_scaled(op, table, self.floats(node, 1)?),
             (_, Value::Rows(table)) if op != "Sub" => self.shifted_or_scaled(op, table, self.floats(node, 0)?),
@@ -410,7 +431,7 @@ impl<'a> Reader<'a> {
             ("Add", _) if by.shape == [1, table.height, table.width] => Rows::Shifted(table.rows.clone(), by),
             _ => return None,
         };
-        Some(Value::Rows(Table { rows: Rc::new(rows), ..*table }))
+        table.then(rows).map(Value::Rows)
     }
 
     fn activation(&mut self, node: &Attributes<'a>) -> Option<Value<'a>> {
@@ -430,7 +451,7 @@ impl<'a> Reader<'a> {
             "Sigmoid" => {
                 node.only(&[])?;
                 if let Value::Rows(table) = self.input(node, 0)? {
-                    return Some(Value::Rows(Table { rows: Rc::new(Rows::Sigmoid(table.rows.clone())), ..*table }));
+                    return table.then(Rows::Sigmoid(table.rows.clone())).map(Value::Rows);
                 }
                 Activation::Sigmoid
             }
@@ -624,7 +645,8 @@ fn distances(middle: &Rows, size: &Rows) -> Option<(Rc<Rows>, Vec<[f32; 2]>)> {
     let (Rows::Part(source, 0, 2), Rows::Part(behind, 2, 4)) = (&**near, &**far) else { return None };
     let Rows::Shifted(offset, centres) = middle else { return None };
     let Rows::Scaled(difference, 0.5) = &**offset else { return None };
-    let same = source == behind && matches!(&**difference, Rows::Difference(b, a) if (b, a) == (far, near));
+    let Rows::Difference(b, a) = &**difference else { return None };
+    let same = Rc::ptr_eq(source, behind) && Rc::ptr_eq(a, near) && Rc::ptr_eq(b, far);
     let (x, y) = centres.values.split_at(centres.values.len() / 2);
     same.then(|| (source.clone(), x.iter().zip(y).map(|(x, y)| [*x, *y]).collect()))
 }
@@ -639,7 +661,7 @@ impl Array<f32> {
             return None;
         }
         let count = shape.iter().try_fold(1usize, |product, side| product.checked_mul(*side))?;
-        (count <= MAX_NUMBERS).then_some(())?;
+        (count <= MAX_CONSTANTS).then_some(())?;
         let value = |index: usize| {
             let (mut rest, mut at, mut step) = (index, 0, 1);
             for (from, to) in from.iter().zip(&shape).rev() {
@@ -727,7 +749,7 @@ impl<'a> Attributes<'a> {
     fn sizes<const N: usize>(&self, name: &str, least: i64, default: Option<[usize; N]>) -> Option<[usize; N]> {
         let found = self.get(name, AttributeType::Ints, None, |attribute| Some(&attribute.ints[..]))?;
         let Some(found) = found else { return default };
-        let sound = found.iter().all(|size| (least..=1 << 12).contains(size));
+        let sound = found.iter().all(|size| (least..=MAX_WINDOW).contains(size));
         let sizes: Vec<usize> = found.iter().filter(|_| sound).map(|size| *size as usize).collect();
         sizes.try_into().ok()
     }
@@ -743,6 +765,9 @@ impl<'a> Attributes<'a> {
         {
             return None;
         }
+        let border = 2 * top.max(left).max(bottom).max(right);
+        let numbers = (input.height + border).checked_mul(input.width + border)?.checked_mul(input.channels)?;
+        (numbers <= MAX_NUMBERS).then_some(())?;
         let mut out = [0; 2];
         let sides = [(input.height, top, bottom), (input.width, left, right)];
         for (axis, (side, before, after)) in sides.into_iter().enumerate() {
