@@ -218,13 +218,13 @@ export class Detector {
  * | `invalid-model` | the model is no intact ONNX file |
  * | `invalid-option` | an option out of its range (`NaN`, negative …), or of the wrong type |
  * | `invalid-source` | `detect` was given something that is no picture at all |
+ * | `needs-tract` | the model is more than the small engine runs, which was asked for as `wasm`; the full one may run it |
  * | `network` | engine, model or picture could not be fetched: offline, 404, no CORS |
  * | `no-simd` | the browser's WebAssembly has no SIMD (before 2021: Chrome 91, Firefox 89; Safari 16.4) |
  * | `not-loaded` | the `<img>` has no source or the `<video>` no frame yet: wait for `load` or `loadeddata` |
  * | `tainted` | the picture came from another site without CORS, so the browser hides its pixels |
  * | `unsupported` | the platform lacks something: WebAssembly, workers or canvases (Node has no canvases) |
  * | `unsupported-model` | intact ONNX, but not of a form this package knows |
- * | `needs-tract` | the model is more than the small engine runs, which was asked for as `wasm`; the full one may run it |
  * | `unsupported-operator` | the model uses an operator that the engine does not have; the message names it |
  * | `worker-failed` | the worker script did not start: a content security policy, or a file missing on the server |
  */

@@ -9,6 +9,7 @@ const SENTENCES = {
   "invalid-engine": "The detector's program arrived damaged. Reload the page; if that does not help, the site is broken.",
   "invalid-model": "The neural network arrived damaged. Reload the page; if that does not help, the site is broken.",
   "unsupported-model": "The neural network on this site is not one that this page can run.",
+  "needs-tract": "The neural network on this site is not one that this page can run.",
   "unsupported-operator": "The neural network on this site is not one that this page can run.",
   "invalid-image": "That is not a picture or video this browser can open, or the file is damaged.",
   "image-too-large": "That picture is too large. Make it smaller than 16,384 pixels a side.",

@@ -409,6 +409,10 @@ impl<'a> Reader<'a> {
                 };
                 Table::of(rows, a.height, a.width, a.depth.max(b.depth)).map(Value::Rows)
             }
+            (Value::Rows(table), _) if op == "Min" => {
+                let (table, high) = (table.clone(), self.scalar(node, 1)?);
+                self.on_pixels(node, &table, Activation::Clamp { low: f32::NEG_INFINITY, high })
+            }
             (Value::Rows(table), _) => self.shifted_or_scaled(op, table, self.floats(node, 1)?),
             (_, Value::Rows(table)) if op != "Sub" => self.shifted_or_scaled(op, table, self.floats(node, 0)?),
             _ => {
@@ -432,6 +436,14 @@ impl<'a> Reader<'a> {
             _ => return None,
         };
         table.then(rows).map(Value::Rows)
+    }
+
+    /// An activation of pixels side by side is one of the map that they are of.
+    fn on_pixels(&mut self, node: &Attributes<'a>, table: &Table, activation: Activation) -> Option<Value<'a>> {
+        let Rows::Pixels(id) = *table.rows else { return None };
+        let shape = self.net.nodes[id].shape;
+        let activated = self.push(&node.0.output[0], Op::Unary(activation), vec![id], shape, Kind::Float)?;
+        Table::of(Rows::Pixels(activated), table.height, table.width, 0).map(Value::Rows)
     }
 
     fn activation(&mut self, node: &Attributes<'a>) -> Option<Value<'a>> {
@@ -462,6 +474,10 @@ impl<'a> Reader<'a> {
             }
             _ => return None,
         };
+        if let Value::Rows(table) = self.input(node, 0)? {
+            let table = table.clone();
+            return self.on_pixels(node, &table, activation);
+        }
         let (x, shape) = self.image(node, 0)?;
         self.map(node, Op::Unary(activation), vec![x], shape)
     }

@@ -208,9 +208,9 @@ describe("the cat is found", () => {
     const site = await serve({ mounts: { "/deep/path/": join(root, "dist") } });
     t.after(() => site.close());
     await assertCatIn(`${site.url}deep/path/`);
-    // Nothing twice: the two engines, and one model.
+    // Nothing twice: the four engines, and one model.
     const assets = await readdir(join(root, "dist/assets"));
-    assert.equal(assets.filter((name) => name.endsWith(".wasm")).length, 2, String(assets));
+    assert.equal(assets.filter((name) => name.endsWith(".wasm")).length, 4, String(assets));
     assert.equal(assets.filter((name) => name.endsWith(".onnx")).length, 1, String(assets));
 
     const development = await createServer({ ...common, server: { port: 0, host: "127.0.0.1" } });
