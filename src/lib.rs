@@ -29,8 +29,9 @@
 //!
 //! # Features
 //!
-//! `cli` (on by default, without effect on wasm) builds the command `micro-yolo`. A program that only wants the library
-//! says `default-features = false`.
+//! `cli` (on by default, without effect on wasm) builds the command `micro-yolo`. `tract` (on by default) runs any detector;
+//! without it only those load that this project's exporter writes. A program that only wants the library says
+//! `default-features = false, features = ["tract"]`.
 
 mod decode;
 mod detection;
