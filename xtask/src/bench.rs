@@ -49,7 +49,7 @@ pub fn run(args: &BenchArgs) -> Result<ExitCode> {
     let mut node = Command::new("node");
     node.arg(script);
     if args.profile {
-        let folder = build("relaxed-simd,profile", "micro_yolo_relaxed_bg.wasm")?;
+        let folder = build("tract,relaxed-simd,profile", "micro_yolo_relaxed_bg.wasm")?;
         node.args(["--profile", "--ours"]).arg(folder);
     } else {
         wasm::build()?;
