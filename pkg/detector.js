@@ -24,7 +24,8 @@ async function loadInto(backend, { wasm, model, signal, onProgress }, settings) 
     const assets = await loadAssets({ ...wanted, signal });
     return { assets, info: abortable(backend.load(assets.module, assets.model, settings), signal) };
   };
-  if (wasm) return (await attempt({ wasm, model, onProgress })).info;
+  // Not by its truth: what is no engine must be refused, not passed over.
+  if (wasm !== undefined && wasm !== null) return (await attempt({ wasm, model, onProgress })).info;
   let before = 0;
   const { assets, info } = await attempt({
     wasm: smallEngine(),

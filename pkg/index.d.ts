@@ -83,7 +83,7 @@ export interface LoadOptions extends DetectorSettings {
   model?: string | URL | BufferSource | Blob;
   /**
    * The engine: its URL, its bytes or the compiled module. This package has four. `wasm/micro_yolo_small_bg.wasm` runs
-   * the networks of this project, `wasm/micro_yolo_bg.wasm`, three times the size, any; both run in every browser with
+   * the networks of this project, `wasm/micro_yolo_bg.wasm`, seven times the size, any; both run in every browser with
    * SIMD, and `wasm/micro_yolo_small_relaxed_bg.wasm` and `wasm/micro_yolo_relaxed_bg.wasm`, which are faster, in those
    * with relaxed SIMD too. Default: the fastest small one that runs here, from beside this file, and if the model needs
    * more, the full one. With `worker: false` the first one given serves all detectors of the thread that name one.

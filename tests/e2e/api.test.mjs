@@ -328,6 +328,7 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
           { model: 7 },
           { wasm: {} },
           { model: "http://[" },
+          { wasm: 0 },
         ];
         const answers = [];
         for (const options of wrong) answers.push((await failure(Detector.load({ model: MODEL, ...options }))).code);
