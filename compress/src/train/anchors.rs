@@ -8,7 +8,6 @@
 
 use tch::{Kind, Tensor};
 
-use super::assign::iou;
 use super::loss::{BOX_GAIN, Loss, ciou, to_vec};
 use crate::data::augment::Target;
 use crate::error::Result;
@@ -92,6 +91,15 @@ pub fn assign(places: &[Place], boxes: &[[f32; 4]], targets: &[Target]) -> Assig
     assignment
 }
 
+/// Intersection over union of two boxes (left, top, right, bottom).
+pub(super) fn iou(a: [f32; 4], b: [f32; 4]) -> f32 {
+    let width = (a[2].min(b[2]) - a[0].max(b[0])).max(0.0);
+    let height = (a[3].min(b[3]) - a[1].max(b[1])).max(0.0);
+    let overlap = width * height;
+    let area = |v: [f32; 4]| (v[2] - v[0]) * (v[3] - v[1]);
+    overlap / (area(a) + area(b) - overlap).max(1e-9)
+}
+
 /// Boxes left, top, right, bottom in pixels, `[batch, places, 4]`, of the network's `values` (see
 /// [`super::Predictions::Anchors`]).
 fn boxes(values: &Tensor, places: &[Place]) -> Result<Tensor> {
@@ -166,12 +174,7 @@ pub fn loss(values: &Tensor, places: &[Place], targets: &[Vec<Target>]) -> Resul
         ((class * &weight).sum(Kind::Float) / norm, (miss * weight).sum(Kind::Float) / norm)
     };
     let total = &object + &class + &bbox * BOX_GAIN;
-    Ok(Loss {
-        class: class.double_value(&[]),
-        bbox: bbox.double_value(&[]),
-        object: object.double_value(&[]),
-        total,
-    })
+    Ok(Loss { total, parts: [class, bbox, object].map(|part| part.detach()) })
 }
 
 #[cfg(test)]
@@ -247,7 +250,7 @@ mod tests {
         let of = |targets: Vec<Target>| loss(&values, &places, &[targets]).unwrap();
         let ln2 = std::f64::consts::LN_2;
         let is = |loss: &Loss, [object, class, bbox]: [f64; 3]| {
-            let off = (loss.object - object).abs() + (loss.class - class).abs() + (loss.bbox - bbox).abs();
+            let off = (loss.object() - object).abs() + (loss.class() - class).abs() + (loss.bbox() - bbox).abs();
             let total = object + class + 4.0 * bbox;
             off < 1e-5 && (loss.total.double_value(&[]) - total).abs() < 1e-5
         };
@@ -258,7 +261,7 @@ mod tests {
         let half = of(vec![target(1, [8.0, 14.0, 24.0, 18.0], 2.0)]);
         // CIoU's third part: v = 4/π²·(atan(4) - atan(2))², α = v / (1 - IoU + v).
         let shape = 4.0 / std::f64::consts::PI.powi(2) * (4f64.atan() - 2f64.atan()).powi(2);
-        assert!(is(&half, [ln2, 2.0 * ln2, 0.5 + shape * shape / (0.5 + shape)]), "{}", half.bbox);
+        assert!(is(&half, [ln2, 2.0 * ln2, 0.5 + shape * shape / (0.5 + shape)]), "{}", half.bbox());
         // A weight below 1 is no share of anything else here, so it stays.
         assert!(is(&of(vec![target(1, exact, 0.5)]), [0.5 * ln2, ln2, 0.0]), "half a vote");
     }
@@ -283,9 +286,9 @@ mod tests {
             });
         }
         let after = loss(&values, &places, &targets).unwrap();
-        assert!(after.bbox < 0.4 * before.bbox, "boxes {} -> {}", before.bbox, after.bbox);
-        assert!(after.class < 0.2 * before.class, "classes {} -> {}", before.class, after.class);
-        assert!(after.object < 0.2 * before.object, "objectness {} -> {}", before.object, after.object);
+        assert!(after.bbox() < 0.4 * before.bbox(), "boxes {} -> {}", before.bbox(), after.bbox());
+        assert!(after.class() < 0.2 * before.class(), "classes {} -> {}", before.class(), after.class());
+        assert!(after.object() < 0.2 * before.object(), "objectness {} -> {}", before.object(), after.object());
         // The place of the ignored object has learned nothing: (45, 45) is in cell (1, 1) of the coarse map, 30×30.
         let ignored = values.get(0).get(32 + 3);
         assert_eq!(assign(&places, &nowhere(&places), &targets[0]).ignored, [32 + 3]);

@@ -3,11 +3,12 @@
 
 use std::collections::HashMap;
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::anchors::{self, Place};
-use super::assign::{Cells, assign};
+use super::assign::{Assignment, Cells, Objects, assign, to_device};
 use super::model::Predictions;
+use crate::data::Batch;
 use crate::data::augment::Target;
 use crate::error::{Error, Result};
 use crate::export::SIDE_MAX;
@@ -20,12 +21,25 @@ pub(super) const BOX_GAIN: f64 = 4.0;
 pub struct Loss {
     /// What is differentiated.
     pub total: Tensor,
-    /// Its classes' part.
-    pub class: f64,
-    /// Its boxes' part, before the gain.
-    pub bbox: f64,
-    /// Its objectness' part; 0 for a head that has none.
-    pub object: f64,
+    /// Its parts: classes, boxes before the gain, objectness. To read one is to wait for it.
+    pub(super) parts: [Tensor; 3],
+}
+
+impl Loss {
+    /// The classes' part.
+    pub fn class(&self) -> f64 {
+        self.parts[0].double_value(&[])
+    }
+
+    /// The boxes' part, before the gain.
+    pub fn bbox(&self) -> f64 {
+        self.parts[1].double_value(&[])
+    }
+
+    /// The objectness' part; 0 for a head that has none.
+    pub fn object(&self) -> f64 {
+        self.parts[2].double_value(&[])
+    }
 }
 
 /// What a network is taught by, as its head wants it.
@@ -44,104 +58,96 @@ impl Criterion {
         Some(Criterion { head, strides: graph.head_strides(), cells: HashMap::new(), places: HashMap::new() })
     }
 
-    /// The loss of `predictions` for square inputs of `size` pixels; `targets` are those of each image.
+    /// The loss of `predictions` of a lesson's images.
     ///
     /// # Errors
     ///
     /// libtorch's; predictions of another head.
-    pub fn loss(&mut self, predictions: &Predictions, size: usize, targets: &[Vec<Target>]) -> Result<Loss> {
+    pub fn loss(&mut self, predictions: &Predictions, lesson: &Lesson) -> Result<Loss> {
+        let size = lesson.size;
         match (&self.head, predictions) {
             (Head::AnchorFree, Predictions::AnchorFree { sides, logits }) => {
-                let cells = self.cells.entry(size).or_insert_with(|| Cells::new(size, &self.strides));
-                loss(sides, logits, cells, targets)
+                let strides = &self.strides;
+                let cells = self.cells.entry(size).or_insert_with(|| Cells::new(size, strides, logits.device()));
+                loss(sides, logits, cells, &lesson.learned, &lesson.ignored)
             }
             (Head::Anchors { anchors }, Predictions::Anchors(values)) => {
                 let places =
                     self.places.entry(size).or_insert_with(|| anchors::places(size, &self.strides, anchors));
-                anchors::loss(values, places, targets)
+                anchors::loss(values, places, &lesson.targets)
             }
             _ => Err(Error::Training("the predictions are another head's".into())),
         }
     }
 }
 
-/// The loss of an anchor-free head; see [`Predictions::AnchorFree`].
-fn loss(sides: &Tensor, logits: &Tensor, cells: &Cells, targets: &[Vec<Target>]) -> Result<Loss> {
-    let device = logits.device();
-    let options = (Kind::Float, device);
-    let count = cells.centres.len();
-    let classes = logits.size()[1] as usize;
+/// A batch on the device that learns it.
+pub struct Lesson {
+    /// 8-bit RGB, `[samples, size, size, 3]`.
+    pub rgb: Tensor,
+    /// Side in pixels.
+    pub size: usize,
+    targets: Vec<Vec<Target>>,
+    learned: Objects,
+    ignored: Objects,
+}
 
-    // Boxes left, top, right, bottom in pixels, [batch, 4, cells].
-    let column = |i: usize| {
-        let values: Vec<f32> = cells.centres.iter().map(|centre| centre[i]).collect();
-        Tensor::from_slice(&values).to_device(device)
-    };
-    let (x, y, stride) = (column(0), column(1), column(2));
-    let distances = sides.clamp_max(f64::from(SIDE_MAX)).exp() * &stride;
-    let side = |i: i64| distances.select(1, i);
-    let boxes = Tensor::f_stack(&[&x - side(0), &y - side(1), &x + side(2), &y + side(3)], 2)?;
-
-    let known_boxes = to_vec(&boxes.detach())?;
-    let known_logits = to_vec(&logits.detach())?;
-    let mut cell_index = Vec::new(); // Into [batch · cells].
-    let mut truth: Vec<f32> = Vec::new();
-    let mut box_weight: Vec<f32> = Vec::new();
-    let mut logit_index = Vec::new(); // Into [batch · classes · cells].
-    let mut logit_score: Vec<f32> = Vec::new();
-    let mut logit_weight: Vec<f32> = Vec::new();
-    for (image, targets) in targets.iter().enumerate() {
-        let boxes: &[[f32; 4]] = known_boxes[image * count * 4..(image + 1) * count * 4].as_chunks().0;
-        let logit = |cell: usize, class: usize| (image * classes + class) * count + cell;
-        let probability = |cell: usize, class: usize| 1.0 / (1.0 + (-known_logits[logit(cell, class)]).exp());
-        let assignment = assign(cells, boxes, probability, targets);
-        for positive in assignment.positives {
-            let target = &targets[positive.target];
-            cell_index.push((image * count + positive.cell) as i64);
-            truth.extend(target.ltrb);
-            box_weight.push(positive.score * target.certainty);
-            logit_index.push(logit(positive.cell, target.class) as i64);
-            // An object that is there with some probability: so much of its score is to be learned.
-            logit_score.push(positive.score * target.certainty);
-            logit_weight.push(1.0);
-        }
-        for (cell, class) in assignment.ignored {
-            logit_index.push(logit(cell, class) as i64);
-            logit_score.push(0.0);
-            logit_weight.push(0.0);
-        }
+impl Lesson {
+    /// Takes a batch for a network of `classes` to `device`; does not wait for what a GPU still has to do.
+    ///
+    /// # Errors
+    ///
+    /// libtorch's: no memory.
+    pub fn new(batch: Batch, classes: usize, device: Device) -> Result<Lesson> {
+        let side = batch.size as i64;
+        let shape = [batch.targets.len() as i64, side, side, 3];
+        let rgb = to_device(Tensor::f_from_data_size(&batch.rgb, &shape, Kind::Uint8)?, device)?;
+        let [learned, ignored] = Objects::split(&batch.targets, classes, device)?;
+        Ok(Lesson { rgb, size: batch.size, targets: batch.targets, learned, ignored })
     }
-    // A place may be both learned and ignored, by two objects of a class, or ignored twice: the first one counts.
-    let mut seen = std::collections::HashSet::new();
-    let keep: Vec<bool> = logit_index.iter().map(|&index| seen.insert(index)).collect();
-    retain(&mut logit_index, &keep);
-    retain(&mut logit_score, &keep);
-    retain(&mut logit_weight, &keep);
+}
 
-    let norm = box_weight.iter().sum::<f32>().max(1.0) as f64;
+/// The loss of an anchor-free head; see [`Predictions::AnchorFree`].
+fn loss(sides: &Tensor, logits: &Tensor, cells: &Cells, learned: &Objects, ignored: &Objects) -> Result<Loss> {
+    let (count, rows) = (cells.count(), logits.size()[0] * logits.size()[1]);
+    let options = (Kind::Float, logits.device());
 
-    // Cross-entropy of a logit x with score s is softplus(x) - s·x. Nearly all scores are 0: sum softplus over
-    // everything, then correct the few others.
-    let logits = logits.flatten(0, -1);
-    let index = Tensor::from_slice(&logit_index).to_device(device);
-    let few = logits.index_select(0, &index);
-    let score: Tensor = Tensor::from_slice(&logit_score).to_device(device);
-    let weight: Tensor = Tensor::from_slice(&logit_weight).to_device(device);
-    let correction = (&weight - 1.0) * few.softplus() - &weight * score * &few;
-    let class = (logits.softplus().sum(Kind::Float) + correction.sum(Kind::Float)) / norm;
+    // Boxes left, top, right, bottom in pixels, [batch, cells, 4].
+    let distances = sides.clamp_max(f64::from(SIDE_MAX)).exp() * &cells.stride;
+    let side = |i: i64| distances.select(1, i);
+    let (x, y) = (&cells.x, &cells.y);
+    let boxes = Tensor::f_stack(&[x - side(0), y - side(1), x + side(2), y + side(3)], 2)?;
 
-    let bbox = if cell_index.is_empty() {
-        Tensor::f_zeros([0], options)?.sum(Kind::Float)
-    } else {
-        let index = Tensor::from_slice(&cell_index).to_device(device);
-        let predicted = boxes.flatten(0, 1).index_select(0, &index);
-        let truth = Tensor::from_slice(&truth).view([-1, 4]).to_device(device);
-        let weight = Tensor::from_slice(&box_weight).to_device(device);
-        let miss: Tensor = 1.0 - ciou(&predicted, &truth);
-        (miss * weight).sum(Kind::Float) / norm
+    let Assignment { cells: index, learns, scores } = assign(cells, &boxes.detach(), &logits.detach(), learned)?;
+    // An object that is there with some probability: so much of its score is to be learned.
+    let scores = scores * learned.certainty.f_unsqueeze(1)?;
+    let norm = scores.sum(Kind::Float).clamp_min(1.0);
+    let place = (&index + learned.row.f_unsqueeze(1)? * count).f_flatten(0, 1)?; // Into [batch · classes · cells].
+
+    // A place that is learned is not ignored, whatever else lies there.
+    let ignored = {
+        let _guard = tch::no_grad_guard();
+        let lies_there = cells.inside(&ignored.ltrb, 0.0).to_kind(Kind::Float);
+        let ignored = Tensor::f_zeros([rows, count], options)?.f_index_add(0, &ignored.row, &lies_there)?;
+        ignored.f_flatten(0, 1)?.f_scatter_add(0, &place, &(learns * -1e6).f_flatten(0, 1)?)?.gt(0.0)
     };
+    // Cross-entropy of a logit x with score s is softplus(x) - s·x. Nearly all scores are 0.
+    let logits = logits.f_flatten(0, -1)?;
+    let class = logits.f_masked_fill(&ignored, -100.0)?.softplus().sum(Kind::Float)
+        - (logits.f_index_select(0, &place)? * scores.f_flatten(0, 1)?).sum(Kind::Float);
+    let class = class / &norm;
+
+    let predicted = boxes
+        .f_flatten(0, 1)?
+        .f_index_select(0, &(&index + learned.image.f_unsqueeze(1)? * count).f_flatten(0, 1)?)?;
+    let top = index.size()[1];
+    let truth = learned.ltrb.f_repeat_interleave_self_int(top, 0, learned.count() * top)?;
+    let miss: Tensor = 1.0 - ciou(&predicted, &truth);
+    let bbox = (miss * scores.f_flatten(0, 1)?).sum(Kind::Float) / norm;
+
     let total = &class + &bbox * BOX_GAIN;
-    Ok(Loss { class: class.double_value(&[]), bbox: bbox.double_value(&[]), object: 0.0, total })
+    let object = Tensor::f_zeros([], options)?;
+    Ok(Loss { parts: [class.detach(), bbox.detach(), object], total })
 }
 
 /// Complete IoU (Zheng et al. 2020) of boxes left, top, right, bottom, `[n, 4]` each: `[n]`.
@@ -175,11 +181,6 @@ pub(super) fn to_vec(tensor: &Tensor) -> Result<Vec<f32>> {
     Ok(values)
 }
 
-fn retain<T>(values: &mut Vec<T>, keep: &[bool]) {
-    let mut keep = keep.iter();
-    values.retain(|_| *keep.next().unwrap_or(&true));
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -187,8 +188,8 @@ mod tests {
     /// Random predictions and two objects, for 64 px at strides 16 and 32 with 3 classes.
     fn case() -> ([Tensor; 2], Cells, Vec<Vec<Target>>) {
         tch::manual_seed(1);
-        let cells = Cells::new(64, &[16, 32]);
-        let count = cells.centres.len() as i64;
+        let cells = Cells::new(64, &[16, 32], Device::Cpu);
+        let count = cells.count();
         let random = |channels| Tensor::randn([2, channels, count], tch::kind::FLOAT_CPU) * 0.3;
         let predictions = [random(4).set_requires_grad(true), (random(3) - 2.0).detach().set_requires_grad(true)];
         let target = |class, ltrb, weight| Target { class, ltrb, weight, certainty: 1.0 };
@@ -199,10 +200,15 @@ mod tests {
         (predictions, cells, targets)
     }
 
+    fn loss_of(sides: &Tensor, logits: &Tensor, cells: &Cells, targets: &[Vec<Target>]) -> Loss {
+        let [learned, ignored] = Objects::split(targets, 3, Device::Cpu).unwrap();
+        loss(sides, logits, cells, &learned, &ignored).unwrap()
+    }
+
     #[test]
     fn following_the_gradient_fits_the_objects() {
         let (mut predictions, cells, targets) = case();
-        let loss = |[sides, logits]: &[Tensor; 2]| loss(sides, logits, &cells, &targets).unwrap();
+        let loss = |[sides, logits]: &[Tensor; 2]| loss_of(sides, logits, &cells, &targets);
         let before = loss(&predictions);
         for _ in 0..300 {
             let step = loss(&predictions);
@@ -217,8 +223,8 @@ mod tests {
         }
         let after = loss(&predictions);
         // The boxes' part is weighed by scores that rise as they fit, so it does not go to zero.
-        assert!(after.bbox < 0.25 * before.bbox, "boxes {} -> {}", before.bbox, after.bbox);
-        assert!(after.class < 0.7 * before.class, "classes {} -> {}", before.class, after.class);
+        assert!(after.bbox() < 0.25 * before.bbox(), "boxes {} -> {}", before.bbox(), after.bbox());
+        assert!(after.class() < 0.7 * before.class(), "classes {} -> {}", before.class(), after.class());
     }
 
     #[test]
@@ -231,7 +237,7 @@ mod tests {
             targets[0].truncate(1);
             targets[0][0].certainty = certainty;
             let logits = logits.detach().set_requires_grad(true);
-            loss(&sides.detach(), &logits, &cells, &targets).unwrap().total.backward();
+            loss_of(&sides.detach(), &logits, &cells, &targets).total.backward();
             (logits.sigmoid() - logits.grad()).select(0, 0).select(0, 0).sum(Kind::Float).double_value(&[])
         };
         let (more, less) = (taught(0.1), taught(0.05));
@@ -241,11 +247,11 @@ mod tests {
     #[test]
     fn the_sparse_cross_entropy_is_the_dense_one() {
         let ([sides, logits], cells, _) = case();
-        let none = loss(&sides, &logits, &cells, &[vec![], vec![]]).unwrap();
+        let none = loss_of(&sides, &logits, &cells, &[vec![], vec![]]);
         let zeros = logits.zeros_like();
         let dense = logits.binary_cross_entropy_with_logits::<Tensor>(&zeros, None, None, tch::Reduction::Sum);
-        assert!((none.class - dense.double_value(&[])).abs() < 1e-3 * none.class);
-        assert_eq!(none.bbox, 0.0);
+        assert!((none.class() - dense.double_value(&[])).abs() < 1e-3 * none.class());
+        assert_eq!(none.bbox(), 0.0);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
-use super::loss::Criterion;
+use super::loss::{Criterion, Lesson};
 use super::model::{Layout, Replica, initial};
 use super::optimizer::{AdamW, average_keep};
 use crate::checkpoint::{self, Array, Weights};
@@ -246,11 +246,17 @@ pub fn train(network: &Network, config: &TrainConfig, stop: Arc<AtomicBool>) -> 
                 config.freeze.as_deref(),
                 int8.clone(),
             )?;
-            let (send_batch, batches) = mpsc::sync_channel::<Batch>(1);
-            let (send_result, results) = mpsc::sync_channel::<Result<Part>>(1);
+            let (send_batch, batches) = mpsc::sync_channel(1);
+            let (send_lesson, lessons) = mpsc::sync_channel(1);
+            let (start, starts) = mpsc::sync_channel(1);
+            let (send_result, results) = mpsc::sync_channel(1);
             let criterion = Criterion::new(&graph).ok_or_else(|| Error::Training("there is no head".into()))?;
-            scope.spawn(move || worker(replica, device, criterion, batches, send_result));
-            workers.push((send_batch, results, measured));
+            let classes = network.classes;
+            scope.spawn(move || carrier(classes, device, batches, send_lesson));
+            scope.spawn(move || worker(replica, device, criterion, lessons, starts, send_result));
+            // One batch ahead of the step that it is for.
+            send_batch.send(loader.next_batch()?).map_err(|_| Error::Training("a replica ended".into()))?;
+            workers.push(Worker { send_batch, start, results, measured });
         }
 
         let started = Instant::now();
@@ -269,16 +275,19 @@ pub fn train(network: &Network, config: &TrainConfig, stop: Arc<AtomicBool>) -> 
                 return Ok(stopped);
             }
             loader.set_progress(progress);
-            let mut size = 0;
-            for (send, _, _) in &workers {
-                let batch = loader.next_batch()?;
-                size = batch.size;
-                send.send(batch).map_err(|_| Error::Training("a replica ended".into()))?;
+            let ended = || Error::Training("a replica ended".into());
+            for worker in &workers {
+                worker.start.send(()).map_err(|_| ended())?;
             }
+            for worker in &workers {
+                worker.send_batch.send(loader.next_batch()?).map_err(|_| ended())?;
+            }
+            let mut size = 0;
             let mut gradient: Option<Tensor> = None;
             let mut parts = [0.0; 4];
-            for (_, results, _) in &workers {
-                let part = results.recv().map_err(|_| Error::Training("a replica ended".into()))??;
+            for worker in &workers {
+                let part = worker.results.recv().map_err(|_| ended())??;
+                size = part.size;
                 for (sum, value) in parts.iter_mut().zip([part.loss, part.class, part.bbox, part.object]) {
                     *sum += value / workers.len() as f64;
                 }
@@ -305,9 +314,9 @@ pub fn train(network: &Network, config: &TrainConfig, stop: Arc<AtomicBool>) -> 
             let keep = average_keep(state.step, config.average_over);
             tch::no_grad(|| {
                 let _ = state.average.lerp_(&state.learned, 1.0 - keep);
-                let mut measured = workers[0].2.copy();
+                let mut measured = workers[0].measured.copy();
                 for worker in &workers[1..] {
-                    measured += &worker.2;
+                    measured += &worker.measured;
                 }
                 state.measured = measured / workers.len() as f64;
                 let _ = state.average_measured.lerp_(&state.measured, 1.0 - keep);
@@ -385,8 +394,19 @@ fn open_log(path: &std::path::Path, step: u64) -> Result<Journal> {
     Ok(Journal::open::<LogLine>(path)?.0)
 }
 
+/// The threads of a replica, as the run sees them.
+struct Worker {
+    send_batch: mpsc::SyncSender<Batch>,
+    /// Begins a step: the weights are those of the step before until then.
+    start: mpsc::SyncSender<()>,
+    results: mpsc::Receiver<Result<Part>>,
+    /// Of its normalisations.
+    measured: Tensor,
+}
+
 /// What a replica makes of its share of a batch.
 struct Part {
+    size: usize,
     gradient: Tensor,
     loss: f64,
     class: f64,
@@ -394,34 +414,48 @@ struct Part {
     object: f64,
 }
 
+/// Takes batches to the device while the replica learns from an earlier one.
+fn carrier(
+    classes: usize,
+    device: Device,
+    batches: mpsc::Receiver<Batch>,
+    lessons: mpsc::SyncSender<Result<Lesson>>,
+) {
+    for batch in batches {
+        if lessons.send(Lesson::new(batch, classes, device)).is_err() {
+            return;
+        }
+    }
+}
+
 fn worker(
     mut replica: Replica,
     device: Device,
     mut criterion: Criterion,
-    batches: mpsc::Receiver<Batch>,
+    lessons: mpsc::Receiver<Result<Lesson>>,
+    starts: mpsc::Receiver<()>,
     results: mpsc::SyncSender<Result<Part>>,
 ) {
     // Replicas are the parallelism: on two cores, two of one thread each waste less than one of two.
     if device == Device::Cpu {
         tch::set_num_threads(1);
     }
-    for batch in batches {
-        let mut part = || -> Result<Part> {
-            let side = batch.size as i64;
-            let shape = [batch.targets.len() as i64, side, side, 3];
-            let rgb = Tensor::f_from_data_size(&batch.rgb, &shape, Kind::Uint8)?.to_device(device);
-            let predictions = replica.forward(&rgb)?;
-            let loss = criterion.loss(&predictions, batch.size, &batch.targets)?;
-            loss.total.f_backward()?;
-            Ok(Part {
-                gradient: replica.take_gradients()?,
-                loss: loss.total.double_value(&[]),
-                class: loss.class,
-                bbox: loss.bbox,
-                object: loss.object,
-            })
-        };
-        if results.send(part()).is_err() {
+    let mut part = |lesson: Lesson| -> Result<Part> {
+        let predictions = replica.forward(&lesson.rgb)?;
+        let loss = criterion.loss(&predictions, &lesson)?;
+        loss.total.f_backward()?;
+        Ok(Part {
+            size: lesson.size,
+            gradient: replica.take_gradients()?,
+            loss: loss.total.double_value(&[]),
+            class: loss.class(),
+            bbox: loss.bbox(),
+            object: loss.object(),
+        })
+    };
+    for () in starts {
+        let Ok(lesson) = lessons.recv() else { return };
+        if results.send(lesson.and_then(&mut part)).is_err() {
             return;
         }
     }
@@ -463,7 +497,11 @@ fn has_bf16() -> bool {
 fn device(name: &str) -> Result<Device> {
     match name {
         "cpu" => Ok(Device::Cpu),
-        "cuda" if tch::Cuda::is_available() => Ok(Device::Cuda(0)),
+        "cuda" if tch::Cuda::is_available() => {
+            // Sizes hardly change: to try all algorithms once pays.
+            tch::Cuda::cudnn_set_benchmark(true);
+            Ok(Device::Cuda(0))
+        }
         "cuda" => Err(Error::Option {
             option: "--device",
             problem: "libtorch sees no CUDA device (preload libtorch_cuda.so where it is there)".into(),
