@@ -36,7 +36,7 @@ fn apply(net: &mut Net, uses: &[usize], id: Id) -> bool {
         Op::Mul => mul(net, id),
         Op::Quantize { low, high } => quantize(net, uses, id, low, high),
         Op::Conv(_) => conv_on_bytes(net, uses, id),
-        Op::MaxPool(_) | Op::Upsample | Op::Slice(_) | Op::Concat => behind_dequantize(net, id),
+        Op::MaxPool(_) | Op::Upsample | Op::Slice(_) | Op::Concat => behind_dequantize(net, id) || narrow(net, id),
         Op::Mean => mean(net, id),
         _ => false,
     }
@@ -238,6 +238,20 @@ fn behind_dequantize(net: &mut Net, id: Id) -> bool {
     true
 }
 
+/// What only moves bytes or picks among them has no others than it is given: a QuantizeLinear that moved in front of it
+/// may have left it all that a byte can be.
+fn narrow(net: &mut Net, id: Id) -> bool {
+    let Kind::Byte(kind) = net.nodes[id].kind else { return false };
+    let inputs = net.nodes[id].inputs.iter().map(|input| net.nodes[*input].kind);
+    let bounds =
+        inputs.map(|kind| if let Kind::Byte(Quant { low, high, .. }) = kind { Some((low, high)) } else { None });
+    let Some(bounds) = bounds.collect::<Option<Vec<_>>>() else { return false };
+    let low = bounds.iter().map(|bounds| bounds.0).min().map_or(kind.low, |low| low.max(kind.low));
+    let high = bounds.iter().map(|bounds| bounds.1).max().map_or(kind.high, |high| high.min(kind.high));
+    net.nodes[id].kind = Kind::Byte(Quant { low, high, ..kind });
+    (low, high) != (kind.low, kind.high)
+}
+
 /// The mean of dequantised bytes is taken from the bytes.
 fn mean(net: &mut Net, id: Id) -> bool {
     let Some((bytes, _)) = bytes_behind(net, net.nodes[id].inputs[0]) else { return false };
@@ -381,5 +395,27 @@ mod tests {
     fn float_weights_are_not_taken_for_integers() {
         let weights: Vec<f32> = (0..32).map(|i| (i as f32 * 0.77).sin()).collect();
         assert!(integers(&weights, &[0.0; 4]).is_none());
+    }
+
+    #[test]
+    fn released_networks_run_on_bytes() {
+        use crate::model::pb::ModelProto;
+        use prost::Message;
+        for (name, side) in [("micro-yolo-int8", 416), ("micro-yolo-s-int8", 320)] {
+            let path = format!("{}/models/{name}.onnx", env!("CARGO_MANIFEST_DIR"));
+            let proto = ModelProto::decode(&std::fs::read(path).unwrap()[..]).unwrap();
+            let size = crate::model::InputSize { width: side, height: side };
+            let mut net = super::super::direct::read(proto.graph.as_ref().unwrap(), 17, size).unwrap().net;
+            fuse(&mut net);
+            let floats: Vec<&str> =
+                net.nodes.iter().filter(|node| is_float_map(&net, node)).map(|n| &n.name[..]).collect();
+            assert!(floats.is_empty(), "{name}: {floats:?} read floats");
+        }
+    }
+
+    /// Whether a convolution of more than one pixel, which squeeze-and-excitation has, reads floats.
+    fn is_float_map(net: &Net, node: &Node) -> bool {
+        let read = node.inputs.first().map(|id| net.nodes[*id].kind);
+        matches!(node.op, Op::Conv(_)) && node.shape.height > 1 && read == Some(Kind::Float)
     }
 }
