@@ -42,6 +42,11 @@ impl Variant {
     pub fn is_small(&self) -> bool {
         !self.features.contains(&"tract")
     }
+
+    /// Whether it needs a browser with relaxed SIMD.
+    pub fn is_relaxed(&self) -> bool {
+        self.features.contains(&"relaxed-simd")
+    }
 }
 
 /// Name that the glue is made under, `NAME.js`, and that of the full builds. Builds of a kind differ in kernels, not in

@@ -497,11 +497,8 @@ fn has_bf16() -> bool {
 fn device(name: &str) -> Result<Device> {
     match name {
         "cpu" => Ok(Device::Cpu),
-        "cuda" if tch::Cuda::is_available() => {
-            // Sizes hardly change: to try all algorithms once pays.
-            tch::Cuda::cudnn_set_benchmark(true);
-            Ok(Device::Cuda(0))
-        }
+        // Without cuDNN's trials of its algorithms: they took 20 to 40 seconds at each size of the input.
+        "cuda" if tch::Cuda::is_available() => Ok(Device::Cuda(0)),
         "cuda" => Err(Error::Option {
             option: "--device",
             problem: "libtorch sees no CUDA device (preload libtorch_cuda.so where it is there)".into(),

@@ -15,6 +15,8 @@ pub(crate) mod layout;
 pub(crate) mod peak;
 pub(crate) mod pool;
 
+#[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+mod neon;
 #[cfg(any(test, not(all(target_arch = "wasm32", target_feature = "simd128"))))]
 mod scalar;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
@@ -154,6 +156,12 @@ pub(crate) enum Isa {
     /// 512-bit vectors with the int8 dot product.
     #[cfg(target_arch = "x86_64")]
     Avx512,
+    /// 128-bit vectors with fused multiply-add.
+    #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+    Neon,
+    /// The same with the int8 dot product.
+    #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+    NeonDot,
 }
 
 /// Work that is generic over the instruction set.
@@ -183,6 +191,13 @@ impl Isa {
                 supported.push(Isa::Avx2);
             }
         }
+        #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+        {
+            if neon::has_dot() {
+                supported.push(Isa::NeonDot);
+            }
+            supported.push(Isa::Neon);
+        }
         #[cfg(any(test, not(all(target_arch = "wasm32", target_feature = "simd128"))))]
         supported.push(Isa::Scalar);
         supported
@@ -206,6 +221,10 @@ impl Isa {
             Isa::Avx2 => "avx2",
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => "avx512",
+            #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+            Isa::Neon => "neon",
+            #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+            Isa::NeonDot => "neon-dot",
         }
     }
 
@@ -222,6 +241,10 @@ impl Isa {
                 Isa::Avx2 => run::<x86::Avx2, T>(task),
                 #[cfg(target_arch = "x86_64")]
                 Isa::Avx512 => run::<x86::Avx512, T>(task),
+                #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+                Isa::Neon => run::<neon::Neon<false>, T>(task),
+                #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+                Isa::NeonDot => run::<neon::Neon<true>, T>(task),
             }
         }
     }

@@ -63,7 +63,7 @@ pub fn run(args: &SizeArgs) -> Result<ExitCode> {
     }
     println!("{:<12}{:>12}", "together", download.javascript + download.engine + download.model);
     if args.crates {
-        for variant in [&wasm::VARIANTS[2], &wasm::VARIANTS[0]] {
+        for variant in wasm::VARIANTS.iter().filter(|variant| !variant.is_relaxed()) {
             let module = wasm::raw_module(variant)?;
             let bytes = std::fs::read(&module).with_context(|| format!("reading {}", module.display()))?;
             let crates = parts::code_by_crate(&bytes)?;
