@@ -223,8 +223,7 @@ fn behind_dequantize(net: &mut Net, id: Id) -> bool {
     if inputs.iter().any(|(_, quant)| !quant.same_scale(first)) {
         return false;
     }
-    let low = inputs.iter().map(|(_, quant)| quant.low).min().unwrap_or(first.low);
-    let high = inputs.iter().map(|(_, quant)| quant.high).max().unwrap_or(first.high);
+    let (low, high) = bounds(first, inputs.iter().map(|(_, quant)| *quant));
     let node = &net.nodes[id];
     let on_bytes = Node {
         inputs: inputs.iter().map(|(bytes, _)| *bytes).collect(),
@@ -238,18 +237,25 @@ fn behind_dequantize(net: &mut Net, id: Id) -> bool {
     true
 }
 
+/// The lowest and the highest byte of several images, of which one is `first`.
+fn bounds(first: Quant, images: impl Iterator<Item = Quant>) -> (i32, i32) {
+    images.fold((first.low, first.high), |(low, high), image| (low.min(image.low), high.max(image.high)))
+}
+
 /// What only moves bytes or picks among them has no others than it is given: a QuantizeLinear that moved in front of it
 /// may have left it all that a byte can be.
 fn narrow(net: &mut Net, id: Id) -> bool {
     let Kind::Byte(kind) = net.nodes[id].kind else { return false };
-    let inputs = net.nodes[id].inputs.iter().map(|input| net.nodes[*input].kind);
-    let bounds =
-        inputs.map(|kind| if let Kind::Byte(Quant { low, high, .. }) = kind { Some((low, high)) } else { None });
-    let Some(bounds) = bounds.collect::<Option<Vec<_>>>() else { return false };
-    let low = bounds.iter().map(|bounds| bounds.0).min().map_or(kind.low, |low| low.max(kind.low));
-    let high = bounds.iter().map(|bounds| bounds.1).max().map_or(kind.high, |high| high.min(kind.high));
-    net.nodes[id].kind = Kind::Byte(Quant { low, high, ..kind });
-    (low, high) != (kind.low, kind.high)
+    let inputs = net.nodes[id].inputs.iter().map(|input| match net.nodes[*input].kind {
+        Kind::Byte(quant) => Some(quant),
+        Kind::Float => None,
+    });
+    let Some(inputs) = inputs.collect::<Option<Vec<Quant>>>() else { return false };
+    let Some(&first) = inputs.first() else { return false };
+    let (low, high) = bounds(first, inputs.into_iter());
+    let narrower = Quant { low: low.max(kind.low), high: high.min(kind.high), ..kind };
+    net.nodes[id].kind = Kind::Byte(narrower);
+    narrower != kind
 }
 
 /// The mean of dequantised bytes is taken from the bytes.
@@ -413,7 +419,7 @@ mod tests {
         }
     }
 
-    /// Whether a convolution of more than one pixel, which squeeze-and-excitation has, reads floats.
+    /// Whether it is a convolution that reads floats; those of squeeze-and-excitation, of one pixel, may.
     fn is_float_map(net: &Net, node: &Node) -> bool {
         let read = node.inputs.first().map(|id| net.nodes[*id].kind);
         matches!(node.op, Op::Conv(_)) && node.shape.height > 1 && read == Some(Kind::Float)

@@ -110,7 +110,7 @@ pub fn to_device(tensor: Tensor, device: Device) -> Result<Tensor> {
     Ok(tensor.f_pin_memory(device)?.f_internal_to_copy((tensor.kind(), device), true)?)
 }
 
-/// For each object the cells that may learn it, `[n, top]`; the score tells those that do not apart.
+/// For each object the cells that may learn it, `[n, top]`; `learns` tells which do.
 #[derive(Debug)]
 pub struct Assignment {
     /// Indices into a map's cells, i64.
@@ -119,6 +119,12 @@ pub struct Assignment {
     pub learns: Tensor,
     /// The score it learns, 0–1; 0 where it does not.
     pub scores: Tensor,
+}
+
+/// Where `cells`, `[n, top]`, lie in maps of `count` cells laid end to end, if the n-th ones are of map `maps[n]`: i64,
+/// `[n · top]`.
+pub fn places(cells: &Tensor, maps: &Tensor, count: i64) -> Result<Tensor> {
+    Ok((cells + maps.f_unsqueeze(1)? * count).f_flatten(0, 1)?)
 }
 
 /// Assigns `objects` to cells.
@@ -142,7 +148,7 @@ pub fn assign(cells: &Cells, boxes: &Tensor, logits: &Tensor, objects: &Objects)
     // A cell learns the object it overlaps most, the first of several.
     let outside = alignment.lt(0.0);
     let claim = overlap.f_masked_fill(&outside, -1.0)?.f_flatten(0, 1)?;
-    let places = (&index + objects.image.f_unsqueeze(1)? * cells.count()).f_flatten(0, 1)?;
+    let places = places(&index, &objects.image, cells.count())?;
     let count = boxes.size()[0] * cells.count();
     let best = |start: Tensor, values: &Tensor, how: &str| -> Result<Tensor> {
         Ok(start.f_internal_scatter_reduce(0, &places, values, how, true)?.f_gather(0, &places, false)?)
@@ -266,6 +272,9 @@ mod tests {
         let [learned, ignored] = Objects::split(&[vec![], foreign.to_vec()], 10, Device::Cpu).unwrap();
         assert_eq!((learned.count(), ignored.count()), (1, 1));
         assert_eq!((learned.row.int64_value(&[0]), ignored.row.int64_value(&[0])), (13, 17));
+        let cells = Cells::new(64, &[32], Device::Cpu);
+        let inside: Vec<bool> = cells.inside(&ignored.ltrb, 0.0).flatten(0, 1).try_into().unwrap();
+        assert_eq!(inside, [true, false, false, false]);
     }
 
     #[test]
@@ -292,7 +301,7 @@ mod tests {
                 let (half_width, half_height) =
                     (((r - l) / 2.0).max(stride / 2.0), ((b - t) / 2.0).max(stride / 2.0));
                 if (cx - x).abs() < half_width && (cy - y).abs() < half_height {
-                    let iou = super::super::anchors::iou(boxes[cell], target.ltrb);
+                    let iou = crate::train::anchors::iou(boxes[cell], target.ltrb);
                     candidates.push((cell, iou, probability(cell, target.class) * iou.powi(IOU_POWER as i32)));
                 }
             }

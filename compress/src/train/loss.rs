@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use tch::{Device, Kind, Tensor};
 
 use super::anchors::{self, Place};
-use super::assign::{Assignment, Cells, Objects, assign, to_device};
+use super::assign::{Assignment, Cells, Objects, assign, places, to_device};
 use super::model::Predictions;
 use crate::data::Batch;
 use crate::data::augment::Target;
@@ -122,24 +122,24 @@ fn loss(sides: &Tensor, logits: &Tensor, cells: &Cells, learned: &Objects, ignor
     // An object that is there with some probability: so much of its score is to be learned.
     let scores = scores * learned.certainty.f_unsqueeze(1)?;
     let norm = scores.sum(Kind::Float).clamp_min(1.0);
-    let place = (&index + learned.row.f_unsqueeze(1)? * count).f_flatten(0, 1)?; // Into [batch · classes · cells].
+    let place = places(&index, &learned.row, count)?; // Into [batch · classes · cells].
 
     // A place that is learned is not ignored, whatever else lies there.
     let ignored = {
         let _guard = tch::no_grad_guard();
         let lies_there = cells.inside(&ignored.ltrb, 0.0).to_kind(Kind::Float);
         let ignored = Tensor::f_zeros([rows, count], options)?.f_index_add(0, &ignored.row, &lies_there)?;
+        // More than there can be objects in one place.
         ignored.f_flatten(0, 1)?.f_scatter_add(0, &place, &(learns * -1e6).f_flatten(0, 1)?)?.gt(0.0)
     };
-    // Cross-entropy of a logit x with score s is softplus(x) - s·x. Nearly all scores are 0.
+    // Cross-entropy of a logit x with score s is softplus(x) - s·x. Nearly all scores are 0; where a place is ignored, so
+    // is softplus, of a number so low.
     let logits = logits.f_flatten(0, -1)?;
     let class = logits.f_masked_fill(&ignored, -100.0)?.softplus().sum(Kind::Float)
         - (logits.f_index_select(0, &place)? * scores.f_flatten(0, 1)?).sum(Kind::Float);
     let class = class / &norm;
 
-    let predicted = boxes
-        .f_flatten(0, 1)?
-        .f_index_select(0, &(&index + learned.image.f_unsqueeze(1)? * count).f_flatten(0, 1)?)?;
+    let predicted = boxes.f_flatten(0, 1)?.f_index_select(0, &places(&index, &learned.image, count)?)?;
     let top = index.size()[1];
     let truth = learned.ltrb.f_repeat_interleave_self_int(top, 0, learned.count() * top)?;
     let miss: Tensor = 1.0 - ciou(&predicted, &truth);
@@ -242,6 +242,23 @@ mod tests {
         };
         let (more, less) = (taught(0.1), taught(0.05));
         assert!(more > 0.01 && (less - more / 2.0).abs() < 1e-4, "{more}, {less}");
+    }
+
+    #[test]
+    fn an_ignored_place_teaches_nothing_unless_it_is_learned() {
+        let ([sides, logits], cells, mut targets) = case();
+        let untaught = |targets: &[Vec<Target>], class: i64| {
+            let logits = logits.detach().set_requires_grad(true);
+            loss_of(&sides.detach(), &logits, &cells, targets).total.backward();
+            let taught: Vec<bool> = logits.grad().get(0).get(class).not_equal(0.0).try_into().unwrap();
+            taught.iter().filter(|taught| !**taught).count()
+        };
+        // 30 to 60: of the centres 8, 24, 40 and 56 two a side, of 16 and 48 one.
+        assert_eq!(untaught(&targets, 1), 4 + 1);
+        assert_eq!(untaught(&targets, 0), 0, "of other classes it is background");
+        let learned = Target { weight: 1.0, ..targets[0][1] };
+        targets[0].push(learned);
+        assert_eq!(untaught(&targets, 1), 0, "all five are among the ten that learn the same box");
     }
 
     #[test]

@@ -14,38 +14,8 @@ pub(super) fn has_dot() -> bool {
     std::arch::is_aarch64_feature_detected!("dotprod")
 }
 
-impl<const DOT: bool> Neon<DOT> {
-    /// `acc[lane] + sum over k in 0..4 of w[4 * lane + k] * a[4 * lane + k]`
-    #[inline(always)]
-    fn dot4(acc: int32x4_t, w: int8x16_t, a: int8x16_t) -> int32x4_t {
-        if DOT {
-            let mut sum = acc;
-            // SAFETY: an instruction on registers, which `has_dot` looked for. Written out because its intrinsic is not
-            // stable.
-            unsafe {
-                asm!(
-                    ".arch_extension dotprod",
-                    "sdot {sum:v}.4s, {w:v}.16b, {a:v}.16b",
-                    sum = inout(vreg) sum,
-                    w = in(vreg) w,
-                    a = in(vreg) a,
-                    options(pure, nomem, nostack, preserves_flags),
-                );
-            }
-            sum
-        } else {
-            // Sums of two products stay within 16 bits while `a` is at most 127: 2 * 127 * 128 < 2^15.
-            // SAFETY: on registers.
-            unsafe {
-                let pairs = vpaddq_s16(vmull_s8(vget_low_s8(w), vget_low_s8(a)), vmull_high_s8(w, a));
-                vpadalq_s16(acc, pairs)
-            }
-        }
-    }
-}
-
-// SAFETY: every aarch64 has these vectors ("on registers" below says no more than that), and `DOT` runs where `has_dot` said so; loads and stores touch the bytes that
-// the trait names.
+// SAFETY: every aarch64 has these vectors, which is all that "on registers" below asks for, and `DOT` runs where
+// `has_dot` said so; loads and stores touch the bytes that the trait names.
 unsafe impl<const DOT: bool> Simd for Neon<DOT> {
     const LANES: usize = 4;
     const ROWS: usize = 6;
@@ -110,11 +80,8 @@ unsafe impl<const DOT: bool> Simd for Neon<DOT> {
     }
     #[inline(always)]
     unsafe fn min(a: float32x4_t, b: float32x4_t) -> float32x4_t {
-        // SAFETY: on registers.
-        unsafe {
-            // The number, where the other one is a NaN, as with the other instruction sets' clamps.
-            vminnmq_f32(a, b)
-        }
+        // SAFETY: on registers. The number, where the other one is a NaN, as with the other instruction sets' clamps.
+        unsafe { vminnmq_f32(a, b) }
     }
     #[inline(always)]
     unsafe fn max(a: float32x4_t, b: float32x4_t) -> float32x4_t {
@@ -168,7 +135,29 @@ unsafe impl<const DOT: bool> Simd for Neon<DOT> {
     }
     #[inline(always)]
     unsafe fn dot(acc: int32x4_t, w: int8x16_t, a: int8x16_t) -> int32x4_t {
-        Self::dot4(acc, w, a)
+        if DOT {
+            let mut sum = acc;
+            // SAFETY: an instruction on registers, which `has_dot` looked for. Written out because its intrinsic is not
+            // stable.
+            unsafe {
+                asm!(
+                    ".arch_extension dotprod",
+                    "sdot {sum:v}.4s, {w:v}.16b, {a:v}.16b",
+                    sum = inout(vreg) sum,
+                    w = in(vreg) w,
+                    a = in(vreg) a,
+                    options(pure, nomem, nostack, preserves_flags),
+                );
+            }
+            sum
+        } else {
+            // SAFETY: on registers. Sums of two products stay within 16 bits while `a` is at most 127:
+            // 2 * 127 * 128 < 2^15.
+            unsafe {
+                let pairs = vpaddq_s16(vmull_s8(vget_low_s8(w), vget_low_s8(a)), vmull_high_s8(w, a));
+                vpadalq_s16(acc, pairs)
+            }
+        }
     }
     #[inline(always)]
     unsafe fn load_half(p: *const u8) -> int8x16_t {
@@ -197,7 +186,8 @@ unsafe impl<const DOT: bool> Simd for Neon<DOT> {
     }
     #[inline(always)]
     unsafe fn dot_bytes(acc: int32x4_t, w: int8x16_t, a: int8x16_t) -> int32x4_t {
-        Self::dot4(acc, w, a)
+        // SAFETY: as `dot`: four activations are repeated as bytes, so that the two are one.
+        unsafe { Self::dot(acc, w, a) }
     }
     #[inline(always)]
     unsafe fn pack(low: u8, high: u8) -> [int16x8_t; 2] {
