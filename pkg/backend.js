@@ -45,7 +45,9 @@ function localBackend() {
   return {
     async load(module, model, settings) {
       // Only here, so that a page whose detectors run in workers does not load the glue twice.
-      const { Engine } = await import("./engine.js");
+      const { Engine } = await import("./engine.js").catch((cause) => {
+        throw new MicroYoloError("network", "the package's engine.js could not be loaded", { cause });
+      });
       const loaded = await Engine.load(module, model, settings);
       if (stopped) {
         loaded.free();

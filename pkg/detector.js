@@ -12,6 +12,12 @@ import { checkedInputSize, defaultSettings, withSettings } from "./settings.js";
 const FROM_LOAD = Symbol();
 
 /**
+ * Whether to start a worker where nobody says. Not from a worker: the page is free already, a second thread would only
+ * cost memory, and in Firefox (seen in 153) `new Worker` in a worker now and then never returns on a busy machine.
+ */
+const wantsWorker = () => !("WorkerGlobalScope" in globalThis);
+
+/**
  * Loads the engine and the model. Where the caller names no engine, the small one comes first; a model that is more than
  * it runs brings in the full one.
  * @param {import("./backend.js").Backend} backend
@@ -76,7 +82,7 @@ export class Detector {
 
   /** @param {import("./index.js").LoadOptions} [options] */
   static async load(options = {}) {
-    const { signal, onProgress, worker = true } = options;
+    const { signal, onProgress, worker = wantsWorker() } = options;
     const model = options.model ?? new URL("./wasm/micro-yolo-s-int8.onnx", import.meta.url);
     const settings = withSettings(defaultSettings, options);
     const inputSize = checkedInputSize(options.inputSize);

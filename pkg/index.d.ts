@@ -86,7 +86,7 @@ export interface LoadOptions extends DetectorSettings {
    * the networks of this project, `wasm/micro_yolo_bg.wasm`, seven times the size, any; both run in every browser with
    * SIMD, and `wasm/micro_yolo_small_relaxed_bg.wasm` and `wasm/micro_yolo_relaxed_bg.wasm`, which are faster, in those
    * with relaxed SIMD too. Default: the fastest small one that runs here, from beside this file, and if the model needs
-   * more, the full one. With `worker: false` the first one given serves all detectors of the thread that name one.
+   * more, the full one. Without a worker the first one given serves all detectors of the thread that name one.
    */
   wasm?: string | URL | BufferSource | WebAssembly.Module;
   /**
@@ -94,7 +94,10 @@ export interface LoadOptions extends DetectorSettings {
    * sees smaller objects. Default: what the model declares.
    */
   inputSize?: number | { width: number; height: number };
-  /** Compute in a worker of the detector's own (default), or on the calling thread, which then waits. */
+  /**
+   * Compute in a worker of the detector's own, or on the calling thread, which then waits. Default: true in a page, false
+   * in a worker, where Firefox 153 sometimes never returns from starting another.
+   */
   worker?: boolean;
   /** Gives the loading up: rejects with code `aborted`. */
   signal?: AbortSignal;

@@ -198,6 +198,8 @@ describe("the cat is found", () => {
     const site = await serve({ mounts: { "/": project } });
     t.after(() => site.close());
     await assertCatIn(`${site.url}worker/`);
+    assert.ok(site.requests.some((path) => path.endsWith("/engine.js")));
+    assert.ok(!site.requests.some((path) => path.endsWith("/micro-yolo/worker.js")), "it computes there, in no second worker");
   });
 
   test("bundled by Vite, and by its development server", async (t) => {
