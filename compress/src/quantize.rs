@@ -9,15 +9,17 @@
 //!
 //! Weights may use fewer than 8 bits of their bytes, for a file that compresses better.
 //!
-//! [`calibrate()`] watches the float network at work, [`Plan::new`] chooses scales, [`to_onnx`] writes the file, and
-//! [`noise`] says how far its scores are off.
+//! [`calibrate()`] watches the float network at work, [`round`] turns weights into bytes, [`Plan::new`] chooses scales of
+//! activations, [`to_onnx`] writes the file, and [`noise`] says how far its scores are off.
 
 mod calibrate;
 mod histogram;
+mod rounding;
 mod write;
 
 pub use calibrate::{Calibration, Scores, calibrate, letterboxed, noise, photographs, scores};
 pub use histogram::Histogram;
+pub use rounding::{Rounded, Windows, round};
 pub use write::to_onnx;
 
 use crate::network::{Graph, Op};
@@ -167,39 +169,8 @@ pub fn places(graph: &Graph) -> Vec<Option<usize>> {
         .collect()
 }
 
-/// Bytes and scale of one output channel's weights: symmetric, of `bits` bits, the scale with the least square error.
-///
-/// `bias_step` is the scale of what the convolution reads; the weights' scale is never so small that the bias would
-/// leave 30 bits.
-pub fn quantise_weights(weights: &[f32], bias: f32, bias_step: f32, bits: u32) -> (Vec<i8>, f32) {
-    let limit = ((1u32 << (bits.clamp(2, 8) - 1)) - 1) as f32;
-    let largest = weights.iter().fold(0f32, |largest, weight| largest.max(weight.abs()));
-    let least = (bias.abs() / bias_step / (1u32 << 30) as f32).max(1e-9);
-    let bytes = |scale: f32| -> Vec<i8> {
-        weights.iter().map(|weight| (weight / scale).round_ties_even().clamp(-limit, limit) as i8).collect()
-    };
-    let error = |scale: f32| -> f64 {
-        weights
-            .iter()
-            .map(|weight| {
-                let back = (weight / scale).round_ties_even().clamp(-limit, limit) * scale;
-                f64::from(weight - back).powi(2)
-            })
-            .sum()
-    };
-    // Down to 0.6 of the full range: a few cut weights against finer steps for all.
-    let scale = (0..=40)
-        .map(|step| largest / limit * (1.0 - 0.01 * step as f32))
-        .map(|scale| (scale.max(least), error(scale.max(least))))
-        .fold((largest.max(least), f64::INFINITY), |best, next| if next.1 < best.1 { next } else { best })
-        .0;
-    (bytes(scale), scale)
-}
-
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
     use crate::zoo;
 
@@ -212,20 +183,6 @@ mod tests {
         assert_eq!(signed.rounded(0.0), 0.0);
         assert!((signed.rounded(100.0) - f64::from(signed.high())).abs() < 1e-6);
         assert_eq!(Scale::spanning(0.0, 0.0).rounded(0.0), 0.0);
-    }
-
-    proptest! {
-        #[test]
-        fn weights_come_back_within_half_a_step_or_are_cut(
-            weights in prop::collection::vec(-3f32..3.0, 1..60), bias in -9f32..9.0, bits in 2u32..=8,
-        ) {
-            let (bytes, scale) = quantise_weights(&weights, bias, 0.05, bits);
-            prop_assert!(bias.abs() / (scale * 0.05) <= (1u32 << 30) as f32 * 1.001);
-            for (weight, byte) in weights.iter().zip(bytes) {
-                let off = (weight - f32::from(byte) * scale).abs();
-                prop_assert!(off <= scale * 0.501 || u32::from(byte.unsigned_abs()) == (1 << (bits - 1)) - 1, "{weight} {byte} {scale}");
-            }
-        }
     }
 
     #[test]
@@ -265,7 +222,8 @@ mod tests {
                 crate::export::to_onnx(&network, &weights, (side, side), crate::export::Storage::Single).unwrap();
             let exact = scores(&float, &images[2..], side).unwrap();
             let plan = Plan::new(&graph, &calibration, Method::Percentile(100.0));
-            let onnx = to_onnx(&network, &weights, (side, side), &plan).unwrap();
+            let rounded = round(&network, &weights, &calibration.windows, 8).unwrap();
+            let onnx = to_onnx(&network, &weights, &rounded, (side, side), &plan).unwrap();
             if let Ok(folder) = std::env::var("KEEP_MODELS") {
                 std::fs::write(format!("{folder}/{name}-int8.onnx"), &onnx).unwrap();
             }
@@ -278,7 +236,7 @@ mod tests {
                 weights: vec![false; graph.nodes.len()],
                 weight_bits: 8,
             };
-            let again = to_onnx(&network, &weights, (side, side), &none).unwrap();
+            let again = to_onnx(&network, &weights, &rounded, (side, side), &none).unwrap();
             assert!(noise(&exact, &scores(&again, &images[2..], side).unwrap()) < 1e-9, "{name}");
         }
     }
@@ -292,11 +250,10 @@ mod tests {
         let float =
             crate::export::to_onnx(&network, &weights, (side, side), crate::export::Storage::Single).unwrap();
         let exact = scores(&float, &images[2..], side).unwrap();
+        let rounded = round(&network, &weights, &calibration.windows, 8).unwrap();
         let off = |plan: &Plan| {
-            noise(
-                &exact,
-                &scores(&to_onnx(&network, &weights, (side, side), plan).unwrap(), &images[2..], side).unwrap(),
-            )
+            let onnx = to_onnx(&network, &weights, &rounded, (side, side), plan).unwrap();
+            noise(&exact, &scores(&onnx, &images[2..], side).unwrap())
         };
         let all = Plan::new(&graph, &calibration, Method::Mse);
         let node = graph.nodes.iter().position(|node| node.name == "block3.pointwise").unwrap();
@@ -344,7 +301,8 @@ mod tests {
         let images = [image];
         let calibration = calibrate(&network, &weights, &images, side, &|_| ()).unwrap();
         let plan = Plan::new(&graph, &calibration, Method::Percentile(100.0));
-        let onnx = to_onnx(&network, &weights, (side, side), &plan).unwrap();
+        let rounded = round(&network, &weights, &calibration.windows, 8).unwrap();
+        let onnx = to_onnx(&network, &weights, &rounded, (side, side), &plan).unwrap();
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/quantize");
         let file = folder.join("every-form-int8.onnx");
         if std::env::var_os("BLESS").is_some() {
@@ -362,11 +320,5 @@ mod tests {
         assert!(off < 1e-4, "scores are off by {off}");
         let (low, high) = expected.iter().fold((1f32, 0f32), |(low, high), &x| (low.min(x), high.max(x)));
         assert!(high - low > 0.01, "scores that are all alike show nothing: {low} to {high}");
-    }
-
-    #[test]
-    fn zero_weights_are_zero_bytes() {
-        let (bytes, scale) = quantise_weights(&[0.0; 4], 5.0, 0.05, 8);
-        assert!(bytes.iter().all(|&byte| byte == 0) && scale > 0.0 && scale.is_finite());
     }
 }

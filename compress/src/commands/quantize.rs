@@ -24,7 +24,7 @@ pub struct Quantize {
     #[arg(long, default_value_t = 256)]
     images: usize,
     /// More photographs, to measure on how far the scores are off.
-    #[arg(long, default_value_t = 32)]
+    #[arg(long, default_value_t = 96)]
     held_out: usize,
     /// Side of the square input in pixels.
     #[arg(long, default_value_t = 416)]
@@ -78,8 +78,9 @@ impl Quantize {
         bar.finish_and_clear();
         let exact = export::to_onnx(&network, &weights, size, export::Storage::Single)?;
         let exact = quantize::scores(&exact, &held_out, self.imgsz)?;
+        let rounded = quantize::round(&network, &weights, &calibration.windows, self.weight_bits)?;
         let measure = |plan: &Plan| -> Result<(Vec<u8>, f64)> {
-            let onnx = quantize::to_onnx(&network, &weights, size, plan)?;
+            let onnx = quantize::to_onnx(&network, &weights, &rounded, size, plan)?;
             let scores = quantize::scores(&onnx, &held_out, self.imgsz)?;
             Ok((onnx, quantize::noise(&exact, &scores)))
         };

@@ -7,7 +7,7 @@ use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 use tract_onnx::prelude::*;
 
-use super::{Histogram, places};
+use super::{Histogram, Windows, places};
 use crate::checkpoint::Weights;
 use crate::data::{BadData, Photo};
 use crate::error::{Error, Result};
@@ -21,6 +21,8 @@ pub struct Calibration {
     pub places: Vec<Option<usize>>,
     /// By place.
     pub histograms: Vec<Histogram>,
+    /// By node, what convolutions read.
+    pub windows: Vec<Option<Windows>>,
 }
 
 /// A photograph as the detector gives it to a network of `side` × `side` pixels: `[1, 3, side, side]`, RGB in 0–1, in
@@ -120,22 +122,33 @@ pub fn calibrate(
     }
     let places = places(&graph);
     let count = places.iter().flatten().max().map_or(0, |last| last + 1);
-    // Moved maps have the values of what they are made of; only makers are watched.
+    let mut histograms = vec![Histogram::default(); count];
+    let mut windows: Vec<Option<Windows>> = graph.nodes.iter().map(Windows::new).collect();
+    let is_read = |id: usize| {
+        graph.nodes.iter().zip(&windows).any(|(node, windows)| windows.is_some() && node.inputs[0] == id)
+    };
     let watched: Vec<usize> =
-        (1..graph.nodes.len()).filter(|&id| places[id].is_some() && makes(&graph, id)).collect();
+        (1..graph.nodes.len()).filter(|&id| is_read(id) || places[id].is_some() && makes(&graph, id)).collect();
     let names: Vec<String> = watched.iter().map(|&id| graph.nodes[id].name.clone()).collect();
     let onnx = export::to_onnx(network, weights, (side, side), Storage::Single)?;
     let model = load(&onnx, &names).map_err(failed("the float network does not load"))?;
-    let mut histograms = vec![Histogram::default(); count];
-    for (i, image) in images.iter().enumerate() {
-        if let Some(place) = places[0] {
-            image.iter().for_each(|value| histograms[place].add(*value));
+    let mut count = |id: usize, values: &[f32], height: usize, width: usize| {
+        // Moved maps have the values of what they are made of.
+        if let Some(place) = places[id].filter(|_| makes(&graph, id)) {
+            values.iter().for_each(|value| histograms[place].add(*value));
         }
+        for (node, windows) in graph.nodes.iter().zip(&mut windows) {
+            if let Some(windows) = windows.as_mut().filter(|_| node.inputs[0] == id) {
+                windows.add(values, height, width);
+            }
+        }
+    };
+    for (i, image) in images.iter().enumerate() {
+        count(0, image, side, side);
         let outputs = run(&model, image, side).map_err(failed("the float network does not run"))?;
         for (id, output) in watched.iter().zip(&outputs) {
-            let Some(place) = places[*id] else { continue };
-            let values = values(output).map_err(failed("an activation is no float"))?;
-            values.iter().for_each(|value| histograms[place].add(*value));
+            let shape = output.shape();
+            count(*id, values(output).map_err(failed("an activation is no float"))?, shape[2], shape[3]);
         }
         progress(i + 1);
     }
@@ -143,7 +156,7 @@ pub fn calibrate(
         // Photographs reach from black to white, whether these do or not.
         [0.0, 1.0].iter().for_each(|value| histograms[place].add(*value));
     }
-    Ok(Calibration { places, histograms })
+    Ok(Calibration { places, histograms, windows })
 }
 
 fn makes(graph: &crate::network::Graph, id: usize) -> bool {

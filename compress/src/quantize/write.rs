@@ -2,20 +2,26 @@
 
 use tract_onnx::pb::tensor_proto::DataType;
 
-use super::{ACTIVATION_MAX, Plan, Scale, quantise_weights};
+use super::{ACTIVATION_MAX, Plan, Rounded, Scale};
 use crate::checkpoint::Weights;
 use crate::error::{Error, Result};
-use crate::export::{self, Folded};
+use crate::export;
 use crate::network::{Activation, Network, Node, Op};
 use crate::onnx::{GraphBuilder, int};
 
-/// Writes `network` with `weights` for inputs of `width` × `height` pixels, what `plan` says in integers, the rest in
-/// 32-bit floats.
+/// Writes `network` with `weights` for inputs of `width` × `height` pixels, what `plan` says in integers (weights as
+/// `rounded` has them, by node), the rest in 32-bit floats.
 ///
 /// # Errors
 ///
 /// Those of [`export::to_onnx`].
-pub fn to_onnx(network: &Network, weights: &Weights, size: (usize, usize), plan: &Plan) -> Result<Vec<u8>> {
+pub fn to_onnx(
+    network: &Network,
+    weights: &Weights,
+    rounded: &[Option<Rounded>],
+    size: (usize, usize),
+    plan: &Plan,
+) -> Result<Vec<u8>> {
     let graph = network.graph()?;
     export::check_size(&graph, size.0, size.1)?;
     let wrap = |problem| Error::Network { network: network.name.clone(), problem };
@@ -33,13 +39,12 @@ pub fn to_onnx(network: &Network, weights: &Weights, size: (usize, usize), plan:
             &Op::Conv { kernel, stride, groups, activation, .. } => {
                 let folded = export::fold(node, weights).map_err(wrap)?;
                 let read = plan.activations[node.inputs[0]];
-                let [weight, bias] = if plan.weights[id] {
-                    integers(&mut onnx, node, &folded, read, plan.weight_bits)
-                } else {
-                    [
+                let [weight, bias] = match &rounded[id] {
+                    Some(rounded) if plan.weights[id] => integers(&mut onnx, node, &folded.shape, rounded, read),
+                    _ => [
                         onnx.floats(&format!("{}.weight", node.name), &folded.shape, &folded.weight),
                         onnx.floats(&format!("{}.bias", node.name), &[folded.bias.len()], &folded.bias),
-                    ]
+                    ],
                 };
                 let attributes = export::conv_attributes(kernel, stride, groups);
                 let conv =
@@ -86,25 +91,29 @@ pub fn to_onnx(network: &Network, weights: &Weights, size: (usize, usize), plan:
 }
 
 /// A convolution's weights and bias as integers, dequantised.
-fn integers(onnx: &mut GraphBuilder, node: &Node, folded: &Folded, read: Option<Scale>, bits: u32) -> [String; 2] {
-    let channels = folded.bias.len();
-    let row = folded.weight.len() / channels;
-    let step = read.map(|scale| scale.scale);
-    let mut all = Vec::with_capacity(folded.weight.len());
-    let mut scales = Vec::with_capacity(channels);
-    for (weights, bias) in folded.weight.chunks(row).zip(&folded.bias) {
-        let (bytes, scale) = quantise_weights(weights, *bias, step.unwrap_or(1.0), bits);
-        all.extend(bytes.iter().map(|byte| *byte as u8));
-        scales.push(scale);
-    }
+fn integers(
+    onnx: &mut GraphBuilder,
+    node: &Node,
+    shape: &[usize],
+    rounded: &Rounded,
+    read: Option<Scale>,
+) -> [String; 2] {
+    let Rounded { bytes, scales, bias } = match read {
+        Some(scale) => &rounded.clone().fitting(scale.scale),
+        None => rounded,
+    };
+    let channels = bias.len();
     let name = |part: &str| format!("{}.{part}", node.name);
-    let weight = onnx.initializer(&name("weight.int8"), &folded.shape, DataType::Int8, all);
-    let scale = onnx.floats(&name("weight.scale"), &[channels], &scales);
+    let bytes = bytes.iter().map(|byte| *byte as u8).collect();
+    let weight = onnx.initializer(&name("weight.int8"), shape, DataType::Int8, bytes);
+    let scale = onnx.floats(&name("weight.scale"), &[channels], scales);
     let zero = onnx.initializer(&name("weight.zero"), &[channels], DataType::Int8, vec![0; channels]);
     let weight = onnx.op("DequantizeLinear", &name("weight"), &[&weight, &scale, &zero], vec![int("axis", 0)]);
-    let Some(step) = step else { return [weight, onnx.floats(&name("bias"), &[channels], &folded.bias)] };
+    let Some(Scale { scale: step, .. }) = read else {
+        return [weight, onnx.floats(&name("bias"), &[channels], bias)];
+    };
     let steps: Vec<f32> = scales.iter().map(|scale| scale * step).collect();
-    let sums = folded.bias.iter().zip(&steps).map(|(bias, step)| (bias / step).round_ties_even() as i32);
+    let sums = bias.iter().zip(&steps).map(|(bias, step)| (bias / step).round_ties_even() as i32);
     let sums = sums.flat_map(i32::to_le_bytes).collect();
     let bias = onnx.initializer(&name("bias.int32"), &[channels], DataType::Int32, sums);
     let scale = onnx.floats(&name("bias.scale"), &[channels], &steps);

@@ -1,0 +1,421 @@
+//! Weights as bytes, rounded up or down so that what a convolution gives stays what it was.
+//!
+//! The nearest byte is not the best one. Neighbouring activations are much alike, so that errors of weights which add up
+//! hurt, and those that cancel do not: over the windows x that a convolution reads, the error e of a row of weights costs
+//! the mean of (e·x)². Its part that is the same everywhere goes into the bias; what is left is eᵀ C e, C being the
+//! covariance of the windows, and is made small here weight by weight (Nagel et al. 2020, "Up or Down? Adaptive Rounding
+//! for Post-Training Quantization", have this objective).
+
+use crate::checkpoint::Weights;
+use crate::error::{Error, Result};
+use crate::export::{self, Folded};
+use crate::network::{Network, Node, Op};
+
+/// Rows longer than this are rounded to nearest: their covariance would take too long.
+const LONGEST: usize = 1024;
+/// Windows taken of a map for it, at most.
+const WINDOWS: usize = 96;
+/// Rows up to this long also have two weights changed at a time.
+const SHORT: usize = 64;
+/// How often all weights of a row are gone through at most; a few times is what they need.
+const SWEEPS: usize = 32;
+/// What is added to the variances, as a share of their mean: activations are rounded too, and photographs are few.
+const DAMPING: f64 = 0.01;
+
+/// What the windows were that a convolution reads: for each group of its channels the means and the covariance.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Windows {
+    kernel: usize,
+    stride: usize,
+    groups: usize,
+    /// Numbers of a window of one group.
+    length: usize,
+    count: usize,
+    /// By group.
+    sums: Vec<f64>,
+    /// By group, row-major; empty where windows are too long.
+    products: Vec<f64>,
+}
+
+impl Windows {
+    /// Those of the convolution `node`; `None` if it is none.
+    pub fn new(node: &Node) -> Option<Windows> {
+        let &Op::Conv { input, kernel, stride, groups, .. } = &node.op else { return None };
+        let length = input / groups * kernel * kernel;
+        let square = if length <= LONGEST { length * length } else { 0 };
+        let (sums, products) = (vec![0.0; groups * length], vec![0.0; groups * square]);
+        Some(Windows { kernel, stride, groups, length, count: 0, sums, products })
+    }
+
+    /// Takes windows of `map`, `[C, height, width]`, evenly spread.
+    pub fn add(&mut self, map: &[f32], height: usize, width: usize) {
+        let (rows, columns) = (height.div_ceil(self.stride), width.div_ceil(self.stride));
+        let every = (rows * columns).div_ceil(WINDOWS).max(1);
+        let plane = height * width;
+        let channels = map.len() / plane.max(1) / self.groups;
+        let mut window = vec![0f64; self.length];
+        // Of each map others, so that not the same places are seen again and again.
+        for place in (self.count % every..rows * columns).step_by(every) {
+            let (y, x) = (place / columns * self.stride, place % columns * self.stride);
+            for group in 0..self.groups {
+                let mut numbers = window.iter_mut();
+                for channel in 0..channels {
+                    let map = &map[(group * channels + channel) * plane..][..plane];
+                    for (down, right) in (0..self.kernel * self.kernel).map(|i| (i / self.kernel, i % self.kernel))
+                    {
+                        // Padding is zero. Below it `wrapping_sub` gives more than any height.
+                        let (y, x) =
+                            ((y + down).wrapping_sub(self.kernel / 2), (x + right).wrapping_sub(self.kernel / 2));
+                        let value = if y < height && x < width { map[y * width + x] } else { 0.0 };
+                        if let Some(number) = numbers.next() {
+                            *number = f64::from(value);
+                        }
+                    }
+                }
+                self.count_window(group, &window);
+            }
+            self.count += 1;
+        }
+    }
+
+    fn count_window(&mut self, group: usize, window: &[f64]) {
+        let sums = &mut self.sums[group * self.length..][..self.length];
+        sums.iter_mut().zip(window).for_each(|(sum, value)| *sum += value);
+        if self.products.is_empty() {
+            return;
+        }
+        let square = self.length * self.length;
+        let products = &mut self.products[group * square..][..square];
+        for (row, a) in products.chunks_mut(self.length).zip(window).filter(|(_, a)| **a != 0.0) {
+            row.iter_mut().zip(window).for_each(|(product, b)| *product += a * b);
+        }
+    }
+
+    /// The means of a group's numbers.
+    fn means(&self, group: usize) -> Vec<f64> {
+        let count = self.count.max(1) as f64;
+        self.sums[group * self.length..][..self.length].iter().map(|sum| sum / count).collect()
+    }
+
+    /// The covariance of a group's numbers, damped; `None` where windows are too long for it.
+    fn covariance(&self, group: usize) -> Option<Vec<f64>> {
+        if self.products.is_empty() {
+            return None;
+        }
+        let (n, count, means) = (self.length, self.count.max(1) as f64, self.means(group));
+        let products = &self.products[group * n * n..][..n * n];
+        let mut covariance: Vec<f64> =
+            products.iter().enumerate().map(|(i, sum)| sum / count - means[i / n] * means[i % n]).collect();
+        let variance = (0..n).map(|i| covariance[i * n + i]).sum::<f64>() / n as f64;
+        // Never 0, so that a weight of what is always the same is rounded to nearest.
+        (0..n).for_each(|i| covariance[i * n + i] += DAMPING * variance + 1e-12);
+        Some(covariance)
+    }
+}
+
+/// A convolution's weights in bytes, `weight = byte * scale`, one scale an output channel.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rounded {
+    /// OIHW.
+    pub bytes: Vec<i8>,
+    /// One an output channel.
+    pub scales: Vec<f32>,
+    /// One an output channel: the bias, and what rounding took from the channel's mean.
+    pub bias: Vec<f32>,
+}
+
+impl Rounded {
+    /// The same for sums in steps of `step` times a channel's scale: with scales that are large enough for the biases to
+    /// stay within 30 bits.
+    pub(super) fn fitting(mut self, step: f32) -> Rounded {
+        let row = self.bytes.len() / self.scales.len().max(1);
+        let channels = self.bytes.chunks_mut(row.max(1)).zip(&mut self.scales).zip(&self.bias);
+        for ((bytes, scale), bias) in channels {
+            let least = bias.abs() / step / (1u32 << 30) as f32;
+            if *scale < least {
+                bytes.iter_mut().for_each(|byte| *byte = (f32::from(*byte) * (*scale / least)).round() as i8);
+                *scale = least;
+            }
+        }
+        self
+    }
+}
+
+/// Rounds the weights of every convolution of `network` to `bits` bits, by what it read (`windows`, by node).
+///
+/// # Errors
+///
+/// Weights of another network.
+pub fn round(
+    network: &Network,
+    weights: &Weights,
+    windows: &[Option<Windows>],
+    bits: u32,
+) -> Result<Vec<Option<Rounded>>> {
+    let graph = network.graph()?;
+    let wrap = |problem| Error::Network { network: network.name.clone(), problem };
+    let round = |(node, windows): (&Node, &Option<Windows>)| {
+        let Some(windows) = windows else { return Ok(None) };
+        let folded = export::fold(node, weights).map_err(wrap)?;
+        Ok(Some(round_convolution(&folded, windows, bits)))
+    };
+    graph.nodes.iter().zip(windows).map(round).collect()
+}
+
+fn round_convolution(folded: &Folded, windows: &Windows, bits: u32) -> Rounded {
+    let channels = folded.bias.len();
+    let mut rounded = Rounded { bytes: Vec::new(), scales: Vec::new(), bias: Vec::new() };
+    let mut covariance = windows.covariance(0);
+    for (channel, row) in folded.weight.chunks(windows.length).enumerate() {
+        let group = channel * windows.groups / channels;
+        if group > 0 && group * channels == channel * windows.groups {
+            covariance = windows.covariance(group);
+        }
+        let (bytes, scale) = round_row(row, covariance.as_deref(), bits);
+        let lost = row.iter().zip(&bytes).map(|(weight, byte)| f64::from(weight - f32::from(*byte) * scale));
+        let lost: f64 = lost.zip(windows.means(group)).map(|(lost, mean)| lost * mean).sum();
+        rounded.bias.push(folded.bias[channel] + lost as f32);
+        rounded.bytes.extend(bytes);
+        rounded.scales.push(scale);
+    }
+    rounded
+}
+
+/// Bytes and scale of one output channel's weights: symmetric, of `bits` bits. Without a `covariance` each weight goes to
+/// its nearest byte.
+fn round_row(weights: &[f32], covariance: Option<&[f64]>, bits: u32) -> (Vec<i8>, f32) {
+    let limit = f64::from((1i32 << (bits.clamp(2, 8) - 1)) - 1);
+    let largest = f64::from(weights.iter().fold(0f32, |largest, weight| largest.max(weight.abs())));
+    // Down to 0.6 of the full range: a few cut weights against finer steps for all.
+    let scales = (0..=20).map(|step| (largest / limit * (1.0 - 0.02 * f64::from(step))).max(1e-9));
+    let exact = |scale: f64| weights.iter().map(|weight| f64::from(*weight) / scale).collect::<Vec<f64>>();
+    let nearest = |exact: &[f64]| -> Vec<f64> {
+        exact.iter().map(|weight| weight.round_ties_even().clamp(-limit, limit)).collect()
+    };
+    let n = weights.len();
+    let nearest_cost = |scale: f64| -> f64 {
+        let exact = exact(scale);
+        let squares = exact.iter().zip(nearest(&exact)).map(|(exact, byte)| (exact - byte).powi(2));
+        let weighed = squares.enumerate().map(|(i, square)| square * covariance.map_or(1.0, |of| of[i * n + i]));
+        weighed.sum::<f64>() * scale * scale
+    };
+    let descended = |scale: f64| -> (f64, Vec<f64>) {
+        let exact = exact(scale);
+        let mut bytes = nearest(&exact);
+        let cost = covariance.map_or(0.0, |covariance| descend(&exact, &mut bytes, covariance, limit));
+        (cost * scale * scale, bytes)
+    };
+    // For long rows the nearest bytes must tell which scale is good: trying all takes too long.
+    let cost = |scale: f64| match covariance {
+        Some(_) if n <= SHORT => descended(scale).0,
+        _ => nearest_cost(scale),
+    };
+    let best = scales.map(|scale| (cost(scale), scale)).min_by(|a, b| a.0.total_cmp(&b.0));
+    let scale = best.map_or(1.0, |(_, scale)| scale);
+    (descended(scale).1.into_iter().map(|byte| byte as i8).collect(), scale as f32)
+}
+
+/// Changes `bytes`, one or two at a time, as long as eᵀ C e becomes less, e being `bytes - exact`; returns what it is.
+fn descend(exact: &[f64], bytes: &mut [f64], covariance: &[f64], limit: f64) -> f64 {
+    let n = exact.len();
+    let column = |i: usize| &covariance[i * n..][..n];
+    // C e.
+    let mut slope: Vec<f64> = vec![0.0; n];
+    let change = |slope: &mut [f64], i: usize, by: f64| {
+        slope.iter_mut().zip(column(i)).for_each(|(slope, covariance)| *slope += by * covariance);
+    };
+    for i in 0..n {
+        change(&mut slope, i, bytes[i] - exact[i]);
+    }
+    // A step down costs as much as this at least, so that it ends.
+    let least = 1e-9 * (0..n).map(|i| column(i)[i]).sum::<f64>() / n as f64;
+    for _ in 0..SWEEPS {
+        let mut changed = false;
+        for i in 0..n {
+            let own = column(i)[i];
+            let by = (bytes[i] - slope[i] / own).round().clamp(-limit, limit) - bytes[i];
+            if by * (2.0 * slope[i] + by * own) < -least {
+                bytes[i] += by;
+                change(&mut slope, i, by);
+                changed = true;
+            }
+        }
+        for i in 0..if n <= SHORT { n } else { 0 } {
+            let mut best = (-least, 0, 0.0, 0.0);
+            for j in 0..i {
+                for (a, b) in [(1.0, 1.0), (1.0, -1.0), (-1.0, 1.0), (-1.0, -1.0)] {
+                    let cost = a * (2.0 * slope[i] + a * column(i)[i])
+                        + b * (2.0 * slope[j] + b * column(j)[j])
+                        + 2.0 * a * b * column(i)[j];
+                    if cost < best.0 && (bytes[i] + a).abs() <= limit && (bytes[j] + b).abs() <= limit {
+                        best = (cost, j, a, b);
+                    }
+                }
+            }
+            let (cost, j, a, b) = best;
+            if cost < -least {
+                bytes[i] += a;
+                bytes[j] += b;
+                change(&mut slope, i, a);
+                change(&mut slope, j, b);
+                changed = true;
+            }
+        }
+        if !changed {
+            break;
+        }
+    }
+    slope.iter().zip(bytes.iter().zip(exact)).map(|(slope, (byte, exact))| slope * (byte - exact)).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::network::Activation;
+
+    fn convolution(input: usize, channels: usize, kernel: usize, stride: usize, groups: usize) -> Node {
+        let op = Op::Conv { input, kernel, stride, groups, norm: false, activation: Activation::None };
+        Node { name: "conv".into(), layer: None, inputs: vec![0], op, channels, stride }
+    }
+
+    fn cost(weights: &[f32], (bytes, scale): &(Vec<i8>, f32), covariance: &[f64]) -> f64 {
+        let off = |i: usize| f64::from(f32::from(bytes[i]) * scale - weights[i]);
+        let n = weights.len();
+        (0..n * n).map(|i| off(i / n) * off(i % n) * covariance[i]).sum()
+    }
+
+    /// Of `count` windows of `n` numbers that are all alike but for a little.
+    fn alike(n: usize, count: usize, seed: u64) -> Vec<f64> {
+        let mut windows = Windows::new(&convolution(n, 1, 1, 1, 1)).unwrap();
+        let mut random = fastrand::Rng::with_seed(seed);
+        for _ in 0..count {
+            let level = random.f64() * 6.0;
+            let window: Vec<f64> = (0..n).map(|_| level + random.f64() * 0.5).collect();
+            windows.count_window(0, &window);
+            windows.count += 1;
+        }
+        windows.covariance(0).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn it_costs_no_more_than_the_nearest_bytes(
+            weights in prop::collection::vec(-3f32..3.0, 1..80), bits in 3u32..=8, seed in 0u64..1000,
+        ) {
+            let covariance = alike(weights.len(), 100, seed);
+            let rounded = round_row(&weights, Some(&covariance), bits);
+            let nearest = round_row(&weights, None, bits);
+            let most = (1i32 << (bits - 1)) - 1;
+            prop_assert!(rounded.0.iter().all(|byte| i32::from(*byte).abs() <= most));
+            let (ours, theirs) = (cost(&weights, &rounded, &covariance), cost(&weights, &nearest, &covariance));
+            prop_assert!(ours <= theirs * 1.0001 + 1e-9, "{ours} {theirs}");
+        }
+
+        #[test]
+        fn without_windows_weights_come_back_within_half_a_step_or_are_cut(
+            weights in prop::collection::vec(-3f32..3.0, 1..60), bits in 2u32..=8,
+        ) {
+            let (bytes, scale) = round_row(&weights, None, bits);
+            for (weight, byte) in weights.iter().zip(bytes) {
+                let off = (weight - f32::from(byte) * scale).abs();
+                let cut = u32::from(byte.unsigned_abs()) == (1 << (bits - 1)) - 1;
+                prop_assert!(off <= scale * 0.501 || cut, "{weight} {byte} {scale}");
+            }
+        }
+    }
+
+    #[test]
+    fn where_windows_are_alike_errors_cancel() {
+        // Sixteen weights a quarter of a step above a byte: nearest, they are four steps short together.
+        let mut weights = vec![10.25f32; 16];
+        weights[0] = 127.0;
+        let covariance = alike(16, 500, 1);
+        let (rounded, nearest) = (round_row(&weights, Some(&covariance), 8), round_row(&weights, None, 8));
+        let short = |(bytes, scale): &(Vec<i8>, f32)| -> f32 {
+            weights.iter().zip(bytes).map(|(weight, byte)| weight - f32::from(*byte) * scale).sum()
+        };
+        assert!(
+            short(&nearest).abs() > 3.0 && short(&rounded).abs() < 0.6,
+            "{} {}",
+            short(&nearest),
+            short(&rounded)
+        );
+        assert!(cost(&weights, &rounded, &covariance) < cost(&weights, &nearest, &covariance) / 20.0);
+    }
+
+    #[test]
+    fn the_best_of_all_is_found_where_it_can_be_looked_up() {
+        let mut random = fastrand::Rng::with_seed(9);
+        for seed in 0..50 {
+            let exact: Vec<f64> = (0..6).map(|_| random.f64() * 20.0 - 10.0).collect();
+            let covariance = alike(6, 60, seed);
+            let of = |bytes: &[f64]| -> f64 {
+                let off = |i: usize| bytes[i] - exact[i];
+                (0..36).map(|i| off(i / 6) * off(i % 6) * covariance[i]).sum()
+            };
+            // Each one or two steps below or above.
+            let all = (0..4usize.pow(6)).map(|mut choice| -> f64 {
+                let bytes = exact.iter().map(|exact| {
+                    let byte = exact.floor() - 1.0 + (choice % 4) as f64;
+                    choice /= 4;
+                    byte
+                });
+                of(&bytes.collect::<Vec<f64>>())
+            });
+            let best = all.fold(f64::INFINITY, f64::min);
+            let mut bytes: Vec<f64> = exact.iter().map(|exact| exact.round_ties_even()).collect();
+            let nearest = of(&bytes);
+            let found = descend(&exact, &mut bytes, &covariance, 127.0);
+            assert!((found - of(&bytes)).abs() < 1e-6);
+            // One or two changes at a time may end a little above the best.
+            assert!(
+                found >= best - 1e-9 && found <= (best * 2.0).min(nearest) + 1e-9,
+                "{found}, best {best}, {nearest}"
+            );
+        }
+    }
+
+    #[test]
+    fn windows_are_what_the_convolution_reads() {
+        // Two channels of 3x3, padded, every second pixel: four windows.
+        let map: Vec<f32> = (1..=18).map(|i| i as f32).collect();
+        let mut dense = Windows::new(&convolution(2, 4, 3, 2, 1)).unwrap();
+        dense.add(&map, 3, 3);
+        assert_eq!((dense.count, dense.length), (4, 18));
+        // The centre of the first channel's windows: its four corners; right below it: what the padding leaves of
+        // the middle.
+        let means = dense.means(0);
+        assert_eq!((means[4], means[8], means[13]), ((1.0 + 3.0 + 7.0 + 9.0) / 4.0, 5.0 / 4.0, 56.0 / 4.0));
+        let covariance = dense.covariance(0).unwrap();
+        let expected = (1.0 * 10.0 + 3.0 * 12.0 + 7.0 * 16.0 + 9.0 * 18.0) / 4.0 - 5.0 * 14.0;
+        assert!((covariance[4 * 18 + 13] - expected).abs() < 1e-9);
+
+        let mut depthwise = Windows::new(&convolution(2, 2, 3, 2, 2)).unwrap();
+        depthwise.add(&map, 3, 3);
+        assert_eq!((depthwise.means(0), depthwise.means(1)), (means[..9].to_vec(), means[9..].to_vec()));
+        assert!((depthwise.covariance(1).unwrap()[8] - covariance[9 * 18 + 9 + 8]).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_map_that_never_changes_loses_nothing() {
+        let node = convolution(3, 2, 1, 1, 1);
+        let mut windows = Windows::new(&node).unwrap();
+        windows.add(&[2.0, 2.0, 5.0, 5.0, 0.5, 0.5], 1, 2);
+        let folded =
+            Folded { weight: vec![0.3, -0.7, 1.1, 0.0, 0.0, 0.0], shape: [2, 3, 1, 1], bias: vec![0.25, 5.0] };
+        let rounded = round_convolution(&folded, &windows, 3);
+        for (channel, row) in folded.weight.chunks(3).enumerate() {
+            let sum = |weight: &dyn Fn(usize) -> f32| weight(0) * 2.0 + weight(1) * 5.0 + weight(2) * 0.5;
+            let exact = folded.bias[channel] + sum(&|i| row[i]);
+            let bytes = &rounded.bytes[channel * 3..];
+            let ours = rounded.bias[channel] + sum(&|i| f32::from(bytes[i]) * rounded.scales[channel]);
+            assert!((exact - ours).abs() < 1e-5, "{exact} {ours}");
+        }
+        // A bias far above weights that are all zero: their scale grows until it fits.
+        let rounded = rounded.fitting(1e-6);
+        assert!(rounded.scales[1] > 0.0 && rounded.bytes[3..] == [0, 0, 0]);
+        assert!(rounded.bias.iter().zip(&rounded.scales).all(|(bias, scale)| bias / (scale * 1e-6) < 1.1e9));
+    }
+}
