@@ -132,7 +132,7 @@ pub fn calibrate(
     let names: Vec<String> = watched.iter().map(|&id| graph.nodes[id].name.clone()).collect();
     let onnx = export::to_onnx(network, weights, (side, side), Storage::Single)?;
     let model = load(&onnx, &names).map_err(failed("the float network does not load"))?;
-    let mut count = |id: usize, values: &[f32], height: usize, width: usize| {
+    let mut take = |id: usize, values: &[f32], height: usize, width: usize| {
         // Moved maps have the values of what they are made of.
         if let Some(place) = places[id].filter(|_| makes(&graph, id)) {
             values.iter().for_each(|value| histograms[place].add(*value));
@@ -144,11 +144,11 @@ pub fn calibrate(
         }
     };
     for (i, image) in images.iter().enumerate() {
-        count(0, image, side, side);
+        take(0, image, side, side);
         let outputs = run(&model, image, side).map_err(failed("the float network does not run"))?;
         for (id, output) in watched.iter().zip(&outputs) {
             let shape = output.shape();
-            count(*id, values(output).map_err(failed("an activation is no float"))?, shape[2], shape[3]);
+            take(*id, values(output).map_err(failed("an activation is no float"))?, shape[2], shape[3]);
         }
         progress(i + 1);
     }
