@@ -171,8 +171,18 @@ export const hasRelaxedSimd = () => WebAssembly.validate(RELAXED_PROBE);
 // Of each kind the address of the fastest engine that this browser runs; in int8, all give the same results. Each address
 // is written out, for bundlers look for exactly this.
 
-/** The engine that runs this project's networks and no other. */
-export function smallEngine() {
+/**
+ * Whether threads can share memory here: only in a page that is cross-origin isolated. Every browser with relaxed SIMD has
+ * threads then.
+ */
+const canShareMemory = () => Boolean(globalThis.crossOriginIsolated) && hasRelaxedSimd();
+
+/**
+ * The engine that runs this project's networks and no other.
+ * @param {boolean} threaded with helpers, if that can be had
+ */
+export function smallEngine(threaded) {
+  if (threaded && canShareMemory()) return new URL("./wasm/micro_yolo_threads_bg.wasm", import.meta.url);
   return hasRelaxedSimd()
     ? new URL("./wasm/micro_yolo_small_relaxed_bg.wasm", import.meta.url)
     : new URL("./wasm/micro_yolo_small_bg.wasm", import.meta.url);

@@ -1,5 +1,6 @@
 // Where a detector computes: in a worker of its own, or on the thread that calls it. Both forms have the same methods.
 import { MicroYoloError, disposed } from "./error.js";
+import { openWorker } from "./open-worker.js";
 import { drawError, localFrame, portableFrame } from "./source.js";
 
 /** @typedef {import("./settings.js").Settings} Settings */
@@ -73,7 +74,12 @@ function localBackend() {
 
 /** @returns {Backend} */
 function workerBackend() {
-  const { worker, release } = openWorker();
+  const { worker, release } = openWorker("worker.js", () =>
+    // Written out, for bundlers look for exactly this.
+    new Worker(new URL("./worker.js", import.meta.url), { type: "module" }),
+  );
+  /** @type {import("./helpers.js").Helpers | undefined} */
+  let helpers;
   /** @type {Map<number, { resolve: (value: any) => void, reject: (error: MicroYoloError) => void }>} */
   const calls = new Map();
   let lastId = 0;
@@ -85,6 +91,7 @@ function workerBackend() {
   const stop = (reason) => {
     stopped ??= reason;
     worker.terminate();
+    helpers?.stop();
     release();
     for (const { reject } of calls.values()) reject(stopped);
     calls.clear();
@@ -133,7 +140,19 @@ function workerBackend() {
     });
 
   return {
-    load: (module, model, settings) => call({ call: "load", module, model, settings }),
+    async load(module, model, settings) {
+      const { info, team } = await call({ call: "load", module, model, settings });
+      if (!team) return info;
+      // Only here: hardly a page has them.
+      const { Helpers } = await import("./helpers.js").catch((cause) => {
+        throw new MicroYoloError("network", "the package's helpers.js could not be loaded", { cause });
+      });
+      if (stopped) throw stopped;
+      helpers = new Helpers();
+      const threads = 1 + (await helpers.start(info.threads - 1, module, team));
+      if (stopped) throw stopped;
+      return { ...info, threads };
+    },
     frame: portableFrame,
     async detect(frame, { settings, track, transfer }) {
       try {
@@ -160,32 +179,4 @@ function workerBackend() {
 function transferList(frame, transfer) {
   if ("image" in frame) return [/** @type {ImageBitmap} */ (frame.image)];
   return transfer && frame.data.buffer instanceof ArrayBuffer ? [frame.data.buffer] : [];
-}
-
-/** @returns {{ worker: Worker, release: () => void }} */
-function openWorker() {
-  if (typeof Worker !== "function") {
-    throw new MicroYoloError("unsupported", "here are no workers; load with `worker: false`");
-  }
-  try {
-    const foreign = foreignHome();
-    if (foreign === undefined) {
-      // Written out, for bundlers look for exactly this.
-      const worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
-      return { worker, release() {} };
-    }
-    // From a CDN: a worker must come from the page's own origin, but may import from anywhere.
-    const script = new Blob([`import ${JSON.stringify(foreign)};`], { type: "text/javascript" });
-    const url = URL.createObjectURL(script);
-    return { worker: new Worker(url, { type: "module" }), release: () => URL.revokeObjectURL(url) };
-  } catch (cause) {
-    throw new MicroYoloError("worker-failed", "the browser refused a worker; load with `worker: false`", { cause });
-  }
-}
-
-/** The worker script's address, if this package was loaded from another origin than the page's. */
-function foreignHome() {
-  const home = import.meta.url;
-  if (!/^https?:/.test(home) || new URL(home).origin === globalThis.location?.origin) return undefined;
-  return home.replace(/[^/]*$/, "worker.js");
 }

@@ -4,7 +4,7 @@ import { openBackend } from "./backend.js";
 import { MicroYoloError, abortable, aborted, disposed } from "./error.js";
 import { frameClock } from "./frames.js";
 import { objectsFromRows } from "./objects.js";
-import { checkedInputSize, defaultSettings, withSettings } from "./settings.js";
+import { checkedInputSize, checkedThreads, defaultSettings, withSettings } from "./settings.js";
 
 /** @typedef {import("./settings.js").Settings} Settings */
 
@@ -34,7 +34,7 @@ async function loadInto(backend, { wasm, model, signal, onProgress }, settings) 
   if (wasm !== undefined && wasm !== null) return (await attempt({ wasm, model, onProgress })).info;
   let before = 0;
   const { assets, info } = await attempt({
-    wasm: smallEngine(),
+    wasm: smallEngine(settings.threads > 1),
     model,
     onProgress(progress) {
       before = progress.loaded;
@@ -75,8 +75,8 @@ export class Detector {
   constructor(token, backend, info, settings) {
     if (token !== FROM_LOAD) throw new MicroYoloError("invalid-option", "detectors are made with Detector.load()");
     this.#backend = backend;
-    const { labels, build, input } = info;
-    this.#info = { labels: Object.freeze([...labels]), build, input: Object.freeze({ ...input }) };
+    const { labels, input } = info;
+    this.#info = { ...info, labels: Object.freeze([...labels]), input: Object.freeze({ ...input }) };
     this.#settings = settings;
   }
 
@@ -86,11 +86,13 @@ export class Detector {
     const model = options.model ?? new URL("./wasm/micro-yolo-s-int8.onnx", import.meta.url);
     const settings = withSettings(defaultSettings, options);
     const inputSize = checkedInputSize(options.inputSize);
+    // Helpers serve a detector that has a worker: a page's own thread must not wait for them.
+    const threads = worker ? checkedThreads(options.threads) : Math.min(checkedThreads(options.threads), 1);
     if (signal?.aborted) throw aborted(signal);
     checkPlatform();
     const backend = openBackend(worker); // Before the downloads: the worker starts meanwhile.
     try {
-      const info = await loadInto(backend, { wasm: options.wasm, model, signal, onProgress }, { ...settings, inputSize });
+      const info = await loadInto(backend, { wasm: options.wasm, model, signal, onProgress }, { ...settings, inputSize, threads });
       return new Detector(FROM_LOAD, backend, info, settings);
     } catch (error) {
       backend.stop();
@@ -104,6 +106,10 @@ export class Detector {
 
   get build() {
     return this.#info.build;
+  }
+
+  get threads() {
+    return this.#info.threads;
   }
 
   get inputSize() {

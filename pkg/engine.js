@@ -10,15 +10,23 @@ import { PixelReader } from "./pixels.js";
 /**
  * @typedef {object} ModelInfo
  * @property {string[]} labels
- * @property {"simd128" | "relaxed-simd"} build
+ * @property {"simd128" | "relaxed-simd" | "threads"} build
+ * @property {number} threads
  * @property {{ width: number, height: number }} input
+ */
+
+/**
+ * What helpers need beside the module: the memory, and the address in it of the counter that they sleep on.
+ * @typedef {{ memory: WebAssembly.Memory, round: number }} Team
  */
 
 /** @typedef {import("./wasm/micro_yolo_small.js").Engine} WasmEngine */
 
 /**
- * @typedef {Pick<typeof import("./wasm/micro_yolo_small.js"), "Engine" | "__wbg_reset_state"> & {
- *   default: (options: { module_or_path: WebAssembly.Module }) => Promise<unknown>
+ * @typedef {Pick<typeof import("./wasm/micro_yolo_small.js"), "Engine"> & {
+ *   __wbg_reset_state?: () => void,
+ *   default: (options: { module_or_path: WebAssembly.Module }) => Promise<{ memory: WebAssembly.Memory }>,
+ *   roundAddress?: () => number,
  * }} Glue
  */
 
@@ -31,6 +39,8 @@ class Instance {
   #load;
   /** @type {Promise<Glue> | undefined} */
   #started;
+  /** @type {Team | undefined} Where the module has helpers. */
+  team;
   /** Counts instances: an engine of an earlier one is dead. */
   generation = 0;
   crashed = false;
@@ -43,7 +53,8 @@ class Instance {
   /** @param {WebAssembly.Module} module the first one given on a thread serves all engines of its kind there */
   async start(module) {
     this.#started ??= this.#load().then(async (glue) => {
-      await glue.default({ module_or_path: module });
+      const { memory } = await glue.default({ module_or_path: module });
+      if (glue.roundAddress) this.team = { memory, round: glue.roundAddress() };
       return glue;
     });
     let glue;
@@ -56,6 +67,7 @@ class Instance {
       });
     }
     if (this.crashed) {
+      if (!glue.__wbg_reset_state) throw crashed();
       glue.__wbg_reset_state();
       this.crashed = false;
       this.generation += 1;
@@ -89,9 +101,32 @@ const SMALL = new Instance(async () => small);
 /** The one with tract, which runs any. Its glue comes only where it is needed. */
 const FULL = new Instance(() => import("./wasm/micro_yolo.js"));
 
+/** The small one with helpers. */
+const THREADED = new Instance(() => import("./wasm/micro_yolo_threads.js"));
+
 /** @param {WebAssembly.Module} module */
 function instanceOf(module) {
-  return WebAssembly.Module.exports(module).some(({ name }) => name === "withTract") ? FULL : SMALL;
+  const exports = new Set(WebAssembly.Module.exports(module).map(({ name }) => name));
+  if (exports.has("withTract")) return FULL;
+  return exports.has("roundAddress") ? THREADED : SMALL;
+}
+
+/**
+ * Runs `call` with the helpers awake: they watch for work while the counter is odd.
+ * @template T
+ * @param {Team} team
+ * @param {() => T} call
+ * @returns {T}
+ */
+function together({ memory, round }, call) {
+  const words = new Int32Array(memory.buffer);
+  Atomics.add(words, round / 4, 1);
+  Atomics.notify(words, round / 4);
+  try {
+    return call();
+  } finally {
+    Atomics.add(words, round / 4, 1);
+  }
 }
 
 /** @param {unknown} [cause] */
@@ -139,14 +174,15 @@ export class Engine {
    * @param {Uint8Array} model
    * @param {LoadSettings} settings
    */
-  constructor(instance, glue, model, { inputSize, ...settings }) {
+  constructor(instance, glue, model, { inputSize, threads, ...settings }) {
     this.#instance = instance;
     this.#generation = instance.generation;
-    const engine = instance.enter(() => new glue.Engine(model, inputSize?.width, inputSize?.height), refusedModel);
+    const engine = instance.enter(() => new glue.Engine(model, inputSize?.width, inputSize?.height, threads), refusedModel);
     this.#engine = engine;
     this.info = instance.enter(() => ({
       labels: engine.labels(),
       build: /** @type {ModelInfo["build"]} */ (engine.build),
+      threads: engine.threads,
       input: { width: engine.inputWidth, height: engine.inputHeight },
     }));
     try {
@@ -155,6 +191,11 @@ export class Engine {
       this.free();
       throw error;
     }
+  }
+
+  /** @returns {Team | undefined} what helpers need, if there are to be any */
+  get team() {
+    return this.info.threads > 1 ? this.#instance.team : undefined;
   }
 
   /**
@@ -169,7 +210,9 @@ export class Engine {
     const engine = this.#alive();
     this.#set(engine, settings);
     const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
-    const rows = this.#instance.enter(() => engine.detect(bytes, width, height, track));
+    const detect = () => engine.detect(bytes, width, height, track);
+    const { team } = this;
+    const rows = this.#instance.enter(team ? () => together(team, detect) : detect);
     if (scaled.x !== 1 || scaled.y !== 1) scaleRows(rows, scaled);
     return rows;
   }

@@ -82,10 +82,10 @@ export interface LoadOptions extends DetectorSettings {
   /** The model, an ONNX file: its URL or its bytes. Default: the model inside this package. */
   model?: string | URL | BufferSource | Blob;
   /**
-   * The engine: its URL, its bytes or the compiled module. This package has four. `wasm/micro_yolo_small_bg.wasm` runs
+   * The engine: its URL, its bytes or the compiled module. This package has five. `wasm/micro_yolo_small_bg.wasm` runs
    * the networks of this project, `wasm/micro_yolo_bg.wasm`, seven times the size, any; both run in every browser with
    * SIMD, and `wasm/micro_yolo_small_relaxed_bg.wasm` and `wasm/micro_yolo_relaxed_bg.wasm`, which are faster, in those
-   * with relaxed SIMD too. Default: the fastest small one that runs here, from beside this file, and if the model needs
+   * with relaxed SIMD too. `wasm/micro_yolo_threads_bg.wasm` is for `threads`. Default: the fastest small one that runs here, from beside this file, and if the model needs
    * more, the full one. Without a worker the first one given serves all detectors of the thread that name one.
    */
   wasm?: string | URL | BufferSource | WebAssembly.Module;
@@ -99,6 +99,14 @@ export interface LoadOptions extends DetectorSettings {
    * in a worker, where Firefox 153 sometimes never returns from starting another.
    */
   worker?: boolean;
+  /**
+   * Compute on so many threads, at most 16. Default 1. Takes effect where all of this holds, and does nothing where it does
+   * not: the page is cross-origin isolated (it and its scripts are sent with `Cross-Origin-Opener-Policy: same-origin` and
+   * `Cross-Origin-Embedder-Policy: require-corp`), the browser has relaxed SIMD, the detector has a worker, and the model
+   * is one of this project's. `detector.threads` tells. The others keep a core each busy while a picture is worked on, so
+   * ask for fewer than `navigator.hardwareConcurrency`.
+   */
+  threads?: number;
   /** Gives the loading up: rejects with code `aborted`. */
   signal?: AbortSignal;
   /** Called as bytes arrive, at least once. */
@@ -163,8 +171,10 @@ export class Detector {
   /** The model's class names, by `classId`. */
   readonly labels: readonly string[];
 
-  /** Which engine computes: the one for relaxed SIMD is the faster. */
-  readonly build: "simd128" | "relaxed-simd";
+  /** Which engine computes: the one for relaxed SIMD is the faster, and `threads` the same with helpers. */
+  readonly build: "simd128" | "relaxed-simd" | "threads";
+  /** How many threads compute: see `LoadOptions.threads`. */
+  readonly threads: number;
 
   /** The size in pixels to which pictures are fitted before the model sees them. */
   readonly inputSize: Readonly<{ width: number; height: number }>;

@@ -9,7 +9,7 @@ import { MicroYoloError } from "./error.js";
  * @property {(string | number)[] | undefined} classes
  */
 
-/** @typedef {Settings & { inputSize?: { width: number, height: number } }} LoadSettings */
+/** @typedef {Settings & { inputSize?: { width: number, height: number }, threads: number }} LoadSettings */
 
 /** @type {Readonly<Settings>} The same defaults as the Rust crate's builder. */
 export const defaultSettings = Object.freeze({
@@ -56,6 +56,14 @@ function share(name, value) {
 function count(name, value) {
   if (Number.isInteger(value) && Number(value) > 0 && Number(value) < 2 ** 32) return Number(value);
   throw new MicroYoloError("invalid-option", `\`${name}\` must be a whole number above 0, not ${String(value)}`);
+}
+
+/**
+ * How many threads were asked for; how many there will be depends on the browser and the page.
+ * @param {unknown} value
+ */
+export function checkedThreads(value) {
+  return value === undefined ? 1 : Math.min(count("threads", value), 16);
 }
 
 /** @param {unknown} value */

@@ -13,7 +13,7 @@ let engine;
 async function answer(request) {
   if (request.call === "load") {
     engine = await Engine.load(request.module, request.model, request.settings);
-    return { value: engine.info };
+    return { value: { info: engine.info, team: engine.team } };
   }
   if (!engine) throw new MicroYoloError("worker-failed", "the worker was asked before it had loaded");
   if (request.call === "reset-tracks") {

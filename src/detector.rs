@@ -51,6 +51,7 @@ pub struct DetectorBuilder {
     classes: Option<Vec<Class>>,
     input_size: Option<InputSize>,
     multi_label: bool,
+    threads: usize,
 }
 
 impl Default for DetectorBuilder {
@@ -62,6 +63,7 @@ impl Default for DetectorBuilder {
             classes: None,
             input_size: None,
             multi_label: false,
+            threads: 1,
         }
     }
 }
@@ -114,12 +116,22 @@ impl DetectorBuilder {
         self
     }
 
+    /// How many threads compute, the caller's own included. Default: 1; more than 16 are no use. The others wait without
+    /// sleeping while an image is worked on, and sleep otherwise; they end with the detector.
+    ///
+    /// A wish: [`Detector::threads`] says how many there are. Networks that tract runs have one, and so has WebAssembly, but
+    /// for the build with the feature `threads`, whose helpers the npm package brings.
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.threads = threads;
+        self
+    }
+
     /// Loads the model and makes the detector.
     ///
     /// # Errors
     ///
-    /// `invalid-option` for a threshold that is NaN or outside 0 to 1, for a class the model does not know, and
-    /// for an impossible input size; the errors of [`Model::from_onnx`] for the model.
+    /// `invalid-option` for a threshold that is NaN or outside 0 to 1, for a class the model does not know, for no threads
+    /// and for an impossible input size; the errors of [`Model::from_onnx`] for the model.
     pub fn build(&self, onnx: &[u8]) -> Result<Detector> {
         // Before the model: a wrong threshold should not take a second to be found.
         check_fraction("score_threshold", self.score_threshold)?;
@@ -138,8 +150,11 @@ impl DetectorBuilder {
             let message = format!("the model is loaded for {} px, not for {asked} px", model.input_size());
             return Err(Error::new(Kind::InvalidOption, message));
         }
+        if self.threads == 0 {
+            return Err(Error::new(Kind::InvalidOption, "threads is 0: the caller's own is one"));
+        }
         let mut detector = Detector {
-            session: model.session()?,
+            session: model.session(self.threads)?,
             model: model.clone(),
             score_threshold: DEFAULT_SCORE_THRESHOLD,
             iou_threshold: DEFAULT_IOU_THRESHOLD,
@@ -229,6 +244,11 @@ impl Detector {
                 bbox: BoxXywh::from(bbox),
             })
             .collect())
+    }
+
+    /// How many threads compute, the caller's own included: as [`DetectorBuilder::threads`] asked, or fewer.
+    pub fn threads(&self) -> usize {
+        self.session.threads()
     }
 
     /// The model: its input size, class names and metadata.

@@ -194,8 +194,8 @@ impl Model {
         self.names.get(class).cloned().unwrap_or_else(|| class.to_string().into())
     }
 
-    pub(crate) fn session(&self) -> Result<Session> {
-        contain_panics(|| self.network.session(self.input_size))
+    pub(crate) fn session(&self, threads: usize) -> Result<Session> {
+        contain_panics(|| self.network.session(self.input_size, threads))
     }
 }
 
@@ -300,7 +300,7 @@ mod tests {
             let other = through_tract(&onnx, &direct);
             assert_eq!(direct.layout.parts, other.layout.parts, "{file}");
             assert_eq!(direct.layout.columns, other.layout.columns, "{file}");
-            let mut sessions = [direct.session().unwrap(), other.session().unwrap()];
+            let mut sessions = [direct.session(1).unwrap(), other.session(1).unwrap()];
             let outputs = sessions.each_mut().map(|session| {
                 for (i, value) in session.input().unwrap().iter_mut().enumerate() {
                     *value = 0.5 + 0.5 * (i as f32 * 0.013).sin();

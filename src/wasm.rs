@@ -21,6 +21,21 @@ const ROW: usize = 7;
 #[wasm_bindgen(js_name = withTract)]
 pub fn with_tract() {}
 
+/// Address of the 32-bit counter that helpers sleep on. Their script, and the one that detects, make it odd while an
+/// image is worked on.
+#[cfg(feature = "threads")]
+#[wasm_bindgen(js_name = roundAddress)]
+pub fn round_address() -> usize {
+    crate::engine::round_address()
+}
+
+/// For helpers: works on the image of the thread that detects, as its member `1` and up, until the counter is even.
+#[cfg(feature = "threads")]
+#[wasm_bindgen]
+pub fn help(member: usize) {
+    crate::engine::help(member);
+}
+
 /// A detector and a tracker, with the buffer that pixels are copied into.
 #[wasm_bindgen]
 pub struct Engine {
@@ -31,7 +46,7 @@ pub struct Engine {
 
 #[wasm_bindgen]
 impl Engine {
-    /// Loads an ONNX model. Without an input size, the model's own.
+    /// Loads an ONNX model. Without an input size, the model's own; without threads, the caller's alone.
     ///
     /// # Errors
     ///
@@ -41,11 +56,12 @@ impl Engine {
         onnx: &Uint8Array,
         input_width_px: Option<u32>,
         input_height_px: Option<u32>,
+        threads: Option<u32>,
     ) -> Result<Engine, JsError> {
         speak_when_panicking();
         let mut bytes = Vec::new();
         copy(onnx, &mut bytes).map_err(|message| js_error(Error::new(Kind::UnsupportedModel, message)))?;
-        let mut builder = Detector::builder();
+        let mut builder = Detector::builder().threads(threads.unwrap_or(1) as usize);
         if let (Some(width), Some(height)) = (input_width_px, input_height_px) {
             builder = builder.input_size(width, height);
         }
@@ -56,7 +72,18 @@ impl Engine {
     /// Which of the package's modules this is.
     #[wasm_bindgen(getter)]
     pub fn build(&self) -> String {
-        if cfg!(feature = "relaxed-simd") { "relaxed-simd" } else { "simd128" }.to_owned()
+        match (cfg!(feature = "relaxed-simd"), cfg!(feature = "threads")) {
+            (_, true) => "threads",
+            (true, false) => "relaxed-simd",
+            (false, false) => "simd128",
+        }
+        .to_owned()
+    }
+
+    /// How many threads compute, the caller's included.
+    #[wasm_bindgen(getter)]
+    pub fn threads(&self) -> u32 {
+        self.detector.threads() as u32
     }
 
     /// What each step took since the last call, as JSON; see `engine::profile`.

@@ -53,6 +53,27 @@ fn detections_are_those_of_onnxruntime() {
 }
 
 #[test]
+fn threads_change_no_answer() {
+    for model in ["models/micro-yolo-s.onnx", "models/micro-yolo-s-int8.onnx"] {
+        let onnx = read(model);
+        let found = |threads: usize| {
+            let mut detector = Detector::builder().threads(threads).score_threshold(0.02).build(&onnx).unwrap();
+            assert_eq!(detector.threads(), threads);
+            // Twice: helpers sleep in between.
+            [detect(&mut detector, "cat.jpg"), detect(&mut detector, "coffee.jpg")]
+        };
+        let alone = found(1);
+        assert!(alone[1].len() > 2, "{alone:?}");
+        for threads in [2, 3, 5] {
+            assert_eq!(found(threads), alone, "{model}, {threads} threads");
+        }
+    }
+    assert_eq!(Detector::builder().threads(0).build(&read(MODEL)).unwrap_err().code(), "invalid-option");
+    let foreign = read("tests/fixtures/forms/end-to-end.onnx");
+    assert_eq!(Detector::builder().threads(2).build(&foreign).unwrap().threads(), 1, "tract runs it");
+}
+
+#[test]
 fn the_model_is_what_its_card_promises() {
     let detector = Detector::from_onnx(&read(MODEL)).unwrap();
     let model = detector.model();

@@ -1,4 +1,5 @@
-// In the page: loads runtimes, lets them take turns, and gives back figures. run.mjs calls `measure`, `cold`, `profile`.
+// In the page: loads runtimes, lets them take turns, and gives back figures. run.mjs calls `measure`, `cold`, `several`,
+// `profile`.
 import { hasRelaxedSimd } from "/pkg/assets.js";
 
 const bytes = async (url) => new Uint8Array(await (await fetch(url)).arrayBuffer());
@@ -49,9 +50,10 @@ async function ours(folder, build, model, size) {
   return () => engine.detect(rgba, size, size, false);
 }
 
-async function onnxruntime(model, size) {
-  const ort = await import("/ort/ort.wasm.min.mjs");
-  ort.env.wasm.numThreads = 1;
+async function onnxruntime(model, size, threads = 1) {
+  // Under another address it is another instance: threads are set once for each.
+  const ort = await import(`/ort/ort.wasm.min.mjs?${threads}`);
+  ort.env.wasm.numThreads = threads;
   ort.env.wasm.wasmPaths = "/ort/";
   const session = await ort.InferenceSession.create(model, { executionProviders: ["wasm"] });
   const rgba = picture(size);
@@ -77,23 +79,54 @@ function runtimes({ float, int8, size, simd128, stock }) {
   };
 }
 
+/** The package's detector, in its worker. */
+async function detector(model, size, threads) {
+  const { Detector } = await import("/pkg/index.js");
+  const detector = await Detector.load({ model, inputSize: size, threads, scoreThreshold: 1 });
+  if (detector.threads !== threads) throw new Error(`${detector.threads} threads instead of ${threads}`);
+  const source = { data: picture(size), width: size, height: size };
+  return () => detector.detect(source);
+}
+
 /** Steady frames of all runtimes in turn: by name, median and best in milliseconds. */
 globalThis.measure = async (job) => {
   const frames = {};
   for (const [name, [url, load]] of Object.entries(runtimes(job))) {
     frames[name] = { run: await load(await bytes(url)), times: [] };
   }
+  await takeTurns(frames, job.rounds);
+  const figures = ([name, { times }]) => [name, { frame: median(times), best: Math.min(...times) }];
+  return Object.fromEntries(Object.entries(frames).map(figures));
+};
+
+/** Medians of steady frames on one thread and on several: by name, both in milliseconds. */
+globalThis.several = async ({ float, int8, size, threads, rounds }) => {
+  const [floats, whole] = [await bytes(float), await bytes(int8)];
+  const kinds = {
+    "onnxruntime-web f32": (threads) => onnxruntime(floats, size, threads),
+    "micro-yolo f32": (threads) => detector(floats, size, threads),
+    "micro-yolo int8": (threads) => detector(whole, size, threads),
+  };
+  const frames = {};
+  for (const [name, load] of Object.entries(kinds)) {
+    for (const count of [1, threads]) frames[`${name}/${count}`] = { run: await load(count), times: [] };
+  }
+  await takeTurns(frames, rounds);
+  const of = (name, count) => median(frames[`${name}/${count}`].times);
+  return Object.fromEntries(Object.keys(kinds).map((name) => [name, [of(name, 1), of(name, threads)]]));
+};
+
+/** Runs all in turn, round after round, and keeps their times. */
+async function takeTurns(frames, rounds) {
   // The compiler makes hot code better in the background; a few rounds until it is done.
-  for (let round = -10; round < job.rounds; round++) {
+  for (let round = -10; round < rounds; round++) {
     for (const { run, times } of Object.values(frames)) {
       const start = performance.now();
       await run();
       if (round >= 0) times.push(performance.now() - start);
     }
   }
-  const figures = ([name, { times }]) => [name, { frame: median(times), best: Math.min(...times) }];
-  return Object.fromEntries(Object.entries(frames).map(figures));
-};
+}
 
 /**
  * One runtime in a page of its own: milliseconds until it is loaded, of the first frame after that, and bytes of

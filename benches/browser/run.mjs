@@ -2,6 +2,7 @@
 //
 //   cargo xtask bench [--models DIR] [--sizes 416,320,256] [--networks released,micro-yolo,yolov3-tiny]
 //                     [--rounds N] [--simd128] [--stock] [--ours DIR] [--json FILE] [--svg FILE]
+//   cargo xtask bench --threads N [--sizes 416] [--networks released]    (one thread beside several)
 //   cargo xtask bench --profile [--sizes 416] [--networks micro-yolo]    (where a frame's time goes, step by step)
 //
 // Networks are files NAME-SIZE.onnx and NAME-SIZE-int8.onnx; benches/standin.py makes them, and xtask calls it where they
@@ -13,6 +14,9 @@
 // that is ready, so the comparison favours it. "load", "first" and "MB", of WebAssembly memory, are from a page that
 // has that runtime alone. Ours is the build for relaxed SIMD; `--simd128` measures the other one, too, and `--stock` the
 // same crate on tract alone (its feature `stock`; cargo xtask builds it and names the folder).
+//
+// With `--threads` the package's detector, in its worker, and onnxruntime-web run the float file on N threads each and on
+// one, in turn as above; ours runs the int8 file, too.
 //
 // A ratio is onnxruntime-web's float frame, its quickest way to run either file, over this one; the last line repeats
 // those of the first network at the first size.
@@ -40,6 +44,7 @@ const { values: options } = parseArgs({
     json: { type: "string" },
     svg: { type: "string" },
     profile: { type: "boolean", default: false },
+    threads: { type: "string" },
   },
 });
 
@@ -65,9 +70,9 @@ const server = createServer((request, response) => {
     response.writeHead(404).end();
     return;
   }
-  // An isolated page has a clock of 5 µs; the others' is twenty times as coarse.
+  // An isolated page has threads, and a clock of 5 µs; the others' is twenty times as coarse.
   const isolated = { "cross-origin-opener-policy": "same-origin", "cross-origin-embedder-policy": "require-corp" };
-  response.writeHead(200, { ...(options.profile && isolated), "content-type": TYPES[extname(file)] ?? "application/octet-stream" });
+  response.writeHead(200, { ...((options.profile || options.threads) && isolated), "content-type": TYPES[extname(file)] ?? "application/octet-stream" });
   createReadStream(file).pipe(response);
 });
 await new Promise((done) => server.listen(0, "127.0.0.1", done));
@@ -107,8 +112,26 @@ async function profile(name, size) {
   console.log(`${"multiply-accumulates, all".padEnd(62)}${pad("", 8)}${pad((sum((row) => row[1]) / 1e6).toFixed(1), 8)}`);
 }
 
+/** Prints what several threads gain for one model. */
+async function several(name, size, threads) {
+  const url = (kind) => `/models/${name}${kind}.onnx`;
+  const job = { float: url(""), int8: url("-int8"), size, threads, rounds: Number(options.rounds) };
+  const times = await inPage((job) => globalThis.several(job), job);
+  console.log(`\n${name.padEnd(26)}${pad("1 thread", 10)}${pad(`${threads} threads`, 11)}${pad("gain", 7)}`);
+  for (const [runtime, [one, many]] of Object.entries(times)) {
+    console.log(`${runtime.padEnd(26)}${pad(one.toFixed(1), 10)}${pad(many.toFixed(1), 11)}${pad((one / many).toFixed(2), 7)}`);
+  }
+}
+
 try {
   const sizes = options.sizes.split(",").map(Number);
+  if (options.threads) {
+    console.log(`${cpus()[0].model}, Chromium ${browser.version()}, median of ${options.rounds} rounds, ms`);
+    for (const network of options.networks.split(",")) {
+      for (const size of sizes) await several(`${network}-${size}`, size, Number(options.threads));
+    }
+    process.exit(0);
+  }
   if (options.profile) {
     for (const network of options.networks.split(",")) {
       for (const kind of ["", "-int8"]) await profile(`${network}-${sizes[0]}${kind}`, sizes[0]);

@@ -28,7 +28,9 @@ use std::sync::Arc;
 use plan::{Arena, Plan};
 #[cfg(feature = "tract")]
 pub(crate) use read::{floats, uniform};
-use simd::Isa;
+use simd::{Isa, Team};
+#[cfg(all(target_family = "wasm", feature = "threads"))]
+pub(crate) use simd::{help, round_address};
 #[cfg(feature = "tract")]
 #[cfg(test)]
 #[cfg(not(target_family = "wasm"))]
@@ -49,6 +51,18 @@ pub(crate) struct Network(Arc<Plan>);
 pub(crate) struct Memory {
     arena: Arena,
     outputs: Vec<Vec<f32>>,
+}
+
+impl Memory {
+    /// Memory for a caller that `threads` compute for, its own thread included.
+    pub(crate) fn new(threads: usize) -> Memory {
+        Memory { arena: Arena::of(Team::new(threads)), outputs: Vec::new() }
+    }
+
+    /// Threads that compute, the caller's own included.
+    pub(crate) fn threads(&self) -> usize {
+        self.arena.team().size()
+    }
 }
 
 impl Network {

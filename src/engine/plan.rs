@@ -7,12 +7,14 @@
 //! Images are pixels by channels. The parts of a concatenation lie in the concatenated image from the start, a slice
 //! lies in what it is cut from; neither is copied unless a part has to be in two places.
 
+use std::sync::Arc;
+
 use super::net::{Conv, Id, Kind, Net, Op, Quant, Shape};
 use super::simd::depthwise::{DepthwiseF32, DepthwiseI8, Windows};
 use super::simd::gemm::{ConvF32, ConvI8, SinkI8, Target, WeightsF32, WeightsI8, Window};
 use super::simd::layout::{self, Quantize};
 use super::simd::pool::{self, Extent, PoolWindow};
-use super::simd::{Activation, Isa, Requantize};
+use super::simd::{Activation, Isa, Requantize, Team};
 
 /// Elements behind the last pixel that kernels may read along with it.
 const SLACK: usize = 64;
@@ -181,11 +183,23 @@ pub(super) struct Plan {
 /// The memory a plan runs in; used again for the next image.
 #[derive(Debug, Default)]
 pub(super) struct Arena {
+    team: Arc<Team>,
     floats: Vec<Vec<f32>>,
     bytes: Vec<Vec<u8>>,
     scratch_floats: Vec<f32>,
     scratch_bytes: Vec<u8>,
     sums: Vec<i32>,
+}
+
+impl Arena {
+    /// Memory for plans that `team` runs.
+    pub(super) fn of(team: Team) -> Arena {
+        Arena { team: Arc::new(team), ..Arena::default() }
+    }
+
+    pub(super) fn team(&self) -> &Team {
+        &self.team
+    }
 }
 
 /// A result, still where it was computed.
@@ -250,6 +264,8 @@ impl Plan {
     /// Runs the plan on planes of floats and hands each output to `finish`.
     pub(super) fn run(&self, arena: &mut Arena, inputs: &[&[f32]], finish: impl FnMut(Output<'_>)) {
         self.prepare(arena);
+        let team = arena.team.clone();
+        let _gathered = team.gather();
         #[cfg(not(feature = "profile"))]
         for step in &self.steps {
             self.step(step, arena, inputs);
@@ -315,13 +331,15 @@ impl Plan {
             }
             (Work::ImportPixels(input), _) => layout::planes_into_pixels(isa, inputs[*input], size, to, target),
             (Work::ConvF32(conv), [input]) => {
-                conv.run(isa, &arena.floats[input.buffer], to, target, &mut arena.scratch_floats);
+                conv.run(isa, &arena.team, &arena.floats[input.buffer], to, target, &mut arena.scratch_floats);
             }
             (Work::ConvI8(conv, Err(activation)), [input]) => {
                 let sink = SinkI8::F32(*activation, to);
-                conv.run(isa, &arena.bytes[input.buffer], sink, target, &mut arena.scratch_bytes);
+                conv.run(isa, &arena.team, &arena.bytes[input.buffer], sink, target, &mut arena.scratch_bytes);
             }
-            (Work::DepthwiseF32(layer), [input]) => layer.run(isa, &arena.floats[input.buffer], to, target),
+            (Work::DepthwiseF32(layer), [input]) => {
+                layer.run(isa, &arena.team, &arena.floats[input.buffer], to, target)
+            }
             (Work::Mean, [input]) => {
                 let means = &mut to[target.origin..];
                 match input.kind {
@@ -381,9 +399,11 @@ impl Plan {
             }
             (Work::ConvI8(conv, Ok(requantize)), [input]) => {
                 let sink = SinkI8::U8(*requantize, to);
-                conv.run(isa, &arena.bytes[input.buffer], sink, target, &mut arena.scratch_bytes);
+                conv.run(isa, &arena.team, &arena.bytes[input.buffer], sink, target, &mut arena.scratch_bytes);
             }
-            (Work::DepthwiseI8(layer), [input]) => layer.run(isa, &arena.bytes[input.buffer], to, target),
+            (Work::DepthwiseI8(layer), [input]) => {
+                layer.run(isa, &arena.team, &arena.bytes[input.buffer], to, target)
+            }
             (Work::Quantize(quantize), [input]) => {
                 let source = (&arena.floats[input.buffer][..], input.target);
                 pool::quantize(isa, output.extent(), source, (to, target), *quantize);

@@ -21,16 +21,16 @@ pub(super) enum Network {
 }
 
 impl Network {
-    /// What one caller needs to run it.
+    /// What one caller needs to run it, on as many threads if the engine runs it by itself.
     ///
     /// # Errors
     ///
     /// Those of tract.
-    pub fn session(&self, input: InputSize) -> Result<Session> {
+    pub fn session(&self, input: InputSize, threads: usize) -> Result<Session> {
         let shape = [1, 3, input.height as usize, input.width as usize];
         match self {
             Network::Engine(network) => {
-                let memory = engine::Memory::default();
+                let memory = engine::Memory::new(threads);
                 Ok(Session::Engine { network: network.clone(), memory, input: vec![0.0; shape.iter().product()] })
             }
             #[cfg(feature = "tract")]
@@ -79,6 +79,15 @@ impl Session {
                     .map_err(|error| failed("the input is not float32", error))?;
                 view.into_slice().ok_or_else(|| Error::new(Kind::Inference, "the input is not in one piece"))
             }
+        }
+    }
+
+    /// Threads that compute, the caller's own included.
+    pub fn threads(&self) -> usize {
+        match self {
+            Session::Engine { memory, .. } => memory.threads(),
+            #[cfg(feature = "tract")]
+            Session::Tract { .. } => 1,
         }
     }
 

@@ -29,7 +29,7 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
     before(async () => {
       const blank = (_, response) =>
         response.writeHead(200, { "content-type": "text/html" }).end("<!doctype html><title>test</title><body>");
-      site = await serve({ mounts: { ...SITE, "/lib/": "tests/e2e/lib" } });
+      site = await serve({ mounts: { ...SITE, "/lib/": "tests/e2e/lib", "/halved/": "pkg" } });
       foreign = await serve();
       site.route("/blank.html", blank);
       browser = await launch();
@@ -394,9 +394,9 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
       });
       const load = (options) =>
         page.evaluate(async (options) => {
-          const { Detector } = await import("/pkg/index.js");
+          const { abortAfter, from = "/pkg/", ...rest } = options;
+          const { Detector } = await import(`${from}index.js`);
           const { MODEL, failure } = await import("/lib/in-page.js");
-          const { abortAfter, ...rest } = options;
           const signal = abortAfter === undefined ? undefined : AbortSignal.timeout(abortAfter);
           if (abortAfter === 0) await new Promise((resolve) => signal.addEventListener("abort", resolve));
           return failure(async () => {
@@ -416,6 +416,8 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
       assert.equal((await load({ model: "/nowhere.onnx" })).code, "network");
       assert.equal((await load({ wasm: "/nowhere.wasm" })).code, "network");
       assert.equal((await load({ model: "http://127.0.0.1:9/x.onnx" })).code, "network");
+      site.route("/halved/engine.js", (_, response) => response.writeHead(503).end());
+      assert.equal((await load({ from: "/halved/", worker: false })).code, "network");
       assert.equal((await load({ wasm: "/garbage.wasm" })).code, "invalid-engine");
       assert.equal((await load({ model: "/truncated.onnx" })).code, "invalid-model");
       assert.equal((await load({ model: "/empty.onnx" })).code, "invalid-model");

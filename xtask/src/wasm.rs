@@ -7,6 +7,8 @@ use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
+use walrus::ir::Value;
+use walrus::{ConstExpr, GlobalKind};
 use wasm_bindgen_cli_support::Bindgen;
 
 use crate::{node, process, site, toolchain, workspace};
@@ -22,20 +24,44 @@ pub struct Variant {
 }
 
 const RELAXED: &[&str] = &["--enable-relaxed-simd"];
+const THREADED: &[&str] = &["--enable-relaxed-simd", "--enable-threads"];
+
+/// Arguments for rustc that make the memory one that threads share: for our crate alone, since the target's standard
+/// library, as rustup brings it, is made for one thread and could be made otherwise by a nightly compiler only. The
+/// linker is told not to mind. Helpers therefore run nothing of it; `src/engine/simd/team.rs` says more.
+#[rustfmt::skip]
+const SHARED_MEMORY: &[&str] = &[
+    "-C", "target-feature=+atomics,+bulk-memory,+mutable-globals",
+    "-C", "link-arg=--shared-memory", "-C", "link-arg=--no-check-features",
+    "-C", "link-arg=--import-memory", "-C", "link-arg=--max-memory=1073741824",
+    // What wasm-bindgen gives each thread its stack with.
+    "-C", "link-arg=--export=__heap_base", "-C", "link-arg=--export=__wasm_init_tls",
+    "-C", "link-arg=--export=__tls_size", "-C", "link-arg=--export=__tls_align", "-C", "link-arg=--export=__tls_base",
+];
 
 /// All builds, in the order they are made: those that run any network, then those that run ours and no other, without
-/// tract.
+/// tract, one of them on several threads.
 pub const VARIANTS: &[Variant] = &[
     Variant { file: "micro_yolo_bg.wasm", features: &["tract"], wasm_features: &[] },
     Variant { file: "micro_yolo_relaxed_bg.wasm", features: &["tract", "relaxed-simd"], wasm_features: RELAXED },
     Variant { file: "micro_yolo_small_bg.wasm", features: &[], wasm_features: &[] },
     Variant { file: "micro_yolo_small_relaxed_bg.wasm", features: &["relaxed-simd"], wasm_features: RELAXED },
+    Variant { file: "micro_yolo_threads_bg.wasm", features: &["relaxed-simd", "threads"], wasm_features: THREADED },
 ];
 
 impl Variant {
     /// Name of its glue, `NAME.js`.
     fn glue(&self) -> &'static str {
-        if self.is_small() { "micro_yolo_small" } else { GLUE }
+        match (self.is_threaded(), self.is_small()) {
+            (true, _) => "micro_yolo_threads",
+            (false, true) => "micro_yolo_small",
+            (false, false) => GLUE,
+        }
+    }
+
+    /// Whether helpers share its memory.
+    pub fn is_threaded(&self) -> bool {
+        self.features.contains(&"threads")
     }
 
     /// Whether it runs this project's networks and no other.
@@ -179,9 +205,12 @@ fn is_newer_than_sources(module: &Path, dependencies: &Path) -> bool {
 fn cargo_build(toolchain: toolchain::Toolchain, variant: &Variant) -> Result<PathBuf> {
     let mut cargo = toolchain.command("cargo")?;
     cargo.current_dir(workspace::root());
-    cargo.args(["build", "--package", "micro-yolo", "--lib", "--profile", PROFILE, "--target", toolchain::TARGET]);
+    cargo.args(["rustc", "--package", "micro-yolo", "--lib", "--profile", PROFILE, "--target", toolchain::TARGET]);
     cargo.args(["--no-default-features", "--features", &variant.features.join(",")]);
     cargo.args(["--message-format", "json-render-diagnostics"]);
+    if variant.is_threaded() {
+        cargo.arg("--").args(SHARED_MEMORY);
+    }
     let shown = process::display(&cargo);
     let child = cargo.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
     let output =
@@ -223,7 +252,7 @@ fn finish(variant: &Variant, module: &Path, optimizer: Option<&Path>, out_dir: &
             std::fs::remove_file(&stamp).with_context(|| format!("removing {}", stamp.display()))?;
         }
         let generated = workspace::target_dir("wasm-bindgen")?.join(variant.file);
-        bind(bytes, &generated)?;
+        bind(variant, bytes, &generated)?;
         let made = generated.join(format!("{GLUE}_bg.wasm"));
         if let Some(optimizer) = optimizer {
             optimize(optimizer, variant, &made)?;
@@ -245,15 +274,33 @@ fn finish(variant: &Variant, module: &Path, optimizer: Option<&Path>, out_dir: &
 }
 
 /// Runs wasm-bindgen on a module.
-fn bind(module: Vec<u8>, out_dir: &Path) -> Result<()> {
+fn bind(variant: &Variant, mut module: Vec<u8>, out_dir: &Path) -> Result<()> {
+    if variant.is_threaded() {
+        module = with_aligned_tls(&module)?;
+    }
     let mut bindgen = Bindgen::new();
     bindgen.input_bytes(GLUE, module).typescript(true);
     // Function names and the like: a quarter of the file, and no use to a visitor.
     bindgen.remove_name_section(true).remove_producers_section(true);
-    // After a trap (memory used up) the package starts the module afresh.
-    bindgen.reset_state_function(true);
+    // After a trap (memory used up) the package starts the module afresh. One with helpers is in a worker that ends then.
+    bindgen.reset_state_function(!variant.is_threaded());
     let generated = bindgen.web(true).and_then(|bindgen| bindgen.generate(out_dir));
     generated.context("wasm-bindgen cannot make the glue")
+}
+
+/// The module with an alignment for its thread-local storage. There is none of that, so that the linker leaves 0, and
+/// wasm-bindgen would ask the allocator for no bytes at a multiple of 0, which it refuses.
+fn with_aligned_tls(module: &[u8]) -> Result<Vec<u8>> {
+    let mut module = walrus::Module::from_buffer(module)?;
+    let export = module.exports.iter().find(|export| export.name == "__tls_align");
+    let Some(walrus::ExportItem::Global(id)) = export.map(|export| export.item) else {
+        bail!("the linker exported no __tls_align");
+    };
+    let align = &mut module.globals.get_mut(id).kind;
+    if let GlobalKind::Local(ConstExpr::Value(Value::I32(align @ 0))) = align {
+        *align = 1;
+    }
+    Ok(module.emit_wasm())
 }
 
 fn place(from: &Path, to: &Path) -> Result<()> {

@@ -59,6 +59,9 @@ pub struct DetectArgs {
     /// model's own.
     #[arg(long, value_name = "SIZE", value_parser = input_size)]
     pub imgsz: Option<(u32, u32)>,
+    /// How many threads compute
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub threads: usize,
 }
 
 fn input_size(text: &str) -> Result<(u32, u32), String> {

@@ -67,6 +67,7 @@ fn load(args: &DetectArgs) -> Result<Detector, Box<dyn Error>> {
     let onnx = std::fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
     let mut builder =
         Detector::builder().score_threshold(args.score).iou_threshold(args.iou).max_detections(args.max);
+    builder = builder.threads(args.threads);
     if let Some(classes) = &args.classes {
         let class = |name: &String| name.parse().map_or_else(|_| Class::from(name.as_str()), Class::Index);
         builder = builder.classes(classes.iter().map(class));

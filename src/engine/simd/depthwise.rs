@@ -5,8 +5,10 @@
 //! through a list of taps.
 
 use core::mem::MaybeUninit;
+use core::ops::Range;
 
 use super::gemm::{Target, activate};
+use super::team::{Apart, Team};
 use super::{Activation, Isa, Requantize, Simd, Task};
 
 /// Output pixels worked on together, in floats.
@@ -108,17 +110,17 @@ impl DepthwiseF32 {
     /// # Panics
     ///
     /// If an index that will be touched is outside its slice.
-    pub(crate) fn run(&self, isa: Isa, source: &[f32], destination: &mut [f32], target: Target) {
-        struct Run<'a>(&'a DepthwiseF32, &'a [f32], &'a mut [f32], Target);
+    pub(crate) fn run(&self, isa: Isa, team: &Team, source: &[f32], destination: &mut [f32], target: Target) {
+        struct Run<'a>(&'a DepthwiseF32, Range<usize>, &'a [f32], *mut f32, Target);
         impl Task for Run<'_> {
             type Output = ();
             #[inline(always)]
             unsafe fn run<S: Simd>(self) {
-                let Run(layer, source, destination, target) = self;
-                for y in 0..layer.windows.out_height {
+                let Run(layer, rows, source, destination, target) = self;
+                for y in rows {
                     // SAFETY: `run` checked all windows and target pixels.
                     unsafe {
-                        let to = destination.as_mut_ptr().add(target.origin + y * target.row);
+                        let to = destination.add(target.origin + y * target.row);
                         layer.pixels::<S>(source.as_ptr(), y, 0, layer.windows.out_width, to, target.pixel);
                     }
                 }
@@ -127,7 +129,9 @@ impl DepthwiseF32 {
         self.check(source.len());
         let Windows { out_height, out_width, channels, .. } = self.windows;
         assert!(target.end(out_height, out_width, channels) <= destination.len(), "target outside");
-        isa.run(Run(self, source, destination, target));
+        // Each row is written by one member.
+        let destination = Apart::new(destination);
+        team.rows(out_height, |_, rows| isa.run(Run(self, rows, source, destination.get(), target)));
     }
 
     /// `count` output pixels of row `y` from column `x` on, to `to`, `pixel` elements apart.
@@ -497,17 +501,17 @@ impl DepthwiseI8 {
     /// # Panics
     ///
     /// If an index that will be touched is outside its slice.
-    pub(crate) fn run(&self, isa: Isa, source: &[u8], destination: &mut [u8], target: Target) {
-        struct Run<'a>(&'a DepthwiseI8, &'a [u8], &'a mut [u8], Target);
+    pub(crate) fn run(&self, isa: Isa, team: &Team, source: &[u8], destination: &mut [u8], target: Target) {
+        struct Run<'a>(&'a DepthwiseI8, Range<usize>, &'a [u8], *mut u8, Target);
         impl Task for Run<'_> {
             type Output = ();
             #[inline(always)]
             unsafe fn run<S: Simd>(self) {
-                let Run(layer, source, destination, target) = self;
-                for y in 0..layer.windows.out_height {
+                let Run(layer, rows, source, destination, target) = self;
+                for y in rows {
                     // SAFETY: `run` checked all windows and target pixels.
                     unsafe {
-                        let to = destination.as_mut_ptr().add(target.origin + y * target.row);
+                        let to = destination.add(target.origin + y * target.row);
                         layer.pixels::<S>(source.as_ptr(), y, 0, layer.windows.out_width, to, target.pixel);
                     }
                 }
@@ -516,7 +520,9 @@ impl DepthwiseI8 {
         self.check(isa, source.len());
         let Windows { out_height, out_width, channels, .. } = self.windows;
         assert!(target.end(out_height, out_width, channels) <= destination.len(), "target outside");
-        isa.run(Run(self, source, destination, target));
+        // Each row is written by one member.
+        let destination = Apart::new(destination);
+        team.rows(out_height, |_, rows| isa.run(Run(self, rows, source, destination.get(), target)));
     }
 
     /// `count` output pixels of row `y` from column `x` on, to `to`, `pixel` elements apart.

@@ -9,7 +9,10 @@
 //! Where a depthwise convolution precedes a 1×1, the two run as one: a block of a few dozen pixels goes through the
 //! first into a scratch that stays in the nearest cache, and from there through the second.
 
+use core::ops::Range;
+
 use super::depthwise::{DepthwiseF32, DepthwiseI8};
+use super::team::{Apart, Team};
 use super::{Activation, Isa, Requantize, Requantizer, Simd, Task};
 
 /// Pixels that go through all weights before the next ones do.
@@ -122,6 +125,7 @@ impl ConvF32 {
     pub(crate) fn run(
         &self,
         isa: Isa,
+        team: &Team,
         source: &[f32],
         destination: &mut [f32],
         target: Target,
@@ -136,22 +140,28 @@ impl ConvF32 {
             Some(depthwise) => {
                 depthwise.check(source.len());
                 assert!(*taps == [0] && run == depthwise.channels(), "not the depthwise layer's channels");
-                let lengthened = BLOCK_PIXELS * run;
+                let lengthened = BLOCK_PIXELS * run * team.size();
                 if scratch.len() < lengthened {
                     scratch.resize(lengthened, 0.0);
                 }
             }
         }
-        isa.run(RunF32 { conv: self, source, destination, target, scratch });
+        // Each row of pixels and each member's part of the scratch is touched by one member.
+        let (destination, scratch) = (Apart::new(destination), Apart::new(scratch));
+        team.rows(out_height, |member, rows| {
+            let scratch = scratch.get().wrapping_add(member * BLOCK_PIXELS * run);
+            isa.run(RunF32 { conv: self, rows, source, destination: destination.get(), target, scratch });
+        });
     }
 }
 
 struct RunF32<'a> {
     conv: &'a ConvF32,
+    rows: Range<usize>,
     source: &'a [f32],
-    destination: &'a mut [f32],
+    destination: *mut f32,
     target: Target,
-    scratch: &'a mut [f32],
+    scratch: *mut f32,
 }
 
 /// Index of each pixel of a block, in what is read and in what is written.
@@ -161,18 +171,19 @@ struct Block {
     count: usize,
 }
 
-/// The output pixels in blocks, each block's parts of rows given to `depthwise(y, x, count, first in block)` if there is
+/// The output pixels of `rows` in blocks, each block's parts of rows given to `depthwise(y, x, count, first in block)` if there is
 /// one.
 #[inline(always)]
 fn blocks(
     window: &Window,
+    rows: Range<usize>,
     target: Target,
     scratch_pixel: Option<usize>,
     mut depthwise: impl FnMut(usize, usize, usize, usize),
     mut run: impl FnMut(&Block),
 ) {
     let mut block = Block { read: [0; BLOCK_PIXELS], write: [0; BLOCK_PIXELS], count: 0 };
-    for y in 0..window.out_height {
+    for y in rows {
         let mut x = 0;
         while x < window.out_width {
             let count = (window.out_width - x).min(BLOCK_PIXELS - block.count);
@@ -202,12 +213,13 @@ impl Task for RunF32<'_> {
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        let RunF32 { conv, source, destination, target, scratch } = self;
-        let (source, destination, scratch) = (source.as_ptr(), destination.as_mut_ptr(), scratch.as_mut_ptr());
+        let RunF32 { conv, rows, source, destination, target, scratch } = self;
+        let source = source.as_ptr();
         let pixel = conv.depthwise.as_ref().map(DepthwiseF32::channels);
         let read_from = if pixel.is_some() { scratch.cast_const() } else { source };
         blocks(
             &conv.window,
+            rows,
             target,
             pixel,
             #[inline(always)]
@@ -534,7 +546,15 @@ impl ConvI8 {
     /// # Panics
     ///
     /// If an index that will be touched is outside its slice, or the weights are not those of the window.
-    pub(crate) fn run(&self, isa: Isa, source: &[u8], sink: SinkI8<'_>, target: Target, scratch: &mut Vec<u8>) {
+    pub(crate) fn run(
+        &self,
+        isa: Isa,
+        team: &Team,
+        source: &[u8],
+        sink: SinkI8<'_>,
+        target: Target,
+        scratch: &mut Vec<u8>,
+    ) {
         let Window { out_height, out_width, ref taps, run, .. } = self.window;
         assert!(self.weights.taps == taps.len() && self.weights.run == run, "weights are for another window");
         assert_eq!(self.weights.isa, isa, "weights are packed for another instruction set");
@@ -550,30 +570,36 @@ impl ConvI8 {
             Some(depthwise) => {
                 depthwise.check(isa, source.len());
                 assert!(*taps == [0] && run == depthwise.channels(), "not the depthwise layer's channels");
-                let lengthened = BLOCK_PIXELS * run + 3;
+                let lengthened = self.scratch() * team.size();
                 if scratch.len() < lengthened {
                     scratch.resize(lengthened, 0);
                 }
             }
         }
+        // Each row of pixels and each member's part of the scratch is touched by one member.
+        let scratch = Apart::new(scratch);
+        let scratch = |member: usize| scratch.get().wrapping_add(member * self.scratch());
         match sink {
-            SinkI8::U8(requantize, to) => isa.run(RunI8 {
-                conv: self,
-                source,
-                store: StoreU8 { requantize, to: to.as_mut_ptr() },
-                target,
-                scratch,
-            }),
+            SinkI8::U8(requantize, to) => {
+                let to = Apart::new(to);
+                team.rows(out_height, |member, rows| {
+                    let store = StoreU8 { requantize, to: to.get() };
+                    isa.run(RunI8 { conv: self, rows, source, store, target, scratch: scratch(member) });
+                });
+            }
             SinkI8::F32(activation, to) => {
-                isa.run(RunI8 {
-                    conv: self,
-                    source,
-                    store: StoreF32 { activation, to: to.as_mut_ptr() },
-                    target,
-                    scratch,
+                let to = Apart::new(to);
+                team.rows(out_height, |member, rows| {
+                    let store = StoreF32 { activation, to: to.get() };
+                    isa.run(RunI8 { conv: self, rows, source, store, target, scratch: scratch(member) });
                 });
             }
         }
+    }
+
+    /// Bytes of scratch for one member, with those that are read beside the last run.
+    fn scratch(&self) -> usize {
+        BLOCK_PIXELS * self.window.run + 3
     }
 }
 
@@ -673,10 +699,11 @@ impl Store for StoreF32 {
 
 struct RunI8<'a, T> {
     conv: &'a ConvI8,
+    rows: Range<usize>,
     source: &'a [u8],
     store: T,
     target: Target,
-    scratch: &'a mut [u8],
+    scratch: *mut u8,
 }
 
 impl<T: Store> Task for RunI8<'_, T> {
@@ -684,12 +711,13 @@ impl<T: Store> Task for RunI8<'_, T> {
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        let RunI8 { conv, source, store, target, scratch } = self;
-        let (source, scratch) = (source.as_ptr(), scratch.as_mut_ptr());
+        let RunI8 { conv, rows, source, store, target, scratch } = self;
+        let source = source.as_ptr();
         let pixel = conv.depthwise.as_ref().map(DepthwiseI8::channels);
         let read_from = if pixel.is_some() { scratch.cast_const() } else { source };
         blocks(
             &conv.window,
+            rows,
             target,
             pixel,
             #[inline(always)]

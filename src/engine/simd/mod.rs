@@ -14,6 +14,7 @@ pub(crate) mod layout;
 #[cfg(feature = "profile")]
 pub(crate) mod peak;
 pub(crate) mod pool;
+mod team;
 
 #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
 mod neon;
@@ -23,6 +24,10 @@ mod scalar;
 mod wasm;
 #[cfg(target_arch = "x86_64")]
 mod x86;
+
+pub(crate) use team::Team;
+#[cfg(all(target_family = "wasm", feature = "threads"))]
+pub(crate) use team::{help, round_address};
 
 /// Vectors of [`LANES`](Simd::LANES) floats or 32-bit integers, and of four times as many bytes.
 ///

@@ -1,0 +1,73 @@
+// The helpers of one detector: workers that share the memory of its engine and compute with it.
+import { openWorker } from "./open-worker.js";
+
+/** How long a helper may take to be ready, in milliseconds. The detector works without it. */
+const PATIENCE = 10_000;
+
+export class Helpers {
+  /** @type {Set<() => void>} */
+  #ends = new Set();
+  #stopped = false;
+
+  /**
+   * Starts `count` helpers. The engine must rest meanwhile: each takes memory for its stack, by an allocator that is made
+   * for one thread.
+   * @param {number} count
+   * @param {WebAssembly.Module} module
+   * @param {import("./engine.js").Team} team
+   * @returns {Promise<number>} how many are there
+   */
+  async start(count, module, team) {
+    let ready = 0;
+    // One after the other, for the same reason; the script is fetched once.
+    for (let member = 1; member <= count && !this.#stopped; member += 1) {
+      if (!(await this.#startOne({ module, ...team, member }))) break;
+      ready += 1;
+    }
+    return ready;
+  }
+
+  /**
+   * @param {import("./engine.js").Team & { module: WebAssembly.Module, member: number }} task
+   * @returns {Promise<boolean>} whether it is there
+   */
+  #startOne(task) {
+    return new Promise((resolve) => {
+      let opened;
+      try {
+        opened = openWorker("helper.js", () =>
+          // Written out, for bundlers look for exactly this.
+          new Worker(new URL("./helper.js", import.meta.url), { type: "module" }),
+        );
+      } catch {
+        resolve(false);
+        return;
+      }
+      const { worker, release } = opened;
+      const end = () => {
+        clearTimeout(timer);
+        worker.terminate();
+        release();
+        this.#ends.delete(end);
+        resolve(false);
+      };
+      const timer = setTimeout(end, PATIENCE);
+      this.#ends.add(end);
+      worker.onerror = (event) => {
+        event.preventDefault();
+        end();
+      };
+      worker.onmessage = () => {
+        clearTimeout(timer);
+        release();
+        resolve(true);
+      };
+      worker.postMessage(task);
+    });
+  }
+
+  stop() {
+    this.#stopped = true;
+    for (const end of this.#ends) end();
+  }
+}
