@@ -17,6 +17,7 @@ pub mod onnx;
 pub mod prune;
 pub mod quantize;
 pub mod report;
+pub mod revive;
 mod run;
 #[cfg(feature = "train")]
 pub mod train;

@@ -17,6 +17,7 @@ mod histogram;
 mod rounding;
 mod write;
 
+pub(crate) use calibrate::watch;
 pub use calibrate::{Calibration, Scores, calibrate, letterboxed, noise, photographs, scores};
 pub use histogram::Histogram;
 pub use rounding::{Rounded, Windows, round};

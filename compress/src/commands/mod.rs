@@ -8,15 +8,17 @@ mod export;
 mod prune;
 mod quantize;
 mod report;
+mod revive;
 #[cfg(feature = "train")]
 mod train;
 mod trainer;
 
 use std::path::{Path, PathBuf};
 
+use compress::data::{BadData, Dataset};
 use compress::network::Network;
-use compress::zoo;
-use compress::{Error, Result};
+use compress::{Error, Result, zoo};
+use indicatif::{ProgressBar, ProgressStyle};
 
 /// What `compress` can do.
 #[derive(clap::Subcommand)]
@@ -40,6 +42,8 @@ pub enum Command {
     Quantize(quantize::Quantize),
     /// Writes the compression report from the logs of runs.
     Report(report::Report),
+    /// Gives channels that say nothing a new start.
+    Revive(revive::Revive),
 }
 
 impl Command {
@@ -56,6 +60,7 @@ impl Command {
             Command::Prune(command) => command.run(),
             Command::Quantize(command) => command.run(),
             Command::Report(command) => command.run(),
+            Command::Revive(command) => command.run(),
         }
     }
 }
@@ -80,6 +85,23 @@ fn annotations_and_images(set: &str) -> (PathBuf, PathBuf) {
         Some((stem, folder)) => (PathBuf::from(format!("{stem}.json")), PathBuf::from(folder)),
         None => (PathBuf::from(set), Path::new(set).with_extension("")),
     }
+}
+
+/// `count` photographs of all `sets`, mixed by `seed`, as a network of `side` × `side` pixels sees them.
+fn photographs(sets: &[String], count: usize, side: usize, seed: u64, bad_data: BadData) -> Result<Vec<Vec<f32>>> {
+    let mut files = Vec::new();
+    for set in sets {
+        let (annotations, folder) = annotations_and_images(set);
+        let set = Dataset::read(&annotations, &folder, bad_data)?;
+        files.extend(set.images.into_iter().map(|image| image.path));
+    }
+    compress::quantize::photographs(files, count, side, seed, bad_data)
+}
+
+fn progress(count: usize, what: &'static str) -> ProgressBar {
+    let style = ProgressStyle::with_template("{msg} {bar:30} {pos}/{len}, {eta} left")
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(count as u64).with_style(style).with_message(what)
 }
 
 /// A flag that Ctrl-C sets, for work that stops cleanly. A second Ctrl-C ends at once.

@@ -2,11 +2,10 @@
 
 use std::path::PathBuf;
 
-use compress::data::{BadData, Dataset};
+use compress::data::BadData;
 use compress::network::{Graph, Op};
 use compress::quantize::{self, METHODS, Method, Plan};
 use compress::{Error, Result, checkpoint, export};
-use indicatif::{ProgressBar, ProgressStyle};
 
 /// Turns a checkpoint into an int8 ONNX file, calibrated on photographs.
 #[derive(clap::Args)]
@@ -68,11 +67,16 @@ impl Quantize {
         let graph = network.graph()?;
         export::check_size(&graph, self.imgsz, self.imgsz)?;
         let float = self.float_nodes(&graph)?;
-        let mut images = self.photographs()?;
+        let wanted = self.images + self.held_out;
+        let mut images = super::photographs(&self.data, wanted, self.imgsz, self.seed, self.bad_data)?;
+        if images.len() < 2 {
+            let problem = "needs two photographs: one to calibrate on, one to measure on".into();
+            return Err(Error::Option { option: "--data", problem });
+        }
         let held_out = images.split_off(images.len() - self.held_out.min(images.len() / 2));
         let size = (self.imgsz, self.imgsz);
 
-        let bar = progress(images.len(), "calibrating");
+        let bar = super::progress(images.len(), "calibrating");
         let calibration =
             quantize::calibrate(&network, &weights, &images, self.imgsz, &|done| bar.set_position(done as u64))?;
         bar.finish_and_clear();
@@ -110,7 +114,7 @@ impl Quantize {
         let mut table = Vec::new();
         if self.sensitivity {
             let convolutions: Vec<usize> = (0..graph.nodes.len()).filter(|&id| plan.weights[id]).collect();
-            let bar = progress(convolutions.len(), "measuring layers");
+            let bar = super::progress(convolutions.len(), "measuring layers");
             for node in convolutions {
                 let (_, noise) = measure(&plan.only(&graph, &calibration, node))?;
                 table.push((graph.nodes[node].name.clone(), noise));
@@ -155,27 +159,4 @@ impl Quantize {
         }
         Ok(nodes)
     }
-
-    /// Photographs of all sets, mixed, as the network sees them: those to calibrate on, then those held out.
-    fn photographs(&self) -> Result<Vec<Vec<f32>>> {
-        let mut files = Vec::new();
-        for set in &self.data {
-            let (annotations, folder) = super::annotations_and_images(set);
-            let set = Dataset::read(&annotations, &folder, self.bad_data)?;
-            files.extend(set.images.into_iter().map(|image| image.path));
-        }
-        let wanted = self.images + self.held_out;
-        let images = quantize::photographs(files, wanted, self.imgsz, self.seed, self.bad_data)?;
-        if images.len() < 2 {
-            let problem = "needs two photographs: one to calibrate on, one to measure on".into();
-            return Err(Error::Option { option: "--data", problem });
-        }
-        Ok(images)
-    }
-}
-
-fn progress(count: usize, what: &'static str) -> ProgressBar {
-    let style = ProgressStyle::with_template("{msg} {bar:30} {pos}/{len}, {eta} left")
-        .unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::new(count as u64).with_style(style).with_message(what)
 }

@@ -129,9 +129,6 @@ pub fn calibrate(
     };
     let watched: Vec<usize> =
         (1..graph.nodes.len()).filter(|&id| is_read(id) || places[id].is_some() && makes(&graph, id)).collect();
-    let names: Vec<String> = watched.iter().map(|&id| graph.nodes[id].name.clone()).collect();
-    let onnx = export::to_onnx(network, weights, (side, side), Storage::Single)?;
-    let model = load(&onnx, &names).map_err(failed("the float network does not load"))?;
     let mut take = |id: usize, values: &[f32], height: usize, width: usize| {
         // Moved maps have the values of what they are made of.
         if let Some(place) = places[id].filter(|_| makes(&graph, id)) {
@@ -143,8 +140,35 @@ pub fn calibrate(
             }
         }
     };
+    images.iter().for_each(|image| take(0, image, side, side));
+    watch(network, weights, images, side, &watched, progress, take)?;
+    if let Some(place) = places[0] {
+        // Photographs reach from black to white, whether these do or not.
+        [0.0, 1.0].iter().for_each(|value| histograms[place].add(*value));
+    }
+    Ok(Calibration { places, histograms, windows })
+}
+
+/// Runs the float network on `images` (see [`letterboxed`]) and gives `take` what the nodes `watched` put out: the node, its
+/// map `[C, height, width]`, height and width.
+///
+/// # Errors
+///
+/// Weights of another network, a side that does not fit.
+pub(crate) fn watch(
+    network: &Network,
+    weights: &Weights,
+    images: &[Vec<f32>],
+    side: usize,
+    watched: &[usize],
+    progress: &dyn Fn(usize),
+    mut take: impl FnMut(usize, &[f32], usize, usize),
+) -> Result<()> {
+    let graph = network.graph()?;
+    let names: Vec<String> = watched.iter().map(|&id| graph.nodes[id].name.clone()).collect();
+    let onnx = export::to_onnx(network, weights, (side, side), Storage::Single)?;
+    let model = load(&onnx, &names).map_err(failed("the float network does not load"))?;
     for (i, image) in images.iter().enumerate() {
-        take(0, image, side, side);
         let outputs = run(&model, image, side).map_err(failed("the float network does not run"))?;
         for (id, output) in watched.iter().zip(&outputs) {
             let shape = output.shape();
@@ -152,11 +176,7 @@ pub fn calibrate(
         }
         progress(i + 1);
     }
-    if let Some(place) = places[0] {
-        // Photographs reach from black to white, whether these do or not.
-        [0.0, 1.0].iter().for_each(|value| histograms[place].add(*value));
-    }
-    Ok(Calibration { places, histograms, windows })
+    Ok(())
 }
 
 fn makes(graph: &crate::network::Graph, id: usize) -> bool {
