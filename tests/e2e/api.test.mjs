@@ -416,7 +416,7 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
       assert.equal((await load({ model: "/nowhere.onnx" })).code, "network");
       assert.equal((await load({ wasm: "/nowhere.wasm" })).code, "network");
       assert.equal((await load({ model: "http://127.0.0.1:9/x.onnx" })).code, "network");
-      site.route("/halved/engine.js", (_, response) => response.writeHead(503).end());
+      site.route("/halved/engine.js", (_, response) => response.writeHead(503, { "content-type": "text/javascript" }).end());
       assert.equal((await load({ from: "/halved/", worker: false })).code, "network");
       assert.equal((await load({ wasm: "/garbage.wasm" })).code, "invalid-engine");
       assert.equal((await load({ model: "/truncated.onnx" })).code, "invalid-model");

@@ -23,6 +23,9 @@ const objects = await detector.detect(image);
 detector.dispose();
 document.title = objects.map((object) => object.label).join(" ") || "nothing";
 `;
+/** The same on two threads; tells on how many. */
+const THREADED = MAIN.replace("load()", "load({ threads: 2 })").replace("|| \"nothing\"", "+ ` threads:${detector.threads}`");
+const ISOLATED = { "cross-origin-opener-policy": "same-origin", "cross-origin-embedder-policy": "require-corp" };
 /** \`base\` so that a bundle works under any address. */
 const HTML = (script) => `<!doctype html><title>waiting</title><script type="module" src="${script}"></script>`;
 
@@ -146,12 +149,14 @@ describe("the cat is found", () => {
     await firefox?.close();
   });
 
-  /** In both browsers, each in a page of its own. */
-  async function assertCatIn(url) {
+  /** In both browsers, each in a page of its own; `threads` are what Chromium says. */
+  async function assertCatIn(url, threads) {
     for (const browser of [chromium, firefox]) {
       const page = await browser.newPage();
       try {
-        assertCat(await whatIsSeen(page, url));
+        const seen = await whatIsSeen(page, url);
+        assertCat(seen);
+        if (threads && browser === chromium) assert.ok(seen.includes(`threads:${threads}`), String(seen));
       } finally {
         await page.close();
       }
@@ -204,26 +209,26 @@ describe("the cat is found", () => {
 
   test("bundled by Vite, and by its development server", async (t) => {
     const { build, createServer } = await import("vite");
-    const root = await app("vite", { "index.html": HTML("/main.js"), "main.js": MAIN });
+    const root = await app("vite", { "index.html": HTML("/main.js"), "main.js": THREADED });
     const common = { root, logLevel: "error", configFile: false };
     await build({ ...common, base: "./", build: { target: "esnext", outDir: "dist" } });
-    const site = await serve({ mounts: { "/deep/path/": join(root, "dist") } });
+    const site = await serve({ mounts: { "/deep/path/": join(root, "dist") }, headers: ISOLATED });
     t.after(() => site.close());
-    await assertCatIn(`${site.url}deep/path/`);
-    // Nothing twice: the four engines, and one model.
+    await assertCatIn(`${site.url}deep/path/`, 2);
+    // Nothing twice: the five engines, and one model.
     const assets = await readdir(join(root, "dist/assets"));
-    assert.equal(assets.filter((name) => name.endsWith(".wasm")).length, 4, String(assets));
+    assert.equal(assets.filter((name) => name.endsWith(".wasm")).length, 5, String(assets));
     assert.equal(assets.filter((name) => name.endsWith(".onnx")).length, 1, String(assets));
 
     const development = await createServer({ ...common, server: { port: 0, host: "127.0.0.1" } });
     t.after(() => development.close());
     await development.listen();
-    await assertCatIn(development.resolvedUrls.local[0]);
+    await assertCatIn(development.resolvedUrls.local[0], 1);
   });
 
   test("bundled by webpack", async (t) => {
     const { default: webpack } = await import("webpack");
-    const root = await app("webpack", { "main.js": MAIN, "public/index.html": HTML("main.js") });
+    const root = await app("webpack", { "main.js": THREADED, "public/index.html": HTML("main.js") });
     const stats = await promisify(webpack)({
       mode: "production",
       context: root,
@@ -232,8 +237,8 @@ describe("the cat is found", () => {
       experiments: { topLevelAwait: true },
     });
     assert.ok(!stats.hasErrors(), stats.toString({ all: false, errors: true }));
-    const site = await serve({ mounts: { "/": join(root, "public") } });
+    const site = await serve({ mounts: { "/": join(root, "public") }, headers: ISOLATED });
     t.after(() => site.close());
-    await assertCatIn(site.url);
+    await assertCatIn(site.url, 2);
   });
 });

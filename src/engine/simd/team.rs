@@ -224,7 +224,7 @@ mod together {
 
     impl Team {
         /// A team of as many threads, the caller's own included; natively of fewer if the system gives no more. In
-        /// WebAssembly the helpers are those who call [`help`].
+        /// WebAssembly the helpers are those who call `help`.
         pub(crate) fn new(threads: usize) -> Team {
             let helpers = threads.clamp(1, MAX_THREADS) - 1;
             if helpers == 0 {
