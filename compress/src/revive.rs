@@ -9,7 +9,7 @@
 //! It looks at two places: the inner channels of squeeze-and-excitation, with the gates that stand at their ends, and the
 //! channels of convolutions with normalisation that a single 1×1 convolution reads.
 
-use crate::checkpoint::{Array, Weights};
+use crate::checkpoint::Weights;
 use crate::error::{Error, Result};
 use crate::network::{Activation, Graph, Network, Node, Op};
 use crate::quantize;
@@ -150,7 +150,7 @@ fn only_reader(graph: &Graph, id: usize) -> Option<&Node> {
 }
 
 fn tensor<'a>(weights: &'a mut Weights, node: &Node, part: &str) -> &'a mut Vec<f32> {
-    &mut weights.entry(format!("{}.{part}", node.name)).or_insert_with(Array::default).values
+    &mut weights.entry(format!("{}.{part}", node.name)).or_default().values
 }
 
 /// Has `reader`, a 1×1 convolution, no longer listen to `channel`, which has always been `value`.

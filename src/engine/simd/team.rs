@@ -1,6 +1,6 @@
 //! Threads that share a convolution: its rows are the parts of a job, and whoever is free takes the next.
 //!
-//! Helpers do nothing but [`Shared::help`]: natively on threads of their own, in WebAssembly in workers whose script
+//! Helpers do nothing but `help`: natively on threads of their own, in WebAssembly in workers whose script
 //! calls it. They are there for one image at a time and look for parts without ever sleeping in between, for a convolution
 //! takes a fraction of a millisecond, and waking somebody does too. Nobody waits for a helper that does not come: what it
 //! does not take is left for those who are there.
