@@ -87,7 +87,8 @@ export class Detector {
     const settings = withSettings(defaultSettings, options);
     const inputSize = checkedInputSize(options.inputSize);
     // Helpers serve a detector that has a worker: a page's own thread must not wait for them.
-    const threads = worker ? checkedThreads(options.threads) : Math.min(checkedThreads(options.threads), 1);
+    const asked = checkedThreads(options.threads);
+    const threads = worker ? asked : 1;
     if (signal?.aborted) throw aborted(signal);
     checkPlatform();
     const backend = openBackend(worker); // Before the downloads: the worker starts meanwhile.

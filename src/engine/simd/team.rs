@@ -275,7 +275,8 @@ mod together {
         ///
         /// If a part of the job does.
         pub(in super::super) fn rows(&self, rows: usize, job: impl Fn(usize, Range<usize>) + Sync) {
-            let parts = rows.min(PARTS * self.size());
+            // Alone all in one: each cut costs a block of pixels that is not full.
+            let parts = rows.min(if self.shared.is_some() { PARTS * self.size() } else { 1 });
             // One form of the job, whoever does it.
             let part = |member: usize, part: usize| job(member, part * rows / parts..(part + 1) * rows / parts);
             let part: &Job<'_> = &part;
