@@ -126,7 +126,8 @@ fn build(features: &str, name: &str) -> Result<PathBuf> {
 fn optimize(from: &Path, to: &Path) -> Result<()> {
     match node::wasm_opt() {
         Some(optimizer) => {
-            process::run(Command::new(optimizer).args(["-O1", "--enable-relaxed-simd", "-o"]).arg(to).arg(from))
+            let mut command = Command::new(optimizer);
+            process::run(command.args(wasm::OPTIMIZATIONS).args(["--enable-relaxed-simd", "-o"]).arg(to).arg(from))
         }
         None if from == to => Ok(()),
         None => {

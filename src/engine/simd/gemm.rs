@@ -1,24 +1,17 @@
 //! Convolutions as matrix products, float and int8.
 //!
 //! Activations are pixels by channels (NHWC), so a 1×1 convolution *is* the product of activations and weights, with
-//! nothing to rearrange; a k×k convolution is the same product whose rows are gathered from the window's taps. One
-//! tile therefore serves both: it takes the addresses of a few pixels, walks along their channels, tap by tap, and
-//! keeps their sums with two or three vectors of output channels in registers: 6 × 2 natively; in WebAssembly 3 × 3, or
-//! 4 × 2, which fit into the fifteen registers that V8 gives out on x86. Weights are packed once, in the order in which tiles read them.
+//! nothing to rearrange; a k×k convolution is the same product whose rows are gathered from the window's taps. The tiles of
+//! `tile.rs` serve both: they take the addresses of a few pixels and walk along their channels, tap by tap. Weights are
+//! packed once, in the order in which tiles read them.
 //!
 //! Where a depthwise convolution precedes a 1×1, the two run as one: a block of a few dozen pixels goes through the
 //! first into a scratch that stays in the nearest cache, and from there through the second.
 
-use core::ops::Range;
-
 use super::depthwise::{DepthwiseF32, DepthwiseI8};
 use super::team::{Apart, Team};
+use super::tile::{BLOCK_PIXELS, MAX_PANEL, Product, Run, panel_columns};
 use super::{Activation, Isa, Requantize, Requantizer, Simd, Task};
-
-/// Pixels that go through all weights before the next ones do.
-const BLOCK_PIXELS: usize = 48;
-/// The widest panel of weights: two vectors of the widest instruction set.
-const MAX_PANEL: usize = 32;
 
 /// Where the taps of each output pixel's window are.
 #[derive(Debug, Clone, PartialEq)]
@@ -62,8 +55,8 @@ impl Target {
     }
 }
 
-/// Float weights in tile order: panels of two or three vectors of output channels (the last one perhaps of one), each with
-/// a row for every input element. Lanes beyond the last channel are zero.
+/// Float weights in tile order: panels of a few vectors of output channels, each with a row for every input element. Lanes
+/// beyond the last channel are zero.
 #[derive(Debug, Clone)]
 pub(crate) struct WeightsF32 {
     lanes: usize,
@@ -90,20 +83,6 @@ impl WeightsF32 {
         bias.resize(padded, 0.0);
         WeightsF32 { lanes, inputs, outputs, panels, bias }
     }
-}
-
-/// First column and width of each panel, of `most` vectors (2 or 3) if that leaves no single one over.
-fn panel_columns(padded: usize, lanes: usize, most: usize) -> impl Iterator<Item = (usize, usize)> {
-    let mut first = 0;
-    std::iter::from_fn(move || {
-        let vectors = match (padded - first) / lanes {
-            0 => return None,
-            4 => 2,
-            left => left.min(most),
-        };
-        first += vectors * lanes;
-        Some((first - vectors * lanes, vectors * lanes))
-    })
 }
 
 /// A float convolution with bias and activation, perhaps behind a depthwise one.
@@ -150,266 +129,111 @@ impl ConvF32 {
         let (destination, scratch) = (Apart::new(destination), Apart::new(scratch));
         team.rows(out_height, |member, rows| {
             let scratch = scratch.get().wrapping_add(member * BLOCK_PIXELS * run);
-            isa.run(RunF32 { conv: self, rows, source, destination: destination.get(), target, scratch });
+            let product = ProductF32 { conv: self, to: destination.get() };
+            isa.run(Run { product, rows, source: source.as_ptr(), target, scratch });
         });
     }
 }
 
-struct RunF32<'a> {
+/// [`Product`] of floats.
+#[derive(Clone, Copy)]
+struct ProductF32<'a> {
     conv: &'a ConvF32,
-    rows: Range<usize>,
-    source: &'a [f32],
-    destination: *mut f32,
-    target: Target,
-    scratch: *mut f32,
+    to: *mut f32,
 }
 
-/// Index of each pixel of a block, in what is read and in what is written.
-struct Block {
-    read: [usize; BLOCK_PIXELS],
-    write: [usize; BLOCK_PIXELS],
-    count: usize,
-}
+impl Product for ProductF32<'_> {
+    type In = f32;
+    type Weight = f32;
+    type Out = f32;
+    const GROUP: usize = 1;
+    type Sum<S: Simd> = S::F;
+    type Weights<S: Simd> = S::F;
+    type Activations<S: Simd> = S::F;
+    type Ready<S: Simd> = ();
 
-/// The output pixels of `rows` in blocks, each block's parts of rows given to `depthwise(y, x, count, first in block)` if there is
-/// one.
-#[inline(always)]
-fn blocks(
-    window: &Window,
-    rows: Range<usize>,
-    target: Target,
-    scratch_pixel: Option<usize>,
-    mut depthwise: impl FnMut(usize, usize, usize, usize),
-    mut run: impl FnMut(&Block),
-) {
-    let mut block = Block { read: [0; BLOCK_PIXELS], write: [0; BLOCK_PIXELS], count: 0 };
-    for y in rows {
-        let mut x = 0;
-        while x < window.out_width {
-            let count = (window.out_width - x).min(BLOCK_PIXELS - block.count);
-            for i in 0..count {
-                block.read[block.count + i] = match scratch_pixel {
-                    Some(pixel) => (block.count + i) * pixel,
-                    None => window.origin + y * window.row_step + (x + i) * window.column_step,
-                };
-                block.write[block.count + i] = target.origin + y * target.row + (x + i) * target.pixel;
-            }
-            depthwise(y, x, count, block.count);
-            block.count += count;
-            x += count;
-            if block.count == BLOCK_PIXELS {
-                run(&block);
-                block.count = 0;
-            }
-        }
+    fn window(&self) -> &Window {
+        &self.conv.window
     }
-    if block.count > 0 {
-        run(&block);
+    fn between(&self) -> Option<usize> {
+        self.conv.depthwise.as_ref().map(DepthwiseF32::channels)
     }
-}
-
-impl Task for RunF32<'_> {
-    type Output = ();
+    fn outputs(&self) -> usize {
+        self.conv.weights.outputs
+    }
+    fn panels(&self) -> *const f32 {
+        self.conv.weights.panels.as_ptr()
+    }
+    fn to(&self) -> *mut f32 {
+        self.to
+    }
 
     #[inline(always)]
-    unsafe fn run<S: Simd>(self) {
-        let RunF32 { conv, rows, source, destination, target, scratch } = self;
-        let source = source.as_ptr();
-        let pixel = conv.depthwise.as_ref().map(DepthwiseF32::channels);
-        let read_from = if pixel.is_some() { scratch.cast_const() } else { source };
-        blocks(
-            &conv.window,
-            rows,
-            target,
-            pixel,
-            #[inline(always)]
-            |y, x, count, first| {
-                if let Some(depthwise) = &conv.depthwise {
-                    // SAFETY: `ConvF32::run` checked the depthwise windows against the source and made the scratch long
-                    // enough for a block.
-                    unsafe {
-                        let to = scratch.add(first * depthwise.channels());
-                        depthwise.pixels::<S>(source, y, x, count, to, depthwise.channels());
-                    }
-                }
-            },
-            #[inline(always)]
-            |block| {
-                // SAFETY: `ConvF32::run` checked that every window and every target pixel lies inside.
-                unsafe { block_f32::<S>(conv, read_from, destination, block) }
-            },
-        );
-    }
-}
-
-/// # Safety
-///
-/// Inside `vectorize`; the windows at the block's indices are readable, its target pixels writable.
-#[inline(always)]
-unsafe fn block_f32<S: Simd>(conv: &ConvF32, source: *const f32, destination: *mut f32, block: &Block) {
-    let weights = &conv.weights;
-    let mut panel = weights.panels.as_ptr();
-    for (first, width) in panel_columns(weights.bias.len(), S::LANES, S::PANEL) {
-        let columns = width.min(weights.outputs - first);
-        // SAFETY: the panels have `inputs` rows of `width` floats each, one panel after the other, and the bias is as
-        // long as all panels are wide.
-        unsafe {
-            let bias = weights.bias.as_ptr().add(first);
-            let to = destination.add(first);
-            if width == S::LANES {
-                S::vectorize(
-                    #[inline(always)]
-                    || panel_f32::<S, 1>(conv, source, to, block, panel, bias, columns),
-                );
-            } else if S::PANEL == 3 && width == 3 * S::LANES {
-                S::vectorize(
-                    #[inline(always)]
-                    || panel_f32::<S, 3>(conv, source, to, block, panel, bias, columns),
-                );
-            } else {
-                S::vectorize(
-                    #[inline(always)]
-                    || panel_f32::<S, 2>(conv, source, to, block, panel, bias, columns),
-                );
-            }
-            panel = panel.add(weights.inputs * width);
+    unsafe fn depthwise<S: Simd>(&self, source: *const f32, y: usize, x: usize, count: usize, to: *mut f32) {
+        if let Some(depthwise) = &self.conv.depthwise {
+            // SAFETY: by the trait's condition.
+            unsafe { depthwise.pixels::<S>(source, y, x, count, to, depthwise.channels()) };
         }
     }
-}
-
-/// # Safety
-///
-/// As [`block_f32`], with `V` vectors of weights in each row at `panel`, of which `columns` columns are real.
-#[inline(always)]
-unsafe fn panel_f32<S: Simd, const V: usize>(
-    conv: &ConvF32,
-    source: *const f32,
-    destination: *mut f32,
-    block: &Block,
-    panel: *const f32,
-    bias: *const f32,
-    columns: usize,
-) {
-    let mut i = 0;
-    while i < block.count {
-        let rows = (block.count - i).min(if V == 3 { 3 } else { S::ROWS });
-        // SAFETY: by this function's condition. Rows beyond the block's end repeat its last pixel and are not stored.
-        unsafe {
-            if rows == 1 {
-                tile_f32::<S, 1, V>(conv, source, destination, block, i, rows, panel, bias, columns);
-            } else if V == 3 {
-                tile_f32::<S, 3, V>(conv, source, destination, block, i, rows, panel, bias, columns);
-            } else if S::ROWS == 4 {
-                tile_f32::<S, 4, V>(conv, source, destination, block, i, rows, panel, bias, columns);
-            } else {
-                tile_f32::<S, 6, V>(conv, source, destination, block, i, rows, panel, bias, columns);
-            }
-        }
-        i += rows;
+    #[inline(always)]
+    unsafe fn start<S: Simd>(&self, channel: usize) -> S::F {
+        // SAFETY: the bias is filled up to whole vectors.
+        unsafe { S::load(self.conv.weights.bias.as_ptr().add(channel)) }
+    }
+    #[inline(always)]
+    unsafe fn weights<S: Simd>(p: *const f32) -> S::F {
+        // SAFETY: by the trait's condition.
+        unsafe { S::load(p) }
+    }
+    #[inline(always)]
+    unsafe fn activations<S: Simd>(p: *const f32) -> S::F {
+        // SAFETY: by the trait's condition.
+        unsafe { S::load_splat(p) }
+    }
+    #[inline(always)]
+    unsafe fn multiply<S: Simd>(sum: S::F, w: S::F, a: S::F) -> S::F {
+        // SAFETY: inside `vectorize`, as the caller is.
+        unsafe { S::mul_add(a, w, sum) }
+    }
+    #[inline(always)]
+    unsafe fn ready<S: Simd>(&self) {}
+    #[inline(always)]
+    unsafe fn store<S: Simd, const R: usize, const V: usize>(
+        &self,
+        (): &(),
+        _channel: usize,
+        sums: [[S::F; V]; R],
+        to: [*mut f32; R],
+    ) {
+        // SAFETY: by the trait's condition.
+        unsafe { store_activated::<S, R, V>(self.conv.activation, sums, to) };
     }
 }
 
+/// Stores a tile's pixels, activated: the cheap activation in registers, the others in place, since they would be unrolled
+/// for every shape of tile otherwise.
+///
 /// # Safety
 ///
-/// As [`panel_f32`]; `first + rows` is at most the block's count.
+/// Inside `vectorize`; `V * LANES` floats are writable at each place.
 #[inline(always)]
-#[expect(clippy::too_many_arguments, reason = "registers of the innermost loop, not an interface")]
-unsafe fn tile_f32<S: Simd, const R: usize, const V: usize>(
-    conv: &ConvF32,
-    source: *const f32,
-    destination: *mut f32,
-    block: &Block,
-    first: usize,
-    rows: usize,
-    panel: *const f32,
-    bias: *const f32,
-    columns: usize,
+unsafe fn store_activated<S: Simd, const R: usize, const V: usize>(
+    activation: Activation,
+    pixels: [[S::F; V]; R],
+    to: [*mut f32; R],
 ) {
-    // SAFETY: by this function's condition, and all indices below stay inside what it names.
+    // SAFETY: by this function's condition.
     unsafe {
-        let mut sums = [[S::splat(0.0); V]; R];
-        for v in 0..V {
-            let bias = S::load(bias.add(v * S::LANES));
-            for row in &mut sums {
-                row[v] = bias;
+        let clamps = matches!(activation, Activation::Clamp { .. });
+        for (pixel, to) in pixels.into_iter().zip(to) {
+            let pixel = if clamps { activation.apply::<S, V>(pixel) } else { pixel };
+            for (v, value) in pixel.into_iter().enumerate() {
+                S::store(to.add(v * S::LANES), value);
             }
         }
-        let mut starts = [source; R];
-        for (r, start) in starts.iter_mut().enumerate() {
-            *start = source.add(*block.read.as_ptr().add(first + r.min(rows - 1)));
-        }
-        let mut weights = panel;
-        let run = conv.window.run;
-        for &tap in &conv.window.taps {
-            let mut at = starts;
-            for start in &mut at {
-                *start = start.add(tap);
-            }
-            // One step a turn: unrolled, LLVM sorts the steps by sum, and the sums no longer fit into the registers.
-            for _ in 0..run {
-                step_f32::<S, R, V>(&mut sums, &at, weights);
-                weights = weights.add(V * S::LANES);
-                for start in &mut at {
-                    *start = start.add(1);
-                }
-            }
-        }
-        // The cheap activation in registers, the others once the tile is stored: they would be unrolled for every
-        // tile shape otherwise.
-        if let Activation::Clamp { .. } = conv.activation {
-            for row in &mut sums {
-                *row = conv.activation.apply::<S, V>(*row);
-            }
-            // The usual tile by itself: its stores ask nothing.
-            if rows == R && columns == V * S::LANES {
-                for (r, row) in sums.iter().enumerate() {
-                    let to = destination.add(*block.write.as_ptr().add(first + r));
-                    for (v, sum) in row.iter().enumerate() {
-                        S::store(to.add(v * S::LANES), *sum);
-                    }
-                }
-                return;
-            }
-        }
-        for (r, row) in sums.iter().enumerate().take(rows) {
-            let to = destination.add(block.write[first + r]);
-            if columns == V * S::LANES {
-                for (v, sum) in row.iter().enumerate() {
-                    S::store(to.add(v * S::LANES), *sum);
-                }
-            } else {
-                let mut whole = [0.0f32; MAX_PANEL];
-                for (v, sum) in row.iter().enumerate() {
-                    S::store(whole.as_mut_ptr().add(v * S::LANES), *sum);
-                }
-                core::ptr::copy_nonoverlapping(whole.as_ptr(), to, columns);
-            }
-        }
-        if !matches!(conv.activation, Activation::Clamp { .. }) {
-            for r in 0..rows {
-                let to = destination.add(block.write[first + r]);
-                activate::<S>(conv.activation, core::slice::from_raw_parts_mut(to, columns));
-            }
-        }
-    }
-}
-
-#[inline(always)]
-unsafe fn step_f32<S: Simd, const R: usize, const V: usize>(
-    sums: &mut [[S::F; V]; R],
-    at: &[*const f32; R],
-    weights: *const f32,
-) {
-    // SAFETY: the caller has `V` vectors of weights and a float at each row.
-    unsafe {
-        let mut w = [S::splat(0.0); V];
-        for (v, w) in w.iter_mut().enumerate() {
-            *w = S::load(weights.add(v * S::LANES));
-        }
-        for r in 0..R {
-            let a = S::load_splat(at[r]);
-            for v in 0..V {
-                sums[r][v] = S::mul_add(a, w[v], sums[r][v]);
+        if !clamps {
+            for to in to {
+                activate::<S>(activation, core::slice::from_raw_parts_mut(to, V * S::LANES));
             }
         }
     }
@@ -484,7 +308,7 @@ impl WeightsI8 {
                 let vector = 4 * S::LANES;
                 let mut panels = vec![0; self.taps * groups * 4 * padded];
                 let mut at = 0;
-                for (first, width) in panel_columns(padded, S::LANES, 2) {
+                for (first, width) in panel_columns(padded, S::LANES, S::PANEL) {
                     for tap in 0..self.taps {
                         for group in 0..groups {
                             for column in (0..width).step_by(S::LANES) {
@@ -583,15 +407,15 @@ impl ConvI8 {
             SinkI8::U8(requantize, to) => {
                 let to = Apart::new(to);
                 team.rows(out_height, |member, rows| {
-                    let store = StoreU8 { requantize, to: to.get() };
-                    isa.run(RunI8 { conv: self, rows, source, store, target, scratch: scratch(member) });
+                    let product = ProductI8 { conv: self, sink: requantize, to: to.get() };
+                    isa.run(Run { product, rows, source: source.as_ptr(), target, scratch: scratch(member) });
                 });
             }
             SinkI8::F32(activation, to) => {
                 let to = Apart::new(to);
                 team.rows(out_height, |member, rows| {
-                    let store = StoreF32 { activation, to: to.get() };
-                    isa.run(RunI8 { conv: self, rows, source, store, target, scratch: scratch(member) });
+                    let product = ProductI8 { conv: self, sink: activation, to: to.get() };
+                    isa.run(Run { product, rows, source: source.as_ptr(), target, scratch: scratch(member) });
                 });
             }
         }
@@ -603,297 +427,180 @@ impl ConvI8 {
     }
 }
 
-/// Where a tile's sums go.
-trait Store: Copy {
+/// [`Product`] of bytes.
+#[derive(Clone, Copy)]
+struct ProductI8<'a, K: Sink> {
+    conv: &'a ConvI8,
+    sink: K,
+    to: *mut K::Out,
+}
+
+/// What becomes of an int8 convolution's sums.
+trait Sink: Copy {
+    type Out: Copy + Default;
     /// What it keeps in registers from tile to tile.
     type Ready<S: Simd>: Copy;
-    /// Makes it.
-    ///
     /// # Safety
     ///
     /// Inside `vectorize`.
     unsafe fn ready<S: Simd>(self) -> Self::Ready<S>;
-    /// Stores `columns` of the `V` vectors at element `at`.
+    /// Stores a tile's sums, each channel's to be multiplied.
     ///
     /// # Safety
     ///
-    /// Inside `vectorize`; that many elements there are writable.
-    unsafe fn store<S: Simd, const V: usize>(
+    /// Inside `vectorize`; `V * LANES` elements are writable at each place.
+    unsafe fn store<S: Simd, const R: usize, const V: usize>(
         self,
         ready: &Self::Ready<S>,
-        at: usize,
-        sums: [S::F; V],
-        multiplier_and_columns: ([S::F; V], usize),
+        sums: [[S::F; V]; R],
+        multipliers: [S::F; V],
+        to: [*mut Self::Out; R],
     );
 }
 
-#[derive(Clone, Copy)]
-struct StoreU8 {
-    requantize: Requantize,
-    to: *mut u8,
-}
-
-impl Store for StoreU8 {
+impl Sink for Requantize {
+    type Out = u8;
     type Ready<S: Simd> = Requantizer<S>;
     #[inline(always)]
     unsafe fn ready<S: Simd>(self) -> Requantizer<S> {
         // SAFETY: inside `vectorize`, as the caller is.
-        unsafe { self.requantize.ready::<S>() }
+        unsafe { Requantize::ready::<S>(self) }
     }
     #[inline(always)]
-    unsafe fn store<S: Simd, const V: usize>(
+    unsafe fn store<S: Simd, const R: usize, const V: usize>(
         self,
-        ready: &Self::Ready<S>,
-        at: usize,
-        sums: [S::F; V],
-        (multiplier, columns): ([S::F; V], usize),
+        ready: &Requantizer<S>,
+        sums: [[S::F; V]; R],
+        multipliers: [S::F; V],
+        to: [*mut u8; R],
     ) {
         // SAFETY: by the trait's condition.
         unsafe {
-            let mut bytes = [S::splat_i32(0); 2];
-            for (v, (byte, sum)) in bytes.iter_mut().zip(sums).enumerate() {
-                *byte = ready.apply_to_sum(sum, multiplier[v]);
-            }
-            let to = self.to.add(at);
-            if columns == 2 * S::LANES {
-                S::store_u8(to, bytes, ready.pack);
-            } else {
-                let mut whole = [0u8; MAX_PANEL];
-                S::store_u8(whole.as_mut_ptr(), bytes, ready.pack);
-                core::ptr::copy_nonoverlapping(whole.as_ptr(), to, columns);
+            for (sums, to) in sums.into_iter().zip(to) {
+                for v in (0..V - V % 2).step_by(2) {
+                    let pair = [v, v + 1].map(
+                        #[inline(always)]
+                        |v| ready.apply_to_sum(sums[v], multipliers[v]),
+                    );
+                    S::store_u8(to.add(v * S::LANES), pair, ready.pack);
+                }
+                if V % 2 == 1 {
+                    let last = ready.apply_to_sum(sums[V - 1], multipliers[V - 1]);
+                    S::store_u8_single(to.add((V - 1) * S::LANES), last, ready.pack);
+                }
             }
         }
     }
 }
 
-#[derive(Clone, Copy)]
-struct StoreF32 {
-    activation: Activation,
-    to: *mut f32,
-}
-
-impl Store for StoreF32 {
+impl Sink for Activation {
+    type Out = f32;
     type Ready<S: Simd> = ();
     #[inline(always)]
     unsafe fn ready<S: Simd>(self) {}
     #[inline(always)]
-    unsafe fn store<S: Simd, const V: usize>(
+    unsafe fn store<S: Simd, const R: usize, const V: usize>(
         self,
-        _ready: &(),
-        at: usize,
-        sums: [S::F; V],
-        (multiplier, columns): ([S::F; V], usize),
+        (): &(),
+        mut sums: [[S::F; V]; R],
+        multipliers: [S::F; V],
+        to: [*mut f32; R],
     ) {
         // SAFETY: by the trait's condition.
         unsafe {
-            let mut whole = [0.0f32; MAX_PANEL];
-            for (v, sum) in sums.iter().enumerate() {
-                let y = S::mul(*sum, multiplier[v]);
-                S::store(whole.as_mut_ptr().add(v * S::LANES), y);
+            for sums in &mut sums {
+                for (sum, multiplier) in sums.iter_mut().zip(multipliers) {
+                    *sum = S::mul(*sum, multiplier);
+                }
             }
-            activate::<S>(self.activation, &mut whole[..V * S::LANES]);
-            core::ptr::copy_nonoverlapping(whole.as_ptr(), self.to.add(at), columns);
+            store_activated::<S, R, V>(self, sums, to);
         }
     }
 }
 
-struct RunI8<'a, T> {
-    conv: &'a ConvI8,
-    rows: Range<usize>,
-    source: &'a [u8],
-    store: T,
-    target: Target,
-    scratch: *mut u8,
-}
+impl<K: Sink> Product for ProductI8<'_, K> {
+    type In = u8;
+    type Weight = i8;
+    type Out = K::Out;
+    const GROUP: usize = 4;
+    type Sum<S: Simd> = S::I;
+    type Weights<S: Simd> = S::W;
+    type Activations<S: Simd> = S::A;
+    type Ready<S: Simd> = K::Ready<S>;
 
-impl<T: Store> Task for RunI8<'_, T> {
-    type Output = ();
+    fn window(&self) -> &Window {
+        &self.conv.window
+    }
+    fn between(&self) -> Option<usize> {
+        self.conv.depthwise.as_ref().map(DepthwiseI8::channels)
+    }
+    fn outputs(&self) -> usize {
+        self.conv.weights.outputs
+    }
+    fn panels(&self) -> *const i8 {
+        self.conv.weights.panels.as_ptr()
+    }
+    fn to(&self) -> *mut K::Out {
+        self.to
+    }
 
     #[inline(always)]
-    unsafe fn run<S: Simd>(self) {
-        let RunI8 { conv, rows, source, store, target, scratch } = self;
-        let source = source.as_ptr();
-        let pixel = conv.depthwise.as_ref().map(DepthwiseI8::channels);
-        let read_from = if pixel.is_some() { scratch.cast_const() } else { source };
-        blocks(
-            &conv.window,
-            rows,
-            target,
-            pixel,
-            #[inline(always)]
-            |y, x, count, first| {
-                if let Some(depthwise) = &conv.depthwise {
-                    // SAFETY: `ConvI8::run` checked the depthwise windows against the source and made the scratch long
-                    // enough for a block.
-                    unsafe {
-                        let to = scratch.add(first * depthwise.channels());
-                        depthwise.pixels::<S>(source, y, x, count, to, depthwise.channels());
-                    }
-                }
-            },
-            #[inline(always)]
-            |block| {
-                // SAFETY: `ConvI8::run` checked that every window and every target pixel lies inside.
-                unsafe { block_i8::<S, T>(conv, read_from, store, block) }
-            },
-        );
-    }
-}
-
-/// # Safety
-///
-/// Inside `vectorize`; the windows at the block's indices are readable with three bytes more, its target pixels
-/// writable.
-#[inline(always)]
-unsafe fn block_i8<S: Simd, T: Store>(conv: &ConvI8, source: *const u8, store: T, block: &Block) {
-    let weights = &conv.weights;
-    let inputs = weights.taps * weights.run.next_multiple_of(4);
-    let mut panel = weights.panels.as_ptr();
-    for (first, width) in panel_columns(weights.bias.len(), S::LANES, 2) {
-        let columns = width.min(weights.outputs - first);
-        // SAFETY: by this function's condition; the panels have `inputs` rows of `width` bytes each, one panel after the
-        // other.
-        unsafe {
-            if width == S::LANES {
-                S::vectorize(
-                    #[inline(always)]
-                    || panel_i8::<S, T, 1>(conv, source, store, block, panel, (first, columns)),
-                );
-            } else {
-                S::vectorize(
-                    #[inline(always)]
-                    || panel_i8::<S, T, 2>(conv, source, store, block, panel, (first, columns)),
-                );
-            }
+    unsafe fn depthwise<S: Simd>(&self, source: *const u8, y: usize, x: usize, count: usize, to: *mut u8) {
+        if let Some(depthwise) = &self.conv.depthwise {
+            // SAFETY: by the trait's condition.
+            unsafe { depthwise.pixels::<S>(source, y, x, count, to, depthwise.channels()) };
         }
-        // SAFETY: the next panel starts where this one ends.
-        panel = unsafe { panel.add(inputs * width) };
     }
-}
-
-/// # Safety
-///
-/// As [`block_i8`], with `V` vectors of weights in each row at `panel`, for `columns` real columns from `first` on.
-#[inline(always)]
-unsafe fn panel_i8<S: Simd, T: Store, const V: usize>(
-    conv: &ConvI8,
-    source: *const u8,
-    store: T,
-    block: &Block,
-    panel: *const i8,
-    (first, columns): (usize, usize),
-) {
-    // SAFETY: inside `vectorize`.
-    let ready = unsafe { store.ready::<S>() };
-    let mut i = 0;
-    while i < block.count {
-        let rows = (block.count - i).min(S::I8_ROWS);
-        let tile = Tile { conv, source, block, i, rows, panel, first, columns };
-        // SAFETY: by this function's condition. Rows beyond the block's end repeat its last pixel and are not stored.
-        unsafe {
-            if rows == 1 {
-                tile.run::<S, T, 1, V>(store, &ready);
-            } else if S::I8_ROWS == 4 {
-                tile.run::<S, T, 4, V>(store, &ready);
-            } else {
-                tile.run::<S, T, 6, V>(store, &ready);
-            }
-        }
-        i += rows;
-    }
-}
-
-struct Tile<'a> {
-    conv: &'a ConvI8,
-    source: *const u8,
-    block: &'a Block,
-    i: usize,
-    rows: usize,
-    panel: *const i8,
-    first: usize,
-    columns: usize,
-}
-
-impl Tile<'_> {
-    /// # Safety
-    ///
-    /// As [`block_i8`]; `R` is at least `rows`, and the panel is `V` vectors wide.
     #[inline(always)]
-    unsafe fn run<S: Simd, T: Store, const R: usize, const V: usize>(self, store: T, ready: &T::Ready<S>) {
-        let Tile { conv, source, block, i, rows, panel, first, columns } = self;
-        // SAFETY: by this function's condition, and all indices below stay inside what it names.
-        unsafe {
-            let mut sums = [[S::splat_i32(0); V]; R];
-            for v in 0..V {
-                let bias = S::load_i32(conv.weights.bias.as_ptr().add(first + v * S::LANES));
-                for row in &mut sums {
-                    row[v] = bias;
-                }
-            }
-            let mut starts = [source; R];
-            for (r, start) in starts.iter_mut().enumerate() {
-                *start = source.add(*block.read.as_ptr().add(i + r.min(rows - 1)));
-            }
-            let mut weights = panel;
-            let groups = conv.window.run.div_ceil(4);
-            for &tap in &conv.window.taps {
-                let mut at = starts;
-                for start in &mut at {
-                    *start = start.add(tap);
-                }
-                // One step a turn, as in the float tile.
-                for _ in 0..groups {
-                    step_i8::<S, R, V>(&mut sums, &at, weights);
-                    weights = weights.add(4 * V * S::LANES);
-                    for start in &mut at {
-                        *start = start.add(4);
-                    }
-                }
-            }
-            let mut multiplier = [S::splat(0.0); V];
-            for (v, multiplier) in multiplier.iter_mut().enumerate() {
-                *multiplier = S::load(conv.weights.multiplier.as_ptr().add(first + v * S::LANES));
-            }
-            // The usual tile by itself: its stores ask nothing.
-            if rows == R && columns == V * S::LANES {
-                for (r, row) in sums.iter().enumerate() {
-                    let mut floats = [S::splat(0.0); V];
-                    for v in 0..V {
-                        floats[v] = S::to_f32(row[v]);
-                    }
-                    let at = *block.write.as_ptr().add(i + r) + first;
-                    store.store::<S, V>(ready, at, floats, (multiplier, V * S::LANES));
-                }
-                return;
-            }
-            for (r, row) in sums.iter().enumerate().take(rows) {
-                let mut floats = [S::splat(0.0); V];
-                for v in 0..V {
-                    floats[v] = S::to_f32(row[v]);
-                }
-                store.store::<S, V>(ready, block.write[i + r] + first, floats, (multiplier, columns));
-            }
-        }
+    unsafe fn start<S: Simd>(&self, channel: usize) -> S::I {
+        // SAFETY: the bias is filled up to whole vectors.
+        unsafe { S::load_i32(self.conv.weights.bias.as_ptr().add(channel)) }
     }
-}
-
-#[inline(always)]
-unsafe fn step_i8<S: Simd, const R: usize, const V: usize>(
-    sums: &mut [[S::I; V]; R],
-    at: &[*const u8; R],
-    weights: *const i8,
-) {
-    // SAFETY: the caller has `V` vectors of weights and four bytes at each row.
-    unsafe {
-        let mut w = [S::load_weights(weights); V];
-        for (v, w) in w.iter_mut().enumerate().skip(1) {
-            *w = S::load_weights(weights.add(v * 4 * S::LANES));
-        }
-        for r in 0..R {
-            let a = S::load_activations(at[r]);
-            for v in 0..V {
-                sums[r][v] = S::dot(sums[r][v], w[v], a);
+    #[inline(always)]
+    unsafe fn weights<S: Simd>(p: *const i8) -> S::W {
+        // SAFETY: by the trait's condition.
+        unsafe { S::load_weights(p) }
+    }
+    #[inline(always)]
+    unsafe fn activations<S: Simd>(p: *const u8) -> S::A {
+        // SAFETY: by the trait's condition.
+        unsafe { S::load_activations(p) }
+    }
+    #[inline(always)]
+    unsafe fn multiply<S: Simd>(sum: S::I, w: S::W, a: S::A) -> S::I {
+        // SAFETY: inside `vectorize`, as the caller is.
+        unsafe { S::dot(sum, w, a) }
+    }
+    #[inline(always)]
+    unsafe fn ready<S: Simd>(&self) -> K::Ready<S> {
+        // SAFETY: inside `vectorize`, as the caller is.
+        unsafe { self.sink.ready::<S>() }
+    }
+    #[inline(always)]
+    unsafe fn store<S: Simd, const R: usize, const V: usize>(
+        &self,
+        ready: &K::Ready<S>,
+        channel: usize,
+        sums: [[S::I; V]; R],
+        to: [*mut K::Out; R],
+    ) {
+        // SAFETY: by the trait's condition; the multipliers are filled up to whole vectors.
+        unsafe {
+            let multiplier = self.conv.weights.multiplier.as_ptr().add(channel);
+            let mut multipliers = [S::load(multiplier); V];
+            for (v, loaded) in multipliers.iter_mut().enumerate().skip(1) {
+                *loaded = S::load(multiplier.add(v * S::LANES));
             }
+            let sums = sums.map(
+                #[inline(always)]
+                |pixel| {
+                    pixel.map(
+                        #[inline(always)]
+                        |sum| S::to_f32(sum),
+                    )
+                },
+            );
+            self.sink.store::<S, R, V>(ready, sums, multipliers, to);
         }
     }
 }

@@ -15,6 +15,7 @@ pub(crate) mod layout;
 pub(crate) mod peak;
 pub(crate) mod pool;
 mod team;
+mod tile;
 
 #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
 mod neon;
@@ -39,12 +40,9 @@ pub(crate) use team::{help, round_address};
 pub(crate) unsafe trait Simd: Copy + 'static {
     /// Floats in a vector: a multiple of 4.
     const LANES: usize;
-    /// Rows of the float matrix tile of two vectors, 4 or 6.
-    const ROWS: usize;
-    /// Most vectors in a row of the float matrix tile: 2, or 3 for tiles of three rows.
-    const PANEL: usize = 2;
-    /// Rows of the int8 matrix tile, 4 or 6.
-    const I8_ROWS: usize;
+    /// Most vectors in a row of a matrix tile: 2, in tiles of six pixels, or 5, in tiles of two pixels (four if there are
+    /// but one or two vectors).
+    const PANEL: usize;
 
     /// Floats.
     type F: Copy;
@@ -139,7 +137,17 @@ pub(crate) unsafe trait Simd: Copy + 'static {
     /// `2 * LANES` integers, between the bytes that `pack` was made for unless `STORE_CLAMPS`, as bytes to `p`, first
     /// vector first.
     unsafe fn store_u8(p: *mut u8, v: [Self::I; 2], pack: Self::Pack);
-    /// The same, for vectors whose lanes are channels in the order of [`Self::channel`].
+    /// The same for one vector: `LANES` bytes.
+    #[inline(always)]
+    unsafe fn store_u8_single(p: *mut u8, v: Self::I, pack: Self::Pack) {
+        let mut pair = [0u8; 32];
+        // SAFETY: no instruction set has more than 16 lanes, and the caller vouches for `LANES` bytes at `p`.
+        unsafe {
+            Self::store_u8(pair.as_mut_ptr(), [v, v], pack);
+            core::ptr::copy_nonoverlapping(pair.as_ptr(), p, Self::LANES);
+        }
+    }
+    /// The same as [`store_u8`](Self::store_u8), for vectors whose lanes are channels in the order of [`Self::channel`].
     unsafe fn store_channels(p: *mut u8, v: [Self::I; 2], pack: Self::Pack);
 }
 

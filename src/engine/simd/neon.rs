@@ -18,8 +18,7 @@ pub(super) fn has_dot() -> bool {
 // `has_dot` said so; loads and stores touch the bytes that the trait names.
 unsafe impl<const DOT: bool> Simd for Neon<DOT> {
     const LANES: usize = 4;
-    const ROWS: usize = 6;
-    const I8_ROWS: usize = 6;
+    const PANEL: usize = 2;
     type F = float32x4_t;
     type I = int32x4_t;
     type W = int8x16_t;

@@ -21,10 +21,8 @@ fn zip<A: Copy, B: Copy, C: Copy + Default>(a: [A; 4], b: [B; 4], f: impl Fn(A, 
 // SAFETY: no instructions are needed; loads and stores touch the bytes that the trait names.
 unsafe impl Simd for Scalar {
     const LANES: usize = 4;
-    const ROWS: usize = 4;
     // As WebAssembly's, so that its tiles have their turn in native tests.
-    const PANEL: usize = 3;
-    const I8_ROWS: usize = 4;
+    const PANEL: usize = 5;
     type F = F;
     type I = I;
     type W = [i8; 16];

@@ -17,12 +17,9 @@ pub(super) struct Wasm;
 // builds that use it; loads and stores touch the bytes that the trait names.
 unsafe impl Simd for Wasm {
     const LANES: usize = 4;
-    // V8 gives out fifteen registers, and LLVM orders a step of the tile by columns: 8 sums, 4 activations and a weight
-    // fit, six rows spill.
-    const ROWS: usize = 4;
-    // Three rows of three vectors fit as well and load less for each multiplication.
-    const PANEL: usize = 3;
-    const I8_ROWS: usize = 4;
+    // V8 gives out fifteen registers: two pixels of five vectors are 10 sums, 2 activations and a weight. A dot product
+    // takes five clocks of Intel's, two of which start in each: fewer sums would wait for themselves, more spill.
+    const PANEL: usize = 5;
     type F = v128;
     type I = v128;
     #[cfg(feature = "relaxed-simd")]
@@ -214,6 +211,12 @@ unsafe impl Simd for Wasm {
         let words = i16x8_min(i16x8_max(i16x8_narrow_i32x4(v[0], v[1]), low), high);
         // SAFETY: the caller vouches for 8 bytes at `p`.
         unsafe { v128_store64_lane::<0>(u8x16_narrow_i16x8(words, words), p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn store_u8_single(p: *mut u8, v: v128, [low, high]: [v128; 2]) {
+        let words = i16x8_min(i16x8_max(i16x8_narrow_i32x4(v, v), low), high);
+        // SAFETY: the caller vouches for 4 bytes at `p`.
+        unsafe { v128_store32_lane::<0>(u8x16_narrow_i16x8(words, words), p.cast()) }
     }
     #[inline(always)]
     unsafe fn store_channels(p: *mut u8, v: [v128; 2], pack: [v128; 2]) {

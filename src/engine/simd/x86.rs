@@ -38,8 +38,7 @@ unsafe fn dot_avx2(acc: __m256i, w: __m256i, a: __m256i) -> __m256i {
 // SAFETY: run where `available` said so; loads and stores touch the bytes that the trait names.
 unsafe impl Simd for Avx2 {
     const LANES: usize = 8;
-    const ROWS: usize = 6;
-    const I8_ROWS: usize = 6;
+    const PANEL: usize = 2;
     type F = __m256;
     type I = __m256i;
     type W = __m256i;
@@ -214,8 +213,7 @@ unsafe impl Simd for Avx2 {
 // SAFETY: run where `available` said so; loads and stores touch the bytes that the trait names.
 unsafe impl Simd for Avx512 {
     const LANES: usize = 16;
-    const ROWS: usize = 6;
-    const I8_ROWS: usize = 6;
+    const PANEL: usize = 2;
     type F = __m512;
     type I = __m512i;
     type W = __m512i;

@@ -1,0 +1,373 @@
+//! The matrix product behind every convolution, written once for floats and bytes.
+//!
+//! A block of pixels goes through one panel of weights after the other, in tiles: a few pixels by a few vectors of output
+//! channels, whose sums stay in registers from the first input to the last. How many is [`Simd::PANEL`]'s choice.
+
+use core::ops::Range;
+use core::sync::atomic::{Ordering, compiler_fence};
+
+use super::gemm::{Target, Window};
+use super::{Simd, Task};
+
+/// Pixels that go through all weights before the next ones do.
+pub(super) const BLOCK_PIXELS: usize = 48;
+/// Lanes of the widest panel of weights: two vectors of the widest instruction set.
+pub(super) const MAX_PANEL: usize = 32;
+
+/// First column and width of each panel of `padded` columns.
+///
+/// Where panels have up to five vectors, these are fives and fours if that comes out even: narrower ones give a multiplication
+/// more to load.
+pub(super) fn panel_columns(padded: usize, lanes: usize, most: usize) -> impl Iterator<Item = (usize, usize)> {
+    let even = |vectors: usize| vectors % 4 <= vectors / 5;
+    let mut first = 0;
+    std::iter::from_fn(move || {
+        let vectors = match (padded - first) / lanes {
+            0 => return None,
+            left @ 5.. if most == 5 && even(left - 5) => 5,
+            4.. if most == 5 => 4,
+            left => left.min(2),
+        };
+        first += vectors * lanes;
+        Some((first - vectors * lanes, vectors * lanes))
+    })
+}
+
+/// What a convolution multiplies, and what becomes of its sums.
+pub(super) trait Product: Copy {
+    /// An activation that is read.
+    type In: Copy;
+    /// A packed weight: for every panel, [`GROUP`](Self::GROUP) inputs at a time, vectors of its output channels.
+    type Weight: Copy;
+    /// An activation that is written.
+    type Out: Copy + Default;
+    /// Inputs that one multiplication takes. Each run of a window is filled up to a multiple of it with weights of zero.
+    const GROUP: usize;
+
+    /// `LANES` sums.
+    type Sum<S: Simd>: Copy;
+    /// Weights of `LANES` output channels, ready to multiply.
+    type Weights<S: Simd>: Copy;
+    /// A group of activations, ready to multiply.
+    type Activations<S: Simd>: Copy;
+    /// What storing keeps in registers from tile to tile.
+    type Ready<S: Simd>: Copy;
+
+    fn window(&self) -> &Window;
+    /// Channels of the depthwise convolution that runs first, if there is one.
+    fn between(&self) -> Option<usize>;
+    fn outputs(&self) -> usize;
+    fn panels(&self) -> *const Self::Weight;
+    fn to(&self) -> *mut Self::Out;
+
+    /// `count` pixels of the depthwise convolution to `to`, without anything between them.
+    ///
+    /// # Safety
+    ///
+    /// Inside `vectorize`; the windows lie in what `source` points to, and the pixels at `to` are writable.
+    unsafe fn depthwise<S: Simd>(
+        &self,
+        source: *const Self::In,
+        y: usize,
+        x: usize,
+        count: usize,
+        to: *mut Self::In,
+    );
+    /// What the sums of the `LANES` channels from `channel` on start with.
+    ///
+    /// # Safety
+    ///
+    /// Inside `vectorize`; `channel` is a multiple of `LANES` below [`outputs`](Self::outputs). Likewise below.
+    unsafe fn start<S: Simd>(&self, channel: usize) -> Self::Sum<S>;
+    /// # Safety
+    ///
+    /// Inside `vectorize`; `LANES` times a group of weights are readable at `p`.
+    unsafe fn weights<S: Simd>(p: *const Self::Weight) -> Self::Weights<S>;
+    /// # Safety
+    ///
+    /// Inside `vectorize`; a group of activations is readable at `p`.
+    unsafe fn activations<S: Simd>(p: *const Self::In) -> Self::Activations<S>;
+    /// `sum` and the product of a group.
+    ///
+    /// # Safety
+    ///
+    /// Inside `vectorize`.
+    unsafe fn multiply<S: Simd>(sum: Self::Sum<S>, w: Self::Weights<S>, a: Self::Activations<S>) -> Self::Sum<S>;
+    /// # Safety
+    ///
+    /// Inside `vectorize`.
+    unsafe fn ready<S: Simd>(&self) -> Self::Ready<S>;
+    /// Stores what becomes of a tile's sums, those of the channels from `channel` on, each pixel's at its place in `to`.
+    ///
+    /// # Safety
+    ///
+    /// Inside `vectorize`; `V * LANES` elements are writable at each place.
+    unsafe fn store<S: Simd, const R: usize, const V: usize>(
+        &self,
+        ready: &Self::Ready<S>,
+        channel: usize,
+        sums: [[Self::Sum<S>; V]; R],
+        to: [*mut Self::Out; R],
+    );
+}
+
+/// Rows of output pixels, to be computed.
+pub(super) struct Run<P: Product> {
+    pub product: P,
+    pub rows: Range<usize>,
+    pub source: *const P::In,
+    pub target: Target,
+    /// For a block of pixels between the depthwise convolution and this one.
+    pub scratch: *mut P::In,
+}
+
+impl<P: Product> Task for Run<P> {
+    type Output = ();
+
+    /// # Safety
+    ///
+    /// As [`Task::run`]; all windows of `rows` lie in the source (with what the last group reads beside its run) and all pixels in
+    /// the target, and if there is a depthwise convolution, the scratch is as long as a block of its pixels.
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let Run { product, rows, source, target, scratch } = self;
+        let window = product.window();
+        let between = product.between();
+        let read_from = if between.is_some() { scratch.cast_const() } else { source };
+        let mut block = Block { read: [0; BLOCK_PIXELS], write: [0; BLOCK_PIXELS], count: 0 };
+        for y in rows {
+            let mut x = 0;
+            while x < window.out_width {
+                let first = block.count;
+                let count = (window.out_width - x).min(BLOCK_PIXELS - first);
+                for i in 0..count {
+                    block.read[first + i] = match between {
+                        Some(pixel) => (first + i) * pixel,
+                        None => window.origin + y * window.row_step + (x + i) * window.column_step,
+                    };
+                    block.write[first + i] = target.origin + y * target.row + (x + i) * target.pixel;
+                }
+                if let Some(pixel) = between {
+                    // SAFETY: by this function's condition.
+                    unsafe { product.depthwise::<S>(source, y, x, count, scratch.add(first * pixel)) };
+                }
+                block.count += count;
+                x += count;
+                if block.count == BLOCK_PIXELS {
+                    // SAFETY: as above.
+                    unsafe { block.run::<S, P>(product, read_from) };
+                    block.count = 0;
+                }
+            }
+        }
+        if block.count > 0 {
+            // SAFETY: as above.
+            unsafe { block.run::<S, P>(product, read_from) };
+        }
+    }
+}
+
+/// Index of each pixel of a block, in what is read and in what is written.
+struct Block {
+    read: [usize; BLOCK_PIXELS],
+    write: [usize; BLOCK_PIXELS],
+    count: usize,
+}
+
+impl Block {
+    /// # Safety
+    ///
+    /// Inside `vectorize`; windows are readable at the block's indices, with what the last group reads beside its run, and
+    /// pixels writable.
+    #[inline(always)]
+    unsafe fn run<S: Simd, P: Product>(&self, product: P, source: *const P::In) {
+        let outputs = product.outputs();
+        let Window { taps, run, .. } = product.window();
+        let inputs = taps.len() * run.next_multiple_of(P::GROUP);
+        let mut weights = product.panels();
+        for (first, width) in panel_columns(outputs.next_multiple_of(S::LANES), S::LANES, S::PANEL) {
+            let panel = Panel { product, source, block: self, weights, first, columns: width.min(outputs - first) };
+            // SAFETY: by this function's condition; panels have `inputs` rows of `width` weights each, one panel after the
+            // other.
+            unsafe {
+                match width / S::LANES {
+                    1 => panel.rows::<S, 1>(),
+                    2 => panel.rows::<S, 2>(),
+                    4 if S::PANEL == 5 => panel.rows::<S, 4>(),
+                    5 if S::PANEL == 5 => panel.rows::<S, 5>(),
+                    vectors => unreachable!("no panel has {vectors} vectors"),
+                }
+                weights = weights.add(inputs * width);
+            }
+        }
+    }
+}
+
+/// A block's pixels and one panel of weights.
+#[derive(Clone, Copy)]
+struct Panel<'a, P: Product> {
+    product: P,
+    source: *const P::In,
+    block: &'a Block,
+    weights: *const P::Weight,
+    /// First output channel, and how many there are: the last vector may have fewer than its lanes.
+    first: usize,
+    columns: usize,
+}
+
+impl<P: Product> Panel<'_, P> {
+    /// # Safety
+    ///
+    /// As [`Block::run`], with `V` vectors of weights in each row of the panel.
+    #[inline(always)]
+    unsafe fn rows<S: Simd, const V: usize>(self) {
+        // SAFETY: by this function's condition.
+        unsafe {
+            if V > 2 {
+                self.tiles::<S, 2, V>();
+            } else if S::PANEL == 5 {
+                self.tiles::<S, 4, V>();
+            } else {
+                self.tiles::<S, 6, V>();
+            }
+        }
+    }
+
+    /// In tiles of `R` pixels. If that does not come out even, the last tile takes some pixels for the second time.
+    ///
+    /// # Safety
+    ///
+    /// As [`rows`](Self::rows).
+    #[inline(always)]
+    unsafe fn tiles<S: Simd, const R: usize, const V: usize>(self) {
+        let count = self.block.count;
+        // SAFETY: by this function's condition.
+        unsafe {
+            if count >= R && self.columns == V * S::LANES {
+                S::vectorize(
+                    #[inline(always)]
+                    || {
+                        let ready = self.product.ready::<S>();
+                        let mut i = 0;
+                        while i < count {
+                            self.tile::<S, R, V, true>(i.min(count - R), &ready);
+                            i += R;
+                        }
+                    },
+                );
+            } else {
+                S::vectorize(
+                    #[inline(always)]
+                    || {
+                        let ready = self.product.ready::<S>();
+                        for i in (0..count).step_by(R) {
+                            self.tile::<S, R, V, false>(i, &ready);
+                        }
+                    },
+                );
+            }
+        }
+    }
+
+    /// The pixels from `i` on: all `R` and all columns, unless not `WHOLE`. Whole tiles, which are nearly all, ask nothing and
+    /// never have their sums in memory.
+    ///
+    /// # Safety
+    ///
+    /// As [`rows`](Self::rows); inside `vectorize`.
+    #[inline(always)]
+    unsafe fn tile<S: Simd, const R: usize, const V: usize, const WHOLE: bool>(
+        self,
+        i: usize,
+        ready: &P::Ready<S>,
+    ) {
+        let Panel { product, source, block, mut weights, first, columns } = self;
+        let Window { taps, run, .. } = product.window();
+        // SAFETY: by this function's condition, and all indices below stay inside what it names. Pixels beyond the block's
+        // last one repeat it and are not stored.
+        unsafe {
+            let mut sums = [product.start::<S>(first); V];
+            for (v, sum) in sums.iter_mut().enumerate().skip(1) {
+                *sum = product.start::<S>(first + v * S::LANES);
+            }
+            let mut sums = [sums; R];
+            let mut starts = [source; R];
+            for (r, start) in starts.iter_mut().enumerate() {
+                let pixel = if WHOLE { i + r } else { (i + r).min(block.count - 1) };
+                *start = source.add(*block.read.as_ptr().add(pixel));
+            }
+            let groups = run.div_ceil(P::GROUP);
+            for &tap in taps {
+                let mut at = starts;
+                for start in &mut at {
+                    *start = start.add(tap);
+                }
+                // One step a turn: unrolled, LLVM sorts the steps by sum, so that a sum waits for itself.
+                for _ in 0..groups {
+                    step::<S, P, R, V>(&mut sums, &at, weights);
+                    weights = weights.add(P::GROUP * V * S::LANES);
+                    for start in &mut at {
+                        *start = start.add(P::GROUP);
+                    }
+                }
+            }
+            let mut to = [product.to().add(first); R];
+            if WHOLE {
+                for (r, to) in to.iter_mut().enumerate() {
+                    *to = to.add(*block.write.as_ptr().add(i + r));
+                }
+                product.store::<S, R, V>(ready, first, sums, to);
+            } else {
+                let mut whole = [[P::Out::default(); MAX_PANEL]; R];
+                let places = whole.each_mut().map(|pixel| pixel.as_mut_ptr());
+                product.store::<S, R, V>(ready, first, sums, places);
+                for (to, (pixel, &write)) in to.iter().zip(whole.iter().zip(&block.write[i..block.count])) {
+                    core::ptr::copy_nonoverlapping(pixel.as_ptr(), to.add(write), columns);
+                }
+            }
+        }
+    }
+}
+
+/// One group of inputs of each pixel, times its weights.
+///
+/// # Safety
+///
+/// Inside `vectorize`; `V` vectors of weights and a group of activations of each pixel are readable.
+#[inline(always)]
+unsafe fn step<S: Simd, P: Product, const R: usize, const V: usize>(
+    sums: &mut [[P::Sum<S>; V]; R],
+    at: &[*const P::In; R],
+    weights: *const P::Weight,
+) {
+    let vector = P::GROUP * S::LANES;
+    // SAFETY: by this function's condition.
+    unsafe {
+        if R < V {
+            // Activations stay, weights come one by one. LLVM would have all of them at once if loads could change places,
+            // and a browser has not the registers for that.
+            let activations = at.map(
+                #[inline(always)]
+                |at| P::activations::<S>(at),
+            );
+            for v in 0..V {
+                compiler_fence(Ordering::SeqCst);
+                let w = P::weights::<S>(weights.add(v * vector));
+                for r in 0..R {
+                    sums[r][v] = P::multiply::<S>(sums[r][v], w, activations[r]);
+                }
+            }
+        } else {
+            let mut w = [P::weights::<S>(weights); V];
+            for (v, w) in w.iter_mut().enumerate().skip(1) {
+                *w = P::weights::<S>(weights.add(v * vector));
+            }
+            for r in 0..R {
+                let a = P::activations::<S>(at[r]);
+                for v in 0..V {
+                    sums[r][v] = P::multiply::<S>(sums[r][v], w[v], a);
+                }
+            }
+        }
+    }
+}
