@@ -353,8 +353,8 @@ unsafe fn step<S: Simd, P: Product, const R: usize, const V: usize>(
             for v in 0..V {
                 compiler_fence(Ordering::SeqCst);
                 let w = P::weights::<S>(weights.add(v * vector));
-                for r in 0..R {
-                    sums[r][v] = P::multiply::<S>(sums[r][v], w, activations[r]);
+                for (pixel, a) in sums.iter_mut().zip(activations) {
+                    pixel[v] = P::multiply::<S>(pixel[v], w, a);
                 }
             }
         } else {
@@ -362,10 +362,10 @@ unsafe fn step<S: Simd, P: Product, const R: usize, const V: usize>(
             for (v, w) in w.iter_mut().enumerate().skip(1) {
                 *w = P::weights::<S>(weights.add(v * vector));
             }
-            for r in 0..R {
-                let a = P::activations::<S>(at[r]);
-                for v in 0..V {
-                    sums[r][v] = P::multiply::<S>(sums[r][v], w[v], a);
+            for (pixel, at) in sums.iter_mut().zip(at) {
+                let a = P::activations::<S>(*at);
+                for (sum, w) in pixel.iter_mut().zip(w) {
+                    *sum = P::multiply::<S>(*sum, w, a);
                 }
             }
         }

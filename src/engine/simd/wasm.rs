@@ -13,6 +13,28 @@ use super::Simd;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Wasm;
 
+/// Lowest and highest result, as words.
+#[cfg(not(feature = "relaxed-simd"))]
+type Pack = [v128; 2];
+/// The same, and where a word's low byte is. The compiler knows that a clamped word is a byte and narrows by a shuffle. V8 makes a
+/// shuffle's order anew, in five instructions, wherever it is used, unless it is a number like any other.
+#[cfg(feature = "relaxed-simd")]
+type Pack = ([v128; 2], v128);
+
+/// Words to bytes, clamped; the lower half counts.
+#[inline(always)]
+fn to_bytes(words: v128, pack: Pack) -> v128 {
+    #[cfg(not(feature = "relaxed-simd"))]
+    let [low, high] = pack;
+    #[cfg(feature = "relaxed-simd")]
+    let ([low, high], bytes) = pack;
+    let words = i16x8_min(i16x8_max(words, low), high);
+    #[cfg(not(feature = "relaxed-simd"))]
+    return u8x16_narrow_i16x8(words, words);
+    #[cfg(feature = "relaxed-simd")]
+    i8x16_relaxed_swizzle(words, bytes)
+}
+
 // SAFETY: `simd128` is on for the whole crate wherever this module is compiled, and `vectorize` adds `relaxed-simd` in
 // builds that use it; loads and stores touch the bytes that the trait names.
 unsafe impl Simd for Wasm {
@@ -31,8 +53,7 @@ unsafe impl Simd for Wasm {
     #[cfg(not(feature = "relaxed-simd"))]
     type A = [v128; 2];
     type B = v128;
-    /// Lowest and highest result, as words.
-    type Pack = [v128; 2];
+    type Pack = Pack;
     const STORE_CLAMPS: bool = true;
 
     #[cfg_attr(feature = "relaxed-simd", target_feature(enable = "simd128,relaxed-simd"))]
@@ -203,23 +224,29 @@ unsafe impl Simd for Wasm {
         }
     }
     #[inline(always)]
-    unsafe fn pack(low: u8, high: u8) -> [v128; 2] {
-        [i16x8_splat(low.into()), i16x8_splat(high.into())]
+    unsafe fn pack(low: u8, high: u8) -> Pack {
+        let bounds = [i16x8_splat(low.into()), i16x8_splat(high.into())];
+        #[cfg(not(feature = "relaxed-simd"))]
+        return bounds;
+        #[cfg(feature = "relaxed-simd")]
+        {
+            let bytes = std::hint::black_box([0u8, 2, 4, 6, 8, 10, 12, 14, 0, 0, 0, 0, 0, 0, 0, 0]);
+            // SAFETY: the array is a vector's bytes.
+            (bounds, unsafe { v128_load(bytes.as_ptr().cast()) })
+        }
     }
     #[inline(always)]
-    unsafe fn store_u8(p: *mut u8, v: [v128; 2], [low, high]: [v128; 2]) {
-        let words = i16x8_min(i16x8_max(i16x8_narrow_i32x4(v[0], v[1]), low), high);
+    unsafe fn store_u8(p: *mut u8, [first, second]: [v128; 2], pack: Pack) {
         // SAFETY: the caller vouches for 8 bytes at `p`.
-        unsafe { v128_store64_lane::<0>(u8x16_narrow_i16x8(words, words), p.cast()) }
+        unsafe { v128_store64_lane::<0>(to_bytes(i16x8_narrow_i32x4(first, second), pack), p.cast()) }
     }
     #[inline(always)]
-    unsafe fn store_u8_single(p: *mut u8, v: v128, [low, high]: [v128; 2]) {
-        let words = i16x8_min(i16x8_max(i16x8_narrow_i32x4(v, v), low), high);
+    unsafe fn store_u8_single(p: *mut u8, v: v128, pack: Pack) {
         // SAFETY: the caller vouches for 4 bytes at `p`.
-        unsafe { v128_store32_lane::<0>(u8x16_narrow_i16x8(words, words), p.cast()) }
+        unsafe { v128_store32_lane::<0>(to_bytes(i16x8_narrow_i32x4(v, v), pack), p.cast()) }
     }
     #[inline(always)]
-    unsafe fn store_channels(p: *mut u8, v: [v128; 2], pack: [v128; 2]) {
+    unsafe fn store_channels(p: *mut u8, v: [v128; 2], pack: Pack) {
         // SAFETY: as `store_u8`; with 4 lanes `channel` is the plain order.
         unsafe { Self::store_u8(p, v, pack) }
     }
