@@ -225,10 +225,10 @@ unsafe fn store_activated<S: Simd, const R: usize, const V: usize>(
     // SAFETY: by this function's condition.
     unsafe {
         let clamps = matches!(activation, Activation::Clamp { .. });
-        for (pixel, to) in pixels.into_iter().zip(to) {
-            let pixel = if clamps { activation.apply::<S, V>(pixel) } else { pixel };
-            for (v, value) in pixel.into_iter().enumerate() {
-                S::store(to.add(v * S::LANES), value);
+        for (pixel, to) in pixels.iter().zip(&to) {
+            let pixel = if clamps { activation.apply::<S, V>(*pixel) } else { *pixel };
+            for (v, value) in pixel.iter().enumerate() {
+                S::store(to.add(v * S::LANES), *value);
             }
         }
         if !clamps {
@@ -476,13 +476,12 @@ impl Sink for Requantize {
     ) {
         // SAFETY: by the trait's condition.
         unsafe {
-            for (sums, to) in sums.into_iter().zip(to) {
+            for (sums, to) in sums.iter().zip(&to) {
                 for v in (0..V - V % 2).step_by(2) {
-                    let pair = [v, v + 1].map(
-                        #[inline(always)]
-                        |v| ready.apply_to_sum(sums[v], multipliers[v]),
-                    );
-                    S::store_u8(to.add(v * S::LANES), pair, ready.pack);
+                    // No closure: `map` would call it from a function without the instruction set.
+                    let first = ready.apply_to_sum(sums[v], multipliers[v]);
+                    let second = ready.apply_to_sum(sums[v + 1], multipliers[v + 1]);
+                    S::store_u8(to.add(v * S::LANES), [first, second], ready.pack);
                 }
                 if V % 2 == 1 {
                     let last = ready.apply_to_sum(sums[V - 1], multipliers[V - 1]);
@@ -509,8 +508,8 @@ impl Sink for Activation {
         // SAFETY: by the trait's condition.
         unsafe {
             for sums in &mut sums {
-                for (sum, multiplier) in sums.iter_mut().zip(multipliers) {
-                    *sum = S::mul(*sum, multiplier);
+                for (sum, multiplier) in sums.iter_mut().zip(&multipliers) {
+                    *sum = S::mul(*sum, *multiplier);
                 }
             }
             store_activated::<S, R, V>(self, sums, to);
@@ -591,16 +590,13 @@ impl<K: Sink> Product for ProductI8<'_, K> {
             for (v, loaded) in multipliers.iter_mut().enumerate().skip(1) {
                 *loaded = S::load(multiplier.add(v * S::LANES));
             }
-            let sums = sums.map(
-                #[inline(always)]
-                |pixel| {
-                    pixel.map(
-                        #[inline(always)]
-                        |sum| S::to_f32(sum),
-                    )
-                },
-            );
-            self.sink.store::<S, R, V>(ready, sums, multipliers, to);
+            let mut floats = [[multipliers[0]; V]; R];
+            for (floats, sums) in floats.iter_mut().zip(&sums) {
+                for (float, sum) in floats.iter_mut().zip(sums) {
+                    *float = S::to_f32(*sum);
+                }
+            }
+            self.sink.store::<S, R, V>(ready, floats, multipliers, to);
         }
     }
 }

@@ -346,15 +346,15 @@ unsafe fn step<S: Simd, P: Product, const R: usize, const V: usize>(
         if R < V {
             // Activations stay, weights come one by one. LLVM would have all of them at once if loads could change places,
             // and a browser has not the registers for that.
-            let activations = at.map(
-                #[inline(always)]
-                |at| P::activations::<S>(at),
-            );
+            let mut activations = [P::activations::<S>(at[0]); R];
+            for (a, at) in activations.iter_mut().zip(at).skip(1) {
+                *a = P::activations::<S>(*at);
+            }
             for v in 0..V {
                 compiler_fence(Ordering::SeqCst);
                 let w = P::weights::<S>(weights.add(v * vector));
-                for (pixel, a) in sums.iter_mut().zip(activations) {
-                    pixel[v] = P::multiply::<S>(pixel[v], w, a);
+                for (pixel, a) in sums.iter_mut().zip(&activations) {
+                    pixel[v] = P::multiply::<S>(pixel[v], w, *a);
                 }
             }
         } else {
@@ -364,8 +364,8 @@ unsafe fn step<S: Simd, P: Product, const R: usize, const V: usize>(
             }
             for (pixel, at) in sums.iter_mut().zip(at) {
                 let a = P::activations::<S>(*at);
-                for (sum, w) in pixel.iter_mut().zip(w) {
-                    *sum = P::multiply::<S>(*sum, w, a);
+                for (sum, w) in pixel.iter_mut().zip(&w) {
+                    *sum = P::multiply::<S>(*sum, *w, a);
                 }
             }
         }
