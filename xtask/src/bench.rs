@@ -23,9 +23,59 @@ pub struct BenchArgs {
     /// Measure the same crate on tract alone, too
     #[arg(long, conflicts_with_all = ["profile", "native"])]
     stock: bool,
-    /// Passed on to benches/browser/run.mjs, or to benches/native.py
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    args: Vec<OsString>,
+    /// Compare several threads with one, this many
+    #[arg(long, value_name = "N", conflicts_with_all = ["profile", "native", "stock"])]
+    threads: Option<u32>,
+    /// Measure the build without relaxed SIMD, too
+    #[arg(long, conflicts_with_all = ["profile", "native", "threads"])]
+    simd128: bool,
+    /// Sides of the networks' input in pixels, e.g. 416,320,256
+    #[arg(long)]
+    sizes: Option<String>,
+    /// Among released, micro-yolo and yolov3-tiny, or NAME of a file NAME-SIZE.onnx in --models
+    #[arg(long)]
+    networks: Option<String>,
+    /// How often each takes its turn
+    #[arg(long)]
+    rounds: Option<u32>,
+    /// Folder of other models
+    #[arg(long)]
+    models: Option<PathBuf>,
+    /// Folder of other modules than those of pkg/wasm
+    #[arg(long, conflicts_with_all = ["profile", "native"])]
+    ours: Option<PathBuf>,
+    /// Also write what was measured as JSON
+    #[arg(long, conflicts_with_all = ["profile", "native", "threads"])]
+    json: Option<PathBuf>,
+    /// Also draw it
+    #[arg(long, conflicts_with_all = ["profile", "native", "threads"])]
+    svg: Option<PathBuf>,
+}
+
+impl BenchArgs {
+    /// For benches/browser/run.mjs or benches/native.py, which have these by the same names.
+    fn pass_on(&self, command: &mut Command) {
+        let number = |number: Option<u32>| number.map(|number| OsString::from(number.to_string()));
+        let path = |path: &Option<PathBuf>| path.as_ref().map(OsString::from);
+        let options = [
+            ("--threads", number(self.threads)),
+            ("--sizes", self.sizes.as_ref().map(OsString::from)),
+            ("--networks", self.networks.as_ref().map(OsString::from)),
+            ("--rounds", number(self.rounds)),
+            ("--models", path(&self.models)),
+            ("--ours", path(&self.ours)),
+            ("--json", path(&self.json)),
+            ("--svg", path(&self.svg)),
+        ];
+        for (option, value) in options {
+            if let Some(value) = value {
+                command.arg(option).arg(value);
+            }
+        }
+        if self.simd128 {
+            command.arg("--simd128");
+        }
+    }
 }
 
 /// `cargo xtask bench`: builds, then hands over to `benches/browser/run.mjs`, or to `benches/native.py`.
@@ -34,11 +84,11 @@ pub struct BenchArgs {
 ///
 /// If what it needs is missing (node and Chromium, or Python with onnxruntime), or the build fails.
 pub fn run(args: &BenchArgs) -> Result<ExitCode> {
-    if !args.args.iter().any(|arg| arg.to_string_lossy().starts_with("--models")) {
+    if args.models.is_none() {
         make_models()?;
     }
     if args.native {
-        return run_natively(&args.args);
+        return run_natively(args);
     }
     let script = workspace::path("benches/browser/run.mjs");
     if !script.is_file() {
@@ -57,7 +107,8 @@ pub fn run(args: &BenchArgs) -> Result<ExitCode> {
     if args.stock {
         node.arg("--stock").arg(build("stock", "micro_yolo_bg.wasm")?);
     }
-    node.args(&args.args).current_dir(workspace::root()).env("CHROMIUM", chromium);
+    args.pass_on(&mut node);
+    node.current_dir(workspace::root()).env("CHROMIUM", chromium);
     let status = node.status().context("cannot run node")?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -85,7 +136,7 @@ fn make_models() -> Result<()> {
 }
 
 /// Hands over to `benches/native.py`.
-fn run_natively(args: &[OsString]) -> Result<ExitCode> {
+fn run_natively(args: &BenchArgs) -> Result<ExitCode> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(workspace::root()).args([
         "build",
@@ -98,8 +149,11 @@ fn run_natively(args: &[OsString]) -> Result<ExitCode> {
     process::run(&mut cargo)?;
     let program =
         workspace::target_dir("release/examples")?.join("native").with_extension(std::env::consts::EXE_EXTENSION);
-    let status = python().arg("benches/native.py").arg("--program").arg(program).args(args).status();
-    let status = status.context("cannot run Python: name one that has onnxruntime in the variable PYTHON")?;
+    let mut python = python();
+    python.arg("benches/native.py").arg("--program").arg(program);
+    args.pass_on(&mut python);
+    let status =
+        python.status().context("cannot run Python: name one that has onnxruntime in the variable PYTHON")?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -48,7 +48,7 @@ enum Command {
     Pack(pack::PackArgs),
     /// Says what a visitor downloads and fails where that has grown
     Size(size::SizeArgs),
-    /// Measures in a headless browser (arguments go to benches/browser)
+    /// Measures in a headless browser
     Bench(bench::BenchArgs),
     /// Finds or installs what the other commands need, and lists it
     Setup,

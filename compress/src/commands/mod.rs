@@ -87,15 +87,37 @@ fn annotations_and_images(set: &str) -> (PathBuf, PathBuf) {
     }
 }
 
-/// `count` photographs of all `sets`, mixed by `seed`, as a network of `side` × `side` pixels sees them.
-fn photographs(sets: &[String], count: usize, side: usize, seed: u64, bad_data: BadData) -> Result<Vec<Vec<f32>>> {
-    let mut files = Vec::new();
-    for set in sets {
-        let (annotations, folder) = annotations_and_images(set);
-        let set = Dataset::read(&annotations, &folder, bad_data)?;
-        files.extend(set.images.into_iter().map(|image| image.path));
+/// Training photographs that a command looks at.
+#[derive(clap::Args)]
+struct Photographs {
+    /// Training photographs: an annotation file in COCO's format, as `train` takes it. Several times for several sets.
+    #[arg(long, required = true)]
+    data: Vec<String>,
+    /// Photographs to look at.
+    #[arg(long, default_value_t = 256)]
+    images: usize,
+    /// Side of the square input in pixels.
+    #[arg(long, default_value_t = 416)]
+    imgsz: usize,
+    /// Seed of the choice of photographs, and of whatever else is drawn.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// What to do about images and boxes that cannot be used.
+    #[arg(long, value_enum, default_value = "skip")]
+    bad_data: BadData,
+}
+
+impl Photographs {
+    /// `--images` and `more` of all sets, mixed, as a network of that input sees them.
+    fn read(&self, more: usize) -> Result<Vec<Vec<f32>>> {
+        let mut files = Vec::new();
+        for set in &self.data {
+            let (annotations, folder) = annotations_and_images(set);
+            let set = Dataset::read(&annotations, &folder, self.bad_data)?;
+            files.extend(set.images.into_iter().map(|image| image.path));
+        }
+        compress::quantize::photographs(files, self.images + more, self.imgsz, self.seed, self.bad_data)
     }
-    compress::quantize::photographs(files, count, side, seed, bad_data)
 }
 
 fn progress(count: usize, what: &'static str) -> ProgressBar {

@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
-use compress::data::BadData;
 use compress::network::{Graph, Op};
 use compress::quantize::{self, METHODS, Method, Plan};
 use compress::{Error, Result, checkpoint, export};
+
+use super::Photographs;
 
 /// Turns a checkpoint into an int8 ONNX file, calibrated on photographs.
 #[derive(clap::Args)]
@@ -16,18 +17,11 @@ pub struct Quantize {
     /// The ONNX file.
     #[arg(long)]
     output: PathBuf,
-    /// Training photographs: an annotation file in COCO's format, as `train` takes it. Several times for several sets.
-    #[arg(long, required = true)]
-    data: Vec<String>,
-    /// Photographs to calibrate on.
-    #[arg(long, default_value_t = 256)]
-    images: usize,
+    #[command(flatten)]
+    photographs: Photographs,
     /// More photographs, to measure on how far the scores are off.
     #[arg(long, default_value_t = 96)]
     held_out: usize,
-    /// Side of the square input in pixels.
-    #[arg(long, default_value_t = 416)]
-    imgsz: usize,
     /// How ranges are chosen; `auto` measures all and takes the best.
     #[arg(long, value_enum, default_value = "auto")]
     method: MethodName,
@@ -46,12 +40,6 @@ pub struct Quantize {
     /// Writes what was measured as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
-    /// Seed of the choice of photographs.
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-    /// What to do about images and boxes that cannot be used.
-    #[arg(long, value_enum, default_value = "skip")]
-    bad_data: BadData,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -65,27 +53,27 @@ impl Quantize {
     pub fn run(self) -> Result<()> {
         let (network, weights) = checkpoint::read_with_network(&self.checkpoint)?;
         let graph = network.graph()?;
-        export::check_size(&graph, self.imgsz, self.imgsz)?;
+        let imgsz = self.photographs.imgsz;
+        export::check_size(&graph, imgsz, imgsz)?;
         let float = self.float_nodes(&graph)?;
-        let wanted = self.images + self.held_out;
-        let mut images = super::photographs(&self.data, wanted, self.imgsz, self.seed, self.bad_data)?;
+        let mut images = self.photographs.read(self.held_out)?;
         if images.len() < 2 {
             let problem = "needs two photographs: one to calibrate on, one to measure on".into();
             return Err(Error::Option { option: "--data", problem });
         }
         let held_out = images.split_off(images.len() - self.held_out.min(images.len() / 2));
-        let size = (self.imgsz, self.imgsz);
+        let size = (imgsz, imgsz);
 
         let bar = super::progress(images.len(), "calibrating");
         let calibration =
-            quantize::calibrate(&network, &weights, &images, self.imgsz, &|done| bar.set_position(done as u64))?;
+            quantize::calibrate(&network, &weights, &images, imgsz, &|done| bar.set_position(done as u64))?;
         bar.finish_and_clear();
         let exact = export::to_onnx(&network, &weights, size, export::Storage::Single)?;
-        let exact = quantize::scores(&exact, &held_out, self.imgsz)?;
+        let exact = quantize::scores(&exact, &held_out, imgsz)?;
         let rounded = quantize::round(&network, &weights, &calibration.windows, self.weight_bits)?;
         let measure = |plan: &Plan| -> Result<(Vec<u8>, f64)> {
             let onnx = quantize::to_onnx(&network, &weights, &rounded, size, plan)?;
-            let scores = quantize::scores(&onnx, &held_out, self.imgsz)?;
+            let scores = quantize::scores(&onnx, &held_out, imgsz)?;
             Ok((onnx, quantize::noise(&exact, &scores)))
         };
 
@@ -133,7 +121,7 @@ impl Quantize {
             let report = serde_json::json!({
                 "method": method.to_string(), "noise": noise, "tried": tried, "float": self.float,
                 "weight_bits": self.weight_bits,
-                "images": images.len(), "imgsz": self.imgsz,
+                "images": images.len(), "imgsz": imgsz,
                 "sensitivity": table.iter().map(|(name, noise)| serde_json::json!([name, noise])).collect::<Vec<_>>(),
             });
             checkpoint::write_whole(path, format!("{report:#}\n").as_bytes())?;
