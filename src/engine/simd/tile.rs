@@ -371,3 +371,32 @@ unsafe fn step<S: Simd, P: Product, const R: usize, const V: usize>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::panel_columns;
+    #[cfg(target_family = "wasm")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[test]
+    fn panels_lie_one_behind_the_other_and_are_as_wide_as_tiles_are() {
+        for most in [2, 5] {
+            for vectors in 1..200 {
+                let mut next = 0;
+                for (first, width) in panel_columns(vectors * 4, 4, most) {
+                    assert_eq!(first, next, "{vectors} vectors, at most {most}");
+                    assert!(
+                        width / 4 <= most && [1, 2, 4, 5].contains(&(width / 4)),
+                        "{width} of {vectors} vectors"
+                    );
+                    next += width;
+                }
+                assert_eq!(next, vectors * 4);
+            }
+        }
+        // The channels of this project's networks: no panel is narrower than four vectors.
+        for channels in [16, 32, 48, 64, 80, 96, 128, 160, 192, 256, 512, 640] {
+            assert!(panel_columns(channels, 4, 5).all(|(_, width)| width >= 16), "{channels} channels");
+        }
+    }
+}
