@@ -94,8 +94,8 @@ const WASM_FEATURES: &[&str] = &[
 /// LLVM has optimised the whole program already. Measured on it, gzip: none 1886 kB, -O1 1848, -Os 1969; -Os and above
 /// make the raw file smaller still, but less alike, and take four times as long.
 ///
-/// The pass behind it moves constants that are added to an address into the load, where V8 has them for nothing: three
-/// hundredths of an int8 frame. It may assume that no address below 1024 is used, which is where the stack, at the bottom of
+/// The pass behind it moves constants that are added to an address into the load, where V8 has them for nothing: nearly
+/// 4 % of an int8 frame. It may assume that no address below 1024 is used, which is where the stack, at the bottom of
 /// memory, would end.
 pub const OPTIMIZATIONS: &[&str] = &["-O1", "--low-memory-unused", "--optimize-added-constants-propagate"];
 
