@@ -488,6 +488,32 @@ mod tests {
         assert!(gradient[place("box.depthwise.conv.weight")].iter().all(|g| *g == 0.0));
     }
 
+    #[test]
+    fn sixteen_bit_gradients_of_a_small_loss_need_its_scale() {
+        let network = network();
+        let graph = network.graph().unwrap();
+        let layout = Layout::new(&graph);
+        let (mut learned, mut measured) = (vec![0.0; layout.learned as usize], vec![0.0; layout.measured as usize]);
+        layout.gather(&crate::network::reference::random_weights(&graph, 3), &mut learned, &mut measured);
+        let pixels: Vec<u8> = (0..2 * 12 * 12 * 3).map(|i| (i * 37 % 251) as u8).collect();
+        let rgb = Tensor::from_slice(&pixels).view([2, 12, 12, 3]);
+        let gradient = |kind, scale: f64| -> Tensor {
+            let measured = Tensor::ones([layout.measured], tch::kind::FLOAT_CPU);
+            let learned = Tensor::from_slice(&learned);
+            let mut replica = Replica::new(&network, &layout, &learned, measured, kind, None, None).unwrap();
+            let Predictions::AnchorFree { logits, .. } = replica.forward(&rgb).unwrap() else {
+                panic!("it has no anchors")
+            };
+            // As small as the part of one cell in a batch's loss.
+            (logits.square().sum(Kind::Float) * 1e-8 * scale).backward();
+            replica.take_gradients().unwrap() / scale
+        };
+        let exact = gradient(Kind::Float, 1.0);
+        let off = |other: Tensor| ((&exact - other).norm() / exact.norm()).double_value(&[]);
+        let (scaled, unscaled) = (off(gradient(Kind::Half, 65_536.0)), off(gradient(Kind::Half, 1.0)));
+        assert!(scaled < 0.02 && unscaled > 0.1, "{scaled} with a scale, {unscaled} without");
+    }
+
     fn logits(learned: &[f32], int8: Option<Plan>) -> Vec<f32> {
         let network = network();
         let layout = Layout::new(&network.graph().unwrap());
