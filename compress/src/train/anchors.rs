@@ -91,6 +91,22 @@ pub fn assign(places: &[Place], boxes: &[[f32; 4]], targets: &[Target]) -> Assig
     assignment
 }
 
+/// [`assign`] for every image of a batch, on all cores: one would have a GPU wait for it.
+fn assign_all(places: &[Place], boxes: &[[f32; 4]], targets: &[Vec<Target>]) -> Vec<Assignment> {
+    let images: Vec<_> = boxes.chunks(places.len()).zip(targets).collect();
+    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+    std::thread::scope(|scope| {
+        let parts = images.chunks(images.len().div_ceil(cores).max(1)).map(|images| {
+            let part = || images.iter().map(|(boxes, targets)| assign(places, boxes, targets)).collect::<Vec<_>>();
+            scope.spawn(part)
+        });
+        let parts: Vec<_> = parts.collect();
+        let done =
+            parts.into_iter().map(|part| part.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        done.flatten().collect()
+    })
+}
+
 /// Intersection over union of two boxes (left, top, right, bottom).
 pub(super) fn iou(a: [f32; 4], b: [f32; 4]) -> f32 {
     let width = (a[2].min(b[2]) - a[0].max(b[0])).max(0.0);
@@ -137,9 +153,8 @@ pub fn loss(values: &Tensor, places: &[Place], targets: &[Vec<Target>]) -> Resul
     // By place that learns an object.
     let (mut index, mut class, mut weight) = (Vec::<i64>::new(), Vec::<i64>::new(), Vec::<f32>::new());
     let mut truth: Vec<f32> = Vec::new();
-    for (image, targets) in targets.iter().enumerate() {
-        let boxes: &[[f32; 4]] = known_boxes[image * count * 4..(image + 1) * count * 4].as_chunks().0;
-        let assignment = assign(places, boxes, targets);
+    let assignments = assign_all(places, known_boxes.as_chunks().0, targets);
+    for (image, (targets, assignment)) in targets.iter().zip(assignments).enumerate() {
         for place in assignment.ignored {
             object_weight[image * count + place] = 0.0;
         }

@@ -106,8 +106,9 @@ pub fn to_device(tensor: Tensor, device: Device) -> Result<Tensor> {
     if device == Device::Cpu {
         return Ok(tensor);
     }
-    // Only from pinned memory does a copy go on by itself; libtorch keeps that memory until it is done.
-    Ok(tensor.f_pin_memory(device)?.f_internal_to_copy((tensor.kind(), device), true)?)
+    // Only from pinned memory does a copy go on by itself; libtorch keeps that memory until it is done. The public
+    // `pin_memory` prints a warning each time, for the device that tch cannot leave out.
+    Ok(tensor.f_internal_pin_memory(device)?.f_internal_to_copy((tensor.kind(), device), true)?)
 }
 
 /// For each object the cells that may learn it, `[n, top]`; `learns` tells which do.

@@ -13,7 +13,11 @@ use crate::quantize::{ACTIVATION_MAX, Plan};
 /// Share of a batch's statistics that goes into the running ones.
 const NORM_MOMENTUM: f64 = 0.03;
 
-/// Where each tensor lies in the two flat vectors: what is learned, and what is only measured.
+/// Tensors in the flat vectors begin at multiples of this many numbers: kernels on CUDA read four at once and fail where
+/// the address does not allow it, as it would not behind the 255 biases of a YOLOv3 head.
+const ALIGNMENT: usize = 4;
+
+/// Where each tensor lies in the two flat vectors: what is learned, and what is only measured. Gaps hold zeros.
 #[derive(Debug, Clone)]
 pub struct Layout {
     slots: Vec<(TensorSpec, i64)>,
@@ -24,14 +28,14 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// The tensors of a network one after another.
+    /// The tensors of a network one after another, aligned.
     pub fn new(graph: &Graph) -> Layout {
         let mut ends = [0, 0];
         let mut slots = Vec::new();
         for spec in checkpoint::tensors(graph) {
             let end = &mut ends[usize::from(spec.learned)];
             let offset = *end;
-            *end += spec.len() as i64;
+            *end += spec.len().next_multiple_of(ALIGNMENT) as i64;
             slots.push((spec, offset));
         }
         Layout { slots, learned: ends[1], measured: ends[0] }
@@ -39,11 +43,11 @@ impl Layout {
 
     /// A vector over the learned values that has, for each tensor, the value `of` gives.
     pub fn fill(&self, of: impl Fn(&TensorSpec) -> f32) -> Vec<f32> {
-        self.slots
-            .iter()
-            .filter(|(spec, _)| spec.learned)
-            .flat_map(|(spec, _)| vec![of(spec); spec.len()])
-            .collect()
+        let mut values = vec![0.0; self.learned as usize];
+        for (spec, offset) in self.slots.iter().filter(|(spec, _)| spec.learned) {
+            values[*offset as usize..][..spec.len()].fill(of(spec));
+        }
+        values
     }
 
     /// Both vectors from weights by name; what is missing stays as `initial` has it. Returns the names taken.
@@ -396,6 +400,10 @@ impl Replica {
             } else {
                 Tensor::f_zeros([parameter.numel() as i64], (Kind::Float, self.device))?
             });
+            let gap = parameter.numel().next_multiple_of(ALIGNMENT) - parameter.numel();
+            if gap > 0 {
+                parts.push(Tensor::f_zeros([gap as i64], (Kind::Float, self.device))?);
+            }
         }
         let flat = Tensor::f_cat(&parts, 0)?;
         self.parameters.values_mut().for_each(Tensor::zero_grad);
@@ -430,7 +438,7 @@ mod tests {
         };
         let branch = |name: &str| {
             // No kinks: a slope is to be measured.
-            let kind = LayerKind::DsConv { out: 4, kernel: 5, stride: 1, activation: Activation::None };
+            let kind = LayerKind::DsConv { out: 5, kernel: 5, stride: 1, activation: Activation::None };
             Layer::new(name, kind).from(["stem"])
         };
         let detect = LayerKind::Detect { head: Head::AnchorFree };
@@ -475,7 +483,10 @@ mod tests {
             *offset as usize..*offset as usize + spec.len()
         };
         let depthwise = place("class.depthwise.conv.weight");
-        for weight in [depthwise.start, depthwise.start + 12, depthwise.end - 1] {
+        // Behind tensors of five numbers, and the gaps that align what follows them.
+        let scores = place("scores.conv.weight");
+        assert_eq!(scores.start % ALIGNMENT, 0);
+        for weight in [depthwise.start, depthwise.start + 12, depthwise.end - 1, scores.start, scores.end - 1] {
             let at = |step: f32| {
                 let mut moved = learned.clone();
                 moved[weight] += step;
