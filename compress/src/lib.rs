@@ -19,9 +19,11 @@ pub mod quantize;
 pub mod report;
 pub mod revive;
 mod run;
+mod silence;
 #[cfg(feature = "train")]
 pub mod train;
 pub mod trainer;
+pub mod trim;
 pub mod zoo;
 
 pub use error::{Error, Result};

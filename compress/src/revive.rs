@@ -10,12 +10,9 @@
 //! channels of convolutions with normalisation that a single 1×1 convolution reads.
 
 use crate::checkpoint::Weights;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::network::{Activation, Graph, Network, Node, Op};
-use crate::quantize;
-
-/// A channel that moves by no more than this between and within photographs says nothing.
-const SILENCE: f32 = 0.02;
+use crate::silence::{Seen, mute, tensor, watch};
 
 /// Where gates that stand at their ends are set: a sixth away from either, in the middle of what has a gradient.
 const OPEN_LOGIT: f32 = 2.0;
@@ -29,32 +26,8 @@ pub struct Revived {
     pub gates: Vec<(String, usize)>,
 }
 
-/// What a convolution's channels were on some photographs.
-struct Seen {
-    low: Vec<f32>,
-    high: Vec<f32>,
-    /// Of each photograph the means of all channels.
-    means: Vec<Vec<f32>>,
-}
-
-impl Seen {
-    fn mean(&self, channel: usize) -> f32 {
-        self.means.iter().map(|means| means[channel]).sum::<f32>() / self.means.len() as f32
-    }
-
-    fn deviation(&self, channel: usize) -> f32 {
-        let mean = self.mean(channel);
-        let squares: f32 = self.means.iter().map(|means| (means[channel] - mean).powi(2)).sum();
-        (squares / self.means.len() as f32).sqrt()
-    }
-
-    fn silent(&self) -> Vec<usize> {
-        (0..self.low.len()).filter(|&channel| self.high[channel] - self.low[channel] <= SILENCE).collect()
-    }
-}
-
 /// Gives the silent channels of `network` a new start in `weights`, as they are on `images` (see
-/// [`quantize::letterboxed`]) of `side` × `side` pixels; random by `seed`.
+/// [`crate::quantize::letterboxed`]) of `side` × `side` pixels; random by `seed`.
 ///
 /// # Errors
 ///
@@ -67,12 +40,9 @@ pub fn revive(
     seed: u64,
     progress: &dyn Fn(usize),
 ) -> Result<Revived> {
-    if images.len() < 2 {
-        let problem = "needs two photographs: channels are silent if these make no difference".into();
-        return Err(Error::Option { option: "--images", problem });
-    }
     let graph = network.graph()?;
-    let seen = watch(network, &graph, weights, images, side, progress)?;
+    let wanted = |node: &Node| matches!(node.op, Op::Conv { .. } | Op::GlobalAveragePool);
+    let seen = watch(network, weights, images, side, wanted, progress)?;
     let mut random = fastrand::Rng::with_seed(seed);
     let mut revived = Revived::default();
     for (id, node) in graph.nodes.iter().enumerate() {
@@ -107,61 +77,11 @@ pub fn revive(
     Ok(revived)
 }
 
-/// Runs the network and keeps what is needed of convolutions and of pooled maps, by node.
-fn watch(
-    network: &Network,
-    graph: &Graph,
-    weights: &Weights,
-    images: &[Vec<f32>],
-    side: usize,
-    progress: &dyn Fn(usize),
-) -> Result<Vec<Option<Seen>>> {
-    let wanted = |node: &Node| matches!(node.op, Op::Conv { .. } | Op::GlobalAveragePool);
-    let watched: Vec<usize> = (0..graph.nodes.len()).filter(|&id| wanted(&graph.nodes[id])).collect();
-    let mut seen: Vec<Option<Seen>> = graph
-        .nodes
-        .iter()
-        .map(|node| {
-            let (low, high) = (vec![f32::INFINITY; node.channels], vec![f32::NEG_INFINITY; node.channels]);
-            wanted(node).then_some(Seen { low, high, means: Vec::new() })
-        })
-        .collect();
-    quantize::watch(network, weights, images, side, &watched, progress, |id, map, height, width| {
-        let Some(seen) = &mut seen[id] else { return };
-        let planes = map.chunks(height * width);
-        let means = planes.enumerate().map(|(channel, plane)| {
-            for &value in plane {
-                seen.low[channel] = seen.low[channel].min(value);
-                seen.high[channel] = seen.high[channel].max(value);
-            }
-            plane.iter().sum::<f32>() / plane.len() as f32
-        });
-        let means = means.collect();
-        seen.means.push(means);
-    })?;
-    Ok(seen)
-}
-
 /// The 1×1 convolution that reads node `id`, if it alone does.
 fn only_reader(graph: &Graph, id: usize) -> Option<&Node> {
     let mut readers = graph.nodes.iter().filter(|node| node.inputs.contains(&id));
     let (reader, None) = (readers.next()?, readers.next()) else { return None };
     matches!(reader.op, Op::Conv { kernel: 1, groups: 1, .. }).then_some(reader)
-}
-
-fn tensor<'a>(weights: &'a mut Weights, node: &Node, part: &str) -> &'a mut Vec<f32> {
-    &mut weights.entry(format!("{}.{part}", node.name)).or_default().values
-}
-
-/// Has `reader`, a 1×1 convolution, no longer listen to `channel`, which has always been `value`.
-fn mute(weights: &mut Weights, reader: &Node, channel: usize, value: f32) {
-    let Op::Conv { input, norm, .. } = reader.op else { return };
-    let column = tensor(weights, reader, "conv.weight").iter_mut().skip(channel).step_by(input);
-    let said: Vec<f32> = column.map(|weight| std::mem::take(weight) * value).collect();
-    // What normalisation subtracts, or else the bias.
-    let (part, sign) = if norm { ("bn.running_mean", -1.0) } else { ("conv.bias", 1.0) };
-    let sums = tensor(weights, reader, part).iter_mut();
-    sums.zip(said).for_each(|(sum, said)| *sum += sign * said);
 }
 
 /// New weights for a channel of `squeeze`, such that it is above zero for half of the photographs and moves by about one.
@@ -231,7 +151,7 @@ fn normal(random: &mut fastrand::Rng) -> f32 {
 mod tests {
     use super::*;
     use crate::network::reference::random_weights;
-    use crate::zoo;
+    use crate::{Error, quantize, zoo};
 
     fn scores(network: &Network, weights: &Weights, images: &[Vec<f32>], side: usize) -> quantize::Scores {
         let onnx = crate::export::to_onnx(network, weights, (side, side), crate::export::Storage::Single).unwrap();
@@ -280,7 +200,8 @@ mod tests {
         assert!(noise < 1e-6, "{noise}");
 
         // What has no normalisation lives at once.
-        let seen = watch(&network, &graph, &weights, &images, side, &|_| ()).unwrap();
+        let seen =
+            watch(&network, &weights, &images, side, |node| node.name == "context.squeeze", &|_| ()).unwrap();
         let silent = |name: &str| {
             let id = graph.nodes.iter().position(|node| node.name == name).unwrap();
             seen[id].as_ref().unwrap().silent()

@@ -12,6 +12,7 @@ mod revive;
 #[cfg(feature = "train")]
 mod train;
 mod trainer;
+mod trim;
 
 use std::path::{Path, PathBuf};
 
@@ -44,6 +45,8 @@ pub enum Command {
     Report(report::Report),
     /// Gives channels that say nothing a new start.
     Revive(revive::Revive),
+    /// Cuts channels that say nothing.
+    Trim(trim::Trim),
 }
 
 impl Command {
@@ -61,6 +64,7 @@ impl Command {
             Command::Quantize(command) => command.run(),
             Command::Report(command) => command.run(),
             Command::Revive(command) => command.run(),
+            Command::Trim(command) => command.run(),
         }
     }
 }

@@ -1,0 +1,41 @@
+//! `compress trim`.
+
+use std::path::PathBuf;
+
+use compress::checkpoint::{self, Precision};
+use compress::trim::trim;
+use compress::{Result, export};
+
+use super::Photographs;
+
+/// Cuts channels that say nothing on any photograph: the network answers as before and is smaller.
+#[derive(clap::Args)]
+pub struct Trim {
+    /// The checkpoint (`model.safetensors` of a run).
+    #[arg(long)]
+    checkpoint: PathBuf,
+    /// The checkpoint of the smaller network.
+    #[arg(long)]
+    output: PathBuf,
+    #[command(flatten)]
+    photographs: Photographs,
+}
+
+impl Trim {
+    pub fn run(self) -> Result<()> {
+        let (network, weights) = checkpoint::read_with_network(&self.checkpoint)?;
+        let imgsz = self.photographs.imgsz;
+        export::check_size(&network.graph()?, imgsz, imgsz)?;
+        let images = self.photographs.read(0)?;
+        let bar = super::progress(images.len(), "looking");
+        let trimmed = trim(&network, &weights, &images, imgsz, &|done| bar.set_position(done as u64))?;
+        bar.finish_and_clear();
+        for (name, count) in &trimmed.cut {
+            println!("{name}: {count} channels");
+        }
+        if trimmed.cut.is_empty() {
+            println!("every channel says something");
+        }
+        checkpoint::write(&self.output, &trimmed.network, &trimmed.weights, Precision::Half)
+    }
+}

@@ -1,0 +1,156 @@
+//! A network without the channels that say nothing.
+//!
+//! A channel that is the same number on every photograph adds a constant to whoever reads it. The constant moves into the
+//! reader's bias, and the channel is cut: the network answers as before and is smaller.
+
+use crate::checkpoint::Weights;
+use crate::error::Result;
+use crate::network::{Graph, Network, Node, NodeId, Op};
+use crate::prune::groups::{Channel, cut, groups};
+use crate::silence::{mute, watch};
+
+/// What is left of a network, and what was cut.
+#[derive(Debug)]
+pub struct Trimmed {
+    /// The thinner network.
+    pub network: Network,
+    /// Its weights.
+    pub weights: Weights,
+    /// By group of channels (see [`groups`]), how many were cut.
+    pub cut: Vec<(String, usize)>,
+}
+
+/// Cuts the channels of `network` that are silent on `images` (see [`crate::quantize::letterboxed`]) of `side` × `side`
+/// pixels wherever they are read: by 1×1 convolutions alone, for at its border a wider one sees zeros beside the constant.
+/// Of each group one channel stays.
+///
+/// # Errors
+///
+/// Weights of another network, a side that does not fit, fewer than two images.
+pub fn trim(
+    network: &Network,
+    weights: &Weights,
+    images: &[Vec<f32>],
+    side: usize,
+    progress: &dyn Fn(usize),
+) -> Result<Trimmed> {
+    let graph = network.graph()?;
+    let read: Vec<NodeId> = graph.nodes.iter().filter(|node| mixes(node)).map(|node| node.inputs[0]).collect();
+    let wanted = |node: &Node| read.iter().any(|&id| id > 0 && graph.nodes[id].name == node.name);
+    let seen = watch(network, weights, images, side, wanted, progress)?;
+    let silent: Vec<Vec<usize>> =
+        seen.iter().map(|seen| seen.as_ref().map_or_else(Vec::new, |seen| seen.silent())).collect();
+
+    let mut weights = weights.clone();
+    let groups = groups(&graph);
+    let mut removed: Vec<&Channel> = Vec::new();
+    let mut counts = Vec::new();
+    for group in &groups {
+        let says_nothing = |channel: &&Channel| {
+            let mut readers = readers(&graph, channel);
+            readers.all(|(reader, id, channel)| {
+                matches!(reader.op, Op::Conv { kernel: 1, .. }) && silent[id].contains(&channel)
+            })
+        };
+        let mut dead: Vec<&Channel> = group.channels.iter().filter(says_nothing).collect();
+        if dead.len() == group.channels.len() {
+            dead.remove(0);
+        }
+        for channel in &dead {
+            for (reader, id, channel) in readers(&graph, channel) {
+                if let Some(seen) = &seen[id] {
+                    mute(&mut weights, reader, channel, seen.mean(channel));
+                }
+            }
+        }
+        if !dead.is_empty() {
+            counts.push((group.name.clone(), dead.len()));
+        }
+        removed.extend(dead);
+    }
+    let (network, weights) = cut(network, &weights, &removed)?;
+    Ok(Trimmed { network, weights, cut: counts })
+}
+
+/// Whether a node makes new channels of those that it reads.
+fn mixes(node: &Node) -> bool {
+    matches!(node.op, Op::Conv { groups: 1, .. })
+}
+
+/// The convolutions that mix `channel` with others: each with the node that it reads and the channel there.
+fn readers<'a>(graph: &'a Graph, channel: &'a Channel) -> impl Iterator<Item = (&'a Node, NodeId, usize)> {
+    channel.iter().flat_map(|&(id, channel)| {
+        let readers = graph.nodes.iter().filter(move |node| mixes(node) && node.inputs[0] == id);
+        readers.map(move |reader| (reader, id, channel))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cost::NetworkCost;
+    use crate::export::{Storage, to_onnx};
+    use crate::network::reference::random_weights;
+    use crate::{quantize, zoo};
+
+    #[test]
+    fn without_its_silent_channels_a_network_answers_as_before() {
+        let side = 64;
+        let network = zoo::network("micro_yolo", 3).unwrap();
+        let graph = network.graph().unwrap();
+        let mut weights = random_weights(&graph, 5);
+        let gains = weights.iter_mut().filter(|(name, _)| name.ends_with("bn.weight"));
+        gains.for_each(|(_, gain)| gain.values.iter_mut().for_each(|gain| *gain *= 3.0));
+        let mut random = fastrand::Rng::with_seed(2);
+        let images: Vec<Vec<f32>> = (0..4).map(|_| (0..3 * side * side).map(|_| random.f32()).collect()).collect();
+        // Sums far below zero or above six: constants 0 and 6.
+        for (name, channel, sum) in [("block3.depthwise.bn.bias", 2, -100.0), ("box16.pointwise.bn.bias", 1, 100.0)]
+        {
+            weights.get_mut(name).unwrap().values[channel] = sum;
+        }
+        let squeeze = weights.get_mut("context.squeeze.conv.bias").unwrap();
+        let inner = squeeze.values.len();
+        squeeze.values.iter_mut().enumerate().for_each(|(i, bias)| *bias = if i % 2 == 0 { -100.0 } else { 100.0 });
+
+        let scores = |network: &Network, weights: &Weights| {
+            let onnx = to_onnx(network, weights, (side, side), Storage::Single).unwrap();
+            quantize::scores(&onnx, &images, side).unwrap()
+        };
+        let trimmed = trim(&network, &weights, &images, side, &|_| ()).unwrap();
+        let count = |name: &str| trimmed.cut.iter().find(|(group, _)| group == name).map_or(0, |(_, count)| *count);
+        assert_eq!(count("context.squeeze"), inner - 1, "{:?}", trimmed.cut);
+        // Behind a depthwise convolution goes what it reads as well: its group has block2's name.
+        assert!(count("block2.pointwise") >= 1 && count("box16.pointwise") >= 1, "{:?}", trimmed.cut);
+        let noise = quantize::noise(&scores(&network, &weights), &scores(&trimmed.network, &trimmed.weights));
+        // A silent channel may move by 0.02.
+        assert!(noise < 1e-6, "{noise}");
+        let parameters = |network: &Network| NetworkCost::new(network, side, side).unwrap().total.parameters;
+        assert!(parameters(&trimmed.network) < parameters(&network) * 97 / 100);
+    }
+
+    #[test]
+    fn a_constant_that_a_wide_convolution_reads_stays() {
+        let (side, channel) = (64, 4);
+        let network = zoo::network("micro_yolo", 3).unwrap();
+        let mut weights = random_weights(&network.graph().unwrap(), 5);
+        let mut random = fastrand::Rng::with_seed(2);
+        let images: Vec<Vec<f32>> = (0..2).map(|_| (0..3 * side * side).map(|_| random.f32()).collect()).collect();
+        // Always 6; the mean of 25 such is 6 inside and less at the border, where it sees zeros.
+        let set = |weights: &mut Weights, name: &str, at: std::ops::Range<usize>, value: f32| {
+            weights.get_mut(name).unwrap().values[at].fill(value);
+        };
+        set(&mut weights, "lateral.bn.bias", channel..channel + 1, 100.0);
+        set(&mut weights, "fuse.depthwise.conv.weight", channel * 25..(channel + 1) * 25, 0.02);
+        for (part, value) in [("weight", 1.0), ("bias", 0.0), ("running_mean", 0.0), ("running_var", 1.0)] {
+            set(&mut weights, &format!("fuse.depthwise.bn.{part}"), channel..channel + 1, value);
+        }
+        let cut = |weights: &Weights| {
+            let trimmed = trim(&network, weights, &images, side, &|_| ()).unwrap();
+            trimmed.cut.iter().find(|(group, _)| group == "lateral").map_or(0, |(_, count)| *count)
+        };
+        let kept = cut(&weights);
+        // With that convolution silent as well, nobody can tell.
+        set(&mut weights, "fuse.depthwise.bn.bias", channel..channel + 1, -100.0);
+        assert_eq!(cut(&weights), kept + 1);
+    }
+}
