@@ -9,6 +9,9 @@ use crate::network::{Graph, Network, Node, NodeId, Op};
 use crate::prune::groups::{Channel, cut, groups};
 use crate::silence::{mute, watch};
 
+/// What is left of a group is a multiple of this, where it has as many: processors compute so many channels at once.
+const MULTIPLE: usize = 4;
+
 /// What is left of a network, and what was cut.
 #[derive(Debug)]
 pub struct Trimmed {
@@ -22,7 +25,7 @@ pub struct Trimmed {
 
 /// Cuts the channels of `network` that are silent on `images` (see [`crate::quantize::letterboxed`]) of `side` × `side`
 /// pixels wherever they are read: by 1×1 convolutions alone, for at its border a wider one sees zeros beside the constant.
-/// Of each group one channel stays.
+/// Of each group a multiple of four stays.
 ///
 /// # Errors
 ///
@@ -53,9 +56,8 @@ pub fn trim(
             })
         };
         let mut dead: Vec<&Channel> = group.channels.iter().filter(says_nothing).collect();
-        if dead.len() == group.channels.len() {
-            dead.remove(0);
-        }
+        let (all, alive) = (group.channels.len(), group.channels.len() - dead.len());
+        dead.truncate(all - alive.max(1).next_multiple_of(MULTIPLE).min(all));
         for channel in &dead {
             for (reader, id, channel) in readers(&graph, channel) {
                 if let Some(seen) = &seen[id] {
@@ -118,9 +120,9 @@ mod tests {
         };
         let trimmed = trim(&network, &weights, &images, side, &|_| ()).unwrap();
         let count = |name: &str| trimmed.cut.iter().find(|(group, _)| group == name).map_or(0, |(_, count)| *count);
-        assert_eq!(count("context.squeeze"), inner - 1, "{:?}", trimmed.cut);
+        assert_eq!(count("context.squeeze"), inner - 4, "{:?}", trimmed.cut);
         // Behind a depthwise convolution goes what it reads as well: its group has block2's name.
-        assert!(count("block2.pointwise") >= 1 && count("box16.pointwise") >= 1, "{:?}", trimmed.cut);
+        assert!(count("block2.pointwise") >= 4 && count("box16.pointwise") >= 4, "{:?}", trimmed.cut);
         let noise = quantize::noise(&scores(&network, &weights), &scores(&trimmed.network, &trimmed.weights));
         // A silent channel may move by 0.02.
         assert!(noise < 1e-6, "{noise}");
@@ -130,7 +132,7 @@ mod tests {
 
     #[test]
     fn a_constant_that_a_wide_convolution_reads_stays() {
-        let (side, channel) = (64, 4);
+        let (side, channels) = (64, 4..8);
         let network = zoo::network("micro_yolo", 3).unwrap();
         let mut weights = random_weights(&network.graph().unwrap(), 5);
         let mut random = fastrand::Rng::with_seed(2);
@@ -139,10 +141,10 @@ mod tests {
         let set = |weights: &mut Weights, name: &str, at: std::ops::Range<usize>, value: f32| {
             weights.get_mut(name).unwrap().values[at].fill(value);
         };
-        set(&mut weights, "lateral.bn.bias", channel..channel + 1, 100.0);
-        set(&mut weights, "fuse.depthwise.conv.weight", channel * 25..(channel + 1) * 25, 0.02);
+        set(&mut weights, "lateral.bn.bias", channels.clone(), 100.0);
+        set(&mut weights, "fuse.depthwise.conv.weight", channels.start * 25..channels.end * 25, 0.02);
         for (part, value) in [("weight", 1.0), ("bias", 0.0), ("running_mean", 0.0), ("running_var", 1.0)] {
-            set(&mut weights, &format!("fuse.depthwise.bn.{part}"), channel..channel + 1, value);
+            set(&mut weights, &format!("fuse.depthwise.bn.{part}"), channels.clone(), value);
         }
         let cut = |weights: &Weights| {
             let trimmed = trim(&network, weights, &images, side, &|_| ()).unwrap();
@@ -150,7 +152,7 @@ mod tests {
         };
         let kept = cut(&weights);
         // With that convolution silent as well, nobody can tell.
-        set(&mut weights, "fuse.depthwise.bn.bias", channel..channel + 1, -100.0);
-        assert_eq!(cut(&weights), kept + 1);
+        set(&mut weights, "fuse.depthwise.bn.bias", channels.clone(), -100.0);
+        assert_eq!(cut(&weights), kept + channels.len());
     }
 }
