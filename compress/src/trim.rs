@@ -4,13 +4,10 @@
 //! reader's bias, and the channel is cut: the network answers as before and is smaller.
 
 use crate::checkpoint::Weights;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::network::{Graph, Network, Node, NodeId, Op};
 use crate::prune::groups::{Channel, cut, groups};
 use crate::silence::{mute, watch};
-
-/// What is left of a group is a multiple of this, where it has as many: processors compute so many channels at once.
-const MULTIPLE: usize = 4;
 
 /// What is left of a network, and what was cut.
 #[derive(Debug)]
@@ -25,18 +22,22 @@ pub struct Trimmed {
 
 /// Cuts the channels of `network` that are silent on `images` (see [`crate::quantize::letterboxed`]) of `side` × `side`
 /// pixels wherever they are read: by 1×1 convolutions alone, for at its border a wider one sees zeros beside the constant.
-/// Of each group a multiple of four stays.
+/// Of each group a multiple of `multiple` stays, where it has as many: processors compute so many channels at once.
 ///
 /// # Errors
 ///
-/// Weights of another network, a side that does not fit, fewer than two images.
+/// Weights of another network, a side that does not fit, fewer than two images, a multiple of 0.
 pub fn trim(
     network: &Network,
     weights: &Weights,
     images: &[Vec<f32>],
     side: usize,
+    multiple: usize,
     progress: &dyn Fn(usize),
 ) -> Result<Trimmed> {
+    if multiple == 0 {
+        return Err(Error::Option { option: "--multiple", problem: "0 is no width".into() });
+    }
     let graph = network.graph()?;
     let read: Vec<NodeId> = graph.nodes.iter().filter(|node| mixes(node)).map(|node| node.inputs[0]).collect();
     let wanted = |node: &Node| read.iter().any(|&id| id > 0 && graph.nodes[id].name == node.name);
@@ -57,7 +58,7 @@ pub fn trim(
         };
         let mut dead: Vec<&Channel> = group.channels.iter().filter(says_nothing).collect();
         let (all, alive) = (group.channels.len(), group.channels.len() - dead.len());
-        dead.truncate(all - alive.max(1).next_multiple_of(MULTIPLE).min(all));
+        dead.truncate(all - alive.max(1).next_multiple_of(multiple).min(all));
         for channel in &dead {
             for (reader, id, channel) in readers(&graph, channel) {
                 if let Some(seen) = &seen[id] {
@@ -118,7 +119,7 @@ mod tests {
             let onnx = to_onnx(network, weights, (side, side), Storage::Single).unwrap();
             quantize::scores(&onnx, &images, side).unwrap()
         };
-        let trimmed = trim(&network, &weights, &images, side, &|_| ()).unwrap();
+        let trimmed = trim(&network, &weights, &images, side, 4, &|_| ()).unwrap();
         let count = |name: &str| trimmed.cut.iter().find(|(group, _)| group == name).map_or(0, |(_, count)| *count);
         assert_eq!(count("context.squeeze"), inner - 4, "{:?}", trimmed.cut);
         // Behind a depthwise convolution goes what it reads as well: its group has block2's name.
@@ -147,7 +148,7 @@ mod tests {
             set(&mut weights, &format!("fuse.depthwise.bn.{part}"), channels.clone(), value);
         }
         let cut = |weights: &Weights| {
-            let trimmed = trim(&network, weights, &images, side, &|_| ()).unwrap();
+            let trimmed = trim(&network, weights, &images, side, 4, &|_| ()).unwrap();
             trimmed.cut.iter().find(|(group, _)| group == "lateral").map_or(0, |(_, count)| *count)
         };
         let kept = cut(&weights);

@@ -17,6 +17,10 @@ pub struct Trim {
     /// The checkpoint of the smaller network.
     #[arg(long)]
     output: PathBuf,
+    /// What is left of a group of channels is a multiple of this. Wide maps of another width are slow: with 12 channels in
+    /// place of 16 in its first, `micro-yolo` took 1.2 times as long.
+    #[arg(long, default_value_t = 16)]
+    multiple: usize,
     #[command(flatten)]
     photographs: Photographs,
 }
@@ -28,7 +32,8 @@ impl Trim {
         export::check_size(&network.graph()?, imgsz, imgsz)?;
         let images = self.photographs.read(0)?;
         let bar = super::progress(images.len(), "looking");
-        let trimmed = trim(&network, &weights, &images, imgsz, &|done| bar.set_position(done as u64))?;
+        let trimmed =
+            trim(&network, &weights, &images, imgsz, self.multiple, &|done| bar.set_position(done as u64))?;
         bar.finish_and_clear();
         for (name, count) in &trimmed.cut {
             println!("{name}: {count} channels");
