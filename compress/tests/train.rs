@@ -1,4 +1,4 @@
-//! Training as a user sees it: `cargo test -p compress --features train` with libtorch at hand.
+//! Training as a user sees it: `cargo xtask test --only trainer` brings libtorch.
 #![cfg(feature = "train")]
 
 use std::path::Path;

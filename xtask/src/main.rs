@@ -12,6 +12,7 @@
 
 mod bench;
 mod debian;
+mod libtorch;
 mod node;
 mod pack;
 mod process;

@@ -26,11 +26,13 @@ fn is_program(path: &Path) -> bool {
     path.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
-/// `PATH` with `dirs` in front.
-pub fn path_with(dirs: &[PathBuf]) -> Result<OsString> {
-    let rest = std::env::var_os("PATH").unwrap_or_default();
-    std::env::join_paths(dirs.iter().cloned().chain(std::env::split_paths(&rest)))
-        .with_context(|| format!("{dirs:?} cannot stand in PATH"))
+/// A variable that lists folders, `PATH` say, with `dirs` in front.
+pub fn path_with(dirs: &[PathBuf], variable: &str) -> Result<OsString> {
+    let rest = std::env::var_os(variable).unwrap_or_default();
+    // An empty one would be the current folder.
+    let rest = std::env::split_paths(&rest).filter(|dir| !dir.as_os_str().is_empty());
+    std::env::join_paths(dirs.iter().cloned().chain(rest))
+        .with_context(|| format!("{dirs:?} cannot stand in {variable}"))
 }
 
 /// The command as one would type it.
@@ -99,6 +101,15 @@ mod tests {
         assert_eq!(which_any(&["no-such-program-micro-yolo", "sh"]), which("sh"));
         // A folder is no program, though it has the execute bit.
         assert_eq!(which("/tmp"), None);
+    }
+
+    #[test]
+    fn folders_go_in_front_of_what_is_there() {
+        let path = path_with(&["/first".into()], "PATH").unwrap();
+        let whole = format!("/first:{}", std::env::var("PATH").unwrap());
+        assert_eq!(path.to_str(), Some(whole.trim_end_matches(':')));
+        assert_eq!(path_with(&["/first".into()], "NO_SUCH_VARIABLE_MICRO_YOLO").unwrap(), "/first");
+        assert!(path_with(&["/with:colon".into()], "PATH").is_err());
     }
 
     #[test]

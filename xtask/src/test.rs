@@ -2,6 +2,7 @@
 
 mod count;
 
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
@@ -12,7 +13,7 @@ use clap::{Args, ValueEnum};
 
 use self::count::Counts;
 use crate::tools::Browser;
-use crate::{node, process, size, toolchain, tools, wasm, workspace};
+use crate::{libtorch, node, process, size, toolchain, tools, wasm, workspace};
 
 /// Arguments of `cargo xtask test`.
 #[derive(Args)]
@@ -36,6 +37,8 @@ enum Part {
     Docs,
     /// Unit, integration and documentation tests of all crates
     Native,
+    /// Lints and tests of the trainer of `compress`, which needs libtorch
+    Trainer,
     /// Lints of all JavaScript
     Eslint,
     /// Types of the npm package
@@ -116,6 +119,7 @@ fn run_part(part: Part) -> Result<Outcome> {
             check(cargo)
         }
         Part::Native => tests(cargo(&["test", "--workspace", "--no-fail-fast"])),
+        Part::Trainer => needs(libtorch::variables(), |variables| trainer(&variables)),
         Part::Eslint => needs(node::install(), |_| {
             let mut eslint = node::program("eslint")?;
             eslint.args(["--max-warnings", "0", "."]);
@@ -165,6 +169,27 @@ fn cargo(args: &[&str]) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(args).current_dir(workspace::root());
     command
+}
+
+/// What the feature `train` adds: the rest of `compress` was the turn of `Clippy` and `Native`.
+fn trainer(libtorch: &[(&'static str, OsString)]) -> Result<Outcome> {
+    let cargo = |args: &[&str]| {
+        let mut command = cargo(args);
+        command.envs(libtorch.iter().map(|(name, value)| (name, value)));
+        command
+    };
+    let package = ["--package", "compress", "--features", "train"];
+    let runs = [
+        check(cargo(&[&["clippy"], &package[..], &["--all-targets", "--", "-D", "warnings"]].concat()))?,
+        tests(cargo(&[&["test"], &package[..], &["--no-fail-fast", "--lib", "--bins", "--", "train::"]].concat()))?,
+        tests(cargo(&[&["test"], &package[..], &["--test", "train"]].concat()))?,
+    ];
+    Ok(Outcome::Ran(runs.into_iter().fold(Counts::default(), |mut total, run| {
+        if let Outcome::Ran(counts) = run {
+            total += counts;
+        }
+        total
+    })))
 }
 
 fn wasm_pack() -> Result<Command> {

@@ -38,7 +38,7 @@ impl Toolchain {
                 command.env_remove(name);
             }
         }
-        command.env("PATH", process::path_with(&path)?);
+        command.env("PATH", process::path_with(&path, "PATH")?);
         // They would replace the flags of .cargo/config.toml, and with them compile everything anew.
         for name in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_RUSTFLAGS", "CARGO_BUILD_TARGET"] {
             command.env_remove(name);
