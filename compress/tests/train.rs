@@ -1,4 +1,4 @@
-//! Training as a user sees it: `cargo xtask test --only trainer` brings libtorch.
+//! Training as a user sees it: `cargo xtask test --only trainer` runs it, with libtorch.
 #![cfg(feature = "train")]
 
 use std::path::Path;

@@ -28,10 +28,9 @@ fn is_program(path: &Path) -> bool {
 
 /// A variable that lists folders, `PATH` say, with `dirs` in front.
 pub fn path_with(dirs: &[PathBuf], variable: &str) -> Result<OsString> {
-    let rest = std::env::var_os(variable).unwrap_or_default();
-    // An empty one would be the current folder.
-    let rest = std::env::split_paths(&rest).filter(|dir| !dir.as_os_str().is_empty());
-    std::env::join_paths(dirs.iter().cloned().chain(rest))
+    // An empty one would add the current folder.
+    let rest = std::env::var_os(variable).filter(|rest| !rest.is_empty());
+    std::env::join_paths(dirs.iter().cloned().chain(rest.iter().flat_map(std::env::split_paths)))
         .with_context(|| format!("{dirs:?} cannot stand in {variable}"))
 }
 
@@ -107,7 +106,7 @@ mod tests {
     fn folders_go_in_front_of_what_is_there() {
         let path = path_with(&["/first".into()], "PATH").unwrap();
         let whole = format!("/first:{}", std::env::var("PATH").unwrap());
-        assert_eq!(path.to_str(), Some(whole.trim_end_matches(':')));
+        assert_eq!(path.to_str(), Some(whole.as_str()));
         assert_eq!(path_with(&["/first".into()], "NO_SUCH_VARIABLE_MICRO_YOLO").unwrap(), "/first");
         assert!(path_with(&["/with:colon".into()], "PATH").is_err());
     }

@@ -111,14 +111,16 @@ pub fn run(args: &TestArgs) -> Result<ExitCode> {
 
 fn run_part(part: Part) -> Result<Outcome> {
     match part {
-        Part::Format => check(cargo(&["fmt", "--all", "--check"])),
-        Part::Clippy => check(cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])),
+        Part::Format => check(cargo(&["fmt", "--all", "--check"])).map(Outcome::Ran),
+        Part::Clippy => {
+            check(cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])).map(Outcome::Ran)
+        }
         Part::Docs => {
             let mut cargo = cargo(&["doc", "--workspace", "--no-deps", "--document-private-items"]);
             cargo.env("RUSTDOCFLAGS", "-D warnings");
-            check(cargo)
+            check(cargo).map(Outcome::Ran)
         }
-        Part::Native => tests(cargo(&["test", "--workspace", "--no-fail-fast"])),
+        Part::Native => tests(cargo(&["test", "--workspace", "--no-fail-fast"])).map(Outcome::Ran),
         Part::Trainer => needs(libtorch::variables(), |variables| trainer(&variables)),
         Part::Eslint => needs(node::install(), |_| {
             let mut eslint = node::program("eslint")?;
@@ -134,7 +136,7 @@ fn run_part(part: Part) -> Result<Outcome> {
         }),
         Part::Size => needs(node::install(), |_| {
             size::run(&size::SizeArgs::default())?;
-            Ok(Outcome::Ran(Counts { passed: 1, failed: 0 }))
+            Ok(Counts { passed: 1, failed: 0 })
         }),
         Part::Js => needs(node::install(), |_| {
             wasm::build()?;
@@ -158,9 +160,9 @@ fn run_part(part: Part) -> Result<Outcome> {
 }
 
 /// Runs `part` with what it needs; where that is missing, says so.
-fn needs<T>(found: Result<T>, part: impl FnOnce(T) -> Result<Outcome>) -> Result<Outcome> {
+fn needs<T>(found: Result<T>, part: impl FnOnce(T) -> Result<Counts>) -> Result<Outcome> {
     match found {
-        Ok(found) => part(found),
+        Ok(found) => part(found).map(Outcome::Ran),
         Err(why) => Ok(Outcome::Missing(why)),
     }
 }
@@ -172,24 +174,16 @@ fn cargo(args: &[&str]) -> Command {
 }
 
 /// What the feature `train` adds: the rest of `compress` was the turn of `Clippy` and `Native`.
-fn trainer(libtorch: &[(&'static str, OsString)]) -> Result<Outcome> {
-    let cargo = |args: &[&str]| {
-        let mut command = cargo(args);
-        command.envs(libtorch.iter().map(|(name, value)| (name, value)));
-        command
+fn trainer(libtorch: &[(&'static str, OsString)]) -> Result<Counts> {
+    let with_libtorch = |program: &str, args: &[&str]| {
+        let mut cargo = cargo(&[program, "--package", "compress", "--features", "train"]);
+        cargo.args(args).envs(libtorch.iter().map(|(name, value)| (name, value)));
+        cargo
     };
-    let package = ["--package", "compress", "--features", "train"];
-    let runs = [
-        check(cargo(&[&["clippy"], &package[..], &["--all-targets", "--", "-D", "warnings"]].concat()))?,
-        tests(cargo(&[&["test"], &package[..], &["--no-fail-fast", "--lib", "--bins", "--", "train::"]].concat()))?,
-        tests(cargo(&[&["test"], &package[..], &["--test", "train"]].concat()))?,
-    ];
-    Ok(Outcome::Ran(runs.into_iter().fold(Counts::default(), |mut total, run| {
-        if let Outcome::Ran(counts) = run {
-            total += counts;
-        }
-        total
-    })))
+    let mut total = check(with_libtorch("clippy", &["--all-targets", "--", "-D", "warnings"]))?;
+    total += tests(with_libtorch("test", &["--no-fail-fast", "--lib", "--bins", "--", "train::"]))?;
+    total += tests(with_libtorch("test", &["--test", "train"]))?;
+    Ok(total)
 }
 
 fn wasm_pack() -> Result<Command> {
@@ -235,16 +229,14 @@ fn browser(browser: Browser) -> Result<Outcome> {
             // Seconds without a word from the browser; a network is loaded and run meanwhile, on a machine that may
             // be busy.
             wasm_pack.env("WASM_BINDGEN_TEST_TIMEOUT", "300");
-            if let Outcome::Ran(counts) = tests(wasm_pack)? {
-                total += counts;
-            }
+            total += tests(wasm_pack)?;
         }
-        Ok(Outcome::Ran(total))
+        Ok(total)
     })
 }
 
 /// Node's test runner on all `*.test.js` and `*.test.mjs` below some folders.
-fn node_tests(folders: &[&str]) -> Result<Outcome> {
+fn node_tests(folders: &[&str]) -> Result<Counts> {
     tests(node_command(folders)?)
 }
 
@@ -283,14 +275,14 @@ fn collect_tests(folder: &std::path::Path, files: &mut Vec<PathBuf>) -> Result<(
 }
 
 /// A command that is one check: it passes or not.
-fn check(mut command: Command) -> Result<Outcome> {
+fn check(mut command: Command) -> Result<Counts> {
     println!("$ {}", process::display(&command));
     process::run(command.stdin(Stdio::null()))?;
-    Ok(Outcome::Ran(Counts { passed: 1, failed: 0 }))
+    Ok(Counts { passed: 1, failed: 0 })
 }
 
 /// A test runner, whose own counts are read from its output.
-fn tests(mut command: Command) -> Result<Outcome> {
+fn tests(mut command: Command) -> Result<Counts> {
     let shown = process::display(&command);
     println!("$ {shown}");
     let mut child = command
@@ -324,38 +316,31 @@ fn tests(mut command: Command) -> Result<Outcome> {
     if counts == Counts::default() {
         bail!("`{shown}` ran no test");
     }
-    Ok(Outcome::Ran(counts))
+    Ok(counts)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn sh(script: &str) -> Result<Outcome> {
+    fn sh(script: &str) -> Result<Counts> {
         let mut command = Command::new("sh");
         command.args(["-c", script]);
         tests(command)
-    }
-
-    fn counts(outcome: Result<Outcome>) -> Counts {
-        match outcome.unwrap() {
-            Outcome::Ran(counts) => counts,
-            Outcome::Missing(why) => panic!("missing: {why}"),
-        }
     }
 
     #[test]
     fn counts_of_several_binaries_add_up() {
         let script = "echo 'test result: ok. 2 passed; 0 failed; 0 ignored'; \
                       echo 'test result: FAILED. 1 passed; 3 failed; 0 ignored'; exit 101";
-        assert_eq!(counts(sh(script)), Counts { passed: 3, failed: 3 });
+        assert_eq!(sh(script).unwrap(), Counts { passed: 3, failed: 3 });
     }
 
     #[test]
     fn a_runner_that_dies_without_counting_has_failed() {
-        assert_eq!(counts(sh("echo error: could not compile; exit 101")), Counts { passed: 0, failed: 1 });
+        assert_eq!(sh("echo error: could not compile; exit 101").unwrap(), Counts { passed: 0, failed: 1 });
         let script = "echo 'test result: ok. 2 passed; 0 failed; 0 ignored'; exit 1";
-        assert_eq!(counts(sh(script)), Counts { passed: 2, failed: 1 });
+        assert_eq!(sh(script).unwrap(), Counts { passed: 2, failed: 1 });
     }
 
     #[test]
@@ -368,7 +353,7 @@ mod tests {
     fn a_failed_check_is_an_error_and_a_missing_program_too() {
         assert!(check(Command::new("false")).is_err());
         assert!(check(Command::new("no-such-program-micro-yolo")).is_err());
-        assert_eq!(counts(check(Command::new("true"))), Counts { passed: 1, failed: 0 });
+        assert_eq!(check(Command::new("true")).unwrap(), Counts { passed: 1, failed: 0 });
     }
 
     #[test]
