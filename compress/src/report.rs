@@ -127,9 +127,17 @@ pub struct Run {
 impl Run {
     /// What a training found on a set, AP50, in floats and at its best input size.
     fn best_on(&self, set: &str) -> Option<f64> {
+        self.best_measured_on(set)?.ap50
+    }
+
+    /// What was measured at the input size that has it.
+    fn best_measured_on(&self, set: &str) -> Option<&Evaluated> {
         let fits = |figures: &&Evaluated| figures.annotations.starts_with(set) && !figures.model.contains("int8");
         let on_set = self.evaluated.iter().filter(fits);
-        on_set.filter_map(|figures| figures.ap50).max_by(f64::total_cmp)
+        on_set
+            .filter_map(|figures| Some((figures, figures.ap50?)))
+            .max_by(|a, b| a.1.total_cmp(&b.1))
+            .map(|(figures, _)| figures)
     }
 }
 
@@ -535,21 +543,23 @@ fn comparisons(page: &mut Page, runs: &[Run]) {
         alike.sort_by_key(|(_, network)| std::cmp::Reverse(network.parameters));
         let [(_, largest), _, ..] = alike[..] else { continue };
         page.text(&format!("## One recipe, {} networks\n", alike.len()));
-        page.text("| run | network | parameters | fewer | MACs | fewer | COCO AP50 | VOC AP50 |\n|---|---|--:|--:|--:|--:|--:|--:|");
+        page.text("| run | network | parameters | fewer | MACs | fewer | COCO AP | AP50 | VOC AP50 |\n|---|---|--:|--:|--:|--:|--:|--:|--:|");
         for (run, network) in &alike {
             page.text(&format!(
-                "| {} | {} | {} | {:.2}× | {} | {:.2}× | {} | {} |",
+                "| {} | {} | {} | {:.2}× | {} | {:.2}× | {} | {} | {} |",
                 run.name,
                 network.name,
                 cost::grouped(network.parameters),
                 largest.parameters as f64 / network.parameters as f64,
                 cost::grouped(network.macs),
                 largest.macs as f64 / network.macs as f64,
+                percent(run.best_measured_on("coco").and_then(|figures| figures.ap)),
                 percent(run.best_on("coco")),
                 percent(run.best_on("voc")),
             ));
         }
-        page.text("\nThe paper: 8.86 M → 2.56 M parameters (3.46× fewer), 2.78 G → 1.09 G (2.55× fewer), AP50 33.1 → 32.4 on COCO.\n");
+        page.text("\nAP is at the input size of the best AP50. Time in the browser: `cargo xtask bench --networks released,yolov3-tiny`, of which `docs/performance.md` has the figures.\n");
+        page.text("The paper: 8.86 M → 2.56 M parameters (3.46× fewer), 2.78 G → 1.09 G (2.55× fewer), AP50 33.1 → 32.4 on COCO.\n");
     }
 }
 
@@ -793,6 +803,7 @@ mod tests {
             "| 3.50 | – | – | freeze block3 |",
             "## One recipe, 2 networks",
             "| baseline | yolov3_tiny | 8,",
+            "× | 10.0 | 23.4 | – |",
             "| baseline | yolov3_tiny | 20,000 |",
             "kept in `compression/runs/`",
         ] {
