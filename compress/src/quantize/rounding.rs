@@ -202,15 +202,16 @@ fn round_row(weights: &[f32], covariance: Option<&[f64]>, bits: u32) -> (Vec<i8>
         let costs = scales.clone().map(|scale| (cost(scale), scale));
         costs.min_by(|a, b| a.0.total_cmp(&b.0)).map_or(1.0, |(_, scale)| scale)
     };
-    let plain = best_for_nearest(&|_| 1.0);
+    let plain = |_| 1.0;
     let tried: Vec<f64> = match covariance {
-        None => vec![plain],
+        None => vec![best_for_nearest(&plain)],
         Some(_) if n <= SHORT => scales.clone().collect(),
         // For long rows the nearest bytes must tell which scales are good: trying all takes too long. The plain one is
         // among them so that the outcome is never worse than the nearest bytes.
         Some(of) => {
-            let weighed = best_for_nearest(&|i| of[i * n + i]);
-            if weighed == plain { vec![plain] } else { vec![weighed, plain] }
+            let mut tried = vec![best_for_nearest(&|i| of[i * n + i]), best_for_nearest(&plain)];
+            tried.dedup();
+            tried
         }
     };
     let descended = |scale: f64| -> (f64, Vec<f64>, f64) {
