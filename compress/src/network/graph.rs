@@ -8,6 +8,11 @@ use crate::error::{Error, Result};
 /// Index of a [`Node`] in [`Graph::nodes`].
 pub type NodeId = usize;
 
+// Bounds far above what detectors have, and so low that no count of parameters or operations overflows.
+const MOST_CHANNELS: usize = 1 << 14;
+const LARGEST_KERNEL: usize = 31;
+const LARGEST_STRIDE: usize = 1 << 10;
+
 /// A network in single operations, each after those it reads. Node 0 is the image.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Graph {
@@ -93,15 +98,16 @@ impl Graph {
     ///
     /// [`Error::Network`], naming the layer: a name used twice or a reserved one, an input that is no earlier layer
     /// (which rules out cycles), maps whose sizes or channels do not fit, a zero width, an even kernel, a stride
-    /// other than 1 or 2, a head whose maps have other channels than it reads, no [`LayerKind::Detect`] at the end.
+    /// other than 1 or 2, a head whose maps have other channels than it reads, no [`LayerKind::Detect`] at the end,
+    /// channels, kernels or strides far above what any detector has.
     pub fn new(network: &Network) -> Result<Graph> {
         let image =
             Node { name: "image".into(), layer: None, inputs: Vec::new(), op: Op::Image, channels: 3, stride: 1 };
         let mut builder =
             Builder { nodes: vec![image], outputs: HashMap::new(), classes: network.classes, layer: 0 };
         let wrap = |problem: String| Error::Network { network: network.name.clone(), problem };
-        if network.classes == 0 {
-            return Err(wrap("has no classes".into()));
+        if !(1..=MOST_CHANNELS).contains(&network.classes) {
+            return Err(wrap(format!("has {} classes: 1 to {MOST_CHANNELS} are supported", network.classes)));
         }
         for (index, layer) in network.layers.iter().enumerate() {
             builder.layer = index;
@@ -190,24 +196,24 @@ impl Builder {
                     self.conv(format!("{name}.primary"), input, out / 2, kernel, stride, 1, true, activation)?;
                 let cheap = self.depthwise(format!("{name}.cheap"), primary, 3, 1, activation)?;
                 let cell = self.nodes[primary].stride;
-                Ok(self.push(name.into(), vec![primary, cheap], Op::Concat, out, cell))
+                self.push(name.into(), vec![primary, cheap], Op::Concat, out, cell)
             }
             &LayerKind::SqueezeExcite { squeeze, activation } => {
                 self.squeeze_excite(name, input, squeeze, activation)
             }
             &LayerKind::MaxPool { kernel, stride } => {
-                if !(1..=2).contains(&stride) || kernel < stride {
+                if !(1..=2).contains(&stride) || !(stride..=LARGEST_KERNEL).contains(&kernel) {
                     return Err(format!("a window of {kernel} with stride {stride} is not supported"));
                 }
                 let (channels, cell) = self.map(input)?;
-                Ok(self.push(name.into(), vec![input], Op::MaxPool { kernel, stride }, channels, cell * stride))
+                self.push(name.into(), vec![input], Op::MaxPool { kernel, stride }, channels, cell * stride)
             }
             &LayerKind::Upsample { factor } => {
                 let (channels, cell) = self.map(input)?;
                 if factor < 2 || cell % factor != 0 {
                     return Err(format!("cannot enlarge a map of stride {cell} {factor} times"));
                 }
-                Ok(self.push(name.into(), vec![input], Op::Upsample { factor }, channels, cell / factor))
+                self.push(name.into(), vec![input], Op::Upsample { factor }, channels, cell / factor)
             }
             LayerKind::Concat => {
                 let maps = inputs.iter().map(|&id| self.map(id)).collect::<LayerResult<Vec<_>>>()?;
@@ -216,7 +222,7 @@ impl Builder {
                     return Err(format!("joins maps of strides {stride} and {}", other.1));
                 }
                 let channels = maps.iter().map(|map| map.0).sum();
-                Ok(self.push(name.into(), inputs, Op::Concat, channels, stride))
+                self.push(name.into(), inputs, Op::Concat, channels, stride)
             }
             LayerKind::Add => {
                 let first = self.map(input)?;
@@ -229,7 +235,7 @@ impl Builder {
                         ));
                     }
                 }
-                Ok(self.push(name.into(), inputs, Op::Add, first.0, first.1))
+                self.push(name.into(), inputs, Op::Add, first.0, first.1)
             }
             LayerKind::Detect { head } => self.detect(name, inputs, head),
         }
@@ -248,9 +254,14 @@ impl Builder {
         if node.stride == 0 { Err(format!("`{}` is no map", node.name)) } else { Ok((node.channels, node.stride)) }
     }
 
-    fn push(&mut self, name: String, inputs: Vec<NodeId>, op: Op, channels: usize, stride: usize) -> NodeId {
+    fn push(&mut self, name: String, inputs: Vec<NodeId>, op: Op, channels: usize, stride: usize) -> LayerResult {
+        if channels > MOST_CHANNELS || stride > LARGEST_STRIDE {
+            return Err(format!(
+                "has {channels} channels at stride {stride}: up to {MOST_CHANNELS} and {LARGEST_STRIDE} are supported"
+            ));
+        }
         self.nodes.push(Node { name, layer: Some(self.layer), inputs, op, channels, stride });
-        self.nodes.len() - 1
+        Ok(self.nodes.len() - 1)
     }
 
     #[allow(clippy::too_many_arguments)] // The fields of `Op::Conv`, which the caller would only name to unpack again.
@@ -269,14 +280,16 @@ impl Builder {
         if out == 0 {
             return Err("has no output channels".into());
         }
-        if kernel.is_multiple_of(2) {
-            return Err(format!("a kernel of side {kernel} has no centre: take an odd one"));
+        if kernel.is_multiple_of(2) || kernel > LARGEST_KERNEL {
+            return Err(format!(
+                "a kernel of side {kernel}: take an odd one (one with a centre) up to {LARGEST_KERNEL}"
+            ));
         }
         if !(1..=2).contains(&stride) {
             return Err(format!("stride {stride} is not 1 or 2"));
         }
         let op = Op::Conv { input: channels, kernel, stride, groups, norm, activation };
-        Ok(self.push(name, vec![input], op, out, cell * stride))
+        self.push(name, vec![input], op, out, cell * stride)
     }
 
     fn depthwise(
@@ -294,11 +307,11 @@ impl Builder {
     /// Squeeze-and-excitation (Hu et al. 2018) with a hard-sigmoid gate.
     fn squeeze_excite(&mut self, name: &str, map: NodeId, squeeze: usize, activation: Activation) -> LayerResult {
         let (channels, stride) = self.map(map)?;
-        let pooled = self.push(format!("{name}.pool"), vec![map], Op::GlobalAveragePool, channels, 0);
+        let pooled = self.push(format!("{name}.pool"), vec![map], Op::GlobalAveragePool, channels, 0)?;
         let reduced = self.conv(format!("{name}.squeeze"), pooled, squeeze, 1, 1, 1, false, activation)?;
         let gate =
             self.conv(format!("{name}.excite"), reduced, channels, 1, 1, 1, false, Activation::HardSigmoid)?;
-        Ok(self.push(format!("{name}.scale"), vec![map, gate], Op::Scale, channels, stride))
+        self.push(format!("{name}.scale"), vec![map, gate], Op::Scale, channels, stride)
     }
 
     fn detect(&mut self, name: &str, inputs: Vec<NodeId>, head: &Head) -> LayerResult {
@@ -333,6 +346,117 @@ impl Builder {
                 }
             }
         }
-        Ok(self.push(name.into(), inputs, Op::Detect { head: head.clone() }, 4 + self.classes, 0))
+        self.push(name.into(), inputs, Op::Detect { head: head.clone() }, 4 + self.classes, 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RELU6: Activation = Activation::Relu6;
+
+    fn conv(name: &str, out: usize, kernel: usize, stride: usize) -> Layer {
+        Layer::new(name, LayerKind::Conv { out, kernel, stride, activation: RELU6, norm: true })
+    }
+
+    /// Two strides, joined, with a head for three classes.
+    fn sound() -> Network {
+        let layers = vec![
+            conv("stem", 8, 3, 2),
+            conv("down", 8, 3, 2),
+            Layer::new("up", LayerKind::Upsample { factor: 2 }),
+            Layer::new("join", LayerKind::Concat).from(["up", "stem"]),
+            Layer::new("gate", LayerKind::SqueezeExcite { squeeze: 4, activation: RELU6 }),
+            conv("sides", 4, 1, 1).from(["gate"]),
+            conv("scores", 3, 1, 1).from(["gate"]),
+            Layer::new("detect", LayerKind::Detect { head: Head::AnchorFree }).from(["sides", "scores"]),
+        ];
+        Network { name: "sound".into(), classes: 3, names: Vec::new(), layers }
+    }
+
+    #[test]
+    fn what_does_not_fit_together_is_refused_with_the_layers_name() {
+        assert_eq!(sound().graph().unwrap().head_strides(), [2]);
+        let refused = |what: &str, change: &dyn Fn(&mut Network), told: &[&str]| {
+            let mut network = sound();
+            change(&mut network);
+            let error = network.graph().unwrap_err();
+            assert!(matches!(error, Error::Network { .. }), "{what}: {error}");
+            assert!(told.iter().all(|told| error.to_string().contains(told)), "{what}: {error}");
+        };
+        refused("a cycle", &|network| network.layers[1].from = vec!["join".into()], &["`down`", "reads `join`"]);
+        refused("itself", &|network| network.layers[1].from = vec!["down".into()], &["`down`", "reads `down`"]);
+        refused(
+            "nothing there",
+            &|network| network.layers[1].from = vec!["top".into()],
+            &["`down`", "reads `top`"],
+        );
+        refused("a name twice", &|network| network.layers[1].name = "stem".into(), &["`stem`", "used twice"]);
+        refused(
+            "two inputs",
+            &|network| network.layers[4] = network.layers[4].clone().from(["up", "stem"]),
+            &["`gate`", "one layer, not 2"],
+        );
+        refused(
+            "sizes",
+            &|network| network.layers[3] = network.layers[3].clone().from(["down", "stem"]),
+            &["`join`", "strides 4 and 2"],
+        );
+        refused(
+            "widths added",
+            &|network| network.layers[4] = Layer::new("gate", LayerKind::Add).from(["join", "stem"]),
+            &["`gate`", "adds 8 channels", "to 16"],
+        );
+        refused("widths of the head", &|network| network.classes = 2, &["`detect`", "needs 4 and 2 channels"]);
+        refused(
+            "too small to enlarge",
+            &|network| network.layers[2].kind = LayerKind::Upsample { factor: 8 },
+            &["`up`"],
+        );
+        refused(
+            "layers after the head",
+            &|network| network.layers.push(conv("more", 8, 1, 1)),
+            &["`detect`", "last"],
+        );
+        refused("no layers", &|network| network.layers.clear(), &["no layers"]);
+        refused(
+            "no channels",
+            &|network| network.layers[0] = conv("stem", 0, 3, 2),
+            &["`stem`", "no output channels"],
+        );
+        refused("an even kernel", &|network| network.layers[0] = conv("stem", 8, 4, 2), &["`stem`", "side 4"]);
+        refused("a stride", &|network| network.layers[0] = conv("stem", 8, 3, 3), &["`stem`", "stride 3"]);
+        for classes in [0, usize::MAX] {
+            refused("classes", &|network| network.classes = classes, &["classes"]);
+        }
+    }
+
+    #[test]
+    fn numbers_that_no_count_could_hold_are_refused() {
+        let refused = |at: usize, layer: Layer| {
+            let mut network = sound();
+            network.layers[at] = layer;
+            let error = network.graph().unwrap_err().to_string();
+            assert!(error.contains(&network.layers[at].name), "{error}");
+        };
+        for huge in [MOST_CHANNELS + 1, usize::MAX] {
+            refused(0, conv("stem", huge, 3, 2));
+            let block =
+                LayerKind::MbConv { expansion: huge, out: 8, kernel: 3, stride: 2, squeeze: 0, activation: RELU6 };
+            refused(1, Layer::new("down", block));
+            refused(4, Layer::new("gate", LayerKind::SqueezeExcite { squeeze: huge, activation: RELU6 }));
+            refused(2, Layer::new("up", LayerKind::Upsample { factor: huge }));
+        }
+        for kernel in [LARGEST_KERNEL + 2, usize::MAX] {
+            refused(0, conv("stem", 8, kernel, 2));
+            refused(1, Layer::new("down", LayerKind::MaxPool { kernel, stride: 2 }));
+        }
+        // Halved until the stride itself would overflow.
+        let mut deep = sound();
+        let halves = (0..70).map(|index| conv(&format!("half{index}"), 8, 3, 2));
+        deep.layers.splice(..0, halves);
+        let error = deep.graph().unwrap_err().to_string();
+        assert!(error.contains("half10") && error.contains("stride 2048"), "{error}");
     }
 }
