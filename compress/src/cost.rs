@@ -8,7 +8,7 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::network::{Graph, Network, Node, Op};
 
 /// The paper's closed forms, in weights of convolutions; times the cells of the output map they are MACs.
@@ -54,10 +54,11 @@ pub struct Cost {
 }
 
 impl std::ops::AddAssign for Cost {
+    /// A sum that is too large stays at the largest number.
     fn add_assign(&mut self, other: Cost) {
-        self.weights += other.weights;
-        self.parameters += other.parameters;
-        self.macs += other.macs;
+        self.weights = self.weights.saturating_add(other.weights);
+        self.parameters = self.parameters.saturating_add(other.parameters);
+        self.macs = self.macs.saturating_add(other.macs);
     }
 }
 
@@ -97,14 +98,10 @@ impl NetworkCost {
     ///
     /// # Errors
     ///
-    /// The layers do not fit together, or a side is 0 or no multiple of the network's largest stride.
+    /// The layers do not fit together, or a side that [`Graph::check_size`](crate::network::Graph::check_size) refuses.
     pub fn new(network: &Network, width: usize, height: usize) -> Result<NetworkCost> {
         let graph = network.graph()?;
-        let step = graph.max_stride();
-        if [width, height].iter().any(|side| *side == 0 || !side.is_multiple_of(step)) {
-            let problem = format!("{width}x{height} must be multiples of {step} for `{}`", network.name);
-            return Err(Error::Option { option: "--imgsz", problem });
-        }
+        graph.check_size(width, height)?;
         let mut layers: Vec<LayerCost> = Vec::with_capacity(network.layers.len());
         let mut total = Cost::default();
         for node in &graph.nodes {
@@ -263,6 +260,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::error::Error;
     use crate::network::{Activation, Head, Layer, LayerKind};
     use crate::zoo;
 
@@ -390,7 +388,7 @@ mod tests {
 
     #[test]
     fn a_size_that_does_not_fit_is_refused() {
-        for (width, height) in [(0, 416), (416, 400), (31, 32)] {
+        for (width, height) in [(0, 416), (416, 400), (31, 32), (416, 4128), (1 << 45, 1 << 45)] {
             let error = NetworkCost::new(&zoo::network("micro_yolo", 80).unwrap(), width, height).unwrap_err();
             assert!(matches!(error, Error::Option { option: "--imgsz", .. }), "{error}");
         }

@@ -84,7 +84,7 @@ pub fn to_onnx(
     storage: Storage,
 ) -> Result<Vec<u8>> {
     let graph = network.graph()?;
-    check_size(&graph, width, height)?;
+    graph.check_size(width, height)?;
     let wrap = |problem| Error::Network { network: network.name.clone(), problem };
     let mut onnx = GraphBuilder::new(&network.name);
     onnx.input("images", &[1, 3, height as i64, width as i64]);
@@ -120,20 +120,6 @@ pub fn to_onnx(
     let cells = cell_count(&graph, width, height);
     onnx.output("output0", &[1, (4 + network.classes) as i64, cells as i64]);
     Ok(onnx.finish(&metadata(network, &graph, (width, height))))
-}
-
-/// Whether the network can be run at that size.
-///
-/// # Errors
-///
-/// [`Error::Option`] if a side is 0 or no multiple of the largest stride.
-pub fn check_size(graph: &Graph, width: usize, height: usize) -> Result<()> {
-    let stride = graph.max_stride();
-    if width == 0 || height == 0 || !width.is_multiple_of(stride) || !height.is_multiple_of(stride) {
-        let problem = format!("{width}x{height} is not a positive multiple of {stride}");
-        return Err(Error::Option { option: "--imgsz", problem });
-    }
-    Ok(())
 }
 
 /// Attributes of a square convolution that pads by half its kernel.

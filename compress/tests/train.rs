@@ -193,6 +193,7 @@ fn what_cannot_work_is_refused_with_the_options_name() {
     let cases = [
         (TrainConfig { batch: 3, replicas: 2, ..good.clone() }, "--batch"),
         (TrainConfig { sizes: vec![(100, 0.0)], ..good.clone() }, "--imgsz"),
+        (TrainConfig { sizes: vec![(96, 0.0), (1 << 40, 0.5)], ..good.clone() }, "--imgsz"),
         (TrainConfig { images: 0, ..good.clone() }, "--images"),
         (TrainConfig { rate: f64::NAN, ..good.clone() }, "--rate"),
         (TrainConfig { mixup: f32::NAN, ..good.clone() }, "--mixup"),

@@ -54,7 +54,7 @@ impl Quantize {
         let (network, weights) = checkpoint::read_with_network(&self.checkpoint)?;
         let graph = network.graph()?;
         let imgsz = self.photographs.imgsz;
-        export::check_size(&graph, imgsz, imgsz)?;
+        graph.check_size(imgsz, imgsz)?;
         let float = self.float_nodes(&graph)?;
         let mut images = self.photographs.read(self.held_out)?;
         if images.len() < 2 {

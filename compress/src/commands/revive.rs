@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use compress::checkpoint::Precision;
 use compress::revive::revive;
-use compress::{Result, checkpoint, export};
+use compress::{Result, checkpoint};
 
 use super::Photographs;
 
@@ -26,7 +26,7 @@ impl Revive {
     pub fn run(self) -> Result<()> {
         let (network, mut weights) = checkpoint::read_with_network(&self.checkpoint)?;
         let Photographs { imgsz, seed, .. } = self.photographs;
-        export::check_size(&network.graph()?, imgsz, imgsz)?;
+        network.graph()?.check_size(imgsz, imgsz)?;
         let images = self.photographs.read(0)?;
         let bar = super::progress(images.len(), "looking");
         let revived = revive(&network, &mut weights, &images, imgsz, seed, &|done| bar.set_position(done as u64))?;

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
+use compress::Result;
 use compress::checkpoint::{self, Precision};
 use compress::trim::trim;
-use compress::{Result, export};
 
 use super::Photographs;
 
@@ -29,7 +29,7 @@ impl Trim {
     pub fn run(self) -> Result<()> {
         let (network, weights) = checkpoint::read_with_network(&self.checkpoint)?;
         let imgsz = self.photographs.imgsz;
-        export::check_size(&network.graph()?, imgsz, imgsz)?;
+        network.graph()?.check_size(imgsz, imgsz)?;
         let images = self.photographs.read(0)?;
         let bar = super::progress(images.len(), "looking");
         let trimmed =

@@ -8,10 +8,11 @@ use crate::error::{Error, Result};
 /// Index of a [`Node`] in [`Graph::nodes`].
 pub type NodeId = usize;
 
-// Bounds far above what detectors have, and so low that no count of parameters or operations overflows.
+// Bounds far above what detectors have, and so low that no layer's count of parameters or operations overflows.
 const MOST_CHANNELS: usize = 1 << 14;
 const LARGEST_KERNEL: usize = 31;
 const LARGEST_STRIDE: usize = 1 << 10;
+const LARGEST_SIDE: usize = 1 << 12;
 
 /// A network in single operations, each after those it reads. Node 0 is the image.
 #[derive(Debug, Clone, PartialEq)]
@@ -143,6 +144,21 @@ impl Graph {
     /// The largest stride: the sides of the input must be multiples of it.
     pub fn max_stride(&self) -> usize {
         self.nodes.iter().map(|node| node.stride).max().unwrap_or(1)
+    }
+
+    /// Whether the network can be run on an image of `width` × `height` pixels.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Option`] if a side is 0, above 4096 (the detector takes no larger) or no multiple of the largest stride.
+    pub fn check_size(&self, width: usize, height: usize) -> Result<()> {
+        let stride = self.max_stride();
+        let fits = |side: &usize| (1..=LARGEST_SIDE).contains(side) && side.is_multiple_of(stride);
+        if [width, height].iter().all(fits) {
+            return Ok(());
+        }
+        let problem = format!("{width}x{height}: sides must be multiples of {stride} up to {LARGEST_SIDE}");
+        Err(Error::Option { option: "--imgsz", problem })
     }
 }
 

@@ -545,13 +545,12 @@ fn check(graph: &Graph, network: &Network, config: &TrainConfig) -> Result<()> {
     if config.replicas == 0 || config.batch == 0 || !config.batch.is_multiple_of(config.replicas) {
         return wrong("--batch", format!("{} is no multiple of {} replicas", config.batch, config.replicas));
     }
-    let stride = graph.max_stride();
     match config.sizes.first() {
         Some((_, 0.0)) => {}
         _ => return wrong("--imgsz", "needs a size that is used from the start".into()),
     }
-    if let Some((size, _)) = config.sizes.iter().find(|(size, _)| *size == 0 || size % stride != 0) {
-        return wrong("--imgsz", format!("{size} is no multiple of {stride}"));
+    for &(size, _) in &config.sizes {
+        graph.check_size(size, size)?;
     }
     for (option, share) in [
         ("--mosaic", config.mosaic.0),
