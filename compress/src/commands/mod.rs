@@ -14,6 +14,7 @@ mod train;
 mod trainer;
 mod trim;
 
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use compress::data::{BadData, Dataset};
@@ -98,8 +99,8 @@ struct Photographs {
     #[arg(long, required = true)]
     data: Vec<String>,
     /// Photographs to look at.
-    #[arg(long, default_value_t = 256)]
-    images: usize,
+    #[arg(long, default_value = "256")]
+    images: NonZeroUsize,
     /// Side of the square input in pixels.
     #[arg(long, default_value_t = 416)]
     imgsz: usize,
@@ -120,7 +121,8 @@ impl Photographs {
             let set = Dataset::read(&annotations, &folder, self.bad_data)?;
             files.extend(set.images.into_iter().map(|image| image.path));
         }
-        compress::quantize::photographs(files, self.images + more, self.imgsz, self.seed, self.bad_data)
+        let count = self.images.get().saturating_add(more);
+        compress::quantize::photographs(files, count, self.imgsz, self.seed, self.bad_data)
     }
 }
 

@@ -1,5 +1,6 @@
 //! `compress quantize`.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use compress::network::{Graph, Op};
@@ -20,13 +21,13 @@ pub struct Quantize {
     #[command(flatten)]
     photographs: Photographs,
     /// More photographs, to measure on how far the scores are off.
-    #[arg(long, default_value_t = 96)]
-    held_out: usize,
+    #[arg(long, default_value = "96")]
+    held_out: NonZeroUsize,
     /// How ranges are chosen; `auto` measures all and takes the best.
     #[arg(long, value_enum, default_value = "auto")]
     method: MethodName,
-    /// The percentile of `--method percentile`.
-    #[arg(long, default_value_t = 99.99)]
+    /// The percentile of `--method percentile`, above 0 and up to 100.
+    #[arg(long, default_value = "99.99", value_parser = percentile)]
     percentile: f64,
     /// Bits of the weights, 2 to 8: always stored in bytes, but the fewer, the better they compress.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(2..=8))]
@@ -49,6 +50,11 @@ enum MethodName {
     Percentile,
 }
 
+fn percentile(text: &str) -> std::result::Result<f64, String> {
+    let percentile: f64 = text.parse().map_err(|error| format!("{error}"))?;
+    if percentile > 0.0 && percentile <= 100.0 { Ok(percentile) } else { Err("not above 0 and up to 100".into()) }
+}
+
 impl Quantize {
     pub fn run(self) -> Result<()> {
         let (network, weights) = checkpoint::read_with_network(&self.checkpoint)?;
@@ -56,12 +62,12 @@ impl Quantize {
         let imgsz = self.photographs.imgsz;
         graph.check_size(imgsz, imgsz)?;
         let float = self.float_nodes(&graph)?;
-        let mut images = self.photographs.read(self.held_out)?;
+        let mut images = self.photographs.read(self.held_out.get())?;
         if images.len() < 2 {
             let problem = "needs two photographs: one to calibrate on, one to measure on".into();
             return Err(Error::Option { option: "--data", problem });
         }
-        let held_out = images.split_off(images.len() - self.held_out.min(images.len() / 2));
+        let held_out = images.split_off(images.len() - self.held_out.get().min(images.len() / 2));
         let size = (imgsz, imgsz);
 
         let bar = super::progress(images.len(), "calibrating");
@@ -146,5 +152,39 @@ impl Quantize {
             }
         }
         Ok(nodes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        quantize: Quantize,
+    }
+
+    #[test]
+    fn numbers_that_measure_nothing_are_refused() {
+        Line::command().debug_assert();
+        let parse = |option: &str, value: &str| {
+            let needed = ["", "--checkpoint", "a", "--output", "b", "--data", "c"];
+            Line::try_parse_from(needed.into_iter().chain([option, value]))
+        };
+        assert_eq!(parse("--percentile", "99.9").unwrap().quantize.percentile, 99.9);
+        for (option, value) in [
+            ("--percentile", "NaN"),
+            ("--percentile", "0"),
+            ("--percentile", "100.1"),
+            ("--images", "0"),
+            ("--held-out", "0"),
+            ("--weight-bits", "9"),
+        ] {
+            let Err(error) = parse(option, value) else { panic!("{option} {value} was taken") };
+            assert!(error.to_string().contains(option), "{error}");
+        }
     }
 }

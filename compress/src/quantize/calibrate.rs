@@ -84,7 +84,7 @@ pub fn photographs(
     bad_data: BadData,
 ) -> Result<Vec<Vec<f32>>> {
     fastrand::Rng::with_seed(seed).shuffle(&mut files);
-    let mut images = Vec::with_capacity(count);
+    let mut images = Vec::new();
     for file in files {
         if images.len() == count {
             break;
