@@ -101,7 +101,7 @@ impl NetworkCost {
     /// The layers do not fit together, or a side that [`Graph::check_size`](crate::network::Graph::check_size) refuses.
     pub fn new(network: &Network, width: usize, height: usize) -> Result<NetworkCost> {
         let graph = network.graph()?;
-        graph.check_size(width, height)?;
+        graph.check_size("--imgsz", width, height)?;
         let mut layers: Vec<LayerCost> = Vec::with_capacity(network.layers.len());
         let mut total = Cost::default();
         for node in &graph.nodes {

@@ -149,9 +149,10 @@ pub enum Outcome {
 ///
 /// # Errors
 ///
-/// A layer that is not there or cannot be changed; a base above the budget; nothing to try.
+/// A side that does not fit; a layer that is not there or cannot be changed; a base above the budget; nothing to try.
 pub fn changes(base: &Network, config: &ExploreConfig) -> Result<Vec<Change>> {
     let graph = base.graph()?;
+    graph.check_size("--cost-imgsz", config.side_px, config.side_px)?;
     let wrong = |option: &'static str, problem: String| Error::Option { option, problem };
     let fits = |cost: &Cost| {
         config.max_parameters.is_none_or(|most| cost.parameters <= most)
@@ -612,6 +613,8 @@ mod tests {
         }
         let tight = ExploreConfig { max_macs: Some(1000), ..config.clone() };
         assert!(matches!(super::changes(&base, &tight), Err(Error::Option { option: "--max-macs", .. })));
+        let vast = ExploreConfig { side_px: 1 << 40, ..config.clone() };
+        assert!(matches!(super::changes(&base, &vast), Err(Error::Option { option: "--cost-imgsz", .. })));
         let unknown = ExploreConfig { layers: vec!["none".into()], ..config };
         assert!(matches!(super::changes(&base, &unknown), Err(Error::Option { option: "--layers", .. })));
     }

@@ -84,7 +84,7 @@ pub fn to_onnx(
     storage: Storage,
 ) -> Result<Vec<u8>> {
     let graph = network.graph()?;
-    graph.check_size(width, height)?;
+    graph.check_size("--imgsz", width, height)?;
     let wrap = |problem| Error::Network { network: network.name.clone(), problem };
     let mut onnx = GraphBuilder::new(&network.name);
     onnx.input("images", &[1, 3, height as i64, width as i64]);

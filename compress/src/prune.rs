@@ -211,6 +211,7 @@ fn check(network: &Network, weights: &Weights, config: &PruneConfig) -> Result<(
     if config.min_ap50.is_some_and(|floor| !(0.0..=1.0).contains(&floor)) {
         return wrong("--min-ap50", "AP50 is from 0 to 1".into());
     }
+    graph.check_size("--cost-imgsz", config.side_px, config.side_px)?;
     // The least there can be: every group at its narrowest.
     let groups = groups::groups(&graph);
     let removed: Vec<&Channel> =
@@ -628,6 +629,7 @@ mod tests {
             (PruneConfig { min_ap50: Some(2.0), ..config() }, "--min-ap50"),
             (PruneConfig { min_ap50: Some(0.1), share: f64::NAN, ..config() }, "--share"),
             (PruneConfig { min_ap50: Some(0.1), multiple: 0, ..config() }, "--multiple"),
+            (PruneConfig { min_ap50: Some(0.1), side_px: 1 << 40, ..config() }, "--cost-imgsz"),
         ];
         for (config, expected) in cases {
             match go(&config, folder.path(), &mut Formula::new(&network, "block")) {

@@ -60,7 +60,7 @@ impl Quantize {
         let (network, weights) = checkpoint::read_with_network(&self.checkpoint)?;
         let graph = network.graph()?;
         let imgsz = self.photographs.imgsz;
-        graph.check_size(imgsz, imgsz)?;
+        graph.check_size("--imgsz", imgsz, imgsz)?;
         let float = self.float_nodes(&graph)?;
         let mut images = self.photographs.read(self.held_out.get())?;
         if images.len() < 2 {

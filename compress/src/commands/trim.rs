@@ -29,7 +29,7 @@ impl Trim {
     pub fn run(self) -> Result<()> {
         let (network, weights) = checkpoint::read_with_network(&self.checkpoint)?;
         let imgsz = self.photographs.imgsz;
-        network.graph()?.check_size(imgsz, imgsz)?;
+        network.graph()?.check_size("--imgsz", imgsz, imgsz)?;
         let images = self.photographs.read(0)?;
         let bar = super::progress(images.len(), "looking");
         let trimmed =

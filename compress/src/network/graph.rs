@@ -146,19 +146,19 @@ impl Graph {
         self.nodes.iter().map(|node| node.stride).max().unwrap_or(1)
     }
 
-    /// Whether the network can be run on an image of `width` × `height` pixels.
+    /// Whether the network can be run on an image of `width` × `height` pixels; `option` is what set them.
     ///
     /// # Errors
     ///
     /// [`Error::Option`] if a side is 0, above 4096 (the detector takes no larger) or no multiple of the largest stride.
-    pub fn check_size(&self, width: usize, height: usize) -> Result<()> {
+    pub fn check_size(&self, option: &'static str, width: usize, height: usize) -> Result<()> {
         let stride = self.max_stride();
         let fits = |side: &usize| (1..=LARGEST_SIDE).contains(side) && side.is_multiple_of(stride);
         if [width, height].iter().all(fits) {
             return Ok(());
         }
         let problem = format!("{width}x{height}: sides must be multiples of {stride} up to {LARGEST_SIDE}");
-        Err(Error::Option { option: "--imgsz", problem })
+        Err(Error::Option { option, problem })
     }
 }
 

@@ -23,7 +23,7 @@ pub fn to_onnx(
     plan: &Plan,
 ) -> Result<Vec<u8>> {
     let graph = network.graph()?;
-    graph.check_size(size.0, size.1)?;
+    graph.check_size("--imgsz", size.0, size.1)?;
     let wrap = |problem| Error::Network { network: network.name.clone(), problem };
     let mut onnx = GraphBuilder::new(&network.name);
     onnx.input("images", &[1, 3, size.1 as i64, size.0 as i64]);

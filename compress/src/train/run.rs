@@ -550,7 +550,7 @@ fn check(graph: &Graph, network: &Network, config: &TrainConfig) -> Result<()> {
         _ => return wrong("--imgsz", "needs a size that is used from the start".into()),
     }
     for &(size, _) in &config.sizes {
-        graph.check_size(size, size)?;
+        graph.check_size("--imgsz", size, size)?;
     }
     for (option, share) in [
         ("--mosaic", config.mosaic.0),
