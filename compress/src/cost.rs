@@ -177,10 +177,7 @@ pub fn total(graph: &Graph, width: usize, height: usize) -> Cost {
 }
 
 fn map_size(node: &Node, width: usize, height: usize) -> [usize; 2] {
-    match node.stride {
-        0 => [0, 0],
-        stride => [width / stride, height / stride],
-    }
+    node.map_size(width, height).unwrap_or([0, 0])
 }
 
 fn node_cost(node: &Node, width: usize, height: usize) -> Cost {
@@ -303,14 +300,12 @@ mod tests {
             prop_assert_eq!(conv.macs, formula::conv(k, i, o) * cells);
             prop_assert_eq!(conv.parameters, conv.weights + 4 * o);
 
-            let ds = cost_of(LayerKind::DsConv { out: output, kernel, stride, activation }, input);
+            let ds = cost_of(LayerKind::ds_conv(output, kernel, stride, activation), input);
             prop_assert_eq!(ds.weights, formula::ds_conv(k, i, o));
             prop_assert_eq!(ds.macs, formula::ds_conv(k, i, o) * cells);
 
             // The formula takes the expansion on the output's map, which is the layer's own only at stride 1.
-            let mut kind = LayerKind::MbConv {
-                expansion: expansion * input, out: output, kernel, stride: 1, squeeze: 0, activation,
-            };
+            let mut kind = LayerKind::mb_conv(expansion * input, output, kernel, 1, 0, activation);
             let cells = 32 * 16;
             let mb = cost_of(kind.clone(), input);
             prop_assert_eq!(mb.weights, formula::mb_conv(k, i, o, a));
@@ -324,7 +319,7 @@ mod tests {
             prop_assert_eq!(se.weights - mb.weights, formula::squeeze_excite(i, a, 1));
             prop_assert_eq!(se.macs - mb.macs, formula::squeeze_excite(i, a, 1));
 
-            let ghost = cost_of(LayerKind::Ghost { out: 2 * output, kernel, stride: 1, activation }, input);
+            let ghost = cost_of(LayerKind::ghost(2 * output, kernel, 1, activation), input);
             prop_assert_eq!(ghost.weights, formula::ghost(k, i, 2 * o));
             prop_assert_eq!(ghost.macs, formula::ghost(k, i, 2 * o) * cells);
         }

@@ -196,9 +196,9 @@ fn layers(base: &Network, config: &ExploreConfig) -> Result<Vec<usize>, String> 
         matches!(
             kind,
             LayerKind::Conv { norm: true, .. }
-                | LayerKind::DsConv { .. }
-                | LayerKind::MbConv { .. }
-                | LayerKind::Ghost { .. }
+                | LayerKind::DsConv { norm: true, .. }
+                | LayerKind::MbConv { norm: true, .. }
+                | LayerKind::Ghost { norm: true, .. }
         )
     };
     if config.layers.is_empty() {
@@ -238,13 +238,10 @@ fn kinds(now: &LayerKind, input: usize, config: &ExploreConfig) -> Vec<(String, 
                     kinds.push((format!("Conv k={kernel}"), conv));
                 }
                 Kind::Ds => {
-                    kinds.push((
-                        format!("DSConv k={kernel}"),
-                        LayerKind::DsConv { out, kernel, stride, activation },
-                    ));
+                    kinds.push((format!("DSConv k={kernel}"), LayerKind::ds_conv(out, kernel, stride, activation)));
                 }
                 Kind::Ghost => {
-                    kinds.push((format!("Ghost k={kernel}"), LayerKind::Ghost { out, kernel, stride, activation }));
+                    kinds.push((format!("Ghost k={kernel}"), LayerKind::ghost(out, kernel, stride, activation)));
                 }
                 Kind::Mb => {
                     for &alpha in &config.expansions {
@@ -255,7 +252,7 @@ fn kinds(now: &LayerKind, input: usize, config: &ExploreConfig) -> Vec<(String, 
                                 0 => format!("MBConv k={kernel} α={alpha} without SE"),
                                 _ => format!("MBConv k={kernel} α={alpha} β={beta}"),
                             };
-                            let kind = LayerKind::MbConv { expansion, out, kernel, stride, squeeze, activation };
+                            let kind = LayerKind::mb_conv(expansion, out, kernel, stride, squeeze, activation);
                             kinds.push((what, kind));
                         }
                     }

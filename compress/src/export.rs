@@ -7,7 +7,7 @@
 
 use crate::checkpoint::Weights;
 use crate::error::{Error, Result};
-use crate::network::{Activation, Graph, Head, NORM_EPSILON, Network, Node, Op};
+use crate::network::{Activation, Graph, Head, NORM_EPSILON, Network, Node, Op, PoolPadding, UpsampleMode};
 use crate::onnx::{GraphBuilder, float, int, ints, text};
 
 /// Logarithms of distances above this (90 strides) are cut, here and in the trainer's loss: they would only overflow.
@@ -75,7 +75,7 @@ pub fn fold(node: &Node, weights: &Weights) -> std::result::Result<Folded, Strin
 ///
 /// # Errors
 ///
-/// A size that is no multiple of the largest stride; weights that are not the network's; a network that does not hold
+/// A size that [`Graph::check_size`] refuses; weights that are not the network's; a network that does not hold
 /// together.
 pub fn to_onnx(
     network: &Network,
@@ -141,7 +141,8 @@ pub(crate) fn cell_count(graph: &Graph, width: usize, height: usize) -> usize {
         _ => 1,
     };
     let strides = graph.head_strides();
-    strides.iter().enumerate().map(|(i, stride)| width / stride * (height / stride) * per_cell(i)).sum()
+    let cells = |stride: usize| width.div_ceil(stride) * height.div_ceil(stride);
+    strides.iter().enumerate().map(|(i, &stride)| cells(stride) * per_cell(i)).sum()
 }
 
 /// What Ultralytics' exporter writes, so that programs made for its models find their way.
@@ -160,7 +161,7 @@ pub fn metadata(network: &Network, graph: &Graph, (width, height): (usize, usize
         ("license", "MIT OR Apache-2.0".into()),
         ("version", env!("CARGO_PKG_VERSION").into()),
         ("task", "detect".into()),
-        ("stride", graph.max_stride().to_string()),
+        ("stride", graph.input_multiple().to_string()),
         ("batch", "1".into()),
         ("imgsz", format!("[{height}, {width}]")),
         ("names", format!("{{{}}}", names.join(", "))),
@@ -170,24 +171,34 @@ pub fn metadata(network: &Network, graph: &Graph, (width, height): (usize, usize
 /// Writes an operation that has no weights and no part in the head.
 pub(crate) fn plain(onnx: &mut GraphBuilder, node: &Node, inputs: &[&str]) -> String {
     match &node.op {
-        &Op::MaxPool { kernel, stride } => {
+        &Op::MaxPool { kernel, stride, padding } => {
             let (kernel, stride) = (kernel as i64, stride as i64);
-            let border = kernel - stride;
+            let (before, after) = match padding {
+                PoolPadding::Both => (kernel / 2, kernel / 2),
+                // One cell more than an even side needs, where the side may be odd: its last cell counts as well.
+                PoolPadding::End if node.stride > 32 => (0, kernel - 1),
+                PoolPadding::End => (0, kernel - stride),
+            };
             let attributes = vec![
                 ints("kernel_shape", &[kernel, kernel]),
                 ints("strides", &[stride, stride]),
-                ints("pads", &[0, 0, border, border]),
+                ints("pads", &[before, before, after, after]),
             ];
             onnx.op("MaxPool", &node.name, inputs, attributes)
         }
-        &Op::Upsample { factor } => {
+        &Op::Upsample { factor, mode } => {
             let factor = factor as f32;
             let scales = onnx.floats(&format!("{}.scales", node.name), &[4], &[1.0, 1.0, factor, factor]);
-            let attributes = vec![
-                text("mode", "nearest"),
-                text("nearest_mode", "floor"),
-                text("coordinate_transformation_mode", "asymmetric"),
-            ];
+            let attributes = match mode {
+                UpsampleMode::Nearest => vec![
+                    text("mode", "nearest"),
+                    text("nearest_mode", "floor"),
+                    text("coordinate_transformation_mode", "asymmetric"),
+                ],
+                UpsampleMode::Bilinear => {
+                    vec![text("mode", "linear"), text("coordinate_transformation_mode", "half_pixel")]
+                }
+            };
             onnx.op("Resize", &node.name, &[inputs[0], "", &scales], attributes)
         }
         Op::Concat => onnx.op("Concat", &node.name, inputs, vec![int("axis", 1)]),
@@ -226,7 +237,28 @@ pub(crate) fn activate(onnx: &mut GraphBuilder, node: &Node, map: &str, activati
 /// Writes the head, ending in `output0`.
 pub fn detect(onnx: &mut GraphBuilder, graph: &Graph, node: &Node, inputs: &[&str], head: &Head) {
     match head {
-        Head::AnchorFree => anchor_free(onnx, graph, inputs),
+        Head::AnchorFree => {
+            let limit = onnx.scalar(SIDE_MAX);
+            let four = onnx.ints(&[1, 4, -1]);
+            sides_and_classes(onnx, graph, inputs, 0.5, |onnx, map| {
+                // Right behind the convolution, where a runtime can take it for the convolution's activation.
+                let sides = onnx.step("Min", &[map, &limit], vec![]);
+                let sides = onnx.step("Exp", &[&sides], vec![]);
+                onnx.step("Reshape", &[&sides, &four], vec![])
+            });
+        }
+        &Head::Distribution { bins, offset } => {
+            let split = onnx.ints(&[1, 4, bins as i64, -1]);
+            let axis = onnx.ints(&[2]);
+            let steps: Vec<f32> = (0..bins).map(|bin| bin as f32).collect();
+            let steps = onnx.floats("bins", &[1, 1, bins, 1], &steps);
+            sides_and_classes(onnx, graph, inputs, offset, |onnx, map| {
+                let bins = onnx.step("Reshape", &[map, &split], vec![]);
+                let bins = onnx.step("Softmax", &[&bins], vec![int("axis", 2)]);
+                let bins = onnx.step("Mul", &[&bins, &steps], vec![]);
+                onnx.step("ReduceSum", &[&bins, &axis], vec![int("keepdims", 0)])
+            });
+        }
         Head::Anchors { anchors } => {
             let strides: Vec<f32> = node.inputs.iter().map(|&id| graph.nodes[id].stride as f32).collect();
             with_anchors(onnx, graph.classes as i64, inputs, &strides, anchors);
@@ -274,20 +306,23 @@ fn join(onnx: &mut GraphBuilder, parts: &[String], axis: i64) -> String {
     }
 }
 
-fn anchor_free(onnx: &mut GraphBuilder, graph: &Graph, inputs: &[&str]) {
-    let four = onnx.ints(&[1, 4, -1]);
+/// Heads of pairs of maps. `distances` writes how the four distances of a map's places, `[1, 4, cells]` in units of the
+/// stride, come from the first of a pair; `offset` is where in their cells places lie.
+fn sides_and_classes(
+    onnx: &mut GraphBuilder,
+    graph: &Graph,
+    inputs: &[&str],
+    offset: f32,
+    distances: impl Fn(&mut GraphBuilder, &str) -> String,
+) {
     let classes = onnx.ints(&[1, graph.classes as i64, -1]);
-    let limit = onnx.scalar(SIDE_MAX);
     let (mut all_sides, mut all_scores, mut all_centres) = (Vec::new(), Vec::new(), Vec::new());
     for (pair, stride) in inputs.chunks(2).zip(graph.head_strides()) {
-        // Right behind the convolution, where a runtime can take it for the convolution's activation.
-        let sides = onnx.step("Min", &[pair[0], &limit], vec![]);
-        let sides = onnx.step("Exp", &[&sides], vec![]);
-        let sides = onnx.step("Reshape", &[&sides, &four], vec![]);
+        let sides = distances(onnx, pair[0]);
         let stride_name = onnx.scalar(stride as f32);
         all_sides.push(onnx.step("Mul", &[&sides, &stride_name], vec![]));
         all_scores.push(onnx.step("Reshape", &[pair[1], &classes], vec![]));
-        all_centres.push(centres(onnx, pair[0], stride as f32, 0.5));
+        all_centres.push(centres(onnx, pair[0], stride as f32, offset));
     }
     let sides = join(onnx, &all_sides, 2);
     let scores = join(onnx, &all_scores, 2);
@@ -344,4 +379,99 @@ fn with_anchors(
     }
     let all: Vec<&str> = all.iter().map(String::as_str).collect();
     onnx.op("Concat", "output0", &all, vec![int("axis", 2)]);
+}
+
+#[cfg(test)]
+mod tests {
+    use tract_onnx::prelude::*;
+
+    use super::*;
+    use crate::network::reference::{Map, random_weights, run};
+
+    const SIZE: (usize, usize) = (96, 64);
+
+    fn image() -> Vec<f32> {
+        (0..3 * SIZE.0 * SIZE.1).map(|i| ((i * 37) % 256) as f32 / 255.0).collect()
+    }
+
+    fn distribution() -> Network {
+        let network: Network = serde_json::from_str(include_str!("../tests/export/distribution.json")).unwrap();
+        network.graph().unwrap();
+        network
+    }
+
+    /// The rows of the answer of an ONNX file.
+    fn answer(onnx: &[u8]) -> Vec<Vec<f32>> {
+        let model = tract_onnx::onnx().model_for_read(&mut std::io::Cursor::new(onnx)).unwrap();
+        let model = model.into_optimized().unwrap().into_runnable().unwrap();
+        let image = Tensor::from_shape(&[1, 3, SIZE.1, SIZE.0], &image()).unwrap();
+        let output = model.run(tvec!(image.into_tvalue())).unwrap();
+        let values = output[0].try_as_plain_ram().unwrap().as_slice::<f32>().unwrap();
+        values.chunks(output[0].shape()[2]).map(<[f32]>::to_vec).collect()
+    }
+
+    /// The distribution head by its definition, one place after the other.
+    fn decoded(graph: &Graph, maps: &[Map]) -> Vec<Vec<f32>> {
+        let Some(&Head::Distribution { bins, offset }) = graph.head() else { panic!("another head") };
+        let mut rows = vec![Vec::new(); 4 + graph.classes];
+        for pair in graph.nodes.last().unwrap().inputs.chunks(2) {
+            let (sides, scores, stride) = (&maps[pair[0]], &maps[pair[1]], graph.nodes[pair[0]].stride as f32);
+            let cells = sides.width * sides.height;
+            for cell in 0..cells {
+                let [l, t, r, b] = [0, 1, 2, 3].map(|side| {
+                    let powers = (0..bins).map(|bin| sides.values[(side * bins + bin) * cells + cell].exp());
+                    let powers: Vec<f32> = powers.collect();
+                    let mean: f32 = powers.iter().enumerate().map(|(bin, power)| bin as f32 * power).sum();
+                    mean / powers.iter().sum::<f32>() * stride
+                });
+                let [x, y] = [cell % sides.width, cell / sides.width].map(|at| (at as f32 + offset) * stride);
+                let box_ = [x + (r - l) / 2.0, y + (b - t) / 2.0, l + r, t + b];
+                let scores =
+                    (0..graph.classes).map(|class| 1.0 / (1.0 + (-scores.values[class * cells + cell]).exp()));
+                rows.iter_mut().zip(box_.into_iter().chain(scores)).for_each(|(row, value)| row.push(value));
+            }
+        }
+        rows
+    }
+
+    fn off(a: &[Vec<f32>], b: &[Vec<f32>]) -> f32 {
+        assert_eq!(a.iter().map(Vec::len).collect::<Vec<_>>(), b.iter().map(Vec::len).collect::<Vec<_>>());
+        a.iter().flatten().zip(b.iter().flatten()).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+    }
+
+    /// A pool padded on both sides, bilinear upsampling, blocks with an activation-less depthwise convolution and
+    /// without normalisation, a map of stride 64 that the image covers in part, and distributions.
+    #[test]
+    fn a_network_of_new_forms_is_what_onnxruntime_made_of_it() {
+        let network = distribution();
+        let graph = network.graph().unwrap();
+        assert_eq!((graph.input_multiple(), graph.head_strides()), (32, vec![8, 16, 64]));
+        let weights = random_weights(&graph, 24);
+        let onnx = to_onnx(&network, &weights, SIZE, Storage::Single).unwrap();
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/export");
+        if std::env::var_os("BLESS").is_some() {
+            std::fs::write(folder.join("distribution.onnx"), &onnx).unwrap();
+            panic!("written: now run make.py");
+        }
+        let text = std::fs::read_to_string(folder.join("distribution-answer.json")).unwrap();
+        let expected: Vec<Vec<f32>> = serde_json::from_str(&text).unwrap();
+        // 12x8 cells, 6x4, and of stride 64 one and a half by one: 2x1.
+        assert_eq!(expected[0].len(), 96 + 24 + 2);
+        assert!(expected[4..].iter().flatten().any(|score| (score - expected[4][0]).abs() > 0.05));
+        assert!(off(&answer(&onnx), &expected) < 1e-3);
+        let image = Map { channels: 3, width: SIZE.0, height: SIZE.1, values: image() };
+        assert!(off(&decoded(&graph, &run(&graph, &weights, image)), &expected) < 1e-3);
+    }
+
+    #[test]
+    fn half_a_map_of_stride_64_is_counted_but_not_asked_for() {
+        let graph = distribution().graph().unwrap();
+        for side in [32, 96, 416] {
+            graph.check_size("--imgsz", side, side).unwrap();
+        }
+        assert!(graph.check_size("--imgsz", 48, 48).is_err());
+        assert_eq!(cell_count(&graph, 416, 416), 52 * 52 + 26 * 26 + 7 * 7);
+        let metadata = metadata(&distribution(), &graph, (416, 416));
+        assert!(metadata.contains(&("stride", "32".into())));
+    }
 }

@@ -508,13 +508,12 @@ mod tests {
     /// A chain with squeeze-and-excitation and a joined skip, a few thousand weights.
     fn small() -> (Network, Weights) {
         let activation = Activation::Relu6;
-        let ds =
-            |name: &str, out, stride| Layer::new(name, LayerKind::DsConv { out, kernel: 3, stride, activation });
+        let ds = |name: &str, out, stride| Layer::new(name, LayerKind::ds_conv(out, 3, stride, activation));
         let to_head = |name: &str, out| {
             let kind = LayerKind::Conv { out, kernel: 1, stride: 1, activation: Activation::None, norm: false };
             Layer::new(name, kind).from(["join"])
         };
-        let context = LayerKind::MbConv { expansion: 64, out: 32, kernel: 3, stride: 1, squeeze: 16, activation };
+        let context = LayerKind::mb_conv(64, 32, 3, 1, 16, activation);
         let layers = vec![
             Layer::new("stem", LayerKind::Conv { out: 16, kernel: 3, stride: 2, activation, norm: true }),
             ds("block1", 32, 2),

@@ -274,15 +274,14 @@ mod tests {
         let conv = |name: &str, out, kernel, stride, activation, norm| {
             Layer::new(name, LayerKind::Conv { out, kernel, stride, activation, norm })
         };
-        let context =
-            LayerKind::MbConv { expansion: 24, out: 16, kernel: 5, stride: 2, squeeze: 6, activation: relu6 };
+        let context = LayerKind::mb_conv(24, 16, 5, 2, 6, relu6);
         let layers = vec![
             conv("stem", 8, 3, 2, relu6, true),
-            Layer::new("block", LayerKind::DsConv { out: 12, kernel: 3, stride: 2, activation: relu6 }),
+            Layer::new("block", LayerKind::ds_conv(12, 3, 2, relu6)),
             Layer::new("context", context),
             conv("leaky", 8, 1, 1, Activation::LeakyRelu, true),
-            Layer::new("pool", LayerKind::MaxPool { kernel: 3, stride: 1 }),
-            Layer::new("up", LayerKind::Upsample { factor: 2 }),
+            Layer::new("pool", LayerKind::max_pool(3, 1)),
+            Layer::new("up", LayerKind::upsample(2)),
             Layer::new("join", LayerKind::Concat).from(["up", "block"]),
             conv("sides", 4, 1, 1, Activation::None, false).from(["join"]),
             conv("scores", 3, 3, 1, Activation::None, false).from(["join"]),

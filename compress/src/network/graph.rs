@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{Activation, Head, Layer, LayerKind, Network};
+use super::{Activation, Head, Layer, LayerKind, Network, PoolPadding, UpsampleMode};
 use crate::error::{Error, Result};
 
 /// Index of a [`Node`] in [`Graph::nodes`].
@@ -13,6 +13,10 @@ const MOST_CHANNELS: usize = 1 << 14;
 const LARGEST_KERNEL: usize = 31;
 const LARGEST_STRIDE: usize = 1 << 10;
 const LARGEST_SIDE: usize = 1 << 12;
+const MOST_BINS: usize = 1 << 8;
+
+/// Sides of the input are multiples of this, or of less for networks without a map so coarse.
+const USUAL_MULTIPLE: usize = 32;
 
 /// A network in single operations, each after those it reads. Node 0 is the image.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,8 +42,17 @@ pub struct Node {
     /// Channels of its output.
     pub channels: usize,
     /// How many input pixels a cell of its output is wide; 0 where the output is one cell (global pooling and what
-    /// follows it) or no map.
+    /// follows it) or no map. See [`Node::map_size`].
     pub stride: usize,
+}
+
+impl Node {
+    /// Width and height in cells of its output for an image of `width` × `height` pixels; `None` where it is no map.
+    /// A cell that the image covers only in part counts: strides above the multiple that inputs are of
+    /// ([`Graph::input_multiple`]) leave some.
+    pub fn map_size(&self, width: usize, height: usize) -> Option<[usize; 2]> {
+        (self.stride > 0).then(|| [width.div_ceil(self.stride), height.div_ceil(self.stride)])
+    }
 }
 
 /// The operations there are.
@@ -62,17 +75,21 @@ pub enum Op {
         /// Comes last.
         activation: Activation,
     },
-    /// k×k maximum; padded below and to the right by `kernel - stride`, as Darknet does.
+    /// k×k maximum; of `n` cells a side gives `n / stride`, rounded up.
     MaxPool {
         /// Side of the window.
         kernel: usize,
         /// 1 or 2.
         stride: usize,
+        /// Where the border is padded.
+        padding: PoolPadding,
     },
-    /// Nearest-neighbour upsampling.
+    /// Upsampling.
     Upsample {
         /// How many times larger.
         factor: usize,
+        /// What new cells hold.
+        mode: UpsampleMode,
     },
     /// Concatenation along channels.
     Concat,
@@ -100,7 +117,8 @@ impl Graph {
     /// [`Error::Network`], naming the layer: a name used twice or a reserved one, an input that is no earlier layer
     /// (which rules out cycles), maps whose sizes or channels do not fit, a zero width, an even kernel, a stride
     /// other than 1 or 2, a head whose maps have other channels than it reads, no [`LayerKind::Detect`] at the end,
-    /// channels, kernels or strides far above what any detector has.
+    /// bilinear upsampling by another factor than 2, a pool with an even window padded on both sides, bins and offsets
+    /// out of range, channels, kernels or strides far above what any detector has.
     pub fn new(network: &Network) -> Result<Graph> {
         let image =
             Node { name: "image".into(), layer: None, inputs: Vec::new(), op: Op::Image, channels: 3, stride: 1 };
@@ -137,27 +155,35 @@ impl Graph {
     /// The strides of the maps that the head reads, ascending as it reads them, one an output scale.
     pub fn head_strides(&self) -> Vec<usize> {
         let Some(Node { op: Op::Detect { head }, inputs, .. }) = self.nodes.last() else { return Vec::new() };
-        let step = if matches!(head, Head::AnchorFree) { 2 } else { 1 };
-        inputs.iter().step_by(step).map(|&id| self.nodes[id].stride).collect()
+        inputs.iter().step_by(head.maps_per_stride()).map(|&id| self.nodes[id].stride).collect()
     }
 
-    /// The largest stride: the sides of the input must be multiples of it.
-    pub fn max_stride(&self) -> usize {
-        self.nodes.iter().map(|node| node.stride).max().unwrap_or(1)
+    /// What the sides of the input must be multiples of: the largest stride up to 32.
+    ///
+    /// A map of a larger stride is rounded up to whole cells (at 416 px one of stride 64 has 7 a side); only where it is
+    /// enlarged again its stride counts, or the result would not fit to others of its stride.
+    pub fn input_multiple(&self) -> usize {
+        let needed = |node: &Node| match node.op {
+            Op::Upsample { .. } => self.nodes[node.inputs[0]].stride,
+            _ if node.stride <= USUAL_MULTIPLE => node.stride,
+            _ => USUAL_MULTIPLE,
+        };
+        self.nodes.iter().map(needed).max().unwrap_or(1)
     }
 
     /// Whether the network can be run on an image of `width` × `height` pixels; `option` is what set them.
     ///
     /// # Errors
     ///
-    /// [`Error::Option`] if a side is 0, above 4096 (the detector takes no larger) or no multiple of the largest stride.
+    /// [`Error::Option`] if a side is 0, above 4096 (the detector takes no larger) or no multiple of
+    /// [`Graph::input_multiple`].
     pub fn check_size(&self, option: &'static str, width: usize, height: usize) -> Result<()> {
-        let stride = self.max_stride();
-        let fits = |side: &usize| (1..=LARGEST_SIDE).contains(side) && side.is_multiple_of(stride);
+        let multiple = self.input_multiple();
+        let fits = |side: &usize| (1..=LARGEST_SIDE).contains(side) && side.is_multiple_of(multiple);
         if [width, height].iter().all(fits) {
             return Ok(());
         }
-        let problem = format!("{width}x{height}: sides must be multiples of {stride} up to {LARGEST_SIDE}");
+        let problem = format!("{width}x{height}: sides must be multiples of {multiple} up to {LARGEST_SIDE}");
         Err(Error::Option { option, problem })
     }
 }
@@ -190,46 +216,66 @@ impl Builder {
             &LayerKind::Conv { out, kernel, stride, activation, norm } => {
                 self.conv(name.into(), input, out, kernel, stride, 1, norm, activation)
             }
-            &LayerKind::DsConv { out, kernel, stride, activation } => {
-                let depthwise = self.depthwise(format!("{name}.depthwise"), input, kernel, stride, activation)?;
-                self.conv(format!("{name}.pointwise"), depthwise, out, 1, 1, 1, true, activation)
+            &LayerKind::DsConv { out, kernel, stride, activation, depthwise_activation, norm } => {
+                let between = depthwise_activation.unwrap_or(activation);
+                let depthwise =
+                    self.depthwise(format!("{name}.depthwise"), input, kernel, stride, norm, between)?;
+                self.conv(format!("{name}.pointwise"), depthwise, out, 1, 1, 1, norm, activation)
             }
-            &LayerKind::MbConv { expansion, out, kernel, stride, squeeze, activation } => {
-                let expand = self.conv(format!("{name}.expand"), input, expansion, 1, 1, 1, true, activation)?;
-                let mut map = self.depthwise(format!("{name}.depthwise"), expand, kernel, stride, activation)?;
+            &LayerKind::MbConv {
+                expansion,
+                out,
+                kernel,
+                stride,
+                squeeze,
+                activation,
+                depthwise_activation,
+                out_activation,
+                norm,
+            } => {
+                let between = depthwise_activation.unwrap_or(activation);
+                let expand = self.conv(format!("{name}.expand"), input, expansion, 1, 1, 1, norm, activation)?;
+                let mut map = self.depthwise(format!("{name}.depthwise"), expand, kernel, stride, norm, between)?;
                 if squeeze > 0 {
                     map = self.squeeze_excite(name, map, squeeze, activation)?;
                 }
-                self.conv(format!("{name}.project"), map, out, 1, 1, 1, true, Activation::None)
+                self.conv(format!("{name}.project"), map, out, 1, 1, 1, norm, out_activation)
             }
-            &LayerKind::Ghost { out, kernel, stride, activation } => {
+            &LayerKind::Ghost { out, kernel, stride, activation, norm } => {
                 if !out.is_multiple_of(2) {
                     return Err(format!(
                         "a Ghost module makes half of {out} channels from the other half: take an even number"
                     ));
                 }
                 let primary =
-                    self.conv(format!("{name}.primary"), input, out / 2, kernel, stride, 1, true, activation)?;
-                let cheap = self.depthwise(format!("{name}.cheap"), primary, 3, 1, activation)?;
+                    self.conv(format!("{name}.primary"), input, out / 2, kernel, stride, 1, norm, activation)?;
+                let cheap = self.depthwise(format!("{name}.cheap"), primary, 3, 1, norm, activation)?;
                 let cell = self.nodes[primary].stride;
                 self.push(name.into(), vec![primary, cheap], Op::Concat, out, cell)
             }
             &LayerKind::SqueezeExcite { squeeze, activation } => {
                 self.squeeze_excite(name, input, squeeze, activation)
             }
-            &LayerKind::MaxPool { kernel, stride } => {
+            &LayerKind::MaxPool { kernel, stride, padding } => {
                 if !(1..=2).contains(&stride) || !(stride..=LARGEST_KERNEL).contains(&kernel) {
                     return Err(format!("a window of {kernel} with stride {stride} is not supported"));
                 }
+                if padding == PoolPadding::Both && kernel.is_multiple_of(2) {
+                    return Err(format!("a window of {kernel} padded on both sides: take an odd one"));
+                }
                 let (channels, cell) = self.map(input)?;
-                self.push(name.into(), vec![input], Op::MaxPool { kernel, stride }, channels, cell * stride)
+                let op = Op::MaxPool { kernel, stride, padding };
+                self.push(name.into(), vec![input], op, channels, cell * stride)
             }
-            &LayerKind::Upsample { factor } => {
+            &LayerKind::Upsample { factor, mode } => {
                 let (channels, cell) = self.map(input)?;
                 if factor < 2 || cell % factor != 0 {
                     return Err(format!("cannot enlarge a map of stride {cell} {factor} times"));
                 }
-                self.push(name.into(), vec![input], Op::Upsample { factor }, channels, cell / factor)
+                if mode == UpsampleMode::Bilinear && factor != 2 {
+                    return Err(format!("bilinear upsampling is by 2, not by {factor}"));
+                }
+                self.push(name.into(), vec![input], Op::Upsample { factor, mode }, channels, cell / factor)
             }
             LayerKind::Concat => {
                 let maps = inputs.iter().map(|&id| self.map(id)).collect::<LayerResult<Vec<_>>>()?;
@@ -314,10 +360,11 @@ impl Builder {
         input: NodeId,
         kernel: usize,
         stride: usize,
+        norm: bool,
         activation: Activation,
     ) -> LayerResult {
         let (channels, _) = self.map(input)?;
-        self.conv(name, input, channels, kernel, stride, channels, true, activation)
+        self.conv(name, input, channels, kernel, stride, channels, norm, activation)
     }
 
     /// Squeeze-and-excitation (Hu et al. 2018) with a hard-sigmoid gate.
@@ -333,18 +380,15 @@ impl Builder {
     fn detect(&mut self, name: &str, inputs: Vec<NodeId>, head: &Head) -> LayerResult {
         let maps = inputs.iter().map(|&id| self.map(id)).collect::<LayerResult<Vec<_>>>()?;
         match head {
-            Head::AnchorFree => {
-                if maps.is_empty() || maps.len() % 2 != 0 {
-                    return Err("reads pairs of maps: sides, then classes".into());
+            Head::AnchorFree => self.pairs(&maps, 4)?,
+            &Head::Distribution { bins, offset } => {
+                if !(2..=MOST_BINS).contains(&bins) {
+                    return Err(format!("has {bins} bins a side: 2 to {MOST_BINS} are supported"));
                 }
-                for pair in maps.chunks(2) {
-                    if pair[0].0 != 4 || pair[1].0 != self.classes || pair[0].1 != pair[1].1 {
-                        return Err(format!(
-                            "needs 4 and {} channels of one stride, has {} and {} of strides {} and {}",
-                            self.classes, pair[0].0, pair[1].0, pair[0].1, pair[1].1
-                        ));
-                    }
+                if !(0.0..=1.0).contains(&offset) {
+                    return Err(format!("has its places at {offset} of a cell: 0 to 1 are supported"));
                 }
+                self.pairs(&maps, 4 * bins)?;
             }
             Head::Anchors { anchors } => {
                 if anchors.len() != maps.len() {
@@ -364,6 +408,22 @@ impl Builder {
         }
         self.push(name.into(), inputs, Op::Detect { head: head.clone() }, 4 + self.classes, 0)
     }
+
+    /// Whether `maps` (channels and stride) are pairs, one of `sides` channels and one with a channel a class.
+    fn pairs(&self, maps: &[(usize, usize)], sides: usize) -> LayerResult<()> {
+        if maps.is_empty() || maps.len() % 2 != 0 {
+            return Err("reads pairs of maps: sides, then classes".into());
+        }
+        for pair in maps.chunks(2) {
+            if pair[0].0 != sides || pair[1].0 != self.classes || pair[0].1 != pair[1].1 {
+                return Err(format!(
+                    "needs {sides} and {} channels of one stride, has {} and {} of strides {} and {}",
+                    self.classes, pair[0].0, pair[1].0, pair[0].1, pair[1].1
+                ));
+            }
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -381,7 +441,7 @@ mod tests {
         let layers = vec![
             conv("stem", 8, 3, 2),
             conv("down", 8, 3, 2),
-            Layer::new("up", LayerKind::Upsample { factor: 2 }),
+            Layer::new("up", LayerKind::upsample(2)),
             Layer::new("join", LayerKind::Concat).from(["up", "stem"]),
             Layer::new("gate", LayerKind::SqueezeExcite { squeeze: 4, activation: RELU6 }),
             conv("sides", 4, 1, 1).from(["gate"]),
@@ -425,11 +485,7 @@ mod tests {
             &["`gate`", "adds 8 channels", "to 16"],
         );
         refused("widths of the head", &|network| network.classes = 2, &["`detect`", "needs 4 and 2 channels"]);
-        refused(
-            "too small to enlarge",
-            &|network| network.layers[2].kind = LayerKind::Upsample { factor: 8 },
-            &["`up`"],
-        );
+        refused("too small to enlarge", &|network| network.layers[2].kind = LayerKind::upsample(8), &["`up`"]);
         refused(
             "layers after the head",
             &|network| network.layers.push(conv("more", 8, 1, 1)),
@@ -449,6 +505,64 @@ mod tests {
     }
 
     #[test]
+    fn what_a_field_cannot_be_is_refused() {
+        let refused = |at: usize, kind: LayerKind, told: &str| {
+            let mut network = sound();
+            network.layers[at].kind = kind;
+            let error = network.graph().unwrap_err().to_string();
+            assert!(error.contains(&network.layers[at].name) && error.contains(told), "{error}");
+        };
+        refused(2, LayerKind::Upsample { factor: 4, mode: UpsampleMode::Bilinear }, "bilinear upsampling is by 2");
+        refused(1, LayerKind::MaxPool { kernel: 2, stride: 2, padding: PoolPadding::Both }, "odd");
+        for (bins, offset, told) in
+            [(1, 0.5, "1 bins"), (usize::MAX, 0.5, "bins"), (8, f32::NAN, "NaN"), (8, 1.5, "1.5")]
+        {
+            refused(7, LayerKind::Detect { head: Head::Distribution { bins, offset } }, told);
+        }
+        refused(
+            7,
+            LayerKind::Detect { head: Head::Distribution { bins: 8, offset: 0.5 } },
+            "needs 32 and 3 channels",
+        );
+    }
+
+    #[test]
+    fn inputs_are_multiples_of_32_unless_a_coarser_map_is_enlarged() {
+        let halves = |count: usize| {
+            let mut network = sound();
+            network.layers.splice(..2, (0..count).map(|i| conv(&format!("half{i}"), 8, 3, 2)));
+            network
+        };
+        let mut plain = halves(7);
+        plain.layers.splice(
+            7..,
+            [
+                conv("sides", 4, 1, 1).from(["half6"]),
+                conv("scores", 3, 1, 1).from(["half6"]),
+                Layer::new("detect", LayerKind::Detect { head: Head::AnchorFree }).from(["sides", "scores"]),
+            ],
+        );
+        let graph = plain.graph().unwrap();
+        assert_eq!((graph.head_strides(), graph.input_multiple()), (vec![128], 32));
+        assert_eq!(graph.nodes[6].map_size(416, 32), Some([7, 1]));
+
+        let mut enlarged = plain.clone();
+        enlarged.layers.splice(
+            7..9,
+            [
+                Layer::new("up", LayerKind::upsample(2)),
+                Layer::new("join", LayerKind::Concat).from(["up", "half5"]),
+                conv("sides", 4, 1, 1).from(["join"]),
+                conv("scores", 3, 1, 1).from(["join"]),
+            ],
+        );
+        let graph = enlarged.graph().unwrap();
+        assert_eq!((graph.head_strides(), graph.input_multiple()), (vec![64], 128));
+        assert!(graph.check_size("--imgsz", 416, 416).is_err());
+        assert_eq!(sound().graph().unwrap().input_multiple(), 4);
+    }
+
+    #[test]
     fn numbers_that_no_count_could_hold_are_refused() {
         let refused = |at: usize, layer: Layer| {
             let mut network = sound();
@@ -458,15 +572,14 @@ mod tests {
         };
         for huge in [MOST_CHANNELS + 1, usize::MAX] {
             refused(0, conv("stem", huge, 3, 2));
-            let block =
-                LayerKind::MbConv { expansion: huge, out: 8, kernel: 3, stride: 2, squeeze: 0, activation: RELU6 };
+            let block = LayerKind::mb_conv(huge, 8, 3, 2, 0, RELU6);
             refused(1, Layer::new("down", block));
             refused(4, Layer::new("gate", LayerKind::SqueezeExcite { squeeze: huge, activation: RELU6 }));
-            refused(2, Layer::new("up", LayerKind::Upsample { factor: huge }));
+            refused(2, Layer::new("up", LayerKind::upsample(huge)));
         }
         for kernel in [LARGEST_KERNEL + 2, usize::MAX] {
             refused(0, conv("stem", 8, kernel, 2));
-            refused(1, Layer::new("down", LayerKind::MaxPool { kernel, stride: 2 }));
+            refused(1, Layer::new("down", LayerKind::max_pool(kernel, 2)));
         }
         // Halved until the stride itself would overflow.
         let mut deep = sound();

@@ -71,9 +71,15 @@ pub enum LayerKind {
         stride: usize,
         /// After both.
         activation: Activation,
+        /// After the depthwise convolution, where it is another than `activation`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        depthwise_activation: Option<Activation>,
+        /// Batch normalisation; without it both convolutions have a bias.
+        #[serde(default = "yes", skip_serializing_if = "is_true")]
+        norm: bool,
     },
-    /// 1×1 expansion, depthwise k×k, squeeze-and-excitation, 1×1 reduction without activation or residual: the
-    /// paper's MBConv.
+    /// 1×1 expansion, depthwise k×k, squeeze-and-excitation, 1×1 reduction, without residual: the paper's MBConv,
+    /// whose reduction has no activation.
     MbConv {
         /// Channels between expansion and reduction (α·Cin).
         expansion: usize,
@@ -87,6 +93,16 @@ pub enum LayerKind {
         squeeze: usize,
         /// After expansion and depthwise, and inside squeeze-and-excitation.
         activation: Activation,
+        /// After the depthwise convolution, where it is another than `activation`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        depthwise_activation: Option<Activation>,
+        /// After the reduction.
+        #[serde(default, skip_serializing_if = "Activation::is_none")]
+        out_activation: Activation,
+        /// Batch normalisation; without it all three convolutions have a bias. Those of squeeze-and-excitation always
+        /// have one.
+        #[serde(default = "yes", skip_serializing_if = "is_true")]
+        norm: bool,
     },
     /// Half the output by a k×k convolution, the other half from that by a cheap depthwise 3×3, joined: the Ghost
     /// module (Han et al. 2020) with ratio 2.
@@ -99,6 +115,9 @@ pub enum LayerKind {
         stride: usize,
         /// After both.
         activation: Activation,
+        /// Batch normalisation; without it both convolutions have a bias.
+        #[serde(default = "yes", skip_serializing_if = "is_true")]
+        norm: bool,
     },
     /// Each channel times a gate computed from the means of all (Hu et al. 2018); YOLO Nano's FCA.
     SqueezeExcite {
@@ -107,17 +126,23 @@ pub enum LayerKind {
         /// Between its two layers.
         activation: Activation,
     },
-    /// k×k maximum. Stride 1 keeps the size (the border is padded with −∞, as in YOLOv3-tiny).
+    /// k×k maximum, the border padded with −∞. Stride 1 keeps the size.
     MaxPool {
         /// Side of the window.
         kernel: usize,
         /// 1 or 2.
         stride: usize,
+        /// Where the border is padded.
+        #[serde(default, skip_serializing_if = "is_default")]
+        padding: PoolPadding,
     },
-    /// Nearest-neighbour upsampling.
+    /// A larger map.
     Upsample {
         /// How many times larger each side becomes.
         factor: usize,
+        /// What new cells hold.
+        #[serde(default, skip_serializing_if = "is_default")]
+        mode: UpsampleMode,
     },
     /// Concatenation along channels.
     Concat,
@@ -144,13 +169,49 @@ pub enum Head {
         /// One list a map, in the order of `from`.
         anchors: Vec<Vec<[f32; 2]>>,
     },
+    /// Generalized Focal Loss's (Li et al. 2020): reads pairs of maps, one pair a stride: logits of each side's
+    /// distance, `[4·bins, h, w]`, all bins of the left side first, then those of the top, the right and the bottom;
+    /// and class logits, `[C, h, w]`. A distance is the expectation of the softmax over its bins, which stand for
+    /// 0, 1 … bins − 1 strides.
+    Distribution {
+        /// Bins a side, 2 or more.
+        bins: usize,
+        /// Where in its cell the place lies that distances are counted from, in units of the stride: 0.5 is the
+        /// centre, 0.0 the left upper corner (NanoDet's).
+        #[serde(default = "half", skip_serializing_if = "is_half")]
+        offset: f32,
+    },
+}
+
+/// Where a pool's border is padded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PoolPadding {
+    /// Below and to the right alone, as YOLOv3-tiny's.
+    #[default]
+    End,
+    /// By `kernel / 2` on every side, for an odd kernel: the window is around its cell, as a convolution's is.
+    Both,
+}
+
+/// What the new cells of a larger map hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UpsampleMode {
+    /// The cell that they lie in.
+    #[default]
+    Nearest,
+    /// A mean of the four cells around, weighed by the distance from their centres; outside the border cells go on
+    /// (PyTorch's `align_corners=False`, ONNX's `half_pixel`). For factor 2.
+    Bilinear,
 }
 
 /// The activation functions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Activation {
     /// The identity.
+    #[default]
     None,
     /// max(x, 0).
     Relu,
@@ -163,6 +224,11 @@ pub enum Activation {
 }
 
 impl Activation {
+    /// Whether it is the identity.
+    pub fn is_none(&self) -> bool {
+        *self == Activation::None
+    }
+
     /// Its value at `x`.
     pub fn apply(self, x: f64) -> f64 {
         match self {
@@ -181,6 +247,28 @@ fn yes() -> bool {
 
 fn is_true(flag: &bool) -> bool {
     *flag
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+fn half() -> f32 {
+    0.5
+}
+
+fn is_half(offset: &f32) -> bool {
+    *offset == half()
+}
+
+impl Head {
+    /// How many maps it reads at each stride.
+    pub fn maps_per_stride(&self) -> usize {
+        match self {
+            Head::AnchorFree | Head::Distribution { .. } => 2,
+            Head::Anchors { .. } => 1,
+        }
+    }
 }
 
 impl Network {
@@ -223,6 +311,49 @@ impl Network {
 }
 
 impl LayerKind {
+    /// A [`LayerKind::DsConv`] with normalisation and one activation.
+    pub fn ds_conv(out: usize, kernel: usize, stride: usize, activation: Activation) -> LayerKind {
+        LayerKind::DsConv { out, kernel, stride, activation, depthwise_activation: None, norm: true }
+    }
+
+    /// The paper's [`LayerKind::MbConv`]: with normalisation, without an activation behind the reduction.
+    pub fn mb_conv(
+        expansion: usize,
+        out: usize,
+        kernel: usize,
+        stride: usize,
+        squeeze: usize,
+        activation: Activation,
+    ) -> LayerKind {
+        let (depthwise_activation, out_activation) = (None, Activation::None);
+        LayerKind::MbConv {
+            expansion,
+            out,
+            kernel,
+            stride,
+            squeeze,
+            activation,
+            depthwise_activation,
+            out_activation,
+            norm: true,
+        }
+    }
+
+    /// A [`LayerKind::Ghost`] with normalisation.
+    pub fn ghost(out: usize, kernel: usize, stride: usize, activation: Activation) -> LayerKind {
+        LayerKind::Ghost { out, kernel, stride, activation, norm: true }
+    }
+
+    /// YOLOv3-tiny's pool.
+    pub fn max_pool(kernel: usize, stride: usize) -> LayerKind {
+        LayerKind::MaxPool { kernel, stride, padding: PoolPadding::End }
+    }
+
+    /// Nearest-neighbour upsampling.
+    pub fn upsample(factor: usize) -> LayerKind {
+        LayerKind::Upsample { factor, mode: UpsampleMode::Nearest }
+    }
+
     /// What tables call it: `Conv`, `DSConv`, `MBConv` …
     pub fn label(&self) -> &'static str {
         match self {
@@ -250,5 +381,46 @@ impl Layer {
     pub fn from<const N: usize>(mut self, from: [&str; N]) -> Layer {
         self.from = from.map(String::from).to_vec();
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_that_are_as_ever_are_neither_needed_nor_written() {
+        let old = r#"[
+            {"name":"a","kind":"ds_conv","out":8,"kernel":3,"stride":2,"activation":"relu6"},
+            {"name":"b","kind":"mb_conv","expansion":8,"out":8,"kernel":3,"stride":1,"squeeze":0,"activation":"relu6"},
+            {"name":"c","kind":"ghost","out":8,"kernel":3,"stride":1,"activation":"relu6"},
+            {"name":"d","kind":"max_pool","kernel":2,"stride":2},
+            {"name":"e","kind":"upsample","factor":2},
+            {"name":"f","kind":"detect","head":"anchor_free"}
+        ]"#;
+        let layers: Vec<Layer> = serde_json::from_str(old).unwrap();
+        let relu6 = Activation::Relu6;
+        assert_eq!(layers[0].kind, LayerKind::ds_conv(8, 3, 2, relu6));
+        assert_eq!(layers[1].kind, LayerKind::mb_conv(8, 8, 3, 1, 0, relu6));
+        assert_eq!(layers[2].kind, LayerKind::ghost(8, 3, 1, relu6));
+        assert_eq!(layers[3].kind, LayerKind::max_pool(2, 2));
+        assert_eq!(layers[4].kind, LayerKind::upsample(2));
+        let (old, new): (serde_json::Value, _) =
+            (serde_json::from_str(old).unwrap(), serde_json::to_value(&layers).unwrap());
+        assert_eq!(new, old);
+    }
+
+    #[test]
+    fn every_field_comes_back() {
+        let text = include_str!("../../tests/export/distribution.json");
+        let network: Network = serde_json::from_str(text).unwrap();
+        let value: serde_json::Value = serde_json::from_str(text).unwrap();
+        assert_eq!(serde_json::to_value(&network).unwrap(), value);
+        let centre = Layer::new("detect", LayerKind::Detect { head: Head::Distribution { bins: 8, offset: 0.5 } });
+        let json = serde_json::to_string(&centre).unwrap();
+        assert!(!json.contains("offset"), "{json}");
+        assert_eq!(serde_json::from_str::<Layer>(&json).unwrap(), centre);
+        let wrong = json.replace("distribution", "anchors");
+        assert!(serde_json::from_str::<Layer>(&wrong).is_err());
     }
 }

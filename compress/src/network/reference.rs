@@ -1,6 +1,6 @@
 //! Runs a graph by the definition of each operation: slow and plain, for tests to hold the rest against.
 
-use super::{Graph, NORM_EPSILON, Node, Op};
+use super::{Graph, NORM_EPSILON, Node, Op, PoolPadding, UpsampleMode};
 use crate::checkpoint::Weights;
 
 /// A map, `[channels, height, width]` row-major.
@@ -45,19 +45,40 @@ pub fn run(graph: &Graph, weights: &Weights, image: Map) -> Vec<Map> {
         let map = match &node.op {
             Op::Image => image.clone(),
             Op::Conv { .. } => conv(node, weights, input(0)),
-            &Op::MaxPool { kernel, stride } => {
+            &Op::MaxPool { kernel, stride, padding } => {
                 let map = input(0);
-                Map::filled(map.channels, map.height / stride, map.width / stride, |channel, y, x| {
+                let before = if padding == PoolPadding::Both { kernel / 2 } else { 0 };
+                let inside = |cell: usize, side: usize| {
+                    (cell * stride).saturating_sub(before)..(cell * stride + kernel - before).min(side)
+                };
+                let (height, width) = (map.height.div_ceil(stride), map.width.div_ceil(stride));
+                Map::filled(map.channels, height, width, |channel, y, x| {
                     let mut best = f32::NEG_INFINITY;
-                    for y in (y * stride..y * stride + kernel).take_while(|&y| y < map.height) {
-                        for x in (x * stride..x * stride + kernel).take_while(|&x| x < map.width) {
+                    for y in inside(y, map.height) {
+                        for x in inside(x, map.width) {
                             best = best.max(map.at(channel, y, x));
                         }
                     }
                     best
                 })
             }
-            &Op::Upsample { factor } => {
+            &Op::Upsample { factor, mode: UpsampleMode::Bilinear } => {
+                let map = input(0);
+                // The two cells around a place and the weight of the second.
+                let around = |place: usize, side: usize| {
+                    let at = ((place as f32 + 0.5) / factor as f32 - 0.5).max(0.0);
+                    let first = at as usize;
+                    (first, (first + 1).min(side - 1), at - first as f32)
+                };
+                Map::filled(map.channels, map.height * factor, map.width * factor, |channel, y, x| {
+                    let ((top, bottom, down), (left, right, across)) =
+                        (around(y, map.height), around(x, map.width));
+                    let row =
+                        |y: usize| map.at(channel, y, left) * (1.0 - across) + map.at(channel, y, right) * across;
+                    row(top) * (1.0 - down) + row(bottom) * down
+                })
+            }
+            &Op::Upsample { factor, mode: UpsampleMode::Nearest } => {
                 let map = input(0);
                 Map::filled(map.channels, map.height * factor, map.width * factor, |channel, y, x| {
                     map.at(channel, y / factor, x / factor)
@@ -150,4 +171,64 @@ pub fn random_weights(graph: &Graph, seed: u64) -> Weights {
             (spec.name, crate::checkpoint::Array { shape: spec.shape, values })
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::{Head, Layer, LayerKind, Network};
+
+    /// What one layer of `kind` makes of `values`, rows of `width`.
+    fn made(kind: LayerKind, width: usize, values: &[f32]) -> Map {
+        let conv = |name: &str, out| {
+            let activation = crate::network::Activation::None;
+            Layer::new(name, LayerKind::Conv { out, kernel: 1, stride: 2, activation, norm: false })
+        };
+        let layers = vec![
+            conv("first", 1),
+            Layer::new("layer", kind),
+            conv("sides", 4).from(["layer"]),
+            conv("scores", 1).from(["layer"]),
+            Layer::new("detect", LayerKind::Detect { head: Head::AnchorFree }).from(["sides", "scores"]),
+        ];
+        let network = Network { name: "one".into(), classes: 1, names: Vec::new(), layers };
+        let graph = network.graph().unwrap();
+        let mut weights = random_weights(&graph, 1);
+        // The first layer takes every second pixel of the image's first channel.
+        weights.get_mut("first.conv.weight").unwrap().values = vec![1.0, 0.0, 0.0];
+        weights.get_mut("first.conv.bias").unwrap().values = vec![0.0];
+        let height = values.len() / width;
+        let image = Map::filled(3, 2 * height, 2 * width, |_, y, x| values[y / 2 * width + x / 2]);
+        run(&graph, &weights, image)[2].clone()
+    }
+
+    #[test]
+    fn bilinear_is_pytorchs() {
+        // torch.nn.functional.interpolate(…, scale_factor=2, mode="bilinear", align_corners=False)
+        let kind = LayerKind::Upsample { factor: 2, mode: UpsampleMode::Bilinear };
+        let map = made(kind, 3, &[1.0, 4.0, 9.0, 16.0, 25.0, 36.0]);
+        #[rustfmt::skip]
+        let expected = [
+            1.0, 1.75, 3.25, 5.25, 7.75, 9.0,
+            4.75, 5.875, 8.125, 10.875, 14.125, 15.75,
+            12.25, 14.125, 17.875, 22.125, 26.875, 29.25,
+            16.0, 18.25, 22.75, 27.75, 33.25, 36.0,
+        ];
+        assert_eq!((map.height, map.width, map.values), (4, 6, expected.to_vec()));
+    }
+
+    #[test]
+    fn pools_pad_where_they_are_told() {
+        #[rustfmt::skip]
+        let values = [
+            -12.0, -5.0, -9.0, -2.0, -6.0,
+            -10.0, -3.0, -7.0, -11.0, -4.0,
+            -8.0, -12.0, -5.0, -9.0, -2.0,
+            -6.0, -10.0, -3.0, -7.0, -11.0,
+        ];
+        // torch.nn.functional.max_pool2d(…, 3, 2, 1), and with −∞ on the right and below alone.
+        let pool = |padding| made(LayerKind::MaxPool { kernel: 3, stride: 2, padding }, 5, &values);
+        assert_eq!(pool(PoolPadding::Both).values, [-3.0, -2.0, -2.0, -3.0, -3.0, -2.0]);
+        assert_eq!(pool(PoolPadding::End).values, [-3.0, -2.0, -2.0, -3.0, -2.0, -2.0]);
+    }
 }

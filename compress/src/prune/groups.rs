@@ -303,7 +303,7 @@ mod tests {
 
     use super::*;
     use crate::network::reference::{Map, random_weights, run};
-    use crate::network::{Head, Layer};
+    use crate::network::{Head, Layer, PoolPadding};
     use crate::zoo;
 
     /// Sets what the channels' convolutions give to zero.
@@ -372,11 +372,22 @@ mod tests {
                 let before = layers[layers.len() - 1].name.clone();
                 let squeeze = middle / 2;
                 let kind = match choice {
-                    0 => LayerKind::DsConv { out, kernel, stride: 1, activation },
-                    1 => LayerKind::MbConv { expansion: middle, out, kernel, stride: 1, squeeze, activation },
-                    2 => LayerKind::Ghost { out: 2 * out, kernel, stride: 1, activation },
+                    0 => LayerKind::ds_conv(out, kernel, 1, activation),
+                    1 => LayerKind::MbConv {
+                        expansion: middle,
+                        out,
+                        kernel,
+                        stride: 1,
+                        squeeze,
+                        activation,
+                        depthwise_activation: (kernel == 5).then_some(Activation::None),
+                        out_activation: if kernel == 3 { activation } else { Activation::None },
+                        norm: kernel != 3,
+                    },
+                    2 => LayerKind::ghost(2 * out, kernel, 1, activation),
                     3 => LayerKind::SqueezeExcite { squeeze: middle, activation },
-                    4 => LayerKind::MaxPool { kernel: 2, stride: 1 },
+                    4 if kernel == 1 => LayerKind::max_pool(2, 1),
+                    4 => LayerKind::MaxPool { kernel, stride: 1, padding: PoolPadding::Both },
                     _ => LayerKind::Conv { out, kernel, stride: 1, activation, norm: choice == 5 },
                 };
                 let made = match choice {

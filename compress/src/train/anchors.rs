@@ -33,7 +33,7 @@ pub struct Place {
 pub fn places(size: usize, strides: &[usize], anchors: &[Vec<[f32; 2]>]) -> Vec<Place> {
     let mut places = Vec::new();
     for (&stride, anchors) in strides.iter().zip(anchors) {
-        let side = size / stride;
+        let side = size.div_ceil(stride);
         for &anchor in anchors {
             for cell in 0..side * side {
                 let corner = [cell % side, cell / side].map(|at| (at * stride) as f32);

@@ -30,7 +30,7 @@ impl Cells {
     pub fn new(size: usize, strides: &[usize], device: Device) -> Cells {
         let mut centres: [Vec<f32>; 3] = Default::default();
         for &stride in strides {
-            let side = size / stride;
+            let side = size.div_ceil(stride);
             for cell in 0..side * side {
                 let at = |i: usize| (i as f32 + 0.5) * stride as f32;
                 for (column, value) in centres.iter_mut().zip([at(cell % side), at(cell / side), stride as f32]) {

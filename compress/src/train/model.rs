@@ -7,7 +7,7 @@ use tch::{Device, Kind, Tensor};
 use super::depthwise::{self, Window};
 use crate::checkpoint::{self, Array, TensorSpec, Weights};
 use crate::error::Result;
-use crate::network::{Activation, Graph, Head, NORM_EPSILON, Network, Op};
+use crate::network::{Activation, Graph, Head, NORM_EPSILON, Network, Op, PoolPadding, UpsampleMode};
 use crate::quantize::{ACTIVATION_MAX, Plan};
 
 /// Share of a batch's statistics that goes into the running ones.
@@ -97,7 +97,9 @@ pub fn initial(graph: &Graph, seed: u64) -> Weights {
     if let (Some(detect), Some(head)) = (graph.nodes.last(), graph.head()) {
         let names = detect.inputs.iter().map(|&id| graph.nodes[id].name.as_str());
         score_maps = match head {
-            Head::AnchorFree => names.skip(1).step_by(2).map(|name| (name, None)).collect(),
+            Head::AnchorFree | Head::Distribution { .. } => {
+                names.skip(1).step_by(2).map(|name| (name, None)).collect()
+            }
             Head::Anchors { .. } => names.map(|name| (name, Some(5 + graph.classes))).collect(),
         };
     }
@@ -165,6 +167,13 @@ pub enum Predictions {
     AnchorFree {
         /// Logarithms of the sides' distances in units of the stride, f32, `[batch, 4, cells]`.
         sides: Tensor,
+        /// Class logits, f32, `[batch, C, cells]`.
+        logits: Tensor,
+    },
+    /// Of [`Head::Distribution`].
+    Distribution {
+        /// Logits of each side's bins, f32, `[batch, 4·bins, cells]`, in the order of the head's maps.
+        bins: Tensor,
         /// Class logits, f32, `[batch, C, cells]`.
         logits: Tensor,
     },
@@ -246,7 +255,11 @@ impl Replica {
 
     /// The output of node `id`, rounded if it is bytes. What is only moved was rounded before.
     fn as_activation(&self, id: usize, map: Tensor) -> Result<Tensor> {
-        let moved = matches!(self.graph.nodes[id].op, Op::MaxPool { .. } | Op::Upsample { .. } | Op::Concat);
+        let moved = match self.graph.nodes[id].op {
+            Op::MaxPool { .. } | Op::Concat => true,
+            Op::Upsample { mode, .. } => mode == UpsampleMode::Nearest,
+            _ => false,
+        };
         let scale = self.int8.as_ref().and_then(|plan| plan.activations[id]).filter(|_| !moved);
         let Some(scale) = scale else { return Ok(map) };
         let (zero, most) = (i64::from(scale.zero_point), i64::from(ACTIVATION_MAX));
@@ -312,21 +325,30 @@ impl Replica {
                         }
                     }
                 }
-                &Op::MaxPool { kernel, stride } => {
-                    // Darknet pads below and to the right.
-                    let border = (kernel - stride) as i64;
-                    let padded = if border > 0 {
-                        input(0).f_pad([0, border, 0, border], "constant", f64::NEG_INFINITY)?
-                    } else {
-                        input(0).shallow_clone()
-                    };
+                &Op::MaxPool { kernel, stride, padding } => {
                     let (kernel, stride) = (kernel as i64, stride as i64);
-                    padded.f_max_pool2d([kernel, kernel], [stride, stride], [0, 0], [1, 1], false)?
-                }
-                &Op::Upsample { factor } => {
+                    let pool = |map: &Tensor, border: i64| {
+                        map.f_max_pool2d([kernel, kernel], [stride, stride], [border, border], [1, 1], false)
+                    };
+                    // As far as the last window reaches.
+                    let border = |side: i64| kernel - stride + side % stride;
                     let size = input(0).size();
-                    let factor = factor as i64;
-                    input(0).f_upsample_nearest2d([size[2] * factor, size[3] * factor], None, None)?
+                    let (below, right) = (border(size[2]), border(size[3]));
+                    match padding {
+                        PoolPadding::Both => pool(input(0), kernel / 2)?,
+                        PoolPadding::End if below + right == 0 => pool(input(0), 0)?,
+                        PoolPadding::End => {
+                            pool(&input(0).f_pad([0, right, 0, below], "constant", f64::NEG_INFINITY)?, 0)?
+                        }
+                    }
+                }
+                &Op::Upsample { factor, mode } => {
+                    let size = input(0).size();
+                    let size = [size[2] * factor as i64, size[3] * factor as i64];
+                    match mode {
+                        UpsampleMode::Nearest => input(0).f_upsample_nearest2d(size, None, None)?,
+                        UpsampleMode::Bilinear => input(0).f_upsample_bilinear2d(size, false, None, None)?,
+                    }
                 }
                 Op::Concat => {
                     let inputs: Vec<&Tensor> = node.inputs.iter().map(|&id| &maps[id]).collect();
@@ -354,22 +376,18 @@ impl Replica {
                     self.pending = pending;
                     return Ok(Predictions::Anchors(Tensor::f_cat(&all, 1)?));
                 }
-                Op::Detect { head: Head::AnchorFree } => {
-                    let flat = |&id: &usize, channels: i64| {
-                        maps[id].to_kind(Kind::Float).f_flatten(2, 3).inspect(|map| {
-                            debug_assert_eq!(map.size()[1], channels);
-                        })
+                Op::Detect { head } => {
+                    // The first or the second maps of all pairs, side by side.
+                    let flat = |part: usize| -> Result<Tensor> {
+                        let parts = node.inputs.iter().skip(part).step_by(2);
+                        let parts = parts.map(|&id| maps[id].to_kind(Kind::Float).f_flatten(2, 3));
+                        Ok(Tensor::f_cat(&parts.collect::<std::result::Result<Vec<_>, _>>()?, 2)?)
                     };
-                    let pairs = node.inputs.chunks(2);
-                    let sides =
-                        pairs.clone().map(|pair| flat(&pair[0], 4)).collect::<std::result::Result<Vec<_>, _>>()?;
-                    let classes = self.graph.classes as i64;
-                    let logits =
-                        pairs.map(|pair| flat(&pair[1], classes)).collect::<std::result::Result<Vec<_>, _>>()?;
+                    let (first, logits) = (flat(0)?, flat(1)?);
                     self.pending = pending;
-                    return Ok(Predictions::AnchorFree {
-                        sides: Tensor::f_cat(&sides, 2)?,
-                        logits: Tensor::f_cat(&logits, 2)?,
+                    return Ok(match head {
+                        Head::Distribution { .. } => Predictions::Distribution { bins: first, logits },
+                        _ => Predictions::AnchorFree { sides: first, logits },
                     });
                 }
             };
@@ -438,7 +456,7 @@ mod tests {
         };
         let branch = |name: &str| {
             // No kinks: a slope is to be measured.
-            let kind = LayerKind::DsConv { out: 5, kernel: 5, stride: 1, activation: Activation::None };
+            let kind = LayerKind::ds_conv(5, 5, 1, Activation::None);
             Layer::new(name, kind).from(["stem"])
         };
         let detect = LayerKind::Detect { head: Head::AnchorFree };

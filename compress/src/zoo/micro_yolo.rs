@@ -8,9 +8,7 @@ use crate::network::{Activation, Activation::Relu6, Head, Layer, LayerKind, Netw
 ///
 /// The paper does not give its final widths. Ours stay under its 2.56 M parameters and 1.09 GMAC at 416.
 pub fn micro_yolo(classes: usize) -> Network {
-    let ds = |name: &str, out, kernel, stride| {
-        Layer::new(name, LayerKind::DsConv { out, kernel, stride, activation: Relu6 })
-    };
+    let ds = |name: &str, out, kernel, stride| Layer::new(name, LayerKind::ds_conv(out, kernel, stride, Relu6));
     let to_head = |name: &str, out| {
         Layer::new(name, LayerKind::Conv { out, kernel: 1, stride: 1, activation: Activation::None, norm: false })
     };
@@ -26,16 +24,13 @@ pub fn micro_yolo(classes: usize) -> Network {
 
     let (coarse, middle, fine) = (256, 192, 96);
     layers.extend([
-        Layer::new(
-            "context",
-            LayerKind::MbConv { expansion: 640, out: coarse, kernel: 5, stride: 1, squeeze: 80, activation: Relu6 },
-        ),
+        Layer::new("context", LayerKind::mb_conv(640, coarse, 5, 1, 80, Relu6)),
         Layer::new("lateral", LayerKind::Conv { out: 160, kernel: 1, stride: 1, activation: Relu6, norm: true }),
-        Layer::new("up", LayerKind::Upsample { factor: 2 }),
+        Layer::new("up", LayerKind::upsample(2)),
         Layer::new("join", LayerKind::Concat).from(["up", "block11"]),
         ds("fuse", middle, 5, 1),
         Layer::new("lateral8", LayerKind::Conv { out: 96, kernel: 1, stride: 1, activation: Relu6, norm: true }),
-        Layer::new("up8", LayerKind::Upsample { factor: 2 }),
+        Layer::new("up8", LayerKind::upsample(2)),
         Layer::new("join8", LayerKind::Concat).from(["up8", "block5"]),
         ds("fuse8", fine, 5, 1),
         ds("box8", 48, 5, 1).from(["fuse8"]),

@@ -13,15 +13,8 @@ use super::yolov3_tiny::yolov3_tiny;
 /// itself; kernels are 5×5 where maps are small, which costs little and sees far.
 pub fn micro_yolo_anchors(classes: usize) -> Network {
     let conv = |out, kernel| LayerKind::Conv { out, kernel, stride: 1, activation: Relu6, norm: true };
-    let ds = |out, kernel| LayerKind::DsConv { out, kernel, stride: 1, activation: Relu6 };
-    let mb = |expansion, out| LayerKind::MbConv {
-        expansion,
-        out,
-        kernel: 5,
-        stride: 1,
-        squeeze: expansion / 8,
-        activation: Relu6,
-    };
+    let ds = |out, kernel| LayerKind::ds_conv(out, kernel, 1, Relu6);
+    let mb = |expansion, out| LayerKind::mb_conv(expansion, out, 5, 1, expansion / 8, Relu6);
     let mut network = yolov3_tiny(classes);
     network.name = "micro_yolo_anchors".into();
     for layer in &mut network.layers {

@@ -9,12 +9,8 @@ use crate::network::{Activation, Activation::Relu6, Head, Layer, LayerKind, Netw
 /// high resolution, where a DSConv is bound by memory, are Ghost modules; the wide ones of low resolution DSConv and
 /// one MBConv; the heads are Micro-YOLO's.
 pub fn micro_yolo_plus(classes: usize) -> Network {
-    let ghost = |name: &str, out, kernel, stride| {
-        Layer::new(name, LayerKind::Ghost { out, kernel, stride, activation: Relu6 })
-    };
-    let ds = |name: &str, out, kernel, stride| {
-        Layer::new(name, LayerKind::DsConv { out, kernel, stride, activation: Relu6 })
-    };
+    let ghost = |name: &str, out, kernel, stride| Layer::new(name, LayerKind::ghost(out, kernel, stride, Relu6));
+    let ds = |name: &str, out, kernel, stride| Layer::new(name, LayerKind::ds_conv(out, kernel, stride, Relu6));
     let to_head = |name: &str, out| {
         Layer::new(name, LayerKind::Conv { out, kernel: 1, stride: 1, activation: Activation::None, norm: false })
     };
@@ -35,19 +31,9 @@ pub fn micro_yolo_plus(classes: usize) -> Network {
     ]);
     let (coarse, fine) = (320, 192);
     layers.extend([
-        Layer::new(
-            "context",
-            LayerKind::MbConv {
-                expansion: 1024,
-                out: coarse,
-                kernel: 5,
-                stride: 1,
-                squeeze: 128,
-                activation: Relu6,
-            },
-        ),
+        Layer::new("context", LayerKind::mb_conv(1024, coarse, 5, 1, 128, Relu6)),
         ghost("lateral", 160, 1, 1),
-        Layer::new("up", LayerKind::Upsample { factor: 2 }),
+        Layer::new("up", LayerKind::upsample(2)),
         Layer::new("join", LayerKind::Concat).from(["up", "block8"]),
         ds("fuse", fine, 5, 1),
         ds("box16", 64, 5, 1).from(["fuse"]),

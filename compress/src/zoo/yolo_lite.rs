@@ -13,7 +13,7 @@ pub fn yolo_lite(classes: usize) -> Network {
     let mut layers = Vec::new();
     for (i, out) in [16, 32, 64, 128, 128].into_iter().enumerate() {
         layers.push(conv(&format!("conv{}", i + 1), out, 3, Activation::LeakyRelu));
-        layers.push(Layer::new(format!("pool{}", i + 1), LayerKind::MaxPool { kernel: 2, stride: 2 }));
+        layers.push(Layer::new(format!("pool{}", i + 1), LayerKind::max_pool(2, 2)));
     }
     let cells = [[1.08, 1.19], [3.42, 4.41], [6.63, 11.38], [9.42, 5.11], [16.62, 10.52]];
     let anchors = vec![cells.map(|[width, height]| [width * 32.0, height * 32.0]).to_vec()];

@@ -90,14 +90,14 @@ impl Builder {
     }
 
     fn bottleneck(&mut self, name: &str, expansion: usize, out: usize, stride: usize) {
-        let kind = LayerKind::MbConv { expansion, out, kernel: 3, stride, squeeze: 0, activation: Relu6 };
+        let kind = LayerKind::mb_conv(expansion, out, 3, stride, 0, Relu6);
         self.layers.push(Layer::new(name, kind));
         self.channels = out;
     }
 
     fn up_and_join(&mut self, number: &str, skip: &str, skip_channels: usize) {
         let up = format!("up{number}");
-        self.layers.push(Layer::new(&up, LayerKind::Upsample { factor: 2 }));
+        self.layers.push(Layer::new(&up, LayerKind::upsample(2)));
         self.layers.push(Layer::new(format!("join{number}"), LayerKind::Concat).from([up.as_str(), skip]));
         self.channels += skip_channels;
     }

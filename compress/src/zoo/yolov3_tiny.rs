@@ -7,7 +7,7 @@ pub fn yolov3_tiny(classes: usize) -> Network {
     let conv = |name: &str, out, kernel| {
         Layer::new(name, LayerKind::Conv { out, kernel, stride: 1, activation: Activation::LeakyRelu, norm: true })
     };
-    let pool = |name: &str, stride| Layer::new(name, LayerKind::MaxPool { kernel: 2, stride });
+    let pool = |name: &str, stride| Layer::new(name, LayerKind::max_pool(2, stride));
     let head = |name: &str| {
         let out = 3 * (5 + classes);
         Layer::new(name, LayerKind::Conv { out, kernel: 1, stride: 1, activation: Activation::None, norm: false })
@@ -30,7 +30,7 @@ pub fn yolov3_tiny(classes: usize) -> Network {
         conv("conv9", 512, 3),
         head("head32"),
         conv("conv10", 128, 1).from(["conv8"]),
-        Layer::new("up", LayerKind::Upsample { factor: 2 }),
+        Layer::new("up", LayerKind::upsample(2)),
         Layer::new("join", LayerKind::Concat).from(["up", "conv5"]),
         conv("conv11", 256, 3),
         head("head16"),
