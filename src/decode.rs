@@ -59,13 +59,13 @@ pub(crate) struct Layout {
     pub parts: Option<Parts>,
 }
 
-/// Class rows in parts: boxes in one or more, `[4, n]`, then the scores of some of the places after the other,
-/// `[C, n]` each.
+/// Class rows in parts: boxes in one or more, `[4, n]` or as [`Boxes`] says, then the scores of some of the places after
+/// the other, `[C, n]` each.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Parts {
     pub scores: Scores,
     pub boxes: Boxes,
-    /// Whether parts are place by place instead, `[n, 4]` and `[n, C]`.
+    /// Whether parts are place by place instead, `[n, 4]` and `[n, C]`. Always with [`Boxes::Anchors`].
     pub pixels: bool,
 }
 
@@ -76,6 +76,12 @@ pub(crate) enum Boxes {
     CentreSize,
     /// Distances of the left, top, right and bottom side from the centre of a cell; a part for each scale.
     Distances(Arc<[Scale]>),
+    /// The same distances as logits of `bins` values each, 0 to `bins - 1`, of which a distance is the expectation:
+    /// `[4 * bins, n]`, a part for each scale.
+    Distributions { bins: usize, scales: Arc<[Scale]> },
+    /// YOLOv3's: a part for each scale and no others, `[n, A, 5 + C]`: x and y in the cell, logarithms of width and
+    /// height in units of the anchor, objectness, classes, all but the logarithms as logits.
+    Anchors(Arc<[(Scale, Vec<[f32; 2]>)]>),
 }
 
 /// The cells of a scale.
@@ -83,7 +89,7 @@ pub(crate) enum Boxes {
 pub(crate) struct Scale {
     /// What distances are measured in, in pixels of the input.
     pub stride: f32,
-    /// x and y of each cell, in pixels of the input.
+    /// x and y of the place in each cell that boxes are told from, in pixels of the input.
     pub centres: Vec<[f32; 2]>,
 }
 
@@ -136,12 +142,14 @@ impl Decoder {
     }
 
     fn class_rows(&mut self, layout: &Parts, outputs: &[&[f32]], want: Want<'_>, candidates: &mut Vec<Candidate>) {
-        let box_parts = match &layout.boxes {
-            Boxes::CentreSize => 1,
-            Boxes::Distances(scales) => scales.len(),
+        let (box_parts, numbers) = match &layout.boxes {
+            Boxes::CentreSize => (1, 4),
+            Boxes::Distances(scales) => (scales.len(), 4),
+            Boxes::Distributions { bins, scales } => (scales.len(), 4 * bins),
+            Boxes::Anchors(scales) => return anchors(scales, outputs, want, candidates),
         };
         let (boxes, parts) = outputs.split_at(box_parts);
-        let places = boxes.iter().map(|part| part.len() / 4).sum::<usize>();
+        let places = boxes.iter().map(|part| part.len() / numbers).sum::<usize>();
         let classes = parts.iter().map(|part| part.len()).sum::<usize>() / places;
         if classes == 0 {
             return; // A file may name none.
@@ -201,26 +209,89 @@ impl Decoder {
 impl Parts {
     /// The box of the `place`-th of all places.
     fn bbox(&self, parts: &[&[f32]], place: usize) -> BoxLtrb {
-        let row = |part: &[f32], place: usize, row: usize| {
-            part[if self.pixels { place * 4 + row } else { row * (part.len() / 4) + place }]
-        };
-        match &self.boxes {
+        let (scales, bins) = match &self.boxes {
             Boxes::CentreSize => {
-                let [cx, cy, width, height] = [0, 1, 2, 3].map(|i| row(parts[0], place, i));
-                BoxLtrb::from_cx_cy_w_h(cx, cy, width, height)
+                let row =
+                    |i: usize| parts[0][if self.pixels { place * 4 + i } else { i * (parts[0].len() / 4) + place }];
+                return BoxLtrb::from_cx_cy_w_h(row(0), row(1), row(2), row(3));
             }
-            Boxes::Distances(scales) => {
-                let mut place = place;
-                for (scale, part) in scales.iter().zip(parts) {
-                    if place < scale.centres.len() {
-                        // In the order in which a file computes it, so that not a bit is lost by doing it here.
-                        let [l, t, r, b] = [0, 1, 2, 3].map(|i| row(part, place, i) * scale.stride);
-                        let [x, y] = scale.centres[place];
-                        return BoxLtrb::from_cx_cy_w_h(x + (r - l) * 0.5, y + (b - t) * 0.5, l + r, t + b);
-                    }
-                    place -= scale.centres.len();
+            Boxes::Distances(scales) => (scales, 1),
+            Boxes::Distributions { bins, scales } => (scales, *bins),
+            Boxes::Anchors(_) => return NOWHERE,
+        };
+        let mut place = place;
+        for (scale, part) in scales.iter().zip(parts) {
+            let places = scale.centres.len();
+            if place < places {
+                let row = |i: usize| part[if self.pixels { place * 4 * bins + i } else { i * places + place }];
+                // In the order in which a file computes it, so that not a bit is lost by doing it here.
+                let [l, t, r, b] = [0, 1, 2, 3].map(|side| {
+                    let distance = match self.boxes {
+                        Boxes::Distributions { .. } => expectation(bins, |bin| row(side * bins + bin)),
+                        _ => row(side),
+                    };
+                    distance * scale.stride
+                });
+                let [x, y] = scale.centres[place];
+                return BoxLtrb::from_cx_cy_w_h(x + (r - l) * 0.5, y + (b - t) * 0.5, l + r, t + b);
+            }
+            place -= places;
+        }
+        NOWHERE
+    }
+}
+
+/// A box that is left out.
+const NOWHERE: BoxLtrb = BoxLtrb { left: f32::NAN, top: f32::NAN, right: f32::NAN, bottom: f32::NAN };
+
+/// The mean of 0, 1 … `bins - 1`, each weighed by its part in the softmax of `logit`.
+fn expectation(bins: usize, logit: impl Fn(usize) -> f32) -> f32 {
+    let largest = (0..bins).map(&logit).fold(f32::NEG_INFINITY, f32::max);
+    let (mut sum, mut weighed) = (0.0, 0.0);
+    for bin in 0..bins {
+        let power = (logit(bin) - largest).exp();
+        sum += power;
+        weighed += power * bin as f32;
+    }
+    weighed / sum
+}
+
+/// YOLOv3's maps (Redmon & Farhadi 2018, section 2.1): scale by scale, anchor by anchor, cell by cell.
+fn anchors(scales: &[(Scale, Vec<[f32; 2]>)], parts: &[&[f32]], want: Want<'_>, candidates: &mut Vec<Candidate>) {
+    let sigmoid = |logit| Scores::Logits.score(logit);
+    let least = Scores::Logits.least(want.score_min);
+    for ((scale, anchors), part) in scales.iter().zip(parts) {
+        let numbers = part.len() / scale.centres.len();
+        let each = numbers / anchors.len();
+        for (index, &[width, height]) in anchors.iter().enumerate() {
+            for (cell, &[x, y]) in part.chunks_exact(numbers).zip(&scale.centres) {
+                let [cx, cy, w, h, object, ref classes @ ..] = cell[index * each..][..each] else { return };
+                // A score is the product of two probabilities, so neither may be below the least.
+                if !(object >= least) {
+                    continue;
                 }
-                BoxLtrb { left: f32::NAN, top: f32::NAN, right: f32::NAN, bottom: f32::NAN }
+                let object = sigmoid(object);
+                let bbox = BoxLtrb::from_cx_cy_w_h(
+                    sigmoid(cx) * scale.stride + x,
+                    sigmoid(cy) * scale.stride + y,
+                    w.exp() * width,
+                    h.exp() * height,
+                );
+                let mut best = (f32::NEG_INFINITY, 0);
+                for (class, &logit) in classes.iter().enumerate().filter(|(_, logit)| **logit >= least) {
+                    let score = sigmoid(logit) * object;
+                    if !(want.score(score) && want.class(class)) {
+                        continue;
+                    }
+                    if want.multi_label {
+                        push(candidates, bbox, class as u32, score);
+                    } else if score > best.0 {
+                        best = (score, class as u32);
+                    }
+                }
+                if best.0 != f32::NEG_INFINITY {
+                    push(candidates, bbox, best.1, best.0);
+                }
             }
         }
     }
@@ -351,6 +422,67 @@ mod tests {
             [],
             "class 7 is not wanted, padding has no area"
         );
+    }
+
+    fn parts(boxes: Boxes, outputs: &[&[f32]], want: Want<'_>) -> Vec<Candidate> {
+        let parts = Some(Parts { scores: Scores::Logits, boxes, pixels: true });
+        let layout = Layout { form: OutputForm::ClassRows, columns: 0, parts };
+        let mut candidates = Vec::new();
+        Decoder::default().decode(&layout, outputs, want, &mut candidates);
+        candidates
+    }
+
+    fn logit(probability: f32) -> f32 {
+        (probability / (1.0 - probability)).ln()
+    }
+
+    #[test]
+    fn distributions_by_hand() {
+        let scale = |stride: f32, centres: &[[f32; 2]]| Scale { stride, centres: centres.to_vec() };
+        let scales = [scale(8.0, &[[4.0, 4.0], [12.0, 4.0]]), scale(16.0, &[[8.0, 8.0]])];
+        let boxes = Boxes::Distributions { bins: 3, scales: scales.to_vec().into() };
+        // Left all in bin 1, top half in 0 and half in 2, right a quarter, a quarter, a half, bottom as unsure as can be.
+        #[rustfmt::skip]
+        let sure = [
+            0.0, 90.0, 0.0,
+            50.0, -50.0, 50.0,
+            0.25f32.ln(), 0.25f32.ln(), 0.5f32.ln(),
+            7.0, 7.0, 7.0,
+        ];
+        // A place that does not pass may hold anything.
+        let fine: Vec<f32> = [[f32::NAN; 12], sure].concat();
+        let large = [1000.0, 0.0, -1000.0].repeat(4);
+        let (fine_scores, coarse_scores) =
+            ([logit(0.1), logit(0.2), logit(0.6), logit(0.7)], [logit(0.9), logit(0.3)]);
+        let found = parts(boxes, &[&fine, &large, &fine_scores, &coarse_scores], ALL);
+        // The coarse place is sure of bin 0 on every side: a box of no area.
+        let [one] = &found[..] else { panic!("{found:?}") };
+        assert!((one.score - 0.7).abs() < 1e-6 && one.class == 1, "{one:?}");
+        let BoxLtrb { left, top, right, bottom } = one.bbox;
+        let expected = [12.0 - 8.0, 4.0 - 8.0, 12.0 + 1.25 * 8.0, 4.0 + 8.0];
+        for (found, expected) in [left, top, right, bottom].into_iter().zip(expected) {
+            assert!((found - expected).abs() < 1e-4, "{one:?}, not {expected:?}");
+        }
+    }
+
+    #[test]
+    fn anchors_by_hand() {
+        let scale = Scale { stride: 16.0, centres: vec![[0.0, 0.0], [16.0, 0.0]] };
+        let boxes = Boxes::Anchors(vec![(scale, vec![[10.0, 20.0], [40.0, 30.0]])].into());
+        let none = [0.0, 0.0, 0.0, 0.0, logit(0.2), 90.0, 90.0];
+        // In the second cell, with the second anchor: in its middle, twice as wide.
+        let one = [0.0, 0.0, 2f32.ln(), 0.0, logit(0.8), logit(0.5), logit(0.9)];
+        // In the first cell: a score of 0.24, by two probabilities that pass by themselves.
+        let weak = [0.0, 0.0, 0.0, 0.0, logit(0.6), logit(0.4), logit(0.1)];
+        let cells = [none, weak, none, one].concat();
+        let found = parts(boxes.clone(), &[&cells], ALL);
+        let [best] = &found[..] else { panic!("{found:?}") };
+        assert!((best.score - 0.72).abs() < 1e-5 && best.class == 1, "{best:?}");
+        let expected = BoxLtrb::from_cx_cy_w_h(24.0, 8.0, 80.0, 30.0);
+        assert!((best.bbox.left - expected.left).abs() < 1e-3 && (best.bbox.bottom - expected.bottom).abs() < 1e-3);
+        let all = Want { multi_label: true, score_min: 0.2, ..ALL };
+        let classes = parts(boxes, &[&cells], all).iter().map(|one| one.class).collect::<Vec<_>>();
+        assert_eq!(classes, [0, 0, 1]);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 mod answer;
 #[cfg(feature = "tract")]
 mod graph;
+pub(crate) mod head;
 #[cfg(feature = "tract")]
 mod import;
 mod input;
@@ -117,7 +118,8 @@ impl Model {
         let input_size = input::size(graph, size, metadata.imgsz)?;
         let recognise =
             |shape: &[usize]| output::recognise(shape, names.as_deref(), input_size, metadata.end_to_end);
-        let network = match engine::Network::read(graph, validate::opset(&proto).unwrap_or(0), input_size) {
+        let (opset, head) = (validate::opset(&proto).unwrap_or(0), metadata.head());
+        let network = match engine::Network::read(graph, opset, input_size, head.as_ref()) {
             Some((network, shape, parts)) => match recognise(&shape)? {
                 (OutputForm::ClassRows, classes) => {
                     let layout = Layout { form: OutputForm::ClassRows, columns: shape[2], parts: Some(parts) };
@@ -314,5 +316,97 @@ mod tests {
             let most = if file.ends_with("int8") { 0.3 } else { 0.0 };
             assert!(off <= most, "{file} at {side} px: off by {off}");
         }
+    }
+
+    const DISTRIBUTION: [&[u8]; 2] = [
+        include_bytes!("../compress/tests/export/distribution.onnx"),
+        include_bytes!("../compress/tests/quantize/distribution-int8.onnx"),
+    ];
+
+    /// What a model finds in a picture of waves.
+    #[cfg(feature = "tract")]
+    fn candidates(model: &Model) -> Vec<crate::nms::Candidate> {
+        let mut session = model.session(1).unwrap();
+        for (i, value) in session.input().unwrap().iter_mut().enumerate() {
+            *value = 0.5 + 0.5 * (i as f32 * 0.013).sin();
+        }
+        let want = crate::decode::Want { score_min: 0.3, classes: None, multi_label: false };
+        let mut candidates = Vec::new();
+        crate::decode::Decoder::default().decode(&model.layout, &session.run().unwrap(), want, &mut candidates);
+        candidates
+    }
+
+    #[cfg(feature = "tract")]
+    fn assert_same(found: &[crate::nms::Candidate], expected: &[crate::nms::Candidate], off: f32, what: &str) {
+        assert_eq!(found.len(), expected.len(), "{what}");
+        for (a, b) in found.iter().zip(expected) {
+            let sides = |c: &crate::nms::Candidate| [c.bbox.left, c.bbox.top, c.bbox.right, c.bbox.bottom];
+            let apart = sides(a).iter().zip(sides(b)).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(
+                a.class == b.class && (a.score - b.score).abs() < off && apart < 64.0 * off,
+                "{what}: {a:?} {b:?}"
+            );
+        }
+    }
+
+    /// The engine up to where the metadata says the head begins and the decoder behind it find what the graph computes.
+    #[test]
+    #[cfg(feature = "tract")]
+    fn a_head_of_distributions_is_decoded_as_its_graph_computes_it() {
+        for (onnx, off) in DISTRIBUTION.into_iter().zip([1e-4, 2e-2]) {
+            for size in [None, Some(InputSize { width: 160, height: 96 })] {
+                let direct = Model::load(onnx, size).unwrap();
+                assert!(matches!(direct.network, Network::Engine(_)), "{off}");
+                let parts = direct.layout.parts.as_ref().unwrap();
+                assert!(matches!(parts.boxes, crate::decode::Boxes::Distributions { bins: 4, .. }), "{off}");
+                let found = candidates(&direct);
+                assert!(found.len() > 10);
+                assert_same(&found, &candidates(&through_tract(onnx, &direct)), off, &format!("{size:?}"));
+            }
+        }
+    }
+
+    #[test]
+    #[cfg(feature = "tract")]
+    fn a_head_that_is_not_as_the_metadata_says_is_read_by_its_graph() {
+        let onnx = DISTRIBUTION[0];
+        let honest = candidates(&Model::from_onnx(onnx).unwrap());
+        let changed = |from: &str, to: &str| {
+            let mut proto = pb::ModelProto::decode(onnx).unwrap();
+            let head = proto.metadata_props.iter_mut().find(|entry| entry.key == head::KEY).unwrap();
+            assert!(head.value.contains(from), "{from} is not in {}", head.value);
+            head.value = head.value.replace(from, to);
+            proto.encode_to_vec()
+        };
+        let lies = [
+            ("distribution", "anchor_free"),
+            ("distribution", "magic"),
+            ("\"bins\":4", "\"bins\":8"),
+            ("\"bins\":4", "\"bins\":2"),
+            ("[8,16,64]", "[16,8,64]"),
+            ("[8,16,64]", "[8,16,32]"),
+            ("[8,16,64]", "[8,16]"),
+            ("\"bins8\"", "\"nothing\""),
+            ("\"bins8\"", "\"bins16\""),
+            ("\"bins8\"", "\"scores8\""),
+            ("\"scores8\"", "\"images\""),
+            ("\"scores8\"", "\"bins8\""),
+            ("\"scores8\"", "\"output0\""),
+            ("\"scores8\"", "\"stem.weight\""),
+            ("[\"bins8\",\"scores8\"],", ""),
+            ("{", ""),
+        ];
+        for (from, to) in lies {
+            let model = Model::from_onnx(&changed(from, to)).unwrap();
+            assert!(matches!(model.network, Network::Tract(_)), "{from} to {to}");
+            assert_same(&candidates(&model), &honest, 1e-4, to);
+        }
+        // All but one level, strides and all: fewer places than the answer has.
+        let fewer = changed("[\"bins8\",\"scores8\"],", "");
+        let mut proto = pb::ModelProto::decode(&fewer[..]).unwrap();
+        let head = proto.metadata_props.iter_mut().find(|entry| entry.key == head::KEY).unwrap();
+        head.value = head.value.replace("[8,16,64]", "[16,64]");
+        let model = Model::from_onnx(&proto.encode_to_vec()).unwrap();
+        assert!(matches!(model.network, Network::Tract(_)));
     }
 }

@@ -42,8 +42,9 @@ const MOST_BYTES: usize = 256 << 20;
 
 static FORMS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
     let forms = ["class-rows", "objectness", "anchors", "end-to-end"].map(form);
-    // One that the engine reads without tract.
-    forms.into_iter().chain([common::read("compress/tests/quantize/every-form-int8.onnx")]).collect()
+    // Those that the engine reads without tract.
+    let own = ["every-form-int8", "distribution-int8"];
+    forms.into_iter().chain(own.map(|name| common::read(&format!("compress/tests/quantize/{name}.onnx")))).collect()
 });
 
 /// Loads and runs; panics if the crate does, or if it takes too much memory.

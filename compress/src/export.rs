@@ -13,6 +13,9 @@ use crate::onnx::{GraphBuilder, float, int, ints, text};
 /// Logarithms of distances above this (90 strides) are cut, here and in the trainer's loss: they would only overflow.
 pub(crate) const SIDE_MAX: f32 = 4.5;
 
+/// Where in its cell the place of an anchor-free head lies, in strides.
+const CENTRE: f32 = 0.5;
+
 /// How weights are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Storage {
@@ -119,7 +122,7 @@ pub fn to_onnx(
     }
     let cells = cell_count(&graph, width, height);
     onnx.output("output0", &[1, (4 + network.classes) as i64, cells as i64]);
-    Ok(onnx.finish(&metadata(network, &graph, (width, height))))
+    Ok(onnx.finish(&metadata(network, &graph, (width, height), &names)))
 }
 
 /// Attributes of a square convolution that pads by half its kernel.
@@ -145,13 +148,20 @@ pub(crate) fn cell_count(graph: &Graph, width: usize, height: usize) -> usize {
     strides.iter().enumerate().map(|(i, &stride)| cells(stride) * per_cell(i)).sum()
 }
 
-/// What Ultralytics' exporter writes, so that programs made for its models find their way.
-pub fn metadata(network: &Network, graph: &Graph, (width, height): (usize, usize)) -> Vec<(&'static str, String)> {
+/// What Ultralytics' exporter writes, so that programs made for its models find their way, and [`head`]. `names` is what
+/// each node is called in the file.
+pub fn metadata(
+    network: &Network,
+    graph: &Graph,
+    (width, height): (usize, usize),
+    names: &[String],
+) -> Vec<(&'static str, String)> {
+    let head = head(graph, names);
     let quoted = |name: &String| {
         let quote = if name.contains('\'') { '"' } else { '\'' };
         format!("{quote}{name}{quote}")
     };
-    let names: Vec<String> = match network.names.as_slice() {
+    let classes: Vec<String> = match network.names.as_slice() {
         [] => (0..network.classes).map(|class| format!("{class}: 'class{class}'")).collect(),
         names => names.iter().enumerate().map(|(class, name)| format!("{class}: {}", quoted(name))).collect(),
     };
@@ -164,8 +174,35 @@ pub fn metadata(network: &Network, graph: &Graph, (width, height): (usize, usize
         ("stride", graph.input_multiple().to_string()),
         ("batch", "1".into()),
         ("imgsz", format!("[{height}, {width}]")),
-        ("names", format!("{{{}}}", names.join(", "))),
+        ("names", format!("{{{}}}", classes.join(", "))),
+        ("micro_yolo.head", head),
     ]
+}
+
+/// Where the network ends and its head begins, for a reader that decodes by itself: JSON, as `src/model/head.rs` of the
+/// detector describes it.
+fn head(graph: &Graph, names: &[String]) -> String {
+    let Some(Node { op: Op::Detect { head }, inputs, .. }) = graph.nodes.last() else { return String::new() };
+    let maps: Vec<Vec<&String>> =
+        inputs.chunks(head.maps_per_stride()).map(|maps| maps.iter().map(|&id| &names[id]).collect()).collect();
+    let mut value = serde_json::json!({ "maps": maps, "strides": graph.head_strides() });
+    match head {
+        Head::AnchorFree => {
+            value["kind"] = "anchor_free".into();
+            value["offset"] = CENTRE.into();
+            value["limit"] = SIDE_MAX.into();
+        }
+        Head::Distribution { bins, offset } => {
+            value["kind"] = "distribution".into();
+            value["offset"] = (*offset).into();
+            value["bins"] = (*bins).into();
+        }
+        Head::Anchors { anchors } => {
+            value["kind"] = "anchors".into();
+            value["anchors"] = serde_json::json!(anchors);
+        }
+    }
+    value.to_string()
 }
 
 /// Writes an operation that has no weights and no part in the head.
@@ -240,7 +277,7 @@ pub fn detect(onnx: &mut GraphBuilder, graph: &Graph, node: &Node, inputs: &[&st
         Head::AnchorFree => {
             let limit = onnx.scalar(SIDE_MAX);
             let four = onnx.ints(&[1, 4, -1]);
-            sides_and_classes(onnx, graph, inputs, 0.5, |onnx, map| {
+            sides_and_classes(onnx, graph, inputs, CENTRE, |onnx, map| {
                 // Right behind the convolution, where a runtime can take it for the convolution's activation.
                 let sides = onnx.step("Min", &[map, &limit], vec![]);
                 let sides = onnx.step("Exp", &[&sides], vec![]);
@@ -383,7 +420,7 @@ fn with_anchors(
 
 #[cfg(test)]
 mod tests {
-    use tract_onnx::prelude::*;
+    use tract_onnx::prelude::{Framework, InferenceModelExt, IntoRunnable, IntoTValue, Tensor, tvec};
 
     use super::*;
     use crate::network::reference::{Map, random_weights, run};
@@ -471,7 +508,14 @@ mod tests {
         }
         assert!(graph.check_size("--imgsz", 48, 48).is_err());
         assert_eq!(cell_count(&graph, 416, 416), 52 * 52 + 26 * 26 + 7 * 7);
-        let metadata = metadata(&distribution(), &graph, (416, 416));
+        let names: Vec<String> = graph.nodes.iter().map(|node| node.name.clone()).collect();
+        let metadata = metadata(&distribution(), &graph, (416, 416), &names);
         assert!(metadata.contains(&("stride", "32".into())));
+        let (_, head) = metadata.iter().find(|(key, _)| *key == "micro_yolo.head").unwrap();
+        let expected = serde_json::json!({
+            "kind": "distribution", "bins": 4, "offset": 0.0, "strides": [8, 16, 64],
+            "maps": [["bins8", "scores8"], ["bins16", "scores16"], ["bins64", "scores64"]],
+        });
+        assert_eq!(serde_json::from_str::<serde_json::Value>(head).unwrap(), expected);
     }
 }

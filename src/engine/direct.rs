@@ -1,9 +1,10 @@
 //! ONNX → the engine, without a graph of tract's in between.
 //!
-//! A network that consists of nothing but what the engine knows, with class rows made as this project's exporter makes
-//! them, needs no other runtime. It is read node by node: what is known while reading (weights, the centres of cells) is
-//! computed at once, feature maps become nodes of the engine's own graph, and the end of the network is kept as an
-//! expression that is compared with the one form whose meaning the decoder knows.
+//! A network that consists of nothing but what the engine knows needs no other runtime. It is read node by node: what is
+//! known while reading (weights, the centres of cells) is computed at once, and feature maps become nodes of the engine's
+//! own graph. Where the network ends and its head begins the file's metadata says ([`Head`]); what comes behind is not
+//! looked at. Of a file that says nothing the end is kept as an expression that is compared with the one form whose
+//! meaning the decoder knows: the anchor-free head of this project's first exporter.
 //!
 //! Whatever is not exactly as expected makes this reader give up, and says nothing about the file: another one reads it.
 
@@ -15,7 +16,10 @@ use super::simd::Activation;
 use super::simd::pool::PoolWindow;
 use crate::decode::{Boxes, Parts, Scale, Scores};
 use crate::model::InputSize;
-use crate::model::pb::{AttributeProto, AttributeType, DataType, GraphProto, NodeProto, TensorProto};
+use crate::model::head::{Head, HeadKind};
+use crate::model::pb::{
+    AttributeProto, AttributeType, DataType, GraphProto, NodeProto, TensorProto, ValueInfoProto,
+};
 use crate::model::tensor::{self, Values};
 
 /// The least operator set whose spellings are known here.
@@ -42,30 +46,35 @@ pub(super) struct Direct {
     pub parts: Parts,
 }
 
-/// Reads a graph that has passed `validate`, if all of it is known.
-pub(super) fn read(graph: &GraphProto, opset: i64, input: InputSize) -> Option<Direct> {
+/// Reads a graph that has passed `validate`, if all of it is known, as far as to its head.
+pub(super) fn read(graph: &GraphProto, opset: i64, input: InputSize, head: Option<&Head>) -> Option<Direct> {
     if opset < LEAST_OPSET {
         return None;
     }
-    let mut reader = Reader { net: Net::default(), values: HashMap::new() };
-    for weight in &graph.initializer {
-        reader.values.insert(&weight.name, Value::Stored(weight));
+    head.and_then(|head| Reader::new(graph, input)?.up_to(head, graph, input))
+        .or_else(|| Reader::new(graph, input)?.whole(graph))
+}
+
+/// The sides of a tensor in the file; `None` for one that it leaves open.
+fn declared(value: &ValueInfoProto) -> Vec<Option<i64>> {
+    let tensor = value.r#type.as_ref().and_then(|kind| kind.tensor_type.as_ref());
+    tensor.iter().flat_map(|tensor| &tensor.shape).flat_map(|shape| &shape.dim).map(|dim| dim.dim_value).collect()
+}
+
+/// By node, whether one of the tensors `names` is made of what it makes.
+fn needed<'a>(graph: &GraphProto, names: impl Iterator<Item = &'a str>) -> Vec<bool> {
+    let mut makers: HashMap<&str, usize> = HashMap::new();
+    for (id, node) in graph.node.iter().enumerate() {
+        makers.extend(node.output.iter().map(|name| (name.as_str(), id)));
     }
-    let mut inputs = graph.input.iter().filter(|input| !reader.values.contains_key(input.name.as_str()));
-    let (Some(image), None) = (inputs.next(), inputs.next()) else { return None };
-    let shape = Shape { height: input.height as usize, width: input.width as usize, channels: 3 };
-    let id = reader.push(&image.name, Op::Input(0), vec![], shape, Kind::Float)?;
-    reader.values.insert(&image.name, Value::Image(id));
-    for node in &graph.node {
-        let [name] = &node.output[..] else { return None };
-        let value = reader.node(node)?;
-        reader.values.insert(name, value);
+    let mut needed = vec![false; graph.node.len()];
+    let mut open: Vec<usize> = names.filter_map(|name| makers.get(name).copied()).collect();
+    while let Some(id) = open.pop() {
+        if !std::mem::replace(&mut needed[id], true) {
+            open.extend(graph.node[id].input.iter().filter_map(|name| makers.get(name.as_str()).copied()));
+        }
     }
-    let Value::Rows(answer) = reader.values.get(graph.output.first()?.name.as_str())? else { return None };
-    let (outputs, parts) = reader.answer(&answer.rows)?;
-    let shape = [1, answer.height, answer.width];
-    reader.net.outputs = outputs;
-    Some(Direct { net: reader.net, shape, parts })
+    needed
 }
 
 /// What a name of the file stands for.
@@ -133,6 +142,130 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
+    /// One that has read nothing but the image.
+    fn new(graph: &'a GraphProto, input: InputSize) -> Option<Reader<'a>> {
+        let mut reader = Reader { net: Net::default(), values: HashMap::new() };
+        for weight in &graph.initializer {
+            reader.values.insert(&weight.name, Value::Stored(weight));
+        }
+        let mut inputs = graph.input.iter().filter(|input| !reader.values.contains_key(input.name.as_str()));
+        let (Some(image), None) = (inputs.next(), inputs.next()) else { return None };
+        let shape = Shape { height: input.height as usize, width: input.width as usize, channels: 3 };
+        let id = reader.push(&image.name, Op::Input(0), vec![], shape, Kind::Float)?;
+        reader.values.insert(&image.name, Value::Image(id));
+        Some(reader)
+    }
+
+    /// Reads those nodes.
+    fn nodes(&mut self, nodes: impl Iterator<Item = &'a NodeProto>) -> Option<()> {
+        for node in nodes {
+            let [name] = &node.output[..] else { return None };
+            let value = self.node(node)?;
+            self.values.insert(name, value);
+        }
+        Some(())
+    }
+
+    /// The whole network, its end by what it computes.
+    fn whole(mut self, graph: &'a GraphProto) -> Option<Direct> {
+        self.nodes(graph.node.iter())?;
+        let Value::Rows(answer) = self.values.get(graph.output.first()?.name.as_str())? else { return None };
+        let (outputs, parts) = self.answer(&answer.rows)?;
+        let shape = [1, answer.height, answer.width];
+        self.net.outputs = outputs;
+        Some(Direct { net: self.net, shape, parts })
+    }
+
+    /// The network up to the maps that its head reads. What the head's description says of them must be so.
+    fn up_to(mut self, head: &Head, graph: &'a GraphProto, input: InputSize) -> Option<Direct> {
+        let output = graph.output.first()?;
+        let names = || head.levels.iter().flat_map(|level| &level.maps).map(String::as_str);
+        let (of_answer, of_maps) = (needed(graph, [output.name.as_str()].into_iter()), needed(graph, names()));
+        let nodes = || graph.node.iter().zip(&of_maps).filter(|(_, needed)| **needed).map(|(node, _)| node);
+        // Of maps that have nothing to do with the answer nobody knows what they are for.
+        let unused = of_maps.iter().zip(&of_answer).any(|(map, answer)| *map && !*answer);
+        (!unused).then_some(())?;
+        self.nodes(nodes())?;
+
+        let mut classes = None;
+        let (mut boxes, mut scores) = (Vec::new(), Vec::new());
+        let (mut scales, mut anchors) = (Vec::new(), Vec::new());
+        let mut places = 0;
+        for level in &head.levels {
+            let sides = [input.height, input.width].map(|side| side.div_ceil(level.stride) as usize);
+            let mut maps = Vec::with_capacity(2);
+            for name in &level.maps {
+                let Value::Image(id) = *self.values.get(name.as_str())? else { return None };
+                let Node { shape, kind: Kind::Float, .. } = self.net.nodes[id] else { return None };
+                ([shape.height, shape.width] == sides).then_some(())?;
+                maps.push((id, shape));
+            }
+            let (id, shape) = *maps.first()?;
+            let each = match head.kind {
+                HeadKind::Anchors => shape.channels.checked_div(level.anchors.len())?.checked_sub(5)?,
+                _ => maps.get(1)?.1.channels,
+            };
+            let channels = match head.kind {
+                HeadKind::AnchorFree { .. } => 4,
+                HeadKind::Distribution { bins, .. } => 4 * bins,
+                HeadKind::Anchors => level.anchors.len() * (5 + each),
+            };
+            (shape.channels == channels && *classes.get_or_insert(each) == each).then_some(())?;
+            let (stride, offset) = match head.kind {
+                HeadKind::AnchorFree { offset, .. } | HeadKind::Distribution { offset, .. } => {
+                    (level.stride as f32, offset)
+                }
+                HeadKind::Anchors => (level.stride as f32, 0.0),
+            };
+            let at = |index: usize| (index as f32 + offset) * stride;
+            let cells = 0..shape.height * shape.width;
+            let centres = cells.map(|cell| [at(cell % shape.width), at(cell / shape.width)]).collect();
+            scales.push(Scale { stride, centres });
+            anchors.push(level.anchors.clone());
+            places += shape.height * shape.width * level.anchors.len().max(1);
+            boxes.push(match head.kind {
+                HeadKind::AnchorFree { limit, .. } => {
+                    let distance = Activation::Exp { low: f32::NEG_INFINITY, high: limit };
+                    self.push(&level.maps[0], Op::Unary(distance), vec![id], shape, Kind::Float)?
+                }
+                _ => id,
+            });
+            scores.extend(maps.get(1).map(|map| map.0));
+        }
+        let classes = classes?;
+        let outputs = [boxes, scores].concat();
+        // A file that nobody makes, and not worth a thought in the decoder.
+        let twice = outputs.iter().enumerate().any(|(i, id)| outputs[..i].contains(id));
+
+        // The answer that the file declares must be the one that the head makes.
+        let is = |side: Option<&Option<i64>>, wanted: usize| {
+            side.is_some_and(|side| side.is_none_or(|side| usize::try_from(side) == Ok(wanted)))
+        };
+        let (answer, image) = (
+            declared(output),
+            graph
+                .input
+                .iter()
+                .find(|image| matches!(self.values.get(image.name.as_str()), Some(Value::Image(_))))?,
+        );
+        let image = declared(image);
+        let as_declared = is(image.get(2), input.height as usize) && is(image.get(3), input.width as usize);
+        let sound =
+            answer.is_empty() || is(answer.get(1), 4 + classes) && (is(answer.get(2), places) || !as_declared);
+        if twice || !sound || classes == 0 {
+            return None;
+        }
+
+        let boxes = match head.kind {
+            HeadKind::AnchorFree { .. } => Boxes::Distances(scales.into()),
+            HeadKind::Distribution { bins, .. } => Boxes::Distributions { bins, scales: scales.into() },
+            HeadKind::Anchors => Boxes::Anchors(scales.into_iter().zip(anchors).collect()),
+        };
+        self.net.outputs = outputs;
+        let parts = Parts { scores: Scores::Logits, boxes, pixels: true };
+        Some(Direct { net: self.net, shape: [1, 4 + classes, places], parts })
+    }
+
     fn node(&mut self, node: &'a NodeProto) -> Option<Value<'a>> {
         let node = &Attributes(node);
         match node.0.op_type.as_str() {
@@ -534,16 +667,22 @@ impl<'a> Reader<'a> {
 
     fn resize(&mut self, node: &Attributes<'a>) -> Option<Value<'a>> {
         node.only(&["mode", "nearest_mode", "coordinate_transformation_mode"])?;
-        let repeats = node.text("mode", "nearest")? == "nearest"
-            && node.text("nearest_mode", "round_prefer_floor")? == "floor"
-            && node.text("coordinate_transformation_mode", "half_pixel")? == "asymmetric";
+        let places = node.text("coordinate_transformation_mode", "half_pixel")?;
+        let op = match node.text("mode", "nearest")? {
+            "nearest" if node.text("nearest_mode", "round_prefer_floor")? == "floor" && places == "asymmetric" => {
+                Op::Upsample
+            }
+            // The two are the same but for results of one pixel.
+            "linear" if matches!(places, "half_pixel" | "pytorch_half_pixel") => Op::Bilinear,
+            _ => return None,
+        };
         let no_region = node.0.input.get(1).is_some_and(String::is_empty);
         let doubles = self.floats(node, 2)?.values == [1.0, 1.0, 2.0, 2.0] && node.0.input.len() == 3;
-        if !(repeats && no_region && doubles) {
+        if !(no_region && doubles) {
             return None;
         }
         let (x, Shape { height, width, channels }) = self.image(node, 0)?;
-        self.map(node, Op::Upsample, vec![x], Shape { height: 2 * height, width: 2 * width, channels })
+        self.map(node, op, vec![x], Shape { height: 2 * height, width: 2 * width, channels })
     }
 
     // Bytes

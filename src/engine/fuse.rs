@@ -114,6 +114,28 @@ fn mul(net: &mut Net, id: Id) -> bool {
     false
 }
 
+/// Whether an int8 operator can apply an activation on the way from its sums to bytes.
+fn ends_in_bytes(activation: Activation) -> bool {
+    match activation {
+        Activation::Clamp { .. } => true,
+        Activation::Leaky { slope } => (0.0..=1.0).contains(&slope),
+        _ => false,
+    }
+}
+
+/// What is left of `activation` once its result, clamped to `low..=high`, is bytes of `quant`, and which bytes occur.
+fn into_bytes(activation: Activation, quant: Quant, low: f32, high: f32) -> Option<(Activation, Kind)> {
+    let (activation, low, high) = match activation {
+        Activation::Clamp { low: l, high: h } => {
+            let (low, high) = (l.max(low).min(high), h.min(high).max(low));
+            (Activation::Clamp { low, high }, low, high)
+        }
+        leaky if ends_in_bytes(leaky) => (leaky, low, high),
+        _ => return None,
+    };
+    Some((activation, Kind::Byte(quant.clamped(low, high))))
+}
+
 /// Makes whoever reads `from` read `to`.
 fn redirect(net: &mut Net, from: Id, to: Id) {
     for input in net.nodes.iter_mut().flat_map(|node| &mut node.inputs).chain(&mut net.outputs) {
@@ -143,9 +165,9 @@ fn conv_on_bytes(net: &mut Net, uses: &[usize], id: Id) -> bool {
     let Op::Conv(conv) = &net.nodes[id].op else { return false };
     // The int8 depthwise kernel gives bytes and nothing else.
     let bytes_behind = || {
-        let clamps = matches!(conv.activation, Activation::Clamp { .. }) && uses[id] == 1;
+        let alone = ends_in_bytes(conv.activation) && uses[id] == 1;
         let reader = net.nodes.iter().find(|n| matches!(n.op, Op::Quantize { .. }) && n.inputs == [id]);
-        match reader.filter(|_| clamps)?.kind {
+        match reader.filter(|_| alone)?.kind {
             Kind::Byte(quant) => Some(quant),
             Kind::Float => None,
         }
@@ -288,18 +310,37 @@ fn quantize(net: &mut Net, uses: &[usize], id: Id, low: f32, high: f32) -> bool 
             true
         }
         Op::Conv(conv) if alone && conv.int8.is_some() => {
-            let Activation::Clamp { low: l, high: h } = conv.activation else { return false };
+            let Some((activation, kind)) = into_bytes(conv.activation, quant, low, high) else { return false };
             let Kind::Byte(read) = net.nodes[net.nodes[before].inputs[0]].kind else { return false };
             let largest = conv.int8.as_ref().map(|int8| int8.largest_result(&conv.bias, read, quant));
             if largest.is_none_or(|largest| largest > LARGEST_RESULT) {
                 return false;
             }
-            let (low, high) = (l.max(low).min(high), h.min(high).max(low));
             let node = &mut net.nodes[before];
             if let Op::Conv(conv) = &mut node.op {
-                conv.activation = Activation::Clamp { low, high };
+                conv.activation = activation;
             }
-            node.kind = Kind::Byte(quant.clamped(low, high));
+            node.kind = kind;
+            redirect(net, id, before);
+            true
+        }
+        Op::Add(activation) if alone => {
+            let Some((activation, kind)) = into_bytes(*activation, quant, low, high) else { return false };
+            let bytes = net.nodes[before].inputs.iter().map(|input| bytes_behind(net, *input).map(|found| found.0));
+            let Some(bytes) = bytes.collect::<Option<Vec<Id>>>() else { return false };
+            let node = &mut net.nodes[before];
+            (node.op, node.inputs, node.kind) = (Op::Add(activation), bytes, kind);
+            redirect(net, id, before);
+            true
+        }
+        Op::Bilinear if alone => {
+            // Means of bytes are rounded once, here; they are of no other scale, and none is beyond the bytes.
+            let Some((bytes, source)) = bytes_behind(net, net.nodes[before].inputs[0]) else { return false };
+            if !source.same_scale(quant) || source.clamped(low, high) != source {
+                return false;
+            }
+            let node = &mut net.nodes[before];
+            (node.inputs, node.kind) = (vec![bytes], Kind::Byte(source));
             redirect(net, id, before);
             true
         }

@@ -40,6 +40,7 @@ pub(crate) use within::{answer_in_pixels, left_little, optimize};
 
 use crate::decode::Parts;
 use crate::model::InputSize;
+use crate::model::head::Head;
 use crate::model::pb::GraphProto;
 
 /// A network that the engine runs by itself. Clones share its plan and weights.
@@ -66,14 +67,20 @@ impl Memory {
 }
 
 impl Network {
-    /// Reads a graph that has passed `validate`, if all of it is known and its answer is class rows in parts: the
-    /// network, the answer's shape in the file, `[1, 4 + C, N]`, and how the parts make it.
-    pub(crate) fn read(graph: &GraphProto, opset: i64, input: InputSize) -> Option<(Network, [usize; 3], Parts)> {
+    /// Reads a graph that has passed `validate`, if all of it is known, as far as to where its metadata says that its
+    /// `head` begins, and its answer is class rows in parts: the network, the answer's shape in the file,
+    /// `[1, 4 + C, N]`, and how the parts make it.
+    pub(crate) fn read(
+        graph: &GraphProto,
+        opset: i64,
+        input: InputSize,
+        head: Option<&Head>,
+    ) -> Option<(Network, [usize; 3], Parts)> {
         // A build on tract alone runs what the file says.
         if cfg!(feature = "stock") {
             return None;
         }
-        let direct::Direct { mut net, shape, parts } = direct::read(graph, opset, input)?;
+        let direct::Direct { mut net, shape, parts } = direct::read(graph, opset, input, head)?;
         fuse::fuse(&mut net);
         Some((Network(Arc::new(Plan::new(&net, Isa::best()))), shape, parts))
     }

@@ -163,8 +163,10 @@ pub(super) enum Op {
     /// Mean of each channel.
     Mean,
     MaxPool(PoolWindow),
-    /// Twice the height and width.
+    /// Twice the height and width, each pixel four times.
     Upsample,
+    /// Twice the height and width, each pixel a mean of the four around it.
+    Bilinear,
     /// Channels of all inputs, one after the other.
     Concat,
     /// Some of the channels, from this one on.

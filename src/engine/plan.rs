@@ -13,8 +13,8 @@ use super::net::{Conv, Id, Kind, Net, Op, Quant, Shape};
 use super::simd::depthwise::{DepthwiseF32, DepthwiseI8, Windows};
 use super::simd::gemm::{ConvF32, ConvI8, SinkI8, Target, WeightsF32, WeightsI8, Window};
 use super::simd::layout::{self, Quantize};
-use super::simd::pool::{self, Extent, PoolWindow};
-use super::simd::{Activation, Isa, Requantize, Team};
+use super::simd::pool::{self, ByteSum, Extent, PoolWindow};
+use super::simd::{Activation, Isa, Requantize, Team, bilinear};
 
 /// Elements behind the last pixel that kernels may read along with it.
 const SLACK: usize = 64;
@@ -94,10 +94,12 @@ enum Work {
     Unary(Activation),
     Mul,
     Add(Activation),
+    AddBytes(ByteSum),
     Gate(Quantize),
     Mean,
     MaxPool(PoolWindow),
     Upsample,
+    Bilinear,
     Copy,
     Quantize(Quantize),
     /// Byte to byte by table.
@@ -147,10 +149,12 @@ impl Step {
             Work::Unary(_) => ("activation".to_owned(), 0),
             Work::Mul => ("product".to_owned(), 0),
             Work::Add(_) => ("sum".to_owned(), 0),
+            Work::AddBytes(_) => ("int8 sum".to_owned(), 0),
             Work::Gate(_) => ("gate".to_owned(), 0),
             Work::Mean => ("mean".to_owned(), 0),
             Work::MaxPool(_) => ("max pool".to_owned(), 0),
             Work::Upsample => ("upsample".to_owned(), 0),
+            Work::Bilinear => ("bilinear".to_owned(), 0),
             Work::Copy => ("copy".to_owned(), 0),
             Work::Quantize(_) => ("quantize".to_owned(), 0),
             Work::Table(_) => ("table".to_owned(), 0),
@@ -188,6 +192,7 @@ pub(super) struct Arena {
     bytes: Vec<Vec<u8>>,
     scratch_floats: Vec<f32>,
     scratch_bytes: Vec<u8>,
+    scratch_words: Vec<u16>,
     sums: Vec<i32>,
 }
 
@@ -378,9 +383,13 @@ impl Plan {
                         pool::activation(isa, output.extent(), source, (to, target), *activation);
                     }
                     Work::MaxPool(window) => {
-                        pool::max_pool(isa, *window, input.extent(), source, size, (to, target));
+                        let scratch = &mut arena.scratch_floats;
+                        pool::max_pool(isa, *window, input.extent(), source, size, (to, target), scratch);
                     }
                     Work::Upsample => pool::upsample(isa, input.extent(), source, (to, target)),
+                    Work::Bilinear => {
+                        bilinear::floats(isa, input.extent(), source, (to, target), &mut arena.scratch_floats);
+                    }
                     Work::Copy => pool::copy(isa, output.extent(), source, (to, target)),
                     other => unreachable!("{other:?} gives no floats from one image"),
                 }
@@ -413,6 +422,10 @@ impl Plan {
                 let source = (&arena.bytes[x.buffer][..], x.target);
                 pool::gate_bytes(isa, output.extent(), source, x.quant(), gates, (to, target), *quantize);
             }
+            (Work::AddBytes(sum), [a, b]) => {
+                let both = [a, b].map(|image| (&arena.bytes[image.buffer][..], image.target));
+                pool::sum_of_bytes(isa, output.extent(), both, (to, target), *sum);
+            }
             (work, [input]) => {
                 let source = (&arena.bytes[input.buffer][..], input.target);
                 match work {
@@ -420,9 +433,15 @@ impl Plan {
                         pool::map(isa, output.extent(), source, (to, target), |x| table[usize::from(x)]);
                     }
                     Work::MaxPool(window) => {
-                        pool::max_pool(isa, *window, input.extent(), source, size, (to, target));
+                        let scratch = &mut arena.scratch_bytes;
+                        pool::max_pool(isa, *window, input.extent(), source, size, (to, target), scratch);
                     }
                     Work::Upsample => pool::upsample(isa, input.extent(), source, (to, target)),
+                    Work::Bilinear => {
+                        let (_, zero) = output.quant();
+                        let scratch = &mut arena.scratch_words;
+                        bilinear::bytes(isa, input.extent(), source, (to, target), zero, scratch);
+                    }
                     Work::Copy => pool::copy(isa, output.extent(), source, (to, target)),
                     other => unreachable!("{other:?} gives no bytes from one image"),
                 }
@@ -675,7 +694,20 @@ impl<'a> Planner<'a> {
             }
             Op::Unary(activation) => push(Work::Unary(*activation), &node.inputs),
             Op::Mul => push(Work::Mul, &node.inputs),
-            Op::Add(activation) => push(Work::Add(*activation), &node.inputs),
+            Op::Add(activation) => match node.kind {
+                Kind::Float => push(Work::Add(*activation), &node.inputs),
+                Kind::Byte(quant) => {
+                    let scales = [0, 1].map(|i| match self.net.nodes[node.inputs[i]].kind {
+                        Kind::Byte(quant) => (quant.scale, quant.zero),
+                        Kind::Float => unreachable!("a sum in bytes is one of bytes"),
+                    });
+                    let (low, high, slope) = bounds(*activation);
+                    push(
+                        Work::AddBytes(ByteSum { scales, slope, quantize: quantize(quant, low, high) }),
+                        &node.inputs,
+                    );
+                }
+            },
             Op::Gate => {
                 let quantize = match node.kind {
                     Kind::Byte(quant) => quantize(quant, f32::NEG_INFINITY, f32::INFINITY),
@@ -686,6 +718,7 @@ impl<'a> Planner<'a> {
             Op::Mean => push(Work::Mean, &node.inputs),
             Op::MaxPool(window) => push(Work::MaxPool(*window), &node.inputs),
             Op::Upsample => push(Work::Upsample, &node.inputs),
+            Op::Bilinear => push(Work::Bilinear, &node.inputs),
             Op::Slice(_) => {}
             Op::Concat => {
                 let (_, mut channel) = self.place[id].unwrap_or_default();
@@ -910,12 +943,18 @@ fn sums(conv: &Conv, input: Kind, output: Kind) -> (Vec<i32>, Vec<f32>, i32) {
 
 fn requantize(conv: &Conv, output: Kind) -> Requantize {
     let Kind::Byte(quant) = output else { unreachable!("floats are not requantised") };
-    let (low, high) = match conv.activation {
-        Activation::Clamp { low, high } => (low, high),
-        other => unreachable!("{other:?} does not end in bytes"),
-    };
+    let (low, high, slope) = bounds(conv.activation);
     let Quantize { low, high, zero, .. } = quantize(quant, low, high);
-    Requantize { low, high, zero }
+    Requantize { low, high, zero, slope }
+}
+
+/// Bounds of an activation that ends in bytes, and what it multiplies numbers below zero with.
+fn bounds(activation: Activation) -> (f32, f32, f32) {
+    match activation {
+        Activation::Clamp { low, high } => (low, high, 1.0),
+        Activation::Leaky { slope } => (f32::NEG_INFINITY, f32::INFINITY, slope),
+        other => unreachable!("{other:?} does not end in bytes"),
+    }
 }
 
 /// Where the taps of a dense convolution lie, and which weight belongs to element `k` of the run at tap `t`: input

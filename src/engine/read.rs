@@ -309,8 +309,10 @@ fn recognise(model: &TypedModel, id: usize) -> TractResult<Option<Found>> {
             _ => Ok(None),
         };
     }
-    if op.name() == "Resize" && doubles(model, id, input, shape)? {
-        return heavy(Op::Upsample, &node.inputs[..1]);
+    if op.name() == "Resize"
+        && let Some(op) = doubled(model, id, input, shape)?
+    {
+        return heavy(op, &node.inputs[..1]);
     }
     Ok(None)
 }
@@ -493,35 +495,61 @@ fn pool(spec: &PoolSpec, input: Shape, output: Shape) -> Option<PoolWindow> {
     whole.then_some(window)
 }
 
-/// Whether a Resize gives each pixel four times. Its modes are many; asking it about a picture of pixel numbers says it
-/// all.
-fn doubles(model: &TypedModel, id: usize, input: Shape, output: Shape) -> TractResult<bool> {
+/// What a Resize does to a map, if it doubles its sides in a way that the engine knows. Its modes are many; asking it about
+/// one picture says it all.
+fn doubled(model: &TypedModel, id: usize, input: Shape, output: Shape) -> TractResult<Option<Op>> {
+    /// Pixels of the picture at most, so that their numbers are exact in floats.
+    const MOST: usize = 1 << 22;
     let Shape { height, width, channels } = input;
-    let doubled = Shape { height: 2 * height, width: 2 * width, channels };
-    // Pixel numbers must be exact in floats.
-    if output != doubled || height * width > 1 << 22 {
-        return Ok(false);
+    if output != (Shape { height: 2 * height, width: 2 * width, channels }) || height * width > MOST {
+        return Ok(None);
     }
     let node = model.node(id);
     let mut others: TVec<TValue> = TVec::new();
     for other in &node.inputs[1..] {
-        let Some(tensor) = constant(model, *other)? else { return Ok(false) };
+        let Some(tensor) = constant(model, *other)? else { return Ok(None) };
         others.push(tensor.into_tvalue());
     }
-    let numbers: Vec<f32> = (0..height * width).map(|i| i as f32).collect();
-    let doubles = |channels: usize| -> TractResult<bool> {
-        let numbers = Tensor::from_shape(&[1, channels, height, width], &numbers.repeat(channels))?;
+    // Each pixel another number (an odd factor gives each another rest), and no slopes that one formula would follow as
+    // well as another.
+    let picture: Vec<f32> = (0..height * width).map(|i| ((i * 2_654_435) % MOST) as f32).collect();
+    let repeated = |y: usize, x: usize| picture[y / 2 * width + x / 2];
+    let mixed = |y: usize, x: usize| {
+        let beside = |at: usize, length: usize| match at % 2 {
+            0 => (at / 2).saturating_sub(1),
+            _ => (at / 2 + 1).min(length - 1),
+        };
+        let row = |y: usize| 0.75 * picture[y * width + x / 2] + 0.25 * picture[y * width + beside(x, width)];
+        0.75 * row(y / 2) + 0.25 * row(beside(y, height))
+    };
+    let ask = |channels: usize| -> TractResult<Option<Op>> {
+        let numbers = Tensor::from_shape(&[1, channels, height, width], &picture.repeat(channels))?;
         let mut inputs: TVec<TValue> = TVec::from_iter([numbers.into_tvalue()]);
         inputs.extend(others.iter().cloned());
-        let Ok(Some(outputs)) = node.op.eval_out_of_plan(inputs) else { return Ok(false) };
-        let Some(result) = floats(&outputs[0]) else { return Ok(false) };
-        Ok(result.len() == 4 * channels * height * width
-            && result.iter().enumerate().all(|(i, value)| {
-                let (y, x) = (i / (2 * width) % (2 * height), i % (2 * width));
-                *value == (y / 2 * width + x / 2) as f32
-            }))
+        let Ok(Some(outputs)) = node.op.eval_out_of_plan(inputs) else { return Ok(None) };
+        let Some(result) = floats(&outputs[0]).filter(|result| result.len() == 4 * channels * height * width)
+        else {
+            return Ok(None);
+        };
+        // Another order of sums may round a few of the largest numbers otherwise.
+        let is = |expected: &dyn Fn(usize, usize) -> f32, off: f32| {
+            result
+                .iter()
+                .enumerate()
+                .all(|(i, value)| (value - expected(i / (2 * width) % (2 * height), i % (2 * width))).abs() <= off)
+        };
+        Ok(if is(&repeated, 0.0) {
+            Some(Op::Upsample)
+        } else if is(&mixed, 4.0) {
+            Some(Op::Bilinear)
+        } else {
+            None
+        })
     };
     // One channel says it of all, in a fraction of the time, where the enlargement is given by its factors. Sizes name
     // the channels as well.
-    Ok(doubles(1)? || doubles(channels)?)
+    Ok(match ask(1)? {
+        None => ask(channels)?,
+        found => found,
+    })
 }

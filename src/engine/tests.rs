@@ -174,6 +174,18 @@ impl Network {
         self.wire(op, &[x, factors])
     }
 
+    fn bilinear(&mut self, x: OutletId) -> OutletId {
+        let op = Resize {
+            coord_transformer: CoordTransformer::HalfPixel,
+            interpolator: Interpolator::Linear,
+            nearest: Nearest::Floor,
+            optional_scales_input: Some(1),
+            optional_sizes_input: None,
+        };
+        let factors = self.constant(tensor1(&[1f32, 1.0, 2.0, 2.0]));
+        self.wire(op, &[x, factors])
+    }
+
     /// Through bytes and back: clipped to what 0 to 127 can say.
     fn quantized(&mut self, x: OutletId, scale: f32, zero: u8) -> OutletId {
         let x = self.clip(x, -f32::from(zero) * scale, f32::from(127 - zero) * scale);
@@ -448,6 +460,90 @@ fn shared_int8_depthwise_forms_agree() {
             let y = net.conv(x, square(0, kernel, stride, true), true);
             let y = net.quantized(y, 0.05, 20);
             agrees_to_the_bit(&net.finish(&[y]), 1.01 * 0.05);
+        }
+    }
+}
+
+/// One convolution behind the other, as the units of this project's networks are: leaky ReLU, none, leaky ReLU.
+#[test]
+fn leaky_int8_convolutions_agree() {
+    let layers = [
+        square(24, 3, 2, false),
+        Layer { outputs: 37, ..POINTWISE },
+        square(0, 3, 1, true),
+        square(0, 5, 2, true),
+        square(0, 7, 1, true),
+        layer(0, (3, 5), (1, 1), (1, 1), (1, 2), true),
+    ];
+    for (layer, channels) in layers.into_iter().flat_map(|layer| [(layer, 5), (layer, 40)]) {
+        let (mut net, x) = Network::new([1, channels, 13, 17]);
+        let x = net.quantized(x, 1.0 / 64.0, 9);
+        let y = net.conv(x, layer, true);
+        let y = net.wire(leaky_relu(0.1), &[y]);
+        let y = net.quantized(y, 0.03, 12);
+        agrees_to_the_bit(&net.finish(&[y]), 1.01 * 0.03);
+
+        let (mut net, x) = Network::new([1, channels, 13, 17]);
+        let x = net.quantized(x, 1.0 / 64.0, 9);
+        let y = net.conv(x, layer, true);
+        let y = net.quantized(y, 0.05, 40);
+        let y = net.conv(y, Layer { outputs: 21, ..POINTWISE }, true);
+        let y = net.wire(leaky_relu(0.25), &[y]);
+        let y = net.quantized(y, 0.2, 20);
+        // A byte between the two may be another one.
+        agrees_to_the_bit(&net.finish(&[y]), 2.01 * 0.2);
+    }
+}
+
+#[test]
+fn int8_sums_agree() {
+    for (channels, zero) in [(3, 0), (24, 40), (70, 31)] {
+        for activation in 0..3 {
+            let (mut net, x) = Network::new([1, channels, 7, 9]);
+            let x = net.quantized(x, 1.0 / 64.0, zero);
+            // Beside a part of a concatenation, whose pixels have others between them.
+            let a = net.conv(x, Layer { outputs: channels, ..POINTWISE }, true);
+            let a = net.quantized(a, 0.04, 60);
+            let b = net.conv(x, square(0, 3, 1, true), true);
+            let b = net.quantized(b, 0.031, zero);
+            let sum = net.wire(add(), &[a, b]);
+            let sum = match activation {
+                0 => sum,
+                1 => net.relu6(sum),
+                _ => net.wire(leaky_relu(0.1), &[sum]),
+            };
+            let sum = net.quantized(sum, 0.05, 33);
+            let both = net.wire(TypedConcat { axis: 1 }, &[a, sum]);
+            agrees_to_the_bit(&net.finish(&[sum, both]), 1.01 * 0.05);
+        }
+    }
+}
+
+#[test]
+fn bilinear_enlargement_agrees() {
+    for (channels, height, width) in [(1, 1, 5), (5, 7, 4), (24, 5, 6), (33, 3, 3)] {
+        let (mut net, x) = Network::new([1, channels, height, width]);
+        let small = net.conv(x, Layer { outputs: channels, ..POINTWISE }, false);
+        let large = net.bilinear(small);
+        let y = net.conv(large, POINTWISE, false);
+        let model = net.finish(&[y, large]);
+        let ours = optimize_for(model.clone(), Isa::best()).unwrap();
+        assert!(ours.nodes.iter().all(|node| node.op.name() != "Resize"), "left to tract");
+        agrees(&model, 5e-5);
+
+        for zero in [0, 37] {
+            let (mut net, x) = Network::new([1, channels, height, width]);
+            let x = net.quantized(x, 1.0 / 64.0, zero);
+            let large = net.bilinear(x);
+            let y = net.bytes(large, 1.0 / 64.0, zero);
+            // Ties that floats see a little off go to the other side.
+            agrees_to_the_bit(&net.finish(&[y]), 1.01 / 64.0);
+            // Of another scale afterwards it is a mean of floats.
+            let (mut net, x) = Network::new([1, channels, height, width]);
+            let x = net.quantized(x, 1.0 / 64.0, zero);
+            let large = net.bilinear(x);
+            let y = net.quantized(large, 1.0 / 50.0, zero);
+            agrees(&net.finish(&[y]), 1.01 / 50.0);
         }
     }
 }

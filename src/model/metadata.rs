@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::pb;
 
 use super::InputSize;
+use super::head::{self, Head};
 use super::names::{self, Literal};
 use crate::error::{Error, Kind, Result};
 
@@ -29,6 +30,7 @@ pub struct Metadata {
     /// Whether suppression happens inside the network; written as `end2end`.
     pub end_to_end: Option<bool>,
     names: Option<String>,
+    head: Option<String>,
 }
 
 impl Metadata {
@@ -47,7 +49,13 @@ impl Metadata {
             imgsz: text("imgsz").and_then(|imgsz| size(&imgsz)),
             end_to_end: text("end2end").and_then(|flag| flag.to_ascii_lowercase().parse().ok()),
             names: text("names"),
+            head: text(head::KEY),
         }
+    }
+
+    /// Where the network ends and its head begins, if the file says it in a way that is understood.
+    pub(super) fn head(&self) -> Option<Head> {
+        Head::read(self.head.as_deref()?)
     }
 
     /// The class names in the order of their numbers; numbers stand in for gaps. `None` without any.

@@ -87,7 +87,7 @@ pub fn to_onnx(
     }
     let cells = export::cell_count(&graph, size.0, size.1);
     onnx.output("output0", &[1, (4 + network.classes) as i64, cells as i64]);
-    Ok(onnx.finish(&export::metadata(network, &graph, size)))
+    Ok(onnx.finish(&export::metadata(network, &graph, size, &names)))
 }
 
 /// A convolution's weights and bias as integers, dequantised.

@@ -1,6 +1,6 @@
 """Runs the exported form of `distribution.json` in onnxruntime and writes what it answers.
 
-    BLESS=1 cargo test -p compress --lib export::    # writes distribution.onnx, which git ignores
+    BLESS=1 cargo test -p compress --lib export::    # writes distribution.onnx, if its form has changed
     pip install onnx onnxruntime && python make.py
 """
 

@@ -8,6 +8,7 @@
 //! `core::arch` rather than a portable crate: the int8 dot product, the heart of half the engine, is in no portable
 //! layer, and its operand order decides how weights are packed.
 
+pub(crate) mod bilinear;
 pub(crate) mod depthwise;
 pub(crate) mod gemm;
 pub(crate) mod layout;
@@ -446,7 +447,7 @@ unsafe fn exp<S: Simd>(x: S::F) -> S::F {
 /// bits of the sum, on every machine alike.
 pub(crate) const ROUNDER: f32 = 12_582_912.0;
 
-/// From a 32-bit sum to a byte: `clamp(round(sum * multiplier), low, high) + zero`.
+/// From a 32-bit sum to a byte: `clamp(round(leaky(sum) * multiplier), low, high) + zero`.
 ///
 /// The product is one float multiplication and the rounding is to nearest even, so every instruction set gives the
 /// same byte; it is also how onnxruntime does it.
@@ -458,6 +459,8 @@ pub(crate) struct Requantize {
     pub high: f32,
     /// Zero point of the result.
     pub zero: i32,
+    /// What sums below zero are multiplied with, 0 to 1: leaky ReLU. 1 leaves them.
+    pub slope: f32,
 }
 
 impl Requantize {
@@ -480,6 +483,8 @@ impl Requantize {
                 rounder: S::splat(rounder),
                 shift: S::splat_i32(self.zero - ROUNDER.to_bits() as i32),
                 pack: S::pack(byte(self.low), byte(self.high)),
+                leaks: self.slope != 1.0,
+                slope: S::splat(self.slope),
             }
         }
     }
@@ -487,7 +492,7 @@ impl Requantize {
     /// The same for one number, for tests.
     #[cfg(test)]
     pub(crate) fn apply_scalar(self, sum: f32, multiplier: f32) -> u8 {
-        let y = (sum * multiplier).max(self.low).min(self.high);
+        let y = (sum.max(sum * self.slope) * multiplier).max(self.low).min(self.high);
         ((y + ROUNDER).to_bits() as i32 - (ROUNDER.to_bits() as i32 - self.zero)) as u8
     }
 }
@@ -504,6 +509,8 @@ pub(crate) struct Requantizer<S: Simd> {
     shift: S::I,
     /// For storing the result.
     pub pack: S::Pack,
+    leaks: bool,
+    slope: S::F,
 }
 
 impl<S: Simd> Requantizer<S> {
@@ -519,7 +526,7 @@ impl<S: Simd> Requantizer<S> {
         }
     }
 
-    /// The same for a product within ±[`LARGEST_RESULT`], ready for the stores alone.
+    /// The same for a product within ±[`LARGEST_RESULT`], ready for the stores alone, after the leaky ReLU.
     ///
     /// # Safety
     ///
@@ -528,6 +535,8 @@ impl<S: Simd> Requantizer<S> {
     pub(crate) unsafe fn apply_to_sum(&self, sum: S::F, multiplier: S::F) -> S::I {
         // SAFETY: as `apply`.
         unsafe {
+            // The multiplier is above zero, so it does not matter that it comes second.
+            let sum = if self.leaks { S::max(sum, S::mul(sum, self.slope)) } else { sum };
             if S::STORE_CLAMPS {
                 S::add_i32(S::bits(S::add(S::mul(sum, multiplier), self.rounder)), self.shift)
             } else {
@@ -594,9 +603,13 @@ mod tests {
 
     #[test]
     fn requantize_rounds_ties_to_even() {
-        let requantize = Requantize { low: -10.0, high: 117.0, zero: 10 };
+        let requantize = Requantize { low: -10.0, high: 117.0, zero: 10, slope: 1.0 };
         for (sum, byte) in [(-21.0, 0), (-1.0, 10), (1.0, 10), (3.0, 12), (5.0, 12), (7.0, 14), (500.0, 127)] {
             assert_eq!(requantize.apply_scalar(sum, 0.5), byte, "{sum}");
+        }
+        let leaky = Requantize { slope: 0.25, ..requantize };
+        for (sum, byte) in [(-100.0, 0), (-21.0, 7), (-12.0, 8), (1.0, 10), (7.0, 14)] {
+            assert_eq!(leaky.apply_scalar(sum, 0.5), byte, "{sum}");
         }
     }
 }

@@ -100,7 +100,8 @@ pub(crate) fn quantize(
             let Quantize { inverse_scale, low, high, zero } = by;
             // SAFETY: inside `vectorize`; loads and stores stay inside the chunks, which are as long as they need.
             unsafe {
-                let (scale, ready) = (S::splat(inverse_scale), Requantize { low, high, zero }.ready::<S>());
+                let (scale, ready) =
+                    (S::splat(inverse_scale), Requantize { low, high, zero, slope: 1.0 }.ready::<S>());
                 for y in 0..height {
                     for x in 0..width {
                         let (a, b) =
@@ -191,6 +192,59 @@ pub(crate) fn sum(
         }
         isa.run(Activate(extent, destination, to, then));
     }
+}
+
+/// How two images of bytes are added: `quantize(leaky((a - zero) * scale + (b - zero) * scale))`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct ByteSum {
+    /// Scale and zero point of each.
+    pub scales: [(f32, i32); 2],
+    /// What sums below zero are multiplied with, 0 to 1.
+    pub slope: f32,
+    /// What becomes of the sum.
+    pub quantize: Quantize,
+}
+
+impl ByteSum {
+    #[inline(always)]
+    fn byte(self, a: u8, b: u8) -> u8 {
+        let [(scale_a, zero_a), (scale_b, zero_b)] = self.scales;
+        let sum = (i32::from(a) - zero_a) as f32 * scale_a + (i32::from(b) - zero_b) as f32 * scale_b;
+        let leaky = sum * self.slope;
+        self.quantize.byte(if sum > leaky { sum } else { leaky })
+    }
+}
+
+/// The sum of two images of bytes, bytes again.
+pub(crate) fn sum_of_bytes(
+    isa: Isa,
+    extent: Extent,
+    [a, b]: [(&[u8], Target); 2],
+    destination: (&mut [u8], Target),
+    by: ByteSum,
+) {
+    struct Sum<'a>(Extent, [(&'a [u8], Target); 2], (&'a mut [u8], Target), ByteSum);
+    impl Task for Sum<'_> {
+        type Output = ();
+        #[inline(always)]
+        unsafe fn run<S: Simd>(self) {
+            let Sum((height, width, channels), [(a, of_a), (b, of_b)], (destination, to), by) = self;
+            // Pixels that lie side by side are one long one.
+            let dense = [of_a, of_b, to].iter().all(|place| place.pixel == channels);
+            let (width, channels) = if dense { (1, width * channels) } else { (width, channels) };
+            for y in 0..height {
+                for x in 0..width {
+                    let at = |place: Target| place.origin + y * place.row + x * place.pixel;
+                    let (a, b) = (&a[at(of_a)..][..channels], &b[at(of_b)..][..channels]);
+                    let sums = &mut destination[at(to)..][..channels];
+                    for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
+                        *sum = by.byte(*a, *b);
+                    }
+                }
+            }
+        }
+    }
+    isa.run(Sum(extent, [a, b], destination, by));
 }
 
 /// The mean of each channel, `(sum - pixels * zero) * scale / pixels`, to the first `channels` of `means`.
@@ -302,48 +356,68 @@ pub(crate) struct PoolWindow {
     pub pad: (usize, usize),
 }
 
-/// The largest of each window; pixels outside the image do not count.
-pub(crate) fn max_pool<T: Copy + PartialOrd>(
+/// The largest of each window; pixels outside the image do not count. `scratch` is grown as needed.
+pub(crate) fn max_pool<T: Copy + Default + PartialOrd>(
     isa: Isa,
     window: PoolWindow,
     (height, width, channels): Extent,
     (source, from): (&[T], Target),
     (out_height, out_width): (usize, usize),
     (destination, to): (&mut [T], Target),
+    scratch: &mut Vec<T>,
 ) {
-    struct Pool<'a, T>(PoolWindow, Extent, (&'a [T], Target), (usize, usize), (&'a mut [T], Target));
+    struct Pool<'a, T>(PoolWindow, Extent, (&'a [T], Target), (usize, usize), (&'a mut [T], Target), &'a mut [T]);
     impl<T: Copy + PartialOrd> Task for Pool<'_, T> {
         type Output = ();
         #[inline(always)]
         unsafe fn run<S: Simd>(self) {
-            let Pool(window, (height, width, channels), (source, from), (out_height, out_width), (destination, to)) =
+            let Pool(window, (height, width, channels), (source, from), out, (destination, to), largest_rows) =
                 self;
-            for out_y in 0..out_height {
-                let rows = inside(out_y, window.kernel.0, window.stride.0, window.pad.0, height);
-                for out_x in 0..out_width {
-                    let columns = inside(out_x, window.kernel.1, window.stride.1, window.pad.1, width);
+            // Pixels that lie side by side are one long one.
+            let (pixels, run) = if from.pixel == channels { (1, width * channels) } else { (width, channels) };
+            for out_y in 0..out.0 {
+                // First down, whole rows at a time, then across: fewer and longer loops than window by window.
+                for (number, y) in inside(out_y, window.kernel.0, window.stride.0, window.pad.0, height).enumerate()
+                {
+                    for x in 0..pixels {
+                        let row = &source[from.origin + y * from.row + x * from.pixel..][..run];
+                        let largest = &mut largest_rows[x * channels..][..run];
+                        if number == 0 {
+                            largest.copy_from_slice(row);
+                        } else {
+                            keep_larger(largest, row);
+                        }
+                    }
+                }
+                for out_x in 0..out.1 {
                     let at = to.origin + out_y * to.row + out_x * to.pixel;
                     let largest = &mut destination[at..at + channels];
-                    let mut first = true;
-                    for y in rows.clone() {
-                        for x in columns.clone() {
-                            let at = from.origin + y * from.row + x * from.pixel;
-                            let pixel = &source[at..at + channels];
-                            if first {
-                                largest.copy_from_slice(pixel);
-                                first = false;
-                            } else {
-                                for (a, b) in largest.iter_mut().zip(pixel) {
-                                    *a = if *b > *a { *b } else { *a };
-                                }
-                            }
+                    let columns = inside(out_x, window.kernel.1, window.stride.1, window.pad.1, width);
+                    for (number, x) in columns.enumerate() {
+                        let pixel = &largest_rows[x * channels..][..channels];
+                        if number == 0 {
+                            largest.copy_from_slice(pixel);
+                        } else {
+                            keep_larger(largest, pixel);
                         }
                     }
                 }
             }
         }
     }
-    isa.run(Pool(window, (height, width, channels), (source, from), (out_height, out_width), (destination, to)));
+    if scratch.len() < width * channels {
+        scratch.resize(width * channels, T::default());
+    }
+    let largest_rows = &mut scratch[..width * channels];
+    let (extent, out) = ((height, width, channels), (out_height, out_width));
+    isa.run(Pool(window, extent, (source, from), out, (destination, to), largest_rows));
+}
+
+#[inline(always)]
+fn keep_larger<T: Copy + PartialOrd>(largest: &mut [T], others: &[T]) {
+    for (a, b) in largest.iter_mut().zip(others) {
+        *a = if *b > *a { *b } else { *a };
+    }
 }
 
 /// The part of a window that lies in the image.

@@ -1,0 +1,202 @@
+//! Twice the height and width, each pixel a mean of the four around its centre: ONNX's Resize, linear, with half-pixel
+//! coordinates, and PyTorch's bilinear interpolation without aligned corners.
+//!
+//! On each axis a new pixel lies a quarter of a pixel from the centre of one old pixel and three quarters from that of its
+//! neighbour, whose weights therefore are 3/4 and 1/4; beyond the border the last pixel is repeated.
+//!
+//! Plain loops over channels, as in [`pool`](super::pool).
+
+use super::gemm::Target;
+use super::pool::{Extent, Source};
+use super::{Isa, Simd, Task};
+
+/// Of floats. `rows` is grown as needed.
+pub(crate) fn floats(
+    isa: Isa,
+    extent: Extent,
+    source: Source<'_>,
+    destination: (&mut [f32], Target),
+    rows: &mut Vec<f32>,
+) {
+    #[inline(always)]
+    fn mix(near: f32, far: f32) -> f32 {
+        near * 0.75 + far * 0.25
+    }
+    enlarge(isa, extent, source, destination, rows, mix, mix);
+}
+
+/// Of bytes that keep their scale: the exact mean, rounded to nearest and, where two bytes are as near, to the even number
+/// counted from `zero`, which is how a QuantizeLinear of the mean rounds. `rows` is grown as needed.
+pub(crate) fn bytes(
+    isa: Isa,
+    extent: Extent,
+    source: (&[u8], Target),
+    destination: (&mut [u8], Target),
+    zero: i32,
+    rows: &mut Vec<u16>,
+) {
+    let odd = (zero & 1) as u16;
+    enlarge(
+        isa,
+        extent,
+        source,
+        destination,
+        rows,
+        #[inline(always)]
+        |near: u8, far: u8| 3 * u16::from(near) + u16::from(far),
+        #[inline(always)]
+        move |near: u16, far: u16| {
+            let sixteenths = 3 * near + far;
+            ((sixteenths + 7 + (((sixteenths >> 4) ^ odd) & 1)) >> 4) as u8
+        },
+    );
+}
+
+/// First down, each row of pixels with the nearer of its neighbours, then across.
+fn enlarge<T: Copy, M: Copy + Default>(
+    isa: Isa,
+    extent: Extent,
+    (source, from): (&[T], Target),
+    (destination, to): (&mut [T], Target),
+    rows: &mut Vec<M>,
+    down: impl Fn(T, T) -> M,
+    across: impl Fn(M, M) -> T,
+) {
+    struct Enlarge<'a, T, M, D, A> {
+        extent: Extent,
+        source: (&'a [T], Target),
+        destination: (&'a mut [T], Target),
+        row: &'a mut [M],
+        down: D,
+        across: A,
+    }
+    impl<T: Copy, M: Copy, D: Fn(T, T) -> M, A: Fn(M, M) -> T> Task for Enlarge<'_, T, M, D, A> {
+        type Output = ();
+        #[inline(always)]
+        unsafe fn run<S: Simd>(self) {
+            let Enlarge { extent: (height, width, channels), source, destination, row, down, across } = self;
+            let ((source, from), (destination, to)) = (source, destination);
+            // Pixels that lie side by side are one long one.
+            let (pixels, run) = if from.pixel == channels { (1, width * channels) } else { (width, channels) };
+            for y in 0..2 * height {
+                let near = from.origin + y / 2 * from.row;
+                let beyond = if y % 2 == 0 { (y / 2).saturating_sub(1) } else { (y / 2 + 1).min(height - 1) };
+                let far = from.origin + beyond * from.row;
+                for x in 0..pixels {
+                    let near = &source[near + x * from.pixel..][..run];
+                    let far = &source[far + x * from.pixel..][..run];
+                    for ((mixed, near), far) in row[x * channels..][..run].iter_mut().zip(near).zip(far) {
+                        *mixed = down(*near, *far);
+                    }
+                }
+                for x in 0..width {
+                    let here = &row[x * channels..][..channels];
+                    let left = &row[x.saturating_sub(1) * channels..][..channels];
+                    let right = &row[(x + 1).min(width - 1) * channels..][..channels];
+                    let at = to.origin + y * to.row + 2 * x * to.pixel;
+                    for (at, beside) in [(at, left), (at + to.pixel, right)] {
+                        let pixel = &mut destination[at..at + channels];
+                        for ((pixel, here), beside) in pixel.iter_mut().zip(here).zip(beside) {
+                            *pixel = across(*here, *beside);
+                        }
+                    }
+                }
+            }
+        }
+    }
+    let length = extent.1 * extent.2;
+    if rows.len() < length {
+        rows.resize(length, M::default());
+    }
+    let row = &mut rows[..length];
+    isa.run(Enlarge { extent, source: (source, from), destination: (destination, to), row, down, across });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(target_family = "wasm")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    /// What lies at `place` of a side of `length` pixels: two pixels and the weight of the second.
+    fn around(place: usize, length: usize) -> (usize, usize, f64) {
+        let at = ((place as f64 + 0.5) / 2.0 - 0.5).max(0.0);
+        (at as usize, (at as usize + 1).min(length - 1), at.fract())
+    }
+
+    fn mean(image: &[f64], (height, width, channels): Extent, y: usize, x: usize, channel: usize) -> f64 {
+        let ((top, bottom, down), (left, right, across)) = (around(y, height), around(x, width));
+        let at = |y: usize, x: usize| image[(y * width + x) * channels + channel];
+        let row = |y: usize| at(y, left) * (1.0 - across) + at(y, right) * across;
+        row(top) * (1.0 - down) + row(bottom) * down
+    }
+
+    /// Sizes with sides of one, odd ones, channels that leave tails, and pixels with something between them.
+    const SIZES: [(Extent, usize); 5] =
+        [((1, 1, 3), 3), ((1, 4, 24), 24), ((5, 3, 7), 7), ((3, 5, 33), 40), ((2, 2, 96), 96)];
+
+    fn place((_, width, _): Extent, pixel: usize) -> Target {
+        Target { origin: 5, row: width * pixel + 2, pixel }
+    }
+
+    #[test]
+    fn floats_agree_with_the_definition_on_every_isa() {
+        for isa in Isa::supported() {
+            for (extent, pixel) in SIZES {
+                let (height, width, channels) = extent;
+                let image: Vec<f64> =
+                    (0..height * width * channels).map(|i| (i * 37 % 101) as f64 - 50.0).collect();
+                let from = place(extent, pixel);
+                let mut source = vec![f32::NAN; 5 + height * from.row + 64];
+                for (i, value) in image.iter().enumerate() {
+                    let (y, x) = (i / (width * channels), i / channels % width);
+                    source[from.origin + y * from.row + x * from.pixel + i % channels] = *value as f32;
+                }
+                let to = place((2 * height, 2 * width, channels), channels);
+                let mut result = vec![7.0; 5 + 2 * height * to.row];
+                floats(isa, extent, (&source, from), (&mut result, to), &mut Vec::new());
+                for y in 0..2 * height {
+                    for x in 0..2 * width {
+                        for channel in 0..channels {
+                            let value = result[to.origin + y * to.row + x * to.pixel + channel];
+                            // Halves and quarters of whole numbers are exact.
+                            let expected = mean(&image, extent, y, x, channel);
+                            assert_eq!(f64::from(value), expected, "{} {extent:?} at {y}, {x}", isa.name());
+                        }
+                    }
+                }
+                assert!(result[..5].iter().all(|value| *value == 7.0));
+            }
+        }
+    }
+
+    #[test]
+    fn bytes_are_rounded_as_a_quantize_linear_rounds_on_every_isa() {
+        for isa in Isa::supported() {
+            for ((extent, pixel), zero) in SIZES.into_iter().flat_map(|size| [(size, 0), (size, 13)]) {
+                let (height, width, channels) = extent;
+                let image: Vec<u8> = (0..height * width * channels).map(|i| (i * 89 % 128) as u8).collect();
+                let numbers: Vec<f64> = image.iter().map(|byte| f64::from(*byte) - f64::from(zero)).collect();
+                let from = place(extent, pixel);
+                let mut source = vec![255; 5 + height * from.row + 64];
+                for (i, value) in image.iter().enumerate() {
+                    let (y, x) = (i / (width * channels), i / channels % width);
+                    source[from.origin + y * from.row + x * from.pixel + i % channels] = *value;
+                }
+                let to = place((2 * height, 2 * width, channels), channels);
+                let mut result = vec![0; 5 + 2 * height * to.row];
+                bytes(isa, extent, (&source, from), (&mut result, to), zero, &mut Vec::new());
+                for y in 0..2 * height {
+                    for x in 0..2 * width {
+                        for channel in 0..channels {
+                            let byte = result[to.origin + y * to.row + x * to.pixel + channel];
+                            let expected =
+                                mean(&numbers, extent, y, x, channel).round_ties_even() + f64::from(zero);
+                            assert_eq!(f64::from(byte), expected, "{} {extent:?} at {y}, {x}", isa.name());
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

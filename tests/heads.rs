@@ -1,0 +1,77 @@
+//! Networks whose head the engine leaves to its decoder, from pixels to boxes, against onnxruntime, which ran the whole
+//! graph (`compress/tests/export/make.py`, `compress/tests/quantize/make.py`).
+#![cfg(not(target_family = "wasm"))]
+
+mod common;
+
+use common::read;
+use micro_yolo::{Detection, Detector, ImageView};
+
+/// The picture that the scripts gave onnxruntime, as interleaved pixels.
+fn picture(width: usize, height: usize) -> Vec<u8> {
+    let byte = |i: usize| {
+        let (pixel, channel) = (i / 3, i % 3);
+        ((channel * height * width + pixel) * 37 % 256) as u8
+    };
+    (0..3 * width * height).map(byte).collect()
+}
+
+/// All that a model finds, one object a place.
+fn detect(file: &str, width: usize, height: usize, score_min: f32) -> Vec<Detection> {
+    let mut detector = Detector::builder()
+        .score_threshold(score_min)
+        .iou_threshold(1.0)
+        .max_detections(1000)
+        .build(&read(file))
+        .unwrap_or_else(|error| panic!("{file}: {error:?}"));
+    let pixels = picture(width, height);
+    detector.detect(ImageView::rgb(&pixels, width as u32, height as u32).unwrap()).unwrap()
+}
+
+fn numbers(file: &str) -> serde_json::Value {
+    serde_json::from_slice(&read(file)).unwrap()
+}
+
+#[test]
+fn a_head_of_distributions_finds_the_boxes_of_onnxruntime() {
+    let (width, height, score_min) = (96, 64, 0.3);
+    let found = detect("compress/tests/export/distribution.onnx", width, height, score_min);
+    let rows: Vec<Vec<f32>> =
+        serde_json::from_value(numbers("compress/tests/export/distribution-answer.json")).unwrap();
+    let mut expected = Vec::new();
+    for place in 0..rows[0].len() {
+        let best = (4..rows.len()).max_by(|a, b| rows[*a][place].total_cmp(&rows[*b][place])).unwrap();
+        let [cx, cy, w, h] = [0, 1, 2, 3].map(|row| rows[row][place]);
+        let (left, right) = ((cx - w / 2.0).max(0.0), (cx + w / 2.0).min(width as f32));
+        let (top, bottom) = ((cy - h / 2.0).max(0.0), (cy + h / 2.0).min(height as f32));
+        if rows[best][place] >= score_min && right > left && bottom > top {
+            expected.push((best - 4, rows[best][place], [left, top, right - left, bottom - top]));
+        }
+    }
+    assert!(expected.len() > 50, "{}", expected.len());
+    assert_eq!(found.len(), expected.len());
+    for object in &found {
+        let sides = [object.bbox.x, object.bbox.y, object.bbox.width, object.bbox.height];
+        let same = expected.iter().any(|(class, score, other)| {
+            let apart = sides.iter().zip(other).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            *class == object.class && (score - object.score).abs() < 1e-4 && apart < 0.02
+        });
+        assert!(same, "{object:?}");
+    }
+}
+
+#[test]
+fn in_int8_it_finds_the_scores_of_onnxruntime() {
+    let found = detect("compress/tests/quantize/distribution-int8.onnx", 32, 32, 0.0);
+    let scores: Vec<f32> =
+        serde_json::from_value(numbers("compress/tests/quantize/distribution-int8.json")).unwrap();
+    let places = scores.len() / 3;
+    let best = |place: usize| (0..3).map(|class| scores[class * places + place]).fold(0f32, f32::max);
+    let mut expected: Vec<f32> = (0..places).map(best).collect();
+    expected.sort_by(|a, b| b.total_cmp(a));
+    assert_eq!(found.len(), places);
+    for (object, expected) in found.iter().zip(expected) {
+        // A byte in the middle of two goes here to one and there to the other.
+        assert!((object.score - expected).abs() < 5e-3, "{object:?}, not {expected}");
+    }
+}
