@@ -469,7 +469,7 @@ mod tests {
     fn anchors_by_hand() {
         let scale = Scale { stride: 16.0, centres: vec![[0.0, 0.0], [16.0, 0.0]] };
         let boxes = Boxes::Anchors(vec![(scale, vec![[10.0, 20.0], [40.0, 30.0]])].into());
-        let none = [0.0, 0.0, 0.0, 0.0, logit(0.2), 90.0, 90.0];
+        let none = [0.0, 0.0, 0.0, 0.0, logit(0.1), 90.0, 90.0];
         // In the second cell, with the second anchor: in its middle, twice as wide.
         let one = [0.0, 0.0, 2f32.ln(), 0.0, logit(0.8), logit(0.5), logit(0.9)];
         // In the first cell: a score of 0.24, by two probabilities that pass by themselves.

@@ -330,7 +330,7 @@ mod tests {
         for (i, value) in session.input().unwrap().iter_mut().enumerate() {
             *value = 0.5 + 0.5 * (i as f32 * 0.013).sin();
         }
-        let want = crate::decode::Want { score_min: 0.3, classes: None, multi_label: false };
+        let want = crate::decode::Want { score_min: 0.05, classes: None, multi_label: false };
         let mut candidates = Vec::new();
         crate::decode::Decoder::default().decode(&model.layout, &session.run().unwrap(), want, &mut candidates);
         candidates
@@ -353,7 +353,7 @@ mod tests {
     #[test]
     #[cfg(feature = "tract")]
     fn a_head_of_distributions_is_decoded_as_its_graph_computes_it() {
-        for (onnx, off) in DISTRIBUTION.into_iter().zip([1e-4, 2e-2]) {
+        for (onnx, off) in DISTRIBUTION.into_iter().zip([5e-4, 2e-2]) {
             for size in [None, Some(InputSize { width: 160, height: 96 })] {
                 let direct = Model::load(onnx, size).unwrap();
                 assert!(matches!(direct.network, Network::Engine(_)), "{off}");
@@ -399,7 +399,7 @@ mod tests {
         for (from, to) in lies {
             let model = Model::from_onnx(&changed(from, to)).unwrap();
             assert!(matches!(model.network, Network::Tract(_)), "{from} to {to}");
-            assert_same(&candidates(&model), &honest, 1e-4, to);
+            assert_same(&candidates(&model), &honest, 5e-4, to);
         }
         // All but one level, strides and all: fewer places than the answer has.
         let fewer = changed("[\"bins8\",\"scores8\"],", "");

@@ -452,12 +452,38 @@ mod tests {
             let path = format!("{}/models/{name}.onnx", env!("CARGO_MANIFEST_DIR"));
             let proto = ModelProto::decode(&std::fs::read(path).unwrap()[..]).unwrap();
             let size = crate::model::InputSize { width: side, height: side };
-            let mut net = super::super::direct::read(proto.graph.as_ref().unwrap(), 17, size).unwrap().net;
+            let mut net = super::super::direct::read(proto.graph.as_ref().unwrap(), 17, size, None).unwrap().net;
             fuse(&mut net);
             let floats: Vec<&str> =
                 net.nodes.iter().filter(|node| is_float_map(&net, node)).map(|n| &n.name[..]).collect();
             assert!(floats.is_empty(), "{name}: {floats:?} read floats");
         }
+    }
+
+    /// Leaky ReLU, units without activation, padded pools, bilinear enlargement and sums.
+    #[test]
+    fn of_a_network_of_units_nothing_but_its_ends_is_in_floats() {
+        use crate::model::head::{Head, KEY};
+        use crate::model::pb::ModelProto;
+        use prost::Message;
+        let onnx = include_bytes!("../../compress/tests/quantize/distribution-int8.onnx");
+        let proto = ModelProto::decode(&onnx[..]).unwrap();
+        let head = proto.metadata_props.iter().find(|entry| entry.key == KEY).unwrap();
+        let head = Head::read(&head.value).unwrap();
+        let size = crate::model::InputSize { width: 64, height: 96 };
+        let read = super::super::direct::read(proto.graph.as_ref().unwrap(), 17, size, Some(&head));
+        let mut net = read.unwrap().net;
+        fuse(&mut net);
+        let is_end = |id: Id| matches!(net.nodes[id].op, Op::Input(_)) || net.outputs.contains(&id);
+        let floats = (0..net.nodes.len()).filter(|id| {
+            let Node { shape, kind, .. } = &net.nodes[*id];
+            // Squeeze-and-excitation works on one cell.
+            *kind == Kind::Float && !is_end(*id) && shape.height * shape.width > 1
+        });
+        let floats: Vec<&str> = floats.map(|id| &net.nodes[id].name[..]).collect();
+        assert!(floats.is_empty(), "{floats:?} are floats");
+        assert!(net.nodes.iter().any(|node| matches!(node.op, Op::Bilinear) && node.kind != Kind::Float));
+        assert!(net.nodes.iter().any(|node| matches!(node.op, Op::Add(_)) && node.kind != Kind::Float));
     }
 
     /// Whether it is a convolution that reads floats; those of squeeze-and-excitation, of one pixel, may.

@@ -514,7 +514,8 @@ fn int8_sums_agree() {
             };
             let sum = net.quantized(sum, 0.05, 33);
             let both = net.wire(TypedConcat { axis: 1 }, &[a, sum]);
-            agrees_to_the_bit(&net.finish(&[sum, both]), 1.01 * 0.05);
+            // A byte of what is added may be another one.
+            agrees_to_the_bit(&net.finish(&[sum, both]), 2.01 * 0.05);
         }
     }
 }
