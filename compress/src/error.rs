@@ -52,6 +52,24 @@ pub enum Error {
         /// What is wrong.
         problem: String,
     },
+    /// A Darknet cfg has something that this crate cannot do, or does not hold together.
+    #[error("{}:{line}: {problem}", path.display())]
+    Cfg {
+        /// The file.
+        path: PathBuf,
+        /// Counts from 1.
+        line: usize,
+        /// Which section, and what is wrong with it.
+        problem: String,
+    },
+    /// A Darknet weights file is damaged or does not fit its cfg.
+    #[error("weights {}: {problem}", path.display())]
+    DarknetWeights {
+        /// The file.
+        path: PathBuf,
+        /// Which layer, and how many values are wrong, missing or left over.
+        problem: String,
+    },
     /// An option has a value that cannot work.
     #[error("option {option}: {problem}")]
     Option {

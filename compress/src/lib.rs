@@ -11,6 +11,7 @@ pub mod evaluate;
 pub mod explore;
 pub mod export;
 pub mod figure;
+pub mod import;
 pub mod journal;
 pub mod network;
 pub mod onnx;

@@ -2,9 +2,12 @@
 
 mod average;
 mod cost;
+mod data;
 mod evaluate;
 mod explore;
 mod export;
+mod import;
+mod new;
 mod prune;
 mod quantize;
 mod report;
@@ -29,6 +32,8 @@ pub enum Command {
     Average(average::Average),
     /// Counts parameters and multiply-accumulates.
     Cost(cost::Cost),
+    /// Turns labels of other formats into COCO's.
+    Data(data::Data),
     /// Trains a network; the same command goes on after a kill.
     #[cfg(feature = "train")]
     Train(train::Train),
@@ -38,6 +43,10 @@ pub enum Command {
     Export(export::Export),
     /// Tries kinds of layers under a budget.
     Explore(explore::Explore),
+    /// Reads a network that Darknet has trained.
+    Import(import::Import),
+    /// Writes a network of the zoo as JSON.
+    New(new::New),
     /// Thins a network channel by channel.
     Prune(prune::Prune),
     /// Turns a checkpoint into an int8 ONNX file.
@@ -56,11 +65,14 @@ impl Command {
         match self {
             Command::Average(command) => command.run(),
             Command::Cost(command) => command.run(),
+            Command::Data(command) => command.run(),
             #[cfg(feature = "train")]
             Command::Train(command) => command.run(),
             Command::Evaluate(command) => command.run(),
             Command::Export(command) => command.run(),
             Command::Explore(command) => command.run(),
+            Command::Import(command) => command.run(),
+            Command::New(command) => command.run(),
             Command::Prune(command) => command.run(),
             Command::Quantize(command) => command.run(),
             Command::Report(command) => command.run(),

@@ -1,0 +1,94 @@
+//! `compress data`.
+
+use std::path::{Path, PathBuf};
+
+use compress::Result;
+use compress::checkpoint::write_whole;
+use compress::data::{BadData, Converted, from_voc, from_yolo};
+
+/// Turns labels of other formats into the COCO file that `train` and `evaluate` read.
+#[derive(clap::Args)]
+pub struct Data {
+    #[command(subcommand)]
+    format: Format,
+}
+
+#[derive(clap::Subcommand)]
+enum Format {
+    /// YOLO: a text file for each photograph, a line an object.
+    FromYolo(FromYolo),
+    /// Pascal VOC: an XML file for each photograph.
+    FromVoc(FromVoc),
+}
+
+#[derive(clap::Args)]
+struct FromYolo {
+    /// The folder of the photographs, and of those in folders inside it.
+    #[arg(long)]
+    images: PathBuf,
+    /// The folder of the labels [default: the path of the photographs with `images` made `labels`, else their own].
+    #[arg(long)]
+    labels: Option<PathBuf>,
+    /// The names of the classes: `data.yaml`, or a text file with one a line.
+    #[arg(long)]
+    names: PathBuf,
+    /// The COCO file to write.
+    #[arg(long)]
+    output: PathBuf,
+    /// What to do about photographs and boxes that cannot be used.
+    #[arg(long, value_enum, default_value = "refuse")]
+    bad_data: BadData,
+}
+
+#[derive(clap::Args)]
+struct FromVoc {
+    /// The folder of the XML files (`Annotations`).
+    #[arg(long)]
+    annotations: PathBuf,
+    /// The folder of the photographs (`JPEGImages`).
+    #[arg(long)]
+    images: PathBuf,
+    /// Only the photographs named in this file (`ImageSets/Main/train.txt`).
+    #[arg(long)]
+    list: Option<PathBuf>,
+    /// The classes in their order, one a line [default: those found, sorted].
+    #[arg(long)]
+    names: Option<PathBuf>,
+    /// The COCO file to write.
+    #[arg(long)]
+    output: PathBuf,
+    /// What to do about photographs and boxes that cannot be used.
+    #[arg(long, value_enum, default_value = "refuse")]
+    bad_data: BadData,
+}
+
+impl Data {
+    pub fn run(self) -> Result<()> {
+        match self.format {
+            Format::FromYolo(FromYolo { images, labels, names, output, bad_data }) => {
+                write(&from_yolo(&images, labels.as_deref(), &names, bad_data)?, &images, &output)
+            }
+            Format::FromVoc(FromVoc { annotations, images, list, names, output, bad_data }) => {
+                let converted = from_voc(&annotations, &images, names.as_deref(), list.as_deref(), bad_data)?;
+                write(&converted, &images, &output)
+            }
+        }
+    }
+}
+
+fn write(converted: &Converted, images: &Path, output: &Path) -> Result<()> {
+    for sentence in &converted.skipped {
+        eprintln!("skipped: {sentence}");
+    }
+    write_whole(output, converted.to_json().as_bytes())?;
+    let boxes: usize = converted.images.iter().map(|image| image.boxes.len()).sum();
+    let empty = converted.images.iter().filter(|image| image.boxes.is_empty()).count();
+    println!(
+        "{}:{}: {} photographs ({empty} without objects), {boxes} boxes, {} classes",
+        output.display(),
+        images.display(),
+        converted.images.len(),
+        converted.classes.len()
+    );
+    Ok(())
+}

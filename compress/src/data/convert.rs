@@ -1,0 +1,166 @@
+//! What the readers of other formats have in common: photographs with boxes that become a COCO file.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use image::metadata::Orientation;
+use image::{ImageDecoder, ImageReader};
+
+use super::BadData;
+use crate::error::{Error, Result};
+
+/// Photographs with boxes, as [`super::from_yolo`] and [`super::from_voc`] read them.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Converted {
+    /// Names of the classes.
+    pub classes: Vec<String>,
+    /// In the order of their names.
+    pub images: Vec<ConvertedImage>,
+    /// What was left out under [`BadData::Skip`], a sentence each.
+    pub skipped: Vec<String>,
+}
+
+/// A photograph.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ConvertedImage {
+    /// Relative to the folder of the photographs, with `/`.
+    pub file_name: String,
+    /// Pixels.
+    pub width: u32,
+    /// Pixels.
+    pub height: u32,
+    /// In the order of the file.
+    pub boxes: Vec<ConvertedBox>,
+}
+
+/// An object.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ConvertedBox {
+    /// Index into [`Converted::classes`].
+    pub class: usize,
+    /// Left, top, width, height in pixels, inside the photograph.
+    pub xywh: [f64; 4],
+    /// A detector's confidence in 0–1; `None` for a box drawn by a person.
+    pub score: Option<f64>,
+    /// Neither hit nor miss.
+    pub difficult: bool,
+}
+
+impl Converted {
+    /// The COCO file that [`super::Dataset::read`] reads: ids count from 1, categories are in the order of the classes.
+    pub fn to_json(&self) -> String {
+        let (mut images, mut annotations) = (Vec::new(), Vec::new());
+        for (id, image) in (1..).zip(&self.images) {
+            let ConvertedImage { file_name, width, height, boxes } = image;
+            images.push(serde_json::json!({"id": id, "file_name": file_name, "width": width, "height": height}));
+            for found in boxes {
+                let mut annotation = serde_json::json!({
+                    "id": annotations.len() + 1,
+                    "image_id": id,
+                    "category_id": found.class + 1,
+                    "bbox": found.xywh,
+                    "area": hundredths(found.xywh[2] * found.xywh[3]),
+                    "iscrowd": 0,
+                });
+                if found.difficult {
+                    annotation["difficult"] = 1.into();
+                }
+                if let Some(score) = found.score {
+                    annotation["score"] = score.into();
+                }
+                annotations.push(annotation);
+            }
+        }
+        let categories: Vec<_> =
+            (1..).zip(&self.classes).map(|(id, name)| serde_json::json!({"id": id, "name": name})).collect();
+        serde_json::json!({"images": images, "annotations": annotations, "categories": categories}).to_string()
+            + "\n"
+    }
+
+    /// Reports something that cannot be used, or notes it.
+    pub(super) fn bad(&mut self, bad_data: BadData, path: &Path, problem: String) -> Result<()> {
+        match bad_data {
+            BadData::Refuse => Err(Error::Data { path: path.to_owned(), problem }),
+            BadData::Skip => {
+                self.skipped.push(format!("{}: {problem}", path.display()));
+                Ok(())
+            }
+        }
+    }
+
+    /// Names that are used twice could not be told apart later.
+    pub(super) fn check_names(&self, path: &Path) -> Result<()> {
+        let mut known = HashSet::new();
+        match self.classes.iter().find(|name| !known.insert(*name)) {
+            None => Ok(()),
+            Some(name) => {
+                Err(Error::Data { path: path.to_owned(), problem: format!("has the name `{name}` twice") })
+            }
+        }
+    }
+}
+
+/// The part of a box inside a photograph as `[left, top, width, height]`, or `None` where that has no area.
+pub(super) fn inside([left, top, right, bottom]: [f64; 4], width: u32, height: u32) -> Option<[f64; 4]> {
+    let (width, height) = (f64::from(width), f64::from(height));
+    let [left, right] = [left, right].map(|x| hundredths(x.clamp(0.0, width)));
+    let [top, bottom] = [top, bottom].map(|y| hundredths(y.clamp(0.0, height)));
+    (right > left && bottom > top).then(|| [left, top, hundredths(right - left), hundredths(bottom - top)])
+}
+
+fn hundredths(value: f64) -> f64 {
+    (value * 100.0).round() / 100.0
+}
+
+/// Width and height of a photograph, from its first bytes.
+///
+/// # Errors
+///
+/// The file cannot be read, is damaged or of an unsupported kind, or is stored turned: other programs turn such a
+/// photograph before they draw boxes on it, this crate does not.
+pub(super) fn size(path: &Path) -> Result<(u32, u32)> {
+    let bad = |problem: String| Error::Data { path: path.to_owned(), problem };
+    let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format).map_err(Error::io(path))?;
+    let mut decoder = reader.into_decoder().map_err(|error| bad(error.to_string()))?;
+    if decoder.orientation().map_err(|error| bad(error.to_string()))? != Orientation::NoTransforms {
+        return Err(bad(
+            "is stored turned (EXIF orientation): save it upright, so that boxes and pixels agree".into()
+        ));
+    }
+    Ok(decoder.dimensions())
+}
+
+/// Whether a file's name says that it is a picture, of a kind that can be read or not.
+fn is_picture(path: &Path) -> bool {
+    const KINDS: [&str; 12] =
+        ["jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "avif", "heic", "jp2", "ppm"];
+    let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+    KINDS.iter().any(|kind| extension.eq_ignore_ascii_case(kind))
+}
+
+/// All pictures in a folder and those inside it, sorted by their paths relative to it.
+pub(super) fn pictures(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let mut folders = vec![PathBuf::new()];
+    while let Some(relative) = folders.pop() {
+        let path = folder.join(&relative);
+        for entry in std::fs::read_dir(&path).map_err(Error::io(&path))? {
+            let entry = entry.map_err(Error::io(&path))?;
+            let name = relative.join(entry.file_name());
+            // Not through links, which may lead in circles.
+            if entry.file_type().map_err(Error::io(&path))?.is_dir() {
+                folders.push(name);
+            } else if is_picture(&name) {
+                found.push(name);
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// A relative path as COCO files have it.
+pub(super) fn file_name(relative: &Path) -> String {
+    let parts: Vec<_> = relative.components().map(|part| part.as_os_str().to_string_lossy()).collect();
+    parts.join("/")
+}

@@ -1,0 +1,123 @@
+//! Names of classes, in the files that other programs keep them in.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use saphyr_parser::{Event, Parser};
+
+use crate::error::{Error, Result};
+
+/// Reads the names of classes: the `names` of a YAML file (`.yaml`, `.yml`: a list, or a map from numbers), else one name
+/// a line.
+///
+/// # Errors
+///
+/// [`Error::Io`]; [`Error::Data`] for a file without names, or YAML whose numbers have gaps.
+pub fn class_names(path: &Path) -> Result<Vec<String>> {
+    let bytes = std::fs::read(path).map_err(Error::io(path))?;
+    let text = String::from_utf8_lossy(&bytes);
+    let text = text.trim_start_matches('\u{feff}');
+    let bad = |problem: String| Error::Data { path: path.to_owned(), problem };
+    let names = match path.extension().and_then(|extension| extension.to_str()) {
+        Some("yaml" | "yml") => yaml_names(text).map_err(bad)?,
+        _ => text.lines().map(str::trim).filter(|line| !line.is_empty()).map(String::from).collect(),
+    };
+    if names.is_empty() {
+        return Err(bad("has no names of classes".into()));
+    }
+    Ok(names)
+}
+
+/// The `names` of a YAML map. From the parser's events, where every scalar is still the text that it was: `no` and `7` are
+/// names.
+fn yaml_names(text: &str) -> Result<Vec<String>, String> {
+    let mut depth = 0;
+    // In the outer map keys and values alternate.
+    let (mut key_next, mut wanted) = (true, false);
+    let (mut is_map, mut scalars) = (false, Vec::new());
+    for event in Parser::new_from_str(text) {
+        let (event, place) = event.map_err(|error| error.to_string())?;
+        let line = place.start.line();
+        match event {
+            Event::MappingStart(..) | Event::SequenceStart(..) => {
+                if depth == 1 && wanted {
+                    is_map = matches!(event, Event::MappingStart(..));
+                } else if wanted || (depth == 0 && !matches!(event, Event::MappingStart(..))) {
+                    return Err(format!("line {line}: a list or map that does not belong there"));
+                }
+                depth += 1;
+            }
+            Event::MappingEnd | Event::SequenceEnd => {
+                depth -= 1;
+                if depth == 1 {
+                    (key_next, wanted) = (!key_next, false);
+                }
+            }
+            Event::Scalar(text, ..) => match depth {
+                1 if key_next => (key_next, wanted) = (false, text == "names"),
+                1 if !wanted => key_next = true,
+                2 if wanted => scalars.push(text.into_owned()),
+                0 | 1 => return Err(format!("line {line}: names are a list, or a map from numbers")),
+                _ => {}
+            },
+            Event::Alias(_) if wanted => {
+                return Err(format!("line {line}: an alias among the names is not supported"));
+            }
+            Event::Alias(_) if depth == 1 => key_next = !key_next,
+            Event::DocumentEnd => break,
+            _ => {}
+        }
+    }
+    if !is_map {
+        return Ok(scalars);
+    }
+    let mut names = BTreeMap::new();
+    for pair in scalars.chunks_exact(2) {
+        let class: usize = pair[0].parse().map_err(|_| format!("`{}` is no class's number", pair[0]))?;
+        names.insert(class, pair[1].clone());
+    }
+    if names.keys().copied().ne(0..scalars.len() / 2) {
+        return Err("the numbers of the names are not 0, 1, 2 …".into());
+    }
+    Ok(names.into_values().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_from_lists_maps_and_lines() {
+        let folder = tempfile::tempdir().unwrap();
+        let read = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            class_names(&path)
+        };
+        let all = ["cat", "no", "7"];
+        assert_eq!(read("a.names", "cat\r\n no \n\n7\n").unwrap(), all);
+        assert_eq!(
+            read("a.yaml", "path: x\ntrain: images # a comment\nnc: 3\nnames: ['cat', no, 7]\n").unwrap(),
+            all
+        );
+        assert_eq!(read("a.yml", "names:\n  0: cat\n  2: 7\n  1: no\n").unwrap(), all);
+        assert_eq!(read("b.yaml", "names:\n- cat\n- no\n- \"7\"\n").unwrap(), all);
+        for (name, text) in [
+            ("a.txt", "\n\n"),
+            ("a.yaml", "nc: 3\n"),
+            ("a.yaml", "names: cat\n"),
+            ("a.yaml", "names: {0: a, 2: b}\n"),
+            ("a.yaml", "names: [a, [b]]\n"),
+            ("a.yaml", "names: [a\n"),
+            ("a.yaml", "names: {0: a, 0: b}\n"),
+            ("a.yaml", "names: {x: a}\n"),
+            ("a.yaml", "- names\n"),
+            ("a.yaml", "names\n"),
+            ("a.yaml", "a: &x cat\nnames: [*x]\n"),
+            ("a.yaml", "other: {names: [a]}\n"),
+            ("a.yaml", ""),
+        ] {
+            assert!(matches!(read(name, text), Err(Error::Data { .. })), "{text}");
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! Networks from elsewhere.
+//!
+//! [`darknet`] reads what Darknet trains: YOLOv3-tiny and its relatives.
+
+mod cfg;
+mod weights;
+
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use crate::checkpoint::{self, Weights};
+use crate::data::class_names;
+use crate::error::{Error, Result};
+use crate::network::Network;
+
+/// Which anchors each head has: of every `[yolo]` section, in the order of the cfg, the numbers of its anchors.
+pub type Masks = Vec<Vec<usize>>;
+
+/// What the files themselves do not say.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Options {
+    /// The names of the classes, as [`class_names`] reads them. Without it they stay numbered.
+    pub names: Option<PathBuf>,
+    /// Instead of those in the cfg.
+    pub masks: Option<Masks>,
+}
+
+/// A network that was read, and its weights.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Imported {
+    /// Layers have Darknet's numbers in their names: `conv13` is layer 13 of its print-out.
+    pub network: Network,
+    /// Every tensor of the network.
+    pub weights: Weights,
+    /// Width and height of the cfg's input in pixels. The anchors are in pixels of any input.
+    pub input_px: (usize, usize),
+    /// What differs from the files, a sentence each.
+    pub notes: Vec<String>,
+}
+
+/// The authors' own YOLOv3-tiny, and the masks it was trained with. Its cfg was changed later to give the second head
+/// the anchors 0, 1, 2: with them its boxes have wrong sizes.
+const YOLOV3_TINY: &str = "dccea06f59b781ec1234ddf8d1e94b9519a97f4245748a7d4db75d5b7080a42c";
+const YOLOV3_TINY_MASKS: [[usize; 3]; 2] = [[3, 4, 5], [1, 2, 3]];
+
+/// Darknet's names of COCO's classes that COCO itself spells otherwise, by their place among the 80. `evaluate` goes by
+/// the names of the annotations.
+const COCO_NAMES: [(usize, &str, &str); 6] = [
+    (3, "motorbike", "motorcycle"),
+    (4, "aeroplane", "airplane"),
+    (57, "sofa", "couch"),
+    (58, "pottedplant", "potted plant"),
+    (60, "diningtable", "dining table"),
+    (62, "tvmonitor", "tv"),
+];
+
+/// Reads a Darknet network: a `.cfg` and the `.weights` that were trained with it.
+///
+/// # Errors
+///
+/// [`Error::Cfg`], naming section and line: what this crate has no layer for, or what does not hold together.
+/// [`Error::DarknetWeights`]: a file that does not fit the cfg, or has values that are no numbers. [`Error::Option`]:
+/// masks or names that do not fit the cfg. [`Error::Io`].
+pub fn darknet(cfg: &Path, weights: &Path, options: &Options) -> Result<Imported> {
+    let text = read_text(cfg)?;
+    let mut description = cfg::read(cfg, &text)?;
+    let mut notes = Vec::new();
+    if let Some(masks) = &options.masks {
+        description.set_masks(masks)?;
+    }
+    let name = cfg.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let mut network = description.network(cfg, name)?;
+    let bytes = weights::read(weights, &description.convolutions)?;
+    let tensors = weights::tensors(weights, &bytes, &description.convolutions)?;
+    if options.masks.is_none() && format!("{:x}", Sha256::digest(&bytes)) == YOLOV3_TINY {
+        let right: Masks = YOLOV3_TINY_MASKS.iter().map(|mask| mask.to_vec()).collect();
+        let named = description.masks();
+        if named != right && description.set_masks(&right).is_ok() {
+            notes.push(format!(
+                "these are the weights of YOLOv3-tiny's authors, trained with the masks {}, not those of the cfg ({}): \
+                 taken as trained",
+                masks_text(&right),
+                masks_text(&named)
+            ));
+            network = description.network(cfg, network.name)?;
+        }
+    }
+    if let Some(path) = &options.names {
+        network.names = read_names(path, network.classes, &mut notes)?;
+    }
+    checkpoint::check(&network.graph()?, &tensors)
+        .map_err(|problem| Error::DarknetWeights { path: weights.to_owned(), problem })?;
+    Ok(Imported { network, weights: tensors, input_px: description.input_px, notes })
+}
+
+/// `3,4,5;1,2,3`: a list a head.
+///
+/// # Errors
+///
+/// [`Error::Option`] for anything else.
+pub fn parse_masks(text: &str) -> Result<Masks> {
+    let numbers = |list: &str| list.split(',').map(|number| number.trim().parse().ok()).collect::<Option<Vec<_>>>();
+    text.split(';').map(numbers).collect::<Option<Masks>>().ok_or_else(|| Error::Option {
+        option: "--masks",
+        problem: format!("`{text}` is not like 3,4,5;1,2,3: a list of anchors' numbers for each [yolo] section"),
+    })
+}
+
+fn masks_text(masks: &Masks) -> String {
+    let lists: Vec<String> =
+        masks.iter().map(|mask| mask.iter().map(usize::to_string).collect::<Vec<_>>().join(",")).collect();
+    lists.join(";")
+}
+
+fn read_names(path: &Path, classes: usize, notes: &mut Vec<String>) -> Result<Vec<String>> {
+    let mut names = class_names(path)?;
+    if names.len() != classes {
+        let problem = format!("{} has {} names, the cfg {classes} classes", path.display(), names.len());
+        return Err(Error::Option { option: "--names", problem });
+    }
+    if classes == 80 && COCO_NAMES.iter().all(|(class, darknet, _)| names[*class] == *darknet) {
+        for (class, _, coco) in COCO_NAMES {
+            names[class] = coco.into();
+        }
+        notes.push(
+            "these are Darknet's names of COCO's classes: six are spelled as COCO does (motorcycle, airplane, couch, \
+             potted plant, dining table, tv)"
+                .into(),
+        );
+    }
+    Ok(names)
+}
+
+/// A text file, whatever its encoding: cfgs have comments from all over the world, and only ASCII counts.
+fn read_text(path: &Path) -> Result<String> {
+    let bytes = std::fs::read(path).map_err(Error::io(path))?;
+    Ok(String::from_utf8_lossy(&bytes).trim_start_matches('\u{feff}').to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn masks_are_read_as_documented() {
+        assert_eq!(parse_masks("3,4,5;1, 2,3").unwrap(), [[3, 4, 5], [1, 2, 3]]);
+        assert_eq!(parse_masks("0").unwrap(), [[0]]);
+        for wrong in ["", "3,4,;1", "a", "1;;2", "-1", "3 4"] {
+            assert!(matches!(parse_masks(wrong), Err(Error::Option { option: "--masks", .. })), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn darknets_coco_names_become_cocos_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("coco.names");
+        let mut lines: Vec<String> = (0..80).map(|class| format!("thing {class}")).collect();
+        for (class, darknet, _) in COCO_NAMES {
+            lines[class] = darknet.into();
+        }
+        std::fs::write(&path, lines.join("\r\n") + "\n\n").unwrap();
+        let mut notes = Vec::new();
+        let names = read_names(&path, 80, &mut notes).unwrap();
+        assert_eq!((names[62].as_str(), names[63].as_str(), notes.len()), ("tv", "thing 63", 1));
+        // VOC's own twenty have these names in VOC's annotations, too.
+        std::fs::write(&path, "sofa\ntvmonitor\n").unwrap();
+        assert_eq!(read_names(&path, 2, &mut Vec::new()).unwrap(), ["sofa", "tvmonitor"]);
+        let error = read_names(&path, 3, &mut Vec::new()).unwrap_err().to_string();
+        assert!(error.contains("2 names") && error.contains("3 classes"), "{error}");
+    }
+}

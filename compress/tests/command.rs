@@ -1,0 +1,90 @@
+//! The command line, as a user types it.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use compress::network::Network;
+use compress::{checkpoint, zoo};
+
+fn compress(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_compress")).args(args).output().expect("the command was built")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Ends with an error on one line, and nothing else.
+fn refused(args: &[&str], told: &str) {
+    let output = compress(args);
+    let errors = text(&output.stderr);
+    assert!(!output.status.success() && output.stdout.is_empty(), "{args:?}: {output:?}");
+    assert!(errors.starts_with("error: ") && errors.contains(told) && errors.lines().count() == 1, "{errors}");
+}
+
+#[test]
+fn new_writes_what_the_other_commands_read() {
+    let output = compress(&["new", "--network", "micro_yolo", "--classes", "3"]);
+    assert!(output.status.success(), "{output:?}");
+    let network: Network = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(network, zoo::network("micro_yolo", 3).unwrap());
+    refused(&["new", "--network", "yolov9"], "`yolov9` is none of micro_yolo, ");
+    refused(&["new", "--network", "micro_yolo", "--classes", "0"], "has 0 classes");
+}
+
+#[test]
+fn import_writes_a_checkpoint_and_its_network() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/import");
+    let (cfg, weights) = (fixtures.join("tiny.cfg"), fixtures.join("tiny.weights"));
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let [cfg, weights] = [&cfg, &weights].map(|path| path.to_str().unwrap());
+    fn joined<'a>(base: &[&'a str], more: &[&'a str]) -> Vec<&'a str> {
+        [base, more].concat()
+    }
+    let base = ["import", "--cfg", cfg, "--weights", weights];
+    let checkpoint_path = path("tiny.safetensors");
+    let output = compress(&joined(&base, &["--output", &checkpoint_path, "--masks", "3,4;1,2;0"]));
+    assert!(output.status.success(), "{output:?}");
+    assert!(text(&output.stdout).contains("2 classes") && text(&output.stdout).contains("64x32"), "{output:?}");
+    let (network, _) = checkpoint::read_with_network(Path::new(&checkpoint_path)).unwrap();
+    assert_eq!(Network::read(path("tiny.json")).unwrap(), network);
+
+    let before = std::fs::read(&checkpoint_path).unwrap();
+    refused(
+        &joined(&base, &["--output", &checkpoint_path, "--masks", "9,9;9,9;9"]),
+        "option --masks: 9 names none",
+    );
+    refused(&joined(&base, &["--output", &checkpoint_path, "--names", cfg]), "option --names");
+    refused(&joined(&base, &["--output", &path("tiny.json")]), "option --output");
+    refused(
+        &["import", "--cfg", weights, "--weights", weights, "--output", &checkpoint_path],
+        "is this a Darknet cfg?",
+    );
+    refused(&["import", "--cfg", cfg, "--weights", cfg, "--output", &checkpoint_path], "does not fit the cfg");
+    assert_eq!(std::fs::read(&checkpoint_path).unwrap(), before, "an error leaves what was there");
+}
+
+#[test]
+fn data_writes_a_coco_file_and_says_what_is_in_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    image::RgbImage::new(20, 10).save(path("a.png")).unwrap();
+    std::fs::write(path("a.txt"), "0 0.5 0.5 0.5 0.5\n1 0.5 0.5 0.5 0.5\n").unwrap();
+    std::fs::write(path("a.names"), "cat\n").unwrap();
+    let (images, names, set) = (path(""), path("a.names"), path("set.json"));
+    let args = ["data", "from-yolo", "--images", &images, "--names", &names, "--output", &set];
+    refused(&args, "line 2: class 1 has no name");
+    assert!(!Path::new(&set).exists());
+    let output = compress(&[&args[..], &["--bad-data", "skip"]].concat());
+    assert!(output.status.success(), "{output:?}");
+    assert!(text(&output.stderr).starts_with("skipped: "), "{output:?}");
+    assert!(
+        text(&output.stdout).ends_with("1 photographs (0 without objects), 1 boxes, 1 classes\n"),
+        "{output:?}"
+    );
+    refused(
+        &["data", "from-voc", "--annotations", &images, "--images", &images, "--output", &set],
+        "no annotations",
+    );
+}

@@ -1,0 +1,231 @@
+//! `compress data`: other formats become COCO files that [`Dataset`] reads. The boxes were worked out by hand.
+
+use std::path::{Path, PathBuf};
+
+use compress::data::{BadData, Converted, Dataset, from_voc, from_yolo};
+use compress::{Error, Result};
+
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new() -> Folder {
+        Folder(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn file(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, content).unwrap();
+        path
+    }
+
+    fn picture(&self, name: &str, width: u32, height: u32) {
+        let path = self.file(name, "");
+        image::RgbImage::new(width, height).save(path).unwrap();
+    }
+
+    /// What `train` and `evaluate` see of it.
+    fn dataset(&self, converted: &Converted, images: &str) -> Dataset {
+        let annotations = self.file("converted.json", converted.to_json());
+        Dataset::read(&annotations, &self.path(images), BadData::Refuse).unwrap()
+    }
+}
+
+/// A JPEG file that a camera held on its side would write.
+fn turned(folder: &Folder, name: &str) {
+    folder.picture(name, 32, 16);
+    let mut jpeg = std::fs::read(folder.path(name)).unwrap();
+    let tiff: [u8; 26] =
+        [b'M', b'M', 0, 42, 0, 0, 0, 8, 0, 1, 0x01, 0x12, 0, 3, 0, 0, 0, 1, 0, 6, 0, 0, 0, 0, 0, 0];
+    let length = (2 + 6 + tiff.len()) as u8;
+    let segment = [&[0xff, 0xe1, 0, length][..], b"Exif\0\0", &tiff].concat();
+    jpeg.splice(2..2, segment);
+    folder.file(name, jpeg);
+}
+
+fn refused<T: std::fmt::Debug>(result: Result<T>, told: &[&str]) {
+    let error = result.unwrap_err();
+    assert!(matches!(error, Error::Data { .. }), "{error}");
+    assert!(told.iter().all(|told| error.to_string().contains(told)), "{told:?}: {error}");
+}
+
+fn yolo() -> Folder {
+    let folder = Folder::new();
+    folder.picture("set/images/train/b.png", 200, 100);
+    folder.picture("set/images/train/inner/a.jpg", 40, 80);
+    folder.picture("set/images/train/empty.PNG", 10, 10);
+    folder.file("set/labels/train/b.txt", "1 0.5 0.5 0.2 0.4\r\n0 0.05 1 0.2 0.5\n\n");
+    folder.file("set/labels/train/inner/a.txt", "1 0.25 0.25 0.5 0.5 0.75");
+    folder.file("set/labels/train/classes.txt", "ignored");
+    folder.file("set/data.yaml", "train: images/train\nnames:\n  0: cat\n  1: dog\n");
+    folder
+}
+
+#[test]
+fn yolos_labels_are_found_and_become_boxes() {
+    let folder = yolo();
+    let (images, names) = (folder.path("set/images/train"), folder.path("set/data.yaml"));
+    let converted = from_yolo(&images, None, &names, BadData::Refuse).unwrap();
+    let set = folder.dataset(&converted, "set/images/train");
+    assert_eq!(set.classes, ["cat", "dog"]);
+    let found: Vec<_> = set.images.iter().map(|image| (image.path.clone(), image.width, image.height)).collect();
+    let expected = [("b.png", 200, 100), ("empty.PNG", 10, 10), ("inner/a.jpg", 40, 80)]
+        .map(|(name, w, h)| (images.join(name), w, h));
+    assert_eq!(found, expected);
+    let boxes =
+        |image: usize| set.images[image].objects.iter().map(|o| (o.class, o.ltrb, o.score)).collect::<Vec<_>>();
+    // Half of 200 ± a tenth; the second is cut at the left and lower edge.
+    assert_eq!(boxes(0), [(1, [80.0, 30.0, 120.0, 70.0], None), (0, [0.0, 75.0, 30.0, 100.0], None)]);
+    assert_eq!(boxes(1), []);
+    assert_eq!(boxes(2), [(1, [0.0, 0.0, 20.0, 40.0], Some(0.75))]);
+
+    // Labels beside the photographs, and in a folder that is named.
+    let flat = Folder::new();
+    flat.picture("a.png", 20, 20);
+    flat.file("a.txt", "0 0.5 0.5 1 1");
+    let names = flat.file("a.names", "cat\n");
+    let beside = from_yolo(&flat.path(""), None, &names, BadData::Refuse).unwrap();
+    assert_eq!(beside.images[0].boxes[0].xywh, [0.0, 0.0, 20.0, 20.0]);
+    flat.file("labels/a.txt", "0 0.5 0.5 0.5 1");
+    let named = from_yolo(&flat.path(""), Some(&flat.path("labels")), &names, BadData::Refuse).unwrap();
+    assert_eq!(named.images[0].boxes[0].xywh, [5.0, 0.0, 10.0, 20.0]);
+}
+
+#[test]
+fn yolo_sets_that_do_not_hold_together_are_refused_or_skipped() {
+    let folder = yolo();
+    let images = folder.path("set/images/train");
+    let names = folder.path("set/data.yaml");
+    let read = |bad_data| from_yolo(&images, None, &names, bad_data);
+    folder.file("set/labels/train/b.txt", "1 0.5 0.5 0.2 0.4\n2 0.5 0.5 0.2 0.4\n");
+    refused(read(BadData::Refuse), &["b.txt", "line 2", "class 2 has no name"]);
+    let kept = read(BadData::Skip).unwrap();
+    assert_eq!((kept.images[0].boxes.len(), kept.skipped.len()), (1, 1));
+    folder.file("set/labels/train/b.txt", "1 100 50 40 40\n");
+    refused(read(BadData::Refuse), &["b.txt", "line 1", "100 is no share"]);
+    folder.file("set/labels/train/b.txt", [0xff, 0xfe, 0x00]);
+    refused(read(BadData::Refuse), &["b.txt", "line 1"]);
+    std::fs::remove_file(folder.path("set/labels/train/b.txt")).unwrap();
+    for damaged in ["set/images/train/c.jpg", "set/images/train/c.png", "set/images/train/c.tif"] {
+        folder.file(damaged, "no picture");
+        refused(read(BadData::Refuse), &[damaged]);
+        assert_eq!(read(BadData::Skip).unwrap().images.len(), 3);
+        std::fs::remove_file(folder.path(damaged)).unwrap();
+    }
+    turned(&folder, "set/images/train/side.jpg");
+    refused(read(BadData::Refuse), &["side.jpg", "stored turned"]);
+    std::fs::remove_file(folder.path("set/images/train/side.jpg")).unwrap();
+
+    let labels = folder.path("set/images");
+    refused(
+        from_yolo(&images, Some(&labels), &names, BadData::Skip),
+        &["no label file of any of the 3 photographs"],
+    );
+    folder.file("none/readme.txt", "");
+    refused(from_yolo(&folder.path("none"), None, &names, BadData::Skip), &["none", "no photographs"]);
+    let twice = folder.file("twice.names", "cat\ncat\n");
+    refused(from_yolo(&images, None, &twice, BadData::Skip), &["twice.names", "`cat` twice"]);
+    assert!(matches!(from_yolo(&folder.path("nowhere"), None, &names, BadData::Skip), Err(Error::Io { .. })));
+    assert!(matches!(from_yolo(&images, None, &folder.path("nowhere"), BadData::Skip), Err(Error::Io { .. })));
+}
+
+fn voc_object(name: &str, [xmin, ymin, xmax, ymax]: [f64; 4], more: &str) -> String {
+    format!(
+        "<object><name>{name}</name>{more}<bndbox><xmax>{xmax}</xmax><xmin>{xmin}</xmin><ymin> {ymin} </ymin>\
+         <ymax>{ymax}</ymax></bndbox></object>"
+    )
+}
+
+fn voc_file(file_name: &str, size: [u32; 2], objects: &[String]) -> String {
+    format!(
+        "<?xml version=\"1.0\"?>\n<annotation><folder>VOC2007</folder><filename>{file_name}</filename>\
+         <size><width>{}</width><height>{}</height><depth>3</depth></size>{}</annotation>",
+        size[0],
+        size[1],
+        objects.concat()
+    )
+}
+
+fn voc() -> Folder {
+    let folder = Folder::new();
+    folder.picture("JPEGImages/000001.jpg", 100, 50);
+    folder.picture("JPEGImages/000002.png", 30, 30);
+    folder.picture("JPEGImages/000003.jpg", 30, 30);
+    let part = "<difficult>0</difficult><part><name>head</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>2</xmax>\
+                <ymax>2</ymax></bndbox></part>";
+    let objects = [
+        voc_object("person", [1.0, 1.0, 10.0, 50.0], part),
+        voc_object("cat", [21.0, 11.0, 100.0, 50.0], "<difficult>1</difficult>"),
+    ];
+    folder.file("Annotations/000001.xml", voc_file("000001.jpg", [100, 50], &objects));
+    // The path of another machine without the ending, and no size.
+    let objects = [voc_object("person", [5.5, 6.0, 9.5, 30.0], "")];
+    folder.file("Annotations/000002.xml", voc_file("C:\\pictures\\000002", [0, 0], &objects));
+    folder.file("Annotations/000003.xml", voc_file("000003.jpg", [30, 30], &[]));
+    folder.file("ImageSets/Main/cat_train.txt", "000001  1\n000003 -1\n");
+    folder
+}
+
+#[test]
+fn vocs_boxes_are_counted_from_one_and_difficult_ones_kept() {
+    let folder = voc();
+    let (annotations, images) = (folder.path("Annotations"), folder.path("JPEGImages"));
+    let converted = from_voc(&annotations, &images, None, None, BadData::Refuse).unwrap();
+    let set = folder.dataset(&converted, "JPEGImages");
+    assert_eq!(set.classes, ["cat", "person"]);
+    let boxes =
+        |image: usize| set.images[image].objects.iter().map(|o| (o.class, o.ltrb, o.ignore)).collect::<Vec<_>>();
+    assert_eq!(boxes(0), [(1, [0.0, 0.0, 10.0, 50.0], false), (0, [20.0, 10.0, 100.0, 50.0], true)]);
+    assert_eq!(boxes(1), [(1, [4.5, 5.0, 9.5, 30.0], false)]);
+    assert_eq!((set.images[1].path.clone(), boxes(2).len()), (images.join("000002.png"), 0));
+
+    let names = folder.file("voc.names", "person\ncat\nsheep\n");
+    let list = folder.path("ImageSets/Main/cat_train.txt");
+    let converted = from_voc(&annotations, &images, Some(&names), Some(&list), BadData::Refuse).unwrap();
+    let set = folder.dataset(&converted, "JPEGImages");
+    assert_eq!(set.classes, ["person", "cat", "sheep"]);
+    assert_eq!(set.images.len(), 2);
+    assert_eq!(set.images[0].objects[0].class, 0);
+}
+
+#[test]
+fn voc_sets_that_do_not_hold_together_are_refused_or_skipped() {
+    let folder = voc();
+    let (annotations, images) = (folder.path("Annotations"), folder.path("JPEGImages"));
+    let read = |names: Option<&Path>, bad_data| from_voc(&annotations, &images, names, None, bad_data);
+    let fine = voc_object("cat", [1.0, 1.0, 10.0, 10.0], "");
+    let wrong = |content: &str, told: &[&str]| {
+        folder.file("Annotations/000003.xml", content);
+        refused(read(None, BadData::Refuse), &[&["000003.xml"][..], told].concat());
+        let kept = read(None, BadData::Skip).unwrap();
+        assert!(kept.images.len() >= 2 && kept.skipped.len() == 1, "{:?}", kept.skipped);
+    };
+    wrong("", &[]);
+    wrong("no xml", &[]);
+    wrong("<annotation><object></annotation>", &[]);
+    wrong("<html></html>", &["<html>"]);
+    wrong("<!DOCTYPE a [<!ENTITY b \"c\">]><annotation>&b;</annotation>", &[]);
+    wrong(&voc_file("000003.jpg", [30, 31], &[fine.clone()]), &["says 30x31 px", "30x30"]);
+    wrong(&voc_file("000003.jpg", [30, 30], &[fine.replace("bndbox", "robndbox")]), &["object 1: has no <bndbox>"]);
+    wrong(&voc_file("000003.jpg", [30, 30], &[fine.replace("<name>cat</name>", "")]), &["object 1: has no <name>"]);
+    let word = fine.replace("<xmax>10<", "<xmax>ten<");
+    wrong(&voc_file("000003.jpg", [30, 30], &[fine.clone(), word]), &["object 2: <xmax> `ten` is no number"]);
+    let nan = fine.replace("<xmax>10<", "<xmax>nan<");
+    wrong(&voc_file("000003.jpg", [30, 30], &[nan]), &["object 1: <xmax> `nan`"]);
+    let outside = voc_object("cat", [40.0, 1.0, 50.0, 10.0], "");
+    wrong(&voc_file("000003.jpg", [30, 30], &[outside]), &["object 1: the box has no area"]);
+    folder.file("Annotations/000003.xml", voc_file("000003.jpg", [30, 30], &[fine]));
+    let names = folder.file("voc.names", "person\n");
+    refused(read(Some(&names), BadData::Refuse), &["000001.xml", "object 2: `cat` is not among the names"]);
+    std::fs::remove_file(images.join("000003.jpg")).unwrap();
+    refused(read(None, BadData::Refuse), &["000003.xml", "`000003.jpg` is not in"]);
+    let list = folder.file("list.txt", "000009\n");
+    refused(from_voc(&annotations, &images, None, Some(&list), BadData::Refuse), &["000009.xml"]);
+    refused(from_voc(&annotations, &images, None, Some(&list), BadData::Skip), &["Annotations", "no annotations"]);
+    refused(from_voc(&images, &images, None, None, BadData::Skip), &["no annotations"]);
+    assert!(matches!(from_voc(&folder.path("none"), &images, None, None, BadData::Skip), Err(Error::Io { .. })));
+}

@@ -1,0 +1,189 @@
+"""Writes the fixtures beside it: a network as Darknet stores it, and what it computes by Darknet's definition.
+
+    pip install numpy torch && python make.py
+
+The same forward pass for any cfg and weights of these sections, against the ONNX file that `compress export` wrote:
+
+    pip install onnxruntime && python make.py compare CFG WEIGHTS ONNX [MASKS]
+
+where MASKS (3,4,5;1,2,3) replaces the masks of the cfg.
+"""
+
+import json
+import pathlib
+import re
+import struct
+import sys
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+HERE = pathlib.Path(__file__).parent
+
+
+def read_cfg(text):
+    sections = []
+    for line in text.splitlines():
+        line = re.sub(r"[#;].*", "", line).strip()
+        if line.startswith("["):
+            sections.append((line.strip("[]"), {}))
+        elif line:
+            key, value = line.split("=")
+            sections[-1][1][key.strip()] = value.strip()
+    return sections
+
+
+def numbers(text, kind=int):
+    return [kind(part) for part in text.split(",")]
+
+
+def convolution_shapes(sections):
+    """[(index, batch_normalize, OIHW)] of all convolutions, from channels followed through the routes."""
+    channels, shapes = [], []
+    for index, (kind, options) in enumerate(sections[1:]):
+        before = channels[-1] if channels else 3
+        if kind == "convolutional":
+            size, groups = int(options["size"]), int(options.get("groups", 1))
+            filters = int(options["filters"])
+            shapes.append((index, int(options.get("batch_normalize", 0)), (filters, before // groups, size, size)))
+            before = filters
+        elif kind == "route":
+            before = sum(channels[n if n >= 0 else index + n] for n in numbers(options["layers"]))
+        channels.append(before)
+    return shapes
+
+
+def read_weights(data, sections):
+    major, minor, revision = struct.unpack("<3i", data[:12])
+    at = 20 if major * 10 + minor >= 2 else 16
+    values = np.frombuffer(data, "<f4", offset=at)
+    place, tensors = 0, {}
+
+    def take(shape):
+        nonlocal place
+        count = int(np.prod(shape))
+        part = values[place:place + count].reshape(shape)
+        place += count
+        return torch.from_numpy(part.astype(np.float64))
+
+    for index, norm, shape in convolution_shapes(sections):
+        tensors[index] = {"bias": take(shape[:1])}
+        if norm:
+            tensors[index] |= {"scale": take(shape[:1]), "mean": take(shape[:1]), "variance": take(shape[:1])}
+        tensors[index]["weights"] = take(shape)
+    assert place == len(values), (place, len(values))
+    return revision, tensors
+
+
+def forward(sections, tensors, revision, image, masks=None):
+    """Boxes and scores of every [yolo], finest map first: [4 + classes, anchors, cells] joined, in pixels."""
+    outputs, heads = [], []
+    map = image
+    for index, (kind, options) in enumerate(sections[1:]):
+        if kind == "convolutional":
+            part = tensors[index]
+            size = int(options["size"])
+            border = size // 2 if int(options.get("pad", 0)) else int(options.get("padding", 0))
+            map = F.conv2d(map, part["weights"], stride=int(options["stride"]), padding=border,
+                           groups=int(options.get("groups", 1)))
+            column = lambda name: part[name].reshape(1, -1, 1, 1)
+            if "scale" in part:
+                # blas.c, normalize_cpu: the original adds 1e-6 to the root, version 0.2.5 adds 1e-5 below it.
+                root = (column("variance") + 1e-5).sqrt() if revision else column("variance").sqrt() + 1e-6
+                map = (map - column("mean")) / root * column("scale")
+            map = map + column("bias")
+            act = options["activation"]
+            map = {"leaky": lambda x: torch.where(x > 0, x, 0.1 * x), "relu": torch.relu,
+                   "relu6": lambda x: x.clamp(0, 6), "linear": lambda x: x}[act](map)
+        elif kind == "maxpool":
+            # maxpool_layer.c: a border of size - 1 in all, half of it (rounded down) before.
+            size, stride = int(options["size"]), int(options["stride"])
+            before = (size - 1) // 2
+            map = F.pad(map, (before, size - 1 - before) * 2, value=-torch.inf)
+            map = F.max_pool2d(map, size, stride)
+        elif kind == "upsample":
+            map = F.interpolate(map, scale_factor=int(options["stride"]), mode="nearest")
+        elif kind == "route":
+            map = torch.cat([outputs[n if n >= 0 else index + n] for n in numbers(options["layers"])], 1)
+        elif kind == "shortcut":
+            map = map + outputs[index + int(options["from"])]
+        elif kind == "yolo":
+            heads.append((map, options))
+        else:
+            raise ValueError(kind)
+        outputs.append(map)
+    height, width = image.shape[2:]
+    found = []
+    for number, (map, options) in enumerate(heads):
+        anchors = np.array(numbers(options["anchors"], float)).reshape(-1, 2)
+        mask = masks[number] if masks else numbers(options["mask"])
+        rows, columns = map.shape[2:]
+        parts = map.reshape(len(mask), -1, rows, columns)
+        for part, (anchor_width, anchor_height) in zip(parts, anchors[mask]):
+            # yolo_layer.c, get_yolo_box: relative to the image there, in pixels here.
+            x = (torch.sigmoid(part[0]) + torch.arange(columns)) / columns * width
+            y = (torch.sigmoid(part[1]) + torch.arange(rows)[:, None]) / rows * height
+            boxes = torch.stack([x, y, part[2].exp() * anchor_width, part[3].exp() * anchor_height])
+            scores = torch.sigmoid(part[4]) * torch.sigmoid(part[5:])
+            found.append((width // columns, torch.cat([boxes, scores]).flatten(1)))
+    found.sort(key=lambda pair: pair[0])
+    return torch.cat([values for _, values in found], 1)
+
+
+def pixels(height, width):
+    """The test computes the same image."""
+    values = (np.arange(3 * height * width) * 7919 % 256) / 255
+    return torch.from_numpy(values.astype(np.float32).astype(np.float64)).reshape(1, 3, height, width)
+
+
+def make():
+    sections = read_cfg((HERE / "tiny.cfg").read_text())
+    rng = np.random.default_rng(8)
+    data = [struct.pack("<3iq", 0, 2, 0, 1234)]
+    for _, norm, shape in convolution_shapes(sections):
+        parts = [rng.normal(0, 0.3, shape[0])]
+        if norm:
+            # Some channels are nearly constant: there the number that is added matters.
+            variance = np.where(rng.random(shape[0]) < 0.3, 10 ** rng.uniform(-6, -4, shape[0]), rng.uniform(0.3, 1, shape[0]))
+            # Their scale is small so that the values stay small.
+            scale = np.where(variance < 1e-3, 2e-3, 1) * rng.uniform(0.5, 1.5, shape[0])
+            parts += [scale, rng.normal(0, 0.2, shape[0]), variance]
+        parts.append(rng.normal(0, 1.2 / np.sqrt(np.prod(shape[1:])), shape).ravel())
+        data += [part.astype("<f4").tobytes() for part in parts]
+    (HERE / "tiny.weights").write_bytes(b"".join(data))
+    expected = {}
+    net = sections[0][1]
+    image = pixels(int(net["height"]), int(net["width"]))
+    for revision in [0, 5]:
+        _, tensors = read_weights((HERE / "tiny.weights").read_bytes(), sections)
+        output = forward(sections, tensors, revision, image)
+        expected[f"0.2.{revision}"] = [float(f"{value:.6g}") for value in output.flatten().tolist()]
+    text = json.dumps({"torch": torch.__version__.split("+")[0], "cells": output.shape[1], "output0": expected})
+    (HERE / "tiny.json").write_text(text + "\n")
+    first, second = (np.array(values) for values in expected.values())
+    print(output.shape, "versions differ by up to", np.abs(first - second).max(), "range", first.min(), first.max())
+
+
+def compare(cfg, weights, onnx, masks=None):
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(onnx)
+    height, width = session.get_inputs()[0].shape[2:]
+    sections = read_cfg(pathlib.Path(cfg).read_text())
+    revision, tensors = read_weights(pathlib.Path(weights).read_bytes(), sections)
+    image = pixels(height, width)
+    masks = masks and [numbers(mask) for mask in masks.split(";")]
+    with torch.no_grad():
+        ours = forward(sections, tensors, revision, image, masks).numpy()
+    theirs = session.run(None, {"images": image.numpy().astype(np.float32)})[0][0]
+    error = np.abs(ours - theirs)
+    print(f"onnxruntime {onnxruntime.__version__}, {ours.shape}: boxes differ by up to {error[:4].max():.2g} px "
+          f"(of {theirs[:4].max():.0f}), scores by {error[4:].max():.2g} (of {theirs[4:].max():.2g})")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["compare"]:
+        compare(*sys.argv[2:])
+    else:
+        make()
