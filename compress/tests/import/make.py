@@ -79,47 +79,47 @@ def read_weights(data, sections):
 def forward(sections, tensors, revision, image, masks=None):
     """Boxes and scores of every [yolo], finest map first: [4 + classes, anchors, cells] joined, in pixels."""
     outputs, heads = [], []
-    map = image
+    layer = image
     for index, (kind, options) in enumerate(sections[1:]):
         if kind == "convolutional":
             part = tensors[index]
             size = int(options["size"])
             border = size // 2 if int(options.get("pad", 0)) else int(options.get("padding", 0))
-            map = F.conv2d(map, part["weights"], stride=int(options["stride"]), padding=border,
+            layer = F.conv2d(layer, part["weights"], stride=int(options["stride"]), padding=border,
                            groups=int(options.get("groups", 1)))
             column = lambda name: part[name].reshape(1, -1, 1, 1)
             if "scale" in part:
                 # blas.c, normalize_cpu: the original adds 1e-6 to the root, version 0.2.5 adds 1e-5 below it.
                 root = (column("variance") + 1e-5).sqrt() if revision else column("variance").sqrt() + 1e-6
-                map = (map - column("mean")) / root * column("scale")
-            map = map + column("bias")
+                layer = (layer - column("mean")) / root * column("scale")
+            layer = layer + column("bias")
             act = options["activation"]
-            map = {"leaky": lambda x: torch.where(x > 0, x, 0.1 * x), "relu": torch.relu,
-                   "relu6": lambda x: x.clamp(0, 6), "linear": lambda x: x}[act](map)
+            layer = {"leaky": lambda x: torch.where(x > 0, x, 0.1 * x), "relu": torch.relu,
+                   "relu6": lambda x: x.clamp(0, 6), "linear": lambda x: x}[act](layer)
         elif kind == "maxpool":
             # maxpool_layer.c: a border of size - 1 in all, half of it (rounded down) before.
             size, stride = int(options["size"]), int(options["stride"])
             before = (size - 1) // 2
-            map = F.pad(map, (before, size - 1 - before) * 2, value=-torch.inf)
-            map = F.max_pool2d(map, size, stride)
+            layer = F.pad(layer, (before, size - 1 - before) * 2, value=-torch.inf)
+            layer = F.max_pool2d(layer, size, stride)
         elif kind == "upsample":
-            map = F.interpolate(map, scale_factor=int(options["stride"]), mode="nearest")
+            layer = F.interpolate(layer, scale_factor=int(options["stride"]), mode="nearest")
         elif kind == "route":
-            map = torch.cat([outputs[n if n >= 0 else index + n] for n in numbers(options["layers"])], 1)
+            layer = torch.cat([outputs[n if n >= 0 else index + n] for n in numbers(options["layers"])], 1)
         elif kind == "shortcut":
-            map = map + outputs[index + int(options["from"])]
+            layer = layer + outputs[index + int(options["from"])]
         elif kind == "yolo":
-            heads.append((map, options))
+            heads.append((layer, options))
         else:
             raise ValueError(kind)
-        outputs.append(map)
+        outputs.append(layer)
     height, width = image.shape[2:]
     found = []
-    for number, (map, options) in enumerate(heads):
+    for number, (layer, options) in enumerate(heads):
         anchors = np.array(numbers(options["anchors"], float)).reshape(-1, 2)
         mask = masks[number] if masks else numbers(options["mask"])
-        rows, columns = map.shape[2:]
-        parts = map.reshape(len(mask), -1, rows, columns)
+        rows, columns = layer.shape[2:]
+        parts = layer.reshape(len(mask), -1, rows, columns)
         for part, (anchor_width, anchor_height) in zip(parts, anchors[mask]):
             # yolo_layer.c, get_yolo_box: relative to the image there, in pixels here.
             x = (torch.sigmoid(part[0]) + torch.arange(columns)) / columns * width
