@@ -221,7 +221,7 @@ fn cfgs_that_cannot_be_read_as_they_stand_name_section_and_line() {
         "filters = 8\nsize=3\nstride=1\npad=1",
         &["groups=6", "the convolution of line 52 is another"],
     );
-    refused("[maxpool]\nsize=2\nstride=1", "[maxpool]\nsize=5\nstride=1", &["a window of 5 is not supported"]);
+    refused("[maxpool]\nsize=2\nstride=1", "[maxpool]\nsize=4\nstride=1", &["a window of 4 is not supported"]);
     refused("[maxpool]\nsize=2\nstride=1", "[maxpool]\nsize=2\nstride=1\npadding=0", &["`padding=0`"]);
     refused("[upsample]\nstride=2", "[upsample]\nstride=3", &["cannot enlarge a map of stride 32 3 times"]);
     refused("[upsample]\nstride=2", "[upsample]\nstride=2\nscale=2", &["`scale=2` is not supported"]);

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::Masks;
 use crate::error::{Error, Result};
-use crate::network::{Activation, Head, Layer, LayerKind, Network};
+use crate::network::{Activation, Head, Layer, LayerKind, Network, PoolPadding};
 
 /// More than any network has.
 const MOST_CHANNELS: usize = 1 << 14;
@@ -402,11 +402,7 @@ impl<'a> Reader<'a> {
         }
         let name = format!("dsconv{}", index + 1);
         let &ConvolutionSection { size, stride: step, activation, .. } = &this;
-        self.add(
-            &name,
-            &[input],
-            LayerKind::DsConv { out: pointwise.filters, kernel: size, stride: step, activation },
-        );
+        self.add(&name, &[input], LayerKind::ds_conv(pointwise.filters, size, step, activation));
         let node = format!("{name}.depthwise");
         self.convolution_weights(index, section.line, &node, true, [channels, 1, size, size]);
         self.push(Output::Inside);
@@ -428,16 +424,23 @@ impl<'a> Reader<'a> {
             &[("maxpool_depth", 0.0), ("antialiasing", 0.0)],
         )?;
         let step = stride(section, 1)?;
-        // Darknet puts the border of larger windows on all sides, ours below and to the right only.
         let size = section.number("size", step, 1..=LARGEST_KERNEL)?;
-        if size != 2 {
-            return Err(section.error(section.line, format!("a window of {size} is not supported: 2 is")));
-        }
-        // The window of stride 2 never reaches the border of an even map.
-        section.number("padding", 1, if step == 1 { 1..=1 } else { 0..=1 })?;
+        // Darknet pads by `size - 1` in all, half of it, rounded down, above and to the left.
+        let padding = match size {
+            2 => PoolPadding::End,
+            size if size >= step && size % 2 == 1 => PoolPadding::Both,
+            _ => {
+                return Err(
+                    section.error(section.line, format!("a window of {size} is not supported: 2 and odd ones are"))
+                );
+            }
+        };
+        // A window of 2 with stride 2 never reaches the border of an even map.
+        let least = if (size, step) == (2, 2) { 0 } else { size - 1 };
+        section.number("padding", size - 1, least..=size - 1)?;
         let (input, channels, stride) = self.before(section)?;
         let name = format!("pool{}", self.outputs.len());
-        self.add(&name, &[input], LayerKind::MaxPool { kernel: size, stride: step });
+        self.add(&name, &[input], LayerKind::MaxPool { kernel: size, stride: step, padding });
         Ok(Output::Map { name, channels, stride: stride * step })
     }
 
@@ -450,7 +453,7 @@ impl<'a> Reader<'a> {
             return Err(section.error(section.line, problem));
         }
         let name = format!("upsample{}", self.outputs.len());
-        self.add(&name, &[input], LayerKind::Upsample { factor });
+        self.add(&name, &[input], LayerKind::upsample(factor));
         Ok(Output::Map { name, channels, stride: stride / factor })
     }
 
