@@ -30,13 +30,13 @@ function nearestOf(name, known) {
   const plain = (/** @type {string} */ text) => text.toLowerCase().replace(/[^a-z]/g, "");
   const given = plain(name).slice(0, 40);
   if (!given) return undefined;
-  const near = (/** @type {string} */ a, /** @type {string} */ b) => distance(a, b) <= Math.max(1, Math.floor(b.length / 4));
+  const near = (/** @type {string} */ a, /** @type {string} */ b) => distance(a, b) <= (b.length < 5 ? 1 : Math.max(2, Math.floor(b.length / 4)));
   const words = (/** @type {string} */ text) => text.split(/(?=[A-Z])|[^A-Za-z]/).map(plain).filter((word) => word.length > 3);
   return (
     known.find((one) => plain(one) === given) ??
-    known.find((one) => near(given, plain(one))) ??
     // `threshold` for `scoreThreshold`, `modelPath` for `model`.
     known.find((one) => given.length > 2 && (plain(one).includes(given) || given.includes(plain(one)))) ??
+    known.find((one) => near(given, plain(one))) ??
     // `treshold`, `minScore`: a word of it is right.
     known.find((one) => words(one).some((word) => words(name).some((other) => near(other, word))))
   );
