@@ -3,7 +3,7 @@ import js from "@eslint/js";
 import globals from "globals";
 
 export default [
-  { ignores: ["target/", "pkg/wasm/", "**/node_modules/", "runs/", "out/"] },
+  { ignores: ["target/", "pkg/wasm/", "pkg/inline.js", "**/node_modules/", "runs/", "out/"] },
   js.configs.recommended,
   {
     languageOptions: { ecmaVersion: "latest", sourceType: "module" },
@@ -26,8 +26,12 @@ export default [
     languageOptions: { globals: { ...globals.browser, ...globals.worker } },
   },
   {
+    files: ["examples/**/*.js"],
+    languageOptions: { globals: { ...globals.node, ...globals.browser, ...globals.webextensions } },
+  },
+  {
     // Node drives a browser, and passes it functions that run there.
-    files: ["tests/**/*.{js,mjs}", "benches/**/*.{js,mjs}", "**/*.test.{js,mjs}", "*.mjs"],
+    files: ["tests/**/*.{js,mjs}", "benches/**/*.{js,mjs}", "**/*.test.{js,mjs}", "*.mjs", "xtask/*.mjs"],
     languageOptions: { globals: { ...globals.node, ...globals.browser } },
   },
 ];

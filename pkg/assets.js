@@ -1,7 +1,9 @@
 // The two files that a detector needs, engine (WebAssembly) and model (ONNX): from the network, from bytes, with
 // progress. Two loads of one address at the same time share one download; a failed download is forgotten, so that
 // the next load tries again.
-import { MicroYoloError, abortable, aborted } from "./error.js";
+import { MicroYoloError, abortable, aborted, shown } from "./error.js";
+import { remedy } from "./packaged.js";
+import { platformError } from "./platform.js";
 
 /** @typedef {import("./index.js").Progress} Progress */
 /** @typedef {(progress: Progress) => void} OnProgress */
@@ -15,6 +17,8 @@ class Download {
   loaded = 0;
   /** @type {number | undefined} All bytes, where the server says it. */
   total;
+  /** The first bytes, by which a file is told from a page. */
+  head = new Uint8Array();
   #waiting = new Set();
   #controller = new AbortController();
   #finished = false;
@@ -71,14 +75,14 @@ const models = new Map();
  * @param {Map<string, Download<T>>} downloads
  * @param {string} url
  * @param {boolean} keep
- * @param {(response: Response) => Promise<T>} read
+ * @param {(response: Response, self: Download<T>) => Promise<T>} read
  * @returns {Download<T>}
  */
 function download(downloads, url, keep, read) {
   const running = downloads.get(url);
   if (running && !running.abandoned) return running;
   /** @type {Download<T>} */
-  const started = new Download(async (self, signal) => read(await fetchCounted(url, self, signal)));
+  const started = new Download(async (self, signal) => read(await fetchCounted(url, self, signal), self));
   const forget = () => {
     if (downloads.get(url) === started) downloads.delete(url);
   };
@@ -86,6 +90,9 @@ function download(downloads, url, keep, read) {
   downloads.set(url, started);
   return started;
 }
+
+/** Bytes kept of a file's beginning: white space may come before a page's first tag. */
+const HEAD = 64;
 
 /**
  * Fetches `url` and counts its bytes as they pass.
@@ -99,7 +106,11 @@ async function fetchCounted(url, progress, signal) {
   try {
     response = await fetch(url, { signal });
   } catch (cause) {
-    throw networkError(url, "could not be reached", cause);
+    throw networkError(
+      url,
+      "could not be fetched: offline, another site without CORS, or forbidden by a content security policy (connect-src)",
+      cause,
+    );
   }
   if (!response.ok || !response.body) throw networkError(url, `answered ${response.status}`);
   // Of a compressed answer, content-length counts the compressed bytes and the stream the others: no total then.
@@ -109,6 +120,7 @@ async function fetchCounted(url, progress, signal) {
     new TransformStream({
       transform(chunk, controller) {
         loaded += chunk.byteLength;
+        if (progress.head.length === 0) progress.head = chunk.slice(0, HEAD);
         progress.report(loaded, length && loaded <= length ? length : undefined);
         controller.enqueue(chunk);
       },
@@ -127,7 +139,7 @@ async function fetchCounted(url, progress, signal) {
  * @param {unknown} [cause]
  */
 function networkError(url, what, cause) {
-  return new MicroYoloError("network", `${url} ${what}`, { cause });
+  return new MicroYoloError("network", `${shown(url)} ${what}${remedy(url)}`, { cause });
 }
 
 /**
@@ -139,78 +151,50 @@ function brokenStream(url, cause) {
 }
 
 /**
+ * Whether a file is a web page: many servers answer with one where a file is missing. Neither a WebAssembly module nor an
+ * ONNX file begins with `<`.
+ * @param {Uint8Array} head
+ */
+function isPage(head) {
+  return /^\uFEFF?\s*</.test(new TextDecoder().decode(head));
+}
+
+/**
+ * @param {string} url
+ * @param {string} wanted
+ */
+function pageInstead(url, wanted) {
+  return `${shown(url)} was answered with a web page instead of ${wanted}, as some servers do where a file is missing${remedy(url)}`;
+}
+
+/**
+ * Compiles an engine.
+ * @param {Uint8Array} bytes
+ * @returns {Promise<WebAssembly.Module>}
+ */
+export async function compiled(bytes) {
+  try {
+    // Shared memory is not compiled, and copying a megabyte is nothing beside it.
+    return await WebAssembly.compile(bytes.buffer instanceof ArrayBuffer ? /** @type {BufferSource} */ (bytes) : bytes.slice());
+  } catch (cause) {
+    throw platformError(cause) ?? badEngine("these bytes are", cause);
+  }
+}
+
+/**
+ * @param {string} what
  * @param {unknown} cause
- * @returns {never}
  */
-function badEngine(cause) {
-  throw new MicroYoloError("invalid-engine", "the engine file is not the WebAssembly module of this package", { cause });
-}
-
-/**
- * The smallest module that only an engine with SIMD accepts:
- * `(module (func (result v128) (i8x16.splat (i32.const 0))))`
- */
-// prettier-ignore
-const SIMD_PROBE = new Uint8Array([
-  0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 8, 1, 6, 0, 65, 0, 253, 15, 11,
-]);
-
-/**
- * Likewise for relaxed SIMD:
- * `(module (func (result v128) (i32x4.relaxed_trunc_f32x4_s (f32x4.splat (f32.const 0)))))`
- */
-// prettier-ignore
-const RELAXED_PROBE = new Uint8Array([
-  0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0,
-  10, 14, 1, 12, 0, 67, 0, 0, 0, 0, 253, 19, 253, 129, 2, 11,
-]);
-
-/** Whether the faster engine runs here. */
-export const hasRelaxedSimd = () => WebAssembly.validate(RELAXED_PROBE);
-
-// Of each kind the address of the fastest engine that this browser runs; in int8, all give the same results. Each address
-// is written out, for bundlers look for exactly this.
-
-/**
- * Whether threads can share memory here: only in a page that is cross-origin isolated. Every browser with relaxed SIMD has
- * threads then.
- */
-const canShareMemory = () => Boolean(globalThis.crossOriginIsolated) && hasRelaxedSimd();
-
-/**
- * The engine that runs this project's networks and no other.
- * @param {boolean} threaded with helpers, if that can be had
- */
-export function smallEngine(threaded) {
-  if (threaded && canShareMemory()) return new URL("./wasm/micro_yolo_threads_bg.wasm", import.meta.url);
-  return hasRelaxedSimd()
-    ? new URL("./wasm/micro_yolo_small_relaxed_bg.wasm", import.meta.url)
-    : new URL("./wasm/micro_yolo_small_bg.wasm", import.meta.url);
-}
-
-/** The one with tract, which runs any. */
-export function fullEngine() {
-  return hasRelaxedSimd()
-    ? new URL("./wasm/micro_yolo_relaxed_bg.wasm", import.meta.url)
-    : new URL("./wasm/micro_yolo_bg.wasm", import.meta.url);
-}
-
-/** Throws where this package cannot run at all. */
-export function checkPlatform() {
-  if (typeof WebAssembly !== "object" || typeof WebAssembly.compile !== "function") {
-    throw new MicroYoloError("unsupported", "this browser has no WebAssembly, or it is switched off");
-  }
-  if (!WebAssembly.validate(SIMD_PROBE)) {
-    throw new MicroYoloError("no-simd", "this browser's WebAssembly has no SIMD; every browser since 2023 has it");
-  }
+function badEngine(what, cause) {
+  return new MicroYoloError("invalid-engine", `${what} not the WebAssembly module of this package`, { cause });
 }
 
 /**
  * Loads engine and model side by side.
  *
  * @param {object} wanted
- * @param {string | URL | BufferSource | WebAssembly.Module} wanted.wasm
- * @param {string | URL | BufferSource | Blob | Uint8Array} wanted.model
+ * @param {import("./parts.js").EngineSource | Promise<import("./parts.js").EngineSource>} wanted.wasm
+ * @param {import("./parts.js").ModelSource | Promise<import("./parts.js").ModelSource>} wanted.model
  * @param {AbortSignal} [wanted.signal]
  * @param {OnProgress} [wanted.onProgress]
  * @returns {Promise<{ module: WebAssembly.Module, model: Uint8Array }>}
@@ -260,42 +244,54 @@ export async function loadAssets({ wasm, model, signal, onProgress }) {
 }
 
 /**
+ * The name of the platform class: unlike `instanceof`, right for objects of another frame.
  * @param {unknown} source
+ */
+const kindOf = (source) => Object.prototype.toString.call(source).slice(8, -1);
+
+/**
+ * @param {unknown} given
  * @param {(one: Download<WebAssembly.Module>) => Promise<WebAssembly.Module>} wait
  * @returns {Promise<WebAssembly.Module>}
  */
-async function engine(source, wait) {
-  if (source instanceof WebAssembly.Module) return source;
+async function engine(given, wait) {
+  const source = given instanceof Promise ? await given : given;
+  if (kindOf(source) === "WebAssembly.Module") return source;
   const bytes = asBytes(source);
-  if (bytes) return WebAssembly.compile(/** @type {BufferSource} */ (bytes)).catch(badEngine);
+  if (bytes) return compiled(bytes);
   const url = asUrl(source, "wasm", "a URL, bytes or a WebAssembly.Module");
   return wait(
-    download(engines, url, true, (response) =>
+    download(engines, url, true, (response, self) =>
       WebAssembly.compileStreaming(response).catch((cause) => {
-        if (cause instanceof WebAssembly.CompileError) badEngine(cause);
-        throw brokenStream(url, cause);
+        if (!(cause instanceof WebAssembly.CompileError)) throw brokenStream(url, cause);
+        if (isPage(self.head)) throw new MicroYoloError("invalid-engine", pageInstead(url, "the engine"), { cause });
+        throw platformError(cause, shown(url)) ?? badEngine(`${shown(url)} is`, cause);
       }),
     ),
   );
 }
 
 /**
- * @param {unknown} source
+ * @param {unknown} given
  * @param {(one: Download<Uint8Array>) => Promise<Uint8Array>} wait
  * @returns {Promise<Uint8Array>}
  */
-async function modelBytes(source, wait) {
+async function modelBytes(given, wait) {
+  const source = given instanceof Promise ? await given : given;
   const bytes = asBytes(source);
   if (bytes) return bytes;
-  if (typeof Blob === "function" && source instanceof Blob) return new Uint8Array(await source.arrayBuffer());
+  if (kindOf(source) === "Blob" || kindOf(source) === "File") return new Uint8Array(await source.arrayBuffer());
   const url = asUrl(source, "model", "a URL, bytes or a Blob");
   return wait(
-    download(models, url, false, async (response) => {
+    download(models, url, false, async (response, self) => {
+      let model;
       try {
-        return new Uint8Array(await response.arrayBuffer());
+        model = new Uint8Array(await response.arrayBuffer());
       } catch (cause) {
         throw brokenStream(url, cause);
       }
+      if (isPage(self.head)) throw new MicroYoloError("invalid-model", pageInstead(url, "the model"));
+      return model;
     }),
   );
 }
@@ -307,32 +303,48 @@ async function modelBytes(source, wait) {
 function asBytes(source) {
   if (source instanceof Uint8Array) return source;
   if (ArrayBuffer.isView(source)) return new Uint8Array(source.buffer, source.byteOffset, source.byteLength);
-  const tag = Object.prototype.toString.call(source);
-  if (tag === "[object ArrayBuffer]" || tag === "[object SharedArrayBuffer]") {
+  if (kindOf(source) === "ArrayBuffer" || kindOf(source) === "SharedArrayBuffer") {
     return new Uint8Array(/** @type {ArrayBuffer} */ (source));
   }
 }
 
 /**
- * @param {unknown} source
- * @param {string} option
+ * @param {any} source
+ * @param {"wasm" | "model"} option
  * @param {string} expected
  * @returns {string}
  */
 function asUrl(source, option, expected) {
-  if (typeof source !== "string" && !(source instanceof URL)) {
+  if (typeof source !== "string" && kindOf(source) !== "URL") {
     throw new MicroYoloError("invalid-option", `\`${option}\` must be ${expected}`);
+  }
+  if (isBase64(String(source))) {
+    throw new MicroYoloError(
+      "invalid-option",
+      `\`${option}\` is base64 text, ${shown(source)}, where ${expected} is wanted: decode it to bytes`,
+    );
   }
   const base = typeof document === "object" ? document.baseURI : globalThis.location?.href;
   let url;
   try {
     url = new URL(source, base);
   } catch (cause) {
-    throw new MicroYoloError("invalid-option", `\`${option}\` is not a URL: ${source}`, { cause });
+    throw new MicroYoloError("invalid-option", `\`${option}\` is not a URL: ${shown(source)}`, { cause });
   }
   if (url.protocol === "file:" && base === undefined) {
     // Node: fetch() reads no files.
-    throw new MicroYoloError("unsupported", `outside a browser give \`${option}\` as bytes: read ${url.href} yourself`);
+    throw new MicroYoloError(
+      "unsupported",
+      `outside a browser give \`${option}\` as bytes (read ${url.href} yourself), or import \`micro-yolo/inline\``,
+    );
   }
   return url.href;
+}
+
+/**
+ * Whether this is a file as base64 text and no address. An engine begins with `\0asm`; both kinds are long.
+ * @param {string} text
+ */
+function isBase64(text) {
+  return text.startsWith("AGFzbQ") || (text.length > 1000 && /^[\w+/=\s-]+$/.test(text));
 }

@@ -7,10 +7,12 @@ import { drawError, localFrame, portableFrame } from "./source.js";
 /** @typedef {import("./settings.js").LoadSettings} LoadSettings */
 /** @typedef {import("./source.js").Frame} Frame */
 /** @typedef {import("./engine.js").ModelInfo} ModelInfo */
+/** @typedef {import("./parts.js").Kind} Kind */
+/** @typedef {import("./parts.js").Parts} Parts */
 
 /**
  * @typedef {{ id: number } & (
- *   | { call: "load", module: WebAssembly.Module, model: Uint8Array, settings: LoadSettings }
+ *   | { call: "load", kind: Kind, module: WebAssembly.Module, model: Uint8Array, settings: LoadSettings }
  *   | { call: "detect", frame: Frame, settings: Settings, track: boolean }
  *   | { call: "reset-tracks" }
  * )} Request
@@ -18,7 +20,8 @@ import { drawError, localFrame, portableFrame } from "./source.js";
 
 /**
  * @typedef {object} Backend
- * @property {(module: WebAssembly.Module, model: Uint8Array, settings: LoadSettings) => Promise<ModelInfo>} load
+ * @property {string} [address] of the worker's script
+ * @property {(kind: Kind, module: WebAssembly.Module, model: Uint8Array, settings: LoadSettings) => Promise<ModelInfo>} load
  * again with another engine, if the first refused the model
  * @property {typeof portableFrame} frame makes the form of a source that `detect` takes
  * @property {(frame: Frame, options: DetectRequest) => Promise<Float32Array>} detect
@@ -28,13 +31,11 @@ import { drawError, localFrame, portableFrame } from "./source.js";
 
 /** @typedef {{ settings: Settings, track: boolean, transfer: boolean }} DetectRequest */
 
-/** @param {boolean} inWorker */
-export function openBackend(inWorker) {
-  return inWorker ? workerBackend() : localBackend();
-}
-
-/** @returns {Backend} */
-function localBackend() {
+/**
+ * @param {Parts} parts
+ * @returns {Backend}
+ */
+export function localBackend({ engines }) {
   /** @type {import("./engine.js").Engine | undefined} */
   let engine;
   /** @type {MicroYoloError | undefined} */
@@ -44,12 +45,12 @@ function localBackend() {
     return engine;
   };
   return {
-    async load(module, model, settings) {
+    async load(kind, module, model, settings) {
       // Only here, so that a page whose detectors run in workers does not load the glue twice.
-      const { Engine } = await import("./engine.js").catch((cause) => {
-        throw new MicroYoloError("network", "the package's engine.js could not be loaded", { cause });
+      const { Engine, instance } = await /** @type {import("./parts.js").EnginePart} */ (engines[kind]).local().catch((cause) => {
+        throw importError(cause);
       });
-      const loaded = await Engine.load(module, model, settings);
+      const loaded = await Engine.load(instance, module, model, settings);
       if (stopped) {
         loaded.free();
         throw stopped;
@@ -72,12 +73,12 @@ function localBackend() {
   };
 }
 
-/** @returns {Backend} */
-function workerBackend() {
-  const { worker, release } = openWorker("worker.js", () =>
-    // Written out, for bundlers look for exactly this.
-    new Worker(new URL("./worker.js", import.meta.url), { type: "module" }),
-  );
+/**
+ * @param {Parts} parts
+ * @returns {Backend}
+ */
+export function workerBackend({ worker: start, helpers: bringHelpers }) {
+  const { worker, address, release } = openWorker(start);
   /** @type {import("./helpers.js").Helpers | undefined} */
   let helpers;
   /** @type {Map<number, { resolve: (value: any) => void, reject: (error: MicroYoloError) => void }>} */
@@ -118,11 +119,7 @@ function workerBackend() {
     stop(
       ready
         ? new MicroYoloError("crashed", `the worker crashed: ${event.message}`, { cause })
-        : new MicroYoloError(
-            "worker-failed",
-            "the worker script did not start; allow it (Content-Security-Policy: worker-src) or load with `worker: false`",
-            { cause },
-          ),
+        : new MicroYoloError("worker-failed", "the worker script did not start", { cause }),
     );
   };
 
@@ -140,16 +137,16 @@ function workerBackend() {
     });
 
   return {
-    async load(module, model, settings) {
-      const { info, team } = await call({ call: "load", module, model, settings });
-      if (!team) return info;
-      // Only here: hardly a page has them.
-      const { Helpers } = await import("./helpers.js").catch((cause) => {
-        throw new MicroYoloError("network", "the package's helpers.js could not be loaded", { cause });
+    address,
+    async load(kind, module, model, settings) {
+      const { info, team } = await call({ call: "load", kind, module, model, settings });
+      if (!team || !bringHelpers) return info;
+      const { Helpers } = await bringHelpers().catch((cause) => {
+        throw importError(cause);
       });
       if (stopped) throw stopped;
       helpers = new Helpers();
-      const threads = 1 + (await helpers.start(info.threads - 1, module, team));
+      const threads = 1 + (await helpers.start(info.threads - 1, module, team, start));
       if (stopped) throw stopped;
       return { ...info, threads };
     },
@@ -168,6 +165,22 @@ function workerBackend() {
     resetTracks: () => call({ call: "reset-tracks" }),
     stop: (reason = disposed()) => stop(reason),
   };
+}
+
+/**
+ * A module of this package could not be imported when it was needed.
+ * @param {unknown} cause
+ */
+function importError(cause) {
+  const inService = Object.prototype.toString.call(globalThis) === "[object ServiceWorkerGlobalScope]";
+  return inService
+    ? new MicroYoloError("unsupported", "a service worker imports nothing later on: import `micro-yolo/inline` there", { cause })
+    : new MicroYoloError(
+        "network",
+        "a module of this package could not be imported: its file is missing beside the others, the network is gone, or a " +
+          "content security policy forbids it (script-src); `micro-yolo/inline` needs no other file",
+        { cause },
+      );
 }
 
 /**

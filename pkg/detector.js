@@ -1,62 +1,16 @@
 // The detector as a page sees it: sources in, objects out, in order, wherever it computes.
-import { checkPlatform, fullEngine, loadAssets, smallEngine } from "./assets.js";
-import { openBackend } from "./backend.js";
 import { MicroYoloError, abortable, aborted, disposed } from "./error.js";
 import { frameClock } from "./frames.js";
 import { objectsFromRows } from "./objects.js";
-import { checkedInputSize, checkedThreads, defaultSettings, withSettings } from "./settings.js";
+import { checkOptions } from "./options.js";
+import { defaultSettings, withSettings } from "./settings.js";
 
 /** @typedef {import("./settings.js").Settings} Settings */
 
-/** Only `load` makes detectors: one that exists is ready. */
-const FROM_LOAD = Symbol();
+/** Only `load` of load.js makes detectors: one that exists is ready. */
+export const FROM_LOAD = Symbol();
 
-/**
- * Whether to start a worker where nobody says. Not from a worker: the page is free already, a second thread would only
- * cost memory, and in Firefox (seen in 153) `new Worker` in a worker now and then never returns on a busy machine.
- */
-const wantsWorker = () => !("WorkerGlobalScope" in globalThis);
-
-/**
- * Loads the engine and the model. Where the caller names no engine, the small one comes first; a model that is more than
- * it runs brings in the full one.
- * @param {import("./backend.js").Backend} backend
- * @param {Pick<import("./index.js").LoadOptions, "wasm" | "signal" | "onProgress"> & { model: NonNullable<import("./index.js").LoadOptions["model"]> }} wanted
- * @param {import("./settings.js").LoadSettings} settings
- */
-async function loadInto(backend, { wasm, model, signal, onProgress }, settings) {
-  /** @param {Parameters<typeof loadAssets>[0]} wanted */
-  const attempt = async (wanted) => {
-    const assets = await loadAssets({ ...wanted, signal });
-    return { assets, info: abortable(backend.load(assets.module, assets.model, settings), signal) };
-  };
-  // Not by its truth: what is no engine must be refused, not passed over.
-  if (wasm !== undefined && wasm !== null) return (await attempt({ wasm, model, onProgress })).info;
-  let before = 0;
-  const { assets, info } = await attempt({
-    wasm: smallEngine(settings.threads > 1),
-    model,
-    onProgress(progress) {
-      before = progress.loaded;
-      onProgress?.(progress);
-    },
-  });
-  try {
-    return await info;
-  } catch (error) {
-    if (!(error instanceof MicroYoloError && error.code === "needs-tract")) throw error;
-  }
-  const full = await attempt({
-    wasm: fullEngine(),
-    model: assets.model,
-    onProgress({ loaded, total }) {
-      onProgress?.({ loaded: before + loaded, total: total === undefined ? undefined : before + total });
-    },
-  });
-  return full.info;
-}
-
-/** Documented in index.d.ts. */
+/** Documented in index.d.ts. Each entry of the package extends it by a `load` of its own. */
 export class Detector {
   #backend;
   #settings;
@@ -69,7 +23,7 @@ export class Detector {
   /**
    * @param {symbol} token
    * @param {import("./backend.js").Backend} backend
-   * @param {import("./engine.js").ModelInfo} info
+   * @param {import("./engine.js").ModelInfo & { worker: boolean }} info
    * @param {Readonly<Settings>} settings
    */
   constructor(token, backend, info, settings) {
@@ -78,27 +32,6 @@ export class Detector {
     const { labels, input } = info;
     this.#info = { ...info, labels: Object.freeze([...labels]), input: Object.freeze({ ...input }) };
     this.#settings = settings;
-  }
-
-  /** @param {import("./index.js").LoadOptions} [options] */
-  static async load(options = {}) {
-    const { signal, onProgress, worker = wantsWorker() } = options;
-    const model = options.model ?? new URL("./wasm/micro-yolo-s-int8.onnx", import.meta.url);
-    const settings = withSettings(defaultSettings, options);
-    const inputSize = checkedInputSize(options.inputSize);
-    // Helpers serve a detector that has a worker: a page's own thread must not wait for them.
-    const asked = checkedThreads(options.threads);
-    const threads = worker ? asked : 1;
-    if (signal?.aborted) throw aborted(signal);
-    checkPlatform();
-    const backend = openBackend(worker); // Before the downloads: the worker starts meanwhile.
-    try {
-      const info = await loadInto(backend, { wasm: options.wasm, model, signal, onProgress }, { ...settings, inputSize, threads });
-      return new Detector(FROM_LOAD, backend, info, settings);
-    } catch (error) {
-      backend.stop();
-      throw error;
-    }
   }
 
   get labels() {
@@ -111,6 +44,10 @@ export class Detector {
 
   get threads() {
     return this.#info.threads;
+  }
+
+  get worker() {
+    return this.#info.worker;
   }
 
   get inputSize() {
@@ -157,6 +94,7 @@ export class Detector {
    * @param {import("./index.js").DetectOptions} [options]
    */
   async detect(source, options = {}) {
+    checkOptions("detect()", options, ["signal", "transfer"], Object.keys(defaultSettings));
     return (await this.#run(source, options, false)).objects;
   }
 
@@ -164,7 +102,9 @@ export class Detector {
    * @param {HTMLVideoElement} video
    * @param {import("./index.js").WatchOptions} [options]
    */
-  watch(video, { signal, track = false } = {}) {
+  watch(video, options = {}) {
+    checkOptions("watch()", options, ["signal", "track"], Object.keys(defaultSettings));
+    const { signal, track = false } = options;
     if (Object.prototype.toString.call(video) !== "[object HTMLVideoElement]") {
       throw new MicroYoloError("invalid-source", "watch() takes a <video>; for a single picture call detect()");
     }

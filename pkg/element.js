@@ -1,7 +1,7 @@
 // <micro-yolo>: wraps an image or a video and shows boxes over it. Types: element.d.ts.
-import { Detector } from "./detector.js";
 import { drawObjects } from "./draw.js";
 import { MicroYoloError } from "./error.js";
+import { Detector } from "./index.js";
 
 /** @type {Map<string, { detector: Promise<Detector>, users: number }>} One detector a model, shared by all elements. */
 const shared = new Map();

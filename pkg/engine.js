@@ -1,8 +1,8 @@
 // The only file that calls the generated WebAssembly glue. It runs in the worker, or on the page's own thread.
-import * as small from "./wasm/micro_yolo_small.js";
 import { MicroYoloError } from "./error.js";
 import { scaleRows } from "./objects.js";
 import { PixelReader } from "./pixels.js";
+import { platformError } from "./platform.js";
 
 /** @typedef {import("./settings.js").Settings} Settings */
 /** @typedef {import("./settings.js").LoadSettings} LoadSettings */
@@ -34,10 +34,9 @@ import { PixelReader } from "./pixels.js";
  * What has become of one module on this thread. A trap leaves its memory in an unknown state, so it is never entered
  * again after one.
  */
-class Instance {
-  /** @type {() => Promise<Glue>} */
-  #load;
-  /** @type {Promise<Glue> | undefined} */
+export class Instance {
+  #glue;
+  /** @type {Promise<unknown> | undefined} */
   #started;
   /** @type {Team | undefined} Where the module has helpers. */
   team;
@@ -45,26 +44,23 @@ class Instance {
   generation = 0;
   crashed = false;
 
-  /** @param {() => Promise<Glue>} load the glue */
-  constructor(load) {
-    this.#load = load;
+  /** @param {Glue} glue */
+  constructor(glue) {
+    this.#glue = glue;
   }
 
   /** @param {WebAssembly.Module} module the first one given on a thread serves all engines of its kind there */
   async start(module) {
-    this.#started ??= this.#load().then(async (glue) => {
-      const { memory } = await glue.default({ module_or_path: module });
+    const glue = this.#glue;
+    this.#started ??= glue.default({ module_or_path: module }).then(({ memory }) => {
       if (glue.roundAddress) this.team = { memory, round: glue.roundAddress() };
-      return glue;
     });
-    let glue;
     try {
-      glue = await this.#started;
+      await this.#started;
     } catch (cause) {
       this.#started = undefined;
-      throw new MicroYoloError("invalid-engine", "the engine file does not belong to this version of the package", {
-        cause,
-      });
+      const message = "the engine file does not belong to this version of the package";
+      throw platformError(cause) ?? new MicroYoloError("invalid-engine", message, { cause });
     }
     if (this.crashed) {
       if (!glue.__wbg_reset_state) throw crashed();
@@ -94,21 +90,6 @@ class Instance {
       throw trapped(cause);
     }
   }
-}
-
-/** The engine that runs this project's networks and no other. */
-const SMALL = new Instance(async () => small);
-/** The one with tract, which runs any. Its glue comes only where it is needed. */
-const FULL = new Instance(() => import("./wasm/micro_yolo.js"));
-
-/** The small one with helpers. */
-const THREADED = new Instance(() => import("./wasm/micro_yolo_threads.js"));
-
-/** @param {WebAssembly.Module} module */
-function instanceOf(module) {
-  const exports = new Set(WebAssembly.Module.exports(module).map(({ name }) => name));
-  if (exports.has("withTract")) return FULL;
-  return exports.has("roundAddress") ? THREADED : SMALL;
 }
 
 /**
@@ -158,12 +139,12 @@ export class Engine {
   info;
 
   /**
+   * @param {Instance} instance of the module's kind
    * @param {WebAssembly.Module} module
    * @param {Uint8Array} model ONNX
    * @param {LoadSettings} settings
    */
-  static async load(module, model, settings) {
-    const instance = instanceOf(module);
+  static async load(instance, module, model, settings) {
     return new Engine(instance, await instance.start(module), model, settings);
   }
 

@@ -47,3 +47,12 @@ export function abortable(promise, signal) {
     promise.then(resolve, reject).finally(() => signal.removeEventListener("abort", onAbort));
   });
 }
+
+/**
+ * An address, or what was given for one, short enough to be read: a picture as base64 text fills pages.
+ * @param {unknown} value
+ */
+export function shown(value) {
+  const text = String(value);
+  return text.length <= 200 ? text : `${text.slice(0, 60)}… (${text.length} characters)`;
+}

@@ -1,6 +1,8 @@
 // The helpers of one detector: workers that share the memory of its engine and compute with it.
 import { openWorker } from "./open-worker.js";
 
+/** @typedef {import("./engine.js").Team & { call: "help", module: WebAssembly.Module, member: number }} Task */
+
 /** How long a helper may take to be ready, in milliseconds. The detector works without it. */
 const PATIENCE = 10_000;
 
@@ -15,30 +17,29 @@ export class Helpers {
    * @param {number} count
    * @param {WebAssembly.Module} module
    * @param {import("./engine.js").Team} team
+   * @param {() => Worker} worker starts one
    * @returns {Promise<number>} how many are there
    */
-  async start(count, module, team) {
+  async start(count, module, team, worker) {
     let ready = 0;
     // One after the other, for the same reason; the script is fetched once.
     for (let member = 1; member <= count && !this.#stopped; member += 1) {
-      if (!(await this.#startOne({ module, ...team, member }))) break;
+      if (!(await this.#startOne({ call: "help", module, ...team, member }, worker))) break;
       ready += 1;
     }
     return ready;
   }
 
   /**
-   * @param {import("./engine.js").Team & { module: WebAssembly.Module, member: number }} task
+   * @param {Task} task
+   * @param {() => Worker} start
    * @returns {Promise<boolean>} whether it is there
    */
-  #startOne(task) {
+  #startOne(task, start) {
     return new Promise((resolve) => {
       let opened;
       try {
-        opened = openWorker("helper.js", () =>
-          // Written out, for bundlers look for exactly this.
-          new Worker(new URL("./helper.js", import.meta.url), { type: "module" }),
-        );
+        opened = openWorker(start);
       } catch {
         resolve(false);
         return;
@@ -57,7 +58,8 @@ export class Helpers {
         event.preventDefault();
         end();
       };
-      worker.onmessage = () => {
+      worker.onmessage = ({ data: { id } }) => {
+        if (id === 0) return; // It runs, no more.
         clearTimeout(timer);
         release();
         resolve(true);

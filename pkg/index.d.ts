@@ -80,23 +80,27 @@ export interface Progress {
 
 export interface LoadOptions extends DetectorSettings {
   /** The model, an ONNX file: its URL or its bytes. Default: the model inside this package. */
-  model?: string | URL | BufferSource | Blob;
+  model?: string | URL | ArrayBufferView | ArrayBufferLike | Blob;
   /**
    * The engine: its URL, its bytes or the compiled module. This package has five. `wasm/micro_yolo_small_bg.wasm` runs
    * the networks of this project, `wasm/micro_yolo_bg.wasm`, seven times the size, any; both run in every browser with
    * SIMD, and `wasm/micro_yolo_small_relaxed_bg.wasm` and `wasm/micro_yolo_relaxed_bg.wasm`, which are faster, in those
-   * with relaxed SIMD too. `wasm/micro_yolo_threads_bg.wasm` is for `threads`. Default: the fastest small one that runs here, from beside this file, and if the model needs
-   * more, the full one. Without a worker the first one given serves all detectors of the thread that name one.
+   * with relaxed SIMD too (Chrome 114, Node 22). `wasm/micro_yolo_threads_bg.wasm` is for `threads`. Default: the fastest
+   * small one that runs here, from beside this file, and if the model needs more, the full one. `micro-yolo/inline` and
+   * `micro-yolo/small` take the small ones only. Without a worker the first one given serves all detectors of the thread
+   * that name one.
    */
-  wasm?: string | URL | BufferSource | WebAssembly.Module;
+  wasm?: string | URL | ArrayBufferView | ArrayBufferLike | WebAssembly.Module;
   /**
    * The size in pixels to which pictures are fitted: one number for a square. Multiples of 32; smaller is faster, larger
    * sees smaller objects. Default: what the model declares.
    */
   inputSize?: number | { width: number; height: number };
   /**
-   * Compute in a worker of the detector's own, or on the calling thread, which then waits. Default: true in a page, false
-   * in a worker, where Firefox 153 sometimes never returns from starting another.
+   * `true`: compute in a worker of the detector's own, or fail with code `worker-failed`. `false`: on the calling thread,
+   * which then waits. Default: in a page a worker, or where none starts (a content security policy, a missing file), with a
+   * warning on the console, the calling thread; in a worker, where Firefox 153 sometimes never returns from starting
+   * another, and in Node the calling thread. `detector.worker` tells.
    */
   worker?: boolean;
   /**
@@ -175,6 +179,8 @@ export class Detector {
   readonly build: "simd128" | "relaxed-simd" | "threads";
   /** How many threads compute: see `LoadOptions.threads`. */
   readonly threads: number;
+  /** Whether it computes in a worker of its own: see `LoadOptions.worker`. */
+  readonly worker: boolean;
 
   /** The size in pixels to which pictures are fitted before the model sees them. */
   readonly inputSize: Readonly<{ width: number; height: number }>;
@@ -226,20 +232,20 @@ export class Detector {
  * | `disposed` | the detector was disposed of |
  * | `image-too-large` | pixels with a side above 16384, or more than memory can hold: scale them down |
  * | `inference-failed` | the network did not run to its end |
- * | `invalid-engine` | the `wasm` file is broken or of another version of this package |
+ * | `invalid-engine` | the `wasm` file is broken, another one, or of another version of this package; the message names it |
  * | `invalid-image` | not a picture the browser can decode, an empty one, or pixels of the wrong length |
- * | `invalid-model` | the model is no intact ONNX file |
- * | `invalid-option` | an option out of its range (`NaN`, negative …), or of the wrong type |
+ * | `invalid-model` | the model is no intact ONNX file; the message says if it is a web page sent in its place |
+ * | `invalid-option` | an option out of its range (`NaN`, negative …), of the wrong type, or one that does not exist |
  * | `invalid-source` | `detect` was given something that is no picture at all |
- * | `needs-tract` | the model is more than the small engine runs, which was asked for as `wasm`; the full one may run it |
- * | `network` | engine, model or picture could not be fetched: offline, 404, no CORS |
- * | `no-simd` | the browser's WebAssembly has no SIMD (before 2021: Chrome 91, Firefox 89; Safari 16.4) |
+ * | `needs-tract` | the model is more than the small engine runs, which `micro-yolo/small` and `micro-yolo/inline` have, or which was asked for as `wasm`; `micro-yolo` may run it |
+ * | `network` | engine, model, picture or a module of the package could not be fetched: offline, 404, no CORS, a content security policy |
+ * | `no-simd` | the browser's WebAssembly has no SIMD (it came with Chrome 91, Firefox 89, Safari 16.4) |
  * | `not-loaded` | the `<img>` has no source or the `<video>` no frame yet: wait for `load` or `loadeddata` |
  * | `tainted` | the picture came from another site without CORS, so the browser hides its pixels |
- * | `unsupported` | the platform lacks something: WebAssembly, workers or canvases (Node has no canvases) |
+ * | `unsupported` | the platform lacks something or forbids it, and the message says what: WebAssembly (a content security policy without `wasm-unsafe-eval`, a browser too old), workers, canvases (Node has none; some browsers give noise instead of pixels), an address to find the package's files by |
  * | `unsupported-model` | intact ONNX, but not of a form this package knows |
  * | `unsupported-operator` | the model uses an operator that the engine does not have; the message names it |
- * | `worker-failed` | the worker script did not start: a content security policy, or a file missing on the server |
+ * | `worker-failed` | with `worker: true`: the worker did not start, and the message says why: a content security policy, `Cross-Origin-Embedder-Policy`, a file missing on the server |
  */
 export type ErrorCode =
   | "aborted"

@@ -1,34 +1,150 @@
-// Starts one of this package's workers, also where the package comes from another origin than the page.
-import { MicroYoloError } from "./error.js";
+// Starts one of this package's workers, wherever a bundler and a host have put its script.
+import { MicroYoloError, shown } from "./error.js";
+import { located } from "./packaged.js";
 
 /**
- * @param {string} file the script, beside this file
- * @param {() => Worker} start makes the worker, where the package is the page's own: with the address written out, since
- * bundlers look for exactly that
- * @returns {{ worker: Worker, release: () => void }} `release` once the script runs, or never will
+ * @typedef {object} OpenWorker
+ * @property {Worker} worker
+ * @property {string} address of its script
+ * @property {() => void} release to be called once the script runs, or never will
  */
-export function openWorker(file, start) {
-  if (typeof Worker !== "function") {
+
+/**
+ * @param {() => Worker} start makes the worker
+ * @returns {OpenWorker}
+ */
+export function openWorker(start) {
+  const Native = globalThis.Worker;
+  if (typeof Native !== "function") {
     throw new MicroYoloError("unsupported", "here are no workers; load with `worker: false`");
   }
+  /** @type {OpenWorker | undefined} */
+  let opened;
   try {
-    const foreign = foreignHome(file);
-    if (foreign === undefined) return { worker: start(), release() {} };
-    // From a CDN: a worker must come from the page's own origin, but may import from anywhere.
-    const script = new Blob([`import ${JSON.stringify(foreign)};`], { type: "text/javascript" });
-    const url = URL.createObjectURL(script);
-    return { worker: new Worker(url, { type: "module" }), release: () => URL.revokeObjectURL(url) };
+    // The address of the script is known nowhere else than in the call that the bundler has rewritten, and it may have to be
+    // changed. So the class is replaced during this one call, which runs nothing else.
+    globalThis.Worker = /** @type {any} */ (
+      /** @type {(address: string | URL, options?: WorkerOptions) => Worker} */
+      function (address, options) {
+        opened = openAt(Native, address, options);
+        return opened.worker;
+      }
+    );
+    const worker = start();
+    return opened ?? { worker, address: "", release() {} };
   } catch (cause) {
-    throw new MicroYoloError("worker-failed", "the browser refused a worker; load with `worker: false`", { cause });
+    const where = opened ? ` ${shown(opened.address)}` : "";
+    throw new MicroYoloError("worker-failed", `the browser refused the worker${where}`, { cause });
+  } finally {
+    globalThis.Worker = Native;
   }
 }
 
 /**
- * The script's address, if this package was loaded from another origin than the page's.
- * @param {string} file
+ * @param {typeof Worker} Native
+ * @param {string | URL} given
+ * @param {WorkerOptions} [options]
+ * @returns {OpenWorker}
  */
-function foreignHome(file) {
-  const home = import.meta.url;
-  if (!/^https?:/.test(home) || new URL(home).origin === globalThis.location?.origin) return undefined;
-  return home.replace(/[^/]*$/, file);
+function openAt(Native, given, options) {
+  const url = located(given);
+  const address = url.href;
+  if (isOwn(url)) return { worker: new Native(/** @type {any} */ (trusted(address)), options), address, release() {} };
+  // From a CDN, an extension, or in a sandbox: a worker must come from the page's own origin, but may import from anywhere.
+  const isModule = options?.type === "module";
+  const name = JSON.stringify(address);
+  let script = isModule ? `import ${name};` : `importScripts(${name});`;
+  if (isModule && globalThis.origin === "null") {
+    // In a sandbox Chromium (seen in 156) starts no module from a blob: URL, but a classic script there may import one.
+    options = undefined;
+    script = importing(name);
+  }
+  const blob = URL.createObjectURL(new Blob([script], { type: "text/javascript" }));
+  const release = () => URL.revokeObjectURL(blob);
+  try {
+    return { worker: new Native(/** @type {any} */ (trusted(blob + url.hash)), options), address, release };
+  } catch (error) {
+    release();
+    throw error;
+  }
+}
+
+/**
+ * A classic script that imports a module. What is sent to it meanwhile would be lost, for nobody listens before the module is
+ * there; a module that cannot be loaded is an error of the worker, as it is for a module worker.
+ * @param {string} name quoted
+ */
+const importing = (name) => `
+  const early = [];
+  const keep = ({ data }) => early.push(data);
+  addEventListener("message", keep);
+  import(${name}).then(
+    () => {
+      removeEventListener("message", keep);
+      for (const data of early) dispatchEvent(new MessageEvent("message", { data }));
+    },
+    (error) => setTimeout(() => { throw error; }),
+  );`;
+
+/**
+ * Whether the page may start a worker from there.
+ * @param {URL} url
+ */
+function isOwn({ protocol, host }) {
+  const here = globalThis.location;
+  if (!here || protocol === "blob:" || protocol === "data:") return true;
+  if (protocol !== here.protocol || host !== here.host) return false;
+  // In a sandboxed frame the page has an origin of its own, whatever its address is.
+  return globalThis.origin !== "null" || !/^https?:$/.test(protocol);
+}
+
+/** @type {{ createScriptURL: (address: string) => unknown } | undefined} */
+let policy;
+
+/**
+ * The address as a page with `require-trusted-types-for 'script'` wants it.
+ * @param {string} address of this package's own worker
+ */
+function trusted(address) {
+  const types = /** @type {any} */ (globalThis).trustedTypes;
+  if (!types) return address;
+  try {
+    policy ??= types.createPolicy("micro-yolo", { createScriptURL: (/** @type {string} */ one) => one });
+  } catch {
+    return address; // The page allows no policy of this name. It may have a default one.
+  }
+  return policy?.createScriptURL(address) ?? address;
+}
+
+/**
+ * Why a worker's script did not start, as far as its address tells.
+ * @param {string} address
+ * @returns {Promise<string>}
+ */
+export async function whyNotStarted(address) {
+  const general =
+    "a content security policy forbids it (worker-src), or the page has a Cross-Origin-Embedder-Policy and the script was " +
+    "sent without one";
+  if (!/^https?:/.test(address)) return general;
+  /** @type {Response | undefined} */
+  let response;
+  const waiting = new AbortController();
+  const timer = setTimeout(() => waiting.abort(), 3000);
+  try {
+    response = await fetch(address, { signal: waiting.signal });
+    waiting.abort(); // Its body is not needed.
+  } catch {
+    return `${shown(address)} could not be fetched`;
+  } finally {
+    clearTimeout(timer);
+  }
+  const missing = "; the bundler has to put it there, or import `micro-yolo/inline`, which needs no file";
+  if (!response.ok) return `${shown(address)} answered ${response.status}${missing}`;
+  if (/^text\/html/i.test(response.headers.get("content-type") ?? "")) {
+    return `${shown(address)} was answered with a web page${missing}`;
+  }
+  if (globalThis.crossOriginIsolated && !response.headers.get("cross-origin-embedder-policy")) {
+    return `${shown(address)} was sent without the header Cross-Origin-Embedder-Policy, which a cross-origin isolated page demands of its workers`;
+  }
+  return general;
 }

@@ -1,4 +1,5 @@
 // Frame → RGBA pixels, not much larger than the model can use.
+import { checkReadback, newCanvas } from "./canvas.js";
 import { MicroYoloError } from "./error.js";
 import { drawError } from "./source.js";
 
@@ -55,6 +56,7 @@ export class PixelReader {
    */
   #resized(width, height) {
     if (!this.#context || !this.#canvas) {
+      checkReadback();
       this.#canvas = newCanvas(width, height);
       const context = /** @type {OffscreenCanvasRenderingContext2D | null} */ (
         this.#canvas.getContext("2d", { willReadFrequently: true })
@@ -67,14 +69,4 @@ export class PixelReader {
     }
     return this.#context;
   }
-}
-
-/**
- * @param {number} width
- * @param {number} height
- */
-function newCanvas(width, height) {
-  if (typeof OffscreenCanvas === "function") return new OffscreenCanvas(width, height);
-  if (typeof document === "object") return Object.assign(document.createElement("canvas"), { width, height });
-  throw new MicroYoloError("unsupported", "here is no canvas (Node?); give pixels as {data, width, height}");
 }

@@ -1,6 +1,7 @@
 // Everything a page may hand to detect(), made into one of two forms: pixels, or something a canvas can draw. Sizes are
 // those the user sees: natural size of an image with its orientation applied, display size of a video.
-import { MicroYoloError } from "./error.js";
+import { checkReadback } from "./canvas.js";
+import { MicroYoloError, shown } from "./error.js";
 
 /**
  * @typedef {object} Pixels Straight RGBA, 8 bits a channel, rows from the top, without padding.
@@ -66,6 +67,7 @@ export async function localFrame(source, { signal }) {
     case "File":
       return decoded(/** @type {Blob} */ (source));
     case "ImageData":
+      checkReadback(); // Most are read from a canvas of the page.
       return checkedPixels(/** @type {ImageData} */ (source));
     case "HTMLImageElement":
       return imageElement(/** @type {HTMLImageElement} */ (source));
@@ -158,7 +160,7 @@ async function imageElement(image) {
     });
   }
   if (!image.naturalWidth) {
-    if (image.currentSrc) throw new MicroYoloError("invalid-image", `not a picture the browser can show: ${image.currentSrc}`);
+    if (image.currentSrc) throw new MicroYoloError("invalid-image", `not a picture the browser can show: ${shown(image.currentSrc)}`);
     throw new MicroYoloError("not-loaded", "the image element has no picture; set its `src` first");
   }
   return drawing(image, image.naturalWidth, image.naturalHeight);
@@ -184,14 +186,19 @@ function videoElement(video) {
  */
 async function fetchImage(source, signal) {
   const url = String(source);
+  if (url.length > 1000 && /^[\w+/=\s-]+$/.test(url)) {
+    throw new MicroYoloError("invalid-source", `base64 text is no address: put "data:image/jpeg;base64," before ${shown(url)}`);
+  }
+  if (typeof createImageBitmap !== "function") throw noPictures();
   let response;
   try {
     response = await fetch(url, { signal });
     if (response.ok) return await response.blob();
   } catch (cause) {
-    throw new MicroYoloError("network", `${url} could not be fetched; from another site it needs CORS`, { cause });
+    const why = "offline, another site without CORS, or forbidden by a content security policy (connect-src)";
+    throw new MicroYoloError("network", `${shown(url)} could not be fetched: ${why}`, { cause });
   }
-  throw new MicroYoloError("network", `${url} answered ${response.status}`);
+  throw new MicroYoloError("network", `${shown(url)} answered ${response.status}`);
 }
 
 /**
@@ -228,14 +235,16 @@ async function element(blob) {
  * @param {ImageBitmapSource} source
  */
 async function bitmap(source) {
-  if (typeof createImageBitmap !== "function") {
-    throw new MicroYoloError("unsupported", "here are no pictures (Node?); give pixels as {data, width, height}");
-  }
+  if (typeof createImageBitmap !== "function") throw noPictures();
   try {
     return await createImageBitmap(source);
   } catch (cause) {
     throw drawError(cause);
   }
+}
+
+function noPictures() {
+  return new MicroYoloError("unsupported", "here are no pictures (Node?); give pixels as {data, width, height}");
 }
 
 /**

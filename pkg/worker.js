@@ -1,7 +1,21 @@
-// The worker: one engine, asked by messages `{ id, call, ... }`, answering `{ id, value }` or `{ id, error }`.
-// Messages are answered in the order in which they came; that is the queue.
+// The one worker script of this package: the engine of a detector, or a helper of one.
+//
+// A detector's engine is asked by messages `{ id, call, ... }`, and answers `{ id, value }` or `{ id, error }`, in the order in
+// which they came; that is the queue. A helper gets one message.
+//
+// One script, and all it may need imported at the top: bundlers differ in what else they can make of a worker. Vite 5 to 7 make
+// no second file for one, and Parcel (seen in 2.16) none that two share.
+import { instance as full } from "./engine-full.js";
+import { instance as small } from "./engine-small.js";
+import { instance as threads } from "./engine-threads.js";
 import { Engine } from "./engine.js";
 import { MicroYoloError } from "./error.js";
+import init, { help } from "./wasm/micro_yolo_threads.js";
+
+const instances = { full, small, threads };
+
+/** Bytes of stack of a helper; kernels take a tenth. */
+const STACK = 1 << 18;
 
 /** @type {Engine | undefined} */
 let engine;
@@ -12,7 +26,7 @@ let engine;
  */
 async function answer(request) {
   if (request.call === "load") {
-    engine = await Engine.load(request.module, request.model, request.settings);
+    engine = await Engine.load(instances[request.kind], request.module, request.model, request.settings);
     return { value: { info: engine.info, team: engine.team } };
   }
   if (!engine) throw new MicroYoloError("worker-failed", "the worker was asked before it had loaded");
@@ -34,7 +48,24 @@ function described(error) {
   return { code: code ?? "crashed", message: String(message), cause: cause instanceof Error ? cause : undefined };
 }
 
+/**
+ * Sleeps on the round's counter, and computes with the detector's engine while it is odd.
+ * @param {import("./helpers.js").Task} task
+ */
+async function assist({ module, memory, round, member }) {
+  await init({ module_or_path: module, memory, thread_stack_size: STACK });
+  postMessage({ id: 1 });
+  const words = new Int32Array(memory.buffer);
+  // Never back to the browser: the worker ends with its detector, from outside.
+  for (;;) {
+    const now = Atomics.load(words, round / 4);
+    if (now % 2) help(member);
+    else Atomics.wait(words, round / 4, now);
+  }
+}
+
 addEventListener("message", async ({ data: request }) => {
+  if (request.call === "help") return assist(request);
   const { id } = request;
   try {
     const { value, transfer = [] } = await answer(request);

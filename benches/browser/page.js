@@ -1,6 +1,6 @@
 // In the page: loads runtimes, lets them take turns, and gives back figures. run.mjs calls `measure`, `cold`, `several`,
 // `profile`.
-import { hasRelaxedSimd } from "/pkg/assets.js";
+import { hasRelaxedSimd } from "/pkg/platform.js";
 
 const bytes = async (url) => new Uint8Array(await (await fetch(url)).arrayBuffer());
 const median = (values) => values.toSorted((a, b) => a - b)[values.length >> 1];

@@ -416,7 +416,7 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
       assert.equal((await load({ model: "/nowhere.onnx" })).code, "network");
       assert.equal((await load({ wasm: "/nowhere.wasm" })).code, "network");
       assert.equal((await load({ model: "http://127.0.0.1:9/x.onnx" })).code, "network");
-      site.route("/halved/engine.js", (_, response) => response.writeHead(503, { "content-type": "text/javascript" }).end());
+      site.route("/halved/engine-small.js", (_, response) => response.writeHead(503, { "content-type": "text/javascript" }).end());
       assert.equal((await load({ from: "/halved/", worker: false })).code, "network");
       assert.equal((await load({ wasm: "/garbage.wasm" })).code, "invalid-engine");
       assert.equal((await load({ model: "/truncated.onnx" })).code, "invalid-model");
@@ -526,40 +526,71 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
       });
     }
 
-    test("a browser without SIMD is told so", async () => {
-      const code = await page.evaluate(async () => {
+    test("a browser without SIMD, or without reference types, is told so", async () => {
+      const [simd, references] = await page.evaluate(async () => {
         const { Detector } = await import("/pkg/index.js");
         const { failure } = await import("/lib/in-page.js");
         const validate = WebAssembly.validate;
         WebAssembly.validate = (bytes) => bytes.length > 64 && validate(bytes); // What an old browser says to the probe.
-        const { code } = await failure(Detector.load());
+        const simd = await failure(Detector.load());
+        const isReference = (bytes) => bytes[bytes.length - 2] === 111; // externref
+        WebAssembly.validate = (bytes) => !isReference(bytes) && validate(bytes);
+        const references = await failure(Detector.load());
         WebAssembly.validate = validate;
-        return code;
+        return [simd, references];
       });
-      assert.equal(code, "no-simd");
+      assert.equal(simd.code, "no-simd");
+      assert.equal(references.code, "unsupported");
+      assert.match(references.message, /reference types.*96/);
     });
 
-    test("a worker that may not start is named", async () => {
-      site.route("/strict.html", (_, response) =>
-        response
-          .writeHead(200, {
-            "content-type": "text/html",
-            "content-security-policy": "worker-src 'none'; script-src 'self' 'wasm-unsafe-eval' 'unsafe-inline'",
-          })
-          .end("<!doctype html><title>strict</title>"),
-      );
-      const strict = await browser.newPage();
-      await strict.goto(`${site.url}strict.html`);
-      const codes = await strict.evaluate(async () => {
+    test("options that do not exist are errors that name the nearest", async () => {
+      const found = await page.evaluate(async () => {
         const { Detector } = await import("/pkg/index.js");
         const { MODEL, failure } = await import("/lib/in-page.js");
-        return [
-          (await failure(Detector.load({ model: MODEL }))).code,
-          (await failure(Detector.load({ model: MODEL, worker: false }))).code,
-        ];
+        const wrong = [{ treshold: 3 }, { scoretreshold: 1 }, { iou: 1 }, { numThreads: 2 }, { modelUrl: "x" }, { on_progress: 1 }, { backend: "wasm" }, 5];
+        const said = [];
+        for (const options of wrong) said.push(await failure(Detector.load(options)));
+        const detector = await Detector.load({ model: MODEL, treshold: undefined });
+        const picture = new ImageData(4, 4);
+        for (const options of [{ signals: 1 }, { scoreThreshold: 0.5 }, { threshold: 0.5 }, 0.5]) said.push(await failure(detector.detect(picture, options)));
+        const video = document.createElement("video");
+        for (const options of [{ tracking: true }, { maxDetections: 3 }]) said.push(await failure(() => detector.watch(video, options)));
+        detector.dispose();
+        return said;
       });
-      await strict.close();
-      assert.deepEqual(codes, ["worker-failed", "nothing thrown"]);
+      assert.deepEqual(found.map(({ code }) => code), found.map(() => "invalid-option"));
+      const wanted = [/scoreThreshold/, /scoreThreshold/, /iouThreshold/, /threads/, /model/, /onProgress/, /it has `model`, `wasm`/, /object, not 5/]
+        .concat([/signal/, /set `detector.scoreThreshold`/, /set `detector.scoreThreshold`/, /object, not 0.5/, /track/, /set `detector.maxDetections`/]);
+      found.forEach(({ message }, at) => assert.match(message, wanted[at]));
+    });
+
+    test("base64 text is told from an address, and no message is as long as a file", async () => {
+      const found = await page.evaluate(async () => {
+        const { Detector } = await import("/pkg/index.js");
+        const { MODEL, failure } = await import("/lib/in-page.js");
+        const detector = await Detector.load({ model: MODEL });
+        const text = "AGFzbQ".repeat(8000);
+        const broken = new Image();
+        broken.src = `data:image/png;base64,${text}`;
+        await broken.decode().catch(() => {});
+        const said = [
+          await failure(Detector.load({ model: text })),
+          await failure(Detector.load({ model: MODEL, wasm: text })),
+          await failure(Detector.load({ model: `data:application/octet-stream;base64,${text}` })),
+          await failure(Detector.load({ model: `${"x".repeat(48_000)}?` })),
+          await failure(detector.detect(text)),
+          await failure(detector.detect(broken)),
+          await failure(detector.detect(`${text}?`)),
+          await failure(Detector.load({ [text]: 1 })),
+        ];
+        detector.dispose();
+        return said;
+      });
+      const codes = ["invalid-option", "invalid-option", "invalid-model", "network", "invalid-source", "invalid-image", "network", "invalid-option"];
+      assert.deepEqual(found.map(({ code }) => code), codes);
+      for (const { message } of found) assert.ok(message.length < 600, message.slice(0, 700));
+      for (const at of [0, 1, 4]) assert.match(found[at].message, /base64/);
     });
 
     for (const worker of [true, false]) {

@@ -1,8 +1,10 @@
 // Threads: helpers where the page is isolated, the same answers with and without them, and no harm where they are missing.
 import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
 import { after, before, describe, test } from "node:test";
+import { join } from "node:path";
 import { launchChromium, launchFirefox } from "./lib/browsers.mjs";
-import { SITE, serve } from "./lib/server.mjs";
+import { ROOT, SITE, serve } from "./lib/server.mjs";
 
 const ISOLATED = {
   "cross-origin-opener-policy": "same-origin",
@@ -19,7 +21,14 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
         response.writeHead(200, { ...headers, "content-type": "text/html" }).end("<!doctype html><title>test</title>");
       site = await serve({ mounts: { ...SITE, "/lib/": "tests/e2e/lib", "/alone/": "pkg" }, headers: ISOLATED });
       site.route("/blank.html", blank(ISOLATED));
-      site.route("/alone/helper.js", (_, response) => response.writeHead(503, ISOLATED).end());
+      // The workers of two detectors start, no helper does.
+      let started = 0;
+      site.route("/alone/worker.js", async (_, response) => {
+        started += 1;
+        if (started > 2) return response.writeHead(503, ISOLATED).end();
+        const script = await readFile(join(ROOT, "pkg/worker.js"));
+        response.writeHead(200, { ...ISOLATED, "content-type": "text/javascript" }).end(script);
+      });
       plain = await serve({ mounts: { ...SITE, "/lib/": "tests/e2e/lib" } });
       plain.route("/blank.html", blank({}));
       browser = await launch();
@@ -37,7 +46,7 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
       try {
         await page.goto(`${where.url}blank.html`);
         const isolated = await page.evaluate(async () => {
-          const { hasRelaxedSimd } = await import("/pkg/assets.js");
+          const { hasRelaxedSimd } = await import("/pkg/platform.js");
           return globalThis.crossOriginIsolated && hasRelaxedSimd();
         });
         return { isolated, result: await page.evaluate(f, argument) };

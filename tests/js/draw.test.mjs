@@ -77,11 +77,27 @@ test("nothing to draw clears, and an unknown size draws nothing", () => {
   assert.deepEqual(calls.map(([name]) => name).filter((name) => name !== "setTransform"), ["clearRect", "clearRect"]);
 });
 
-test("classes have colours that are far apart", () => {
-  const hues = Array.from({ length: 80 }, (_, id) => Number(classColor(id).match(/([\d.]+)\)$/)[1]));
+test("classes have colours that are far apart, in the notation that every browser knows, and dark text is read on them", () => {
+  const colors = Array.from({ length: 80 }, (_, id) => classColor(id));
+  for (const color of colors) assert.match(color, /^rgb\(\d+, \d+, \d+\)$/);
+  const channels = colors.map((color) => color.match(/\d+/g).map(Number));
   for (let id = 1; id < 80; id += 1) {
-    const apart = Math.abs(hues[id] - hues[id - 1]);
-    assert.ok(Math.min(apart, 360 - apart) > 90, `${id - 1} and ${id}`);
+    const apart = Math.hypot(...channels[id].map((value, at) => value - channels[id - 1][at]));
+    assert.ok(apart > 80, `${id - 1} and ${id}: ${apart}`);
   }
-  assert.equal(new Set(hues).size, 80);
+  // Relative luminance of WCAG; that of the text, #10151c, is 0.007.
+  const linear = (value) => (value / 255 <= 0.04045 ? value / 255 / 12.92 : ((value / 255 + 0.055) / 1.055) ** 2.4);
+  for (const [id, [r, g, b]] of channels.entries()) {
+    const luminance = 0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b);
+    assert.ok((luminance + 0.05) / (0.007 + 0.05) > 7, `${id}: ${colors[id]}`);
+  }
+  // oklch(0.82 0.16 145), as Chromium converts it.
+  assert.deepEqual([classColor(0), new Set(colors).size], ["rgb(124, 223, 129)", 80]);
+});
+
+test("a browser without rounded rectangles gets others", () => {
+  const { canvas, calls } = recorder({ width: 100, height: 100 });
+  canvas.getContext().roundRect = undefined;
+  drawObjects(canvas, [object(1, 1, 5, 5)], { width: 100, height: 100 });
+  assert.ok(calls.some(([name]) => name === "rect"), JSON.stringify(calls));
 });

@@ -2,7 +2,11 @@
 import { Detector, MicroYoloError, type DetectedObject, type ErrorCode, type ImageSource } from "micro-yolo";
 import { classColor, drawObjects } from "micro-yolo/draw";
 import type { MicroYoloElement } from "micro-yolo/element";
+import { Detector as InlineDetector } from "micro-yolo/inline";
+import { Detector as SmallDetector } from "micro-yolo/small";
 import type * as implementation from "../../pkg/detector.js";
+import type * as loader from "../../pkg/load.js";
+import type { Parts } from "../../pkg/parts.js";
 
 export async function compiles(video: HTMLVideoElement, canvas: HTMLCanvasElement, signal: AbortSignal): Promise<void> {
   using detector: Detector = await Detector.load({
@@ -41,6 +45,9 @@ export async function compiles(video: HTMLVideoElement, canvas: HTMLCanvasElemen
   detector.scoreThreshold = 0.3;
   detector.classes = undefined;
   detector.classes = ["dog"] as const;
+  const inWorker: boolean = detector.worker;
+  const others: Detector[] = [await InlineDetector.load({ threads: 2 }), await SmallDetector.load()];
+  void [inWorker, others];
   const element: MicroYoloElement = document.createElement("micro-yolo");
   element.addEventListener("detect", ({ detail }) => void detail.objects[0].label.length);
   element.addEventListener("detect-error", ({ detail }) => void detail.error.code);
@@ -84,4 +91,7 @@ type Disposable = Omit<Detector, typeof Symbol.dispose>;
 
 // The hand-written declarations describe the code: what the one makes is what the other promises.
 declare const implemented: typeof implementation.Detector;
-export const load: (options?: Parameters<typeof Detector.load>[0]) => Promise<Disposable> = implemented.load;
+declare const open: typeof loader.load;
+declare const parts: Parts;
+export const load: (options?: Parameters<typeof Detector.load>[0]) => Promise<Disposable> = (options) =>
+  open(implemented, parts, options);

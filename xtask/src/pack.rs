@@ -37,9 +37,9 @@ pub fn run(args: &PackArgs) -> Result<ExitCode> {
         answer.get(0).or_else(|| answer.as_object()?.values().next()).context("npm pack packed nothing")?;
     let files = package["files"].as_array().context("npm pack does not list its files")?;
     let names: Vec<_> = files.iter().filter_map(|file| file["path"].as_str()).collect();
-    for extension in [".wasm", ".onnx", ".d.ts", "README.md"] {
-        if !names.iter().any(|name| name.ends_with(extension)) {
-            bail!("the tarball holds no {extension}");
+    for end in ["inline.js", ".wasm", ".onnx", ".d.ts", "README.md"] {
+        if !names.iter().any(|name| name.ends_with(end)) {
+            bail!("the tarball holds no {end}");
         }
     }
     let name = package["filename"].as_str().context("npm pack does not name its file")?;

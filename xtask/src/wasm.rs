@@ -1,4 +1,4 @@
-//! `cargo xtask build`: the crate as a WebAssembly module with its JavaScript glue, in pkg/wasm.
+//! `cargo xtask build`: the crate as a WebAssembly module with its JavaScript glue, in pkg/wasm, and pkg/inline.js.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Write;
@@ -13,7 +13,7 @@ use wasm_bindgen_cli_support::Bindgen;
 
 use crate::{node, process, site, toolchain, workspace};
 
-/// One build of the module; a page loads the best that its browser runs (`pkg/assets.js` chooses).
+/// One build of the module; a page loads the best that its browser runs (`pkg/parts.js` chooses).
 pub struct Variant {
     /// The module, in pkg/wasm.
     pub file: &'static str,
@@ -78,6 +78,9 @@ impl Variant {
 /// Name that the glue is made under, `NAME.js`, and that of the full builds. Builds of a kind differ in kernels, not in
 /// what they import and export, so that one serves all of them.
 const GLUE: &str = "micro_yolo";
+
+/// Counts the changes in how [`bind`] makes the glue, so that glue made otherwise is made anew.
+const GLUE_FORM: u32 = 1;
 
 /// What every browser with SIMD has, and rustc uses by default.
 const WASM_FEATURES: &[&str] = &[
@@ -145,7 +148,20 @@ pub fn build() -> Result<()> {
         let module = compile(toolchain, variant)?;
         finish(variant, &module, optimizer.as_deref(), &out_dir)?;
     }
-    copy_model(&out_dir)
+    copy_model(&out_dir)?;
+    inline()
+}
+
+/// Makes pkg/inline.js, the entry of the package that is one file, out of all that was built.
+fn inline() -> Result<()> {
+    if node::check().and_then(|_| node::program("esbuild")).is_err() {
+        eprintln!("xtask: no esbuild: `micro-yolo/inline` is not made (`npm ci` brings one)");
+        return Ok(());
+    }
+    let mut node = Command::new("node");
+    node.arg("xtask/inline.mjs").current_dir(workspace::root());
+    process::run(node.stdin(Stdio::null()))?;
+    print_size(&workspace::path("pkg/inline.js"))
 }
 
 /// Puts the default model beside the module, where the package looks for it, and takes away what lay there before: the
@@ -246,7 +262,7 @@ fn finish(variant: &Variant, module: &Path, optimizer: Option<&Path>, out_dir: &
     let stamp = out_dir.join(format!(".{}.stamp", variant.file));
 
     let mut hasher = DefaultHasher::new();
-    (&bytes, OPTIMIZATIONS, WASM_FEATURES, variant.wasm_features, optimizer, env!("CARGO_PKG_VERSION"))
+    (&bytes, OPTIMIZATIONS, WASM_FEATURES, variant.wasm_features, optimizer, env!("CARGO_PKG_VERSION"), GLUE_FORM)
         .hash(&mut hasher);
     let wanted = format!("{:016x}", hasher.finish());
     let fresh = std::fs::read_to_string(&stamp).is_ok_and(|stamp| stamp == wanted);
@@ -284,6 +300,8 @@ fn bind(variant: &Variant, mut module: Vec<u8>, out_dir: &Path) -> Result<()> {
     }
     let mut bindgen = Bindgen::new();
     bindgen.input_bytes(GLUE, module).typescript(true);
+    // The package always says which module; a bundler would find the address of one in the glue and add a file.
+    bindgen.omit_default_module_path(true);
     // Function names and the like: a quarter of the file, and no use to a visitor.
     bindgen.remove_name_section(true).remove_producers_section(true);
     // After a trap (memory used up) the package starts the module afresh. One with helpers is in a worker that ends then.

@@ -30,6 +30,24 @@ export async function launchChromium(args = []) {
   return chromium.launch({ executablePath: chromiumPath(), args: [...SANDBOX, ...args] });
 }
 
+/**
+ * Chromium with an extension, for which it wants a profile.
+ * @param {string} folder of the extension
+ */
+export async function launchWithExtension(folder) {
+  const { chromium } = await import("playwright-core");
+  return chromium.launchPersistentContext("", {
+    executablePath: chromiumPath(),
+    ignoreDefaultArgs: ["--disable-extensions"],
+    args: [
+      ...SANDBOX,
+      `--disable-extensions-except=${folder}`,
+      `--load-extension=${folder}`,
+      "--disable-features=DisableLoadExtensionCommandLineSwitch",
+    ],
+  });
+}
+
 /** @param {Record<string, unknown>} [preferences] */
 export async function launchFirefox(preferences = {}) {
   const { default: puppeteer } = await import("puppeteer-core");

@@ -15,8 +15,11 @@ use crate::workspace;
 /// What may grow unnoticed: compilers and compressors differ a little.
 const TOLERANCE: f64 = 0.03;
 
-/// Modules of the package that `Detector.load()` does not bring in.
-const ON_DEMAND: &[&str] = &["draw.js", "element.js", "helper.js", "helpers.js"];
+/// Modules of the package that `Detector.load()` does not bring in, and its other entries.
+const ON_DEMAND: &[&str] = &["draw.js", "element.js", "helpers.js", "inline.js", "small.js"];
+
+/// The glue of all engines, which the worker's script imports.
+const GLUE: &[&str] = &["micro_yolo.js", "micro_yolo_small.js", "micro_yolo_threads.js"];
 
 /// Arguments of `cargo xtask size`.
 #[derive(Args, Default)]
@@ -32,7 +35,7 @@ pub struct SizeArgs {
 /// Bytes after gzip of what one visitor downloads.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 struct Download {
-    /// The package's modules and one glue, each compressed by itself.
+    /// The package's modules and the glue, each compressed by itself.
     javascript: u64,
     /// The larger of the small engines: a browser loads one.
     engine: u64,
@@ -86,7 +89,10 @@ impl Download {
     fn measure() -> Result<Download> {
         let gzip = |path: &std::path::Path| Ok::<u64, anyhow::Error>(Size::of(path)?.gzip);
         let package = workspace::path("pkg");
-        let mut javascript = gzip(&package.join("wasm/micro_yolo_small.js"))?;
+        let mut javascript = 0;
+        for name in GLUE {
+            javascript += gzip(&package.join("wasm").join(name))?;
+        }
         for entry in std::fs::read_dir(&package).with_context(|| format!("reading {}", package.display()))? {
             let path = entry?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy();

@@ -1,0 +1,9 @@
+import { Detector } from "micro-yolo/inline";
+
+async function main() {
+  const detector = await Detector.load();
+  const objects = await detector.detect(document.querySelector("img"));
+  document.querySelector("pre").textContent = JSON.stringify(objects, null, 2);
+}
+
+main();

@@ -1,0 +1,53 @@
+// Canvases to read pixels from, and whether they give back what was drawn on them. Firefox with
+// `privacy.resistFingerprinting` gives noise, others white: the detector would see nothing, for ever, and nobody would know why.
+import { MicroYoloError } from "./error.js";
+
+/**
+ * @param {number} width
+ * @param {number} height
+ */
+export function newCanvas(width, height) {
+  if (typeof OffscreenCanvas === "function") return new OffscreenCanvas(width, height);
+  if (typeof document === "object") return Object.assign(document.createElement("canvas"), { width, height });
+  throw new MicroYoloError("unsupported", "here is no canvas (Node?); give pixels as {data, width, height}");
+}
+
+const SIDE = 8;
+
+/** Kept once it is true: a visitor may allow a site what is forbidden at first. */
+let honest = false;
+
+/** Throws where pixels read from a canvas are not those that were drawn. */
+export function checkReadback() {
+  if (typeof OffscreenCanvas !== "function" && typeof document !== "object") return; // Node: pixels come from elsewhere.
+  honest ||= isHonest(newCanvas(SIDE, SIDE));
+  if (honest) return;
+  throw new MicroYoloError(
+    "unsupported",
+    "this browser gives noise instead of a picture's pixels, as a protection against fingerprinting (in Firefox " +
+      "`privacy.resistFingerprinting`): the visitor may allow this site to read canvases; pixels that come from no canvas " +
+      "may be given as {data, width, height}",
+  );
+}
+
+/** @param {OffscreenCanvas | HTMLCanvasElement} canvas */
+function isHonest(canvas) {
+  const context = /** @type {OffscreenCanvasRenderingContext2D | null} */ (canvas.getContext("2d", { willReadFrequently: true }));
+  if (!context) return true; // The reader that is about to be made will say so.
+  const colors = [
+    [200, 100, 50],
+    [20, 150, 230],
+  ];
+  colors.forEach(([r, g, b], at) => {
+    context.fillStyle = `rgb(${r}, ${g}, ${b})`;
+    context.fillRect(0, (at * SIDE) / 2, SIDE, SIDE / 2);
+  });
+  const { data } = context.getImageData(0, 0, SIDE, SIDE);
+  let difference = 0;
+  for (let at = 0; at < data.length; at += 1) {
+    const color = colors[at < data.length / 2 ? 0 : 1];
+    if (at % 4 < 3) difference += Math.abs(data[at] - color[at % 4]);
+  }
+  // Colours may be off by one, and milder protections change a few lowest bits.
+  return difference / (SIDE * SIDE * 3) < 16;
+}

@@ -1,0 +1,7 @@
+// The engine with tract, which runs any network.
+import { Instance } from "./engine.js";
+import * as glue from "./wasm/micro_yolo.js";
+
+export { Engine } from "./engine.js";
+/** The one of this thread. */
+export const instance = new Instance(glue);

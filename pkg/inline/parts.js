@@ -1,0 +1,50 @@
+// The parts of `micro-yolo/inline`. The modules `inline:NAME` are made by xtask/inline.mjs: files as base64 text of their
+// gzip, and the worker's script as text.
+import plainEngine from "inline:micro_yolo_small_bg.wasm";
+import relaxedEngine from "inline:micro_yolo_small_relaxed_bg.wasm";
+import model from "inline:micro-yolo-s-int8.onnx";
+import script from "inline:worker";
+import { compiled } from "../assets.js";
+import { Engine, instance } from "../engine-small.js";
+import { MicroYoloError } from "../error.js";
+import { hasRelaxedSimd } from "../platform.js";
+
+/**
+ * @param {string} base64
+ * @returns {Promise<Uint8Array>}
+ */
+async function unpacked(base64) {
+  if (typeof DecompressionStream !== "function") {
+    throw new MicroYoloError(
+      "unsupported",
+      "this browser cannot unpack `micro-yolo/inline`: Firefox can since 113, Safari since 16.4; `micro-yolo` needs no unpacking",
+    );
+  }
+  const packed = Uint8Array.fromBase64?.(base64) ?? Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
+  // Not fetch() of a data: URL, which a content security policy may forbid.
+  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return new Uint8Array(await new Response(stream).arrayBuffer());
+}
+
+/** @type {Promise<WebAssembly.Module> | undefined} Kept: compiling is the dear part. */
+let engine;
+/** @type {string | undefined} Kept for every further worker. */
+let address;
+
+export const parts = {
+  model: () => unpacked(model),
+  worker() {
+    address ??= URL.createObjectURL(new Blob([script], { type: "text/javascript" }));
+    return new Worker(address); // No module: browsers had such workers only later.
+  },
+  engines: {
+    small: {
+      file() {
+        engine ??= unpacked(hasRelaxedSimd() ? relaxedEngine : plainEngine).then(compiled);
+        engine.catch(() => (engine = undefined));
+        return engine;
+      },
+      local: async () => ({ Engine, instance }),
+    },
+  },
+};

@@ -1,0 +1,178 @@
+// From options to a detector that is ready: which engine, where it computes, and what comes next where one is refused.
+import { loadAssets } from "./assets.js";
+import { localBackend, workerBackend } from "./backend.js";
+import { FROM_LOAD } from "./detector.js";
+import { MicroYoloError, abortable, aborted, shown } from "./error.js";
+import { whyNotStarted } from "./open-worker.js";
+import { checkOptions } from "./options.js";
+import { canShareMemory, checkPlatform } from "./platform.js";
+import { checkedInputSize, checkedThreads, defaultSettings, withSettings } from "./settings.js";
+
+/** @typedef {import("./index.js").LoadOptions} LoadOptions */
+/** @typedef {import("./parts.js").Parts} Parts */
+/** @typedef {import("./parts.js").Kind} Kind */
+
+const OPTIONS = ["model", "wasm", "inputSize", "worker", "threads", "signal", "onProgress", ...Object.keys(defaultSettings)];
+
+/**
+ * Whether to start a worker where nobody says. Not where there are none (Node), and not from a worker: the page is free
+ * already, a second thread would only cost memory, and in Firefox (seen in 153) `new Worker` in a worker now and then never
+ * returns on a busy machine.
+ */
+const wantsWorker = () => typeof Worker === "function" && !("WorkerGlobalScope" in globalThis);
+
+/**
+ * @template {typeof import("./detector.js").Detector} T
+ * @param {T} Class of the detector
+ * @param {Parts} parts
+ * @param {LoadOptions} [options]
+ * @returns {Promise<InstanceType<T>>}
+ */
+export async function load(Class, parts, options = {}) {
+  checkOptions("Detector.load()", options, OPTIONS);
+  const settings = withSettings(defaultSettings, options);
+  const inputSize = checkedInputSize(options.inputSize);
+  const threads = checkedThreads(options.threads);
+  if (options.signal?.aborted) throw aborted(options.signal);
+  checkPlatform();
+  const { backend, info } = await open(parts, options, { ...settings, inputSize, threads });
+  return /** @type {InstanceType<T>} */ (new Class(FROM_LOAD, backend, info, settings));
+}
+
+/**
+ * Loads the engine and the model. Where the caller names no engine, the small one comes first; a model that is more than it
+ * runs brings in the full one. Where nobody insists on a worker and none starts, the calling thread computes.
+ * @param {Parts} parts
+ * @param {LoadOptions} options
+ * @param {import("./settings.js").LoadSettings} settings
+ */
+async function open(parts, { worker, signal, onProgress, ...options }, settings) {
+  const model = options.model ?? parts.model();
+  // Not by its truth: what is no engine must be refused, not passed over.
+  const named = options.wasm !== undefined && options.wasm !== null;
+  let inWorker = worker ?? wantsWorker();
+  let loaded = 0;
+
+  /** @param {Kind} kind */
+  const engine = (kind) => ({ kind, wasm: partOf(parts, kind).file() });
+  /** Helpers serve a detector that has a worker: a page's own thread must not wait for them. */
+  const first = () => (inWorker && settings.threads > 1 && parts.engines.threads && canShareMemory() ? "threads" : "small");
+
+  /**
+   * Has the calling thread compute, or throws where a worker was demanded.
+   * @param {MicroYoloError} error why there is none
+   * @param {string} [address] of its script
+   */
+  const insteadOfWorker = async (error, address = "") => {
+    const why = await whyNotStarted(address);
+    if (worker) {
+      const message = `${error.message}: ${why}. Without \`worker: true\` the calling thread computes instead`;
+      throw new MicroYoloError("worker-failed", message, { cause: error.cause });
+    }
+    warnOnce(error, why);
+    inWorker = false;
+    return localBackend(parts);
+  };
+
+  /**
+   * @param {{ kind?: Kind, wasm: import("./parts.js").EngineSource | Promise<import("./parts.js").EngineSource> }} wanted
+   * @param {import("./parts.js").ModelSource | Promise<import("./parts.js").ModelSource>} source
+   */
+  const fetched = async ({ kind, wasm }, source) => {
+    const before = loaded;
+    const assets = await loadAssets({
+      wasm,
+      model: source,
+      signal,
+      onProgress(progress) {
+        loaded = before + progress.loaded;
+        onProgress?.({ loaded, total: progress.total === undefined ? undefined : before + progress.total });
+      },
+    });
+    return { ...assets, kind: kind ?? kindOf(assets.module) };
+  };
+
+  /** @type {import("./backend.js").Backend | undefined} */
+  let backend;
+  try {
+    try {
+      // Before the downloads: the worker starts meanwhile.
+      backend = inWorker ? workerBackend(parts) : localBackend(parts);
+    } catch (error) {
+      if (!(error instanceof MicroYoloError && error.code === "worker-failed")) throw error;
+      backend = await insteadOfWorker(error);
+    }
+    let assets = await fetched(named ? { wasm: /** @type {any} */ (options.wasm) } : engine(first()), model);
+    for (;;) {
+      partOf(parts, assets.kind);
+      try {
+        const threads = inWorker ? settings.threads : 1;
+        const info = await abortable(backend.load(assets.kind, assets.module, assets.model, { ...settings, threads }), signal);
+        return { backend, info: { ...info, worker: inWorker } };
+      } catch (error) {
+        if (!(error instanceof MicroYoloError)) throw error;
+        if (error.code === "needs-tract" && !named && assets.kind !== "full" && parts.engines.full) {
+          assets = await fetched(engine("full"), assets.model);
+        } else if (error.code === "worker-failed" && inWorker) {
+          backend = await insteadOfWorker(error, backend.address);
+          if (!named && assets.kind === "threads") assets = await fetched(engine("small"), assets.model);
+        } else {
+          throw explained(error, model, named);
+        }
+      }
+    }
+  } catch (error) {
+    backend?.stop();
+    throw error;
+  }
+}
+
+/**
+ * @param {Parts} parts
+ * @param {Kind} kind
+ */
+function partOf(parts, kind) {
+  const part = parts.engines[kind];
+  if (part) return part;
+  throw new MicroYoloError("invalid-option", `this entry of the package has no glue for the "${kind}" engine: import \`micro-yolo\``);
+}
+
+/**
+ * @param {WebAssembly.Module} module
+ * @returns {Kind}
+ */
+function kindOf(module) {
+  const exports = new Set(WebAssembly.Module.exports(module).map(({ name }) => name));
+  if (exports.has("withTract")) return "full";
+  return exports.has("roundAddress") ? "threads" : "small";
+}
+
+/**
+ * The error with what only the caller of the engine knows: where the model came from, and which entry has another engine.
+ * @param {MicroYoloError} error
+ * @param {unknown} model
+ * @param {boolean} named whether the engine was the user's choice
+ */
+function explained({ code, message, cause }, model, named) {
+  const ofModel = ["invalid-model", "unsupported-model", "unsupported-operator", "needs-tract"].includes(code);
+  const address = ofModel && (typeof model === "string" || model instanceof URL) ? `${shown(model)}: ` : "";
+  const entry = code === "needs-tract" && !named ? ". This entry of the package has no engine for it: import `micro-yolo`" : "";
+  return new MicroYoloError(code, `${address}${message}${entry}`, { cause });
+}
+
+let warned = false;
+
+/**
+ * Once for a page: every further detector would say the same.
+ * @param {MicroYoloError} error
+ * @param {string} why
+ */
+function warnOnce(error, why) {
+  if (warned) return;
+  warned = true;
+  const cause = error.cause instanceof Error ? ` (${error.cause.message})` : "";
+  console.warn(
+    `micro-yolo: no worker, so the calling thread computes: ${error.message}: ${why}${cause}. ` +
+      "`worker: false` asks for this; `detector.worker` tells.",
+  );
+}

@@ -1,0 +1,60 @@
+// Options are checked by name: one that is misspelled would be an option that is silently not taken.
+import { MicroYoloError, shown } from "./error.js";
+
+/**
+ * @param {string} call what they are options of
+ * @param {unknown} options
+ * @param {readonly string[]} known
+ * @param {readonly string[]} [settable] what is an option of `Detector.load()` only, and can be set later
+ */
+export function checkOptions(call, options, known, settable = []) {
+  if (options === undefined) return;
+  if (typeof options !== "object" || options === null) {
+    throw new MicroYoloError("invalid-option", `the options of ${call} must be an object, not ${shown(options)}`);
+  }
+  for (const [name, value] of Object.entries(options)) {
+    if (value === undefined || known.includes(name)) continue;
+    const nearest = nearestOf(name, [...known, ...settable]);
+    let hint = nearest ? `did you mean \`${nearest}\`?` : `it has ${known.map((one) => `\`${one}\``).join(", ")}`;
+    if (nearest && settable.includes(nearest)) hint = `set \`detector.${nearest}\`, which holds for all later calls`;
+    throw new MicroYoloError("invalid-option", `${call} has no option \`${shown(name)}\`; ${hint}`);
+  }
+}
+
+/**
+ * The known name that is written most alike, if one is alike.
+ * @param {string} name
+ * @param {readonly string[]} known
+ */
+function nearestOf(name, known) {
+  const plain = (/** @type {string} */ text) => text.toLowerCase().replace(/[^a-z]/g, "");
+  const given = plain(name).slice(0, 40);
+  if (!given) return undefined;
+  const near = (/** @type {string} */ a, /** @type {string} */ b) => distance(a, b) <= (b.length < 5 ? 1 : Math.max(2, Math.floor(b.length / 4)));
+  const words = (/** @type {string} */ text) => text.split(/(?=[A-Z])|[^A-Za-z]/).map(plain).filter((word) => word.length > 3);
+  return (
+    known.find((one) => plain(one) === given) ??
+    // `threshold` for `scoreThreshold`, `modelPath` for `model`.
+    known.find((one) => given.length > 2 && (plain(one).includes(given) || given.includes(plain(one)))) ??
+    known.find((one) => near(given, plain(one))) ??
+    // `treshold`, `minScore`: a word of it is right.
+    known.find((one) => words(one).some((word) => words(name).some((other) => near(other, word))))
+  );
+}
+
+/**
+ * How many letters must be put in, left out or changed to make one text of the other (Levenshtein).
+ * @param {string} a
+ * @param {string} b
+ */
+function distance(a, b) {
+  let row = Array.from({ length: b.length + 1 }, (_, at) => at);
+  for (let i = 1; i <= a.length; i += 1) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j += 1) {
+      next[j] = Math.min(row[j] + 1, next[j - 1] + 1, row[j - 1] + (a[i - 1] === b[j - 1] ? 0 : 1));
+    }
+    row = next;
+  }
+  return row[b.length];
+}

@@ -1,0 +1,49 @@
+// Where the package's own files are: beside its modules, unless a bundler moved one without the other.
+import { MicroYoloError } from "./error.js";
+
+/** @type {Set<string>} Addresses given out so far, to tell them from those that a user named. */
+const own = new Set();
+
+/**
+ * @param {() => URL} address with `new URL("./FILE", import.meta.url)` written out, for bundlers look for exactly this
+ * @returns {URL}
+ */
+export function packaged(address) {
+  let url;
+  try {
+    url = located(address());
+  } catch (cause) {
+    throw new MicroYoloError(
+      "unsupported",
+      "the package's files cannot be found from here, for this module has no address that they could be beside (it is " +
+        "part of a classic script, or from a blob: or data: URL): import `micro-yolo/inline`, which needs none, or name " +
+        "`wasm` and `model`",
+      { cause },
+    );
+  }
+  own.add(url.href);
+  return url;
+}
+
+/**
+ * Where a file of the package really is. The development server of Vite 5 to 7 copies a dependency's modules to
+ * `node_modules/.vite/deps`, but not what they refer to.
+ * @param {string | URL} address
+ */
+export function located(address) {
+  // Turbopack makes relative addresses of what it finds.
+  const url = new URL(address, globalThis.document?.baseURI ?? globalThis.location?.href);
+  return /^https?:$/.test(url.protocol) ? new URL(url.href.replace("/.vite/deps/", "/micro-yolo/")) : url;
+}
+
+/**
+ * What helps where `url` is not answered with the file, or nothing where it is none of the package's.
+ * @param {string} url
+ */
+export function remedy(url) {
+  if (!own.has(url)) return "";
+  return (
+    ". It is a file of this package: import `micro-yolo/inline`, which needs no file, have the bundler put it there, or " +
+    "name `wasm` and `model`"
+  );
+}

@@ -1,0 +1,26 @@
+// The parts of the entry `micro-yolo/small`: the engine that runs this project's networks and no other, the model, and the
+// worker. Each address is written out, for bundlers look for exactly this.
+import { packaged } from "./packaged.js";
+import { hasRelaxedSimd } from "./platform.js";
+
+/** @satisfies {import("./parts.js").Parts} */
+export const parts = {
+  model: () => packaged(() => new URL("./wasm/micro-yolo-s-int8.onnx", import.meta.url)),
+  worker: () => new Worker(new URL("./worker.js", import.meta.url), { type: "module" }),
+  helpers: () => import("./helpers.js"),
+  engines: {
+    small: {
+      file: () =>
+        packaged(() =>
+          hasRelaxedSimd()
+            ? new URL("./wasm/micro_yolo_small_relaxed_bg.wasm", import.meta.url)
+            : new URL("./wasm/micro_yolo_small_bg.wasm", import.meta.url),
+        ),
+      local: () => import("./engine-small.js"),
+    },
+    threads: {
+      file: () => packaged(() => new URL("./wasm/micro_yolo_threads_bg.wasm", import.meta.url)),
+      local: () => import("./engine-threads.js"),
+    },
+  },
+};

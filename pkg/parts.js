@@ -1,0 +1,42 @@
+// The parts of the entry `micro-yolo`: those of `micro-yolo/small`, and the engine that runs any network.
+import { packaged } from "./packaged.js";
+import { parts as small } from "./parts-small.js";
+import { hasRelaxedSimd } from "./platform.js";
+
+/** @typedef {NonNullable<import("./index.js").LoadOptions["wasm"]>} EngineSource */
+/** @typedef {NonNullable<import("./index.js").LoadOptions["model"]>} ModelSource */
+
+/**
+ * One kind of engine. Of each there is a file for this browser: in int8, all give the same results.
+ * @typedef {object} EnginePart
+ * @property {() => EngineSource | Promise<EngineSource>} file the fastest that this browser runs
+ * @property {() => Promise<Pick<typeof import("./engine.js"), "Engine"> & { instance: import("./engine.js").Instance }>} local brings it to the calling thread
+ */
+
+/** @typedef {"small" | "full" | "threads"} Kind */
+
+/**
+ * What an entry of the package is made of.
+ * @typedef {object} Parts
+ * @property {() => ModelSource | Promise<ModelSource>} model
+ * @property {() => Worker} worker starts one
+ * @property {() => Promise<typeof import("./helpers.js")>} [helpers]
+ * @property {Partial<Record<Kind, EnginePart>> & { small: EnginePart }} engines
+ */
+
+/** @satisfies {Parts} */
+export const parts = {
+  ...small,
+  engines: {
+    ...small.engines,
+    full: {
+      file: () =>
+        packaged(() =>
+          hasRelaxedSimd()
+            ? new URL("./wasm/micro_yolo_relaxed_bg.wasm", import.meta.url)
+            : new URL("./wasm/micro_yolo_bg.wasm", import.meta.url),
+        ),
+      local: () => import("./engine-full.js"),
+    },
+  },
+};

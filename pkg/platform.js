@@ -1,0 +1,79 @@
+// What this browser, or other runtime, can do.
+import { MicroYoloError } from "./error.js";
+
+/** The smallest module there is: nothing in it can be refused. */
+const EMPTY = new Uint8Array([0, 97, 115, 109, 1, 0, 0, 0]);
+
+/**
+ * The smallest module that only an engine with SIMD accepts:
+ * `(module (func (result v128) (i8x16.splat (i32.const 0))))`
+ */
+// prettier-ignore
+const SIMD_PROBE = new Uint8Array([
+  0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 8, 1, 6, 0, 65, 0, 253, 15, 11,
+]);
+
+/**
+ * Likewise for relaxed SIMD:
+ * `(module (func (result v128) (i32x4.relaxed_trunc_f32x4_s (f32x4.splat (f32.const 0)))))`
+ */
+// prettier-ignore
+const RELAXED_PROBE = new Uint8Array([
+  0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0,
+  10, 14, 1, 12, 0, 67, 0, 0, 0, 0, 253, 19, 253, 129, 2, 11,
+]);
+
+/** Likewise for reference types, which came to Chromium five versions after SIMD: `(module (type (func (param externref))))` */
+const REFERENCE_PROBE = new Uint8Array([0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 1, 111, 0]);
+
+/** Whether the faster engine runs here. */
+export const hasRelaxedSimd = () => WebAssembly.validate(RELAXED_PROBE);
+
+/**
+ * Whether threads can share memory here: only in a page that is cross-origin isolated. Every browser with relaxed SIMD has
+ * threads then.
+ */
+export const canShareMemory = () => Boolean(globalThis.crossOriginIsolated) && hasRelaxedSimd();
+
+/** Throws where this package cannot run at all. */
+export function checkPlatform() {
+  if (typeof WebAssembly !== "object" || typeof WebAssembly.compile !== "function") {
+    throw new MicroYoloError("unsupported", "this browser has no WebAssembly, or it is switched off");
+  }
+  if (!WebAssembly.validate(SIMD_PROBE)) {
+    throw new MicroYoloError("no-simd", "this browser's WebAssembly has no SIMD; every browser since 2023 has it");
+  }
+  if (!WebAssembly.validate(REFERENCE_PROBE)) {
+    throw new MicroYoloError(
+      "unsupported",
+      "this browser's WebAssembly has no reference types: Chrome and Edge have them since version 96",
+    );
+  }
+}
+
+/**
+ * Why the platform refused an engine, where the file is not to blame.
+ * @param {unknown} cause what compiling or starting it threw
+ * @param {string} [engine] what to call it
+ */
+export function platformError(cause, engine = "the engine") {
+  if (!(cause instanceof WebAssembly.CompileError)) return undefined;
+  try {
+    new WebAssembly.Module(EMPTY);
+  } catch {
+    return new MicroYoloError(
+      "unsupported",
+      "a content security policy forbids WebAssembly here: allow `script-src 'wasm-unsafe-eval'` " +
+        "(an extension: in `content_security_policy.extension_pages` of its manifest)",
+      { cause },
+    );
+  }
+  // V8, SpiderMonkey and JavaScriptCore say of an instruction that they do not know that it is an unknown opcode.
+  if (!/opcode|simd|experimental/i.test(cause.message) || hasRelaxedSimd()) return undefined;
+  return new MicroYoloError(
+    "unsupported",
+    `this browser, or version of Node, has no relaxed SIMD, which ${engine} needs: ` +
+      "take micro_yolo_small_bg.wasm, or micro_yolo_bg.wasm for models from elsewhere",
+    { cause },
+  );
+}

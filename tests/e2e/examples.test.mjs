@@ -1,0 +1,84 @@
+// The examples, as they stand in examples/: each is built by its own command and finds the cat.
+import assert from "node:assert/strict";
+import { cp, readFile, writeFile } from "node:fs/promises";
+import { delimiter, join } from "node:path";
+import { after, before, test } from "node:test";
+import { launchChromium, launchWithExtension } from "./lib/browsers.mjs";
+import { installed, run } from "./lib/project.mjs";
+import { ROOT, serve } from "./lib/server.mjs";
+
+const CAT = join(ROOT, "data/samples/cat.jpg");
+/** The bundlers of this repository, under the names by which the examples call them. */
+const env = { ...process.env, PATH: [join(ROOT, "node_modules/.bin"), process.env.PATH].join(delimiter) };
+
+let project, browser;
+before(async () => {
+  project = await installed();
+  browser = await launchChromium();
+});
+after(async () => {
+  await browser?.close();
+  await project?.remove();
+});
+
+/** A copy of an example in the user's project. */
+async function copy(name) {
+  const root = join(project.folder, name);
+  await cp(join(ROOT, "examples", name), root, { recursive: true });
+  return root;
+}
+
+async function assertCat(folder) {
+  const site = await serve({ mounts: { "/pkg/": project.home, "/": folder } });
+  const page = await browser.newPage();
+  try {
+    await page.goto(site.url);
+    await page.waitForFunction(() => document.querySelector("pre").textContent, undefined, { timeout: 60_000 });
+    const [{ label }] = JSON.parse(await page.textContent("pre"));
+    assert.equal(label, "cat");
+  } finally {
+    await page.close();
+    await site.close();
+  }
+}
+
+test("plain", async () => {
+  const root = await copy("plain");
+  await cp(CAT, join(root, "cat.jpg"));
+  const html = await readFile(join(root, "index.html"), "utf8");
+  const local = html.replace("https://cdn.jsdelivr.net/npm/micro-yolo/", "/pkg/");
+  assert.notEqual(local, html);
+  await writeFile(join(root, "index.html"), local);
+  await assertCat(root);
+});
+
+for (const name of ["vite", "webpack", "rollup", "esbuild"]) {
+  test(name, async () => {
+    const root = await copy(name);
+    await cp(CAT, join(root, name === "vite" ? "public/cat.jpg" : "cat.jpg"));
+    await run("npm", ["run", "build"], { cwd: root, env });
+    await assertCat(name === "vite" ? join(root, "dist") : root);
+  });
+}
+
+test("node", async () => {
+  const root = await copy("node");
+  await cp(CAT, join(root, "cat.jpg"));
+  await cp(join(ROOT, "node_modules/jpeg-js"), join(root, "node_modules/jpeg-js"), { recursive: true });
+  const { stdout } = await run("npm", ["start"], { cwd: root });
+  assert.match(stdout, /label: 'cat'/);
+});
+
+test("extension", async (t) => {
+  const root = await copy("extension");
+  await cp(join(project.home, "inline.js"), join(root, "inline.js"));
+  const site = await serve({ mounts: { "/": join(ROOT, "data/samples") } });
+  site.route("/page.html", (_, response) =>
+    response.writeHead(200, { "content-type": "text/html" }).end('<!doctype html><img src="cat.jpg">'),
+  );
+  const context = await launchWithExtension(root);
+  t.after(() => Promise.all([context.close(), site.close()]));
+  const page = await context.newPage();
+  await page.goto(`${site.url}page.html`);
+  await page.waitForFunction(() => document.querySelector("img").title === "cat", undefined, { timeout: 60_000 });
+});
