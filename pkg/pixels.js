@@ -1,6 +1,6 @@
 // Frame → RGBA pixels, not much larger than the model can use.
 import { MicroYoloError } from "./error.js";
-import { drawError } from "./source.js";
+import { drawError, release } from "./source.js";
 
 /** What transparent pixels are seen against: the letterbox grey, as in src/image.rs. */
 const GREY = "rgb(114 114 114)";
@@ -45,7 +45,7 @@ export class PixelReader {
       this.#canvas = this.#context = undefined; // Tainted for good.
       throw drawError(cause);
     } finally {
-      if (frame.ours && "close" in frame.image) frame.image.close();
+      release(frame);
     }
   }
 
