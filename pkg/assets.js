@@ -2,6 +2,7 @@
 // progress. Two loads of one address at the same time share one download; a failed download is forgotten, so that
 // the next load tries again.
 import { MicroYoloError, abortable, aborted } from "./error.js";
+import { kindOf } from "./kind.js";
 
 /** @typedef {import("./index.js").Progress} Progress */
 /** @typedef {(progress: Progress) => void} OnProgress */
@@ -265,7 +266,7 @@ export async function loadAssets({ wasm, model, signal, onProgress }) {
  * @returns {Promise<WebAssembly.Module>}
  */
 async function engine(source, wait) {
-  if (source instanceof WebAssembly.Module) return source;
+  if (kindOf(source) === "WebAssembly.Module") return /** @type {WebAssembly.Module} */ (source);
   const bytes = asBytes(source);
   if (bytes) return WebAssembly.compile(/** @type {BufferSource} */ (bytes)).catch(badEngine);
   const url = asUrl(source, "wasm", "a URL, bytes or a WebAssembly.Module");
@@ -287,7 +288,7 @@ async function engine(source, wait) {
 async function modelBytes(source, wait) {
   const bytes = asBytes(source);
   if (bytes) return bytes;
-  if (typeof Blob === "function" && source instanceof Blob) return new Uint8Array(await source.arrayBuffer());
+  if (/^(Blob|File)$/.test(kindOf(source))) return new Uint8Array(await /** @type {Blob} */ (source).arrayBuffer());
   const url = asUrl(source, "model", "a URL, bytes or a Blob");
   return wait(
     download(models, url, false, async (response) => {
@@ -307,8 +308,7 @@ async function modelBytes(source, wait) {
 function asBytes(source) {
   if (source instanceof Uint8Array) return source;
   if (ArrayBuffer.isView(source)) return new Uint8Array(source.buffer, source.byteOffset, source.byteLength);
-  const tag = Object.prototype.toString.call(source);
-  if (tag === "[object ArrayBuffer]" || tag === "[object SharedArrayBuffer]") {
+  if (/^(Shared)?ArrayBuffer$/.test(kindOf(source))) {
     return new Uint8Array(/** @type {ArrayBuffer} */ (source));
   }
 }
@@ -320,13 +320,13 @@ function asBytes(source) {
  * @returns {string}
  */
 function asUrl(source, option, expected) {
-  if (typeof source !== "string" && !(source instanceof URL)) {
+  if (!/^(String|URL)$/.test(kindOf(source))) {
     throw new MicroYoloError("invalid-option", `\`${option}\` must be ${expected}`);
   }
   const base = typeof document === "object" ? document.baseURI : globalThis.location?.href;
   let url;
   try {
-    url = new URL(source, base);
+    url = new URL(String(source), base);
   } catch (cause) {
     throw new MicroYoloError("invalid-option", `\`${option}\` is not a URL: ${source}`, { cause });
   }
