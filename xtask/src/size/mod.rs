@@ -16,7 +16,7 @@ use crate::workspace;
 const TOLERANCE: f64 = 0.03;
 
 /// Modules of the package that `Detector.load()` does not bring in.
-const ON_DEMAND: &[&str] = &["draw.js", "element.js", "helper.js", "helpers.js"];
+const ON_DEMAND: &[&str] = &["draw.js", "element.js", "helper.js", "helpers.js", "overlay.js"];
 
 /// Arguments of `cargo xtask size`.
 #[derive(Args, Default)]
