@@ -163,6 +163,7 @@ export class MicroYoloElement extends Base {
       sizes.disconnect();
     });
     addEventListener("resize", () => this.#draw(), { signal });
+    this.addEventListener("scroll", () => this.#draw(), { signal, capture: true }); // Of something inside: it does not bubble.
     let moving = false;
     const move = () => {
       this.#draw();

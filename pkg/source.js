@@ -28,7 +28,7 @@ import { kindOf } from "./kind.js";
  * @returns {Promise<Frame>}
  */
 export async function portableFrame(source, { signal, transfer }) {
-  const frame = await localFrame(source, { signal });
+  const frame = await localFrame(source, { signal, portable: true });
   if (!("image" in frame) || frame.ours) return frame;
   if (transfer && isTransferable(frame.image)) return { ...frame, ours: true };
   return { ...frame, image: await bitmap(frame.image), ours: true };
@@ -63,13 +63,13 @@ function videoFrame(video) {
 }
 
 /**
- * A frame for this thread: what can be drawn as it is stays as it is, but for a video, which moves on.
+ * A frame for this thread: what can be drawn as it is stays as it is.
  *
  * @param {import("./index.js").ImageSource} source
- * @param {{ signal?: AbortSignal }} options
+ * @param {{ signal?: AbortSignal, portable?: boolean }} options
  * @returns {Promise<Frame>}
  */
-export async function localFrame(source, { signal }) {
+export async function localFrame(source, { signal, portable }) {
   switch (kindOf(source)) {
     case "String":
     case "URL":
@@ -82,7 +82,7 @@ export async function localFrame(source, { signal }) {
     case "HTMLImageElement":
       return imageElement(/** @type {HTMLImageElement} */ (source));
     case "HTMLVideoElement":
-      return videoElement(/** @type {HTMLVideoElement} */ (source), signal);
+      return videoElement(/** @type {HTMLVideoElement} */ (source), signal, portable);
     case "HTMLCanvasElement":
     case "OffscreenCanvas":
     case "ImageBitmap": {
@@ -175,9 +175,10 @@ const FRAME_WAIT = 5000;
  * draw it (Chromium 156), and that it seeks before or after (Firefox 153) its frame is gone: that frame is waited for.
  * @param {HTMLVideoElement} video
  * @param {AbortSignal | undefined} signal
+ * @param {boolean | undefined} portable
  * @returns {Promise<Drawing>}
  */
-async function videoElement(video, signal) {
+async function videoElement(video, signal, portable) {
   const end = performance.now() + FRAME_WAIT;
   for (;;) {
     if (signal?.aborted) throw aborted(signal);
@@ -197,13 +198,18 @@ async function videoElement(video, signal) {
       if (video.error) continue;
     }
     const { readyState, seeking, videoWidth: width, videoHeight: height } = video;
-    if (!seeking && (readyState < 2 /* HAVE_CURRENT_DATA */ || !width)) {
+    if (!seeking && readyState < 2 /* HAVE_CURRENT_DATA */) {
       throw new MicroYoloError("not-loaded", "the video has no frame yet; wait for its `loadeddata` event");
     }
+    if (!seeking && !width) throw new MicroYoloError("not-loaded", "the video has sound and no picture, so far at least");
     if (!seeking) {
       try {
         const image = videoFrame(video) ?? (await bitmap(video));
-        return { image, width, height, ours: true };
+        const frame = { image, width, height, ours: true };
+        // Firefox is four times as quick at drawing the video itself; Chromium may draw nothing of it.
+        if (portable || !("mozPresentedFrames" in video)) return frame;
+        release(frame);
+        return drawing(video, width, height);
       } catch (error) {
         const { name } = /** @type {Error} */ (/** @type {Error} */ (error).cause ?? error);
         if (name !== "InvalidStateError") throw error;
