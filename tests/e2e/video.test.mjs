@@ -55,7 +55,7 @@ for (const [name, launch] of Object.entries(BROWSERS)) {
       test(`the first frame is there when the film says that it has loaded, worker: ${worker}`, async (t) => {
         if (missing) return t.skip(missing);
         const found = await page.evaluate(
-          async ({ formats, worker }) => {
+          async ({ formats, worker, few }) => {
             const { Detector } = await import("/pkg/index.js");
             const { film } = await import("/lib/in-page.js");
             const detector = await Detector.load({ worker });
@@ -76,7 +76,7 @@ for (const [name, launch] of Object.entries(BROWSERS)) {
             for (const format of formats) {
               for (const event of ["loadeddata", "canplay"]) {
                 for (const [way, look] of Object.entries(ways)) {
-                  for (const from of event === "canplay" ? ["url"] : ["url", "blob", "used", "html"]) {
+                  for (const from of few || event === "canplay" ? ["url"] : ["url", "blob", "used", "html"]) {
                     const address = `/fixtures/cat.${format}?${found.length}${worker}`; // A fresh one each time.
                     const source = from === "blob" ? await file(address) : address;
                     let { video, once } = film(from === "used" ? `/fixtures/spot.${format}` : source);
@@ -101,9 +101,9 @@ for (const [name, launch] of Object.entries(BROWSERS)) {
             detector.dispose();
             return found;
           },
-          { formats: played, worker },
+          { formats: played, worker, few: name === WINDOWS },
         );
-        assert.equal(found.length, played.length * 20);
+        assert.equal(found.length, played.length * (name === WINDOWS ? 8 : 20));
         for (const [how, labels] of found) assert.equal(labels, "cat", how);
       });
     }
