@@ -2,6 +2,7 @@
 // progress. Two loads of one address at the same time share one download; a failed download is forgotten, so that
 // the next load tries again.
 import { MicroYoloError, abortable, aborted, shown } from "./error.js";
+import { kindOf } from "./kind.js";
 import { remedy } from "./packaged.js";
 import { platformError } from "./platform.js";
 
@@ -244,12 +245,6 @@ export async function loadAssets({ wasm, model, signal, onProgress }) {
 }
 
 /**
- * The name of the platform class: unlike `instanceof`, right for objects of another frame.
- * @param {unknown} source
- */
-const kindOf = (source) => Object.prototype.toString.call(source).slice(8, -1);
-
-/**
  * @param {unknown} given
  * @param {(one: Download<WebAssembly.Module>) => Promise<WebAssembly.Module>} wait
  * @returns {Promise<WebAssembly.Module>}
@@ -280,7 +275,7 @@ async function modelBytes(given, wait) {
   const source = given instanceof Promise ? await given : given;
   const bytes = asBytes(source);
   if (bytes) return bytes;
-  if (kindOf(source) === "Blob" || kindOf(source) === "File") return new Uint8Array(await source.arrayBuffer());
+  if (/^(Blob|File)$/.test(kindOf(source))) return new Uint8Array(await source.arrayBuffer());
   const url = asUrl(source, "model", "a URL, bytes or a Blob");
   return wait(
     download(models, url, false, async (response, self) => {
@@ -303,7 +298,7 @@ async function modelBytes(given, wait) {
 function asBytes(source) {
   if (source instanceof Uint8Array) return source;
   if (ArrayBuffer.isView(source)) return new Uint8Array(source.buffer, source.byteOffset, source.byteLength);
-  if (kindOf(source) === "ArrayBuffer" || kindOf(source) === "SharedArrayBuffer") {
+  if (/^(Shared)?ArrayBuffer$/.test(kindOf(source))) {
     return new Uint8Array(/** @type {ArrayBuffer} */ (source));
   }
 }
@@ -315,7 +310,7 @@ function asBytes(source) {
  * @returns {string}
  */
 function asUrl(source, option, expected) {
-  if (typeof source !== "string" && kindOf(source) !== "URL") {
+  if (!/^(String|URL)$/.test(kindOf(source))) {
     throw new MicroYoloError("invalid-option", `\`${option}\` must be ${expected}`);
   }
   if (isBase64(String(source))) {
@@ -327,7 +322,7 @@ function asUrl(source, option, expected) {
   const base = typeof document === "object" ? document.baseURI : globalThis.location?.href;
   let url;
   try {
-    url = new URL(source, base);
+    url = new URL(String(source), base);
   } catch (cause) {
     throw new MicroYoloError("invalid-option", `\`${option}\` is not a URL: ${shown(source)}`, { cause });
   }

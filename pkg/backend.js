@@ -1,7 +1,8 @@
 // Where a detector computes: in a worker of its own, or on the thread that calls it. Both forms have the same methods.
 import { MicroYoloError, disposed } from "./error.js";
 import { openWorker } from "./open-worker.js";
-import { drawError, localFrame, portableFrame } from "./source.js";
+import { kindOf } from "./kind.js";
+import { drawError, localFrame, portableFrame, release as releaseFrame } from "./source.js";
 
 /** @typedef {import("./settings.js").Settings} Settings */
 /** @typedef {import("./settings.js").LoadSettings} LoadSettings */
@@ -60,7 +61,12 @@ export function localBackend({ engines }) {
     },
     frame: localFrame,
     async detect(frame, { settings, track }) {
-      return running().detect(frame, settings, track);
+      try {
+        if (!("image" in frame) && !frame.data.length) throw gone();
+        return running().detect(frame, settings, track);
+      } finally {
+        releaseFrame(frame);
+      }
     },
     async resetTracks() {
       running().resetTracks();
@@ -139,7 +145,8 @@ export function workerBackend({ worker: start, helpers: bringHelpers }) {
   return {
     address,
     async load(kind, module, model, settings) {
-      const { info, team } = await call({ call: "load", kind, module, model, settings });
+      const bytes = new Uint8Array(model); // Sent as it is, a view would take its whole buffer along.
+      const { info, team } = await call({ call: "load", kind, module, model: bytes, settings }, [bytes.buffer]);
       if (!team || !bringHelpers) return info;
       const { Helpers } = await bringHelpers().catch((cause) => {
         throw importError(cause);
@@ -152,14 +159,27 @@ export function workerBackend({ worker: start, helpers: bringHelpers }) {
     },
     frame: portableFrame,
     async detect(frame, { settings, track, transfer }) {
+      const send = (/** @type {Frame} */ frame, /** @type {Transferable} */ given) =>
+        call({ call: "detect", frame, settings, track }, [given]);
       try {
-        return await call({ call: "detect", frame, settings, track }, transferList(frame, transfer));
+        if ("image" in frame) return await send(frame, /** @type {ImageBitmap} */ (frame.image));
+        const { buffer } = frame.data;
+        if (transfer && kindOf(buffer) === "ArrayBuffer") {
+          try {
+            return await send(frame, /** @type {ArrayBuffer} */ (buffer));
+          } catch (error) {
+            if (error instanceof MicroYoloError) throw error;
+            // The memory of a WebAssembly module cannot be given away.
+          }
+        }
+        // Sent as it is, a view would take its whole buffer along.
+        const data = copied(frame.data);
+        return await send({ ...frame, data }, data.buffer);
       } catch (error) {
         if (error instanceof MicroYoloError) throw error;
         throw drawError(error); // postMessage refused the bitmap.
       } finally {
-        // Sent, the bitmap is empty here and closing it does nothing; refused, it is freed.
-        if ("image" in frame && frame.ours && "close" in frame.image) frame.image.close();
+        releaseFrame(frame);
       }
     },
     resetTracks: () => call({ call: "reset-tracks" }),
@@ -184,12 +204,21 @@ function importError(cause) {
 }
 
 /**
- * What is given to the worker instead of copied: bitmaps always, for they are our own; pixels where the caller allows.
- * @param {Frame} frame
- * @param {boolean} transfer
- * @returns {Transferable[]}
+ * @param {Uint8Array | Uint8ClampedArray} pixels
+ * @returns {Uint8Array<ArrayBuffer>}
  */
-function transferList(frame, transfer) {
-  if ("image" in frame) return [/** @type {ImageBitmap} */ (frame.image)];
-  return transfer && frame.data.buffer instanceof ArrayBuffer ? [frame.data.buffer] : [];
+function copied(pixels) {
+  try {
+    return new Uint8Array(pixels); // Not slice(): that of node's Buffer copies nothing.
+  } catch (cause) {
+    if (cause instanceof RangeError) {
+      throw new MicroYoloError("image-too-large", "there is no memory for a copy of the pixels", { cause });
+    }
+    throw gone(cause);
+  }
+}
+
+/** @param {unknown} [cause] */
+function gone(cause) {
+  return new MicroYoloError("invalid-image", "the pixels are gone: their buffer was given away", { cause });
 }

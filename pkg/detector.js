@@ -1,14 +1,19 @@
 // The detector as a page sees it: sources in, objects out, in order, wherever it computes.
 import { MicroYoloError, abortable, aborted, disposed } from "./error.js";
 import { frameClock } from "./frames.js";
+import { kindOf } from "./kind.js";
 import { objectsFromRows } from "./objects.js";
 import { checkOptions } from "./options.js";
 import { defaultSettings, withSettings } from "./settings.js";
+import { release } from "./source.js";
 
 /** @typedef {import("./settings.js").Settings} Settings */
 
 /** Only `load` of load.js makes detectors: one that exists is ready. */
 export const FROM_LOAD = Symbol();
+
+/** The detector itself: frameworks put a proxy around it (Vue's `ref` and `reactive`), which has no private fields. */
+const ITSELF = Symbol();
 
 /** Documented in index.d.ts. Each entry of the package extends it by a `load` of its own. */
 export class Detector {
@@ -17,8 +22,10 @@ export class Detector {
   #info;
   /** @type {MicroYoloError | undefined} Why it no longer detects. */
   #over;
-  /** @type {Set<() => void>} What wakes the loops that wait for a frame. */
+  /** @type {Set<() => void>} What ends the loops. */
   #watches = new Set();
+  /** A function: such proxies wrap the objects that they hand out, and leave functions alone. */
+  [ITSELF] = () => this;
 
   /**
    * @param {symbol} token
@@ -35,58 +42,55 @@ export class Detector {
   }
 
   get labels() {
-    return this.#info.labels;
+    return this[ITSELF]().#info.labels;
   }
 
   get build() {
-    return this.#info.build;
+    return this[ITSELF]().#info.build;
   }
 
   get threads() {
-    return this.#info.threads;
+    return this[ITSELF]().#info.threads;
   }
 
   get worker() {
-    return this.#info.worker;
+    return this[ITSELF]().#info.worker;
   }
 
   get inputSize() {
-    return this.#info.input;
+    return this[ITSELF]().#info.input;
   }
 
   get scoreThreshold() {
-    return this.#settings.scoreThreshold;
+    return this[ITSELF]().#settings.scoreThreshold;
   }
 
   set scoreThreshold(scoreThreshold) {
-    this.#settings = withSettings(this.#settings, { scoreThreshold });
+    this[ITSELF]().#set({ scoreThreshold });
   }
 
   get iouThreshold() {
-    return this.#settings.iouThreshold;
+    return this[ITSELF]().#settings.iouThreshold;
   }
 
   set iouThreshold(iouThreshold) {
-    this.#settings = withSettings(this.#settings, { iouThreshold });
+    this[ITSELF]().#set({ iouThreshold });
   }
 
   get maxDetections() {
-    return this.#settings.maxDetections;
+    return this[ITSELF]().#settings.maxDetections;
   }
 
   set maxDetections(maxDetections) {
-    this.#settings = withSettings(this.#settings, { maxDetections });
+    this[ITSELF]().#set({ maxDetections });
   }
 
   get classes() {
-    return this.#settings.classes;
+    return this[ITSELF]().#settings.classes;
   }
 
   set classes(classes) {
-    const settings = withSettings(this.#settings, { classes });
-    const unknown = settings.classes?.find((one) => !this.#knows(one));
-    if (unknown !== undefined) throw new MicroYoloError("invalid-option", `the model has no class ${unknown}`);
-    this.#settings = settings;
+    this[ITSELF]().#set({ classes });
   }
 
   /**
@@ -95,7 +99,7 @@ export class Detector {
    */
   async detect(source, options = {}) {
     checkOptions("detect()", options, ["signal", "transfer"], Object.keys(defaultSettings));
-    return (await this.#run(source, options, false)).objects;
+    return (await this[ITSELF]().#run(source, options, false)).objects;
   }
 
   /**
@@ -105,21 +109,39 @@ export class Detector {
   watch(video, options = {}) {
     checkOptions("watch()", options, ["signal", "track"], Object.keys(defaultSettings));
     const { signal, track = false } = options;
-    if (Object.prototype.toString.call(video) !== "[object HTMLVideoElement]") {
+    if (kindOf(video) !== "HTMLVideoElement") {
       throw new MicroYoloError("invalid-source", "watch() takes a <video>; for a single picture call detect()");
     }
-    return this.#watch(video, signal, track);
+    const stop = new AbortController();
+    const frames = this[ITSELF]().#watch(video, signal, stop, track);
+    // A generator does as it is told when it has what it waits for, which of a paused video may take for ever.
+    const { return: end, throw: fail } = frames;
+    frames.return = (value) => {
+      stop.abort();
+      return end.call(frames, value);
+    };
+    frames.throw = (error) => {
+      stop.abort();
+      return fail.call(frames, error);
+    };
+    return frames;
   }
 
   dispose() {
-    this.#over ??= disposed();
-    this.#backend.stop(this.#over);
-    for (const wake of this.#watches) wake();
+    const self = this[ITSELF]();
+    self.#over ??= disposed();
+    self.#backend.stop(self.#over);
+    for (const stop of self.#watches) stop();
   }
 
-  /** @param {string | number} one */
-  #knows(one) {
-    return typeof one === "string" ? this.labels.includes(one) : one >= 0 && one < this.labels.length;
+  /** @param {Parameters<typeof withSettings>[1]} changes */
+  #set(changes) {
+    const settings = withSettings(this.#settings, changes);
+    const knows = (/** @type {string | number} */ one) =>
+      typeof one === "string" ? this.labels.includes(one) : one >= 0 && one < this.labels.length;
+    const unknown = settings.classes?.find((one) => !knows(one));
+    if (unknown !== undefined) throw new MicroYoloError("invalid-option", `the model has no class ${unknown}`);
+    this.#settings = settings;
   }
 
   #check() {
@@ -130,13 +152,19 @@ export class Detector {
    * @param {import("./index.js").ImageSource} source
    * @param {import("./index.js").DetectOptions} options
    * @param {boolean} track
+   * @param {(timestamp?: number) => void} [took] called when the frame is there; with a video frame's own timestamp
    */
-  async #run(source, { signal, transfer = false }, track) {
+  async #run(source, { signal, transfer = false }, track, took) {
     if (signal?.aborted) throw aborted(signal);
     this.#check();
     const settings = this.#settings; // Those of the call's moment, whatever is set while it waits its turn.
-    const frame = await abortable(this.#backend.frame(source, { signal, transfer }), signal);
+    const taking = this.#backend.frame(source, { signal, transfer });
+    const frame = await abortable(taking, signal).catch((error) => {
+      taking.then(release, () => {}); // Nobody waits for it any more; a camera waits for its frames back.
+      throw error;
+    });
     const { width, height } = frame;
+    if (took) took("image" in frame && "timestamp" in frame.image ? frame.image.timestamp : undefined);
     const rows = await abortable(this.#backend.detect(frame, { settings, track, transfer }), signal);
     return { objects: objectsFromRows(rows, this.labels), width, height };
   }
@@ -144,16 +172,18 @@ export class Detector {
   /**
    * @param {HTMLVideoElement} video
    * @param {AbortSignal | undefined} signal
+   * @param {AbortController} stop ends the loop, as `signal` does
    * @param {boolean} track
    * @returns {AsyncGenerator<import("./index.js").WatchedFrame, void, void>}
    */
-  async *#watch(video, signal, track) {
+  async *#watch(video, signal, stop, track) {
     if (signal?.aborted) return;
     this.#check();
     const clock = frameClock(video);
-    const stop = () => clock.stop();
-    signal?.addEventListener("abort", stop, { once: true });
-    this.#watches.add(stop);
+    const end = () => stop.abort();
+    stop.signal.addEventListener("abort", clock.stop);
+    signal?.addEventListener("abort", end, { signal: stop.signal });
+    this.#watches.add(end);
     try {
       if (track) await this.#backend.resetTracks();
       let seen = 0;
@@ -161,27 +191,32 @@ export class Detector {
         const number = await clock.next(seen);
         this.#check();
         if (number === undefined) return;
-        const started = performance.now();
-        const time = video.currentTime;
+        const before = seen;
+        seen = number;
+        let started = 0;
+        let time = 0;
+        const took = (/** @type {number | undefined} */ timestamp) => {
+          started = performance.now();
+          time = video.currentTime;
+          seen = clock.took(timestamp);
+        };
         let found;
         try {
-          found = await this.#run(video, { signal }, track);
+          found = await this.#run(video, { signal: stop.signal }, track, took);
         } catch (error) {
           const code = error instanceof MicroYoloError ? error.code : undefined;
-          if (code === "aborted") return;
-          if (code !== "not-loaded") throw error;
-          seen = number; // Between two sources: wait for the next frame.
-          continue;
+          if (code === "not-loaded") continue; // Between two sources: wait for the next frame.
+          if (code !== "aborted") throw error;
+          this.#check(); // Disposed of?
+          return;
         }
         const { objects, width, height } = found;
-        const dropped = Math.max(0, number - seen - 1);
-        seen = number;
+        const dropped = Math.max(0, seen - before - 1);
         yield { objects, frame: { width, height, time, dropped, milliseconds: performance.now() - started } };
       }
     } finally {
-      clock.stop();
-      this.#watches.delete(stop);
-      signal?.removeEventListener("abort", stop);
+      end();
+      this.#watches.delete(end);
     }
   }
 }

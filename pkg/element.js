@@ -2,19 +2,27 @@
 import { drawObjects } from "./draw.js";
 import { MicroYoloError } from "./error.js";
 import { Detector } from "./index.js";
+import { overlay } from "./overlay.js";
 
-/** @type {Map<string, { detector: Promise<Detector>, users: number }>} One detector a model, shared by all elements. */
+/** @typedef {HTMLImageElement | HTMLVideoElement | HTMLCanvasElement} Media */
+
+const MEDIA = "img, video, canvas";
+
+/**
+ * @type {Map<string, { detector: Promise<Detector>, users: number }>} One detector for each model and input size, shared by
+ * all elements.
+ */
 const shared = new Map();
 
 /**
- * @param {string | undefined} model
+ * @param {import("./index.js").LoadOptions} options
  * @returns {{ detector: Promise<Detector>, release: () => void }}
  */
-function acquire(model) {
-  const key = model ?? "";
+function acquire(options) {
+  const key = JSON.stringify(options);
   let entry = shared.get(key);
   if (!entry) {
-    const detector = Detector.load(model === undefined ? {} : { model });
+    const detector = Detector.load(options);
     entry = { detector, users: 0 };
     shared.set(key, entry);
     detector.catch(() => forget());
@@ -42,9 +50,10 @@ function acquire(model) {
 }
 
 const STYLE = `
-  :host { display: inline-block; position: relative; line-height: 0 }
+  :host { display: inline-block; position: relative }
   :host([hidden]) { display: none }
-  canvas { position: absolute; pointer-events: none }
+  ::slotted(:is(${MEDIA})) { vertical-align: bottom }
+  canvas { position: absolute; pointer-events: none; transform-origin: 0 0 }
 `;
 
 /** Not extending HTMLElement where there is none, so that the module can be imported on a server. */
@@ -52,7 +61,7 @@ const Base = /** @type {typeof HTMLElement} */ (typeof HTMLElement === "function
 
 /** Documented in element.d.ts. */
 export class MicroYoloElement extends Base {
-  static observedAttributes = ["model", "score-threshold", "track"];
+  static observedAttributes = ["classes", "input-size", "model", "score-threshold", "track"];
 
   /** @type {readonly import("./index.js").DetectedObject[]} */
   #objects = [];
@@ -63,6 +72,8 @@ export class MicroYoloElement extends Base {
   /** @type {{ width: number, height: number }} */
   #size = { width: 0, height: 0 };
   #slot;
+  /** @type {Media | undefined} What is looked at. */
+  #media;
 
   constructor() {
     super();
@@ -76,7 +87,7 @@ export class MicroYoloElement extends Base {
     this.#canvas.setAttribute("part", "boxes");
     this.#canvas.setAttribute("aria-hidden", "true");
     root.append(this.#slot, this.#canvas);
-    this.#slot.addEventListener("slotchange", () => this.#restart());
+    this.#slot.addEventListener("slotchange", () => this.#changed());
   }
 
   /** The objects found last. */
@@ -108,80 +119,198 @@ export class MicroYoloElement extends Base {
   #stop() {
     this.#running?.abort();
     this.#running = undefined;
+    this.#media = undefined;
+  }
+
+  /** The first picture or video inside, however deep: in a link, a figure, a <picture>. */
+  #find() {
+    for (const one of this.#slot.assignedElements({ flatten: true })) {
+      const found = one.matches(MEDIA) ? one : one.querySelector(MEDIA);
+      if (found) return /** @type {Media} */ (found);
+    }
+  }
+
+  /** Something inside is another, or elsewhere. */
+  #changed() {
+    if (this.#find() === this.#media) this.#draw();
+    else this.#restart();
   }
 
   #restart() {
-    this.#stop();
-    const media = this.#slot.assignedElements().find((one) => /^(IMG|VIDEO|CANVAS)$/.test(one.tagName));
-    if (!media || !this.isConnected) return;
-    const controller = new AbortController();
-    this.#running = controller;
-    void this.#run(/** @type {HTMLImageElement | HTMLVideoElement | HTMLCanvasElement} */ (media), controller.signal);
+    const before = this.#running;
+    this.#running = this.#media = undefined;
+    if (this.isConnected) {
+      const { signal } = (this.#running = new AbortController());
+      this.#media = this.#find();
+      this.#follow(signal);
+      if (this.#media) void this.#run(this.#media, signal);
+    }
+    before?.abort(); // Not earlier: what is shared would be loaded anew.
   }
 
   /**
-   * @param {HTMLImageElement | HTMLVideoElement | HTMLCanvasElement} media
+   * Draws again whenever the picture may have moved.
+   * @param {AbortSignal} signal
+   */
+  #follow(signal) {
+    const mutations = new MutationObserver(() => this.#changed());
+    mutations.observe(this, { subtree: true, childList: true, attributes: true });
+    const sizes = new ResizeObserver(() => this.#draw());
+    sizes.observe(this);
+    if (this.#media) sizes.observe(this.#media);
+    signal.addEventListener("abort", () => {
+      mutations.disconnect();
+      sizes.disconnect();
+    });
+    addEventListener("resize", () => this.#draw(), { signal });
+    this.addEventListener("scroll", () => this.#draw(), { signal, capture: true }); // Of something inside: it does not bubble.
+    let moving = false;
+    const move = () => {
+      this.#draw();
+      moving = !signal.aborted && this.getAnimations({ subtree: true }).some(({ playState }) => playState === "running");
+      if (moving) requestAnimationFrame(move);
+    };
+    for (const event of ["transitionrun", "animationstart"]) {
+      this.addEventListener(event, () => moving || move(), { signal });
+    }
+  }
+
+  /** What to load, by the attributes. */
+  get #options() {
+    /** @type {import("./index.js").LoadOptions} */
+    const options = {};
+    const model = this.getAttribute("model");
+    const size = this.getAttribute("input-size");
+    if (model !== null) options.model = model;
+    if (size !== null) {
+      const [, width, height = width] = /^\s*(\d+)(?:\s*[x×]\s*(\d+))?\s*$/.exec(size) ?? [];
+      if (!width) throw new MicroYoloError("invalid-option", `input-size must be like "320" or "320x224", not "${size}"`);
+      options.inputSize = { width: Number(width), height: Number(height) };
+    }
+    return options;
+  }
+
+  /**
+   * Whether an object is to be shown, by the attributes.
+   * @param {readonly string[]} labels
+   * @returns {(object: import("./index.js").DetectedObject) => boolean}
+   */
+  #filter(labels) {
+    const { scoreThreshold } = this;
+    checkThreshold(scoreThreshold);
+    const classes = (this.getAttribute("classes") ?? "")
+      .split(",")
+      .map((one) => one.trim())
+      .filter(Boolean);
+    const unknown = classes.find((one) => !labels.includes(one) && !(/^\d+$/.test(one) && Number(one) < labels.length));
+    if (unknown !== undefined) throw new MicroYoloError("invalid-option", `the model has no class ${unknown}`);
+    return ({ score, label, classId }) =>
+      score >= scoreThreshold && (!classes.length || classes.includes(label) || classes.includes(String(classId)));
+  }
+
+  /**
+   * @param {Media} media
    * @param {AbortSignal} signal
    */
   async #run(media, signal) {
-    const { detector: loading, release } = acquire(this.getAttribute("model") ?? undefined);
-    signal.addEventListener("abort", release);
-    const observer = new ResizeObserver(() => this.#draw(media));
-    observer.observe(media);
-    signal.addEventListener("abort", () => observer.disconnect());
     try {
+      const { detector: loading, release } = acquire(this.#options);
+      signal.addEventListener("abort", release);
       const detector = await loading;
       if (signal.aborted) return;
-      const scoreThreshold = this.scoreThreshold;
-      checkThreshold(scoreThreshold);
-      if (media instanceof HTMLVideoElement) {
-        for await (const { objects, frame } of detector.watch(media, { signal, track: this.hasAttribute("track") })) {
-          this.#show(media, objects, frame, scoreThreshold);
-        }
-        return;
-      }
-      const look = async () => {
-        const objects = await detector.detect(media, { signal });
-        const width = media instanceof HTMLImageElement ? media.naturalWidth : media.width;
-        const height = media instanceof HTMLImageElement ? media.naturalHeight : media.height;
-        this.#show(media, objects, { width, height }, scoreThreshold);
-      };
-      // A new `src` is a new picture.
-      media.addEventListener("load", () => look().catch((error) => this.#fail(error, signal)), { signal });
-      if (media instanceof HTMLImageElement && !(media.complete && media.naturalWidth)) return;
-      await look();
+      // The detector is shared, so its own settings are not ours.
+      const filter = this.#filter(detector.labels);
+      if ("srcObject" in media) await this.#watch(media, detector, filter, signal);
+      else await this.#look(media, detector, filter, signal);
     } catch (error) {
+      await null; // Whoever put the element in may listen now.
       this.#fail(error, signal);
     }
   }
 
   /**
-   * @param {HTMLElement} media
-   * @param {import("./index.js").DetectedObject[]} objects
-   * @param {{ width: number, height: number }} size
-   * @param {number} scoreThreshold
+   * @param {HTMLImageElement | HTMLCanvasElement} media
+   * @param {Detector} detector
+   * @param {ReturnType<MicroYoloElement["#filter"]>} filter
+   * @param {AbortSignal} signal
    */
-  #show(media, objects, { width, height }, scoreThreshold) {
-    // The detector is shared, so its own threshold is not ours to set.
-    this.#objects = objects.filter((object) => object.score >= scoreThreshold);
-    this.#size = { width, height };
-    this.#draw(media);
-    this.dispatchEvent(new CustomEvent("detect", { detail: { objects: this.#objects, width, height } }));
+  async #look(media, detector, filter, signal) {
+    const isImage = "naturalWidth" in media;
+    /** @param {Event} [event] */
+    const look = async (event) => {
+      // That of a picture which was complete already may be on its way.
+      const same = event?.type === "load" && isImage && media.currentSrc === begun.src && event.timeStamp < begun.at + 1000;
+      if (event) begun.src = "";
+      if (same) return;
+      try {
+        const objects = await detector.detect(media, { signal });
+        const [width, height] = isImage ? [media.naturalWidth, media.naturalHeight] : [media.width, media.height];
+        this.#show(objects.filter(filter), { width, height });
+      } catch (error) {
+        this.#fail(error, signal);
+      }
+    };
+    const begun = { src: isImage && media.complete ? media.currentSrc : "", at: performance.now() };
+    // A new `src` is a new picture; in a <picture> the browser takes another by itself.
+    for (const event of ["load", "error"]) media.addEventListener(event, look, { signal });
+    if (!isImage || begun.src) await look();
   }
 
-  /** @param {HTMLElement} media */
-  #draw(media) {
-    const { style } = this.#canvas;
-    style.left = `${media.offsetLeft}px`;
-    style.top = `${media.offsetTop}px`;
-    style.width = `${media.offsetWidth}px`;
-    style.height = `${media.offsetHeight}px`;
-    const fit = getComputedStyle(media).objectFit;
-    drawObjects(this.#canvas, this.#objects, {
-      ...this.#size,
-      // A video is letterboxed by default, which its computed style says as well.
-      fit: fit === "contain" || fit === "cover" ? fit : "fill",
+  /**
+   * @param {HTMLVideoElement} video
+   * @param {Detector} detector
+   * @param {ReturnType<MicroYoloElement["#filter"]>} filter
+   * @param {AbortSignal} signal
+   */
+  async #watch(video, detector, filter, signal) {
+    while (!signal.aborted) {
+      try {
+        for await (const { objects, frame } of detector.watch(video, { signal, track: this.hasAttribute("track") })) {
+          this.#show(objects.filter(filter), frame);
+        }
+      } catch (error) {
+        this.#fail(error, signal);
+      }
+      if (!video.readyState) this.#clear(); // Its source was taken away.
+      // It ended or broke. It may be played again, or another film, which may be broken too.
+      await new Promise((resolve) => {
+        for (const event of ["play", "seeked", "loadeddata", "error"]) {
+          video.addEventListener(event, resolve, { once: true, capture: true, signal });
+        }
+        signal.addEventListener("abort", resolve);
+      });
+    }
+  }
+
+  /**
+   * @param {import("./index.js").DetectedObject[]} objects
+   * @param {{ width: number, height: number }} size
+   */
+  #show(objects, { width, height }) {
+    this.#objects = objects;
+    this.#size = { width, height };
+    this.#draw();
+    this.dispatchEvent(new CustomEvent("detect", { detail: { objects, width, height } }));
+  }
+
+  #clear() {
+    this.#objects = [];
+    this.#draw();
+  }
+
+  #draw() {
+    const place = this.#media && overlay(this.#media, this, this.#size);
+    const { left = 0, top = 0, width = 0, height = 0, transform = "none" } = place ?? {};
+    const pixels = (/** @type {number} */ value) => `${value}px`;
+    Object.assign(this.#canvas.style, {
+      left: pixels(left),
+      top: pixels(top),
+      width: pixels(width),
+      height: pixels(height),
+      transform,
     });
+    const objects = place ? this.#objects.map((object) => ({ ...object, box: place.place(object.box) })) : [];
+    drawObjects(this.#canvas, objects, { width, height });
   }
 
   /**
@@ -190,7 +319,7 @@ export class MicroYoloElement extends Base {
    */
   #fail(error, signal) {
     if (signal.aborted) return; // Taken out, or looking at something else: whatever ended the old work is no news.
-    this.#objects = [];
+    this.#clear();
     const shown = this.dispatchEvent(new CustomEvent("detect-error", { detail: { error }, cancelable: true }));
     if (shown) console.error(error);
   }

@@ -3,104 +3,152 @@
 /**
  * @typedef {object} FrameClock
  * @property {(seen: number) => Promise<number | undefined>} next the number of the newest frame as soon as it is above
- *   `seen` and the page is visible; undefined at the end of the video, or when stopped
+ *   `seen` and the page is visible; undefined at the end of the video, when its source was taken away, or when stopped
+ * @property {(timestamp?: number) => number} took tells that what the video shows was taken, and answers with its number.
+ *   `timestamp` is that of the frame, in microseconds, where the browser knows it
  * @property {() => void} stop
  */
+
+/** So often a video that shows nothing new is looked over, whatever events there were. In milliseconds. */
+const POLL = 250;
 
 /**
  * @param {HTMLVideoElement} video
  * @returns {FrameClock}
  */
 export function frameClock(video) {
+  const hasCallbacks = typeof video.requestVideoFrameCallback === "function";
   let shown = 0;
-  let ended = false;
   let stopped = false;
-  let wake = () => {};
+  let hadSource = false;
+  let wake = (/** @type {boolean} */ _idle) => {};
   /** @type {() => void} */
   let cancel;
+  /** @type {boolean} Whether callbacks came for this source. */
+  let calledBack;
+  /** @type {number | undefined} Media time in the last callback, in seconds. */
+  let media;
+  /** @type {{ from: number, to: number, count: number }} Media times, and number in Firefox, of the frame taken last. */
+  let taken;
+  /** @type {boolean} Of the frame taken last only its latest time is known. */
+  let openStart;
+  /** @type {number | undefined} */
+  let polled;
 
+  const newSource = () => {
+    calledBack = openStart = false;
+    media = polled = undefined;
+    taken = { from: 0, to: -1, count: 0 };
+  };
   const newFrame = () => {
     shown += 1;
-    wake();
+    wake(false);
   };
-  if (typeof video.requestVideoFrameCallback === "function") {
-    let handle = 0;
-    const tick = () => {
-      newFrame();
+  // A stream's time goes on where no frames come; there frames are counted, where the browser does.
+  const position = () =>
+    video.srcObject && hasCallbacks ? video.getVideoPlaybackQuality().totalVideoFrames : video.currentTime;
+  const poll = () => {
+    const now = position();
+    if (video.readyState < 2 || now === polled) return;
+    polled = now;
+    newFrame();
+  };
+
+  newSource();
+  // A callback set now does not come for the frame that a paused video shows already.
+  if (video.readyState >= 2) poll();
+  if (hasCallbacks) {
+    /** @type {VideoFrameRequestCallback} */
+    const tick = (_, { mediaTime }) => {
       handle = video.requestVideoFrameCallback(tick);
+      calledBack = true;
+      media = mediaTime;
+      // It may have been taken before its callback, and has another callback when it is sought again or played on from.
+      const sameTime = mediaTime <= taken.to && (openStart || mediaTime >= taken.from);
+      const old = sameTime || (taken.count > 0 && taken.count === presented(video));
+      openStart = false;
+      if (!old) newFrame();
     };
-    handle = video.requestVideoFrameCallback(tick);
+    let handle = video.requestVideoFrameCallback(tick);
     cancel = () => video.cancelVideoFrameCallback(handle);
   } else {
-    let handle = 0;
-    let last = -1;
     const tick = () => {
-      if (video.currentTime !== last) {
-        last = video.currentTime;
-        newFrame();
-      }
+      poll();
       handle = requestAnimationFrame(tick);
     };
-    handle = requestAnimationFrame(tick);
+    let handle = requestAnimationFrame(tick);
     cancel = () => cancelAnimationFrame(handle);
   }
 
   const events = new AbortController();
-  const { signal } = events;
-  const changed = () => wake();
-  // A callback set on a paused video does not fire for the frame it already shows.
-  if (video.readyState >= 2) shown = 1;
-  for (const event of ["loadeddata", "seeked"]) video.addEventListener(event, newFrame, { signal });
-  followStream(video, changed, signal);
-  video.addEventListener("error", changed, { signal });
-  video.addEventListener(
-    "ended",
-    () => {
-      ended = true;
-      wake();
-    },
-    { signal },
-  );
-  video.addEventListener("playing", () => (ended = false), { signal });
-  document.addEventListener("visibilitychange", changed, { signal });
+  const listening = { signal: events.signal, capture: true }; // Errors of a <source> reach the video in that way only.
+  const changed = () => wake(false);
+  for (const event of ["loadeddata", "seeked", "ended", "error"]) video.addEventListener(event, changed, listening);
+  const seeking = () => {
+    openStart = false;
+    taken.count = 0;
+  };
+  video.addEventListener("seeking", seeking, listening);
+  const emptied = () => {
+    newSource();
+    changed();
+  };
+  video.addEventListener("emptied", emptied, listening);
+  video.ownerDocument.addEventListener("visibilitychange", changed, listening);
 
   return {
     async next(seen) {
       for (;;) {
         if (stopped) return undefined;
+        hadSource ||= video.networkState !== 0; /* NETWORK_EMPTY */
         if (video.error) return shown; // detect() will say what is wrong with it.
-        if (document.visibilityState === "visible" && video.readyState >= 2 && shown > seen) return shown;
-        if (ended || isOver(video)) return undefined;
-        await new Promise((resolve) => (wake = () => resolve(undefined)));
+        // Its own document: a page behind may show it in a window of its own.
+        const visible = video.ownerDocument.visibilityState === "visible";
+        if (visible && video.readyState >= 2 && shown > seen) return shown;
+        if (video.ended || streamEnded(video.srcObject) || (hadSource && video.networkState === 0)) return undefined;
+        const idle = await new Promise((/** @type {typeof wake} */ resolve) => {
+          const timer = setTimeout(resolve, POLL, true);
+          wake = (idle) => {
+            clearTimeout(timer);
+            resolve(idle);
+          };
+        });
+        if (!idle) continue;
+        if (video.networkState === 3 /* NETWORK_NO_SOURCE */) return shown; // No <source> could be played: likewise.
+        if (!calledBack) poll();
       }
+    },
+    took(timestamp) {
+      // Firefox gives all frames of a video the timestamp 0, shows them some ms before their time, and counts them.
+      openStart = !timestamp;
+      const time = timestamp ? timestamp / 1e6 : video.currentTime;
+      taken = { from: timestamp ? time : (media ?? time), to: time, count: presented(video) };
+      polled = position();
+      return shown;
     },
     stop() {
       stopped = true;
       events.abort();
       cancel();
-      wake();
+      wake(false);
     },
   };
 }
 
 /**
- * Calls `changed` when the camera behind the video stops: not every browser ends the video then.
- * @param {HTMLVideoElement} video
- * @param {() => void} changed
- * @param {AbortSignal} signal
+ * Firefox's own count of the frames that a film has shown; 0 in other browsers, and for a stream.
+ * @param {HTMLVideoElement & { mozPresentedFrames?: number }} video
  */
-function followStream(video, changed, signal) {
-  const follow = () => {
-    const stream = video.srcObject;
-    if (!(stream instanceof MediaStream)) return;
-    stream.addEventListener("inactive", changed, { signal });
-    for (const track of stream.getVideoTracks()) track.addEventListener("ended", changed, { signal });
-  };
-  follow();
-  video.addEventListener("loadedmetadata", follow, { signal });
+function presented(video) {
+  return video.mozPresentedFrames ?? 0;
 }
 
-/** @param {HTMLVideoElement} video */
-function isOver(video) {
-  return video.srcObject instanceof MediaStream && !video.srcObject.active;
+/**
+ * Whether the camera behind the video has stopped: not every browser ends the video then.
+ * @param {MediaProvider | null} stream
+ */
+function streamEnded(stream) {
+  if (!stream || !("getVideoTracks" in stream)) return false;
+  const tracks = stream.getVideoTracks();
+  return tracks.length > 0 && tracks.every(({ readyState }) => readyState === "ended");
 }

@@ -3,7 +3,10 @@
 
 /** Pixels of an image, straight (not premultiplied) RGBA, one byte a channel, rows from the top without padding. */
 export interface RawPixels {
-  /** `width * height * 4` bytes. A view counts with its offset and length. */
+  /**
+   * `width * height * 4` bytes. A view counts with its offset and length, and only its part of the buffer is copied. It may
+   * lie in WebAssembly or shared memory.
+   */
   data: Uint8ClampedArray | Uint8Array;
   /** In pixels, 1 to 16384. */
   width: number;
@@ -11,7 +14,12 @@ export interface RawPixels {
   height: number;
 }
 
-/** What `detect` looks at. A string or `URL` is fetched (from another site it needs CORS) and decoded. */
+/**
+ * What `detect` looks at. A string or `URL` is fetched (from another site it needs CORS) and decoded. Of a video, what it
+ * shows now: a first frame that is loaded and not yet there to be read is waited for, and so is the end of a seek.
+ *
+ * Objects of another window (an iframe, a pop-up) or of node's `vm` do as well, and node's `Buffer` is a `Uint8Array`.
+ */
 export type ImageSource =
   | HTMLImageElement
   | HTMLVideoElement
@@ -121,8 +129,9 @@ export interface DetectOptions {
   /** Gives this call up: rejects with code `aborted`. */
   signal?: AbortSignal;
   /**
-   * Give the source away instead of copying it: an `ImageBitmap`, a `VideoFrame`, or the buffer under `RawPixels` or
-   * `ImageData`, cannot be used afterwards. Default false. Without a worker nothing is copied and this does nothing.
+   * Give the source away instead of copying it: an `ImageBitmap`, a `VideoFrame`, or the whole buffer under `RawPixels` or
+   * `ImageData`, cannot be used afterwards. Default false. WebAssembly and shared memory cannot be given away and are copied
+   * all the same. Without a worker nothing is copied and this does nothing.
    */
   transfer?: boolean;
 }
@@ -145,13 +154,15 @@ export interface WatchedFrame {
     time: number;
     /** Frames shown since the last result that were not looked at. */
     dropped: number;
-    /** From taking the frame to its objects. */
+    /** From taking the frame to its objects, with the way to the worker and back. */
     milliseconds: number;
   };
 }
 
 /**
  * Finds objects in pictures and videos, on this machine: nothing is sent anywhere.
+ *
+ * It may lie behind a proxy, as Vue's `ref` and `reactive` put one around it.
  *
  * ```js
  * const detector = await Detector.load();
@@ -208,13 +219,20 @@ export class Detector {
 
   /**
    * Finds the objects of a video as it plays, always in its newest frame: frames that come while one is looked at are
-   * dropped, not queued. Waits while the page is hidden or the video is paused; ends with the video or by the signal.
+   * dropped, not queued, and none is looked at twice (without `requestVideoFrameCallback`, as in Firefox before 132, and in
+   * a Firefox that is short of time, now and then one is).
+   *
+   * Waits for a video that has not loaded, while it is paused, and while the page that holds it is hidden. Where it is
+   * sought while paused, it is looked at in its new place. Goes on when `src` or `srcObject` is another. Ends when the video
+   * ends (a video that has ended already: after one look), when its camera stops, when its source is taken away, by the
+   * signal, and by `return()` or `break`, at once even while it waits. One that ended is begun anew by another call.
    *
    * ```js
    * for await (const { objects, frame } of detector.watch(video, { signal })) draw(objects);
    * ```
    *
-   * @throws {MicroYoloError} as `detect`, but a video that has not loaded is waited for
+   * @throws {MicroYoloError} as `detect`, but a video that has not loaded is waited for: `invalid-image` if it cannot be
+   * played, `network` if the network fails while it plays
    */
   watch(video: HTMLVideoElement, options?: WatchOptions): AsyncGenerator<WatchedFrame, void, void>;
 
@@ -233,14 +251,14 @@ export class Detector {
  * | `image-too-large` | pixels with a side above 16384, or more than memory can hold: scale them down |
  * | `inference-failed` | the network did not run to its end |
  * | `invalid-engine` | the `wasm` file is broken, another one, or of another version of this package; the message names it |
- * | `invalid-image` | not a picture the browser can decode, an empty one, or pixels of the wrong length |
+ * | `invalid-image` | not a picture or video the browser can decode, an empty one, or pixels of the wrong length |
  * | `invalid-model` | the model is no intact ONNX file; the message says if it is a web page sent in its place |
  * | `invalid-option` | an option out of its range (`NaN`, negative …), of the wrong type, or one that does not exist |
  * | `invalid-source` | `detect` was given something that is no picture at all |
  * | `needs-tract` | the model is more than the small engine runs, which `micro-yolo/small` and `micro-yolo/inline` have, or which was asked for as `wasm`; `micro-yolo` may run it |
- * | `network` | engine, model, picture or a module of the package could not be fetched: offline, 404, no CORS, a content security policy |
+ * | `network` | engine, model, picture, the rest of a video or a module of the package could not be fetched: offline, 404, no CORS, a content security policy |
  * | `no-simd` | the browser's WebAssembly has no SIMD (it came with Chrome 91, Firefox 89, Safari 16.4) |
- * | `not-loaded` | the `<img>` has no source or the `<video>` no frame yet: wait for `load` or `loadeddata` |
+ * | `not-loaded` | the `<img>` has no source or the `<video>` no frame yet: wait for `load` or `loadeddata`. Also a film whose frames the browser gives to nobody (protected, or in a page never shown), after 5 s |
  * | `tainted` | the picture came from another site without CORS, so the browser hides its pixels |
  * | `unsupported` | the platform lacks something or forbids it, and the message says what: WebAssembly (a content security policy without `wasm-unsafe-eval`, a browser too old), workers, canvases (Node has none; some browsers give noise instead of pixels), an address to find the package's files by |
  * | `unsupported-model` | intact ONNX, but not of a form this package knows |

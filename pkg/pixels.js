@@ -1,7 +1,7 @@
 // Frame → RGBA pixels, not much larger than the model can use.
 import { checkReadback, newCanvas } from "./canvas.js";
 import { MicroYoloError } from "./error.js";
-import { drawError } from "./source.js";
+import { drawError, release } from "./source.js";
 
 /** What transparent pixels are seen against: the letterbox grey, as in src/image.rs. */
 const GREY = "rgb(114 114 114)";
@@ -46,7 +46,7 @@ export class PixelReader {
       this.#canvas = this.#context = undefined; // Tainted for good.
       throw drawError(cause);
     } finally {
-      if (frame.ours && "close" in frame.image) frame.image.close();
+      release(frame);
     }
   }
 

@@ -1,7 +1,8 @@
 // Everything a page may hand to detect(), made into one of two forms: pixels, or something a canvas can draw. Sizes are
 // those the user sees: natural size of an image with its orientation applied, display size of a video.
 import { checkReadback } from "./canvas.js";
-import { MicroYoloError, shown } from "./error.js";
+import { MicroYoloError, aborted, shown } from "./error.js";
+import { kindOf } from "./kind.js";
 
 /**
  * @typedef {object} Pixels Straight RGBA, 8 bits a channel, rows from the top, without padding.
@@ -28,27 +29,36 @@ import { MicroYoloError, shown } from "./error.js";
  * @returns {Promise<Frame>}
  */
 export async function portableFrame(source, { signal, transfer }) {
-  const frame = await localFrame(source, { signal });
+  const frame = await localFrame(source, { signal, portable: true });
   if (!("image" in frame) || frame.ours) return frame;
   if (transfer && isTransferable(frame.image)) return { ...frame, ours: true };
-  return { ...frame, image: videoFrame(frame) ?? (await bitmap(frame.image)), ours: true };
+  return { ...frame, image: await bitmap(frame.image), ours: true };
+}
+
+/**
+ * Frees a frame that nobody will look at, or has looked at.
+ * @param {Frame} frame
+ */
+export function release(frame) {
+  // Given to the worker, it is empty here, and this does nothing.
+  if ("image" in frame && frame.ours && "close" in frame.image) frame.image.close();
 }
 
 /**
  * The current frame of a video, without converting it here: a bitmap of 1280 x 720 px costs this thread 4 ms (measured
  * in Chromium without a GPU), a reference nothing.
- * @param {Drawing} frame
+ * @param {HTMLVideoElement} video
  * @returns {VideoFrame | undefined}
  */
-function videoFrame({ image, width, height }) {
-  if (typeof VideoFrame !== "function" || kindOf(image) !== "HTMLVideoElement") return undefined;
+function videoFrame(video) {
+  if (typeof VideoFrame !== "function") return undefined;
   let frame;
   try {
-    frame = new VideoFrame(/** @type {HTMLVideoElement} */ (image));
+    frame = new VideoFrame(video);
   } catch {
     return undefined; // A bitmap's error says more.
   }
-  if (frame.displayWidth === width && frame.displayHeight === height) return frame;
+  if (frame.displayWidth === video.videoWidth && frame.displayHeight === video.videoHeight) return frame;
   frame.close(); // A film that is stored turned: not every browser turns its frames.
   return undefined;
 }
@@ -57,12 +67,14 @@ function videoFrame({ image, width, height }) {
  * A frame for this thread: what can be drawn as it is stays as it is.
  *
  * @param {import("./index.js").ImageSource} source
- * @param {{ signal?: AbortSignal }} options
+ * @param {{ signal?: AbortSignal, portable?: boolean }} options
  * @returns {Promise<Frame>}
  */
-export async function localFrame(source, { signal }) {
-  if (typeof source === "string" || source instanceof URL) return decoded(await fetchImage(source, signal));
+export async function localFrame(source, { signal, portable }) {
   switch (kindOf(source)) {
+    case "String":
+    case "URL":
+      return decoded(await fetchImage(String(source), signal));
     case "Blob":
     case "File":
       return decoded(/** @type {Blob} */ (source));
@@ -72,7 +84,7 @@ export async function localFrame(source, { signal }) {
     case "HTMLImageElement":
       return imageElement(/** @type {HTMLImageElement} */ (source));
     case "HTMLVideoElement":
-      return videoElement(/** @type {HTMLVideoElement} */ (source));
+      return videoElement(/** @type {HTMLVideoElement} */ (source), signal, portable);
     case "HTMLCanvasElement":
     case "OffscreenCanvas":
     case "ImageBitmap": {
@@ -90,15 +102,6 @@ export async function localFrame(source, { signal }) {
         `detect() takes an image, a video, a canvas, pixels, a Blob or a URL; this is ${kindOf(source)}`,
       );
   }
-}
-
-/**
- * The name of the platform class: unlike `instanceof`, right for objects of another frame, and safe in a worker, where
- * the element classes do not exist.
- * @param {unknown} source
- */
-function kindOf(source) {
-  return Object.prototype.toString.call(source).slice(8, -1);
 }
 
 /** @param {unknown} image */
@@ -124,7 +127,7 @@ function drawing(image, width, height) {
  * @returns {Pixels}
  */
 function checkedPixels({ data, width, height }) {
-  if (!(data instanceof Uint8Array || data instanceof Uint8ClampedArray)) {
+  if (!(ArrayBuffer.isView(data) && /^Uint8(Clamped)?Array$/.test(kindOf(data)))) {
     throw new MicroYoloError("invalid-image", `pixels must be a Uint8ClampedArray or a Uint8Array, not ${kindOf(data)}`);
   }
   if (!(isCount(width) && isCount(height))) {
@@ -136,7 +139,7 @@ function checkedPixels({ data, width, height }) {
       `${data.length} bytes of pixels were given; ${width} x ${height} px of RGBA are ${width * height * 4}`,
     );
   }
-  return { data, width, height };
+  return { data: /** @type {Uint8Array} */ (/** @type {unknown} */ (data)), width, height };
 }
 
 /** @param {unknown} value */
@@ -166,26 +169,83 @@ async function imageElement(image) {
   return drawing(image, image.naturalWidth, image.naturalHeight);
 }
 
+/** So long a video that has loaded is asked for a frame. In milliseconds; 12 to 80 are usual. */
+const FRAME_WAIT = 5000;
+
 /**
+ * The frame that the video shows, as a picture of its own. A video says that it has loaded some time before the browser can
+ * draw it (Chromium 156), and that it seeks before or after (Firefox 153) its frame is gone: that frame is waited for.
  * @param {HTMLVideoElement} video
- * @returns {Frame}
+ * @param {AbortSignal | undefined} signal
+ * @param {boolean | undefined} portable
+ * @returns {Promise<Drawing>}
  */
-function videoElement(video) {
-  if (video.error) {
-    throw new MicroYoloError("invalid-image", `the video cannot be played: ${video.error.message}`, { cause: video.error });
+async function videoElement(video, signal, portable) {
+  const end = performance.now() + FRAME_WAIT;
+  for (;;) {
+    if (signal?.aborted) throw aborted(signal);
+    if (video.error) {
+      const { code, message } = video.error;
+      throw new MicroYoloError(
+        code === 2 /* MEDIA_ERR_NETWORK */ ? "network" : "invalid-image",
+        `the video cannot be played${message && `: ${message}`}`,
+        { cause: video.error },
+      );
+    }
+    if (video.networkState === 3 /* NETWORK_NO_SOURCE */) {
+      await new Promise((resolve) => setTimeout(resolve)); // It is so for a moment while the browser chooses one.
+      if (video.networkState === 3 && !video.error) {
+        throw new MicroYoloError("invalid-image", "the browser can play none of the video's sources");
+      }
+      if (video.error) continue;
+    }
+    const { readyState, seeking, videoWidth: width, videoHeight: height } = video;
+    if (!seeking && readyState < 2 /* HAVE_CURRENT_DATA */) {
+      throw new MicroYoloError("not-loaded", "the video has no frame yet; wait for its `loadeddata` event");
+    }
+    if (!seeking && !width) throw new MicroYoloError("not-loaded", "the video has sound and no picture, so far at least");
+    if (!seeking) {
+      try {
+        const image = videoFrame(video) ?? (await bitmap(video));
+        const frame = { image, width, height, ours: true };
+        // Firefox is four times as quick at drawing the video itself; Chromium may draw nothing of it.
+        if (portable || !("mozPresentedFrames" in video)) return frame;
+        release(frame);
+        return drawing(video, width, height);
+      } catch (error) {
+        const { name } = /** @type {Error} */ (/** @type {Error} */ (error).cause ?? error);
+        if (name !== "InvalidStateError") throw error;
+      }
+    }
+    if (performance.now() > end) {
+      throw new MicroYoloError(
+        "not-loaded",
+        "the browser shows no frame of the video yet; it gives none of a protected film and, sometimes, of a hidden page",
+      );
+    }
+    await nextFrame(video);
   }
-  if (video.readyState < 2 /* HAVE_CURRENT_DATA */ || !video.videoWidth) {
-    throw new MicroYoloError("not-loaded", "the video has no frame yet; wait for its `loadeddata` event");
-  }
-  return drawing(video, video.videoWidth, video.videoHeight);
 }
 
 /**
- * @param {string | URL} source
+ * Until the video shows another frame, or a moment: not every browser tells of each, and a hidden page hears of none.
+ * @param {HTMLVideoElement} video
+ */
+function nextFrame(video) {
+  return new Promise((resolve) => {
+    const timer = setTimeout(resolve, 50);
+    video.requestVideoFrameCallback?.(() => {
+      clearTimeout(timer);
+      resolve(undefined);
+    });
+  });
+}
+
+/**
+ * @param {string} url
  * @param {AbortSignal | undefined} signal
  */
-async function fetchImage(source, signal) {
-  const url = String(source);
+async function fetchImage(url, signal) {
   if (url.length > 1000 && /^[\w+/=\s-]+$/.test(url)) {
     throw new MicroYoloError("invalid-source", `base64 text is no address: put "data:image/jpeg;base64," before ${shown(url)}`);
   }
@@ -253,7 +313,7 @@ function noPictures() {
  * @returns {MicroYoloError}
  */
 export function drawError(cause) {
-  const name = cause instanceof Error ? cause.name : "";
+  const { name } = /** @type {Error} */ (cause);
   // A bitmap of foreign pixels can be made but not sent: DataCloneError.
   if (name === "SecurityError" || name === "DataCloneError") {
     return new MicroYoloError(

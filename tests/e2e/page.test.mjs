@@ -111,6 +111,15 @@ describe("page in chromium", () => {
     assert.equal(await page.locator("#picture").getAttribute("alt"), "cat.jpg");
   });
 
+  for (const format of ["mp4", "webm"]) {
+    test(`a film is chosen and watched: ${format}`, async (t) => {
+      const page = await visit(t);
+      await page.locator("#file").setInputFiles(join(ROOT, `tests/e2e/fixtures/cat.${format}`));
+      await seesCat(page);
+      assert.ok(await page.locator("#problem").isHidden());
+    });
+  }
+
   test("a file is dropped", async (t) => {
     const page = await visit(t);
     const files = await page.evaluateHandle(async () => {
@@ -465,8 +474,9 @@ describe("page in firefox", () => {
     await input.uploadFile(join(ROOT, "data/samples/coffee.jpg"));
     await until(page, () => document.querySelector("#picture").alt === "coffee.jpg");
     await until(page, () => !/^Looking/.test(document.querySelector("#summary").textContent));
-    await input.uploadFile(CAT);
+    await input.uploadFile(join(ROOT, "tests/e2e/fixtures/cat.webm"));
     await seesCat(page);
+    assert.ok(await page.evaluate(() => document.querySelector("#problem").hidden));
     await page.close();
   });
 

@@ -135,12 +135,20 @@ impl Browser {
     /// Installs the browser and its driver where that needs nobody's leave (Debian as root).
     fn install(self) -> Result<()> {
         match self {
-            Browser::Chromium if self.program().is_none() || self.driver().is_none() => {
-                debian::install(&["chromium", "chromium-driver"])
+            Browser::Chromium => {
+                if self.program().is_none() || self.driver().is_none() {
+                    debian::install(&["chromium", "chromium-driver"])?;
+                }
+                // A screen for windows: films take another path there than without.
+                if process::which("Xvfb").is_none() {
+                    debian::install(&["xvfb"])?;
+                }
+                Ok(())
             }
             Browser::Firefox => {
                 if self.program().is_none() {
-                    debian::install(&["firefox-esr"])?;
+                    // The library is what it plays H.264 with.
+                    debian::install(&["firefox-esr", "libavcodec-extra"])?;
                 }
                 if self.driver().is_none() {
                     // In no Debian 12 package.
@@ -148,7 +156,6 @@ impl Browser {
                 }
                 Ok(())
             }
-            Browser::Chromium => Ok(()),
         }
     }
 }

@@ -1,5 +1,6 @@
 // The browsers of the tests: Chromium by Playwright, Firefox by WebDriver BiDi (Puppeteer), each behind the few
 // methods that the tests need.
+import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 import { delimiter, join } from "node:path";
 
@@ -24,10 +25,31 @@ export const firefoxPath = () => find("FIREFOX", ["firefox", "firefox-esr", "Fir
 /** Chromium refuses to run as root with its sandbox, as containers do. */
 const SANDBOX = process.getuid?.() === 0 ? ["--no-sandbox"] : [];
 
-/** @param {string[]} [args] */
-export async function launchChromium(args = []) {
+/**
+ * @param {string[]} [args]
+ * @param {object} [options] Playwright's
+ */
+export async function launchChromium(args = [], options = {}) {
   const { chromium } = await import("playwright-core");
-  return chromium.launch({ executablePath: chromiumPath(), args: [...SANDBOX, ...args] });
+  return chromium.launch({ executablePath: chromiumPath(), args: [...SANDBOX, ...args], ...options });
+}
+
+/**
+ * A screen for browsers with windows: the one that is there, else a virtual one of Xvfb; undefined where neither is.
+ * @returns {Promise<{ env: NodeJS.ProcessEnv, close: () => void } | undefined>}
+ */
+export async function openDisplay() {
+  const { env, platform } = process;
+  if (env.DISPLAY || env.WAYLAND_DISPLAY || platform === "darwin" || platform === "win32") return { env, close() {} };
+  const server = spawn("Xvfb", ["-displayfd", "3", "-screen", "0", "1280x1024x24", "-nolisten", "tcp"], {
+    stdio: ["ignore", "ignore", "ignore", "pipe"],
+  });
+  const number = await new Promise((resolve) => {
+    server.on("error", () => resolve(undefined)); // Not installed.
+    server.on("exit", () => resolve(undefined));
+    server.stdio[3].on("data", (text) => resolve(String(text).trim()));
+  });
+  return number && { env: { ...env, DISPLAY: `:${number}` }, close: () => server.kill() };
 }
 
 /**

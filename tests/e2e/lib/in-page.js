@@ -61,6 +61,16 @@ export async function oriented(jpeg, orientation) {
   return new Blob([bytes.slice(0, 2), new Uint8Array(exif), bytes.slice(2)], { type: "image/jpeg" });
 }
 
+/** The film of a file, in the page, not played. `once` awaits one of its events. */
+export function film(source) {
+  const video = Object.assign(document.createElement("video"), { muted: true, playsInline: true, src: source });
+  document.body.append(video);
+  return { video, once: (event) => new Promise((resolve) => video.addEventListener(event, resolve, { once: true })) };
+}
+
+/** Which frame of spot.* shows objects like these; see fixtures/films.sh. */
+export const frameOf = ([spot]) => (spot ? Math.round((spot.box.x - 8) / 8) : "nothing");
+
 /** What a failed promise says, in plain data. */
 export async function failure(work) {
   try {

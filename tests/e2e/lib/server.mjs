@@ -16,10 +16,12 @@ const TYPES = {
   ".js": "text/javascript",
   ".json": "application/json",
   ".mjs": "text/javascript",
+  ".mp4": "video/mp4",
   ".onnx": "application/octet-stream",
   ".png": "image/png",
   ".svg": "image/svg+xml",
   ".wasm": "application/wasm",
+  ".webm": "video/webm",
 };
 
 /**
@@ -44,7 +46,13 @@ export async function serve({ mounts = SITE, headers = {} } = {}) {
       const folder = mounts[prefix].startsWith("/") ? mounts[prefix] : join(ROOT, mounts[prefix]);
       const body = await readFile(join(folder, relative.replace(/^\.index\.html$/, "index.html")));
       const type = TYPES[extname(relative)] ?? "application/octet-stream";
-      response.writeHead(200, { "content-type": type, "content-length": body.length, ...headers }).end(body);
+      // Part of a film: without that no browser seeks in it.
+      const [, from, to] = /^bytes=(\d+)-(\d*)$/.exec(request.headers.range ?? "") ?? [];
+      const part = from === undefined ? body : body.subarray(Number(from), to ? Number(to) + 1 : undefined);
+      const fields = { "content-type": type, "content-length": part.length, "accept-ranges": "bytes", ...headers };
+      const last = Number(from) + part.length - 1;
+      if (from !== undefined) fields["content-range"] = `bytes ${from}-${last}/${body.length}`;
+      response.writeHead(from === undefined ? 200 : 206, fields).end(part);
     } catch {
       response.writeHead(404, headers).end("not here");
     }

@@ -1,0 +1,172 @@
+// Where a picture lies in the element around it, as the browser shows it: borders, paddings, `object-fit`,
+// `object-position` and transforms, its own and those of what is between.
+
+/** @typedef {{ x: number, y: number, width: number, height: number }} Box */
+
+/**
+ * @typedef {object} Overlay A canvas over the content area of the picture.
+ * @property {number} width in CSS pixels
+ * @property {number} height
+ * @property {number} left of the canvas' first corner, in the element's padding area
+ * @property {number} top
+ * @property {string} transform CSS, about that corner
+ * @property {(box: Box) => Box} place takes a box from pixels of the picture to those of the canvas
+ */
+
+/**
+ * A mirror or quarter turn is in the boxes, so that text on the canvas can be read; any other angle is in the transform.
+ *
+ * @param {HTMLElement} media
+ * @param {HTMLElement} host
+ * @param {{ width: number, height: number }} size of the picture, in its own pixels
+ * @returns {Overlay | undefined} undefined where nothing is to be seen
+ */
+export function overlay(media, host, size) {
+  const style = getComputedStyle(media);
+  const content = contentArea(style);
+  if (!(content.width > 0 && content.height > 0 && size.width > 0 && size.height > 0)) return undefined;
+  const picture = fitted(style, content, size);
+
+  const inside = linear(media, host);
+  const outside = linear(host, null);
+  // Rectangles on the screen are those of what was transformed; an affine map takes middles to middles.
+  const [from, to] = [host, media].map((one) => one.getBoundingClientRect());
+  const away = outside
+    .inverse()
+    .transformPoint({ x: to.x - from.x + (to.width - from.width) / 2, y: to.y - from.y + (to.height - from.height) / 2 });
+  const middle = {
+    x: host.offsetWidth / 2 - host.clientLeft + away.x,
+    y: host.offsetHeight / 2 - host.clientTop + away.y,
+  };
+
+  // The canvas' axes: of the picture's, that which runs more to the right on the screen, and that which runs more down.
+  const screen = outside.multiply(inside);
+  const turned = Math.abs(screen.a) + Math.abs(screen.d) < Math.abs(screen.b) + Math.abs(screen.c);
+  const flipX = (turned ? screen.c : screen.a) < 0;
+  const flipY = (turned ? screen.b : screen.d) < 0;
+  const axes = [
+    { x: inside.a, y: inside.b, length: content.width },
+    { x: inside.c, y: inside.d, length: content.height },
+  ];
+  if (turned) axes.reverse();
+  const [across, down] = axes.map(({ x, y, length }, index) => {
+    const flip = index ? flipY : flipX;
+    const scale = Math.hypot(x, y);
+    const direction = flip ? -scale : scale;
+    return { x: x / direction, y: y / direction, flip, scale, length: scale * length };
+  });
+  if (!(across.length > 0 && down.length > 0 && Number.isFinite(middle.x + middle.y))) return undefined;
+
+  const axesOnly = [across.x, across.y, down.x, down.y].map((one) => one.toFixed(6)).join();
+  return {
+    width: across.length,
+    height: down.length,
+    left: middle.x + inside.a * content.x + inside.c * content.y - (across.x * across.length + down.x * down.length) / 2,
+    top: middle.y + inside.b * content.x + inside.d * content.y - (across.y * across.length + down.y * down.length) / 2,
+    transform: /^1.0+,-?0.0+,-?0.0+,1.0+$/.test(axesOnly) ? "none" : `matrix(${axesOnly},0,0)`,
+    place(box) {
+      const sides = [
+        { at: picture.x + box.x * picture.scaleX, length: box.width * picture.scaleX },
+        { at: picture.y + box.y * picture.scaleY, length: box.height * picture.scaleY },
+      ];
+      if (turned) sides.reverse();
+      const [x, y] = [across, down].map(({ flip, scale, length: whole }, index) => {
+        const at = sides[index].at * scale;
+        const length = sides[index].length * scale;
+        return { at: flip ? whole - at - length : at, length };
+      });
+      return { x: x.at, y: y.at, width: x.length, height: y.length };
+    },
+  };
+}
+
+/**
+ * Size of the area in which the picture is shown, and how far its middle is from that of the whole with border and padding.
+ * Before transforms.
+ * @param {CSSStyleDeclaration} style
+ */
+function contentArea(style) {
+  /** @param {string} property */
+  const pixels = (property) => parseFloat(style.getPropertyValue(property));
+  const [left, right, top, bottom] = ["left", "right", "top", "bottom"].map(
+    (side) => pixels(`border-${side}-width`) + pixels(`padding-${side}`),
+  );
+  const edges = style.boxSizing === "border-box" ? 1 : 0; // They are in width and height then.
+  return {
+    width: pixels("width") - edges * (left + right),
+    height: pixels("height") - edges * (top + bottom),
+    x: (left - right) / 2,
+    y: (top - bottom) / 2,
+  };
+}
+
+/**
+ * Where the picture lies in its area, by `object-fit` and `object-position`.
+ * @param {CSSStyleDeclaration} style
+ * @param {{ width: number, height: number }} area
+ * @param {{ width: number, height: number }} size
+ */
+function fitted({ objectFit, objectPosition }, area, size) {
+  let scaleX = area.width / size.width;
+  let scaleY = area.height / size.height;
+  if (objectFit !== "fill") {
+    const contain = Math.min(scaleX, scaleY);
+    const scale = { contain, cover: Math.max(scaleX, scaleY), none: 1 }[objectFit] ?? Math.min(1, contain);
+    scaleX = scaleY = scale;
+  }
+  // Two lengths, each with a percentage of the free space in it, perhaps in calc().
+  const [x = "50%", y = "50%"] = objectPosition.match(/[^\s(]*\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\)|\S+/g) ?? [];
+  return {
+    scaleX,
+    scaleY,
+    x: resolved(x, area.width - size.width * scaleX),
+    y: resolved(y, area.height - size.height * scaleY),
+  };
+}
+
+/**
+ * @param {string} length CSS, absolute but for percentages
+ * @param {number} whole 100 %, in pixels
+ */
+function resolved(length, whole) {
+  const absolute = length.replace(/(-?[\d.e+-]+)%/g, (_, percent) => `${(Number(percent) * whole) / 100}px`);
+  try {
+    return new DOMMatrix(`translateX(${absolute})`).e;
+  } catch {
+    return whole / 2;
+  }
+}
+
+/**
+ * What transforms do between an element, with its own, and one around it: without the shifts. Perspective is left out.
+ * @param {HTMLElement} from
+ * @param {Element | null} to
+ */
+function linear(from, to) {
+  let matrix = new DOMMatrix();
+  for (let one = /** @type {Element | null} */ (from); one && one !== to; one = parentOf(one)) {
+    const { display, rotate = "none", scale = "none", transform } = getComputedStyle(one);
+    // Neither a box in a line, if it is no picture, nor one that is not there is transformed.
+    if (one !== from && /^(inline|contents)$/.test(display)) continue;
+    const turns = rotate.split(" ");
+    const turn = turns.length === 2 ? `rotate${turns.join("(")})` : `rotate${turns.length === 4 ? "3d" : ""}(${turns.join()})`;
+    const scales = scale.split(" ");
+    const own = new DOMMatrix(
+      (rotate === "none" ? "" : turn) +
+        (scale === "none" ? "" : `scale${scales.length === 3 ? "3d" : ""}(${scales.join()})`) +
+        (transform === "none" ? "" : transform),
+    );
+    // As on a screen: what is turned out of the plane is seen from the front.
+    matrix = new DOMMatrix([own.a, own.b, own.c, own.d, 0, 0]).multiply(matrix);
+  }
+  return matrix;
+}
+
+/**
+ * As shown, that is with shadow trees.
+ * @param {Element} one
+ * @returns {Element | null}
+ */
+function parentOf(one) {
+  return one.assignedSlot ?? one.parentElement ?? /** @type {ShadowRoot | null} */ (one.parentNode)?.host ?? null;
+}

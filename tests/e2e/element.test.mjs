@@ -1,0 +1,377 @@
+// <micro-yolo>: boxes lie where the browser shows the picture, whatever the page does to it; everything else it promises.
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { launchChromium, launchFirefox } from "./lib/browsers.mjs";
+import { SITE, serve } from "./lib/server.mjs";
+
+/** A cell of the test's page for each of these: CSS of the picture and of the element, and what is between the two. */
+const CASES = {
+  "plain": {},
+  "padding and border": { img: "padding: 14px 6px 3px 25px; border: solid #00f; border-width: 9px 2px 4px 12px" },
+  "border-box": { img: "box-sizing: border-box; width: 150px; height: 120px; padding: 5px 20px; border: 6px solid #00f" },
+  "padding in %": { img: "padding: 5% 10%" },
+  "fill": { img: "width: 100px; height: 110px; object-fit: fill" },
+  "contain": { img: "width: 150px; height: 120px; object-fit: contain" },
+  "cover": { img: "width: 90px; height: 80px; object-fit: cover" },
+  "none": { img: "width: 150px; height: 120px; object-fit: none" },
+  "none, small": { img: "width: 90px; height: 50px; object-fit: none" },
+  "scale-down": { img: "width: 150px; height: 120px; object-fit: scale-down" },
+  "scale-down, small": { img: "width: 80px; height: 80px; object-fit: scale-down" },
+  "top left": { img: "width: 150px; height: 120px; object-fit: contain; object-position: left top" },
+  "from the other side": { img: "width: 150px; height: 120px; object-fit: none; object-position: right 8px bottom 12px" },
+  "pixels": { img: "width: 150px; height: 120px; object-fit: none; object-position: 21px 3px" },
+  "outside": { img: "width: 150px; height: 120px; object-fit: contain; object-position: 50% 130%" },
+  "calc": { img: "width: 150px; height: 120px; object-fit: none; object-position: calc(100% - 6px) calc(10% + 4px)" },
+  "min and max": { img: "width: 150px; height: 120px; object-fit: none; object-position: min(8px, 50%) max(20%, min(3px, 4px))" },
+  "cover, to the side": { img: "width: 80px; height: 90px; object-fit: cover; object-position: 30% 0; padding: 7px" },
+  "mirrored": { img: "padding-left: 20px; transform: scaleX(-1)" },
+  "mirrored about y": { img: "padding-top: 20px; transform: scaleY(-1)" },
+  "mirrored in space": { img: "padding-left: 20px; transform: rotateY(180deg)" },
+  "turned by 90°": { img: "padding-left: 20px; transform: rotate(90deg)" },
+  "upside down": { img: "padding-left: 20px; transform: rotate(180deg)" },
+  "turned and mirrored": { img: "padding-left: 20px; transform: rotate(270deg) scaleX(-1)" },
+  "turned a little": { img: "padding-left: 20px; transform: rotate(20deg)" },
+  "about a corner": { img: "transform: rotate(15deg); transform-origin: 0 0" },
+  "stretched": { img: "transform: scale(1.3, 0.7) translate(10px, 20%)" },
+  "skewed": { img: "transform: skewX(20deg)" },
+  "rotate, scale, translate": { img: "rotate: 90deg; scale: -1 0.8; translate: 10px 10%" },
+  "rotate about y": { img: "padding-left: 20px; rotate: y 180deg" },
+  "element mirrored": { img: "padding-left: 20px", host: "transform: scaleX(-1)" },
+  "element turned": { img: "padding-left: 20px; transform: scaleX(-1)", host: "transform: rotate(10deg) scale(0.8)" },
+  "element padded": { host: "display: block; padding: 11px 23px; border: 5px solid #00f" },
+  "element flexible": { img: "margin: 8px", host: "display: flex; justify-content: center; width: 200px" },
+  "from right to left": { host: "display: block; direction: rtl" },
+  "in a figure": { around: "<figure style='margin: 6px 12px'><figcaption>A caption</figcaption>@</figure>" },
+  "in a link": { around: "<a href='#'>A link @</a>" },
+  "in a <picture>": { around: "<picture><source media='print' srcset='none.png'>@</picture>" },
+  "in a mirrored box": { around: "<div style='transform: scaleX(-1); padding-left: 30px'>@</div>" },
+  "in a turned, placed box": { around: "<div style='position: relative; left: 9px; rotate: 90deg'>@</div>" },
+  "in a link, which no transform moves": { around: "<a href='#' style='transform: scaleX(-1)'>@</a>" },
+  "scrolled": { around: "<div class='scrolled' style='width: 100px; height: 50px; overflow: hidden'>@</div>", most: 6 },
+};
+
+for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox: launchFirefox })) {
+  describe(`<micro-yolo> in ${name}`, () => {
+    let site, browser, page;
+    const errors = [];
+
+    before(async () => {
+      site = await serve({ mounts: { ...SITE, "/lib/": "tests/e2e/lib" } });
+      site.route("/blank.html", (_, response) =>
+        response.writeHead(200, { "content-type": "text/html" }).end("<!doctype html><title>element</title><body>"),
+      );
+      browser = await launch();
+    });
+
+    after(async () => {
+      await browser?.close();
+      await site?.close();
+      assert.deepEqual(errors, [], "errors that nobody caught");
+    });
+
+    /** A new page with the element in it, and `make(html)`, which puts one in and answers with it. */
+    async function open(size = { width: 1000, height: 700 }) {
+      await page?.close();
+      page = await browser.newPage();
+      page.on("pageerror", (error) => errors.push(String(error)));
+      await (page.setViewportSize ?? page.setViewport).call(page, size);
+      await page.goto(`${site.url}blank.html`);
+      await page.evaluate(async () => {
+        await import("/pkg/element.js");
+        const lib = await import("/lib/in-page.js");
+        const picture = await lib.blobOf(lib.spotCanvas(120, 60, { x: 20, y: 15, w: 50, h: 25 }));
+        const frames = (count) =>
+          new Promise((resolve) => {
+            const next = (left) => (left ? requestAnimationFrame(() => next(left - 1)) : resolve());
+            next(count);
+          });
+        Object.assign(globalThis, { lib, frames, picture: URL.createObjectURL(picture), events: [] });
+        globalThis.make = (html) => {
+          const holder = document.createElement("div");
+          holder.innerHTML = html.replaceAll("PICTURE", globalThis.picture).replaceAll("MODEL", lib.MODEL);
+          const element = holder.firstElementChild;
+          for (const event of ["detect", "detect-error"]) {
+            element.addEventListener(event, (happened) => {
+              happened.preventDefault();
+              globalThis.events.push(happened.detail.error?.code ?? happened.detail.objects.length);
+            });
+          }
+          document.body.append(element);
+          return element;
+        };
+        /** Waits until there have been so many events, or for too long; gives them out. */
+        globalThis.heard = async (count) => {
+          for (let tries = 0; tries < 400 && globalThis.events.length < count; tries += 1) await lib.sleep(20);
+          return globalThis.events.splice(0);
+        };
+      });
+    }
+
+    test("boxes lie where the picture lies", async () => {
+      const [cell, rows, columns] = [{ width: 250, height: 190 }, Math.ceil(Object.keys(CASES).length / 6), 6];
+      await open({ width: cell.width * columns, height: cell.height * rows });
+      await page.evaluate(
+        async ({ cases, cell, columns }) => {
+          // Labels would hide where boxes are.
+          CanvasRenderingContext2D.prototype.fill = CanvasRenderingContext2D.prototype.fillText = () => {};
+          document.body.style.margin = "0";
+          cases.forEach(({ img = "", host = "", around = "@" }, index) => {
+            const picture = `<img src="PICTURE" style="${img}">`;
+            const element = globalThis.make(`<micro-yolo model="MODEL" style="${host}">${around.replace("@", picture)}</micro-yolo>`);
+            const holder = document.createElement("div");
+            const [left, top] = [(index % columns) * cell.width, Math.floor(index / columns) * cell.height];
+            holder.style = `position: absolute; left: ${left}px; top: ${top}px; box-sizing: border-box; padding: 30px 35px`;
+            Object.assign(holder.style, { width: `${cell.width}px`, height: `${cell.height}px`, overflow: "hidden" });
+            holder.append(element);
+            document.body.append(holder);
+          });
+          await globalThis.heard(cases.length);
+          for (const one of document.querySelectorAll(".scrolled")) one.scrollTo(13, 9);
+          await globalThis.frames(4);
+        },
+        { cases: Object.values(CASES), cell, columns },
+      );
+      /** Extents of the red of the picture and of the colour of boxes, in each cell. */
+      const look = async (shown) => {
+        await page.evaluate((shown) => {
+          for (const one of document.querySelectorAll("micro-yolo")) {
+            one.shadowRoot.querySelector("canvas").style.visibility = shown ? "" : "hidden";
+          }
+          return globalThis.frames(3);
+        }, shown);
+        const base64 = Buffer.from(await page.screenshot()).toString("base64");
+        return page.evaluate(
+          async ({ base64, cell, columns, count }) => {
+            const { classColor } = await import("/pkg/draw.js");
+            const bytes = Uint8Array.from(atob(base64), (char) => char.charCodeAt(0));
+            const shot = await createImageBitmap(new Blob([bytes]));
+            const context = new OffscreenCanvas(shot.width, shot.height).getContext("2d");
+            context.fillStyle = classColor(0);
+            context.fillRect(0, 0, 1, 1);
+            const paint = context.getImageData(0, 0, 1, 1).data;
+            context.drawImage(shot, 0, 0);
+            return Array.from({ length: count }, (_, index) => {
+              const [left, top] = [(index % columns) * cell.width, Math.floor(index / columns) * cell.height];
+              const { data } = context.getImageData(left, top, cell.width, cell.height);
+              const extent = (matches) => {
+                const found = [Infinity, Infinity, -Infinity, -Infinity];
+                for (let at = 0; at < data.length; at += 4) {
+                  if (!matches(data[at], data[at + 1], data[at + 2])) continue;
+                  const [x, y] = [(at / 4) % cell.width, Math.floor(at / 4 / cell.width)];
+                  found.splice(0, 4, Math.min(found[0], x), Math.min(found[1], y), Math.max(found[2], x), Math.max(found[3], y));
+                }
+                return found;
+              };
+              return {
+                red: extent((r, g, b) => r > 190 && g < 80 && b < 80),
+                box: extent((r, g, b) => Math.max(Math.abs(r - paint[0]), Math.abs(g - paint[1]), Math.abs(b - paint[2])) < 50),
+              };
+            });
+          },
+          { base64, cell, columns, count: Object.keys(CASES).length },
+        );
+      };
+      const pictures = await look(false);
+      const boxes = await look(true);
+      Object.entries(CASES).forEach(([what, { most = 4 }], index) => {
+        const [{ red }, { box }] = [pictures[index], boxes[index]];
+        const off = red.map((edge, side) => Math.abs(edge - box[side]));
+        assert.ok(off.every((pixels) => pixels <= most), `${what}: the picture's is ${red}, the box ${box}`);
+      });
+    });
+
+    test("boxes follow the picture when it moves", async () => {
+      await open();
+      const found = await page.evaluate(async () => {
+        const { make, heard, frames, lib } = globalThis;
+        const element = make(`<micro-yolo model="MODEL"><figure><p></p><img src="PICTURE"></figure></micro-yolo>`);
+        await heard(1);
+        const [image, canvas] = [element.querySelector("img"), element.shadowRoot.querySelector("canvas")];
+        const apart = () => {
+          const [a, b] = [image, canvas].map((one) => one.getBoundingClientRect());
+          return ["x", "y", "width", "height"].map((name) => Math.round(Math.abs(a[name] - b[name]))).join();
+        };
+        const sheet = document.head.appendChild(document.createElement("style"));
+        sheet.textContent = `.large { width: 200px } .moved { translate: 50px } .slow { transition: transform 0.2s; transform: scale(1.5) }
+          @media (min-width: 1px) { .never { } }`;
+        const answers = [];
+        const step = async (what, work, wait = 0) => {
+          await work();
+          await lib.sleep(wait);
+          await frames(3);
+          answers.push(`${what}: ${apart()}`);
+        };
+        await step("start", () => {});
+        await step("style", () => (image.style.width = "240px"));
+        await step("class", () => image.classList.add("moved"));
+        await step("text above", () => (element.querySelector("p").textContent = "Some text, which takes a line or two"));
+        await step("around", () => (element.querySelector("figure").style.transform = "translateX(30px)"));
+        image.style.transition = "transform 0.2s";
+        await step("transition", () => (image.style.transform = "scale(1.5)"), 500);
+        await step("animation", () => {
+          image.animate([{ marginLeft: "0" }, { marginLeft: "80px" }], { duration: 200, fill: "forwards" });
+          image.dataset.animated = ""; // The script's own animations send no event.
+        }, 500);
+        return answers;
+      });
+      assert.deepEqual(found.filter((one) => !one.endsWith("0,0,0,0")), []);
+    });
+
+    test("what is inside may come late, change and go", async () => {
+      await open();
+      const found = await page.evaluate(async () => {
+        const { make, heard, lib } = globalThis;
+        const answers = {};
+        const element = make(`<micro-yolo model="MODEL"></micro-yolo>`);
+        await lib.sleep(100);
+        element.innerHTML = "<figure><a></a><figcaption>text</figcaption></figure>";
+        await lib.sleep(100);
+        const image = new Image();
+        image.src = globalThis.picture;
+        element.querySelector("a").append(image);
+        answers.late = await heard(1);
+        image.src = URL.createObjectURL(await lib.blobOf(lib.spotCanvas(100, 100, { x: 0, y: 0, w: 0, h: 0 })));
+        answers["another src"] = await heard(1);
+        image.replaceWith(lib.spotCanvas(100, 100, { x: 10, y: 10, w: 40, h: 30 }));
+        answers["a canvas instead"] = await heard(1);
+        const caption = element.querySelector("figcaption");
+        answers["text keeps its lines"] = caption.getBoundingClientRect().height > 10;
+        // Handed through by a component that has a slot of its own.
+        const outer = document.body.appendChild(document.createElement("div"));
+        const root = outer.attachShadow({ mode: "open" });
+        root.append(make(`<micro-yolo model="MODEL"><slot></slot></micro-yolo>`));
+        outer.append(Object.assign(new Image(), { src: globalThis.picture }));
+        answers["through a slot"] = await heard(1);
+        // An element of another window.
+        const frame = document.body.appendChild(document.createElement("iframe"));
+        const foreign = frame.contentDocument.createElement("img");
+        foreign.src = globalThis.picture;
+        make(`<micro-yolo model="MODEL"></micro-yolo>`).append(foreign);
+        answers["of another window"] = await heard(1);
+        return answers;
+      });
+      assert.deepEqual(found, {
+        "late": [1],
+        "another src": [0],
+        "a canvas instead": [1],
+        "text keeps its lines": true,
+        "through a slot": [1],
+        "of another window": [1],
+      });
+    });
+
+    test("a broken picture or film is told, and a good one after it is seen", async () => {
+      await open();
+      const found = await page.evaluate(async () => {
+        const { make, heard, lib } = globalThis;
+        const answers = {};
+        const element = make(`<micro-yolo model="MODEL"><img src="PICTURE"></micro-yolo>`);
+        answers.good = await heard(1);
+        const image = element.querySelector("img");
+        const canvas = element.shadowRoot.querySelector("canvas");
+        const painted = () => canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data.some((one) => one > 0);
+        answers.painted = painted();
+        image.src = "/nowhere.png";
+        answers.broken = await heard(1);
+        answers["painted on nothing"] = painted() || element.objects.length > 0;
+        image.src = globalThis.picture;
+        answers["good again"] = await heard(1);
+        // Broken already when it is put in.
+        const broken = new Image();
+        broken.src = "/nowhere.png";
+        await new Promise((resolve) => (broken.onerror = resolve));
+        make(`<micro-yolo model="MODEL"><picture></picture></micro-yolo>`).firstElementChild.append(broken);
+        answers["broken before"] = await heard(1);
+        make(`<micro-yolo model="MODEL"><img></micro-yolo>`);
+        await lib.sleep(200);
+        answers["no src yet"] = globalThis.events.splice(0);
+        // A film, played twice, broken, and good again.
+        const type = document.createElement("video").canPlayType("video/mp4; codecs=avc1.4d401e") ? "mp4" : "webm";
+        const films = make(`<micro-yolo model="MODEL" track><a><video muted src="/fixtures/spot.${type}"></video></a></micro-yolo>`);
+        const video = films.querySelector("video");
+        video.muted = true;
+        await video.play();
+        await new Promise((resolve) => (video.onended = resolve));
+        await lib.sleep(300);
+        answers.film = globalThis.events.splice(0).length > 5 && typeof films.objects[0].trackId;
+        await video.play();
+        answers["played again"] = (await heard(5)).length >= 5;
+        await new Promise((resolve) => (video.onended = resolve));
+        await lib.sleep(300);
+        globalThis.events.length = 0;
+        video.src = "/nowhere.mp4";
+        await lib.sleep(300);
+        video.src = "/samples/cat.jpg";
+        answers["broken film"] = await heard(1);
+        video.src = `/fixtures/spot.${type}?again`;
+        answers["good film"] = await heard(1);
+        return answers;
+      });
+      assert.ok(found["broken film"].every((code) => code === "invalid-image") && found["broken film"].length, found["broken film"]);
+      delete found["broken film"];
+      assert.deepEqual(found, {
+        "good": [1],
+        "painted": true,
+        "broken": ["invalid-image"],
+        "painted on nothing": false,
+        "good again": [1],
+        "broken before": ["invalid-image"],
+        "no src yet": [],
+        "film": "number",
+        "played again": true,
+        "good film": [1],
+      });
+    });
+
+    test("attributes choose classes and input size, and wrong ones are told", async () => {
+      await open();
+      const found = await page.evaluate(async () => {
+        const { make, heard } = globalThis;
+        const answers = {};
+        const element = make(`<micro-yolo model="MODEL" classes="red spot"><img src="PICTURE"></micro-yolo>`);
+        answers.label = await heard(1);
+        const set = async (name, value) => {
+          if (value === null) element.removeAttribute(name);
+          else element.setAttribute(name, value);
+          return heard(1);
+        };
+        answers.number = await set("classes", " 0 , red spot ");
+        answers.empty = await set("classes", "");
+        answers.unknown = await set("classes", "red spot, dog");
+        answers["beyond the last"] = await set("classes", "1");
+        answers.none = await set("classes", null);
+        answers.size = await set("input-size", "160");
+        answers["width and height"] = await set("input-size", "160x160");
+        answers["another size"] = await set("input-size", "33");
+        answers["no size"] = await set("input-size", "large");
+        answers.back = await set("input-size", null);
+        answers.track = await set("track", "");
+        answers["no model"] = await set("model", "/nowhere.onnx");
+        element.remove();
+        const coco = make(`<micro-yolo classes="dog, 15" input-size="256x224"><img src="/samples/cat.jpg"></micro-yolo>`);
+        await heard(1);
+        answers.cat = coco.objects.map(({ label }) => label);
+        coco.setAttribute("classes", "dog,teddy bear");
+        answers.dog = await heard(1);
+        return answers;
+      });
+      assert.deepEqual(found, {
+        "label": [1],
+        "number": [1],
+        "empty": [1],
+        "unknown": ["invalid-option"],
+        "beyond the last": ["invalid-option"],
+        "none": [1],
+        "size": [1],
+        "width and height": [1],
+        "another size": ["invalid-option"],
+        "no size": ["invalid-option"],
+        "back": [1],
+        "track": [1],
+        "no model": ["network"],
+        "cat": ["cat"],
+        "dog": [0],
+      });
+    });
+  });
+}

@@ -1,0 +1,177 @@
+// Objects that other code made: of another realm (an iframe, a test runner's `vm`), of node, behind a framework's proxy.
+import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
+import { before, describe, test } from "node:test";
+import vm from "node:vm";
+import { reactive, readonly, ref } from "@vue/reactivity";
+import { Detector, MicroYoloError } from "../../pkg/index.js";
+
+const at = (path) => new URL(`../../${path}`, import.meta.url);
+
+/** Classes of another realm, as an iframe has them. */
+const foreign = vm.runInNewContext("({ Uint8Array, Uint8ClampedArray, ArrayBuffer, DataView, Float32Array, Array, WebAssembly })");
+
+let engine, model, options;
+before(async () => {
+  [engine, model] = await Promise.all(
+    ["pkg/wasm/micro_yolo_bg.wasm", "tests/e2e/fixtures/red-spot.onnx"].map((path) => readFile(at(path))),
+  );
+  options = { wasm: await WebAssembly.compile(engine), model, worker: false };
+});
+
+/** A red rectangle on grey. */
+function spot() {
+  const [width, height] = [64, 48];
+  const data = new Uint8Array(width * height * 4).fill(255);
+  for (let pixel = 0; pixel < width * height; pixel += 1) {
+    const [column, row] = [pixel % width, Math.floor(pixel / width)];
+    data.set(column >= 8 && column < 40 && row >= 8 && row < 30 ? [255, 0, 0] : [110, 120, 130], pixel * 4);
+  }
+  return { data, width, height };
+}
+
+const labels = (objects) => objects.map(({ label }) => label);
+const failure = (work) =>
+  Promise.resolve()
+    .then(work)
+    .then(
+      () => undefined,
+      (error) => error,
+    );
+
+describe("pixels", () => {
+  let detector;
+  before(async () => (detector = await Detector.load(options)));
+
+  test("bytes of every kind and realm", async () => {
+    const { data, width, height } = spot();
+    const memory = new WebAssembly.Memory({ initial: 4 });
+    const shared = new SharedArrayBuffer(data.length);
+    const large = Buffer.alloc(data.length + 64);
+    const kinds = {
+      "Buffer": Buffer.from(data),
+      "Buffer of a pool": large.subarray(24, 24 + data.length),
+      "Uint8ClampedArray": new Uint8ClampedArray(data),
+      "another realm's Uint8Array": new foreign.Uint8Array(data),
+      "another realm's Uint8ClampedArray": new foreign.Uint8ClampedArray(data),
+      "a view of another realm's buffer": new Uint8Array(new foreign.ArrayBuffer(data.length)),
+      "wasm memory": new Uint8Array(memory.buffer, 256, data.length),
+      "shared memory": new Uint8ClampedArray(shared),
+    };
+    for (const [kind, bytes] of Object.entries(kinds)) {
+      bytes.set(data);
+      assert.deepEqual(labels(await detector.detect({ data: bytes, width, height })), ["red spot"], kind);
+    }
+    // As ImageData of an iframe looks, or of a test runner's DOM.
+    class ImageData {
+      data = new foreign.Uint8ClampedArray(data);
+      width = width;
+      height = height;
+      [Symbol.toStringTag] = "ImageData";
+    }
+    assert.deepEqual(labels(await detector.detect(new ImageData())), ["red spot"]);
+  });
+
+  test("what are no bytes is refused, whatever realm it is of", async () => {
+    const wrong = [new foreign.Float32Array(4), new Int8Array(4), [0, 0, 0, 0], "0000", new foreign.DataView(new ArrayBuffer(4))];
+    const posing = { length: 4, [Symbol.toStringTag]: "Uint8Array" };
+    for (const data of [...wrong, posing]) {
+      assert.equal((await failure(() => detector.detect({ data, width: 1, height: 1 }))).code, "invalid-image", String(data));
+    }
+  });
+
+  test("pixels that are given away while they wait are said to be gone", async () => {
+    const { data, width, height } = spot();
+    const call = failure(() => detector.detect({ data, width, height }));
+    structuredClone(data.buffer, { transfer: [data.buffer] });
+    const error = await call;
+    assert.ok(error instanceof MicroYoloError, String(error));
+    assert.equal(error.code, "invalid-image");
+  });
+});
+
+test("engine and model of another realm, or part of a larger buffer", async () => {
+  const inRealm = vm.createContext({ bytes: engine });
+  const module = await vm.runInContext("WebAssembly.compile(new Uint8Array(bytes))", inRealm);
+  assert.ok(!(module instanceof WebAssembly.Module));
+  const large = Buffer.alloc(model.length + 100);
+  large.set(model, 60);
+  const copy = () => new foreign.Uint8Array(model);
+  const loads = {
+    "module": { wasm: module },
+    "model as array": { model: copy() },
+    "model as buffer": { model: copy().buffer },
+    "model as part": { model: large.subarray(60, 60 + model.length) },
+    "model as view": { model: new DataView(large.buffer, large.byteOffset + 60, model.length) },
+    "model as Blob": { model: new Blob([model]) },
+    "classes": { classes: foreign.Array.of("red spot") },
+  };
+  for (const [kind, load] of Object.entries(loads)) {
+    const detector = await Detector.load({ ...options, ...load });
+    assert.deepEqual(labels(await detector.detect(spot())), ["red spot"], kind);
+    detector.dispose();
+  }
+});
+
+test("a URL of another realm is a URL", async () => {
+  // As of an iframe: `instanceof URL` is false.
+  class URL {
+    [Symbol.toStringTag] = "URL";
+    toString = () => "http://127.0.0.1:9/nothing";
+  }
+  const address = new URL();
+  assert.equal((await failure(() => Detector.load({ ...options, model: address }))).code, "network");
+  assert.equal((await failure(() => Detector.load({ ...options, wasm: address }))).code, "network");
+  const detector = await Detector.load(options);
+  assert.equal((await failure(() => detector.detect(address))).code, "network");
+  detector.dispose();
+});
+
+/** A proxy as frameworks make them: what is got through it is wrapped in the same way. */
+const wrapped = (target) =>
+  new Proxy(target, {
+    get(target, name, receiver) {
+      const value = Reflect.get(target, name, receiver);
+      return value && typeof value === "object" && !ArrayBuffer.isView(value) ? wrapped(value) : value;
+    },
+  });
+
+for (const [name, wrap] of Object.entries({
+  "Vue's ref": (detector) => ref(detector).value,
+  "Vue's reactive": (detector) => reactive({ inner: { detector } }).inner.detector,
+  "Vue's readonly": (detector) => readonly({ detector }).detector,
+  "a plain Proxy": (detector) => new Proxy(detector, {}),
+  "a deep Proxy": wrapped,
+  "an object made of it": (detector) => Object.create(detector),
+})) {
+  test(`a detector behind ${name} does all that it does by itself`, async () => {
+    const real = await Detector.load(options);
+    const detector = wrap(real);
+    assert.notEqual(detector, real, "it is behind something");
+    assert.deepEqual([...detector.labels], ["red spot"]);
+    assert.deepEqual([detector.threads, detector.inputSize.width, detector.build], [1, 160, "simd128"]);
+    assert.deepEqual(labels(await detector.detect(spot())), ["red spot"]);
+    assert.equal((await failure(() => detector.watch({}))).code, "invalid-source");
+    if (name !== "Vue's readonly") {
+      detector.scoreThreshold = 0.95; // Above what the model ever says.
+      detector.classes = ["red spot"];
+      assert.deepEqual([real.scoreThreshold, real.classes], [0.95, ["red spot"]]);
+      assert.deepEqual(await detector.detect(spot()), []);
+      assert.equal((await failure(() => (detector.classes = ["dog"]))).code, "invalid-option");
+      assert.equal((await failure(() => (detector.iouThreshold = 2))).code, "invalid-option");
+      detector.maxDetections = 3;
+      assert.deepEqual([detector.maxDetections, detector.iouThreshold], [3, 0.45]);
+    }
+    detector.dispose();
+    assert.equal((await failure(() => real.detect(spot()))).code, "disposed");
+    assert.equal((await failure(() => detector.detect(spot()))).code, "disposed");
+    detector.dispose();
+  });
+}
+
+test("options and pictures inside Vue's reactive objects", async () => {
+  const state = reactive({ options: { ...options, classes: ["red spot"], inputSize: { width: 160, height: 160 } }, picture: spot() });
+  const detector = await Detector.load(state.options);
+  assert.deepEqual(labels(await detector.detect(state.picture)), ["red spot"]);
+  detector.dispose();
+});
