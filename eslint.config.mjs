@@ -26,8 +26,13 @@ export default [
     languageOptions: { globals: { ...globals.browser, ...globals.worker } },
   },
   {
+    // A classic script: a module of a sandboxed frame would have to be fetched with CORS.
+    files: ["www/fetch.js", "www/service-worker.js"],
+    languageOptions: { sourceType: "script", globals: { ...globals.serviceworker } },
+  },
+  {
     // Node drives a browser, and passes it functions that run there.
-    files: ["tests/**/*.{js,mjs}", "benches/**/*.{js,mjs}", "**/*.test.{js,mjs}", "*.mjs"],
+    files: ["scripts/*.mjs", "tests/**/*.{js,mjs}", "benches/**/*.{js,mjs}", "**/*.test.{js,mjs}", "*.mjs"],
     languageOptions: { globals: { ...globals.node, ...globals.browser } },
   },
 ];
