@@ -451,6 +451,10 @@ function restore(arrival) {
   const link = fromHash(location.hash);
   if (!arrival && location.hash.length < 2) return;
   Object.assign(settings, arrival ? {} : { ...DEFAULTS, ...remembered() }, link.settings);
+  for (const name of ["model", "model2"]) {
+    // One that the site no longer has.
+    if (!modelOf(settings[name]) && !addressIn(settings[name])) settings[name] = DEFAULTS[name];
+  }
   showSettings();
   if (!settings.compare) second.unload();
   for (const pane of panes()) void load(pane);

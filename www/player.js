@@ -86,8 +86,8 @@ export class Player {
     video.classList.remove("mirrored");
     this.#stage.dataset.showing = kind;
     this.#fit(3, 2);
-    this.#page.onBegin(kind);
     for (const pane of this.#page.panes()) pane.begin({ mirrored: false, saying: kind === "nothing" ? "Nothing yet." : "Looking …" });
+    this.#page.onBegin(kind);
     return this.#showing.signal;
   }
 
