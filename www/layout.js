@@ -29,8 +29,9 @@ export function placeLabels(labels, canvas) {
   return labels.map(({ box, width, height }) => {
     const clamp = (value, most) => Math.max(0, Math.min(value, most));
     const lefts = [box.left, box.left + box.width - width];
-    const tops = [box.top - height, box.top, box.top + box.height, box.top + box.height - height];
-    for (let step = 1; box.top + (step + 1) * height <= box.top + box.height; step += 1) tops.push(box.top + step * height);
+    const [first, last] = [Math.max(0, box.top), Math.min(canvas.height, box.top + box.height) - height];
+    const tops = [box.top - height, first, box.top + box.height, last];
+    for (let top = first + height; top < last; top += height) tops.push(top);
     for (const top of tops) {
       if (top < 0 || top + height > canvas.height) continue;
       for (const left of lefts) {
