@@ -26,11 +26,10 @@ export default [
     languageOptions: { globals: { ...globals.browser, ...globals.worker } },
   },
   {
-    // Classic scripts: a module of a sandboxed frame would have to be fetched with CORS, and not every browser has service
-    // workers of modules.
-    files: ["www/fetch.js", "www/service-worker.js"],
+    // Not every browser has service workers of modules.
+    files: ["www/service-worker.js"],
     languageOptions: { sourceType: "script", globals: { ...globals.serviceworker } },
-    rules: { "no-implicit-globals": "off" }, // Each has a global scope to itself.
+    rules: { "no-implicit-globals": "off" }, // Its global scope is its own.
   },
   {
     // Node drives a browser, and passes it functions that run there.

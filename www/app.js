@@ -111,7 +111,7 @@ const player = new Player(
     onBegin(kind) {
       clearProblem();
       fetching.abort(); // An address that was on its way: something else was chosen, or this is it.
-      $("main").removeAttribute("aria-busy");
+      setFetching(false);
       const usesCamera = kind === "camera";
       $("camera").textContent = usesCamera ? "Stop the camera" : "Use the camera";
       $("camera").setAttribute("aria-pressed", String(usesCamera));
@@ -219,15 +219,20 @@ async function openAddress(text) {
   const url = addressIn(text);
   if (!url) return report(explain({ code: "address" }));
   clearProblem();
-  $("main").setAttribute("aria-busy", "true");
+  setFetching(true);
   try {
     const file = await fetchAddress(url, signal);
     if (!signal.aborted) openFiles([file], url.href);
   } catch (error) {
     if (!signal.aborted) report(explain(error));
   } finally {
-    $("main").removeAttribute("aria-busy");
+    if (!signal.aborted) setFetching(false);
   }
+}
+
+function setFetching(busy) {
+  $("main").setAttribute("aria-busy", String(busy));
+  $("open").textContent = busy ? "Opening …" : "Open";
 }
 
 // ------------------------------------------------------------------------------------------------ settings
@@ -357,7 +362,7 @@ addEventListener("drop", (event) => {
   take(event.dataTransfer, event.dataTransfer.getData("text/uri-list"));
 });
 addEventListener("paste", (event) => {
-  if (event.target.closest?.("input")) return; // Text for that field.
+  if (event.target.closest?.("input") && !event.clipboardData?.files.length) return; // Text for that field.
   take(event.clipboardData, event.clipboardData?.getData("text/plain") ?? "");
 });
 

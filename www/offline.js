@@ -29,14 +29,12 @@ export async function keepOffline({ state, update, updateNow }) {
     const { active } = await workers.ready;
     // The rest in the background, less where the visitor pays for each megabyte.
     const { saveData, type } = /** @type {any} */ (navigator).connection ?? {};
-    if (saveData || type === "cellular") {
-      state.textContent = "Works offline with the model in use.";
-    }
+    const all = !(saveData || type === "cellular");
     const { port1, port2 } = new MessageChannel();
     port1.onmessage = ({ data }) => {
-      if (data.done) state.textContent = data.all ? "Works offline, with all models." : "Works offline with the model in use.";
+      if (data.done) state.textContent = all ? "Works offline, with all models." : "Works offline with the model in use.";
     };
-    active?.postMessage({ call: "keep", used: usedHere(), all: !(saveData || type === "cellular") }, [port2]);
+    active?.postMessage({ call: "keep", used: usedHere(), all }, [port2]);
   } catch (error) {
     console.warn("not kept for offline use:", error);
   }

@@ -1,19 +1,33 @@
 // Files behind addresses that a visitor enters. The page's content security policy lets it talk to its own folder only,
 // so that no picture can leave it. Other sites are asked by a frame of its own, which is told the address and nothing else.
 
+/** The frame is a small file of this site: where it does not come in this time, it does not come. */
+const FRAME_MS = 15_000;
+
 /** @type {Promise<Window> | undefined} */
 let frame;
 
+/** @returns {Promise<Window>} */
 function openFrame() {
-  frame ??= new Promise((resolve) => {
+  frame ??= new Promise((resolve, reject) => {
     const element = document.createElement("iframe");
     element.setAttribute("sandbox", "allow-scripts"); // No access to this page, its storage or its origin.
     element.hidden = true;
     element.title = "Fetches addresses";
     const ready = ({ source, data }) => {
       if (source !== element.contentWindow || data !== "fetch-ready") return;
-      removeEventListener("message", ready);
+      settle();
       resolve(/** @type {Window} */ (element.contentWindow));
+    };
+    const timer = setTimeout(() => {
+      settle();
+      element.remove();
+      frame = undefined; // The next address tries again.
+      reject(unreachable("the frame that fetches addresses did not load"));
+    }, FRAME_MS);
+    const settle = () => {
+      clearTimeout(timer);
+      removeEventListener("message", ready);
     };
     addEventListener("message", ready);
     element.src = "./fetch.html";

@@ -124,6 +124,6 @@ self.addEventListener("message", (event) => {
   if (call === "take-over") event.waitUntil(self.skipWaiting());
   if (call !== "keep") return;
   const { used, all } = event.data;
-  const tell = (done) => event.ports[0]?.postMessage({ done, all });
+  const tell = (done) => event.ports[0]?.postMessage({ done });
   event.waitUntil(keepMore({ used, all }).then(() => tell(true), () => tell(false)));
 });

@@ -1,5 +1,6 @@
 // The parts of the page that need no browser.
 import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
 import { readFile, readdir, stat } from "node:fs/promises";
 import { test } from "node:test";
 import { PALETTE, createPalette } from "../../www/colors.js";
@@ -217,6 +218,13 @@ test("a model of the visitor's is found again", () => {
   assert.ok(allModels().includes(own));
   const url = "https://example.org/m.onnx";
   assert.equal(addOwn({ name: "m.onnx", blob: new Blob(), url }).id, url);
+});
+
+test("the script of the frame that fetches is the one that its policy allows", async () => {
+  const html = await readFile(at("www/fetch.html"), "utf8");
+  const [, script] = /<script>([^]*)<\/script>/.exec(html);
+  const hash = createHash("sha256").update(script).digest("base64");
+  assert.ok(html.includes(`script-src 'sha256-${hash}'`), `it must say sha256-${hash}`);
 });
 
 test("every sample, link and icon is there", async () => {
