@@ -397,16 +397,28 @@ async function exportNow() {
   return { blob, name: fileName(name, suffix) };
 }
 
-/** The picture with boxes; in a comparison both, side by side. */
+/** The picture with boxes; in a comparison both, side by side. As a PNG. */
 async function paint() {
   const image = (pane) => (settings.compare && player.moves ? pane.frame : player.image);
-  const sheets = panes()
-    .filter(({ size }) => size.width)
-    .map((pane) => pane.paint(image(pane)));
-  const gap = sheets.length > 1 ? Math.round(sheets[0].width / 100) : 0;
-  const canvas = new OffscreenCanvas(sheets.length * (sheets[0].width + gap) - gap, sheets[0].height);
+  const shown = panes().filter(({ size }) => size.width);
+  const sheets = shown.map((pane) => pane.paint(image(pane)));
+  if (sheets.length === 1) return sheets[0].convertToBlob({ type: "image/png" });
+  const [{ width, height }] = sheets;
+  const gap = Math.round(width / 100);
+  // Each with the name of its model below.
+  const caption = Math.max(24, Math.round(width / 20));
+  const canvas = new OffscreenCanvas(sheets.length * (width + gap) - gap, height + caption);
   const context = canvas.getContext("2d");
-  sheets.forEach((sheet, index) => context.drawImage(sheet, index * (sheet.width + gap), 0));
+  context.fillStyle = "#fff";
+  context.fillRect(0, 0, canvas.width, canvas.height);
+  context.fillStyle = "#1a1f22";
+  context.font = `600 ${Math.round(caption * 0.55)}px system-ui, sans-serif`;
+  context.textBaseline = "middle";
+  sheets.forEach((sheet, index) => {
+    const left = index * (width + gap);
+    context.drawImage(sheet, left, 0);
+    context.fillText(shown[index].model?.name ?? "", left + caption * 0.3, height + caption / 2, width - caption * 0.6);
+  });
   return canvas.convertToBlob({ type: "image/png" });
 }
 
