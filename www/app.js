@@ -257,6 +257,16 @@ function refresh() {
   if (first.size.width) speak(spoken());
 }
 
+/** Options of a list, written only if they are others: an open list would close. */
+function offer(select, options, value) {
+  const text = JSON.stringify(options);
+  if (select.dataset.options !== text) {
+    select.dataset.options = text;
+    select.replaceChildren(...options.map(([value, text]) => new Option(text, value)));
+  }
+  select.value = value;
+}
+
 /** The controls as the settings are. */
 function showSettings() {
   const { score, iou, compare, track, classes } = settings;
@@ -265,21 +275,17 @@ function showSettings() {
     $(`${name}-text`).textContent = `${value} %`;
   }
   for (const [suffix, id, size] of [["", settings.model, settings.size], ["-b", settings.model2, settings.size2]]) {
-    $(`model${suffix}`).replaceChildren(...allModels().map((model) => new Option(optionText(model), model.id)));
-    if (!modelOf(id)) $(`model${suffix}`).append(new Option("Loading …", id));
-    $(`model${suffix}`).value = id;
-    $(`size${suffix}`).replaceChildren(
-      new Option("the model’s own", "0"),
-      ...SIZES.map((side) => new Option(`${side} × ${side} px`, String(side))),
-    );
-    $(`size${suffix}`).value = String(size);
+    const models = allModels().map((model) => [model.id, optionText(model)]);
+    if (!modelOf(id)) models.push([id, "Loading …"]);
+    offer($(`model${suffix}`), models, id);
+    offer($(`size${suffix}`), [["0", "the model’s own"], ...SIZES.map((side) => [String(side), `${side} × ${side} px`])], String(size));
   }
   $("compare").checked = compare;
   $("track").checked = track;
   // Tracks are followed in a loop that one model has for itself.
   $("track").disabled = compare;
   classFilter.set(classes);
-  for (const id of ["stage-b", "result-b", "second", "name", "tag", "which", "which-label"]) $(id).hidden = !compare;
+  for (const id of ["stage-b", "result-b", "second", "name", "tag", "track-note", "which", "which-label"]) $(id).hidden = !compare;
   $("frame").hidden = !(compare && player.moves);
   $("main").classList.toggle("comparing", compare);
 }

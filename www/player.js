@@ -256,12 +256,14 @@ export class Player {
   async #watchTogether(panes, signal) {
     const video = this.#video;
     const detectors = await Promise.all(panes.map((pane) => pane.detector));
+    let seen = -1;
     while (!signal.aborted && !isOver(video)) {
       await nextFrame(video, signal);
       if (signal.aborted) return;
-      if (document.visibilityState === "hidden") continue;
+      if (document.visibilityState === "hidden" || (video.paused && video.currentTime === seen)) continue;
       const frame = await grab(video);
       if (!frame) continue;
+      seen = video.currentTime;
       try {
         for (const [index, pane] of panes.entries()) {
           const copy = await createImageBitmap(frame);

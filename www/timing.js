@@ -24,14 +24,14 @@ export class Timing {
     this.frames.push({ detect, draw });
     if (this.frames.length > KEPT) this.frames.shift();
     this.#ends.push(now);
-    while (this.#ends[0] < now - 2000) this.#ends.shift();
+    while (this.#ends.length > 2 && this.#ends[0] < now - 2000) this.#ends.shift();
   }
 
   get average() {
     return { ...this.#average };
   }
 
-  /** Frames a second over the last two seconds; `undefined` while there are too few. */
+  /** Frames a second over the last two seconds, or the last two frames where they take longer; `undefined` after one. */
   get rate() {
     const [first, last] = [this.#ends[0], this.#ends.at(-1)];
     return this.#ends.length > 1 && last > first ? ((this.#ends.length - 1) * 1000) / (last - first) : undefined;
