@@ -392,7 +392,7 @@ describe("page in chromium", () => {
     "phone-dark": { viewport: { width: 360, height: 740 }, deviceScaleFactor: 2, colorScheme: "dark", isMobile: true },
     "wide-dark": { viewport: { width: 1600, height: 1000 }, colorScheme: "dark" },
   })) {
-    test(`fits ${name}`, async (t) => {
+    test(`fits ${name}, and its text can be read`, async (t) => {
       const page = await visit(t, options);
       await page.getByRole("button", { name: "Cat", exact: true }).click();
       await seesCat(page);
@@ -410,10 +410,7 @@ describe("page in chromium", () => {
           .filter(({ width, height }) => width < 32 || height < 32).length,
       }));
       assert.deepEqual(layout, { overflow: 0, small: 0 });
-    });
 
-    test(`text of ${name} can be read`, async (t) => {
-      const page = await visit(t, options);
       const poor = await page.evaluate(() => {
         const canvas = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
         const rgb = (color, under = [0, 0, 0]) => {
