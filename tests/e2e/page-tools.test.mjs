@@ -257,10 +257,27 @@ describe("tools of the page in chromium", () => {
     await page.waitForFunction(() => /^320/.test(document.querySelector("#build").textContent), null, { timeout: 60_000 });
     await seesCat(page);
     assert.ok(await page.locator("#problem").isHidden());
-    // One that needs the full engine.
+    // By its address, which a link can name.
+    const open = await serve({ headers: { "access-control-allow-origin": "*" } });
+    t.after(() => open.close());
+    await page.goto(`${site.url}?x#sample=cat&model=${encodeURIComponent(`${open.url}models/micro-yolo-s.onnx`)}`);
+    await page.waitForFunction(() => document.querySelector("#model").selectedOptions[0].textContent.startsWith("micro-yolo-s.onnx ("));
+    await seesCat(page);
+    assert.deepEqual(open.requests, ["/models/micro-yolo-s.onnx"]);
+    // And one that is not there.
+    await page.evaluate((url) => (location.hash = `#sample=cat&model=${encodeURIComponent(`${url}gone.onnx`)}`), open.url);
+    assert.match(await problem(page), /cannot be read from here/);
+    await page.waitForFunction(() => document.querySelector("#model").value !== "");
+    await seesCat(page);
+  });
+
+  test("a network of another project brings in the full engine", async (t) => {
+    const page = await visit(t, CAT_PAGE);
+    await seesCat(page);
     await page.locator("#file").setInputFiles(join(ROOT, "tests/e2e/fixtures/red-spot.onnx"));
     await page.waitForFunction(() => /^160 × 160/.test(document.querySelector("#build").textContent), null, { timeout: 60_000 });
-    assert.match(await model.evaluate((one) => one.selectedOptions[0].textContent), /^red-spot\.onnx/);
+    const chosen = page.getByLabel("Model", { exact: true });
+    assert.match(await chosen.evaluate((one) => one.selectedOptions[0].textContent), /^red-spot\.onnx/);
     assert.ok(await page.locator("#problem").isHidden());
     await page.evaluate(async () => {
       const canvas = new OffscreenCanvas(320, 240);
@@ -275,14 +292,6 @@ describe("tools of the page in chromium", () => {
     });
     await sees(page, "red spot");
     assert.equal(await page.locator("#class-input").getAttribute("placeholder"), "all 1");
-    // By its address.
-    const open = await serve({ headers: { "access-control-allow-origin": "*" } });
-    t.after(() => open.close());
-    await model.selectOption("small-int8");
-    await page.waitForFunction(() => /^320/.test(document.querySelector("#build").textContent), null, { timeout: 60_000 });
-    const link = `${site.url}?x#sample=cat&model=${encodeURIComponent(`${open.url}fixtures/red-spot.onnx`)}`;
-    await page.goto(link);
-    await page.waitForFunction(() => /^160 × 160/.test(document.querySelector("#build").textContent), null, { timeout: 60_000 });
   });
 
   test("only chosen classes are shown", async (t) => {
