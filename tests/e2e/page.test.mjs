@@ -388,6 +388,7 @@ describe("page in chromium", () => {
 
   for (const [name, options] of Object.entries({
     "small-phone": { viewport: { width: 320, height: 640 }, deviceScaleFactor: 2, colorScheme: "light", isMobile: true },
+    "phone-on-its-side": { viewport: { width: 844, height: 390 }, deviceScaleFactor: 2, colorScheme: "light", isMobile: true },
     "phone-light": { viewport: { width: 360, height: 740 }, deviceScaleFactor: 2, colorScheme: "light", isMobile: true },
     "phone-dark": { viewport: { width: 360, height: 740 }, deviceScaleFactor: 2, colorScheme: "dark", isMobile: true },
     "wide-dark": { viewport: { width: 1600, height: 1000 }, colorScheme: "dark" },
