@@ -30,8 +30,14 @@ export default [
     languageOptions: { globals: { ...globals.node, ...globals.browser, ...globals.webextensions } },
   },
   {
+    // Not every browser has service workers of modules.
+    files: ["www/service-worker.js"],
+    languageOptions: { sourceType: "script", globals: { ...globals.serviceworker } },
+    rules: { "no-implicit-globals": "off" }, // Its global scope is its own.
+  },
+  {
     // Node drives a browser, and passes it functions that run there.
-    files: ["tests/**/*.{js,mjs}", "benches/**/*.{js,mjs}", "**/*.test.{js,mjs}", "*.mjs", "xtask/*.mjs"],
+    files: ["tests/**/*.{js,mjs}", "benches/**/*.{js,mjs}", "**/*.test.{js,mjs}", "*.mjs", "xtask/*.mjs", "scripts/*.mjs"],
     languageOptions: { globals: { ...globals.node, ...globals.browser } },
   },
 ];

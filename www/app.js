@@ -1,295 +1,31 @@
-// The page: sources on the left, what was found on the right, one place for problems.
-import { Detector } from "./pkg/index.js";
-import { classColor, drawObjects } from "./pkg/draw.js";
-import { closeCamera, listCameras, openCamera } from "./camera.js";
-import { duration, explain, explainCamera, megabytes, summary } from "./words.js";
+// The page: puts its parts together. Sources on the left, what was found on the right, one place for problems.
+import { ClassFilter } from "./classes.js";
+import { createPalette } from "./colors.js";
+import { FORMATS, fileName, momentName } from "./export.js";
+import { MODELS, addOwn, allModels, modelOf, optionText } from "./models.js";
+import { keepOffline } from "./offline.js";
+import { Pane } from "./pane.js";
+import { Player } from "./player.js";
+import { addressIn, fetchAddress } from "./remote.js";
+import { SAMPLES, sampleOf } from "./samples.js";
+import { DEFAULTS, SIZES, remember, remembered } from "./settings.js";
+import { fromHash, toHash } from "./share.js";
+import { createSpeaker } from "./speech.js";
+import { Strip } from "./strip.js";
+import { explain, explainCamera, explainOwnModel, summary } from "./words.js";
 
-/** The detector reports from here on; the slider hides the rest at once, without looking again. */
-const LEAST_SCORE = 0.1;
-/** A screen reader shall not be talked over: so long a summary stands before the next. */
-const SUMMARY_MS = 2500;
-
+/** @type {(id: string) => any} */
 const $ = (id) => document.getElementById(id);
-const stage = $("stage");
-const picture = $("picture");
-const video = $("video");
-const boxes = $("boxes");
-const slider = $("threshold");
 
-/** What is shown now. `run` counts, so that an answer which comes too late is known as such. */
-const shown = { run: 0, objects: [], width: 0, height: 0, mirrored: false, stop: new AbortController() };
-
-// ------------------------------------------------------------------------------------------------ the detector
-
-let detector = load();
-
-async function load() {
-  $("loading").hidden = false;
-  try {
-    return await Detector.load({
-      scoreThreshold: LEAST_SCORE,
-      onProgress(progress) {
-        $("loading-text").textContent = `Loading the detector: ${megabytes(progress)}`;
-        if (progress.total) {
-          $("progress").max = progress.total;
-          $("progress").value = progress.loaded;
-        } else {
-          $("progress").removeAttribute("value");
-        }
-        if (progress.loaded === progress.total) $("loading-text").textContent = "Getting the detector ready";
-      },
-    });
-  } catch (error) {
-    report(explain(error), error.code === "network" || error.code === "crashed" ? reload : undefined);
-    throw error;
-  } finally {
-    $("loading").hidden = true;
-  }
-}
-detector.catch(() => {}); // Said already; who needs the detector meets the failure again.
-
-/** Loads once more, then looks again at what is shown. */
-function reload() {
-  clearProblem();
-  detector = load();
-  detector.catch(() => {});
-  shown.again?.();
-}
-
-// ------------------------------------------------------------------------------------------------ what to look at
-
-/** Ends what is shown and makes room for the next. */
-function begin(kind) {
-  clearProblem();
-  shown.stop.abort();
-  shown.stop = new AbortController();
-  shown.run += 1;
-  Object.assign(shown, { objects: [], width: 0, height: 0, mirrored: false, again: undefined, timing: newTiming() });
-  const usesCamera = kind === "camera";
-  $("camera").textContent = usesCamera ? "Stop the camera" : "Use the camera";
-  $("camera").setAttribute("aria-pressed", String(usesCamera));
-  if (!usesCamera) $("camera-choice").hidden = true;
-  picture.hidden = kind !== "picture";
-  video.hidden = kind !== "camera" && kind !== "video";
-  video.controls = kind === "video";
-  video.classList.remove("mirrored");
-  stage.dataset.showing = kind;
-  stage.style.aspectRatio = "";
-  // On a phone the samples are below what they are shown in.
-  if (kind !== "nothing") stage.scrollIntoView({ block: "nearest" });
-  showObjects();
-  speak(kind === "nothing" ? "Nothing yet." : "Looking …", true);
-  return { run: shown.run, signal: shown.stop.signal };
-}
-
-function showNothing() {
-  begin("nothing");
-}
-
-/** Shows the picture behind `url` and looks at it once. */
-async function showPicture(url, name) {
-  const { run, signal } = begin("picture");
-  const loaded = once(picture, "load", signal);
-  picture.src = url;
-  picture.alt = name;
-  try {
-    await loaded;
-  } catch {
-    if (run === shown.run) fail({ code: "invalid-image" });
-    return;
-  }
-  if (run !== shown.run) return;
-  stage.style.aspectRatio = `${picture.naturalWidth} / ${picture.naturalHeight}`;
-  shown.again = look;
-  await look();
-
-  async function look() {
-    try {
-      const ready = await detector;
-      const started = performance.now();
-      const objects = await ready.detect(picture, { signal });
-      $("time").textContent = duration(performance.now() - started);
-      $("rate").textContent = "–";
-      take(objects, picture.naturalWidth, picture.naturalHeight);
-    } catch (error) {
-      if (run === shown.run) fail(error);
-    }
-  }
-}
-
-/** Looks at the playing video until the next thing is shown. */
-async function watch({ run, signal }) {
-  try {
-    const ready = await detector;
-    for await (const { objects, frame } of ready.watch(video, { signal })) {
-      if (run !== shown.run) return;
-      shown.timing.add(frame.milliseconds);
-      take(objects, frame.width, frame.height);
-    }
-    if (run === shown.run && stage.dataset.showing === "camera") {
-      showNothing();
-      report("The camera stopped. Was it unplugged?");
-    }
-  } catch (error) {
-    if (run === shown.run) fail(error);
-  }
-}
-
-async function showVideo(url) {
-  const now = begin("video");
-  video.srcObject = null;
-  video.loop = true;
-  video.src = url;
-  now.signal.addEventListener("abort", () => {
-    video.pause();
-    video.removeAttribute("src");
-    video.load();
-  });
-  try {
-    await once(video, "loadeddata", now.signal);
-    // Refused where the browser's settings forbid it: then the controls start it.
-    video.play().catch(() => {});
-  } catch {
-    if (now.run === shown.run) fail({ code: "invalid-image" });
-    return;
-  }
-  stage.style.aspectRatio = `${video.videoWidth} / ${video.videoHeight}`;
-  shown.again = () => watch(now);
-  await watch(now);
-}
-
-async function showCamera(id) {
-  const now = begin("camera");
-  let camera;
-  try {
-    camera = await openCamera(id);
-  } catch (error) {
-    if (now.run !== shown.run) return;
-    showNothing();
-    report(explainCamera(error));
-    return;
-  }
-  if (now.run !== shown.run) {
-    closeCamera(camera.stream); // Something else was chosen while the browser asked for permission.
-    return;
-  }
-  now.signal.addEventListener("abort", () => {
-    closeCamera(camera.stream);
-    video.srcObject = null;
-  });
-  shown.mirrored = camera.mirrored;
-  video.classList.toggle("mirrored", camera.mirrored);
-  video.removeAttribute("src");
-  video.srcObject = camera.stream;
-  void offerCameras(camera.id, now.run);
-  try {
-    await video.play();
-  } catch (error) {
-    if (now.run === shown.run) fail(error);
-    return;
-  }
-  stage.style.aspectRatio = `${video.videoWidth} / ${video.videoHeight}`;
-  shown.again = () => watch(now);
-  await watch(now);
-}
-
-async function offerCameras(current, run) {
-  const cameras = await listCameras();
-  if (run !== shown.run) return;
-  $("camera-select").replaceChildren(
-    ...cameras.map(({ id, name }) => new Option(name, id, id === current, id === current)),
-  );
-  $("camera-choice").hidden = cameras.length < 2;
-}
-
-/** A file from the dialog, a drop or the clipboard. */
-function showFile(file) {
-  const url = URL.createObjectURL(file);
-  const showing = file.type.startsWith("video/") ? showVideo(url) : showPicture(url, file.name);
-  // Not before it is no longer shown: a video is read as it plays, a picture again when it is saved.
-  shown.stop.signal.addEventListener("abort", () => URL.revokeObjectURL(url));
-  return showing;
-}
-
-// ------------------------------------------------------------------------------------------------ what was found
-
-function take(objects, width, height) {
-  Object.assign(shown, { objects, width, height });
-  showObjects();
-  speak(summary(visible()));
-}
-
-function visible() {
-  const least = Number(slider.value) / 100;
-  return shown.objects.filter((object) => object.score >= least);
-}
-
-function showObjects() {
-  const objects = visible();
-  const { width, height, mirrored } = shown;
-  drawObjects(boxes, objects, { width, height, fit: "contain", mirror: mirrored });
-  $("list").replaceChildren(
-    ...objects.map(({ label, classId, score }) => {
-      const swatch = Object.assign(document.createElement("span"), { className: "swatch" });
-      swatch.style.background = classColor(classId);
-      const text = Object.assign(document.createElement("span"), { className: "label", textContent: label });
-      const percent = `${Math.round(score * 100)} %`;
-      const sure = Object.assign(document.createElement("span"), { className: "score", textContent: percent });
-      const item = document.createElement("li");
-      item.append(swatch, text, sure);
-      return item;
-    }),
-  );
-  $("save").disabled = $("copy").disabled = !width;
-}
-
-const speech = { last: 0, next: undefined };
-
-/** Says `text` in the live region: at once, or when the last sentence has stood long enough. */
-function speak(text, atOnce = false) {
-  clearTimeout(speech.next);
-  const wait = atOnce || shown.timing?.count < 2 ? 0 : speech.last + SUMMARY_MS - performance.now();
-  const say = () => {
-    if ($("summary").textContent === text) return;
-    $("summary").textContent = text;
-    speech.last = performance.now();
-  };
-  if (wait <= 0) say();
-  else speech.next = setTimeout(say, wait);
-}
-
-/** Time a frame and frames a second, averaged over about a second and shown four times as often. */
-function newTiming() {
-  const ends = [];
-  let milliseconds;
-  let painted = 0;
-  $("time").textContent = $("rate").textContent = "–";
-  return {
-    count: 0,
-    add(last) {
-      this.count += 1;
-      const now = performance.now();
-      milliseconds = milliseconds === undefined ? last : milliseconds + (last - milliseconds) * 0.1;
-      ends.push(now);
-      while (ends[0] < now - 2000) ends.shift();
-      if (now - painted < 250 || ends.length < 2) return;
-      painted = now;
-      $("time").textContent = duration(milliseconds);
-      $("rate").textContent = (((ends.length - 1) * 1000) / (now - ends[0])).toFixed(1);
-    },
-  };
-}
+/** @type {import("./settings.js").Settings} */
+const settings = { ...DEFAULTS, ...remembered() };
+const speak = createSpeaker($("spoken"));
+const color = createPalette();
+const first = new Pane("", { color, settings: () => settings });
+const second = new Pane("-b", { color, settings: () => settings });
+const panes = () => (settings.compare ? [first, second] : [first]);
 
 // ------------------------------------------------------------------------------------------------ problems
-
-/** What is shown cannot be looked at. */
-function fail(error) {
-  if (error.code === "aborted") return;
-  speak("", true);
-  // The loading of the detector speaks for itself.
-  if ($("problem").hidden) report(explain(error), error.code === "crashed" ? reload : undefined);
-  console.error(error);
-}
 
 function report(text, retry) {
   $("problem-text").textContent = text;
@@ -303,89 +39,424 @@ function clearProblem() {
   $("problem-text").textContent = "";
 }
 
-function once(target, event, signal) {
-  return new Promise((resolve, reject) => {
-    target.addEventListener(event, resolve, { once: true, signal });
-    target.addEventListener("error", reject, { once: true, signal });
-    signal.addEventListener("abort", reject, { once: true });
+// ------------------------------------------------------------------------------------------------ models
+
+/** The settings of a pane, by name. */
+const namesOf = (pane) => (pane === first ? { id: "model", size: "size" } : { id: "model2", size: "size2" });
+const isOwn = (id) => !MODELS.some((model) => model.id === id);
+
+async function load(pane) {
+  const names = namesOf(pane);
+  const id = settings[names.id];
+  try {
+    await pane.load(modelOf(id) ?? modelFromAddress(id), settings[names.size]);
+    pane.works = { id, size: settings[names.size] };
+    classFilter.know([...new Set(panes().flatMap(({ labels }) => labels))]);
+  } catch (error) {
+    // Another model was chosen meanwhile.
+    if (error?.code === "aborted" || error?.name === "AbortError" || settings[names.id] !== id) return;
+    console.error(error);
+    if (!isOwn(id)) {
+      report(explain(error), ["network", "crashed"].includes(error.code) ? () => retry(pane) : undefined);
+      return;
+    }
+    report(explainOwnModel(error));
+    const works = pane.works ?? { id: DEFAULTS[names.id], size: 0 };
+    choose(pane, works.id, works.size);
+  }
+}
+
+async function modelFromAddress(id) {
+  const url = addressIn(id);
+  if (!url) throw Object.assign(new Error(`no model ${id}`), { code: "address" });
+  const blob = await fetchAddress(url, new AbortController().signal);
+  const model = addOwn({ name: blob.name, blob, url: id });
+  showSettings();
+  return model;
+}
+
+function retry(pane) {
+  clearProblem();
+  void load(pane);
+  player.lookAgain();
+}
+
+/** Another model or input size for a pane, which then looks again. */
+function choose(pane, id, size) {
+  const names = namesOf(pane);
+  settings[names.id] = id;
+  settings[names.size] = size;
+  changed();
+  void load(pane);
+  player.lookAgain();
+}
+
+/** @param {Blob & { name: string }} blob @param {string} [url] */
+function openModel(blob, url) {
+  clearProblem();
+  const { id } = addOwn({ name: blob.name, blob, url });
+  // In a comparison the first one stays: it is what the new one is compared with.
+  choose(settings.compare ? second : first, id, 0);
+}
+
+// ------------------------------------------------------------------------------------------------ what to look at
+
+let fetching = new AbortController();
+
+const player = new Player(
+  { stage: $("stage"), picture: $("picture"), video: $("video") },
+  {
+    panes,
+    track: () => settings.track,
+    onBegin(kind) {
+      clearProblem();
+      fetching.abort(); // An address that was on its way: something else was chosen, or this is it.
+      setFetching(false);
+      const usesCamera = kind === "camera";
+      $("camera").textContent = usesCamera ? "Stop the camera" : "Use the camera";
+      $("camera").setAttribute("aria-pressed", String(usesCamera));
+      if (!usesCamera) $("camera-choice").hidden = true;
+      $("clear").disabled = kind === "nothing";
+      samples.mark(player.source?.shareable?.kind === "sample" ? SAMPLES.findIndex(({ id }) => id === player.source.shareable.name) : -1);
+      mine.mark(files.findIndex((file) => file === player.source?.file));
+      showSettings();
+      offerExport();
+      speak(kind === "nothing" ? "" : "Looking …", true);
+    },
+    onTake() {
+      offerExport();
+      speak(spoken(), !player.moves);
+    },
+    onFail(error, pane) {
+      if (error?.code === "aborted" || error?.code === "disposed") return;
+      speak("", true);
+      // The loading of a model speaks for itself.
+      if (!$("problem").hidden || (pane && !pane.labels.length)) return;
+      const own = pane?.model && isOwn(pane.model.id);
+      report(own ? explainOwnModel(error) : explain(error), error.code === "crashed" && pane ? () => retry(pane) : undefined);
+      console.error(error);
+    },
+    onNoCamera: (error) => report(explainCamera(error)),
+    onCameraEnd: () => report("The camera stopped. Was it unplugged?"),
+    onCameras(cameras, current) {
+      $("camera-select").replaceChildren(...cameras.map(({ id, name }) => new Option(name, id, id === current, id === current)));
+      $("camera-choice").hidden = cameras.length < 2;
+    },
+  },
+);
+
+/** What is heard: one sentence for each model that looks. */
+function spoken() {
+  const sentence = ({ found }) => summary(found.seen, found.unsure, settings.score);
+  if (!settings.compare) return sentence(first);
+  return panes()
+    .filter(({ size }) => size.width)
+    .map((pane) => `${pane.model?.name}: ${sentence(pane)}`)
+    .join(" ");
+}
+
+/** On a phone what is chosen lies below what it is shown in. */
+const reveal = () => $("stage").scrollIntoView({ block: "nearest" });
+
+function showSample(id) {
+  const { file, name } = sampleOf(id);
+  const source = { name: file, alt: name, shareable: { kind: "sample", name: id } };
+  const url = `./samples/${file}`;
+  if (isFilm(file)) void player.showVideo(url, source);
+  else void player.showPicture(url, source);
+}
+
+const isFilm = (file) => /\.(mp4|webm|mov|m4v)$/i.test(file);
+const isModel = ({ name }) => /\.onnx$/i.test(name);
+
+const samples = new Strip($("samples-list"));
+const mine = new Strip($("mine-list"));
+/** The visitor's files, each with the address it has here. */
+let files = [];
+
+/**
+ * Files from the dialog, a drop, the clipboard or an address.
+ * @param {Iterable<File>} given
+ * @param {string} [url] where they are from
+ */
+function openFiles(given, url) {
+  const all = [...given];
+  const models = all.filter(isModel);
+  if (models.length) openModel(models[0], url);
+  const rest = all.filter((file) => !isModel(file));
+  if (!rest.length) return;
+  const old = files;
+  files = rest.map((file) => ({ file, url: URL.createObjectURL(file), from: url }));
+  const film = ({ file }) => file.type.startsWith("video/");
+  mine.fill(
+    files.map((one) => ({
+      name: one.file.name,
+      thumb: film(one) ? undefined : one.url,
+      show: () => {
+        showFile(one);
+        reveal();
+      },
+    })),
+  );
+  $("mine").hidden = files.length < 2;
+  // Of a drop with a text file in it, the pictures.
+  showFile(files.find(({ file }) => /^(image|video)\//.test(file.type)) ?? files[0]);
+  for (const one of old) URL.revokeObjectURL(one.url);
+}
+
+function showFile(one) {
+  const { file, url, from } = one;
+  const source = { name: file.name, alt: file.name, file: one, shareable: from ? { kind: "url", url: from } : undefined };
+  if (file.type.startsWith("video/") || (!file.type && isFilm(file.name))) void player.showVideo(url, source);
+  else void player.showPicture(url, source);
+}
+
+/** @param {string} text */
+async function openAddress(text) {
+  fetching.abort();
+  fetching = new AbortController();
+  const { signal } = fetching;
+  const url = addressIn(text);
+  if (!url) return report(explain({ code: "address" }));
+  clearProblem();
+  setFetching(true);
+  try {
+    const file = await fetchAddress(url, signal);
+    if (!signal.aborted) openFiles([file], url.href);
+  } catch (error) {
+    if (!signal.aborted) report(explain(error));
+  } finally {
+    if (!signal.aborted) setFetching(false);
+  }
+}
+
+function setFetching(busy) {
+  $("main").setAttribute("aria-busy", String(busy));
+  $("open").textContent = busy ? "Opening …" : "Open";
+}
+
+// ------------------------------------------------------------------------------------------------ settings
+
+const classFilter = new ClassFilter(
+  { form: $("class-form"), input: $("class-input"), options: $("class-options"), chips: $("chips") },
+  (classes) => {
+    settings.classes = classes;
+    changed();
+    refresh();
+  },
+);
+
+function changed() {
+  remember(settings);
+  showSettings();
+}
+
+function refresh() {
+  for (const pane of panes()) pane.refresh();
+  offerExport();
+  if (first.size.width) speak(spoken());
+}
+
+/** Options of a list, written only if they are others: an open list would close. */
+function offer(select, options, value) {
+  const text = JSON.stringify(options);
+  if (select.dataset.options !== text) {
+    select.dataset.options = text;
+    select.replaceChildren(...options.map(([value, text]) => new Option(text, value)));
+  }
+  select.value = value;
+}
+
+/** The controls as the settings are. */
+function showSettings() {
+  const { score, iou, compare, track, classes } = settings;
+  for (const [name, value] of Object.entries({ score, iou })) {
+    $(name).value = String(value);
+    $(`${name}-text`).textContent = `${value} %`;
+  }
+  for (const [suffix, id, size] of [["", settings.model, settings.size], ["-b", settings.model2, settings.size2]]) {
+    const models = allModels().map((model) => [model.id, optionText(model)]);
+    if (!modelOf(id)) models.push([id, "Loading …"]);
+    offer($(`model${suffix}`), models, id);
+    offer($(`size${suffix}`), [["0", "the model’s own"], ...SIZES.map((side) => [String(side), `${side} × ${side} px`])], String(size));
+  }
+  $("compare").checked = compare;
+  $("track").checked = track;
+  // Tracks are followed in a loop that one model has for itself.
+  $("track").disabled = compare;
+  classFilter.set(classes);
+  for (const id of ["stage-b", "result-b", "second", "name", "tag", "track-note", "which", "which-label"]) $(id).hidden = !compare;
+  $("frame").hidden = !(compare && player.moves);
+  $("main").classList.toggle("comparing", compare);
+}
+
+function setCompare(compare) {
+  settings.compare = compare;
+  changed();
+  if (compare) {
+    second.begin({ mirrored: player.mirrored, saying: player.kind === "nothing" ? "Nothing yet." : "Looking …" });
+    void load(second);
+  } else {
+    second.unload();
+  }
+  player.lookAgain();
+}
+
+function setIou(value) {
+  settings.iou = value;
+  changed();
+  for (const pane of panes()) {
+    pane.detector.then(
+      (detector) => (detector.iouThreshold = value / 100),
+      () => {},
+    );
+  }
+  if (player.kind === "picture") player.lookAgain();
+}
+
+$("score").addEventListener("input", ({ target }) => {
+  settings.score = Number(target.value);
+  changed();
+  refresh();
+});
+$("iou").addEventListener("input", ({ target }) => setIou(Number(target.value)));
+$("compare").addEventListener("change", ({ target }) => setCompare(target.checked));
+$("track").addEventListener("change", ({ target }) => {
+  settings.track = target.checked;
+  changed();
+  if (player.moves) player.lookAgain();
+});
+for (const [suffix, pane] of [["", first], ["-b", second]]) {
+  const update = () => choose(pane, $(`model${suffix}`).value, Number($(`size${suffix}`).value));
+  $(`model${suffix}`).addEventListener("change", update);
+  $(`size${suffix}`).addEventListener("change", update);
+}
+
+// ------------------------------------------------------------------------------------------------ sources
+
+$("camera").addEventListener("click", () => (player.kind === "camera" ? player.nothing() : void player.showCamera()));
+$("camera-select").addEventListener("change", ({ target }) => void player.showCamera(target.value));
+$("clear").addEventListener("click", () => {
+  player.nothing();
+  $("camera").focus(); // The button is switched off; the focus must be somewhere.
+});
+for (const id of ["file", "model-file"]) {
+  $(id).addEventListener("change", ({ target }) => {
+    const chosen = [...target.files];
+    target.value = ""; // So that the same file can be chosen again.
+    if (chosen.length) openFiles(chosen);
   });
 }
-
-// ------------------------------------------------------------------------------------------------ controls
-
-$("camera").addEventListener("click", () => (stage.dataset.showing === "camera" ? showNothing() : void showCamera()));
-$("camera-select").addEventListener("change", (event) => void showCamera(event.target.value));
-
-$("file").addEventListener("change", (event) => {
-  const [file] = event.target.files;
-  event.target.value = ""; // So that the same file can be chosen again.
-  if (file) void showFile(file);
-});
-
-for (const sample of document.querySelectorAll(".sample")) {
-  const { sample: name } = sample.dataset;
-  sample.addEventListener("click", () => void showPicture(`./samples/${name}`, sample.innerText.trim()));
-}
-
-slider.addEventListener("input", () => {
-  $("threshold-text").textContent = `${slider.value} %`;
-  showObjects();
-  if (shown.width) speak(summary(visible()));
+$("address-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  void openAddress($("address").value);
 });
 
 let dragDepth = 0; // Entering a child counts as leaving its parent.
 const setDropping = (depth) => {
   dragDepth = Math.max(0, depth);
-  stage.classList.toggle("dropping", dragDepth > 0);
+  $("stage").classList.toggle("dropping", dragDepth > 0);
 };
-const holdsFiles = (event) => event.dataTransfer?.types.includes("Files");
-addEventListener("dragenter", (event) => holdsFiles(event) && setDropping(dragDepth + 1));
-addEventListener("dragleave", (event) => holdsFiles(event) && setDropping(dragDepth - 1));
-addEventListener("dragover", (event) => holdsFiles(event) && event.preventDefault());
+const isWelcome = ({ dataTransfer }) => dataTransfer?.types.some((type) => type === "Files" || type === "text/uri-list");
+addEventListener("dragenter", (event) => isWelcome(event) && setDropping(dragDepth + 1));
+addEventListener("dragleave", (event) => isWelcome(event) && setDropping(dragDepth - 1));
+addEventListener("dragover", (event) => isWelcome(event) && event.preventDefault());
 addEventListener("drop", (event) => {
   setDropping(0);
-  if (!holdsFiles(event)) return;
+  if (!isWelcome(event)) return;
   event.preventDefault(); // Or the browser leaves the page to open the file.
-  showFirst(event.dataTransfer.files);
+  take(event.dataTransfer, event.dataTransfer.getData("text/uri-list"));
 });
 addEventListener("paste", (event) => {
-  if (event.clipboardData?.files.length) showFirst(event.clipboardData.files);
+  if (event.target.closest?.("input") && !event.clipboardData?.files.length) return; // Text for that field.
+  take(event.clipboardData, event.clipboardData?.getData("text/plain") ?? "");
 });
 
-function showFirst(files) {
-  const file = [...files].find(({ type }) => /^(image|video)\//.test(type)) ?? files[0];
-  if (file) void showFile(file);
+/** Files, or the address of one. */
+function take(data, text) {
+  if (data?.files.length) openFiles(data.files);
+  else if (addressIn(text)) void openAddress(text);
+  else if (text) report("That text is no address. Paste a picture, or an address that begins with https://.");
 }
 
-$("save").addEventListener("click", () => {
-  const { width, height, mirrored } = shown;
-  const canvas = new OffscreenCanvas(width, height);
-  const overlay = new OffscreenCanvas(width, height);
+// ------------------------------------------------------------------------------------------------ taking it along
+
+function offerExport() {
+  const empty = !exported().size.width;
+  $("save").disabled = $("copy").disabled = empty;
+}
+
+const exported = () => (settings.compare && $("which").value === "b" ? second : first);
+
+/** What the chosen format makes of what is found. */
+async function exportNow() {
+  const { suffix, type, write } = FORMATS[$("format").value];
+  const pane = exported();
+  const { width, height } = pane.size;
+  const kind = player.kind;
+  let name = kind === "camera" ? momentName(new Date()) : (player.source?.name ?? "");
+  if (kind === "video") name = `${fileName(name, "")}-${player.time.toFixed(1)}s.mp4`; // Its ending is cut off again.
+  const { objects, labels, model } = { objects: pane.found.seen, labels: pane.labels, model: pane.model?.name ?? "" };
+  const blob = write
+    ? new Blob([write({ name: kind === "camera" ? `${name}.png` : name, width, height, objects, labels, model })], { type })
+    : await paint();
+  return { blob, name: fileName(name, suffix) };
+}
+
+/** The picture with boxes; in a comparison both, side by side. As a PNG. */
+async function paint() {
+  const image = (pane) => (settings.compare && player.moves ? pane.frame : player.image);
+  const shown = panes().filter(({ size }) => size.width);
+  const sheets = shown.map((pane) => pane.paint(image(pane)));
+  if (sheets.length === 1) return sheets[0].convertToBlob({ type: "image/png" });
+  const [{ width, height }] = sheets;
+  const gap = Math.round(width / 100);
+  // Each with the name of its model below.
+  const caption = Math.max(24, Math.round(width / 20));
+  const canvas = new OffscreenCanvas(sheets.length * (width + gap) - gap, height + caption);
   const context = canvas.getContext("2d");
-  if (mirrored) context.setTransform(-1, 0, 0, 1, width, 0);
-  context.drawImage(picture.hidden ? video : picture, 0, 0, width, height);
-  context.resetTransform();
-  // Lines as thick as they look on the screen.
-  const pixelRatio = Math.max(1, width / Math.max(1, stage.clientWidth), height / Math.max(1, stage.clientHeight));
-  drawObjects(overlay, visible(), { width, height, mirror: mirrored, pixelRatio });
-  context.drawImage(overlay, 0, 0);
-  canvas.convertToBlob({ type: "image/png" }).then((blob) => {
-    const link = document.createElement("a");
-    link.href = URL.createObjectURL(blob);
-    link.download = "micro-yolo.png";
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+  context.fillStyle = "#fff";
+  context.fillRect(0, 0, canvas.width, canvas.height);
+  context.fillStyle = "#1a1f22";
+  context.font = `600 ${Math.round(caption * 0.55)}px system-ui, sans-serif`;
+  context.textBaseline = "middle";
+  sheets.forEach((sheet, index) => {
+    const left = index * (width + gap);
+    context.drawImage(sheet, left, 0);
+    context.fillText(shown[index].model?.name ?? "", left + caption * 0.3, height + caption / 2, width - caption * 0.6);
   });
+  return canvas.convertToBlob({ type: "image/png" });
+}
+
+$("save").addEventListener("click", async () => {
+  const { blob, name } = await exportNow();
+  const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(blob), download: name });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 });
 
 $("copy").addEventListener("click", async () => {
-  const { width, height } = shown;
-  const json = JSON.stringify({ width, height, objects: visible() }, null, 2);
   try {
-    await navigator.clipboard.writeText(json);
+    const { blob } = await exportNow();
+    if (blob.type === "image/png") await navigator.clipboard.write([new ClipboardItem({ [blob.type]: blob })]);
+    else await navigator.clipboard.writeText(await blob.text());
     note($("copy"), "Copied");
   } catch {
-    report("The browser did not let the page copy. Click into the page and try again.");
+    report("The browser did not let the page copy. Save the file instead.");
+  }
+});
+
+$("which").addEventListener("change", offerExport);
+
+$("share").addEventListener("click", async () => {
+  const url = new URL(toHash(player.source?.shareable, settings) || "#", location.href);
+  try {
+    await navigator.clipboard.writeText(url.href);
+    // Files and the camera stay here: the link opens a sample in their place.
+    note($("share"), player.source && !player.source.shareable ? "Copied, without your picture" : "Copied");
+  } catch {
+    location.hash = url.hash; // To be copied by hand.
+    report("The browser did not let the page copy. The link is in the address bar now.");
   }
 });
 
@@ -396,6 +467,58 @@ function note(button, text) {
   setTimeout(() => (button.textContent = before), 1500);
 }
 
-new ResizeObserver(() => showObjects()).observe(stage);
+// ------------------------------------------------------------------------------------------------ arrival
+
+/** The state that the address names; on arrival also what to look at where it names nothing. */
+function restore(arrival) {
+  const link = fromHash(location.hash);
+  if (!arrival && location.hash.length < 2) return;
+  Object.assign(settings, arrival ? {} : { ...DEFAULTS, ...remembered() }, link.settings);
+  for (const name of ["model", "model2"]) {
+    // One that the site no longer has.
+    if (!modelOf(settings[name]) && !addressIn(settings[name])) settings[name] = DEFAULTS[name];
+  }
+  showSettings();
+  if (!settings.compare) second.unload();
+  for (const pane of panes()) void load(pane);
+  const sample = link.source?.kind === "sample" && sampleOf(link.source.name);
+  if (link.source?.kind === "url") void openAddress(link.source.url);
+  else showSample(sample ? sample.id : SAMPLES[0].id);
+}
+
+samples.fill(
+  SAMPLES.map(({ id, name, file }) => ({
+    name,
+    film: isFilm(file),
+    thumb: `./samples/${isFilm(file) ? file.replace(/\.\w+$/, ".jpg") : file}`,
+    show: () => {
+      showSample(id);
+      reveal();
+    },
+  })),
+);
+restore(true);
+addEventListener("hashchange", () => restore(false));
 // Another screen, or the page's zoom.
-addEventListener("resize", () => showObjects());
+addEventListener("resize", () => panes().forEach((pane) => pane.draw()));
+
+// ------------------------------------------------------------------------------------------------ around it
+
+async function fillLinks() {
+  const { source, npm } = await (await fetch("./links.json")).json();
+  const items = Object.entries({ "Source code": source, npm }).filter(([, url]) => url);
+  $("links").prepend(
+    ...items.map(([textContent, href]) => {
+      const item = document.createElement("li");
+      item.append(Object.assign(document.createElement("a"), { textContent, href }));
+      return item;
+    }),
+  );
+}
+
+$("story-size").textContent = `${(MODELS[0].bytes / 1e6).toFixed(1)} MB`;
+fillLinks().catch(() => {}); // Links are not worth an error.
+first.detector.then(
+  () => keepOffline({ state: $("offline-state"), update: $("update"), updateNow: $("update-now") }),
+  () => {},
+);

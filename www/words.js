@@ -15,6 +15,9 @@ const SENTENCES = {
   "image-too-large": "That picture is too large. Make it smaller than 16,384 pixels a side.",
   tainted: "That picture belongs to another site, which does not let this page read it. Save it, then choose the file.",
   "not-loaded": "That picture has not finished loading. Try again in a moment.",
+  address: "That is no web address. It begins with https:// …",
+  "address-unreachable":
+    "That address cannot be read from here: it does not exist, or its site does not let other pages read it (no CORS). Save the file and choose it.",
   crashed: "The detector crashed. That should not happen; try again, and please report the picture if it comes back.",
 };
 
@@ -25,6 +28,24 @@ const SENTENCES = {
 export function explain(error) {
   const { code, message } = /** @type {{ code?: string, message?: string }} */ (error ?? {});
   return SENTENCES[code] ?? `Something went wrong: ${message ?? error}`;
+}
+
+/** What is said of a model that the visitor brought: it, and not the site, is the reason then. */
+const OWN_MODEL = {
+  "invalid-model": "That model cannot be read: it is no intact ONNX file.",
+  "unsupported-model": "That model is no YOLO network of a form that this page knows.",
+  "unsupported-operator": "That model uses an operator that this page does not have.",
+  "inference-failed": "That model could not be run to its end.",
+  "invalid-option": "That model does not take this input size.",
+};
+
+/**
+ * @param {unknown} error
+ */
+export function explainOwnModel(error) {
+  const { code, message } = /** @type {{ code?: string, message?: string }} */ (error ?? {});
+  const sentence = OWN_MODEL[code];
+  return sentence ? `${sentence} (${message})` : explain(error);
 }
 
 /** For each way in which a browser refuses a camera. */
@@ -66,13 +87,18 @@ const PLURALS = {
 const SINGULARS = { skis: "a pair of skis", scissors: "a pair of scissors", broccoli: "broccoli" };
 
 /**
- * "a cat and 2 people"
- * @param {readonly { label: string }[]} objects
+ * "A cat and 2 people.", or what it is unsure of where nothing is above the threshold.
+ * @param {readonly { label: string }[]} seen
+ * @param {readonly { label: string, score: number }[]} [unsure] the surest first
+ * @param {number} [percent] the threshold
  */
-export function summary(objects) {
-  if (objects.length === 0) return "Nothing that it knows.";
+export function summary(seen, unsure = [], percent = 0) {
+  if (seen.length === 0) {
+    const guesses = unsure.slice(0, 2).map(({ label, score }) => `${label} ${Math.round(score * 100)} %`);
+    return `Nothing above ${percent} %${guesses.length ? `; unsure: ${guesses.join(", ")}` : ""}.`;
+  }
   const counts = new Map();
-  for (const { label } of objects) counts.set(label, (counts.get(label) ?? 0) + 1);
+  for (const { label } of seen) counts.set(label, (counts.get(label) ?? 0) + 1);
   const parts = [...counts].map(([label, count]) => {
     if (count > 1) return `${count} ${PLURALS[label] ?? `${label}s`}`;
     return SINGULARS[label] ?? `${/^[aeio]|^umb/.test(label) ? "an" : "a"} ${label}`;

@@ -1,18 +1,17 @@
-// The page, as a visitor meets it, in Chromium and Firefox.
+// The page, as a visitor meets it: arriving, sources, the camera, problems, and how it looks.
 import assert from "node:assert/strict";
 import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { after, before, describe, test } from "node:test";
 import { join } from "node:path";
-import { launchChromium, launchFirefox } from "./lib/browsers.mjs";
-import { ROOT, serve } from "./lib/server.mjs";
+import { launchChromium } from "./lib/browsers.mjs";
 import { writeClip } from "./lib/clip.mjs";
-
-/** Screenshots for people to look at. */
-const SHOTS = join(ROOT, "target/e2e");
+import { ROOT, serve } from "./lib/server.mjs";
+import { CAT, CAT_PAGE, SHOTS, labels, looked, painted, problem, sees, seesCat, visitPage } from "./lib/visitor.mjs";
+import { SAMPLES } from "../../www/samples.js";
 
 const FAKE_CAMERA = ["--use-fake-device-for-media-stream"];
-const CAT = join(ROOT, "data/samples/cat.jpg");
 
 let site, temporary;
 before(async () => {
@@ -32,49 +31,17 @@ describe("page in chromium", () => {
   });
   after(async () => await browser?.close());
 
-  /** A fresh visitor. Fails the test on any error in the console that is not expected. */
-  async function visit(t, { expectErrors = false, path = "", ...options } = {}) {
-    const context = await browser.newContext({ viewport: { width: 1200, height: 860 }, ...options });
-    const page = await context.newPage();
-    const errors = [];
-    page.on("pageerror", (error) => errors.push(String(error)));
-    page.on("console", (message) => message.type() === "error" && errors.push(message.text()));
-    t.after(async () => {
-      await context.close();
-      if (!expectErrors) assert.deepEqual(errors, []);
-    });
-    await page.goto(site.url + path);
-    return page;
-  }
+  const visit = (t, options) => visitPage(browser, site.url, t, options);
 
-  const labels = (page) => page.locator("#list .label").allTextContents();
-  const seesCat = (page) => page.locator("#list .label", { hasText: /^cat$/ }).first().waitFor({ timeout: 60_000 });
-  const problem = async (page) => {
-    await page.locator("#problem").waitFor({ timeout: 60_000 });
-    return page.locator("#problem-text").textContent();
-  };
-
-  /** How many pixels of the overlay are painted. */
-  const painted = (page) =>
-    page.evaluate(() => {
-      const canvas = document.querySelector("#boxes");
-      const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
-      return data.filter((value, index) => index % 4 === 3 && value > 0).length;
-    });
-
-  /** How many pixels of a screenshot have the colour of the class that has most. */
+  /** How many pixels of a screenshot have the colour of boxes that most have. */
   const pixelsOfBoxes = (page, png) =>
     page.evaluate(
       async ({ base64 }) => {
-        const { classColor } = await import("./pkg/draw.js");
+        const { PALETTE } = await import("./colors.js");
         const bytes = Uint8Array.from(atob(base64), (char) => char.charCodeAt(0));
         const shot = await createImageBitmap(new Blob([bytes]));
         const context = new OffscreenCanvas(shot.width, shot.height).getContext("2d");
-        const colors = Array.from({ length: 80 }, (_, classId) => {
-          context.fillStyle = classColor(classId);
-          context.fillRect(0, 0, 1, 1);
-          return [...context.getImageData(0, 0, 1, 1).data];
-        });
+        const colors = PALETTE.map((hex) => [1, 3, 5].map((start) => Number.parseInt(hex.slice(start, start + 2), 16)));
         context.drawImage(shot, 0, 0);
         const { data } = context.getImageData(0, 0, shot.width, shot.height);
         const counts = colors.map(([r, g, b]) => {
@@ -87,38 +54,59 @@ describe("page in chromium", () => {
       { base64: png.toString("base64") },
     );
 
-  test("a sample is one click away from its boxes", async (t) => {
+  test("a sample runs on arrival, and each shows what it promises", async (t) => {
     const page = await visit(t);
-    await page.getByRole("button", { name: "Cat" }).click();
-    await seesCat(page);
-    assert.match(await page.locator("#summary").textContent(), /\bcat\b/i);
-    assert.match(await page.locator("#time").textContent(), /^\d+(\.\d)? ms$/);
+    await looked(page, SAMPLES[0].name);
     assert.ok((await painted(page)) > 500);
-    await page.screenshot({ path: join(SHOTS, "sample-light.png") });
-    for (const name of ["Coffee", "Astronaut"]) {
-      await page.getByRole("button", { name }).click();
-      await page.waitForFunction((name) => document.querySelector("#picture").alt === name, name);
-      await page.waitForFunction(() => !/^Looking/.test(document.querySelector("#summary").textContent));
-      await page.screenshot({ path: join(SHOTS, `sample-${name.toLowerCase()}.png`) });
+    assert.match(await page.locator("#time").textContent(), /^\d+(\.\d)? ms$/);
+    assert.match(await page.locator("#build").textContent(), /^\d+ × \d+ px, (relaxed )?SIMD, 1 thread$/);
+    await page.screenshot({ path: join(SHOTS, "arrival-light.png") });
+    for (const { name, shows, also = [], file } of SAMPLES) {
+      await page.getByRole("button", { name, exact: true }).click();
+      assert.equal(await page.locator("#samples-list [aria-current]").textContent(), file.endsWith(".mp4") ? `▶${name}` : name);
+      if (file.endsWith(".mp4")) {
+        for (const label of shows) await sees(page, label);
+        continue;
+      }
+      await looked(page, name);
+      const found = new Set(await labels(page));
+      for (const label of shows) assert.ok(found.has(label), `${name}: ${label} is not among ${[...found]}`);
+      for (const label of found) assert.ok(shows.includes(label) || also.includes(label), `${name}: ${label} is wrong`);
     }
     assert.ok(await page.locator("#problem").isHidden());
   });
 
-  test("a file is chosen, and an image keeps the orientation its camera wrote", async (t) => {
-    const page = await visit(t);
+  test("a file is chosen, several make a strip, and a broken one no broken picture", async (t) => {
+    const page = await visit(t, { expectErrors: true });
     await page.locator("#file").setInputFiles(CAT);
-    await seesCat(page);
-    assert.equal(await page.locator("#picture").getAttribute("alt"), "cat.jpg");
+    await looked(page, "cat.jpg");
+    assert.ok(await page.locator("#mine").isHidden());
+    const jpeg = async (name) => ({ name, mimeType: "image/jpeg", buffer: await readFile(join(ROOT, "data/samples", name)) });
+    const coffee = await jpeg("coffee.jpg");
+    await page.locator("#file").setInputFiles([await jpeg("cat.jpg"), coffee, { name: "broken.png", mimeType: "image/png", buffer: Buffer.from("x") }]);
+    await looked(page, "cat.jpg");
+    const names = () => page.locator("#mine .name").allTextContents();
+    assert.deepEqual(await names(), ["cat.jpg", "coffee.jpg", "broken.png"]);
+    await page.locator("#mine .placeholder").waitFor();
+    await page.locator("#mine").getByRole("button", { name: "coffee.jpg" }).click();
+    await looked(page, "coffee.jpg");
+    assert.equal(await page.locator("#mine [aria-current] .name").textContent(), "coffee.jpg");
+    await page.screenshot({ path: join(SHOTS, "several.png") });
+    // By keyboard to the next one.
+    await page.keyboard.press("ArrowRight");
+    await page.keyboard.press("Enter");
+    assert.match(await problem(page), /not a picture or video/);
+    assert.ok(await page.locator("#picture").isHidden());
+    assert.equal(await page.locator("#picture").getAttribute("src"), null);
+    await page.screenshot({ path: join(SHOTS, "broken.png") });
+    await page.keyboard.press("ArrowRight");
+    await page.keyboard.press("Enter");
+    await looked(page, "cat.jpg");
+    assert.ok(await page.locator("#problem").isHidden());
+    // Of a drop, the pictures; the rest stays in the strip.
+    await page.locator("#file").setInputFiles([{ name: "text.txt", mimeType: "text/plain", buffer: Buffer.from("x") }, coffee]);
+    await looked(page, "coffee.jpg");
   });
-
-  for (const format of ["mp4", "webm"]) {
-    test(`a film is chosen and watched: ${format}`, async (t) => {
-      const page = await visit(t);
-      await page.locator("#file").setInputFiles(join(ROOT, `tests/e2e/fixtures/cat.${format}`));
-      await seesCat(page);
-      assert.ok(await page.locator("#problem").isHidden());
-    });
-  }
 
   test("a file is dropped", async (t) => {
     const page = await visit(t);
@@ -133,73 +121,45 @@ describe("page in chromium", () => {
     await page.screenshot({ path: join(SHOTS, "dropping.png") });
     await page.dispatchEvent("#stage", "drop", { dataTransfer: files });
     assert.ok(await page.locator(".drop-hint").isHidden());
-    await seesCat(page);
-    assert.equal(await page.locator("#picture").getAttribute("alt"), "dropped.jpg");
+    await looked(page, "dropped.jpg");
   });
 
-  test("a picture is pasted", async (t) => {
+  /** Pastes a text, or a file made of a sample. */
+  const paste = (page, { text, file }, target = "body") =>
+    page.evaluate(
+      async ({ text, file, target }) => {
+        const clipboardData = new DataTransfer();
+        if (text) clipboardData.setData("text/plain", text);
+        if (file) clipboardData.items.add(new File([await (await fetch("./samples/cat.jpg")).blob()], file, { type: "image/jpeg" }));
+        document.querySelector(target).dispatchEvent(new ClipboardEvent("paste", { clipboardData, bubbles: true }));
+      },
+      { text, file, target },
+    );
+
+  test("a picture is pasted, or its address", async (t) => {
     const page = await visit(t);
-    await page.evaluate(async () => {
-      const clipboardData = new DataTransfer();
-      const blob = await (await fetch("./samples/cat.jpg")).blob();
-      clipboardData.items.add(new File([blob], "pasted.jpg", { type: "image/jpeg" }));
-      document.body.dispatchEvent(new ClipboardEvent("paste", { clipboardData, bubbles: true }));
-    });
-    await seesCat(page);
+    await paste(page, { file: "pasted.jpg" });
+    await looked(page, "pasted.jpg");
+    await paste(page, { text: `${site.url}samples/coffee.jpg` });
+    await looked(page, "coffee.jpg");
+    // Into the field it is a text for the field.
+    await paste(page, { text: `${site.url}samples/cat.jpg` }, "#address");
+    await paste(page, { text: "hello" });
+    assert.match(await problem(page), /no address/);
+    assert.equal(await page.locator("#picture").getAttribute("alt"), "coffee.jpg");
   });
 
-  test("the threshold hides and shows at once", async (t) => {
-    const page = await visit(t);
-    await page.getByRole("button", { name: "Cat" }).click();
+  test("there is a way back to the start", async (t) => {
+    const page = await visit(t, CAT_PAGE);
     await seesCat(page);
-    const slider = page.getByLabel("How sure it must be");
-    await slider.fill("10");
-    const many = (await labels(page)).length;
-    await slider.fill("90");
-    assert.equal(await page.locator("#threshold-text").textContent(), "90 %");
-    const few = (await labels(page)).length;
-    assert.ok(few <= many, `${few} of ${many}`);
-    const scores = await page.locator("#list .score").allTextContents();
-    assert.ok(scores.every((score) => Number.parseInt(score) >= 90), String(scores));
-    if (few === 0) {
-      assert.equal(await painted(page), 0);
-      await page.waitForFunction(() => document.querySelector("#summary").textContent === "Nothing that it knows.");
-    }
-    await slider.fill("10");
-    assert.equal((await labels(page)).length, many);
-  });
-
-  test("boxes are as fine as the screen", async (t) => {
-    for (const deviceScaleFactor of [1, 1.5, 3]) {
-      const page = await visit(t, { deviceScaleFactor });
-      await page.getByRole("button", { name: "Cat" }).click();
-      await seesCat(page);
-      const sizes = await page.evaluate(() => {
-        const { width, height, clientWidth, clientHeight } = document.querySelector("#boxes");
-        return { width, height, clientWidth, clientHeight };
-      });
-      assert.equal(sizes.width, Math.round(sizes.clientWidth * deviceScaleFactor));
-      assert.equal(sizes.height, Math.round(sizes.clientHeight * deviceScaleFactor));
-    }
-  });
-
-  test("the picture with its boxes can be saved, and the boxes copied", async (t) => {
-    const page = await visit(t, { permissions: ["clipboard-read", "clipboard-write"] });
-    await page.getByRole("button", { name: "Cat" }).click();
-    await seesCat(page);
-    const download = page.waitForEvent("download");
-    await page.getByRole("button", { name: "Save picture with boxes" }).click();
-    const path = join(temporary, "saved.png");
-    await (await download).saveAs(path);
-    const png = await readFile(path);
-    assert.deepEqual([...png.subarray(1, 4)], [...Buffer.from("PNG")]);
-    assert.deepEqual([png.readUInt32BE(16), png.readUInt32BE(20)], [451, 300]);
-    await writeFile(join(SHOTS, "saved.png"), png);
-    await page.getByRole("button", { name: "Copy boxes as JSON" }).click();
-    await page.getByRole("button", { name: "Copied" }).waitFor();
-    const copied = JSON.parse(await page.evaluate(() => navigator.clipboard.readText()));
-    assert.equal(copied.width, 451);
-    assert.ok(copied.objects.some(({ label }) => label === "cat"));
+    await page.getByRole("button", { name: "Clear" }).click();
+    assert.equal(await page.locator("#stage").getAttribute("data-showing"), "nothing");
+    assert.deepEqual(await labels(page), []);
+    assert.equal(await page.locator("#summary").textContent(), "Nothing yet.");
+    assert.ok(await page.getByRole("button", { name: "Save", exact: true }).isDisabled());
+    assert.ok(await page.getByRole("button", { name: "Clear" }).isDisabled());
+    assert.equal(await page.evaluate(() => document.activeElement.id), "camera");
+    await page.screenshot({ path: join(SHOTS, "start.png") });
   });
 
   test("the camera is watched until it is stopped", async (t) => {
@@ -215,6 +175,7 @@ describe("page in chromium", () => {
     const page = await context.newPage();
     await page.goto(site.url);
     const camera = page.getByRole("button", { name: "Use the camera" });
+    await looked(page, SAMPLES[0].name);
     await camera.click();
     await seesCat(page);
     await page.waitForFunction(() => Number(document.querySelector("#rate").textContent) > 0, undefined, { timeout: 60_000 });
@@ -235,7 +196,7 @@ describe("page in chromium", () => {
     // From the camera straight to a picture, and back.
     await camera.click();
     await seesCat(page);
-    await page.getByRole("button", { name: "Coffee" }).click();
+    await page.getByRole("button", { name: "Breakfast" }).click();
     await camera.waitFor();
     assert.equal(await page.locator("#stage").getAttribute("data-showing"), "picture");
   });
@@ -273,7 +234,7 @@ describe("page in chromium", () => {
     await page.screenshot({ path: join(SHOTS, "denied.png") });
     assert.equal(await page.locator("#stage").getAttribute("data-showing"), "nothing");
     // A picture still works, and takes the complaint away.
-    await page.getByRole("button", { name: "Cat" }).click();
+    await page.getByRole("button", { name: "Cat", exact: true }).click();
     await seesCat(page);
     assert.ok(await page.locator("#problem").isHidden());
 
@@ -299,7 +260,7 @@ describe("page in chromium", () => {
       assert.match(await problem(page), /not a picture or video/, name);
     }
     await page.locator("#file").setInputFiles(CAT);
-    await seesCat(page);
+    await looked(page, "cat.jpg");
     assert.ok(await page.locator("#problem").isHidden());
   });
 
@@ -316,7 +277,7 @@ describe("page in chromium", () => {
     await page.waitForFunction(() => /\d MB/.test(document.querySelector("#loading-text").textContent));
     await page.screenshot({ path: join(SHOTS, "loading.png") });
     // A click during the loading is not lost.
-    await page.getByRole("button", { name: "Cat" }).click();
+    await page.getByRole("button", { name: "Cat", exact: true }).click();
     release();
     assert.match(await problem(page), /Are you connected/);
     await page.unroute("**/micro-yolo-s-int8.onnx");
@@ -358,29 +319,28 @@ describe("page in chromium", () => {
 
   test("everything is reached by keyboard, in order, with a name", async (t) => {
     const page = await visit(t);
+    await looked(page, SAMPLES[0].name);
     const reached = [];
-    for (let step = 0; step < 12; step += 1) {
+    for (let step = 0; step < 50; step += 1) {
       await page.keyboard.press("Tab");
       const name = await page.evaluate(() => {
         const one = document.activeElement;
-        return one === document.body ? "" : (one.labels?.[0]?.innerText ?? one.innerText).trim();
+        return one === document.body ? "" : (one.labels?.[0]?.innerText || one.ariaLabel || one.innerText).replace(/^▶\s*/, "").trim();
       });
       if (name && !reached.includes(name)) reached.push(name);
     }
-    assert.deepEqual(reached, [
-      "Use the camera",
-      "Choose a picture or video",
-      "Cat",
-      "Coffee",
-      "Astronaut",
-      "How sure it must be",
-      "How can nothing leave this machine?",
-    ]);
-    await page.getByRole("button", { name: "Cat" }).focus();
+    const links = ["Use it in your page", "Model cards", "How it works", "Performance", "Compression", "Train your own"];
+    const expected = ["Use the camera", "Choose files", "Address of a picture, a video or an ONNX model", "Open", "Clear"]
+      .concat(SAMPLES.map(({ name }) => name))
+      .concat(["Objects found", "Confidence threshold", "Overlap threshold (IoU)", "Model", "Input size", "Compare two models"])
+      .concat(["Track objects in video", "Open an ONNX model", "Show only", "Add", "Export as", "Save", "Copy", "Copy link"])
+      .concat(["How can nothing leave this machine?", "How does a detector fit into 1.1 MB?"], links);
+    assert.deepEqual(reached, expected);
+    await page.getByRole("button", { name: "Cat", exact: true }).focus();
     await page.keyboard.press("Enter");
     await seesCat(page);
     // What a screen reader is told.
-    assert.equal(await page.locator("#summary").getAttribute("aria-live"), "polite");
+    assert.equal(await page.locator("#spoken").getAttribute("aria-live"), "polite");
     assert.equal(await page.locator("#problem").getAttribute("role"), "alert");
     assert.equal(await page.locator("#boxes").getAttribute("aria-hidden"), "true");
     const unnamed = await page.evaluate(() =>
@@ -391,18 +351,57 @@ describe("page in chromium", () => {
     assert.deepEqual(unnamed, []);
   });
 
+  test("axe finds nothing, in any state", async (t) => {
+    const source = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+    const cat = await readFile(CAT);
+    for (const colorScheme of ["light", "dark"]) {
+      const page = await visit(t, { colorScheme, expectErrors: true, reducedMotion: "reduce" });
+      const check = async (state) => {
+        await page.evaluate(source);
+        const found = await page.evaluate(async () => {
+          const { violations } = await window.axe.run();
+          return violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(" ").slice(0, 300)}`);
+        });
+        assert.deepEqual(found, [], `${colorScheme}, ${state}`);
+      };
+      await looked(page, SAMPLES[0].name);
+      await check("arrival");
+      await page.evaluate(() => document.querySelectorAll("details").forEach((one) => (one.open = true)));
+      await page.getByLabel("Show only").fill("cat");
+      await page.getByLabel("Show only").press("Enter");
+      await page.getByLabel("Compare two models").check();
+      await sees(page, "cat", "#list-b");
+      await page.locator("#list li").first().hover();
+      await check("comparison, details and a chip");
+      await page.locator("#file").setInputFiles(["cat.jpg", "broken.png"].map((name, index) => ({
+        name,
+        mimeType: "image/jpeg",
+        buffer: index ? Buffer.from("x") : cat,
+      })));
+      await page.locator("#mine").getByRole("button", { name: "broken.png" }).click();
+      await problem(page);
+      await check("strip and problem");
+      const seconds = await page.evaluate(() => getComputedStyle(document.querySelector("#camera")).transitionDuration);
+      assert.equal(seconds, "0s", "less motion is respected");
+    }
+  });
+
   for (const [name, options] of Object.entries({
+    "small-phone": { viewport: { width: 320, height: 640 }, deviceScaleFactor: 2, colorScheme: "light", isMobile: true },
+    "phone-on-its-side": { viewport: { width: 844, height: 390 }, deviceScaleFactor: 2, colorScheme: "light", isMobile: true },
     "phone-light": { viewport: { width: 360, height: 740 }, deviceScaleFactor: 2, colorScheme: "light", isMobile: true },
     "phone-dark": { viewport: { width: 360, height: 740 }, deviceScaleFactor: 2, colorScheme: "dark", isMobile: true },
     "wide-dark": { viewport: { width: 1600, height: 1000 }, colorScheme: "dark" },
   })) {
-    test(`fits ${name}`, async (t) => {
+    test(`fits ${name}, and its text can be read`, async (t) => {
       const page = await visit(t, options);
-      await page.screenshot({ path: join(SHOTS, `${name}-empty.png`), fullPage: true });
-      await page.getByRole("button", { name: "Cat" }).click();
+      await page.getByRole("button", { name: "Cat", exact: true }).click();
       await seesCat(page);
       await page.evaluate(() => scrollTo(0, 0));
       await page.screenshot({ path: join(SHOTS, `${name}.png`), fullPage: true });
+      await page.getByLabel("Compare two models").check();
+      await sees(page, "cat", "#list-b");
+      await page.screenshot({ path: join(SHOTS, `${name}-compared.png`), fullPage: true });
       const layout = await page.evaluate(() => ({
         overflow: document.documentElement.scrollWidth - innerWidth,
         // What a thumb must hit.
@@ -412,10 +411,7 @@ describe("page in chromium", () => {
           .filter(({ width, height }) => width < 32 || height < 32).length,
       }));
       assert.deepEqual(layout, { overflow: 0, small: 0 });
-    });
 
-    test(`text of ${name} can be read`, async (t) => {
-      const page = await visit(t, options);
       const poor = await page.evaluate(() => {
         const canvas = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
         const rgb = (color, under = [0, 0, 0]) => {
@@ -447,63 +443,4 @@ describe("page in chromium", () => {
       assert.deepEqual(poor, []);
     });
   }
-});
-
-describe("page in firefox", () => {
-  let browser;
-  before(async () => {
-    browser = await launchFirefox({
-      "media.navigator.streams.fake": true,
-      "media.navigator.permission.disabled": true,
-    });
-  });
-  after(async () => await browser?.close());
-
-  const until = (page, work, ...values) => page.waitForFunction(work, { timeout: 60_000 }, ...values);
-  const seesCat = (page) =>
-    until(page, () => [...document.querySelectorAll("#list .label")].some((one) => one.textContent === "cat"));
-
-  test("samples, a file and the threshold", async () => {
-    const page = await browser.newPage();
-    await page.setViewport({ width: 1200, height: 860 });
-    await page.goto(site.url);
-    await page.click('[data-sample="cat.jpg"]');
-    await seesCat(page);
-    await page.screenshot({ path: join(SHOTS, "firefox.png") });
-    const input = await page.$("#file");
-    await input.uploadFile(join(ROOT, "data/samples/coffee.jpg"));
-    await until(page, () => document.querySelector("#picture").alt === "coffee.jpg");
-    await until(page, () => !/^Looking/.test(document.querySelector("#summary").textContent));
-    await input.uploadFile(join(ROOT, "tests/e2e/fixtures/cat.webm"));
-    await seesCat(page);
-    assert.ok(await page.evaluate(() => document.querySelector("#problem").hidden));
-    await page.close();
-  });
-
-  test("the camera runs and stops", async () => {
-    const page = await browser.newPage();
-    await page.goto(site.url);
-    await page.click("#camera");
-    await until(page, () => Number(document.querySelector("#rate").textContent) > 0);
-    await page.click("#camera");
-    await until(page, () => document.querySelector("#stage").dataset.showing === "nothing");
-    assert.ok(await page.evaluate(() => document.querySelector("#problem").hidden));
-    await page.close();
-  });
-
-  test("a denied camera and a broken file are explained", async () => {
-    const strict = await launchFirefox({ "media.navigator.streams.fake": true, "permissions.default.camera": 2 });
-    try {
-      const page = await strict.newPage();
-      await page.goto(site.url);
-      await page.click("#camera");
-      await until(page, () => /not allowed/.test(document.querySelector("#problem-text").textContent));
-      const input = await page.$("#file");
-      await writeFile(join(temporary, "broken.png"), "no picture");
-      await input.uploadFile(join(temporary, "broken.png"));
-      await until(page, () => /not a picture or video/.test(document.querySelector("#problem-text").textContent));
-    } finally {
-      await strict.close();
-    }
-  });
 });

@@ -1,17 +1,29 @@
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { test } from "node:test";
-import { duration, explain, explainCamera, megabytes, summary } from "../../www/words.js";
+import { duration, explain, explainCamera, explainOwnModel, megabytes, summary } from "../../www/words.js";
 
 const objects = (...labels) => labels.map((label) => ({ label }));
 
 test("a summary is a sentence", () => {
-  assert.equal(summary([]), "Nothing that it knows.");
   assert.equal(summary(objects("cat")), "A cat.");
   assert.equal(summary(objects("cat", "cat")), "2 cats.");
   assert.equal(summary(objects("person", "dog", "person")), "2 people and a dog.");
   assert.equal(summary(objects("apple", "umbrella", "oven")), "An apple, an umbrella and an oven.");
   assert.equal(summary(objects("scissors", "knife", "knife")), "A pair of scissors and 2 knives.");
+});
+
+test("where nothing is sure, the guesses are named", () => {
+  const unsure = [["zebra", 0.22], ["bed", 0.144], ["dog", 0.1]].map(([label, score]) => ({ label, score }));
+  assert.equal(summary([], unsure, 30), "Nothing above 30 %; unsure: zebra 22 %, bed 14 %.");
+  assert.equal(summary([], [], 45), "Nothing above 45 %.");
+  assert.equal(summary(objects("cat"), unsure, 30), "A cat.");
+});
+
+test("a visitor's own model is blamed for what is its doing, with the reason", () => {
+  assert.match(explainOwnModel({ code: "invalid-model", message: "12 bytes" }), /no intact ONNX file.*12 bytes/);
+  assert.match(explainOwnModel({ code: "unsupported-operator", message: "Foo" }), /operator.*Foo/);
+  assert.equal(explainOwnModel({ code: "network", message: "x" }), explain({ code: "network", message: "x" }));
 });
 
 test("every code of the package has a sentence, or is none a visitor can meet", async () => {

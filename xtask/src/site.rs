@@ -1,16 +1,21 @@
-//! The page as a folder: which part of the repository stands at which path.
+//! The page as a folder: which part of the repository stands at which path, and what a published site has beyond it.
 
+use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::path::{Component, Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
 
 use crate::workspace;
 
 /// Path of the site and folder of the repository; the first that fits is taken. The page uses relative URLs only, so
 /// that the folder works under any address.
-const MOUNTS: &[(&str, &str)] = &[("pkg", "pkg"), ("models", "models"), ("samples", "data/samples"), ("", "www")];
+const MOUNTS: &[(&str, &str)] =
+    &[("pkg", "pkg"), ("models", "models"), ("samples", "data/samples"), ("docs", "docs"), ("", "www")];
 
-/// What of the mounted folders is published: no checkpoints, notes or tarballs.
+/// What of the mounted folders is published: no checkpoints or tarballs.
 const TYPES: &[(&str, &str)] = &[
     ("css", "text/css; charset=utf-8"),
     ("html", "text/html; charset=utf-8"),
@@ -19,6 +24,8 @@ const TYPES: &[(&str, &str)] = &[
     ("js", "text/javascript; charset=utf-8"),
     ("json", "application/json"),
     ("map", "application/json"),
+    // Documents are read as they are: browsers offer to save what they are told is Markdown.
+    ("md", "text/plain; charset=utf-8"),
     ("mjs", "text/javascript; charset=utf-8"),
     ("mp4", "video/mp4"),
     ("onnx", "application/octet-stream"),
@@ -96,6 +103,73 @@ pub fn copy_to(to: &Path) -> Result<()> {
     for (prefix, folder) in MOUNTS {
         copy_folder(&workspace::path(folder), &to.join(prefix))?;
     }
+    publish(to)
+}
+
+/// The addresses of `www/links.json` that concern the build; empty until the project is published.
+#[derive(Deserialize)]
+struct Links {
+    /// Where the site will stand.
+    site: String,
+}
+
+/// What `publish` replaces, as it stands in the sources. That it does stand there is checked.
+const PREVIEW: &str = r#"<meta property="og:image" content="./preview.jpg" />"#;
+const NOT_OFFLINE: &str = "export const OFFLINE = false;";
+const NO_FILES: &str = "const FILES = {};";
+
+/// Makes a copy of the page a published site: its preview picture has an absolute address, if links.json says where the
+/// site will be, and it keeps itself for use without a network.
+///
+/// # Errors
+///
+/// If a source does not have the line that is replaced, or a file cannot be read or written.
+fn publish(site: &Path) -> Result<()> {
+    let links = std::fs::read(site.join("links.json")).context("reading links.json")?;
+    let links: Links = serde_json::from_slice(&links).context("links.json is not as expected")?;
+    if !links.site.is_empty() {
+        let address = links.site.trim_end_matches('/');
+        if !address.starts_with("https://") || address.contains(['"', '<', '>', '&']) {
+            bail!("`site` in links.json must be an https:// address, not {address:?}");
+        }
+        let absolute = format!(
+            "<meta property=\"og:image\" content=\"{address}/preview.jpg\" />\n    \
+             <meta property=\"og:url\" content=\"{address}/\" />\n    <link rel=\"canonical\" href=\"{address}/\" />"
+        );
+        replace(&site.join("index.html"), PREVIEW, &absolute)?;
+    }
+    replace(&site.join("build.js"), NOT_OFFLINE, "export const OFFLINE = true;")?;
+    let mut files = BTreeMap::new();
+    hash_folder(site, "", &mut files)?;
+    files.remove("service-worker.js");
+    let files = serde_json::to_string_pretty(&files).context("writing the list of files")?;
+    replace(&site.join("service-worker.js"), NO_FILES, &format!("const FILES = {files};"))
+}
+
+fn replace(file: &Path, from: &str, to: &str) -> Result<()> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
+    if text.matches(from).count() != 1 {
+        return Err(anyhow!("{} must have `{from}` once", file.display()));
+    }
+    std::fs::write(file, text.replace(from, to)).with_context(|| format!("writing {}", file.display()))
+}
+
+/// Adds each file below `folder`, by its path in the site, with the first 32 hexadecimal digits of its SHA-256.
+fn hash_folder(folder: &Path, prefix: &str, files: &mut BTreeMap<String, String>) -> Result<()> {
+    for entry in std::fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if path.is_dir() {
+            hash_folder(&path, &format!("{prefix}{name}/"), files)?;
+            continue;
+        }
+        let bytes = std::fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
+        let hash = Sha256::digest(&bytes).iter().take(16).fold(String::new(), |mut hash, byte| {
+            let _ = write!(hash, "{byte:02x}"); // A string takes everything.
+            hash
+        });
+        files.insert(format!("{prefix}{name}"), hash);
+    }
     Ok(())
 }
 
@@ -158,6 +232,54 @@ mod tests {
         for (url, expected) in cases {
             let expected = expected.map(|file| dir.path().join(file).canonicalize().unwrap());
             assert_eq!(resolve(dir.path(), url), expected, "{url}");
+        }
+    }
+
+    /// A copied site with as much as `publish` needs.
+    fn published(links: &str) -> (tempfile::TempDir, Result<()>) {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+        write("links.json", links);
+        write("index.html", &format!("<head>\n    {PREVIEW}\n</head>"));
+        write("build.js", NOT_OFFLINE);
+        write("service-worker.js", &format!("{NO_FILES}\n"));
+        std::fs::create_dir(dir.path().join("deep")).unwrap();
+        write("deep/a b.txt", "abc");
+        let result = publish(dir.path());
+        (dir, result)
+    }
+
+    #[test]
+    fn a_published_site_lists_its_files_by_content() {
+        let (dir, result) = published(r#"{ "site": "", "source": "x" }"#);
+        result.unwrap();
+        let read = |name: &str| std::fs::read_to_string(dir.path().join(name)).unwrap();
+        let worker = read("service-worker.js");
+        // FIPS 180-2, appendix B.1: the digest of "abc".
+        assert!(worker.contains(r#""deep/a b.txt": "ba7816bf8f01cfea414140de5dae2223""#), "{worker}");
+        assert!(!worker.contains("service-worker.js"), "it cannot hold its own hash");
+        assert!(worker.contains("\"build.js\""), "{worker}");
+        assert_eq!(read("build.js"), "export const OFFLINE = true;");
+        assert!(read("index.html").contains(PREVIEW), "without an address nothing is made absolute");
+    }
+
+    #[test]
+    fn the_preview_gets_the_address_of_the_site() {
+        let (dir, result) = published(r#"{ "site": "https://example.org/yolo/" }"#);
+        result.unwrap();
+        let html = std::fs::read_to_string(dir.path().join("index.html")).unwrap();
+        assert!(html.contains(r#"property="og:image" content="https://example.org/yolo/preview.jpg""#), "{html}");
+        assert!(html.contains(r#"rel="canonical" href="https://example.org/yolo/""#), "{html}");
+        for links in [r#"{ "site": "http://example.org" }"#, r#"{ "site": "https://a\"b" }"#, "{}", "no JSON"] {
+            assert!(published(links).1.is_err(), "{links}");
+        }
+    }
+
+    #[test]
+    fn the_page_has_the_lines_that_are_replaced() {
+        for (file, line) in [("index.html", PREVIEW), ("build.js", NOT_OFFLINE), ("service-worker.js", NO_FILES)] {
+            let text = std::fs::read_to_string(workspace::path("www").join(file)).unwrap();
+            assert_eq!(text.matches(line).count(), 1, "{file}");
         }
     }
 

@@ -7,7 +7,7 @@ import { fileURLToPath } from "node:url";
 export const ROOT = fileURLToPath(new URL("../../..", import.meta.url));
 
 /** The page as `cargo xtask serve` lays it out. */
-export const SITE = { "/pkg/": "pkg", "/samples/": "data/samples", "/fixtures/": "tests/e2e/fixtures", "/": "www" };
+export const SITE = { "/pkg/": "pkg", "/samples/": "data/samples", "/models/": "models", "/docs/": "docs", "/fixtures/": "tests/e2e/fixtures", "/": "www" };
 
 const TYPES = {
   ".css": "text/css",
@@ -15,6 +15,7 @@ const TYPES = {
   ".jpg": "image/jpeg",
   ".js": "text/javascript",
   ".json": "application/json",
+  ".md": "text/plain; charset=utf-8",
   ".mjs": "text/javascript",
   ".mp4": "video/mp4",
   ".onnx": "application/octet-stream",
@@ -22,6 +23,7 @@ const TYPES = {
   ".svg": "image/svg+xml",
   ".wasm": "application/wasm",
   ".webm": "video/webm",
+  ".webmanifest": "application/manifest+json",
 };
 
 /**

@@ -1,0 +1,103 @@
+// The page in Firefox.
+import assert from "node:assert/strict";
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { after, before, describe, test } from "node:test";
+import { join } from "node:path";
+import { launchFirefox } from "./lib/browsers.mjs";
+import { ROOT, serve } from "./lib/server.mjs";
+import { CAT, SHOTS } from "./lib/visitor.mjs";
+
+let site, temporary;
+before(async () => {
+  site = await serve();
+  temporary = await mkdtemp(join(tmpdir(), "micro-yolo-"));
+  await mkdir(SHOTS, { recursive: true });
+});
+after(async () => {
+  await site?.close();
+  await rm(temporary, { recursive: true, force: true });
+});
+
+describe("page in firefox", () => {
+  let browser;
+  before(async () => {
+    browser = await launchFirefox({
+      "media.navigator.streams.fake": true,
+      "media.navigator.permission.disabled": true,
+    });
+  });
+  after(async () => await browser?.close());
+
+  const until = (page, work, ...values) => page.waitForFunction(work, { timeout: 60_000 }, ...values);
+  const seesCat = (page) =>
+    until(page, () => [...document.querySelectorAll("#list .label")].some((one) => one.textContent === "cat"));
+
+  test("samples, a file and the threshold", async () => {
+    const page = await browser.newPage();
+    await page.setViewport({ width: 1200, height: 860 });
+    await page.goto(`${site.url}#sample=cat`);
+    await seesCat(page);
+    await page.screenshot({ path: join(SHOTS, "firefox.png") });
+    const input = await page.$("#file");
+    await input.uploadFile(join(ROOT, "data/samples/coffee.jpg"));
+    await until(page, () => document.querySelector("#picture").alt === "coffee.jpg");
+    await until(page, () => !/^Looking/.test(document.querySelector("#summary").textContent));
+    await input.uploadFile(CAT);
+    await seesCat(page);
+    await page.close();
+  });
+
+  test("a film, tracked and then compared", async () => {
+    const page = await browser.newPage();
+    await page.setViewport({ width: 1200, height: 860 });
+    await page.goto(`${site.url}#sample=tour&track=1`);
+    await until(page, () => [...document.querySelectorAll("#list .label")].some((one) => /^cat #\d+$/.test(one.textContent)));
+    await page.click("#compare");
+    await until(page, () => [...document.querySelectorAll("#list-b .label")].some((one) => one.textContent === "cat"));
+    await until(page, () => Number(document.querySelector("#rate-b").textContent) > 0);
+    await page.screenshot({ path: join(SHOTS, "firefox-compared.png") });
+    assert.ok(await page.evaluate(() => document.querySelector("#problem").hidden));
+    await page.close();
+  });
+
+  test("an address of another site", async () => {
+    const open = await serve({ headers: { "access-control-allow-origin": "*" } });
+    const page = await browser.newPage();
+    try {
+      await page.goto(`${site.url}#url=${encodeURIComponent(`${open.url}samples/cat.jpg`)}`);
+      await until(page, () => document.querySelector("#picture").alt === "cat.jpg");
+      await seesCat(page);
+    } finally {
+      await page.close();
+      await open.close();
+    }
+  });
+
+  test("the camera runs and stops", async () => {
+    const page = await browser.newPage();
+    await page.goto(site.url);
+    await page.click("#camera");
+    await until(page, () => Number(document.querySelector("#rate").textContent) > 0);
+    await page.click("#camera");
+    await until(page, () => document.querySelector("#stage").dataset.showing === "nothing");
+    assert.ok(await page.evaluate(() => document.querySelector("#problem").hidden));
+    await page.close();
+  });
+
+  test("a denied camera and a broken file are explained", async () => {
+    const strict = await launchFirefox({ "media.navigator.streams.fake": true, "permissions.default.camera": 2 });
+    try {
+      const page = await strict.newPage();
+      await page.goto(site.url);
+      await page.click("#camera");
+      await until(page, () => /not allowed/.test(document.querySelector("#problem-text").textContent));
+      const input = await page.$("#file");
+      await writeFile(join(temporary, "broken.png"), "no picture");
+      await input.uploadFile(join(temporary, "broken.png"));
+      await until(page, () => /not a picture or video/.test(document.querySelector("#problem-text").textContent));
+    } finally {
+      await strict.close();
+    }
+  });
+});

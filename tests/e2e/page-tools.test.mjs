@@ -1,0 +1,381 @@
+// What the page offers beyond a look: thresholds, films, comparison, own models, filters, exports and links.
+import assert from "node:assert/strict";
+import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { after, before, describe, test } from "node:test";
+import { join } from "node:path";
+import { launchChromium } from "./lib/browsers.mjs";
+import { ROOT, serve } from "./lib/server.mjs";
+import { CAT, CAT_PAGE, SHOTS, labels, looked, painted, problem, sees, seesCat, visitPage } from "./lib/visitor.mjs";
+import { SAMPLES } from "../../www/samples.js";
+
+let site, temporary;
+before(async () => {
+  site = await serve();
+  temporary = await mkdtemp(join(tmpdir(), "micro-yolo-"));
+  await mkdir(SHOTS, { recursive: true });
+});
+after(async () => {
+  await site?.close();
+  await rm(temporary, { recursive: true, force: true });
+});
+
+describe("tools of the page in chromium", () => {
+  let browser;
+  before(async () => {
+    browser = await launchChromium();
+  });
+  after(async () => await browser?.close());
+
+  const visit = (t, options) => visitPage(browser, site.url, t, options);
+
+  test("an address of another site is fetched where that site allows it, and only then", async (t) => {
+    const page = await visit(t, { expectErrors: true });
+    const open = await serve({ headers: { "access-control-allow-origin": "*" } });
+    const closed = await serve();
+    const isolated = await serve({
+      headers: {
+        "cross-origin-opener-policy": "same-origin",
+        "cross-origin-embedder-policy": "require-corp",
+        "cross-origin-resource-policy": "same-origin",
+      },
+    });
+    t.after(() => Promise.all([open.close(), closed.close(), isolated.close()]));
+    const address = page.getByLabel("Address of a picture");
+    const enter = async (url) => {
+      await address.fill(url);
+      await page.getByRole("button", { name: "Open", exact: true }).click();
+    };
+    await enter(`${open.url}samples/cat.jpg`);
+    await looked(page, "cat.jpg");
+    assert.deepEqual(open.requests, ["/samples/cat.jpg"]);
+    for (const url of [`${closed.url}samples/cat.jpg`, `${open.url}missing.jpg`, "http://127.0.0.1:9/x.jpg"]) {
+      await enter(url);
+      assert.match(await problem(page), /cannot be read from here/, url);
+      assert.equal(await page.locator("#picture").getAttribute("alt"), "cat.jpg", "what was shown stays");
+      await page.evaluate(() => (document.querySelector("#problem").hidden = true));
+    }
+    await enter(`${open.url}samples/scenes/cat-film.mp4`);
+    await page.waitForFunction(() => document.querySelector("#stage").dataset.showing === "video");
+    await seesCat(page);
+    assert.equal(await page.locator("#open").textContent(), "Open");
+    // Also where the page is cross-origin isolated, as threads need it.
+    await page.goto(`${isolated.url}#url=${encodeURIComponent(`${open.url}samples/cat.jpg`)}`);
+    await looked(page, "cat.jpg");
+    assert.ok(await page.evaluate(() => crossOriginIsolated));
+  });
+
+  test("thresholds act at once and are remembered", async (t) => {
+    const page = await visit(t, CAT_PAGE);
+    await seesCat(page);
+    const slider = page.getByLabel("Confidence threshold");
+    await slider.fill("10");
+    const many = (await labels(page)).length;
+    await slider.fill("90");
+    assert.equal(await page.locator("#score-text").textContent(), "90 %");
+    assert.deepEqual(await labels(page), []);
+    assert.equal(await painted(page), 0);
+    assert.match(await page.locator("#summary").textContent(), /^Nothing above 90 %; unsure: cat \d+ %/);
+    await slider.fill("10");
+    assert.equal((await labels(page)).length, many);
+    await slider.fill("42");
+    await page.getByLabel("Overlap threshold").fill("70");
+    await page.getByLabel("Model", { exact: true }).selectOption("large-int8");
+    await page.waitForFunction(() => /^416/.test(document.querySelector("#build").textContent), null, { timeout: 60_000 });
+    await seesCat(page);
+    await page.reload();
+    assert.deepEqual([await slider.inputValue(), await page.locator("#iou-text").textContent()], ["42", "70 %"]);
+    assert.equal(await page.getByLabel("Model", { exact: true }).inputValue(), "large-int8");
+    await seesCat(page);
+  });
+
+  test("a browser that forbids memory, or holds nonsense in it, is served", async (t) => {
+    const page = await visit(t, { path: "nothing-here", expectErrors: true });
+    await page.addInitScript(() => Object.defineProperty(window, "localStorage", { get: () => { throw new DOMException("no", "SecurityError"); } }));
+    await page.goto(`${site.url}#sample=cat`);
+    await seesCat(page);
+    await page.getByLabel("Confidence threshold").fill("50");
+    assert.ok(await page.locator("#problem").isHidden());
+    const odd = await visit(t);
+    await odd.evaluate(() => localStorage.setItem("micro-yolo", '{"score":"<b>","model":"gone","size":7}'));
+    await odd.goto(`${site.url}?again#sample=cat`);
+    await seesCat(odd);
+    assert.equal(await odd.locator("#score-text").textContent(), "30 %");
+  });
+
+  test("the overlap threshold changes what is found", async (t) => {
+    const page = await visit(t, { path: "#sample=crew&score=10" });
+    await sees(page, "person");
+    const iou = page.getByLabel("Overlap threshold");
+    const settled = async (value) => {
+      await iou.fill(value);
+      await page.waitForFunction(() => document.querySelector("#spoken").textContent !== "");
+      await page.waitForTimeout(300);
+      return (await labels(page)).length;
+    };
+    const [few, many] = [await settled("10"), await settled("90")];
+    assert.ok(many > few, `${many} and ${few}`);
+  });
+
+  test("nothing jumps while a film runs, and the sentence says what the list says", async (t) => {
+    const page = await visit(t, { path: "#sample=tour" });
+    await seesCat(page);
+    const watched = await page.evaluate(async () => {
+      const $ = (id) => document.getElementById(id);
+      const places = new Set();
+      let wrong = 0;
+      let changes = 0;
+      let before;
+      const spoken = [];
+      for (const until = performance.now() + 4000; performance.now() < until; ) {
+        await new Promise(requestAnimationFrame);
+        const slider = $("score").getBoundingClientRect();
+        places.add(`${slider.top} ${slider.left} ${$("plot").getBoundingClientRect().top}`);
+        const list = [...document.querySelectorAll("#list .label")].map((one) => one.textContent).join();
+        if (list !== before) changes += 1;
+        before = list;
+        const said = $("summary").textContent;
+        const kinds = new Set(list.split(",").filter(Boolean));
+        if (kinds.has("cat") !== /\bcats?\b/.test(said.replace(/unsure.*/, ""))) wrong += 1;
+        if (spoken.at(-1)?.text !== $("spoken").textContent) spoken.push({ text: $("spoken").textContent, at: performance.now() });
+      }
+      return { places: [...places], changes, wrong, gaps: spoken.slice(2).map(({ at }, index) => at - spoken[index + 1].at) };
+    });
+    assert.ok(watched.changes > 1, `the list changed ${watched.changes} times`);
+    assert.deepEqual([watched.places.length, watched.wrong], [1, 0], JSON.stringify(watched));
+    assert.ok(watched.gaps.every((gap) => gap > 2400), `a screen reader is not talked over: ${watched.gaps}`);
+  });
+
+  test("pointing at a row lights its box, and pointing at a box its row", async (t) => {
+    const page = await visit(t, { path: "#sample=trio" });
+    await sees(page, "cup");
+    const lit = () => page.locator("#list [aria-selected=true] .label").allTextContents();
+    const before = await painted(page);
+    const row = page.locator("#list li").filter({ has: page.locator(".label", { hasText: /^cup$/ }) });
+    await row.hover();
+    assert.deepEqual(await lit(), ["cup"]);
+    assert.notEqual(await painted(page), before, "it is drawn otherwise");
+    await page.screenshot({ path: join(SHOTS, "lit.png") });
+    const area = await page.locator("#stage").boundingBox();
+    // The cat of the scene is at the top right.
+    await page.mouse.move(area.x + area.width * 0.85, area.y + area.height * 0.25);
+    assert.deepEqual(await lit(), ["cat"]);
+    await page.mouse.move(5, 5);
+    assert.deepEqual(await lit(), []);
+    await page.locator("#list").focus();
+    await page.keyboard.press("ArrowDown");
+    const [first] = await labels(page);
+    assert.deepEqual(await lit(), [first]);
+    assert.equal(await page.locator("#list").getAttribute("aria-activedescendant"), "list-0");
+    await page.keyboard.press("End");
+    assert.deepEqual(await lit(), [(await labels(page)).at(-1)]);
+    await page.keyboard.press("Escape");
+    assert.deepEqual(await lit(), []);
+  });
+
+  test("a film is tracked, with trails", async (t) => {
+    const page = await visit(t, { path: "#sample=tour&track=1" });
+    await page.locator("#list .label", { hasText: /#\d/ }).first().waitFor({ timeout: 60_000 });
+    await page.waitForFunction(() => Number(document.querySelector("#rate").textContent) > 0, null, { timeout: 60_000 });
+    assert.match(await page.locator("#detect-time").textContent(), / ms$/);
+    await page.waitForTimeout(1000);
+    await page.screenshot({ path: join(SHOTS, "tracked.png") });
+    await page.getByLabel("Track objects in video").uncheck();
+    await page.waitForFunction(() => {
+      const labels = [...document.querySelectorAll("#list .label")].map((one) => one.textContent);
+      return labels.length && labels.every((label) => !label.includes("#"));
+    });
+  });
+
+  test("a chosen film plays with boxes", async (t) => {
+    const page = await visit(t);
+    await page.locator("#file").setInputFiles(join(ROOT, "data/samples/scenes/cat-film.mp4"));
+    await page.waitForFunction(() => document.querySelector("#stage").dataset.showing === "video");
+    await seesCat(page);
+    assert.ok(await page.locator("#problem").isHidden());
+    assert.ok(await page.evaluate(() => document.querySelector("#video").currentTime > 0));
+    // On a paused film another model looks too.
+    await page.evaluate(() => document.querySelector("#video").pause());
+    await page.getByLabel("Input size", { exact: true }).selectOption("224");
+    await page.waitForFunction(() => /^224/.test(document.querySelector("#build").textContent), null, { timeout: 60_000 });
+    await page.waitForFunction(() => document.querySelector("#time").textContent !== "–", null, { timeout: 60_000 });
+    await seesCat(page);
+  });
+
+  test("two models look at the same picture, and at the same frames", async (t) => {
+    const page = await visit(t, { path: "#sample=trio" });
+    await sees(page, "cup");
+    await page.getByLabel("Compare two models").check();
+    await sees(page, "cat", "#list-b");
+    assert.match(await page.locator("#build-b").textContent(), /^416/);
+    assert.deepEqual(await page.locator("h3").allTextContents(), ["Small, int8", "Large, int8"]);
+    for (const id of ["time", "time-b"]) assert.match(await page.locator(`#${id}`).textContent(), / ms$/);
+    await page.screenshot({ path: join(SHOTS, "compared.png") });
+    const download = page.waitForEvent("download");
+    await page.getByRole("button", { name: "Save", exact: true }).click();
+    const path = join(temporary, "compared.png");
+    await (await download).saveAs(path);
+    const png = await readFile(path);
+    assert.deepEqual([png.readUInt32BE(16), png.readUInt32BE(20)], [870 * 2 + 9, 570 + 44]);
+    await writeFile(join(SHOTS, "compared-saved.png"), png);
+
+    await page.getByRole("button", { name: "Film: tour" }).click();
+    await sees(page, "cat", "#list-b");
+    await page.waitForFunction(() => Number(document.querySelector("#rate-b").textContent) > 0, null, { timeout: 60_000 });
+    // Between two frames both show the same one.
+    const same = await page.evaluate(async () => {
+      const pixels = (id) => {
+        const canvas = document.getElementById(id);
+        return canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data.join();
+      };
+      const video = document.querySelector("#video");
+      video.pause();
+      await new Promise((resolve) => setTimeout(resolve, 1500));
+      return pixels("frame") === pixels("frame-b");
+    });
+    assert.ok(same);
+    await page.screenshot({ path: join(SHOTS, "compared-film.png") });
+    await page.getByLabel("Compare two models").uncheck();
+    assert.ok(await page.locator("#stage-b").isHidden());
+    await page.evaluate(() => document.querySelector("#video").play());
+    await page.waitForFunction(() => Number(document.querySelector("#rate").textContent) > 0, null, { timeout: 60_000 });
+    assert.ok(await page.locator("#problem").isHidden());
+  });
+
+  test("a visitor's own model works, and a broken one gives way to the one before", async (t) => {
+    const page = await visit(t, { ...CAT_PAGE, expectErrors: true });
+    await seesCat(page);
+    const model = page.getByLabel("Model", { exact: true });
+    await page.locator("#model-file").setInputFiles({ name: "broken.onnx", mimeType: "", buffer: Buffer.from("no model") });
+    assert.match(await problem(page), /no intact ONNX file/);
+    assert.equal(await model.inputValue(), "small-int8");
+    await seesCat(page);
+    // One of this project's networks, which the small engine runs.
+    const buffer = await readFile(join(ROOT, "models/micro-yolo-s.onnx"));
+    await page.locator("#model-file").setInputFiles({ name: "mine.onnx", mimeType: "", buffer });
+    await page.waitForFunction((text) => document.querySelector("#model").selectedOptions[0].textContent === text, `mine.onnx (${(buffer.length / 1e6).toFixed(1)} MB)`);
+    await page.waitForFunction(() => /^320/.test(document.querySelector("#build").textContent), null, { timeout: 60_000 });
+    await seesCat(page);
+    assert.ok(await page.locator("#problem").isHidden());
+    // By its address, which a link can name.
+    const open = await serve({ headers: { "access-control-allow-origin": "*" } });
+    t.after(() => open.close());
+    await page.goto(`${site.url}?x#sample=cat&model=${encodeURIComponent(`${open.url}models/micro-yolo-s.onnx`)}`);
+    await page.waitForFunction(() => document.querySelector("#model").selectedOptions[0].textContent.startsWith("micro-yolo-s.onnx ("));
+    await seesCat(page);
+    assert.deepEqual(open.requests, ["/models/micro-yolo-s.onnx"]);
+    // And one that is not there.
+    await page.evaluate((url) => (location.hash = `#sample=cat&model=${encodeURIComponent(`${url}gone.onnx`)}`), open.url);
+    assert.match(await problem(page), /cannot be read from here/);
+    await page.waitForFunction(() => document.querySelector("#model").value !== "");
+    await seesCat(page);
+  });
+
+  test("a network of another project brings in the full engine", async (t) => {
+    const page = await visit(t, CAT_PAGE);
+    await seesCat(page);
+    await page.locator("#file").setInputFiles(join(ROOT, "tests/e2e/fixtures/red-spot.onnx"));
+    await page.waitForFunction(() => /^160 × 160/.test(document.querySelector("#build").textContent), null, { timeout: 60_000 });
+    const chosen = page.getByLabel("Model", { exact: true });
+    assert.match(await chosen.evaluate((one) => one.selectedOptions[0].textContent), /^red-spot\.onnx/);
+    assert.ok(await page.locator("#problem").isHidden());
+    await page.evaluate(async () => {
+      const canvas = new OffscreenCanvas(320, 240);
+      const context = canvas.getContext("2d");
+      context.fillStyle = "rgb(110 120 130)";
+      context.fillRect(0, 0, 320, 240);
+      context.fillStyle = "rgb(255 0 0)";
+      context.fillRect(40, 60, 120, 80);
+      const clipboardData = new DataTransfer();
+      clipboardData.items.add(new File([await canvas.convertToBlob()], "spot.png", { type: "image/png" }));
+      document.body.dispatchEvent(new ClipboardEvent("paste", { clipboardData, bubbles: true }));
+    });
+    await sees(page, "red spot");
+    assert.equal(await page.locator("#class-input").getAttribute("placeholder"), "all 1");
+  });
+
+  test("only chosen classes are shown", async (t) => {
+    const page = await visit(t, { path: "#sample=trio" });
+    await sees(page, "cup");
+    const input = page.getByLabel("Show only");
+    await input.fill("Cat");
+    await input.press("Enter");
+    assert.deepEqual(await labels(page), ["cat"]);
+    await input.fill("cup");
+    await page.getByRole("button", { name: "Add" }).click();
+    assert.deepEqual((await labels(page)).sort(), ["cat", "cup"]);
+    await input.fill("unicorn");
+    await input.press("Enter");
+    assert.match(await input.evaluate((one) => one.validationMessage), /No model/);
+    await input.fill("");
+    await page.getByRole("button", { name: "Remove cat" }).click();
+    assert.deepEqual(await labels(page), ["cup"]);
+    assert.equal(await page.evaluate(() => document.activeElement.id), "class-input");
+    await page.getByRole("button", { name: "Remove cup" }).click();
+    assert.equal((await labels(page)).length, 3);
+  });
+
+  test("everything that was found can be taken along", async (t) => {
+    const page = await visit(t, { ...CAT_PAGE, permissions: ["clipboard-read", "clipboard-write"] });
+    await seesCat(page);
+    const format = page.getByLabel("Export as");
+    const saved = {};
+    for (const kind of ["png", "json", "csv", "coco", "yolo"]) {
+      await format.selectOption(kind);
+      const download = page.waitForEvent("download");
+      await page.getByRole("button", { name: "Save", exact: true }).click();
+      const file = await download;
+      const path = join(temporary, file.suggestedFilename());
+      await file.saveAs(path);
+      saved[file.suggestedFilename()] = await readFile(path);
+    }
+    assert.deepEqual(Object.keys(saved), ["cat-boxes.png", "cat-boxes.json", "cat-boxes.csv", "cat-coco.json", "cat.txt"]);
+    const png = saved["cat-boxes.png"];
+    assert.deepEqual([...png.subarray(1, 4)], [...Buffer.from("PNG")]);
+    assert.deepEqual([png.readUInt32BE(16), png.readUInt32BE(20)], [451, 300]);
+    await writeFile(join(SHOTS, "saved.png"), png);
+    const { objects } = JSON.parse(saved["cat-boxes.json"]);
+    assert.equal(objects[0].label, "cat");
+    assert.match(saved["cat-boxes.csv"].toString(), /\r\ncat\.jpg,451,300,cat,15,/);
+    assert.equal(JSON.parse(saved["cat-coco.json"]).annotations[0].category_id, 16);
+    assert.match(saved["cat.txt"].toString(), /^15 0\.\d{6} /);
+    await format.selectOption("json");
+    await page.getByRole("button", { name: "Copy", exact: true }).click();
+    await page.getByRole("button", { name: "Copied" }).waitFor();
+    assert.equal(await page.evaluate(() => navigator.clipboard.readText()), saved["cat-boxes.json"].toString());
+  });
+
+  test("a link restores what its maker saw", async (t) => {
+    const page = await visit(t, { permissions: ["clipboard-read", "clipboard-write"], path: "#sample=crew" });
+    await sees(page, "person");
+    await page.getByLabel("Confidence threshold").fill("41");
+    await page.getByLabel("Input size", { exact: true }).selectOption("256");
+    await page.getByLabel("Show only").fill("person");
+    await page.getByLabel("Show only").press("Enter");
+    await page.getByRole("button", { name: "Copy link" }).click();
+    await page.getByRole("button", { name: "Copied" }).waitFor();
+    const link = await page.evaluate(() => navigator.clipboard.readText());
+    assert.equal(link, `${site.url}#sample=crew&score=41&size=256&classes=person`);
+    const other = await visit(t, { path: link.slice(site.url.length) });
+    await looked(other, "Crew");
+    assert.match(await other.locator("#build").textContent(), /^256 × 256/);
+    assert.equal(await other.locator("#score-text").textContent(), "41 %");
+    assert.equal(await other.getByRole("button", { name: "Remove person" }).count(), 1);
+    const compared = await visit(t, { path: "#sample=cat&compare=1&model2=large-int8&size2=256" });
+    await compared.waitForFunction(() => /^256/.test(document.querySelector("#build-b").textContent), null, { timeout: 60_000 });
+    await sees(compared, "cat", "#list-b");
+    // A link that is followed on the open page.
+    await other.evaluate(() => (location.hash = "#sample=cat&score=20"));
+    await looked(other, "Cat");
+    assert.equal(await other.locator("#score-text").textContent(), "20 %");
+    // A file has no address.
+    await other.locator("#file").setInputFiles(CAT);
+    await looked(other, "cat.jpg");
+    await other.context().grantPermissions(["clipboard-read", "clipboard-write"]);
+    await other.getByRole("button", { name: "Copy link" }).click();
+    await other.getByRole("button", { name: "Copied, without your picture" }).waitFor();
+    // A sample that there is no more: the first one.
+    const gone = await visit(t, { path: "#sample=gone" });
+    await looked(gone, SAMPLES[0].name);
+  });
+});

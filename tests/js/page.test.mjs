@@ -1,0 +1,250 @@
+// The parts of the page that need no browser.
+import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
+import { readFile, readdir, stat } from "node:fs/promises";
+import { test } from "node:test";
+import { PALETTE, createPalette } from "../../www/colors.js";
+import { fileName, momentName, toCoco, toCsv, toJson, toYolo } from "../../www/export.js";
+import { contained, placeLabels } from "../../www/layout.js";
+import { FILES, MODELS, addOwn, allModels, modelOf, optionText } from "../../www/models.js";
+import { objectAt, overlap, settle, sift } from "../../www/results.js";
+import { SAMPLES } from "../../www/samples.js";
+import { DEFAULTS, SIZES, remember, remembered, valid } from "../../www/settings.js";
+import { fromHash, toHash } from "../../www/share.js";
+import { Timing, niceTop } from "../../www/timing.js";
+import { Trails } from "../../www/trails.js";
+
+const at = (path) => new URL(`../../${path}`, import.meta.url);
+const box = (x, y, width, height) => ({ x, y, width, height });
+const object = (label, score, place, more) => ({ label, classId: 0, score, box: box(...place), ...more });
+
+test("overlap is intersection over union", () => {
+  // 10 × 10 each, shifted by (5, 5): 25 of 175.
+  assert.ok(Math.abs(overlap(box(0, 0, 10, 10), box(5, 5, 10, 10)) - 1 / 7) < 1e-12);
+  assert.equal(overlap(box(0, 0, 10, 10), box(10, 0, 10, 10)), 0);
+  assert.equal(overlap(box(1, 2, 3, 4), box(1, 2, 3, 4)), 1);
+});
+
+test("rival classes in one place make one object", () => {
+  const bus = object("bus", 0.57, [0, 0, 100, 50]);
+  const truck = object("truck", 0.41, [2, 0, 100, 50]);
+  const rider = object("person", 0.5, [20, 0, 40, 50]);
+  const settled = settle([bus, rider, truck]);
+  assert.deepEqual(settled.map(({ label }) => label), ["bus", "person"]);
+  assert.deepEqual(settled[0].rival, { label: "truck", score: 0.41 });
+  // Two boxes of one class are the detector's business.
+  assert.equal(settle([bus, { ...truck, label: "bus" }]).length, 2);
+  assert.equal("rival" in bus, false, "what was given is left alone");
+});
+
+test("the threshold parts what is seen from what is unsure, and a weak rival is not named", () => {
+  const objects = [object("bus", 0.57, [0, 0, 9, 9]), object("truck", 0.25, [0, 0, 9, 9]), object("dog", 0.2, [50, 0, 9, 9])];
+  const { seen, unsure } = sift(objects, { score: 0.3, classes: [] });
+  assert.deepEqual([seen.map(({ label }) => label), unsure.map(({ label }) => label)], [["bus"], ["dog"]]);
+  assert.equal(seen[0].rival, undefined);
+  assert.equal(sift(objects, { score: 0.2, classes: [] }).seen[0].rival.label, "truck");
+  // A class that is not wanted does not hide one that is.
+  assert.deepEqual(sift(objects, { score: 0.2, classes: ["truck"] }).seen.map(({ label }) => label), ["truck"]);
+});
+
+test("of nested boxes the inner one is pointed at", () => {
+  const table = object("dining table", 0.9, [0, 0, 100, 100]);
+  const cup = object("cup", 0.5, [40, 40, 20, 20]);
+  assert.equal(objectAt([table, cup], { x: 50, y: 50 }), cup);
+  assert.equal(objectAt([table, cup], { x: 10, y: 10 }), table);
+  assert.equal(objectAt([table, cup], { x: 101, y: 10 }), undefined);
+});
+
+test("labels do not cover each other and stay inside", () => {
+  const canvas = { width: 300, height: 200 };
+  const label = (left, top, width, height) => ({ box: { left, top, width, height }, width: 80, height: 20 });
+  const boxes = [[50, 60, 90, 90], [52, 60, 90, 90], [54, 61, 80, 80], [0, 0, 300, 200], [270, 0, 30, 30], [0, 190, 20, 10]];
+  const places = placeLabels(boxes.map((one) => label(...one)), canvas);
+  assert.deepEqual(places[0], { left: 50, top: 40, width: 80, height: 20 }, "above the box, where there is room");
+  for (const [index, one] of places.entries()) {
+    assert.ok(one, `label ${index} has a place`);
+    assert.ok(one.left >= 0 && one.top >= 0 && one.left + 80 <= 300 && one.top + 20 <= 200, JSON.stringify(one));
+    for (const other of places.slice(index + 1)) {
+      const apart = Math.abs(one.left - other.left) >= 80 || Math.abs(one.top - other.top) >= 20;
+      assert.ok(apart, `${JSON.stringify(one)} and ${JSON.stringify(other)}`);
+    }
+  }
+  // Twenty in the same small place: some get none, and none covers another.
+  const many = placeLabels(Array.from({ length: 20 }, () => label(0, 0, 80, 40)), canvas).filter(Boolean);
+  assert.ok(many.length >= 2 && many.length < 20, String(many.length));
+  assert.equal(new Set(many.map(({ left, top }) => `${left} ${top}`)).size, many.length);
+});
+
+test("a picture lies in the middle of its area", () => {
+  assert.deepEqual(contained({ width: 400, height: 200 }, { width: 100, height: 100 }), { left: 100, top: 0, width: 200, height: 200, scale: 2 });
+});
+
+test("colours of twelve classes are apart, and a class keeps its own", () => {
+  const color = createPalette();
+  const given = ["person", "laptop", "bowl", "dog"].map(color);
+  assert.equal(new Set(given).size, 4);
+  assert.deepEqual(["dog", "bowl", "laptop", "person"].map(color), [...given].reverse());
+  const rgb = PALETTE.map((hex) => [1, 3, 5].map((start) => Number.parseInt(hex.slice(start, start + 2), 16)));
+  for (const [index, one] of rgb.entries()) {
+    for (const other of rgb.slice(index + 1)) assert.ok(Math.hypot(...one.map((value, part) => value - other[part])) > 40, `${one} ${other}`);
+    // Dark text on it: 7 to 1.
+    const [r, g, b] = one.map((value) => value / 255).map((value) => (value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4));
+    assert.ok((0.2126 * r + 0.7152 * g + 0.0722 * b + 0.05) / (0.0075 + 0.05) > 7, PALETTE[index]);
+  }
+});
+
+test("trails follow tracks and end with them", () => {
+  const trails = new Trails();
+  const seen = (x) => [object("cat", 0.9, [x, 0, 10, 10], { trackId: 0 }), object("dog", 0.9, [0, 0, 4, 4])];
+  for (let x = 0; x < 100; x += 1) trails.add(seen(x));
+  const [{ label, points }] = trails.list();
+  assert.deepEqual([label, points.length, points[0], points.at(-1)], ["cat", 50, { x: 55, y: 5 }, { x: 104, y: 5 }]);
+  for (let frame = 0; frame < 16; frame += 1) trails.add([]);
+  assert.deepEqual(trails.list(), []);
+});
+
+test("times are averaged, and a single picture counts as it is", () => {
+  const timing = new Timing();
+  timing.add(40, 2, 1000);
+  assert.deepEqual([timing.average, timing.rate], [{ detect: 40, draw: 2 }, undefined]);
+  for (let frame = 1; frame <= 200; frame += 1) timing.add(10, 1, 1000 + frame * 50);
+  assert.ok(Math.abs(timing.average.detect - 10) < 0.01);
+  assert.ok(Math.abs(timing.rate - 20) < 1e-9, String(timing.rate));
+  assert.equal(timing.frames.length, 120);
+  assert.deepEqual([0, 0.3, 7, 12, 50, 51, NaN].map(niceTop), [10, 0.5, 10, 20, 50, 100, 10]);
+});
+
+/** A storage as a browser has it. */
+function storage(text) {
+  const values = new Map(text === undefined ? [] : [["micro-yolo", text]]);
+  return { getItem: (key) => values.get(key) ?? null, setItem: (key, value) => void values.set(key, value), values };
+}
+
+test("settings are remembered, and nothing bad is taken from memory", () => {
+  const kept = storage();
+  remember({ ...DEFAULTS, score: 55, iou: 60, compare: true, classes: ["cat"] }, () => kept);
+  const back = remembered(() => kept);
+  assert.deepEqual([back.score, back.iou, back.compare, back.classes], [55, 60, undefined, undefined]);
+  remember({ ...DEFAULTS, model: "own-1" }, () => kept);
+  assert.equal(remembered(() => kept).model, undefined);
+  for (const text of ["", "null", "3", "[]", "{", '{"score":"30"}', '{"score":5}', '{"score":1e99,"size":100}', '{"__proto__":{"score":40}}']) {
+    assert.deepEqual(remembered(() => storage(text)), {}, text);
+  }
+  const forbidden = () => {
+    throw new DOMException("no", "SecurityError");
+  };
+  assert.deepEqual(remembered(forbidden), {});
+  remember({ ...DEFAULTS }, forbidden);
+  assert.deepEqual(valid({ size: SIZES[0], model: "javascript:alert(1)", compare: "1", classes: [""], unknown: 1 }), { size: SIZES[0] });
+});
+
+test("a link restores the state it was made of", () => {
+  const settings = { ...DEFAULTS, score: 42, iou: 50, model: "large-float", size: 416, compare: true, model2: "small-int8", classes: ["cat", "dining table"] };
+  for (const source of [{ kind: "sample", name: "two-cups" }, { kind: "url", url: "https://example.org/a b.jpg?x=1&y=#z" }]) {
+    const back = fromHash(toHash(source, settings));
+    assert.deepEqual(back.source, source);
+    assert.deepEqual({ ...DEFAULTS, ...back.settings }, settings);
+  }
+  assert.equal(toHash(undefined, DEFAULTS), "");
+  assert.deepEqual(fromHash(""), { source: undefined, settings: {} });
+  // A file's model has no address, and the second model is nobody's business without a comparison.
+  assert.equal(toHash(undefined, { ...DEFAULTS, model: "own-1", model2: "small-int8" }), "");
+  // An off switch that the browser remembers as on.
+  assert.equal(fromHash("#track=0").settings.track, false);
+});
+
+test("nothing bad is taken from a link", () => {
+  const hashes = ["#score=abc&iou=5&size=33&model=../x", "#sample=../../etc", "#url=javascript:alert(1)", "#url=file:///etc", "#%", "#score=31.5"];
+  for (const hash of hashes) assert.deepEqual(fromHash(hash), { source: undefined, settings: {} }, hash);
+});
+
+const found = {
+  name: 'a,"b".jpg',
+  width: 200,
+  height: 100,
+  model: "Small, int8",
+  labels: ["person", "cat"],
+  objects: [
+    { label: "cat", classId: 1, score: 0.8066123, box: box(20, 10, 100.123456, 50), trackId: 0 },
+    { label: "=person", classId: 0, score: 0.5, box: box(0, 0, 200, 100) },
+  ],
+};
+
+test("JSON and CSV", () => {
+  const json = JSON.parse(toJson(found));
+  assert.deepEqual(json.objects[0], { label: "cat", classId: 1, score: 0.8066, box: box(20, 10, 100.12, 50), trackId: 0 });
+  assert.deepEqual([json.image, json.width, json.height, json.model], [found.name, 200, 100, "Small, int8"]);
+  const rows = toCsv(found).split("\r\n");
+  assert.equal(rows[0], "image,image_width,image_height,label,class_id,score,x,y,width,height,track_id");
+  assert.equal(rows[1], '"a,""b"".jpg",200,100,cat,1,0.8066,20,10,100.12,50,0');
+  assert.match(rows[2], /,'=person,0,/, "no formula for a spreadsheet");
+  assert.deepEqual([rows.length, rows[3]], [4, ""]);
+});
+
+test("COCO and YOLO", () => {
+  const { images, annotations, categories } = JSON.parse(toCoco(found));
+  assert.deepEqual(images, [{ id: 1, file_name: found.name, width: 200, height: 100 }]);
+  assert.deepEqual(categories, [{ id: 1, name: "person" }, { id: 2, name: "cat" }]);
+  assert.deepEqual(annotations[0], { id: 1, image_id: 1, category_id: 2, bbox: [20, 10, 100.12, 50], area: 5006, iscrowd: 0, score: 0.8066 });
+  // Centre (70.06, 35) of 200 × 100, size 100.12 × 50.
+  assert.equal(toYolo(found), "1 0.350309 0.350000 0.500617 0.500000\n0 0.500000 0.500000 1.000000 1.000000\n");
+  assert.equal(toYolo({ ...found, objects: [] }), "");
+});
+
+test("file names are sensible", () => {
+  const cases = { "IMG 1234.JPG": "IMG-1234", "scenes/two-cups.jpg": "two-cups", "..\\..\\x.png": "x", "": "picture", "Käse & Brot.webp": "Käse-Brot", ".jpg": "picture", "v1.2.png": "v1.2" };
+  for (const [name, stem] of Object.entries(cases)) assert.equal(fileName(name, "-boxes.json"), `${stem}-boxes.json`, name);
+  assert.equal(momentName(new Date(2026, 0, 2, 3, 4, 5)), "camera-2026-01-02-030405");
+});
+
+test("the models of the page are those in models/, with their sizes", async () => {
+  const files = (await readdir(at("models"))).filter((file) => file.endsWith(".onnx"));
+  assert.deepEqual(Object.values(FILES).sort(), files.sort());
+  for (const { id, bytes, source } of MODELS) {
+    assert.equal(bytes, (await stat(at(`models/${FILES[id]}`))).size, id);
+    if (source !== undefined) assert.equal(source, `./models/${FILES[id]}`);
+  }
+  // The one without an address is the one inside the package.
+  const detector = await readFile(at("pkg/detector.js"), "utf8");
+  assert.ok(detector.includes(FILES[MODELS.find(({ source }) => source === undefined).id]));
+  assert.equal(modelOf(DEFAULTS.model), MODELS[0]);
+  assert.ok(modelOf(DEFAULTS.model2));
+});
+
+test("a model of the visitor's is found again", () => {
+  const own = addOwn({ name: "mine.onnx", blob: new Blob([new Uint8Array(1_500_000)]) });
+  assert.equal(modelOf(own.id), own);
+  assert.equal(optionText(own), "mine.onnx (1.5 MB)");
+  assert.ok(allModels().includes(own));
+  const url = "https://example.org/m.onnx";
+  assert.equal(addOwn({ name: "m.onnx", blob: new Blob(), url }).id, url);
+});
+
+test("the script of the frame that fetches is the one that its policy allows", async () => {
+  const html = await readFile(at("www/fetch.html"), "utf8");
+  const [, script] = /<script>([^]*)<\/script>/.exec(html);
+  const hash = createHash("sha256").update(script).digest("base64");
+  assert.ok(html.includes(`script-src 'sha256-${hash}'`), `it must say sha256-${hash}`);
+});
+
+test("every sample, link and icon is there", async () => {
+  assert.ok(SAMPLES.length >= 8 && SAMPLES.length <= 12, String(SAMPLES.length));
+  for (const { id, file } of SAMPLES) {
+    assert.match(id, /^[a-z0-9-]+$/);
+    for (const one of [file, file.replace(".mp4", ".jpg")]) assert.ok((await stat(at(`data/samples/${one}`))).size < 200_000, one);
+  }
+  const html = await readFile(at("www/index.html"), "utf8");
+  const folders = { docs: "docs", models: "models", pkg: "pkg" };
+  for (const [, path] of html.matchAll(/(?:href|src|content)="\.\/([^"]+)"/g)) {
+    const [first] = path.split("/");
+    await stat(at(folders[first] ? path : `www/${path}`));
+  }
+  const { icons } = JSON.parse(await readFile(at("www/manifest.webmanifest"), "utf8"));
+  for (const { src, sizes, type } of icons) {
+    const bytes = await readFile(at(`www/${src}`));
+    if (type === "image/png") assert.equal(`${bytes.readUInt32BE(16)}x${bytes.readUInt32BE(20)}`, sizes, src);
+  }
+  const links = JSON.parse(await readFile(at("www/links.json"), "utf8"));
+  assert.deepEqual(Object.keys(links), ["site", "source", "npm"]);
+  for (const link of Object.values(links)) assert.match(link, /^(https:\/\/.+)?$/);
+});

@@ -1,0 +1,36 @@
+// Single frames of a video.
+
+/**
+ * Waits until the video shows another frame. A way out in time, for a paused or hidden video shows none.
+ * @param {HTMLVideoElement} video
+ * @param {AbortSignal} signal
+ * @param {number} [patience] milliseconds
+ */
+export function nextFrame(video, signal, patience = 1000) {
+  return new Promise((resolve) => {
+    if (signal.aborted) return resolve(undefined);
+    let handle;
+    const done = () => {
+      clearTimeout(timer);
+      if (handle !== undefined) video.cancelVideoFrameCallback(handle);
+      signal.removeEventListener("abort", done);
+      resolve(undefined);
+    };
+    const timer = setTimeout(done, "requestVideoFrameCallback" in video ? patience : 30);
+    signal.addEventListener("abort", done, { once: true });
+    if ("requestVideoFrameCallback" in video) handle = video.requestVideoFrameCallback(done);
+  });
+}
+
+/**
+ * The frame that a video shows now, as something that stays.
+ * @param {HTMLVideoElement} video
+ * @returns {Promise<ImageBitmap | undefined>} `undefined` if it has none yet
+ */
+export async function grab(video) {
+  try {
+    return await createImageBitmap(video);
+  } catch {
+    return undefined;
+  }
+}

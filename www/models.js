@@ -1,0 +1,58 @@
+// The models that can be chosen: those of the site, and the visitor's own.
+
+/**
+ * @typedef {object} Model
+ * @property {string} id
+ * @property {string} name
+ * @property {number} [bytes]
+ * @property {string | Blob | undefined} source as `Detector.load` takes it; `undefined` is the one inside the package
+ */
+
+/**
+ * Sizes are those of the files in models/, which a test compares.
+ * @type {Model[]}
+ */
+export const MODELS = [
+  { id: "small-int8", name: "Small, int8", bytes: 1_082_365, source: undefined },
+  { id: "small-float", name: "Small, float", bytes: 1_915_267, source: "./models/micro-yolo-s.onnx" },
+  { id: "large-int8", name: "Large, int8", bytes: 1_966_083, source: "./models/micro-yolo-int8.onnx" },
+  { id: "large-float", name: "Large, float", bytes: 3_593_134, source: "./models/micro-yolo.onnx" },
+];
+
+/** The file of models/ behind each. */
+export const FILES = {
+  "small-int8": "micro-yolo-s-int8.onnx",
+  "small-float": "micro-yolo-s.onnx",
+  "large-int8": "micro-yolo-int8.onnx",
+  "large-float": "micro-yolo.onnx",
+};
+
+/** @type {Map<string, Model>} */
+const own = new Map();
+let count = 0;
+
+/**
+ * Takes in a model of the visitor's.
+ * @param {{ name: string, blob: Blob, url?: string }} file the address, if it came from one, is its id: a link can name it
+ * @returns {Model}
+ */
+export function addOwn({ name, blob, url }) {
+  const id = url ?? `own-${(count += 1)}`;
+  const model = { id, name, bytes: blob.size, source: blob };
+  own.set(id, model);
+  return model;
+}
+
+/** @returns {Model[]} */
+export const allModels = () => [...MODELS, ...own.values()];
+
+/**
+ * @param {string} id
+ * @returns {Model | undefined}
+ */
+export const modelOf = (id) => allModels().find((model) => model.id === id);
+
+/** @param {Model} model */
+export function optionText({ name, bytes }) {
+  return bytes ? `${name} (${(bytes / 1e6).toFixed(1)} MB)` : name;
+}

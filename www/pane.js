@@ -1,0 +1,356 @@
+// One model's view of what is shown: its detector, boxes, list, sentence and times. The page has one, two in a comparison.
+import { Detector } from "./pkg/index.js";
+import { contained } from "./layout.js";
+import { drawBoxes } from "./overlay.js";
+import { objectAt, sift } from "./results.js";
+import { Timing, drawPlot } from "./timing.js";
+import { Trails } from "./trails.js";
+import { duration, megabytes, summary } from "./words.js";
+
+/** The detector reports from here on; the slider hides the rest at once, without looking again. */
+const LEAST_SCORE = 0.1;
+/** Between two writings of the numbers, in milliseconds: faster cannot be read. */
+const NUMBERS_MS = 250;
+/** Where the page is cross-origin isolated and has cores to spare. */
+const threads = globalThis.crossOriginIsolated && navigator.hardwareConcurrency >= 4 ? 2 : 1;
+
+const IDS = ["stage", "frame", "boxes", "tag", "loading", "loading-text", "progress", "result", "name", "summary", "list"];
+IDS.push("time", "rate", "plot", "detect-time", "draw-time", "plot-top", "build");
+
+export class Pane {
+  /** @type {Promise<Detector>} */
+  detector = Promise.reject(new Error("no model yet"));
+  /** @type {import("./models.js").Model | undefined} */
+  model;
+  labels = [];
+  /** @type {{ seen: import("./results.js").Settled[], unsure: import("./results.js").Settled[] }} */
+  found = { seen: [], unsure: [] };
+  timing = new Timing();
+
+  #elements;
+  #color;
+  #settings;
+  #raw = [];
+  #size = { width: 0, height: 0 };
+  #mirrored = false;
+  #trails = new Trails();
+  #loading = new AbortController();
+  /** @type {number | undefined} which of the list is pointed at */
+  #lit;
+  #numbersAt = -Infinity;
+
+  /**
+   * @param {string} suffix of the ids of its elements
+   * @param {{ color: (label: string) => string, settings: () => import("./settings.js").Settings }} page
+   */
+  constructor(suffix, { color, settings }) {
+    const entries = IDS.map((id) => [id, document.getElementById(id + suffix)]);
+    /** @type {Record<string, any>} */
+    this.#elements = Object.fromEntries(entries);
+    this.#color = color;
+    this.#settings = settings;
+    this.detector.catch(() => {});
+    this.#listen();
+    new ResizeObserver(() => this.draw()).observe(this.#elements.stage);
+  }
+
+  get size() {
+    return this.#size;
+  }
+
+  get frame() {
+    return this.#elements.frame;
+  }
+
+  /**
+   * Loads a model in place of the one there is.
+   * @param {import("./models.js").Model | Promise<import("./models.js").Model>} model
+   * @param {number} inputSize 0 for the model's own
+   * @returns {Promise<Detector>} also as `detector`
+   */
+  load(model, inputSize) {
+    this.#loading.abort();
+    this.#loading = new AbortController();
+    const { signal } = this.#loading;
+    this.detector.then(
+      (old) => old.dispose(),
+      () => {},
+    );
+    this.model = undefined;
+    this.#elements.build.textContent = "";
+    this.detector = this.#loaded(model, inputSize, signal);
+    this.detector.catch(() => {}); // Who needs it meets the failure.
+    return this.detector;
+  }
+
+  async #loaded(promised, inputSize, signal) {
+    const { loading, "loading-text": text, progress: bar, build, name, tag } = this.#elements;
+    loading.hidden = false;
+    bar.removeAttribute("value");
+    text.textContent = "Loading the detector";
+    try {
+      const model = await promised;
+      if (signal.aborted) throw signal.reason;
+      this.model = model;
+      name.textContent = tag.textContent = model.name;
+      const detector = await Detector.load({
+        ...(model.source === undefined ? {} : { model: model.source }),
+        ...(inputSize ? { inputSize } : {}),
+        scoreThreshold: LEAST_SCORE,
+        iouThreshold: this.#settings().iou / 100,
+        threads,
+        signal,
+        onProgress(progress) {
+          const done = progress.loaded === progress.total;
+          text.textContent = done ? "Getting the detector ready" : `Loading the detector: ${megabytes(progress)}`;
+          if (progress.total) {
+            bar.max = progress.total;
+            bar.value = progress.loaded;
+          } else {
+            bar.removeAttribute("value");
+          }
+        },
+      });
+      // The first run of a network makes its memory; no visitor's frame shall pay for it.
+      await detector.detect({ data: new Uint8Array(32 * 32 * 4), width: 32, height: 32 });
+      if (signal.aborted) {
+        detector.dispose();
+        throw signal.reason;
+      }
+      this.labels = detector.labels;
+      const { width, height } = detector.inputSize;
+      const count = detector.threads === 1 ? "1 thread" : `${detector.threads} threads`;
+      build.textContent = `${width} × ${height} px, ${BUILDS[detector.build] ?? detector.build}, ${count}`;
+      return detector;
+    } finally {
+      if (!signal.aborted) loading.hidden = true;
+    }
+  }
+
+  /** Ends the detector: the comparison is over. */
+  unload() {
+    this.#loading.abort();
+    this.#elements.loading.hidden = true;
+    this.detector.then(
+      (old) => old.dispose(),
+      () => {},
+    );
+    this.detector = Promise.reject(new Error("no model yet"));
+    this.detector.catch(() => {});
+    this.model = undefined;
+    this.begin({ mirrored: false });
+  }
+
+  /**
+   * Something else is shown.
+   * @param {{ mirrored: boolean, saying?: string }} what
+   */
+  begin({ mirrored, saying = "" }) {
+    this.#raw = [];
+    this.#size = { width: 0, height: 0 };
+    this.#mirrored = mirrored;
+    this.#lit = undefined;
+    this.#trails.clear();
+    this.timing = new Timing();
+    this.#numbersAt = -Infinity;
+    this.refresh();
+    this.#elements.summary.textContent = saying;
+    this.#showNumbers();
+  }
+
+  /** It looks again, at the same thing: with another model, say. */
+  again() {
+    this.timing = new Timing();
+    this.#trails.clear();
+    this.#numbersAt = -Infinity;
+  }
+
+  /**
+   * Shows what was found.
+   * @param {import("./pkg/index.js").DetectedObject[]} objects
+   * @param {{ width: number, height: number }} size of the picture
+   * @param {number} milliseconds
+   */
+  take(objects, size, milliseconds) {
+    this.#raw = objects;
+    this.#size = size;
+    this.#trails.add(objects);
+    const started = performance.now();
+    this.refresh();
+    const now = performance.now();
+    this.timing.add(milliseconds, now - started, now);
+    if (now - this.#numbersAt >= NUMBERS_MS) {
+      this.#numbersAt = now;
+      this.#showNumbers();
+    }
+  }
+
+  /** After a change of threshold or classes. */
+  refresh() {
+    const { score, classes } = this.#settings();
+    this.found = sift(this.#raw, { score: score / 100, classes });
+    if (this.#size.width) this.#elements.summary.textContent = summary(this.found.seen, this.found.unsure, score);
+    if (this.#lit !== undefined && this.#lit >= this.found.seen.length) this.#lit = undefined;
+    this.#showList();
+    this.draw();
+  }
+
+  draw() {
+    const { boxes } = this.#elements;
+    drawBoxes(boxes, this.found.seen, {
+      ...this.#size,
+      color: this.#color,
+      mirror: this.#mirrored,
+      lit: this.#lit === undefined ? undefined : this.found.seen[this.#lit],
+      trails: this.#settings().track ? this.#trails.list() : [],
+    });
+  }
+
+  /**
+   * Puts the frame that was looked at under the boxes.
+   * @param {CanvasImageSource} image
+   * @param {{ width: number, height: number }} size
+   */
+  showFrame(image, { width, height }) {
+    const { frame } = this.#elements;
+    const scale = Math.min(1, 2000 / Math.max(width, height)); // A canvas of a large photograph would take much memory.
+    const [w, h] = [Math.max(1, Math.round(width * scale)), Math.max(1, Math.round(height * scale))];
+    if (frame.width !== w) frame.width = w;
+    if (frame.height !== h) frame.height = h;
+    frame.getContext("2d").drawImage(image, 0, 0, w, h);
+    frame.classList.toggle("mirrored", this.#mirrored);
+  }
+
+  /**
+   * Picture and boxes on a canvas, for saving.
+   * @param {CanvasImageSource} image
+   */
+  paint(image) {
+    const { width, height } = this.#size;
+    const canvas = new OffscreenCanvas(width, height);
+    const overlay = new OffscreenCanvas(width, height);
+    const context = canvas.getContext("2d");
+    if (this.#mirrored) context.setTransform(-1, 0, 0, 1, width, 0);
+    context.drawImage(image, 0, 0, width, height);
+    context.resetTransform();
+    // Lines as thick as they look on the screen.
+    const { clientWidth, clientHeight } = this.#elements.stage;
+    const pixelRatio = Math.max(1, width / Math.max(1, clientWidth), height / Math.max(1, clientHeight));
+    const trails = this.#settings().track ? this.#trails.list() : [];
+    drawBoxes(overlay, this.found.seen, { width, height, color: this.#color, mirror: this.#mirrored, pixelRatio, trails });
+    context.drawImage(overlay, 0, 0);
+    return canvas;
+  }
+
+  /** Rows are used again from frame to frame: what the mouse is over stays there. */
+  #showList() {
+    const { list } = this.#elements;
+    const { seen } = this.found;
+    while (list.children.length > seen.length) list.lastElementChild.remove();
+    while (list.children.length < seen.length) list.append(newRow(`${list.id}-${list.children.length}`));
+    seen.forEach(({ label, score, trackId, rival }, index) => {
+      const row = list.children[index];
+      const [swatch, name, sure] = row.children;
+      swatch.style.background = this.#color(label);
+      write(name.firstChild, trackId === undefined ? label : `${label} #${trackId}`);
+      write(name.lastChild, rival ? ` or ${rival.label} ${Math.round(rival.score * 100)} %` : "");
+      write(sure, `${Math.round(score * 100)} %`);
+    });
+    this.#showLit();
+  }
+
+  #showLit() {
+    const { list } = this.#elements;
+    [...list.children].forEach((row, index) => row.setAttribute("aria-selected", String(index === this.#lit)));
+    if (this.#lit === undefined) list.removeAttribute("aria-activedescendant");
+    else list.setAttribute("aria-activedescendant", list.children[this.#lit].id);
+  }
+
+  /** @param {number | undefined} index */
+  #light(index) {
+    if (index === this.#lit) return;
+    this.#lit = index;
+    this.#showLit();
+    this.draw();
+  }
+
+  #listen() {
+    const { list, stage } = this.#elements;
+    list.addEventListener("pointerover", ({ target }) => {
+      const row = target.closest("[role=option]");
+      this.#light(row ? [...list.children].indexOf(row) : undefined);
+    });
+    list.addEventListener("pointerleave", () => this.#light(undefined));
+    list.addEventListener("blur", () => this.#light(undefined));
+    list.addEventListener("keydown", (event) => {
+      const last = this.found.seen.length - 1;
+      const at = this.#lit;
+      const to = {
+        ArrowDown: () => (at === undefined ? 0 : Math.min(last, at + 1)),
+        ArrowUp: () => (at === undefined ? last : Math.max(0, at - 1)),
+        Home: () => 0,
+        End: () => last,
+        Escape: () => undefined,
+      }[event.key];
+      if (!to || last < 0) return;
+      event.preventDefault();
+      this.#light(to());
+      list.children[this.#lit]?.scrollIntoView({ block: "nearest" });
+    });
+    const point = ({ clientX, clientY }) => {
+      const { width, height } = this.#size;
+      if (!width) return;
+      const bounds = stage.getBoundingClientRect();
+      const area = contained(bounds, { width, height });
+      const x = (clientX - bounds.left - area.left) / area.scale;
+      const y = (clientY - bounds.top - area.top) / area.scale;
+      const object = objectAt(this.found.seen, { x: this.#mirrored ? width - x : x, y });
+      const index = object ? this.found.seen.indexOf(object) : undefined;
+      this.#light(index);
+      // Within the list only: the page must not move under the hand.
+      if (index !== undefined) {
+        const row = list.children[index];
+        if (row.offsetTop < list.scrollTop) list.scrollTop = row.offsetTop;
+        else if (row.offsetTop + row.offsetHeight > list.scrollTop + list.clientHeight) {
+          list.scrollTop = row.offsetTop + row.offsetHeight - list.clientHeight;
+        }
+      }
+    };
+    stage.addEventListener("pointermove", point);
+    stage.addEventListener("pointerdown", point);
+    stage.addEventListener("pointerleave", () => this.#light(undefined));
+  }
+
+  #showNumbers() {
+    const { time, rate, plot, build } = this.#elements;
+    const { count, average, rate: perSecond, frames } = this.timing;
+    const text = (milliseconds) => (count ? duration(milliseconds) : "–");
+    time.textContent = text(average.detect + average.draw);
+    this.#elements["detect-time"].textContent = text(average.detect);
+    this.#elements["draw-time"].textContent = text(average.draw);
+    rate.textContent = count > 1 && perSecond ? perSecond.toFixed(1) : "–";
+    if (!build.offsetParent) return; // Not laid out: nothing to draw on.
+    const style = getComputedStyle(plot);
+    const top = drawPlot(plot, frames, { detect: style.getPropertyValue("--plot-detect"), draw: style.getPropertyValue("--plot-draw") });
+    this.#elements["plot-top"].textContent = count ? `${top} ms` : "";
+  }
+}
+
+const BUILDS = { simd128: "SIMD", "relaxed-simd": "relaxed SIMD", threads: "relaxed SIMD" };
+
+/** @param {string} id */
+function newRow(id) {
+  const row = document.createElement("li");
+  row.id = id;
+  row.setAttribute("role", "option");
+  const span = (className) => Object.assign(document.createElement("span"), { className });
+  const name = document.createElement("span");
+  name.append(span("label"), Object.assign(document.createElement("small"), { className: "rival" }));
+  row.append(span("swatch"), name, span("score"));
+  return row;
+}
+
+/** Writes only what is new, so that nothing is laid out again for the same text. */
+function write(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}

@@ -1,0 +1,296 @@
+// What is shown, a picture, a film or the camera, and the looking at it by one model or two.
+import { closeCamera, listCameras, openCamera } from "./camera.js";
+import { grab, nextFrame } from "./frames.js";
+
+/**
+ * @typedef {object} Source
+ * @property {string} name of a file, for what is saved
+ * @property {import("./share.js").Shareable} [shareable] how a link can name it
+ */
+
+/**
+ * @typedef {object} Page
+ * @property {() => import("./pane.js").Pane[]} panes those that look
+ * @property {() => boolean} track
+ * @property {(kind: "nothing" | "picture" | "video" | "camera") => void} onBegin
+ * @property {() => void} onTake after each answer
+ * @property {(error: unknown, pane?: import("./pane.js").Pane) => void} onFail what is shown cannot be looked at
+ * @property {(error: unknown) => void} onNoCamera
+ * @property {() => void} onCameraEnd it was unplugged
+ * @property {(cameras: { id: string, name: string }[], current: string) => void} onCameras
+ */
+
+export class Player {
+  /** @type {"nothing" | "picture" | "video" | "camera"} */
+  kind = "nothing";
+  /** @type {Source | undefined} */
+  source;
+  /** Whether the camera looks at the user. */
+  mirrored = false;
+
+  #page;
+  #stage;
+  #picture;
+  #video;
+  /** Aborted when something else is shown. */
+  #showing = new AbortController();
+  /** Aborted then too, and when another model looks. */
+  #looking = new AbortController();
+  /** @type {((signal: AbortSignal) => Promise<void>) | undefined} */
+  #look;
+
+  /**
+   * @param {{ stage: HTMLElement, picture: HTMLImageElement, video: HTMLVideoElement }} elements
+   * @param {Page} page
+   */
+  constructor({ stage, picture, video }, page) {
+    this.#stage = stage;
+    this.#picture = picture;
+    this.#video = video;
+    this.#page = page;
+  }
+
+  /** What the boxes lie over, for saving. */
+  get image() {
+    return this.kind === "picture" ? this.#picture : this.#video;
+  }
+
+  /** Whether frames follow each other. */
+  get moves() {
+    return this.kind === "video" || this.kind === "camera";
+  }
+
+  get time() {
+    return this.#video.currentTime;
+  }
+
+  /**
+   * Ends what is shown and makes room for the next.
+   * @param {Player["kind"]} kind
+   * @param {Source} [source]
+   * @returns {AbortSignal} aborted when something else is shown
+   */
+  #begin(kind, source) {
+    this.#showing.abort();
+    this.#looking.abort();
+    this.#showing = new AbortController();
+    this.#look = undefined;
+    this.kind = kind;
+    this.source = source;
+    this.mirrored = false;
+    const [picture, video] = [this.#picture, this.#video];
+    picture.hidden = kind !== "picture";
+    if (kind !== "picture") picture.removeAttribute("src"); // A broken picture shows its icon even when it is hidden again.
+    video.hidden = !this.moves;
+    video.controls = kind === "video";
+    video.classList.remove("mirrored");
+    this.#stage.dataset.showing = kind;
+    this.#fit(3, 2);
+    for (const pane of this.#page.panes()) pane.begin({ mirrored: false, saying: kind === "nothing" ? "Nothing yet." : "Looking …" });
+    this.#page.onBegin(kind);
+    return this.#showing.signal;
+  }
+
+  nothing() {
+    this.#begin("nothing");
+  }
+
+  #fit(width, height) {
+    document.getElementById("stages").style.setProperty("--ratio", String(width / height));
+  }
+
+  /** @param {unknown} error */
+  #fail(error) {
+    this.nothing();
+    this.#page.onFail(error);
+  }
+
+  /** Looks again at what is shown: a model, its size or the overlap has changed. */
+  lookAgain() {
+    this.#looking.abort();
+    if (!this.#look) return;
+    this.#looking = new AbortController();
+    for (const pane of this.#page.panes()) pane.again();
+    void this.#look(this.#looking.signal);
+  }
+
+  /**
+   * Shows the picture behind `url` and looks at it once.
+   * @param {string} url
+   * @param {Source & { alt: string }} source
+   */
+  async showPicture(url, source) {
+    const signal = this.#begin("picture", source);
+    const picture = this.#picture;
+    const loaded = once(picture, "load", signal);
+    picture.classList.add("pending"); // Until it is whole: nothing half, nothing broken is seen.
+    picture.src = url;
+    picture.alt = source.alt;
+    try {
+      await loaded;
+    } catch {
+      if (!signal.aborted) this.#fail({ code: "invalid-image" });
+      return;
+    }
+    picture.classList.remove("pending");
+    this.#fit(picture.naturalWidth, picture.naturalHeight);
+    this.#look = (signal) => this.#lookAtPicture(signal);
+    this.lookAgain();
+  }
+
+  async #lookAtPicture(signal) {
+    const picture = this.#picture;
+    const size = { width: picture.naturalWidth, height: picture.naturalHeight };
+    // One after the other: at the same time they would slow each other down.
+    for (const pane of this.#page.panes()) {
+      try {
+        pane.showFrame(picture, size);
+        const detector = await pane.detector;
+        // Decoding is not detection. A picture without a size of its own (SVG) makes no bitmap.
+        const bitmap = await createImageBitmap(picture).catch(() => undefined);
+        const started = performance.now();
+        const objects = await detector.detect(bitmap ?? picture, { signal, transfer: Boolean(bitmap) });
+        if (signal.aborted) return;
+        pane.take(objects, size, performance.now() - started);
+        this.#page.onTake();
+      } catch (error) {
+        if (signal.aborted) return;
+        this.#page.onFail(error, pane);
+      }
+    }
+  }
+
+  /**
+   * @param {string} url
+   * @param {Source} source
+   */
+  async showVideo(url, source) {
+    const signal = this.#begin("video", source);
+    const video = this.#video;
+    video.srcObject = null;
+    video.loop = true;
+    video.src = url;
+    signal.addEventListener("abort", () => {
+      video.pause();
+      video.removeAttribute("src");
+      video.load();
+    });
+    try {
+      const shown = nextFrame(video, signal, 10_000);
+      await once(video, "loadeddata", signal);
+      // Refused where the browser's settings forbid it: then the controls start it.
+      video.play().catch(() => {});
+      await Promise.race([shown, new Promise((resolve) => setTimeout(resolve, 1000))]);
+    } catch {
+      if (!signal.aborted) this.#fail({ code: "invalid-image" });
+      return;
+    }
+    if (!signal.aborted) this.#watchFromNow();
+  }
+
+  /** @param {string} [id] of a camera */
+  async showCamera(id) {
+    const signal = this.#begin("camera", { name: "" });
+    const video = this.#video;
+    let camera;
+    try {
+      camera = await openCamera(id);
+    } catch (error) {
+      if (signal.aborted) return;
+      this.nothing();
+      this.#page.onNoCamera(error);
+      return;
+    }
+    if (signal.aborted) {
+      closeCamera(camera.stream); // Something else was chosen while the browser asked for permission.
+      return;
+    }
+    signal.addEventListener("abort", () => {
+      closeCamera(camera.stream);
+      video.srcObject = null;
+    });
+    this.mirrored = camera.mirrored;
+    for (const pane of this.#page.panes()) pane.begin({ mirrored: camera.mirrored, saying: "Looking …" });
+    video.classList.toggle("mirrored", camera.mirrored);
+    video.removeAttribute("src");
+    video.srcObject = camera.stream;
+    void listCameras().then((cameras) => !signal.aborted && this.#page.onCameras(cameras, camera.id));
+    try {
+      await video.play();
+    } catch (error) {
+      if (!signal.aborted) this.#fail(error);
+      return;
+    }
+    this.#watchFromNow();
+  }
+
+  #watchFromNow() {
+    this.#fit(this.#video.videoWidth, this.#video.videoHeight);
+    this.#look = (signal) => this.#watch(signal);
+    this.lookAgain();
+  }
+
+  async #watch(signal) {
+    const panes = this.#page.panes();
+    try {
+      if (panes.length > 1) await this.#watchTogether(panes, signal);
+      else await this.#watchAlone(panes[0], signal);
+      if (signal.aborted || this.kind !== "camera") return;
+      this.nothing();
+      this.#page.onCameraEnd();
+    } catch (error) {
+      if (!signal.aborted) this.#page.onFail(error, panes.length > 1 ? undefined : panes[0]);
+    }
+  }
+
+  async #watchAlone(pane, signal) {
+    const detector = await pane.detector;
+    for await (const { objects, frame } of detector.watch(this.#video, { signal, track: this.#page.track() })) {
+      if (signal.aborted) return;
+      pane.take(objects, frame, frame.milliseconds);
+      this.#page.onTake();
+    }
+  }
+
+  /** All panes look at the same frames, which they also show. Tracks need `watch`, which has frames of its own. */
+  async #watchTogether(panes, signal) {
+    const video = this.#video;
+    const detectors = await Promise.all(panes.map((pane) => pane.detector));
+    let seen = -1;
+    while (!signal.aborted && !isOver(video)) {
+      await nextFrame(video, signal);
+      if (signal.aborted) return;
+      if (document.visibilityState === "hidden" || (video.paused && video.currentTime === seen)) continue;
+      const frame = await grab(video);
+      if (!frame) continue;
+      seen = video.currentTime;
+      try {
+        for (const [index, pane] of panes.entries()) {
+          const copy = await createImageBitmap(frame);
+          const started = performance.now();
+          const objects = await detectors[index].detect(copy, { signal, transfer: true });
+          const milliseconds = performance.now() - started;
+          if (signal.aborted) return;
+          pane.showFrame(frame, frame);
+          pane.take(objects, { width: frame.width, height: frame.height }, milliseconds);
+          this.#page.onTake();
+        }
+      } finally {
+        frame.close();
+      }
+    }
+  }
+}
+
+/** @param {HTMLVideoElement} video */
+function isOver(video) {
+  return video.srcObject instanceof MediaStream && !video.srcObject.active;
+}
+
+function once(target, event, signal) {
+  return new Promise((resolve, reject) => {
+    target.addEventListener(event, resolve, { once: true, signal });
+    target.addEventListener("error", reject, { once: true, signal });
+    signal.addEventListener("abort", reject, { once: true });
+  });
+}

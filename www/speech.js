@@ -1,0 +1,24 @@
+// The live region: what a screen reader says. It shall not be talked over, so a sentence stands for a while.
+
+const STANDS_MS = 2500;
+
+/** @param {HTMLElement} region with aria-live */
+export function createSpeaker(region) {
+  let last = -Infinity;
+  let next;
+  /**
+   * @param {string} text
+   * @param {boolean} [atOnce] for what the visitor has just asked for
+   */
+  return (text, atOnce = false) => {
+    clearTimeout(next);
+    const say = () => {
+      if (region.textContent === text) return;
+      region.textContent = text;
+      last = performance.now();
+    };
+    const wait = atOnce ? 0 : last + STANDS_MS - performance.now();
+    if (wait <= 0) say();
+    else next = setTimeout(say, wait);
+  };
+}
