@@ -10,24 +10,32 @@
 //! cargo xtask setup    find or install what the above need
 //! ```
 
+mod apt;
 mod bench;
-mod debian;
+mod browser;
+mod cargo_tools;
+#[cfg(test)]
+mod circles;
 mod libtorch;
 mod node;
 mod pack;
 mod process;
+mod python;
 mod serve;
+mod setup;
 mod site;
 mod size;
 mod test;
 mod toolchain;
-mod tools;
 mod wasm;
+mod wasm_toolchain;
 mod workspace;
 
 use std::process::ExitCode;
 
+use anyhow::Result;
 use clap::{Parser, Subcommand};
+use xshell::Shell;
 
 /// Builds, serves, tests and measures micro-yolo.
 #[derive(Parser)]
@@ -56,20 +64,22 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
-        Command::Build(args) => wasm::run(&args),
-        Command::Serve(args) => serve::run(&args),
-        Command::Test(args) => test::run(&args),
-        Command::Pack(args) => pack::run(&args),
-        Command::Size(args) => size::run(&args),
-        Command::Bench(args) => bench::run(&args),
-        Command::Setup => tools::setup(),
-    };
-    match result {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("xtask: error: {error:#}");
-            ExitCode::FAILURE
-        }
+    run(Cli::parse().command).unwrap_or_else(|error| {
+        eprintln!("xtask: error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run(command: Command) -> Result<ExitCode> {
+    let sh = Shell::new()?;
+    sh.change_dir(workspace::root());
+    match command {
+        Command::Build(args) => wasm::run(&sh, &args),
+        Command::Serve(args) => serve::run(&sh, &args),
+        Command::Test(args) => test::run(&sh, &args),
+        Command::Pack(args) => pack::run(&sh, &args),
+        Command::Size(args) => size::run(&sh, &args),
+        Command::Bench(args) => bench::run(&sh, &args),
+        Command::Setup => setup::run(&sh),
     }
 }

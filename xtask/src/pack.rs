@@ -1,10 +1,11 @@
 //! `cargo xtask pack`: the npm tarball.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use xshell::Shell;
 
 use crate::{node, process, wasm, workspace};
 
@@ -21,16 +22,17 @@ pub struct PackArgs {
 /// # Errors
 ///
 /// If node is missing, the build fails, or the tarball lacks something that a user of the package needs.
-pub fn run(args: &PackArgs) -> Result<ExitCode> {
-    node::check()?;
+pub fn run(sh: &Shell, args: &PackArgs) -> Result<ExitCode> {
+    node::install(sh)?;
     check_manifest(&workspace::path("pkg/package.json"))?;
-    wasm::build()?;
+    wasm::build(sh)?;
     let out = workspace::root().join(&args.out);
     std::fs::create_dir_all(&out).with_context(|| format!("creating {}", out.display()))?;
 
-    let mut npm = Command::new("npm");
-    npm.args(["pack", "--json", "--pack-destination"]).arg(&out).current_dir(workspace::path("pkg"));
-    let answer = process::output(npm.stdin(Stdio::null()))?;
+    let answer = {
+        let _in = sh.push_dir("pkg");
+        process::program(sh, "npm").args(["pack", "--json", "--pack-destination"]).arg(&out).quiet().read()?
+    };
     let answer: serde_json::Value = serde_json::from_str(&answer).context("npm pack did not answer in JSON")?;
     // npm 7 to 11 answer with a list; a later one may with the packages by name.
     let package =
