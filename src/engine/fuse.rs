@@ -405,6 +405,9 @@ mod tests {
 
     #[test]
     fn released_networks_run_on_bytes() {
+        if crate::is_packaged() {
+            return;
+        }
         use crate::model::pb::ModelProto;
         use prost::Message;
         for (name, side) in [("micro-yolo-int8", 416), ("micro-yolo-s-int8", 320)] {

@@ -16,7 +16,7 @@ use xshell::{Cmd, Shell, cmd};
 use self::count::Counts;
 use crate::browser::Browser;
 use crate::setup::{self, Component};
-use crate::{cargo_tools, libtorch, node, process, size, wasm, wasm_toolchain, workspace};
+use crate::{audit, cargo_tools, libtorch, node, pack, process, size, wasm, wasm_toolchain, workspace};
 
 /// Arguments of `cargo xtask test`.
 #[derive(Args)]
@@ -40,12 +40,16 @@ enum Part {
     Docs,
     /// Unit, integration and documentation tests of all crates
     Native,
+    /// Licences, sources and known weaknesses of all crates
+    Deny,
     /// Lints and tests of the trainer of `compress`, which needs libtorch
     Trainer,
     /// Lints of all JavaScript
     Eslint,
     /// Types of the npm package
     Types,
+    /// The packed npm package as tools see it, and known weaknesses of the packages that it is made with
+    Npm,
     /// The download has not grown beyond its budget
     Size,
     /// JavaScript tests that need no browser
@@ -125,6 +129,7 @@ fn run_part(sh: &Shell, part: Part) -> Result<Outcome> {
             check(cargo.env("RUSTDOCFLAGS", "-D warnings")).map(Outcome::Ran)
         }
         Part::Native => tests(cmd!(sh, "cargo test --workspace --no-fail-fast")).map(Outcome::Ran),
+        Part::Deny => needs(audit::cargo_deny(sh), |cargo_deny| check(audit::crates(sh, &cargo_deny))),
         Part::Trainer => {
             let found = setup::cpp_compiler(sh).and_then(|_| libtorch::variables(sh));
             needs(found, |variables| trainer(sh, &variables))
@@ -136,6 +141,19 @@ fn run_part(sh: &Shell, part: Part) -> Result<Outcome> {
             // The glue's types are generated.
             wasm::build(sh)?;
             check(node::program(sh, "tsc")?.args(["--project", "tsconfig.json"]))
+        }),
+        Part::Npm => needs(node::install(sh), |_| {
+            let tarball = pack::npm_tarball(sh, &workspace::target_dir("npm")?)?;
+            let mut total = Counts::default();
+            for linter in pack::npm_linters(sh, &tarball)? {
+                total += check(linter)?;
+            }
+            if audit::npm_packages(sh)? {
+                total += Counts { passed: 1, failed: 0 };
+            } else {
+                println!("xtask: the npm registry has no list of known weaknesses: not checked");
+            }
+            Ok(total)
         }),
         Part::Size => needs(node::install(sh), |_| {
             size::run(sh, &size::SizeArgs::default())?;
@@ -154,8 +172,7 @@ fn run_part(sh: &Shell, part: Part) -> Result<Outcome> {
         Part::Firefox => browser(sh, Browser::Firefox),
         Part::E2e => needs(node::install(sh).and_then(|_| both_browsers(sh)), |browsers| {
             wasm::build(sh)?;
-            let node = node_tests(sh, "tests/e2e")?.envs(browsers);
-            tests(node.env("XTASK", std::env::current_exe().context("finding the running program")?))
+            tests(node_tests(sh, "tests/e2e")?.envs(browsers))
         }),
     }
 }
