@@ -32,7 +32,7 @@ const MOST_BYTES: usize = 512 << 20;
 /// Time that a case may take, in an unoptimised build on a busy machine. Most take some milliseconds.
 const MOST_TIME: Duration = Duration::from_secs(30);
 
-/// Cases of a plain `cargo test`.
+/// Cases of a plain `cargo test`, unless the variable `MICRO_YOLO_FUZZ_RUNS` says how many.
 const SHARE: u64 = 1000;
 
 /// Refuses memory above a limit; the process then ends.
@@ -50,13 +50,15 @@ struct Settings {
 impl Settings {
     /// `None` if the tests that are wanted are others: cargo gives every test program the same arguments.
     fn parse(arguments: impl Iterator<Item = String>) -> Result<Option<Settings>, String> {
-        let mut settings = Settings { runs: SHARE, seed: 0, jobs: 1 };
+        let share = std::env::var("MICRO_YOLO_FUZZ_RUNS").ok().and_then(|runs| runs.parse().ok());
+        let mut settings = Settings { runs: share.unwrap_or(SHARE), seed: 0, jobs: 1 };
         let mut arguments = arguments.peekable();
         while let Some(argument) = arguments.next() {
             let number = match &*argument {
                 "--runs" => &mut settings.runs,
                 "--seed" => &mut settings.seed,
                 "--jobs" => &mut settings.jobs,
+                "--list" => return Ok(None),
                 // Of cargo's own runner.
                 option if option.starts_with('-') => continue,
                 name if "fuzz".contains(name) => continue,
