@@ -73,8 +73,8 @@ impl Settings {
 }
 
 fn main() -> ExitCode {
-    if std::env::var_os("MICRO_YOLO_FUZZ_WORKER").is_some() {
-        return work();
+    if let Ok(kind) = std::env::var(WORKER) {
+        return work(&kind);
     }
     match Settings::parse(std::env::args().skip(1)) {
         Ok(Some(settings)) => run(&settings),
@@ -86,10 +86,27 @@ fn main() -> ExitCode {
     }
 }
 
+/// The variable that makes this program a worker, and says which kind.
+const WORKER: &str = "MICRO_YOLO_FUZZ_WORKER";
+
+/// The kind of worker that runs cases.
+const CASES: &str = "cases";
+
+/// Kinds of workers that do at the first seed what no case may, and the start of what is said of them.
+const OFFENDERS: [(&str, &str); 4] =
+    [("hang", "took more than"), ("memory", "ended with"), ("panic", "ended with"), ("recurse", "ended with")];
+
 /// Runs the cases whose seeds come on standard input, one a line, and says `done` after each that passed.
-fn work() -> ExitCode {
+fn work(kind: &str) -> ExitCode {
     ALLOCATOR.set_limit(MOST_BYTES).expect("nothing has been allocated yet");
     for seed in std::io::stdin().lines().map_while(Result::ok) {
+        match kind {
+            "hang" => std::thread::sleep(MOST_TIME),
+            "memory" => drop(std::hint::black_box(vec![1u8; MOST_BYTES])),
+            "panic" => panic!("as was asked for"),
+            "recurse" => drop(std::hint::black_box(depth(u64::MAX))),
+            _ => {}
+        }
         let case = Case::new(seed.parse().expect("the other side sends numbers"));
         if let Err(why) = case.check() {
             eprintln!("{why}");
@@ -102,6 +119,23 @@ fn work() -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// Overflows the stack.
+fn depth(left: u64) -> u64 {
+    if left == 0 { 0 } else { 1 + std::hint::black_box(depth(left - 1)) }
+}
+
+/// Whether a worker that hangs, takes too much memory or ends is noticed: where it is not, no case shows anything.
+fn notices(kind: &str, expected: &str) -> bool {
+    let limit = if kind == "hang" { Duration::from_millis(200) } else { MOST_TIME };
+    // What these say on standard error frightens readers.
+    let outcome = Worker::start(kind, Stdio::null()).run(0, limit);
+    let is_noticed = outcome.as_ref().is_err_and(|why| why.starts_with(expected));
+    if !is_noticed {
+        println!("a worker that should be reported ({kind}) is not: {outcome:?}");
+    }
+    is_noticed
+}
+
 /// A process that runs cases.
 struct Worker {
     process: Child,
@@ -110,10 +144,10 @@ struct Worker {
 }
 
 impl Worker {
-    fn start() -> Worker {
+    fn start(kind: &str, stderr: Stdio) -> Worker {
         let this = std::env::current_exe().expect("this program is a file");
         let mut command = Command::new(this);
-        command.env("MICRO_YOLO_FUZZ_WORKER", "1").stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.env(WORKER, kind).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr);
         let mut process = command.spawn().expect("this program can be started");
         let seeds = process.stdin.take().expect("it is piped");
         let output = BufReader::new(process.stdout.take().expect("it is piped"));
@@ -156,11 +190,15 @@ fn run(settings: &Settings) -> ExitCode {
     let Settings { runs, seed, jobs } = *settings;
     let started = Instant::now();
     println!("\nrunning {runs} cases from seed {seed}");
+    if !OFFENDERS.into_iter().all(|(kind, expected)| notices(kind, expected)) {
+        println!("\ntest result: FAILED. 0 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out\n");
+        return ExitCode::FAILURE;
+    }
     let (next, failures) = (AtomicU64::new(0), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
         for _ in 0..jobs {
             scope.spawn(|| {
-                let mut worker = Worker::start();
+                let mut worker = Worker::start(CASES, Stdio::inherit());
                 loop {
                     let index = next.fetch_add(1, Ordering::Relaxed);
                     if index >= runs {
@@ -170,7 +208,7 @@ fn run(settings: &Settings) -> ExitCode {
                     if let Err(why) = worker.run(seed, MOST_TIME) {
                         report(seed, &why);
                         failures.lock().expect("no thread panics").push(seed);
-                        worker = Worker::start();
+                        worker = Worker::start(CASES, Stdio::inherit());
                     }
                     if index > 0 && index % 10_000 == 0 {
                         println!(
