@@ -256,12 +256,15 @@ mod tests {
 
     #[test]
     fn the_released_models_run_on_the_engine_alone() {
+        if crate::is_packaged() {
+            return;
+        }
         for file in RELEASED {
             let model = Model::from_onnx(&released(file)).unwrap();
             assert!(matches!(model.network, Network::Engine(_)), "{file}");
         }
-        // The one that `tests/mutations.rs` changes.
-        let onnx = include_bytes!("../compress/tests/quantize/every-form-int8.onnx");
+        // The one that `tests/fuzz` changes.
+        let onnx = include_bytes!("../tests/fixtures/every-form-int8.onnx");
         let model = Model::from_onnx(onnx).unwrap();
         assert!(matches!(model.network, Network::Engine(_)), "every form");
     }
@@ -281,6 +284,9 @@ mod tests {
     #[test]
     #[cfg(feature = "tract")]
     fn of_the_released_models_nothing_is_left_to_tract() {
+        if crate::is_packaged() {
+            return;
+        }
         for file in RELEASED {
             let onnx = released(file);
             let model = through_tract(&onnx, &Model::from_onnx(&onnx).unwrap());
@@ -294,6 +300,9 @@ mod tests {
     #[test]
     #[cfg(feature = "tract")]
     fn both_ways_of_reading_give_the_same_network() {
+        if crate::is_packaged() {
+            return;
+        }
         for (file, side) in RELEASED.into_iter().flat_map(|file| [(file, 96), (file, 160)]) {
             let onnx = released(file);
             let size = InputSize { width: side, height: 128 };
@@ -320,7 +329,7 @@ mod tests {
 
     const DISTRIBUTION: [&[u8]; 2] = [
         include_bytes!("../compress/tests/export/distribution.onnx"),
-        include_bytes!("../compress/tests/quantize/distribution-int8.onnx"),
+        include_bytes!("../tests/fixtures/distribution-int8.onnx"),
     ];
 
     /// What a model finds in a picture of waves.

@@ -20,17 +20,16 @@
 //
 // A ratio is onnxruntime-web's float frame, its quickest way to run either file, over this one; the last line repeats
 // those of the first network at the first size.
-import { createReadStream, existsSync, statSync, writeFileSync } from "node:fs";
-import { createServer } from "node:http";
+import { existsSync, writeFileSync } from "node:fs";
 import { cpus } from "node:os";
-import { dirname, extname, join, resolve } from "node:path";
-import { fileURLToPath } from "node:url";
+import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 
+import { launchChromium } from "../../tests/e2e/lib/browsers.mjs";
+import { ROOT, serve } from "../../tests/e2e/lib/server.mjs";
 import { chart } from "./chart.mjs";
 
-const HERE = dirname(fileURLToPath(import.meta.url));
-const ROOT = resolve(HERE, "../..");
+const HERE = join(ROOT, "benches/browser");
 
 const { values: options } = parseArgs({
   options: {
@@ -50,38 +49,20 @@ const { values: options } = parseArgs({
 
 const ORT = join(HERE, "node_modules/onnxruntime-web/dist");
 if (!existsSync(ORT)) throw new Error("onnxruntime-web is missing: npm ci --prefix benches/browser");
-const { chromium } = await import("playwright-core");
 
 const FOLDERS = {
-  ort: ORT,
-  ours: resolve(options.ours),
-  page: HERE,
-  pkg: join(ROOT, "pkg"),
-  models: resolve(options.models),
-  ...(options.stock && { stock: resolve(options.stock) }),
+  "/ort/": ORT,
+  "/ours/": resolve(options.ours),
+  "/page/": HERE,
+  "/pkg/": join(ROOT, "pkg"),
+  "/models/": resolve(options.models),
+  ...(options.stock && { "/stock/": resolve(options.stock) }),
 };
-const TYPES = { ".js": "text/javascript", ".mjs": "text/javascript", ".wasm": "application/wasm", ".html": "text/html" };
+// An isolated page has threads, and a clock of 5 µs; the others' is twenty times as coarse.
+const ISOLATED = { "cross-origin-opener-policy": "same-origin", "cross-origin-embedder-policy": "require-corp" };
+const server = await serve({ mounts: FOLDERS, headers: options.profile || options.threads ? ISOLATED : {} });
 
-const server = createServer((request, response) => {
-  const [, folder, ...rest] = decodeURIComponent(new URL(request.url, "http://localhost").pathname).split("/");
-  const root = FOLDERS[folder];
-  const file = root && resolve(root, rest.join("/"));
-  if (!file?.startsWith(root) || !existsSync(file) || !statSync(file).isFile()) {
-    response.writeHead(404).end();
-    return;
-  }
-  // An isolated page has threads, and a clock of 5 µs; the others' is twenty times as coarse.
-  const isolated = { "cross-origin-opener-policy": "same-origin", "cross-origin-embedder-policy": "require-corp" };
-  response.writeHead(200, { ...((options.profile || options.threads) && isolated), "content-type": TYPES[extname(file)] ?? "application/octet-stream" });
-  createReadStream(file).pipe(response);
-});
-await new Promise((done) => server.listen(0, "127.0.0.1", done));
-const origin = `http://127.0.0.1:${server.address().port}`;
-
-const browser = await chromium.launch({
-  executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-  args: ["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
-});
+const browser = await launchChromium(["--disable-gpu", "--disable-background-networking"]);
 const rows = [];
 const pad = (text, width) => String(text).padStart(width);
 
@@ -89,7 +70,7 @@ const pad = (text, width) => String(text).padStart(width);
 async function inPage(f, argument) {
   const page = await browser.newPage();
   page.on("pageerror", (error) => console.error(String(error)));
-  await page.goto(`${origin}/page/page.html`);
+  await page.goto(`${server.url}page/page.html`);
   const result = await page.evaluate(f, argument);
   await page.close();
   return result;
@@ -141,13 +122,13 @@ try {
   for (const network of options.networks.split(",")) {
     for (const size of sizes) {
       const name = `${network}-${size}`;
-      if (!existsSync(join(FOLDERS.models, `${name}.onnx`))) {
-        console.error(`${name}.onnx is not in ${FOLDERS.models}: left out`);
+      if (!existsSync(join(FOLDERS["/models/"], `${name}.onnx`))) {
+        console.error(`${name}.onnx is not in ${FOLDERS["/models/"]}: left out`);
         continue;
       }
       const job = {
         float: `/models/${name}.onnx`,
-        int8: existsSync(join(FOLDERS.models, `${name}-int8.onnx`)) ? `/models/${name}-int8.onnx` : undefined,
+        int8: existsSync(join(FOLDERS["/models/"], `${name}-int8.onnx`)) ? `/models/${name}-int8.onnx` : undefined,
         size,
         rounds: Number(options.rounds),
         simd128: options.simd128,
@@ -163,7 +144,7 @@ try {
   console.log(`${cpus()[0].model}, Chromium ${browser.version()}, one thread, median of ${options.rounds} rounds, ms`);
 } finally {
   await browser.close();
-  server.close();
+  await server.close();
 }
 
 for (const row of rows) {

@@ -1,19 +1,17 @@
 // How many frames of a video a page sees, and how long its own thread is kept from other work, in headless Chromium.
 //
-//   cargo xtask build && npm ci --prefix benches/browser
+//   cargo xtask build
 //   node benches/browser/video.mjs [--seconds N] [--width 1280 --height 720] [--image data/samples/cat.jpg]
 //
 // The video is recorded in the page itself, a photograph panned across, and then played in a loop while
 // `detector.watch` follows it in a worker. What that costs the page's own thread is what Chromium counts as time of its tasks
 // (processor time of the thread, so that other programs do not count), less what the playing alone costs.
-import { createReadStream, existsSync, statSync } from "node:fs";
-import { createServer } from "node:http";
 import { cpus } from "node:os";
-import { dirname, extname, resolve } from "node:path";
-import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 
-const ROOT = resolve(dirname(fileURLToPath(import.meta.url)), "../..");
+import { launchChromium } from "../../tests/e2e/lib/browsers.mjs";
+import { serve } from "../../tests/e2e/lib/server.mjs";
+
 const { values: options } = parseArgs({
   options: {
     seconds: { type: "string", default: "8" },
@@ -22,29 +20,12 @@ const { values: options } = parseArgs({
     image: { type: "string", default: "data/samples/cat.jpg" },
   },
 });
-const { chromium } = await import("playwright-core");
-
-const TYPES = { ".js": "text/javascript", ".wasm": "application/wasm", ".jpg": "image/jpeg" };
-const server = createServer((request, response) => {
-  const path = decodeURIComponent(new URL(request.url, "http://localhost").pathname);
-  if (path === "/") {
-    response.writeHead(200, { "content-type": "text/html" }).end("<!doctype html><title>video</title><body>");
-    return;
-  }
-  const file = resolve(ROOT, `.${path}`);
-  if (!file.startsWith(ROOT) || !existsSync(file) || !statSync(file).isFile()) {
-    response.writeHead(404).end();
-    return;
-  }
-  response.writeHead(200, { "content-type": TYPES[extname(file)] ?? "application/octet-stream" });
-  createReadStream(file).pipe(response);
+const server = await serve({ mounts: { "/": "." } });
+server.route("/", (_request, response) => {
+  response.writeHead(200, { "content-type": "text/html" }).end("<!doctype html><title>video</title><body>");
 });
-await new Promise((done) => server.listen(0, "127.0.0.1", done));
 
-const browser = await chromium.launch({
-  executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-  args: ["--no-sandbox", "--disable-gpu", "--autoplay-policy=no-user-gesture-required"],
-});
+const browser = await launchChromium(["--disable-gpu", "--autoplay-policy=no-user-gesture-required"]);
 
 /** In the page: records the video, plays it, and leaves `watch` behind. */
 async function prepare({ width, height, image }) {
@@ -92,7 +73,7 @@ async function prepare({ width, height, image }) {
 
 try {
   const page = await browser.newPage();
-  await page.goto(`http://127.0.0.1:${server.address().port}/`);
+  await page.goto(server.url);
   const model = { f32: "/models/micro-yolo.onnx", int8: "/models/micro-yolo-int8.onnx" };
   const plain = "/pkg/wasm/micro_yolo_bg.wasm";
   const runs = [
@@ -131,5 +112,5 @@ try {
   }
 } finally {
   await browser.close();
-  server.close();
+  await server.close();
 }

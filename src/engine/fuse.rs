@@ -446,6 +446,9 @@ mod tests {
 
     #[test]
     fn released_networks_run_on_bytes() {
+        if crate::is_packaged() {
+            return;
+        }
         use crate::model::pb::ModelProto;
         use prost::Message;
         for (name, side) in [("micro-yolo-int8", 416), ("micro-yolo-s-int8", 320)] {
@@ -466,7 +469,7 @@ mod tests {
         use crate::model::head::{Head, KEY};
         use crate::model::pb::ModelProto;
         use prost::Message;
-        let onnx = include_bytes!("../../compress/tests/quantize/distribution-int8.onnx");
+        let onnx = include_bytes!("../../tests/fixtures/distribution-int8.onnx");
         let proto = ModelProto::decode(&onnx[..]).unwrap();
         let head = proto.metadata_props.iter().find(|entry| entry.key == KEY).unwrap();
         let head = Head::read(&head.value).unwrap();

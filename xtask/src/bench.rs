@@ -2,14 +2,16 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Args;
 use wasm_bindgen_cli_support::Bindgen;
+use xshell::{Cmd, Shell, cmd};
 
-use crate::tools::Browser;
-use crate::{node, process, toolchain, wasm, workspace};
+use crate::browser::Browser;
+use crate::toolchain::TARGET;
+use crate::{node, process, python, wasm, wasm_toolchain, workspace};
 
 /// Arguments of `cargo xtask bench`.
 #[derive(Args)]
@@ -54,7 +56,7 @@ pub struct BenchArgs {
 
 impl BenchArgs {
     /// For benches/browser/run.mjs or benches/native.py, which have these by the same names.
-    fn pass_on(&self, command: &mut Command) {
+    fn options(&self) -> Vec<OsString> {
         let number = |number: Option<u32>| number.map(|number| OsString::from(number.to_string()));
         let path = |path: &Option<PathBuf>| path.as_ref().map(OsString::from);
         let options = [
@@ -67,126 +69,105 @@ impl BenchArgs {
             ("--json", path(&self.json)),
             ("--svg", path(&self.svg)),
         ];
-        for (option, value) in options {
-            if let Some(value) = value {
-                command.arg(option).arg(value);
-            }
-        }
-        if self.simd128 {
-            command.arg("--simd128");
-        }
+        let given = options.into_iter().filter_map(|(option, value)| Some([option.into(), value?]));
+        let flag = self.simd128.then(|| "--simd128".into());
+        given.flatten().chain(flag).collect()
     }
 }
 
-/// `cargo xtask bench`: builds, then hands over to `benches/browser/run.mjs`, or to `benches/native.py`.
+/// `cargo xtask bench`: builds, then hands over to `benches/browser/run.mjs`, or to `benches/native.py`. What these need
+/// is installed: npm packages, a browser, Python packages.
 ///
 /// # Errors
 ///
-/// If what it needs is missing (node and Chromium, or Python with onnxruntime), or the build fails.
-pub fn run(args: &BenchArgs) -> Result<ExitCode> {
+/// If something of that is missing and cannot be installed, or the build fails.
+pub fn run(sh: &Shell, args: &BenchArgs) -> Result<ExitCode> {
     if args.models.is_none() {
-        make_models()?;
+        make_models(sh)?;
     }
+    let options = args.options();
     if args.native {
-        return run_natively(args);
+        return run_natively(sh, &options);
     }
-    let script = workspace::path("benches/browser/run.mjs");
-    if !script.is_file() {
-        bail!("{} is missing", script.display());
-    }
-    node::install()?;
-    let chromium = Browser::Chromium.program().context("Chromium is missing: install it, or set CHROMIUM")?;
-    let mut node = Command::new("node");
-    node.arg(script);
+    node::install(sh)?;
+    node::install_in(sh, &workspace::path("benches/browser"))?;
+    let chromium = Browser::Chromium.ensure(sh)?;
+    let mut node = process::program(sh, "node").arg("benches/browser/run.mjs");
     if args.profile {
-        let folder = build("tract,relaxed-simd,profile", "micro_yolo_relaxed_bg.wasm")?;
-        node.args(["--profile", "--ours"]).arg(folder);
+        let folder = build(sh, "tract,relaxed-simd,profile", "micro_yolo_relaxed_bg.wasm")?;
+        node = node.args(["--profile", "--ours"]).arg(folder);
     } else {
-        wasm::build()?;
+        wasm::build(sh)?;
     }
     if args.stock {
-        node.arg("--stock").arg(build("stock", "micro_yolo_bg.wasm")?);
+        node = node.arg("--stock").arg(build(sh, "stock", "micro_yolo_bg.wasm")?);
     }
-    args.pass_on(&mut node);
-    node.current_dir(workspace::root()).env("CHROMIUM", chromium);
-    let status = node.status().context("cannot run node")?;
-    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    exit_code(node.args(options).env("CHROMIUM", chromium))
 }
 
-/// A Python that has onnx and onnxruntime, it is hoped: `PYTHON`, or the first one on `PATH`.
-fn python() -> Command {
-    let mut python = Command::new(std::env::var_os("PYTHON").unwrap_or_else(|| "python3".into()));
-    python.current_dir(workspace::root());
-    python
+fn exit_code(cmd: Cmd<'_>) -> Result<ExitCode> {
+    Ok(if process::succeeds(cmd)? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// A Python that has onnx and onnxruntime: the one that the variable `PYTHON` names, else xtask's own.
+fn python(sh: &Shell) -> Result<PathBuf> {
+    if let Some(python) = sh.var_os("PYTHON") {
+        return Ok(python.into());
+    }
+    let environment = python::environment(sh, "bench", &workspace::path("benches/requirements.txt")).context(
+        "the bench needs Python with onnx and onnxruntime; the variable PYTHON may name one that has them",
+    )?;
+    environment.program("python").context("the virtual environment has no Python")
 }
 
 /// Makes the models that are measured unless they are there.
-fn make_models() -> Result<()> {
+fn make_models(sh: &Shell) -> Result<()> {
     let folder = workspace::target_dir("bench-models")?;
     let made = |network: &str| folder.join(format!("{network}-256-int8.onnx")).is_file();
     if ["released", "micro-yolo", "yolov3-tiny"].into_iter().all(made) {
         return Ok(());
     }
-    let mut command = python();
-    command.arg("benches/standin.py").arg(&folder).args(["--size", "416", "320", "256"]);
-    process::run(&mut command).context(
-        "the models that the bench measures cannot be made; `pip install onnx onnxruntime`, and name the Python that has \
-         them in the variable PYTHON",
-    )
+    let python = python(sh)?;
+    cmd!(sh, "{python} benches/standin.py {folder} --size 416 320 256").run()?;
+    Ok(())
 }
 
 /// Hands over to `benches/native.py`.
-fn run_natively(args: &BenchArgs) -> Result<ExitCode> {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(workspace::root()).args([
-        "build",
-        "--release",
-        "--package",
-        "micro-yolo",
-        "--example",
-        "native",
-    ]);
-    process::run(&mut cargo)?;
+fn run_natively(sh: &Shell, options: &[OsString]) -> Result<ExitCode> {
+    cmd!(sh, "cargo build --release --package micro-yolo --example native").run()?;
     let program =
         workspace::target_dir("release/examples")?.join("native").with_extension(std::env::consts::EXE_EXTENSION);
-    let mut python = python();
-    python.arg("benches/native.py").arg("--program").arg(program);
-    args.pass_on(&mut python);
-    let status =
-        python.status().context("cannot run Python: name one that has onnxruntime in the variable PYTHON")?;
-    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let python = python(sh)?;
+    exit_code(cmd!(sh, "{python} benches/native.py --program {program} {options...}"))
 }
 
 /// A module that no package has, with these features and under this name; returns the folder that it is in.
-fn build(features: &str, name: &str) -> Result<PathBuf> {
-    let toolchain = toolchain::ensure()?;
-    let mut cargo = toolchain.command("cargo")?;
-    cargo.current_dir(workspace::root());
-    cargo.args(["build", "--package", "micro-yolo", "--lib", "--profile", wasm::PROFILE, "--no-default-features"]);
-    cargo.args(["--target", toolchain::TARGET, "--features", features]);
-    process::run(&mut cargo)?;
-    let module = workspace::target_dir(toolchain::TARGET)?.join(wasm::PROFILE).join("micro_yolo.wasm");
+fn build(sh: &Shell, features: &str, name: &str) -> Result<PathBuf> {
+    let cargo = wasm_toolchain::ensure(sh)?.command(sh, "cargo")?;
+    let cargo = cargo.args(["build", "--package", "micro-yolo", "--lib", "--profile", wasm::PROFILE]);
+    let cargo = cargo.args(["--no-default-features", "--target", TARGET, "--features", features]);
+    let module = wasm::compiled_module(cargo.args(wasm::MESSAGES))?;
     let folder = workspace::target_dir("wasm-bench")?.join(features);
     std::fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
     let bytes = std::fs::read(&module).with_context(|| format!("reading {}", module.display()))?;
     let mut bindgen = Bindgen::new();
     let generated = bindgen.input_bytes("micro_yolo", bytes).typescript(false).web(true)?.generate(&folder);
     generated.context("wasm-bindgen cannot make the glue")?;
-    optimize(&folder.join("micro_yolo_bg.wasm"), &folder.join(name))?;
+    optimize(sh, &folder.join("micro_yolo_bg.wasm"), &folder.join(name))?;
     Ok(folder)
 }
 
 /// As the package's modules are optimised, or a plain copy without wasm-opt.
-fn optimize(from: &Path, to: &Path) -> Result<()> {
-    match node::wasm_opt() {
+fn optimize(sh: &Shell, from: &Path, to: &Path) -> Result<()> {
+    match node::wasm_opt(sh) {
         Some(optimizer) => {
-            let mut command = Command::new(optimizer);
-            process::run(command.args(wasm::OPTIMIZATIONS).args(["--enable-relaxed-simd", "-o"]).arg(to).arg(from))
+            let options = wasm::OPTIMIZATIONS;
+            cmd!(sh, "{optimizer} {options...} --enable-relaxed-simd -o {to} {from}").quiet().run()?;
         }
-        None if from == to => Ok(()),
+        None if from == to => {}
         None => {
-            std::fs::copy(from, to).with_context(|| format!("copying {}", from.display()))?;
-            Ok(())
+            sh.copy_file(from, to)?;
         }
     }
+    Ok(())
 }

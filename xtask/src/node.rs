@@ -1,28 +1,51 @@
-//! Node and the npm packages of the root `package.json` (linter, bundlers, browser drivers, wasm-opt).
+//! Node and the npm packages of the root `package.json` (linters, bundlers, browser drivers, wasm-opt).
 
-use std::path::PathBuf;
-use std::process::Command;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use xshell::{Cmd, Shell, cmd};
 
-use crate::{process, workspace};
+use crate::{apt, process, workspace};
 
 /// The oldest major version that the packages of `package.json` run on.
 const MIN_MAJOR: u32 = 20;
 
-/// The version of node.
+/// Where the npm registry's node goes, below xtask's folder of tools.
+const OWN: &str = "node";
+
+/// Finds node and npm, or installs them, and returns the version of node. The shell runs them from here on.
+///
+/// Where a node is there but too old (Debian's), its npm brings a newer one: the npm registry has node as a package.
 ///
 /// # Errors
 ///
-/// If node or npm is missing or node is too old, with what to do.
-pub fn check() -> Result<String> {
-    let missing = || {
-        format!(
-            "node {MIN_MAJOR} or newer with npm is missing: install it from your system's packages or nodejs.org"
-        )
-    };
-    let version = process::output(Command::new("node").arg("--version")).ok().with_context(missing)?;
-    if process::which("npm").is_none() {
+/// If there is none and none can be installed, with what to do.
+pub fn ensure(sh: &Shell) -> Result<String> {
+    if let Ok(version) = found(sh) {
+        return Ok(version);
+    }
+    let own = workspace::tools_dir()?.join(OWN);
+    let bin = own.join("node_modules/.bin");
+    if !bin.is_dir() {
+        let npm = || process::which(sh, "npm");
+        let npm = apt::find_or_install(sh, npm, &["nodejs", "npm", "ca-certificates"]).with_context(|| {
+            format!("node {MIN_MAJOR} or newer with npm is missing: install it from your system's packages or nodejs.org")
+        })?;
+        if let Ok(version) = found(sh) {
+            return Ok(version);
+        }
+        eprintln!("xtask: installing a newer node with npm");
+        cmd!(sh, "{npm} install --silent --no-audit --no-fund --prefix {own} node@22 npm@10").run()?;
+    }
+    process::push_path(sh, &bin)?;
+    found(sh)
+}
+
+/// The version of the node on the shell's PATH.
+fn found(sh: &Shell) -> Result<String> {
+    let version = process::program(sh, "node").arg("--version").quiet().ignore_stderr().read();
+    let version = version.ok().context("node is missing")?;
+    if process::which(sh, "npm").is_none() {
         bail!("npm is missing: install it beside node {version}");
     }
     match major(&version) {
@@ -36,23 +59,31 @@ fn major(version: &str) -> Option<u32> {
     version.strip_prefix('v')?.split('.').next()?.parse().ok()
 }
 
-/// Installs the npm packages unless what is there fits the lock file.
+/// Installs the npm packages of the repository unless what is there fits the lock file.
 ///
 /// # Errors
 ///
 /// If node is missing or npm fails.
-pub fn install() -> Result<String> {
-    check()?;
-    let lock = workspace::path("package-lock.json");
+pub fn install(sh: &Shell) -> Result<String> {
+    install_in(sh, &workspace::root())
+}
+
+/// As [`install`], in a folder that has a `package-lock.json` of its own.
+///
+/// # Errors
+///
+/// As [`install`].
+pub fn install_in(sh: &Shell, folder: &Path) -> Result<String> {
+    ensure(sh)?;
+    let lock = folder.join("package-lock.json");
     // Written by npm at the end of an installation.
-    let installed = workspace::path("node_modules/.package-lock.json");
+    let installed = folder.join("node_modules/.package-lock.json");
     let modified = |path: &PathBuf| path.metadata().and_then(|meta| meta.modified());
     let wanted = modified(&lock).with_context(|| format!("reading {}", lock.display()))?;
     if !modified(&installed).is_ok_and(|installed| installed >= wanted) {
-        eprintln!("xtask: installing the npm packages of package-lock.json");
-        let mut npm = Command::new("npm");
-        npm.args(["ci", "--no-audit", "--no-fund", "--ignore-scripts"]).current_dir(workspace::root());
-        process::run(&mut npm)?;
+        eprintln!("xtask: installing the npm packages of {}", lock.display());
+        let _in = sh.push_dir(folder);
+        process::program(sh, "npm").args(["ci", "--no-audit", "--no-fund", "--ignore-scripts"]).run()?;
     }
     Ok("node_modules".to_owned())
 }
@@ -62,20 +93,20 @@ pub fn install() -> Result<String> {
 /// # Errors
 ///
 /// If the package is not installed.
-pub fn program(name: &str) -> Result<Command> {
-    let path = workspace::path("node_modules/.bin").join(name);
-    if !path.exists() {
-        bail!("{name} is missing: `npm ci` installs it");
-    }
-    let mut command = Command::new(path);
-    command.current_dir(workspace::root());
-    Ok(command)
+pub fn program<'a>(sh: &'a Shell, name: &str) -> Result<Cmd<'a>> {
+    let path = bin(name).with_context(|| format!("{name} is missing: `npm ci` installs it"))?;
+    Ok(sh.cmd(path))
 }
 
 /// wasm-opt, from the npm packages or on PATH.
-pub fn wasm_opt() -> Option<PathBuf> {
-    let own = workspace::path("node_modules/.bin/wasm-opt");
-    if own.exists() && check().is_ok() { Some(own) } else { process::which("wasm-opt") }
+pub fn wasm_opt(sh: &Shell) -> Option<PathBuf> {
+    bin("wasm-opt").filter(|_| ensure(sh).is_ok()).or_else(|| process::which(sh, "wasm-opt"))
+}
+
+/// The path of a program of the npm packages; on Windows it is `NAME.cmd`.
+fn bin(name: &str) -> Option<PathBuf> {
+    let folder = workspace::path("node_modules/.bin");
+    which::which_in(name, Some(&folder), &folder).ok()
 }
 
 #[cfg(test)]
@@ -86,5 +117,25 @@ mod tests {
     fn major_of_what_node_prints() {
         assert_eq!(major("v20.20.2"), Some(20));
         assert_eq!(major("20.20.2"), None);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_node_that_is_too_old_is_refused() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let sh = Shell::new().unwrap();
+        process::push_path(&sh, dir.path()).unwrap();
+        let set = |version: &str| {
+            for (name, text) in [("node", format!("#!/bin/sh\necho {version}\n")), ("npm", "#!/bin/sh\n".into())] {
+                let path = dir.path().join(name);
+                std::fs::write(&path, text).unwrap();
+                std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+            }
+        };
+        set("v18.19.0");
+        assert!(found(&sh).unwrap_err().to_string().contains("too old"));
+        set("v20.0.0");
+        assert_eq!(found(&sh).unwrap(), "v20.0.0");
     }
 }

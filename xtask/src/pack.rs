@@ -1,17 +1,20 @@
-//! `cargo xtask pack`: the npm tarball.
+//! `cargo xtask pack`: the npm tarball and the crate, each checked as those will use it who get it.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use flate2::read::GzDecoder;
+use xshell::{Cmd, Shell, cmd};
 
 use crate::{node, process, wasm, workspace};
 
 /// Arguments of `cargo xtask pack`.
 #[derive(Args)]
 pub struct PackArgs {
-    /// Folder for the tarball
+    /// Folder for the tarball and the crate
     #[arg(long, default_value = "target/npm")]
     out: PathBuf,
 }
@@ -20,17 +23,35 @@ pub struct PackArgs {
 ///
 /// # Errors
 ///
-/// If node is missing, the build fails, or the tarball lacks something that a user of the package needs.
-pub fn run(args: &PackArgs) -> Result<ExitCode> {
-    node::check()?;
-    check_manifest(&workspace::path("pkg/package.json"))?;
-    wasm::build()?;
+/// If node is missing, the build fails, or one of the two lacks something that a user needs.
+pub fn run(sh: &Shell, args: &PackArgs) -> Result<ExitCode> {
     let out = workspace::root().join(&args.out);
-    std::fs::create_dir_all(&out).with_context(|| format!("creating {}", out.display()))?;
+    let tarball = npm_tarball(sh, &out)?;
+    for linter in npm_linters(sh, &tarball)? {
+        linter.run()?;
+    }
+    let packed = crate_tarball(sh)?;
+    sh.copy_file(&packed, &out)?;
+    crate_tests(sh, &packed)?.run()?;
+    print_parts(&tarball)?;
+    print_parts(&out.join(packed.file_name().unwrap_or_default()))?;
+    Ok(ExitCode::SUCCESS)
+}
 
-    let mut npm = Command::new("npm");
-    npm.args(["pack", "--json", "--pack-destination"]).arg(&out).current_dir(workspace::path("pkg"));
-    let answer = process::output(npm.stdin(Stdio::null()))?;
+/// Packs the npm package into a folder and returns its file.
+///
+/// # Errors
+///
+/// If node is missing, the build fails, or the tarball lacks something that a user of the package needs.
+pub fn npm_tarball(sh: &Shell, out: &Path) -> Result<PathBuf> {
+    node::install(sh)?;
+    check_manifest(&workspace::path("pkg/package.json"))?;
+    wasm::build(sh)?;
+    sh.create_dir(out)?;
+    let answer = {
+        let _in = sh.push_dir("pkg");
+        process::program(sh, "npm").args(["pack", "--json", "--pack-destination"]).arg(out).quiet().read()?
+    };
     let answer: serde_json::Value = serde_json::from_str(&answer).context("npm pack did not answer in JSON")?;
     // npm 7 to 11 answer with a list; a later one may with the packages by name.
     let package =
@@ -42,14 +63,97 @@ pub fn run(args: &PackArgs) -> Result<ExitCode> {
             bail!("the tarball holds no {end}");
         }
     }
-    let name = package["filename"].as_str().context("npm pack does not name its file")?;
-    for file in files {
-        println!("{:>10} bytes  {}", file["size"], file["path"].as_str().unwrap_or_default());
+    Ok(out.join(package["filename"].as_str().context("npm pack does not name its file")?))
+}
+
+/// What looks at a tarball as the tools of its users do: publint, and "are the types wrong".
+///
+/// # Errors
+///
+/// If they are not installed.
+pub fn npm_linters<'a>(sh: &'a Shell, tarball: &Path) -> Result<[Cmd<'a>; 2]> {
+    // The package is of modules alone.
+    let options = ["--profile", "esm-only", "--no-definitely-typed", "--format", "ascii", "--no-emoji"];
+    let attw = node::program(sh, "attw")?.arg(tarball).args(options);
+    Ok([
+        node::program(sh, "publint")?.args(["run", "--strict"]).arg(tarball),
+        attw.arg("--exclude-entrypoints").args(UNTYPED),
+    ])
+}
+
+/// Entries of the package that are no modules for users: scripts of workers.
+const UNTYPED: [&str; 2] = ["worker.js", "helper.js"];
+
+/// Packs the crate and returns its file.
+///
+/// # Errors
+///
+/// If cargo refuses to pack it.
+pub fn crate_tarball(sh: &Shell) -> Result<PathBuf> {
+    // Verifying would compile all dependencies once more, and run no test.
+    cmd!(sh, "cargo package --package micro-yolo --no-verify --allow-dirty --quiet").run()?;
+    let version = env!("CARGO_PKG_VERSION");
+    Ok(workspace::target_dir("package")?.join(format!("micro-yolo-{version}.crate")))
+}
+
+/// The tests of the packed crate, unpacked outside the repository.
+///
+/// # Errors
+///
+/// If it cannot be unpacked.
+pub fn crate_tests<'a>(sh: &'a Shell, packed: &Path) -> Result<Cmd<'a>> {
+    // The same folder each time, or cargo would keep what it compiled for each.
+    let dir = workspace::target_dir("xtask/crate")?;
+    sh.remove_path(&dir)?;
+    let file = std::fs::File::open(packed).with_context(|| format!("reading {}", packed.display()))?;
+    tar::Archive::new(GzDecoder::new(file))
+        .unpack(&dir)
+        .with_context(|| format!("unpacking {}", packed.display()))?;
+    let folder = dir.join(packed.file_stem().unwrap_or_default());
+    let manifest = folder.join("Cargo.toml");
+    // A workspace of its own, although it lies below ours.
+    let text = sh.read_file(&manifest)?;
+    sh.write_file(&manifest, format!("{text}\n[workspace]\n"))?;
+    // The versions that everything else is tested with, and compiled for.
+    sh.copy_file(workspace::path("Cargo.lock"), &folder)?;
+    let target = workspace::target_dir("")?;
+    let cargo = cmd!(sh, "cargo test --no-fail-fast --manifest-path {manifest} --target-dir {target}");
+    // A sign of life: the repository's own tests run more.
+    Ok(cargo.env("MICRO_YOLO_FUZZ_RUNS", "20"))
+}
+
+/// Prints what a tarball weighs, and how much of that which part has.
+fn print_parts(tarball: &Path) -> Result<()> {
+    let file = std::fs::File::open(tarball).with_context(|| format!("reading {}", tarball.display()))?;
+    let size = file.metadata()?.len();
+    let mut parts: BTreeMap<String, u64> = BTreeMap::new();
+    for entry in tar::Archive::new(GzDecoder::new(file)).entries()? {
+        let entry = entry.with_context(|| format!("reading {}", tarball.display()))?;
+        *parts.entry(part_of(&entry.path()?)).or_default() += entry.size();
     }
-    let tarball = out.join(name);
-    let size = tarball.metadata().with_context(|| format!("reading {}", tarball.display()))?.len();
-    println!("{}: {size} bytes", tarball.display());
-    Ok(ExitCode::SUCCESS)
+    println!("\n{}: {size} bytes packed, {} unpacked", tarball.display(), parts.values().sum::<u64>());
+    let mut parts: Vec<_> = parts.into_iter().collect();
+    parts.sort_by_key(|(_, size)| std::cmp::Reverse(*size));
+    for (part, size) in parts {
+        println!("{size:>10}  {part}");
+    }
+    Ok(())
+}
+
+/// The part of a tarball that a file belongs to: modules and models by their names, sources by their folder, the rest
+/// by kind.
+fn part_of(path: &Path) -> String {
+    // All lies in one folder, `package` or `NAME-VERSION`.
+    let path: PathBuf = path.components().skip(1).collect();
+    let extension = path.extension().unwrap_or_default().to_string_lossy().into_owned();
+    let first = path.components().next().map(|part| part.as_os_str().to_string_lossy().into_owned());
+    match (&*extension, path.components().count()) {
+        ("wasm" | "onnx", 2) if path.starts_with("wasm") => path.to_string_lossy().into_owned(),
+        ("js", _) => "JavaScript".to_owned(),
+        ("ts", _) => "types".to_owned(),
+        (_, 1) => "documents, licences, manifest".to_owned(),
+        _ => first.unwrap_or_default(),
+    }
 }
 
 /// That the package is ours: `wasm-pack build` without `--out-dir` writes its own into pkg/.
@@ -85,5 +189,32 @@ mod tests {
         assert!(check_manifest(&path).is_ok());
         std::fs::write(&path, "{").unwrap();
         assert!(check_manifest(&path).is_err());
+    }
+
+    #[test]
+    fn files_belong_to_parts() {
+        let cases = [
+            ("package/wasm/micro_yolo_bg.wasm", "wasm/micro_yolo_bg.wasm"),
+            ("package/wasm/micro-yolo-s-int8.onnx", "wasm/micro-yolo-s-int8.onnx"),
+            ("package/wasm/micro_yolo.js", "JavaScript"),
+            ("package/index.js", "JavaScript"),
+            ("package/index.d.ts", "types"),
+            ("package/package.json", "documents, licences, manifest"),
+            ("micro-yolo-0.1.0/src/engine/plan.rs", "src"),
+            ("micro-yolo-0.1.0/tests/fixtures/forms/anchors.onnx", "tests"),
+        ];
+        for (path, expected) in cases {
+            assert_eq!(part_of(Path::new(path)), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn the_crate_has_the_compressors_int8_fixture() {
+        // A packed crate takes in nothing of another one's folder.
+        for name in ["every-form-int8.onnx", "distribution-int8.onnx"] {
+            let [ours, theirs] = ["tests/fixtures", "compress/tests/quantize"]
+                .map(|folder| std::fs::read(workspace::path(folder).join(name)).unwrap());
+            assert!(ours == theirs, "copy compress/tests/quantize/{name} to tests/fixtures");
+        }
     }
 }

@@ -1,129 +1,130 @@
-//! Running other programs.
+//! Running other programs, by a [`Shell`] that stands in the repository's root.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
+use wait_timeout::ChildExt;
+use xshell::{Cmd, Shell};
 
-/// The path of a program on `PATH`, or of the file itself when `name` holds a slash.
-pub fn which(name: &str) -> Option<PathBuf> {
-    if name.contains('/') {
-        return is_program(Path::new(name)).then(|| PathBuf::from(name));
-    }
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| is_program(file))
+/// The path of a program on the shell's `PATH`, or of the file itself when `name` is a path.
+///
+/// On Windows also of `NAME.cmd` and the like, which is what `npm` is there.
+pub fn which(sh: &Shell, name: impl AsRef<std::ffi::OsStr>) -> Option<PathBuf> {
+    which::which_in(name, sh.var_os("PATH"), sh.current_dir()).ok()
 }
 
 /// The first of `names` that is there.
-pub fn which_any(names: &[&str]) -> Option<PathBuf> {
-    names.iter().find_map(|name| which(name))
+pub fn which_any(sh: &Shell, names: &[&str]) -> Option<PathBuf> {
+    names.iter().find_map(|name| which(sh, name))
 }
 
-fn is_program(path: &Path) -> bool {
-    use std::os::unix::fs::PermissionsExt;
-    path.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+/// A program with its arguments yet to come, looked up as [`which`] does. One that is missing fails when it is run.
+pub fn program<'a>(sh: &'a Shell, name: &str) -> Cmd<'a> {
+    sh.cmd(which(sh, name).unwrap_or_else(|| name.into()))
 }
 
 /// A variable that lists folders, `PATH` say, with `dirs` in front.
-pub fn path_with(dirs: &[PathBuf], variable: &str) -> Result<OsString> {
+///
+/// # Errors
+///
+/// If the name of a folder holds the character that separates folders.
+pub fn path_with(sh: &Shell, dirs: &[PathBuf], variable: &str) -> Result<OsString> {
     // An empty one would add the current folder.
-    let rest = std::env::var_os(variable).filter(|rest| !rest.is_empty());
+    let rest = sh.var_os(variable).filter(|rest| !rest.is_empty());
     std::env::join_paths(dirs.iter().cloned().chain(rest.iter().flat_map(std::env::split_paths)))
         .with_context(|| format!("{dirs:?} cannot stand in {variable}"))
 }
 
-/// The command as one would type it.
-pub fn display(command: &Command) -> String {
-    let words = std::iter::once(command.get_program()).chain(command.get_args());
-    words.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ")
-}
-
-/// Runs to the end, output on the terminal.
+/// Puts a folder in front of the `PATH` of everything that the shell runs from here on.
 ///
 /// # Errors
 ///
-/// If the program cannot be started or does not exit with 0.
-pub fn run(command: &mut Command) -> Result<()> {
-    let shown = display(command);
-    let status = command.status().with_context(|| format!("cannot run `{shown}`"))?;
-    if !status.success() {
-        bail!("`{shown}` failed ({status})");
-    }
+/// As [`path_with`].
+pub fn push_path(sh: &Shell, dir: &Path) -> Result<()> {
+    sh.set_var("PATH", path_with(sh, &[dir.to_owned()], "PATH")?);
     Ok(())
 }
 
-/// Runs to the end and returns what it wrote to standard output, trimmed.
+/// Runs to the end, output on the terminal; true if the program ended with 0.
 ///
 /// # Errors
 ///
-/// If the program cannot be started, or does not exit with 0 (with the end of its error stream).
-pub fn output(command: &mut Command) -> Result<String> {
-    let shown = display(command);
-    let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot run `{shown}`"))?;
-    if !output.status.success() {
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        let last = stderr.trim().lines().last().unwrap_or_default();
-        bail!("`{shown}` failed ({}): {last}", output.status);
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+/// If the program cannot be started.
+pub fn succeeds(cmd: Cmd<'_>) -> Result<bool> {
+    let shown = cmd.to_string();
+    let status = Command::from(cmd).stdin(Stdio::null()).status();
+    Ok(status.with_context(|| format!("cannot run `{shown}`"))?.success())
 }
 
-/// Runs quietly for at most `limit`; true if it ended in time with 0.
-pub fn succeeds_within(command: &mut Command, limit: Duration) -> bool {
+/// Runs without output for at most `limit`; true if the program ended in time with 0.
+pub fn succeeds_within(cmd: Cmd<'_>, limit: Duration) -> bool {
+    let mut command = Command::from(cmd);
     let spawned = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
     let Ok(mut child) = spawned else { return false };
-    let started = Instant::now();
-    loop {
-        match child.try_wait() {
-            Ok(Some(status)) => return status.success(),
-            Ok(None) if started.elapsed() < limit => std::thread::sleep(Duration::from_millis(20)),
-            Ok(None) | Err(_) => {
-                // It may have ended by itself meanwhile; either way it is gone after this.
-                let _ = child.kill();
-                let _ = child.wait();
-                return false;
-            }
+    match child.wait_timeout(limit) {
+        Ok(Some(status)) => status.success(),
+        Ok(None) | Err(_) => {
+            // It may have ended by itself meanwhile; either way it is gone after this.
+            let _ = child.kill();
+            let _ = child.wait();
+            false
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
 
     #[test]
-    fn which_finds_sh_and_no_phantom() {
-        assert!(which("sh").is_some());
-        assert_eq!(which("no-such-program-micro-yolo"), None);
-        assert_eq!(which_any(&["no-such-program-micro-yolo", "sh"]), which("sh"));
+    fn which_finds_cargo_and_no_phantom() {
+        let sh = Shell::new().unwrap();
+        assert!(which(&sh, "cargo").is_some());
+        assert_eq!(which(&sh, "no-such-program-micro-yolo"), None);
+        assert_eq!(which_any(&sh, &["no-such-program-micro-yolo", "cargo"]), which(&sh, "cargo"));
         // A folder is no program, though it has the execute bit.
-        assert_eq!(which("/tmp"), None);
+        assert_eq!(which(&sh, std::env::temp_dir()), None);
     }
 
     #[test]
     fn folders_go_in_front_of_what_is_there() {
-        let path = path_with(&["/first".into()], "PATH").unwrap();
-        let whole = format!("/first:{}", std::env::var("PATH").unwrap());
-        assert_eq!(path.to_str(), Some(whole.as_str()));
-        assert_eq!(path_with(&["/first".into()], "NO_SUCH_VARIABLE_MICRO_YOLO").unwrap(), "/first");
-        assert!(path_with(&["/with:colon".into()], "PATH").is_err());
+        let sh = Shell::new().unwrap();
+        let first = std::env::temp_dir();
+        let path = path_with(&sh, std::slice::from_ref(&first), "PATH").unwrap();
+        let expected: Vec<_> =
+            std::iter::once(first.clone()).chain(std::env::split_paths(&sh.var_os("PATH").unwrap())).collect();
+        assert_eq!(std::env::split_paths(&path).collect::<Vec<_>>(), expected);
+        let alone = path_with(&sh, std::slice::from_ref(&first), "NO_SUCH_VARIABLE_MICRO_YOLO").unwrap();
+        assert_eq!(alone, first);
+        let separator = if cfg!(windows) { "a\"b" } else { "/with:colon" };
+        assert!(path_with(&sh, &[separator.into()], "PATH").is_err());
     }
 
+    #[test]
+    fn a_program_of_a_pushed_folder_is_found_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let name = format!("cargo{}", std::env::consts::EXE_SUFFIX);
+        std::fs::copy(std::env::current_exe().unwrap(), dir.path().join(&name)).unwrap();
+        let sh = Shell::new().unwrap();
+        push_path(&sh, dir.path()).unwrap();
+        assert_eq!(which(&sh, "cargo"), Some(dir.path().join(name)));
+    }
+
+    // Programs that every system with a POSIX shell has.
+    #[cfg(unix)]
     #[test]
     fn a_slow_program_is_ended() {
+        let sh = Shell::new().unwrap();
         let started = Instant::now();
-        assert!(!succeeds_within(Command::new("sleep").arg("30"), Duration::from_millis(100)));
+        assert!(!succeeds_within(xshell::cmd!(sh, "sleep 30"), Duration::from_millis(100)));
         assert!(started.elapsed() < Duration::from_secs(10));
-        assert!(succeeds_within(&mut Command::new("true"), Duration::from_secs(10)));
-        assert!(!succeeds_within(&mut Command::new("false"), Duration::from_secs(10)));
-    }
-
-    #[test]
-    fn a_failure_shows_the_command_and_its_last_words() {
-        let error = output(Command::new("sh").args(["-c", "echo first >&2; echo why >&2; exit 3"])).unwrap_err();
-        let text = error.to_string();
-        assert!(text.contains("sh -c") && text.contains('3') && text.ends_with("why"), "{text}");
+        assert!(succeeds_within(xshell::cmd!(sh, "true"), Duration::from_secs(10)));
+        assert!(!succeeds_within(xshell::cmd!(sh, "false"), Duration::from_secs(10)));
+        assert!(!succeeds_within(xshell::cmd!(sh, "no-such-program-micro-yolo"), Duration::from_secs(10)));
     }
 }

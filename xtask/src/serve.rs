@@ -10,6 +10,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use tiny_http::{Header, Method, Request, Response, ResponseBox, Server, StatusCode};
+use xshell::Shell;
 
 use crate::{site, wasm, workspace};
 
@@ -35,11 +36,11 @@ const WORKERS: usize = 8;
 /// # Errors
 ///
 /// If the build fails or the port is taken.
-pub fn run(args: &ServeArgs) -> Result<ExitCode> {
+pub fn run(sh: &Shell, args: &ServeArgs) -> Result<ExitCode> {
     // The port first: a minute of building before that error would be rude.
     let listener = bind(args.port)?;
     let address = listener.local_addr().context("asking for the port")?;
-    wasm::build()?;
+    wasm::build(sh)?;
     let url = format!("http://{address}/");
     println!("serving {url} (Ctrl-C ends it)");
     if args.open {
@@ -61,11 +62,15 @@ fn bind(port: u16) -> Result<TcpListener> {
 }
 
 fn open_browser(url: &str) {
-    let opener = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
-    let spawned =
-        Command::new(opener).arg(url).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    let mut command = match std::env::consts::OS {
+        "macos" => Command::new("open"),
+        "windows" => Command::new("explorer"),
+        _ => Command::new("xdg-open"),
+    };
+    // Not waited for: it may be the browser itself.
+    let spawned = command.arg(url).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
     if spawned.is_err() {
-        eprintln!("xtask: no `{opener}` here: open {url} yourself");
+        eprintln!("xtask: the browser could not be started: open {url} yourself");
     }
 }
 
@@ -163,7 +168,7 @@ fn file(path: &Path, range: Option<&str>) -> std::io::Result<ResponseBox> {
     let mut response = Response::new(StatusCode(status), Vec::new(), body, length_in_memory, None)
         // With its length, not in chunks: the page shows the progress of the download.
         .with_chunked_threshold(usize::MAX);
-    add(&mut response, "Content-Type", site::mime(path).unwrap_or("application/octet-stream"));
+    add(&mut response, "Content-Type", site::mime(path).as_deref().unwrap_or("application/octet-stream"));
     add(&mut response, "Accept-Ranges", "bytes");
     if status == 206 {
         add(&mut response, "Content-Range", &format!("bytes {start}-{}/{size}", start + length - 1));

@@ -5,8 +5,10 @@ use std::fmt::Write;
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
+use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
+use walkdir::WalkDir;
 
 use crate::workspace;
 
@@ -15,35 +17,46 @@ use crate::workspace;
 const MOUNTS: &[(&str, &str)] =
     &[("pkg", "pkg"), ("models", "models"), ("samples", "data/samples"), ("docs", "docs"), ("", "www")];
 
-/// What of the mounted folders is published: no checkpoints or tarballs.
-const TYPES: &[(&str, &str)] = &[
-    ("css", "text/css; charset=utf-8"),
-    ("html", "text/html; charset=utf-8"),
-    ("ico", "image/x-icon"),
-    ("jpg", "image/jpeg"),
-    ("js", "text/javascript; charset=utf-8"),
-    ("json", "application/json"),
-    ("map", "application/json"),
-    // Documents are read as they are: browsers offer to save what they are told is Markdown.
-    ("md", "text/plain; charset=utf-8"),
-    ("mjs", "text/javascript; charset=utf-8"),
-    ("mp4", "video/mp4"),
-    ("onnx", "application/octet-stream"),
-    ("png", "image/png"),
-    ("svg", "image/svg+xml"),
-    ("ts", "text/plain; charset=utf-8"),
-    ("txt", "text/plain; charset=utf-8"),
-    ("wasm", "application/wasm"),
-    ("webm", "video/webm"),
-    ("webmanifest", "application/manifest+json"),
-    ("webp", "image/webp"),
-    ("woff2", "font/woff2"),
+/// Extensions of the files that are published: no checkpoints or tarballs.
+const PUBLISHED: &[&str] = &[
+    "css",
+    "html",
+    "ico",
+    "jpg",
+    "js",
+    "json",
+    "map",
+    "md",
+    "mjs",
+    "mp4",
+    "onnx",
+    "png",
+    "svg",
+    "ts",
+    "txt",
+    "wasm",
+    "webm",
+    "webmanifest",
+    "webp",
+    "woff2",
 ];
 
 /// The MIME type of a file of the site, by its extension; `None` if it is not for publication.
-pub fn mime(path: &Path) -> Option<&'static str> {
+pub fn mime(path: &Path) -> Option<String> {
     let extension = path.extension()?.to_str()?.to_ascii_lowercase();
-    TYPES.iter().find(|(known, _)| *known == extension).map(|(_, mime)| *mime)
+    if !PUBLISHED.contains(&&*extension) {
+        return None;
+    }
+    let mime = match &*extension {
+        // Elsewhere these are videos, programs of another kind, and prose. Documents are read as they are: browsers offer
+        // to save what they are told is Markdown.
+        "ts" | "md" => mime_guess::mime::TEXT_PLAIN,
+        "mjs" => mime_guess::mime::TEXT_JAVASCRIPT,
+        "map" => mime_guess::mime::APPLICATION_JSON,
+        _ => mime_guess::from_path(path).first_or_octet_stream(),
+    };
+    let charset = if mime.type_() == mime_guess::mime::TEXT { "; charset=utf-8" } else { "" };
+    Some(format!("{}{charset}", mime.essence_str()))
 }
 
 /// The file behind a URL path (as sent: with `%` escapes, perhaps a query), below `root`.
@@ -51,8 +64,8 @@ pub fn mime(path: &Path) -> Option<&'static str> {
 /// `None` for what is not there, not published, or not below its mount.
 pub fn resolve(root: &Path, url: &str) -> Option<PathBuf> {
     let path = url.split(['?', '#']).next()?;
-    let path = percent_decode(path.strip_prefix('/')?)?;
-    let path = if path.is_empty() || path.ends_with('/') { format!("{path}index.html") } else { path };
+    let path = percent_decode_str(path.strip_prefix('/')?).decode_utf8().ok()?;
+    let path = if path.is_empty() || path.ends_with('/') { format!("{path}index.html") } else { path.into_owned() };
     let relative = Path::new(&path);
     // No `..`, no second root, no hidden file or folder.
     let plain = relative.components().all(|part| match part {
@@ -70,22 +83,6 @@ pub fn resolve(root: &Path, url: &str) -> Option<PathBuf> {
     let file = base.join(rest).canonicalize().ok()?;
     // Symbolic links may not lead out either.
     (file.starts_with(&base) && file.is_file() && mime(&file).is_some()).then_some(file)
-}
-
-fn percent_decode(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&byte, tail)) = rest.split_first() {
-        if byte == b'%' {
-            let digits = std::str::from_utf8(tail.get(..2)?).ok()?;
-            bytes.push(u8::from_str_radix(digits, 16).ok()?);
-            rest = &tail[2..];
-        } else {
-            bytes.push(byte);
-            rest = tail;
-        }
-    }
-    String::from_utf8(bytes).ok()
 }
 
 /// Copies the site into `to`, which is emptied first.
@@ -177,17 +174,16 @@ fn copy_folder(from: &Path, to: &Path) -> Result<()> {
     if !from.is_dir() {
         return Ok(());
     }
-    for entry in std::fs::read_dir(from).with_context(|| format!("reading {}", from.display()))? {
-        let entry = entry?;
-        let (path, name) = (entry.path(), entry.file_name());
-        if name.to_string_lossy().starts_with('.') || name == "node_modules" {
-            continue;
-        }
-        if path.is_dir() {
-            copy_folder(&path, &to.join(name))?;
-        } else if mime(&path).is_some() {
-            std::fs::create_dir_all(to).with_context(|| format!("creating {}", to.display()))?;
-            std::fs::copy(&path, to.join(name)).with_context(|| format!("copying {}", path.display()))?;
+    let is_hidden = |name: &std::ffi::OsStr| name.to_string_lossy().starts_with('.') || name == "node_modules";
+    let entries = WalkDir::new(from).min_depth(1).follow_links(true);
+    for entry in entries.into_iter().filter_entry(|entry| !is_hidden(entry.file_name())) {
+        let entry = entry.with_context(|| format!("reading {}", from.display()))?;
+        let path = entry.path();
+        if entry.file_type().is_file() && mime(path).is_some() {
+            let copy = to.join(path.strip_prefix(from)?);
+            let folder = copy.parent().unwrap_or(to);
+            std::fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
+            std::fs::copy(path, &copy).with_context(|| format!("copying {}", path.display()))?;
         }
     }
     Ok(())
@@ -284,8 +280,21 @@ mod tests {
     }
 
     #[test]
+    fn only_what_is_for_publication_is_copied() {
+        let (from, to) = (site(), tempfile::tempdir().unwrap());
+        for folder in ["www", "models", "missing"] {
+            copy_folder(&from.path().join(folder), &to.path().join(folder)).unwrap();
+        }
+        let files = WalkDir::new(to.path()).sort_by_file_name().into_iter().map(Result::unwrap);
+        let names: Vec<_> =
+            files.filter(|file| file.file_type().is_file()).map(|file| file.file_name().to_owned()).collect();
+        assert_eq!(names, ["m.onnx", "a b.js", "index.html"]);
+    }
+
+    #[test]
     fn nothing_outside_is_reached() {
         let dir = site();
+        #[cfg(unix)]
         std::os::unix::fs::symlink(dir.path().join("secret.js"), dir.path().join("www/link.js")).unwrap();
         for url in [
             "/../secret.js",
@@ -309,8 +318,21 @@ mod tests {
 
     #[test]
     fn modules_have_the_types_that_browsers_insist_on() {
-        assert_eq!(mime(Path::new("a.wasm")), Some("application/wasm"));
-        assert_eq!(mime(Path::new("a.js")), Some("text/javascript; charset=utf-8"));
-        assert_eq!(mime(Path::new("README")), None);
+        let cases = [
+            ("a.wasm", Some("application/wasm")),
+            ("a.js", Some("text/javascript; charset=utf-8")),
+            ("a.MJS", Some("text/javascript; charset=utf-8")),
+            ("a.d.ts", Some("text/plain; charset=utf-8")),
+            ("a.js.map", Some("application/json")),
+            ("a.html", Some("text/html; charset=utf-8")),
+            ("a.webmanifest", Some("application/manifest+json")),
+            ("a.onnx", Some("application/octet-stream")),
+            ("a.png", Some("image/png")),
+            ("a.safetensors", None),
+            ("README", None),
+        ];
+        for (name, expected) in cases {
+            assert_eq!(mime(Path::new(name)).as_deref(), expected, "{name}");
+        }
     }
 }

@@ -4,16 +4,19 @@ mod count;
 
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
+use walkdir::WalkDir;
+use xshell::{Cmd, Shell, cmd};
 
 use self::count::Counts;
-use crate::tools::Browser;
-use crate::{libtorch, node, process, size, toolchain, tools, wasm, workspace};
+use crate::browser::Browser;
+use crate::setup::{self, Component};
+use crate::{audit, cargo_tools, libtorch, node, pack, process, size, wasm, wasm_toolchain, workspace};
 
 /// Arguments of `cargo xtask test`.
 #[derive(Args)]
@@ -37,12 +40,16 @@ enum Part {
     Docs,
     /// Unit, integration and documentation tests of all crates
     Native,
+    /// Licences, sources and known weaknesses of all crates
+    Deny,
     /// Lints and tests of the trainer of `compress`, which needs libtorch
     Trainer,
     /// Lints of all JavaScript
     Eslint,
     /// Types of the npm package
     Types,
+    /// The packed npm package as tools see it, and known weaknesses of the packages that it is made with
+    Npm,
     /// The download has not grown beyond its budget
     Size,
     /// JavaScript tests that need no browser
@@ -75,7 +82,7 @@ enum Outcome {
 /// # Errors
 ///
 /// Only before the first part; what goes wrong in a part is counted as its failure.
-pub fn run(args: &TestArgs) -> Result<ExitCode> {
+pub fn run(sh: &Shell, args: &TestArgs) -> Result<ExitCode> {
     let is_ci = std::env::var("CI").is_ok_and(|value| value == "true" || value == "1");
     let parts = Part::value_variants().iter().copied();
     let parts =
@@ -86,7 +93,7 @@ pub fn run(args: &TestArgs) -> Result<ExitCode> {
     for part in parts {
         println!("\n== {} ==", part.name());
         let started = Instant::now();
-        let (counts, note) = match run_part(part) {
+        let (counts, note) = match run_part(sh, part) {
             Ok(Outcome::Ran(counts)) => (counts, String::new()),
             // Elsewhere a missing browser is the user's choice; CI promises to have run everything.
             Ok(Outcome::Missing(why)) if is_ci => (Counts::failure(), format!("cannot run: {why:#}")),
@@ -109,52 +116,63 @@ pub fn run(args: &TestArgs) -> Result<ExitCode> {
     Ok(if total.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn run_part(part: Part) -> Result<Outcome> {
+fn run_part(sh: &Shell, part: Part) -> Result<Outcome> {
     match part {
-        Part::Format => check(cargo(&["fmt", "--all", "--check"])).map(Outcome::Ran),
-        Part::Clippy => {
-            check(cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])).map(Outcome::Ran)
+        Part::Format => {
+            needs(setup::component(sh, Component::Format), |_| check(cmd!(sh, "cargo fmt --all --check")))
         }
+        Part::Clippy => needs(setup::component(sh, Component::Lint), |_| {
+            check(cmd!(sh, "cargo clippy --workspace --all-targets -- -D warnings"))
+        }),
         Part::Docs => {
-            let mut cargo = cargo(&["doc", "--workspace", "--no-deps", "--document-private-items"]);
-            cargo.env("RUSTDOCFLAGS", "-D warnings");
-            check(cargo).map(Outcome::Ran)
+            let cargo = cmd!(sh, "cargo doc --workspace --no-deps --document-private-items");
+            check(cargo.env("RUSTDOCFLAGS", "-D warnings")).map(Outcome::Ran)
         }
-        Part::Native => tests(cargo(&["test", "--workspace", "--no-fail-fast"])).map(Outcome::Ran),
-        Part::Trainer => needs(libtorch::variables(), |variables| trainer(&variables)),
-        Part::Eslint => needs(node::install(), |_| {
-            let mut eslint = node::program("eslint")?;
-            eslint.args(["--max-warnings", "0", "."]);
-            check(eslint)
-        }),
-        Part::Types => needs(node::install(), |_| {
+        Part::Native => tests(cmd!(sh, "cargo test --workspace --no-fail-fast")).map(Outcome::Ran),
+        Part::Deny => needs(audit::cargo_deny(sh), |cargo_deny| check(audit::crates(sh, &cargo_deny))),
+        Part::Trainer => {
+            let found = setup::cpp_compiler(sh).and_then(|_| libtorch::variables(sh));
+            needs(found, |variables| trainer(sh, &variables))
+        }
+        Part::Eslint => {
+            needs(node::install(sh), |_| check(node::program(sh, "eslint")?.args(["--max-warnings", "0", "."])))
+        }
+        Part::Types => needs(node::install(sh), |_| {
             // The glue's types are generated.
-            wasm::build()?;
-            let mut tsc = node::program("tsc")?;
-            tsc.args(["--project", "tsconfig.json"]);
-            check(tsc)
+            wasm::build(sh)?;
+            check(node::program(sh, "tsc")?.args(["--project", "tsconfig.json"]))
         }),
-        Part::Size => needs(node::install(), |_| {
-            size::run(&size::SizeArgs::default())?;
+        Part::Npm => needs(node::install(sh), |_| {
+            let tarball = pack::npm_tarball(sh, &workspace::target_dir("npm")?)?;
+            let mut total = Counts::default();
+            for linter in pack::npm_linters(sh, &tarball)? {
+                total += check(linter)?;
+            }
+            if audit::npm_packages(sh)? {
+                total += Counts { passed: 1, failed: 0 };
+            } else {
+                println!("xtask: the npm registry has no list of known weaknesses: not checked");
+            }
+            Ok(total)
+        }),
+        Part::Size => needs(node::install(sh), |_| {
+            size::run(sh, &size::SizeArgs::default())?;
             Ok(Counts { passed: 1, failed: 0 })
         }),
-        Part::Js => needs(node::install(), |_| {
-            wasm::build()?;
-            node_tests(&["pkg", "www", "tests/js", "benches"])
+        Part::Js => needs(node::install(sh), |_| {
+            wasm::build(sh)?;
+            tests(node_tests(sh, "tests/js")?)
         }),
-        Part::WasmPack => needs(wasm_pack(), |mut wasm_pack| {
+        Part::WasmPack => needs(wasm_pack(sh), |wasm_pack| {
             let out = workspace::target_dir("wasm-pack")?;
-            wasm_pack.args(["build", ".", "--target", "web", "--no-opt", "--out-dir"]).arg(out);
-            wasm_pack.args(["--profile", wasm::PROFILE]);
-            check(wasm_pack)
+            let wasm_pack = wasm_pack.args(["build", ".", "--target", "web", "--no-opt", "--out-dir"]).arg(out);
+            check(wasm_pack.args(["--profile", wasm::PROFILE]))
         }),
-        Part::Chromium => browser(Browser::Chromium),
-        Part::Firefox => browser(Browser::Firefox),
-        Part::E2e => needs(node::install().and_then(|_| both_browsers()), |browsers| {
-            wasm::build()?;
-            let mut node = node_command(&["tests/e2e"])?;
-            node.envs(browsers).env("XTASK", std::env::current_exe().context("finding the running program")?);
-            tests(node)
+        Part::Chromium => browser(sh, Browser::Chromium),
+        Part::Firefox => browser(sh, Browser::Firefox),
+        Part::E2e => needs(node::install(sh).and_then(|_| both_browsers(sh)), |browsers| {
+            wasm::build(sh)?;
+            tests(node_tests(sh, "tests/e2e")?.envs(browsers))
         }),
     }
 }
@@ -167,47 +185,31 @@ fn needs<T>(found: Result<T>, part: impl FnOnce(T) -> Result<Counts>) -> Result<
     }
 }
 
-fn cargo(args: &[&str]) -> Command {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.args(args).current_dir(workspace::root());
-    command
-}
-
 /// What the feature `train` adds: the rest of `compress` was the turn of `Clippy` and `Native`.
-fn trainer(libtorch: &[(&'static str, OsString)]) -> Result<Counts> {
-    let with_libtorch = |program: &str, args: &[&str]| {
-        let mut cargo = cargo(&[program, "--package", "compress", "--features", "train"]);
-        cargo.args(args).envs(libtorch.iter().map(|(name, value)| (name, value)));
-        cargo
-    };
-    let mut total = check(with_libtorch("clippy", &["--all-targets", "--", "-D", "warnings"]))?;
-    total += tests(with_libtorch("test", &["--no-fail-fast", "--lib", "--bins", "--", "train::"]))?;
-    total += tests(with_libtorch("test", &["--test", "train"]))?;
+fn trainer(sh: &Shell, libtorch: &[(&'static str, OsString)]) -> Result<Counts> {
+    let features = ["--package", "compress", "--features", "train"];
+    let variables = || libtorch.iter().map(|(name, value)| (name, value));
+    let mut total = check(cmd!(sh, "cargo clippy {features...} --all-targets -- -D warnings").envs(variables()))?;
+    total += tests(cmd!(sh, "cargo test {features...} --no-fail-fast --lib --bins -- train::").envs(variables()))?;
+    total += tests(cmd!(sh, "cargo test {features...} --test train").envs(variables()))?;
     Ok(total)
 }
 
-fn wasm_pack() -> Result<Command> {
-    let program = tools::wasm_pack()?;
-    tools::wasm_bindgen()?;
-    let mut command = toolchain::ensure()?.command(&program.to_string_lossy())?;
-    command.current_dir(workspace::root());
-    Ok(command)
-}
-
-fn found(browser: Browser) -> Result<PathBuf> {
-    let name = browser.name();
-    browser.program().with_context(|| {
-        format!("{name} is missing: install it, or say where it is in the variable {}", browser.variables().0)
-    })
+fn wasm_pack(sh: &Shell) -> Result<Cmd<'_>> {
+    let program = cargo_tools::wasm_pack(sh)?;
+    cargo_tools::wasm_bindgen(sh)?;
+    wasm_toolchain::ensure(sh)?.command(sh, program)
 }
 
 /// The variables by which end-to-end tests find the browsers.
-fn both_browsers() -> Result<Vec<(&'static str, PathBuf)>> {
-    [Browser::Chromium, Browser::Firefox].into_iter().map(|b| Ok((b.variables().0, found(b)?))).collect()
+fn both_browsers(sh: &Shell) -> Result<Vec<(&'static str, PathBuf)>> {
+    [Browser::Chromium, Browser::Firefox].into_iter().map(|b| Ok((b.variables()[0], b.ensure(sh)?))).collect()
 }
 
-fn browser(browser: Browser) -> Result<Outcome> {
-    needs(found(browser).and_then(|_| wasm_pack()), |_| {
+fn browser(sh: &Shell, browser: Browser) -> Result<Outcome> {
+    let found = browser.ensure_with_driver(sh).and_then(|found| wasm_pack(sh).map(|_| found));
+    needs(found, |found| {
+        let [browser_option, driver_option] = browser.wasm_pack_options();
         let mut total = Counts::default();
         // The crate from outside and its kernels from inside, in both builds of the package. Cargo has one place for
         // either: the second browser begins with the build that the first one ended with.
@@ -216,76 +218,61 @@ fn browser(browser: Browser) -> Result<Outcome> {
             Browser::Firefox => ["relaxed-simd", ""],
         };
         for features in builds {
-            let mut wasm_pack = wasm_pack()?;
-            wasm_pack.args(["test", "--headless", browser.wasm_pack_option()]);
-            if let Some(driver) = browser.driver() {
-                wasm_pack.arg(if browser == Browser::Chromium { "--chromedriver" } else { "--geckodriver" });
-                wasm_pack.arg(driver);
+            let mut wasm_pack = wasm_pack(sh)?.args(["test", "--headless", browser_option]);
+            if let Some(driver) = &found.driver {
+                wasm_pack = wasm_pack.arg(driver_option).arg(driver);
             }
             // The profile of the page: what is tested is what ships, and nothing is compiled twice. The other test
             // files are native, and each documentation example would link the whole runtime once more. Unit tests
             // alone would have cargo compile all dependencies anew, for the linker only.
-            wasm_pack.args([".", "--profile", wasm::PROFILE, "--lib", "--test", "browser", "--features", features]);
+            wasm_pack = wasm_pack.args([".", "--profile", wasm::PROFILE, "--lib", "--test", "browser"]);
+            wasm_pack = wasm_pack.args(["--features", features]);
             // Seconds without a word from the browser; a network is loaded and run meanwhile, on a machine that may
             // be busy.
-            wasm_pack.env("WASM_BINDGEN_TEST_TIMEOUT", "300");
-            total += tests(wasm_pack)?;
+            total += tests(wasm_pack.env("WASM_BINDGEN_TEST_TIMEOUT", "300"))?;
         }
         Ok(total)
     })
 }
 
-/// Node's test runner on all `*.test.js` and `*.test.mjs` below some folders.
-fn node_tests(folders: &[&str]) -> Result<Counts> {
-    tests(node_command(folders)?)
-}
-
-fn node_command(folders: &[&str]) -> Result<Command> {
-    let mut files = Vec::new();
-    for folder in folders {
-        collect_tests(&workspace::path(folder), &mut files)?;
-    }
-    files.sort();
+/// Node's test runner on all `*.test.js` and `*.test.mjs` below a folder.
+fn node_tests<'a>(sh: &'a Shell, folder: &str) -> Result<Cmd<'a>> {
+    let files = test_files(&workspace::path(folder))?;
     if files.is_empty() {
-        bail!("no *.test.js or *.test.mjs below {}", folders.join(", "));
+        bail!("no *.test.js or *.test.mjs below {folder}");
     }
-    let mut node = Command::new("node");
     // One file at a time: they share one machine with a browser or two.
-    node.args(["--test", "--test-concurrency=1", "--test-timeout=300000", "--test-reporter=spec"]);
-    node.args(files).current_dir(workspace::root()).env("NO_COLOR", "1").env_remove("FORCE_COLOR");
-    Ok(node)
+    let node = process::program(sh, "node").args(["--test", "--test-concurrency=1", "--test-timeout=300000"]);
+    Ok(node.arg("--test-reporter=spec").args(files).env("NO_COLOR", "1").env_remove("FORCE_COLOR"))
 }
 
-fn collect_tests(folder: &std::path::Path, files: &mut Vec<PathBuf>) -> Result<()> {
-    if !folder.is_dir() {
-        return Ok(());
-    }
-    for entry in std::fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))? {
-        let path = entry?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if path.is_dir() {
-            if name != "node_modules" && !name.starts_with('.') {
-                collect_tests(&path, files)?;
-            }
-        } else if name.ends_with(".test.js") || name.ends_with(".test.mjs") {
-            files.push(path);
+/// The files of tests below a folder, in order.
+fn test_files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let is_left_out = |name: &str| name == "node_modules" || name.starts_with('.');
+    let entries = WalkDir::new(folder).min_depth(1).sort_by_file_name().into_iter();
+    let mut files = Vec::new();
+    for entry in entries.filter_entry(|entry| !is_left_out(&entry.file_name().to_string_lossy())) {
+        let entry = entry.with_context(|| format!("reading {}", folder.display()))?;
+        let name = entry.file_name().to_string_lossy();
+        if entry.file_type().is_file() && (name.ends_with(".test.js") || name.ends_with(".test.mjs")) {
+            files.push(entry.into_path());
         }
     }
-    Ok(())
+    Ok(files)
 }
 
 /// A command that is one check: it passes or not.
-fn check(mut command: Command) -> Result<Counts> {
-    println!("$ {}", process::display(&command));
-    process::run(command.stdin(Stdio::null()))?;
+fn check(cmd: Cmd<'_>) -> Result<Counts> {
+    println!("$ {cmd}");
+    cmd.quiet().run()?;
     Ok(Counts { passed: 1, failed: 0 })
 }
 
 /// A test runner, whose own counts are read from its output.
-fn tests(mut command: Command) -> Result<Counts> {
-    let shown = process::display(&command);
+fn tests(cmd: Cmd<'_>) -> Result<Counts> {
+    let shown = cmd.to_string();
     println!("$ {shown}");
-    let mut child = command
+    let mut child = Command::from(cmd)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
@@ -323,37 +310,48 @@ fn tests(mut command: Command) -> Result<Counts> {
 mod tests {
     use super::*;
 
-    fn sh(script: &str) -> Result<Counts> {
-        let mut command = Command::new("sh");
-        command.args(["-c", script]);
-        tests(command)
+    /// A program that prints `text` and exits with `code`, on every system: this one, whose test `echo` does that.
+    fn runner(text: &str, code: i32) -> Result<Counts> {
+        let sh = Shell::new().unwrap();
+        let this = std::env::current_exe().unwrap();
+        let cmd = cmd!(sh, "{this} --exact test::tests::echo --ignored --nocapture --quiet");
+        tests(cmd.env("XTASK_ECHO", text).env("XTASK_EXIT", code.to_string()))
+    }
+
+    #[test]
+    #[ignore = "the program that other tests run"]
+    fn echo() {
+        let Ok(text) = std::env::var("XTASK_ECHO") else { return };
+        println!("{text}");
+        std::process::exit(std::env::var("XTASK_EXIT").unwrap().parse().unwrap());
     }
 
     #[test]
     fn counts_of_several_binaries_add_up() {
-        let script = "echo 'test result: ok. 2 passed; 0 failed; 0 ignored'; \
-                      echo 'test result: FAILED. 1 passed; 3 failed; 0 ignored'; exit 101";
-        assert_eq!(sh(script).unwrap(), Counts { passed: 3, failed: 3 });
+        let text =
+            "test result: ok. 2 passed; 0 failed; 0 ignored\ntest result: FAILED. 1 passed; 3 failed; 0 ignored";
+        assert_eq!(runner(text, 101).unwrap(), Counts { passed: 3, failed: 3 });
     }
 
     #[test]
     fn a_runner_that_dies_without_counting_has_failed() {
-        assert_eq!(sh("echo error: could not compile; exit 101").unwrap(), Counts { passed: 0, failed: 1 });
-        let script = "echo 'test result: ok. 2 passed; 0 failed; 0 ignored'; exit 1";
-        assert_eq!(sh(script).unwrap(), Counts { passed: 2, failed: 1 });
+        assert_eq!(runner("error: could not compile", 101).unwrap(), Counts { passed: 0, failed: 1 });
+        let text = "test result: ok. 2 passed; 0 failed; 0 ignored";
+        assert_eq!(runner(text, 1).unwrap(), Counts { passed: 2, failed: 1 });
     }
 
     #[test]
     fn a_runner_without_a_test_is_an_error() {
-        assert!(sh("true").is_err());
-        assert!(sh("echo 'test result: ok. 0 passed; 0 failed; 0 ignored'").is_err());
+        assert!(runner("", 0).is_err());
+        assert!(runner("test result: ok. 0 passed; 0 failed; 0 ignored", 0).is_err());
     }
 
     #[test]
     fn a_failed_check_is_an_error_and_a_missing_program_too() {
-        assert!(check(Command::new("false")).is_err());
-        assert!(check(Command::new("no-such-program-micro-yolo")).is_err());
-        assert_eq!(check(Command::new("true")).unwrap(), Counts { passed: 1, failed: 0 });
+        let sh = Shell::new().unwrap();
+        assert!(check(cmd!(sh, "cargo no-such-command-micro-yolo")).is_err());
+        assert!(check(cmd!(sh, "no-such-program-micro-yolo")).is_err());
+        assert_eq!(check(cmd!(sh, "cargo --version")).unwrap(), Counts { passed: 1, failed: 0 });
     }
 
     #[test]
@@ -364,9 +362,10 @@ mod tests {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, "").unwrap();
         }
-        let mut files = Vec::new();
-        collect_tests(dir.path(), &mut files).unwrap();
-        files.sort();
-        assert_eq!(files, [dir.path().join("a.test.mjs"), dir.path().join("deep/b.test.js")]);
+        assert_eq!(
+            test_files(dir.path()).unwrap(),
+            [dir.path().join("a.test.mjs"), dir.path().join("deep/b.test.js")]
+        );
+        assert!(test_files(&dir.path().join("missing")).is_err());
     }
 }

@@ -10,8 +10,10 @@ use clap::Args;
 use walrus::ir::Value;
 use walrus::{ConstExpr, GlobalKind};
 use wasm_bindgen_cli_support::Bindgen;
+use xshell::{Cmd, Shell};
 
-use crate::{node, process, site, toolchain, workspace};
+use crate::toolchain::{TARGET, Toolchain};
+use crate::{node, site, wasm_toolchain, workspace};
 
 /// One build of the module; a page loads the best that its browser runs (`pkg/parts.js` chooses).
 pub struct Variant {
@@ -121,8 +123,8 @@ pub struct BuildArgs {
 /// # Errors
 ///
 /// If the toolchain is missing, the crate does not compile or a file cannot be written.
-pub fn run(args: &BuildArgs) -> Result<ExitCode> {
-    build()?;
+pub fn run(sh: &Shell, args: &BuildArgs) -> Result<ExitCode> {
+    build(sh)?;
     if args.site {
         let dir = workspace::target_dir("site")?;
         site::copy_to(&dir)?;
@@ -136,17 +138,17 @@ pub fn run(args: &BuildArgs) -> Result<ExitCode> {
 /// # Errors
 ///
 /// As [`run`].
-pub fn build() -> Result<()> {
-    let toolchain = toolchain::ensure()?;
+pub fn build(sh: &Shell) -> Result<()> {
+    let toolchain = wasm_toolchain::ensure(sh)?;
     let out_dir = workspace::path("pkg/wasm");
     std::fs::create_dir_all(&out_dir).with_context(|| format!("creating {}", out_dir.display()))?;
-    let optimizer = node::wasm_opt();
+    let optimizer = node::wasm_opt(sh);
     if optimizer.is_none() {
         eprintln!("xtask: no wasm-opt: the module works but is larger (`npm ci` brings one)");
     }
     for variant in VARIANTS {
-        let module = compile(toolchain, variant)?;
-        finish(variant, &module, optimizer.as_deref(), &out_dir)?;
+        let module = compile(sh, toolchain, variant)?;
+        finish(sh, variant, &module, optimizer.as_deref(), &out_dir)?;
     }
     copy_model(&out_dir)?;
     inline()
@@ -186,13 +188,13 @@ fn copy_model(out_dir: &Path) -> Result<()> {
 ///
 /// Cargo has one place for the module whatever its features, so that it would compile both variants anew each time they
 /// are wanted in turn. Each is therefore kept apart, and cargo is asked only where a source is newer.
-fn compile(toolchain: toolchain::Toolchain, variant: &Variant) -> Result<PathBuf> {
+fn compile(sh: &Shell, toolchain: Toolchain, variant: &Variant) -> Result<PathBuf> {
     let kept = raw_module(variant)?;
     let sources = kept.with_extension("d");
     if is_newer_than_sources(&kept, &sources) {
         return Ok(kept);
     }
-    let module = cargo_build(toolchain, variant)?;
+    let module = cargo_build(sh, toolchain, variant)?;
     place(&module, &kept)?;
     place(&module.with_extension("d"), &sources)?;
     Ok(kept)
@@ -222,40 +224,52 @@ fn is_newer_than_sources(module: &Path, dependencies: &Path) -> bool {
 }
 
 /// Has cargo compile a variant and returns the path of its module.
-fn cargo_build(toolchain: toolchain::Toolchain, variant: &Variant) -> Result<PathBuf> {
-    let mut cargo = toolchain.command("cargo")?;
-    cargo.current_dir(workspace::root());
-    cargo.args(["rustc", "--package", "micro-yolo", "--lib", "--profile", PROFILE, "--target", toolchain::TARGET]);
-    cargo.args(["--no-default-features", "--features", &variant.features.join(",")]);
-    cargo.args(["--message-format", "json-render-diagnostics"]);
+fn cargo_build(sh: &Shell, toolchain: Toolchain, variant: &Variant) -> Result<PathBuf> {
+    let mut cargo = toolchain.command(sh, "cargo")?;
+    cargo = cargo.args(["rustc", "--package", "micro-yolo", "--lib", "--profile", PROFILE, "--target", TARGET]);
+    cargo = cargo.args(["--no-default-features", "--features", &variant.features.join(",")]).args(MESSAGES);
     if variant.is_threaded() {
-        cargo.arg("--").args(SHARED_MEMORY);
+        cargo = cargo.arg("--").args(SHARED_MEMORY);
     }
-    let shown = process::display(&cargo);
+    compiled_module(cargo)
+}
+
+/// Options of cargo by which messages for programs go to standard output, and those for people to standard error.
+pub const MESSAGES: [&str; 2] = ["--message-format", "json-render-diagnostics"];
+
+/// Runs a build with the options [`MESSAGES`], and returns the path of the WebAssembly module that it made.
+///
+/// # Errors
+///
+/// If the crate does not compile.
+pub fn compiled_module(cargo: Cmd<'_>) -> Result<PathBuf> {
+    let shown = cargo.to_string();
+    let mut cargo = Command::from(cargo);
     let child = cargo.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
     let output =
         child.and_then(std::process::Child::wait_with_output).with_context(|| format!("cannot run `{shown}`"))?;
     if !output.status.success() {
         bail!("the crate does not build for the browser (`{shown}`)");
     }
-    module_in(&String::from_utf8_lossy(&output.stdout))
+    module_in(&output.stdout)
         .ok_or_else(|| anyhow!("cargo built no .wasm; is \"cdylib\" still among the crate types?"))
 }
 
 /// The last `.wasm` file that cargo's messages name.
-fn module_in(messages: &str) -> Option<PathBuf> {
-    let artifacts = messages.lines().rev().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    artifacts
-        .filter(|message| message["reason"] == "compiler-artifact")
-        .filter_map(|message| {
-            let files = message["filenames"].as_array()?;
-            files.iter().filter_map(|file| file.as_str()).find(|file| file.ends_with(".wasm")).map(PathBuf::from)
-        })
-        .next()
+fn module_in(messages: &[u8]) -> Option<PathBuf> {
+    let messages = String::from_utf8_lossy(messages);
+    // Not by the crate cargo_metadata: the features that it switches on in serde would have all below tract compiled anew.
+    let messages = messages.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let artifacts = messages.filter(|message| message["reason"] == "compiler-artifact");
+    let modules = artifacts.filter_map(|message| {
+        let files = message["filenames"].as_array()?;
+        files.iter().filter_map(|file| file.as_str()).find(|file| file.ends_with(".wasm")).map(PathBuf::from)
+    });
+    modules.last()
 }
 
 /// Makes the glue and shrinks the module, unless that was done for this very module.
-fn finish(variant: &Variant, module: &Path, optimizer: Option<&Path>, out_dir: &Path) -> Result<()> {
+fn finish(sh: &Shell, variant: &Variant, module: &Path, optimizer: Option<&Path>, out_dir: &Path) -> Result<()> {
     let bytes = std::fs::read(module).with_context(|| format!("reading {}", module.display()))?;
     let wasm = out_dir.join(variant.file);
     let glue = out_dir.join(format!("{}.js", variant.glue()));
@@ -275,7 +289,7 @@ fn finish(variant: &Variant, module: &Path, optimizer: Option<&Path>, out_dir: &
         bind(variant, bytes, &generated)?;
         let made = generated.join(format!("{GLUE}_bg.wasm"));
         if let Some(optimizer) = optimizer {
-            optimize(optimizer, variant, &made)?;
+            optimize(sh, optimizer, variant, &made)?;
         }
         place(&made, &wasm)?;
         if variant.file == format!("{}_bg.wasm", variant.glue()) {
@@ -336,11 +350,10 @@ fn print_size(path: &Path) -> Result<()> {
     Ok(())
 }
 
-fn optimize(optimizer: &Path, variant: &Variant, wasm: &Path) -> Result<()> {
+fn optimize(sh: &Shell, optimizer: &Path, variant: &Variant, wasm: &Path) -> Result<()> {
     let smaller = wasm.with_extension("opt.wasm");
-    let mut command = Command::new(optimizer);
-    command.args(OPTIMIZATIONS).args(WASM_FEATURES).args(variant.wasm_features).arg("-o").arg(&smaller).arg(wasm);
-    process::run(command.stdin(Stdio::null()))?;
+    let cmd = sh.cmd(optimizer).args(OPTIMIZATIONS).args(WASM_FEATURES).args(variant.wasm_features).quiet();
+    cmd.arg("-o").arg(&smaller).arg(wasm).run()?;
     std::fs::rename(&smaller, wasm).with_context(|| format!("replacing {}", wasm.display()))
 }
 
@@ -378,14 +391,16 @@ mod tests {
 
     #[test]
     fn the_module_is_found_among_cargos_messages() {
-        let messages = concat!(
-            "{\"reason\":\"compiler-artifact\",\"filenames\":[\"/t/libtract.rlib\"]}\n",
-            "{\"reason\":\"compiler-artifact\",\"filenames\":[\"/t/micro_yolo.wasm\",\"/t/libmicro_yolo.rlib\"]}\n",
-            "not json\n",
-            "{\"reason\":\"build-finished\",\"success\":true}\n",
-        );
-        assert_eq!(module_in(messages), Some(PathBuf::from("/t/micro_yolo.wasm")));
-        assert_eq!(module_in("{\"reason\":\"build-finished\"}"), None);
+        let artifact =
+            |files: &[&str]| serde_json::json!({"reason": "compiler-artifact", "filenames": files}).to_string();
+        let messages = [
+            artifact(&["/t/libtract.rlib"]),
+            artifact(&["/t/micro_yolo.wasm", "/t/libmicro_yolo.rlib"]),
+            "not json".to_owned(),
+            r#"{"reason":"build-finished","success":true}"#.to_owned(),
+        ];
+        assert_eq!(module_in(messages.join("\n").as_bytes()), Some(PathBuf::from("/t/micro_yolo.wasm")));
+        assert_eq!(module_in(messages[3].as_bytes()), None);
     }
 
     #[test]

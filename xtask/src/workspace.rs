@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use xshell::{Shell, cmd};
 
 /// The repository root.
 pub fn root() -> PathBuf {
@@ -17,6 +18,10 @@ pub fn path(relative: &str) -> PathBuf {
 }
 
 /// A folder below the target folder, made if missing.
+///
+/// # Errors
+///
+/// If it cannot be made.
 pub fn target_dir(name: &str) -> Result<PathBuf> {
     // target/debug/xtask: two up is the target folder, wherever CARGO_TARGET_DIR put it.
     let exe = std::env::current_exe().context("finding the running program")?;
@@ -26,17 +31,29 @@ pub fn target_dir(name: &str) -> Result<PathBuf> {
     Ok(dir)
 }
 
-/// The version of a locked crate, or `None` if the lock file does not name it.
-pub fn locked_version(crate_name: &str) -> Result<Option<String>> {
-    let path = path("Cargo.lock");
-    let lock = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-    Ok(version_in_lock(&lock, crate_name))
+/// Where xtask keeps the programs that it installs: outside the checkout, so that a fresh one finds them, and out of the
+/// way of those the user installed.
+///
+/// # Errors
+///
+/// If the system does not say where the user's files are.
+pub fn tools_dir() -> Result<PathBuf> {
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let cache = if cfg!(windows) { variable("LOCALAPPDATA") } else { variable("XDG_CACHE_HOME") };
+    let cache = cache.or_else(|| Some(variable("HOME")?.join(".cache")));
+    Ok(cache.context("the variable HOME is not set")?.join("micro-yolo").join("tools"))
 }
 
-fn version_in_lock(lock: &str, crate_name: &str) -> Option<String> {
-    let name_line = format!("name = \"{crate_name}\"");
-    let mut lines = lock.lines().skip_while(|line| *line != name_line).skip(1);
-    lines.next()?.strip_prefix("version = \"")?.strip_suffix('"').map(str::to_owned)
+/// The version of a crate in Cargo.lock.
+///
+/// # Errors
+///
+/// If the lock file names no such crate, or several versions of it.
+pub fn locked_version(sh: &Shell, crate_name: &str) -> Result<String> {
+    // `registry+https://…#wasm-bindgen@0.2.130`
+    let id = cmd!(sh, "cargo pkgid {crate_name}").quiet().read()?;
+    let (_, version) = id.rsplit_once('@').with_context(|| format!("`{id}` names no version"))?;
+    Ok(version.to_owned())
 }
 
 #[cfg(test)]
@@ -44,11 +61,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lock_lookup_takes_the_whole_name() {
-        let lock = "[[package]]\nname = \"wasm-bindgen-shared\"\nversion = \"9.9.9\"\n\n\
-                    [[package]]\nname = \"wasm-bindgen\"\nversion = \"0.2.130\"\nsource = \"x\"\n";
-        assert_eq!(version_in_lock(lock, "wasm-bindgen").as_deref(), Some("0.2.130"));
-        assert_eq!(version_in_lock(lock, "wasm"), None);
+    fn versions_are_those_of_the_lock_file() {
+        let sh = Shell::new().unwrap();
+        let version = locked_version(&sh, "wasm-bindgen").unwrap();
+        assert!(version.starts_with("0.2."), "{version}");
+        assert!(locked_version(&sh, "no-such-crate-micro-yolo").is_err());
     }
 
     #[test]

@@ -1,30 +1,13 @@
-// Serves folders for a test, and misbehaves on request: the network of the tests.
+// Serves folders to a browser, for tests and benches, and misbehaves on request: the network of the tests.
 import { createServer } from "node:http";
-import { readFile } from "node:fs/promises";
-import { extname, join, normalize } from "node:path";
+import { resolve } from "node:path";
 import { fileURLToPath } from "node:url";
+import sirv from "sirv";
 
 export const ROOT = fileURLToPath(new URL("../../..", import.meta.url));
 
 /** The page as `cargo xtask serve` lays it out. */
-export const SITE = { "/pkg/": "pkg", "/samples/": "data/samples", "/models/": "models", "/docs/": "docs", "/fixtures/": "tests/e2e/fixtures", "/": "www" };
-
-const TYPES = {
-  ".css": "text/css",
-  ".html": "text/html; charset=utf-8",
-  ".jpg": "image/jpeg",
-  ".js": "text/javascript",
-  ".json": "application/json",
-  ".md": "text/plain; charset=utf-8",
-  ".mjs": "text/javascript",
-  ".mp4": "video/mp4",
-  ".onnx": "application/octet-stream",
-  ".png": "image/png",
-  ".svg": "image/svg+xml",
-  ".wasm": "application/wasm",
-  ".webm": "video/webm",
-  ".webmanifest": "application/manifest+json",
-};
+export const SITE = { "/pkg/": "pkg", "/samples/": "data/samples", "/fixtures/": "tests/e2e/fixtures", "/": "www" };
 
 /**
  * @param {object} options
@@ -35,31 +18,32 @@ export async function serve({ mounts = SITE, headers = {} } = {}) {
   /** @type {Map<string, (request, response) => void | Promise<void>>} */
   const routes = new Map();
   const requests = [];
-  const prefixes = Object.keys(mounts).sort((a, b) => b.length - a.length);
+  const setHeaders = (response, path) => {
+    for (const [name, value] of Object.entries(headers)) response.setHeader(name, value);
+    // Types that no list has.
+    if (path.endsWith(".onnx")) response.setHeader("content-type", "application/octet-stream");
+  };
+  const folders = Object.entries(mounts)
+    // The longest prefix first.
+    .sort(([a], [b]) => b.length - a.length)
+    // `dev`: as the files are, not as they were.
+    .map(([prefix, folder]) => ({ prefix, files: sirv(resolve(ROOT, folder), { dev: true, setHeaders }) }));
   const server = createServer(async (request, response) => {
-    const path = decodeURIComponent(new URL(request.url, "http://localhost").pathname);
-    requests.push(path);
+    const missing = () => response.writeHead(404, headers).end("not here");
     try {
+      const path = decodeURIComponent(new URL(request.url, "http://localhost").pathname);
+      requests.push(path);
       const route = routes.get(path);
       if (route) return await route(request, response);
-      const prefix = prefixes.find((one) => path.startsWith(one));
-      const relative = normalize(path.slice(prefix?.length ?? 0)) + (path.endsWith("/") ? "index.html" : "");
-      if (prefix === undefined || relative.startsWith("..")) throw new Error("outside");
-      const folder = mounts[prefix].startsWith("/") ? mounts[prefix] : join(ROOT, mounts[prefix]);
-      const body = await readFile(join(folder, relative.replace(/^\.index\.html$/, "index.html")));
-      const type = TYPES[extname(relative)] ?? "application/octet-stream";
-      // Part of a film: without that no browser seeks in it.
-      const [, from, to] = /^bytes=(\d+)-(\d*)$/.exec(request.headers.range ?? "") ?? [];
-      const part = from === undefined ? body : body.subarray(Number(from), to ? Number(to) + 1 : undefined);
-      const fields = { "content-type": type, "content-length": part.length, "accept-ranges": "bytes", ...headers };
-      const last = Number(from) + part.length - 1;
-      if (from !== undefined) fields["content-range"] = `bytes ${from}-${last}/${body.length}`;
-      response.writeHead(from === undefined ? 200 : 206, fields).end(part);
+      const mount = folders.find(({ prefix }) => path.startsWith(prefix));
+      if (!mount) return missing();
+      request.url = request.url.slice(mount.prefix.length - 1);
+      mount.files(request, response, missing);
     } catch {
-      response.writeHead(404, headers).end("not here");
+      missing();
     }
   });
-  await new Promise((resolve) => server.listen(0, "127.0.0.1", () => resolve(undefined)));
+  await new Promise((done) => server.listen(0, "127.0.0.1", () => done(undefined)));
   const { port } = /** @type {import("node:net").AddressInfo} */ (server.address());
   return {
     url: `http://127.0.0.1:${port}/`,
@@ -70,7 +54,7 @@ export async function serve({ mounts = SITE, headers = {} } = {}) {
     unroute: (path) => routes.delete(path),
     async close() {
       server.closeAllConnections();
-      await new Promise((resolve) => server.close(resolve));
+      await new Promise((done) => server.close(done));
     },
   };
 }

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde::{Deserialize, Serialize};
+use xshell::Shell;
 
 use crate::wasm::{self, Size};
 use crate::workspace;
@@ -50,8 +51,8 @@ struct Download {
 /// # Errors
 ///
 /// If the build fails or a part has outgrown its budget.
-pub fn run(args: &SizeArgs) -> Result<ExitCode> {
-    wasm::build()?;
+pub fn run(sh: &Shell, args: &SizeArgs) -> Result<ExitCode> {
+    wasm::build(sh)?;
     let download = Download::measure()?;
     let path = budget_path();
     if args.accept {
