@@ -261,11 +261,11 @@ fn module_in(messages: &[u8]) -> Option<PathBuf> {
     // Not by the crate cargo_metadata: the features that it switches on in serde would have all below tract compiled anew.
     let messages = messages.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
     let artifacts = messages.filter(|message| message["reason"] == "compiler-artifact");
-    let modules = artifacts.filter_map(|message| {
+    let mut modules = artifacts.filter_map(|message| {
         let files = message["filenames"].as_array()?;
         files.iter().filter_map(|file| file.as_str()).find(|file| file.ends_with(".wasm")).map(PathBuf::from)
     });
-    modules.last()
+    modules.next_back()
 }
 
 /// Makes the glue and shrinks the module, unless that was done for this very module.
