@@ -6,8 +6,8 @@ mod common;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use common::{config, log_lines, squares};
-use compress::train::{Precision, TrainConfig, train};
+use common::{config, log_lines};
+use compress::train::{TrainConfig, train};
 use compress::{Error, checkpoint, zoo};
 
 #[test]
