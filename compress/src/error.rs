@@ -90,6 +90,14 @@ pub enum Error {
     /// The runtime failed on a network under quantisation.
     #[error("quantisation: {0}")]
     Quantisation(String),
+    /// A network to learn from is none, or does not fit its student.
+    #[error("teacher {}: {problem}", path.display())]
+    Teacher {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
     /// libtorch failed.
     #[cfg(feature = "train")]
     #[error("libtorch: {0}")]

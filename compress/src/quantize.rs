@@ -294,9 +294,12 @@ mod tests {
     #[test]
     fn the_files_are_what_onnxruntime_ran_and_give_what_it_gave() {
         let distribution = include_str!("../tests/export/distribution.json");
-        let networks =
-            [("every-form", every_form()), ("distribution", serde_json::from_str(distribution).unwrap())];
-        for (name, network) in &networks {
+        // Of the second, one byte that rounds the other way, of 127, moves a score by up to two thousandths.
+        let networks = [
+            ("every-form", every_form(), 1e-4),
+            ("distribution", serde_json::from_str(distribution).unwrap(), 3e-3),
+        ];
+        for (name, network, tolerance) in &networks {
             let side = 32;
             let graph = network.graph().unwrap();
             let weights = crate::network::reference::random_weights(&graph, 21);

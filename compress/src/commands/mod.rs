@@ -3,6 +3,8 @@
 mod average;
 mod cost;
 mod data;
+#[cfg(feature = "train")]
+mod distill;
 mod evaluate;
 mod explore;
 mod export;
@@ -15,6 +17,8 @@ mod revive;
 #[cfg(feature = "train")]
 mod train;
 mod trainer;
+#[cfg(feature = "train")]
+mod training;
 mod trim;
 
 use std::num::NonZeroUsize;
@@ -37,6 +41,9 @@ pub enum Command {
     /// Trains a network; the same command goes on after a kill.
     #[cfg(feature = "train")]
     Train(train::Train),
+    /// Trains a network to answer as another one does.
+    #[cfg(feature = "train")]
+    Distill(distill::Distill),
     /// Measures average precision of an ONNX file.
     Evaluate(evaluate::Evaluate),
     /// Writes a checkpoint as ONNX.
@@ -68,6 +75,8 @@ impl Command {
             Command::Data(command) => command.run(),
             #[cfg(feature = "train")]
             Command::Train(command) => command.run(),
+            #[cfg(feature = "train")]
+            Command::Distill(command) => command.run(),
             Command::Evaluate(command) => command.run(),
             Command::Export(command) => command.run(),
             Command::Explore(command) => command.run(),

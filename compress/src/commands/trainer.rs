@@ -87,10 +87,12 @@ impl TrainerArgs {
         compress::train::TrainConfig {
             run: Default::default(),
             data: self.data.iter().map(|set| super::annotations_and_images(set)).collect(),
+            photos: Vec::new(),
             init: None,
             init_rate: self.init_rate,
             freeze: None,
             int8: false,
+            distill: None,
             images: 0,
             minutes: None,
             batch: self.batch,

@@ -246,6 +246,55 @@ impl Dataset {
         })
     }
 
+    /// The photographs in a folder (JPEG, PNG, WebP; not in folders inside it), by name: without boxes, to learn from a
+    /// teacher alone. `classes` are what the teacher knows.
+    ///
+    /// # Errors
+    ///
+    /// A folder that cannot be read or has no photographs. Under [`BadData::Refuse`] also a file that is damaged.
+    pub fn of_folder(folder: &Path, classes: &[String], bad_data: BadData) -> Result<Dataset> {
+        let is_photo = |path: &PathBuf| {
+            let extension = path.extension().and_then(|extension| extension.to_str()).map(str::to_ascii_lowercase);
+            extension.is_some_and(|extension| ["jpg", "jpeg", "png", "webp"].contains(&extension.as_str()))
+        };
+        let mut paths = Vec::new();
+        for entry in std::fs::read_dir(folder).map_err(Error::io(folder))? {
+            paths.push(entry.map_err(Error::io(folder))?.path());
+        }
+        paths.retain(is_photo);
+        paths.sort();
+        let mut set = Dataset {
+            classes: classes.to_vec(),
+            category_ids: (1..=classes.len() as u64).collect(),
+            images: Vec::new(),
+            skipped: Vec::new(),
+        };
+        for (index, path) in paths.into_iter().enumerate() {
+            let (width, height) = match image::image_dimensions(&path) {
+                Ok(size) => size,
+                Err(error) if bad_data == BadData::Skip => {
+                    set.skipped.push(format!("{}: {error}", path.display()));
+                    continue;
+                }
+                Err(error) => return Err(Error::Data { path, problem: error.to_string() }),
+            };
+            set.images.push(Annotated {
+                id: index as u64,
+                path,
+                width,
+                height,
+                labelled: Labelled::None,
+                source: String::new(),
+                objects: Vec::new(),
+            });
+        }
+        if set.images.is_empty() {
+            let problem = "has no photographs (JPEG, PNG or WebP)".into();
+            return Err(Error::Data { path: folder.to_owned(), problem });
+        }
+        Ok(set)
+    }
+
     /// Appends the images of `other`, whose classes must have the same names in the same order.
     ///
     /// # Errors
@@ -320,6 +369,24 @@ mod tests {
                 Err(error) => assert!(error.to_string().contains("has no images"), "{error}"),
             }
         }
+    }
+
+    #[test]
+    fn a_folder_of_photographs_is_a_set_without_boxes() {
+        let folder = tempfile::tempdir().unwrap();
+        let classes = ["cat".to_owned(), "cup".to_owned()];
+        let read = |bad_data| Dataset::of_folder(folder.path(), &classes, bad_data);
+        std::fs::write(folder.path().join("notes.txt"), b"none").unwrap();
+        assert!(read(BadData::Refuse).unwrap_err().to_string().contains("has no photographs"));
+        image::RgbImage::new(6, 4).save(folder.path().join("b.png")).unwrap();
+        image::RgbImage::new(3, 5).save(folder.path().join("a.png")).unwrap();
+        let set = read(BadData::Refuse).unwrap();
+        let sizes: Vec<_> = set.images.iter().map(|image| (image.width, image.height)).collect();
+        assert_eq!((sizes, set.classes), (vec![(3, 5), (6, 4)], classes.to_vec()));
+        assert!(set.images.iter().all(|image| image.objects.is_empty() && image.labelled == Labelled::None));
+        std::fs::write(folder.path().join("c.jpg"), b"damaged").unwrap();
+        assert!(matches!(read(BadData::Refuse).unwrap_err(), Error::Data { .. }));
+        assert_eq!(read(BadData::Skip).unwrap().skipped.len(), 1);
     }
 
     #[test]

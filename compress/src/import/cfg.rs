@@ -361,7 +361,7 @@ impl<'a> Reader<'a> {
             _ => false,
         };
         let from = if follows { Vec::new() } else { from.to_vec() };
-        layers.push(Layer { name: name.into(), from, kind });
+        layers.push(Layer { from, ..Layer::new(name, kind) });
     }
 
     fn convolution(&mut self, section: &'a Section<'a>) -> Result<()> {
@@ -675,11 +675,9 @@ impl Description {
         let anchors =
             heads.iter().map(|head| head.mask.iter().map(|&number| head.anchors[number]).collect()).collect();
         let mut layers = self.layers.clone();
-        layers.push(Layer {
-            name: "detect".into(),
-            from: heads.iter().map(|head| head.map.clone()).collect(),
-            kind: LayerKind::Detect { head: Head::Anchors { anchors } },
-        });
+        let kind = LayerKind::Detect { head: Head::Anchors { anchors } };
+        let from = heads.iter().map(|head| head.map.clone()).collect();
+        layers.push(Layer { from, ..Layer::new("detect", kind) });
         let network = Network { name, classes: self.classes, names: Vec::new(), layers };
         let (width, height) = self.input_px;
         let graph = network.graph()?;

@@ -37,6 +37,10 @@ pub struct Layer {
     /// Names of the layers it reads. Empty: the layer before it (for the first layer, the image).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub from: Vec<String>,
+    /// The map of a teacher that this layer's output stands for: what `compress distill` has it learn to give. The name
+    /// of a layer of the teacher, or `features.3` for the fourth inner map of a TorchScript module.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub teacher: Option<String>,
     /// What it computes.
     #[serde(flatten)]
     pub kind: LayerKind,
@@ -262,6 +266,14 @@ fn is_half(offset: &f32) -> bool {
 }
 
 impl Head {
+    /// Where in its cell a place of a head without anchors lies, in units of the stride; 0.5 is the centre.
+    pub fn offset(&self) -> f32 {
+        match self {
+            Head::Distribution { offset, .. } => *offset,
+            Head::AnchorFree | Head::Anchors { .. } => half(),
+        }
+    }
+
     /// How many maps it reads at each stride.
     pub fn maps_per_stride(&self) -> usize {
         match self {
@@ -374,7 +386,7 @@ impl LayerKind {
 impl Layer {
     /// A layer that reads the one before it.
     pub fn new(name: impl Into<String>, kind: LayerKind) -> Layer {
-        Layer { name: name.into(), from: Vec::new(), kind }
+        Layer { name: name.into(), from: Vec::new(), teacher: None, kind }
     }
 
     /// The same layer, reading those named.

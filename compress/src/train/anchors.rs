@@ -189,7 +189,7 @@ pub fn loss(values: &Tensor, places: &[Place], targets: &[Vec<Target>]) -> Resul
         ((class * &weight).sum(Kind::Float) / norm, (miss * weight).sum(Kind::Float) / norm)
     };
     let total = &object + &class + &bbox * BOX_GAIN;
-    Ok(Loss { total, parts: [class, bbox, object].map(|part| part.detach()) })
+    Ok(Loss::new(total, [class, bbox, object]))
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ const TOP: i64 = 10;
 /// Power of the overlap in the alignment score^1 · IoU^6.
 const IOU_POWER: i64 = 6;
 
-/// The centres of all cells, in the order of the network's output; f32, `[cells]` each, in pixels.
+/// The places of all cells, in the order of the network's output; f32, `[cells]` each, in pixels.
 #[derive(Debug)]
 pub struct Cells {
     /// Of the centres.
@@ -26,13 +26,14 @@ pub struct Cells {
 }
 
 impl Cells {
-    /// For a square input of `size` pixels: row by row, stride by stride.
-    pub fn new(size: usize, strides: &[usize], device: Device) -> Cells {
+    /// For a square input of `size` pixels: row by row, stride by stride. Places lie at `offset` of their cells: 0.5 is the
+    /// centre.
+    pub fn new(size: usize, strides: &[usize], offset: f32, device: Device) -> Cells {
         let mut centres: [Vec<f32>; 3] = Default::default();
         for &stride in strides {
             let side = size.div_ceil(stride);
             for cell in 0..side * side {
-                let at = |i: usize| (i as f32 + 0.5) * stride as f32;
+                let at = |i: usize| (i as f32 + offset) * stride as f32;
                 for (column, value) in centres.iter_mut().zip([at(cell % side), at(cell / side), stride as f32]) {
                     column.push(value);
                 }
@@ -234,7 +235,7 @@ mod tests {
 
     #[test]
     fn the_cell_that_fits_best_learns_its_iou() {
-        let cells = Cells::new(64, &[16, 32], Device::Cpu);
+        let cells = Cells::new(64, &[16, 32], 0.5, Device::Cpu);
         assert_eq!(cells.count(), 16 + 4);
         // Exactly the prediction of the cell at (24, 24) with stride 16.
         let targets = [target(2, [8.0, 8.0, 40.0, 40.0], 1.0)];
@@ -247,7 +248,7 @@ mod tests {
 
     #[test]
     fn an_object_smaller_than_a_cell_still_finds_one() {
-        let cells = Cells::new(64, &[16, 32], Device::Cpu);
+        let cells = Cells::new(64, &[16, 32], 0.5, Device::Cpu);
         let targets = [target(0, [15.0, 15.0, 17.5, 17.5], 1.0)];
         let result = positives(&cells, &boxes(&cells), &[0.1; 20], &targets);
         assert!(!result.is_empty());
@@ -256,7 +257,7 @@ mod tests {
 
     #[test]
     fn a_cell_serves_the_object_it_overlaps_most_and_of_equal_ones_the_first() {
-        let cells = Cells::new(64, &[32], Device::Cpu);
+        let cells = Cells::new(64, &[32], 0.5, Device::Cpu);
         let near = target(0, [0.0, 0.0, 48.0, 48.0], 1.0);
         let far = target(1, [0.0, 0.0, 64.0, 20.0], 1.0);
         let served = |targets: &[Target]| {
@@ -273,7 +274,7 @@ mod tests {
         let [learned, ignored] = Objects::split(&[vec![], foreign.to_vec()], 10, Device::Cpu).unwrap();
         assert_eq!((learned.count(), ignored.count()), (1, 1));
         assert_eq!((learned.row.int64_value(&[0]), ignored.row.int64_value(&[0])), (13, 17));
-        let cells = Cells::new(64, &[32], Device::Cpu);
+        let cells = Cells::new(64, &[32], 0.5, Device::Cpu);
         let inside: Vec<bool> = cells.inside(&ignored.ltrb, 0.0).flatten(0, 1).try_into().unwrap();
         assert_eq!(inside, [true, false, false, false]);
     }
@@ -326,7 +327,7 @@ mod tests {
 
     #[test]
     fn all_at_once_is_the_same_as_one_by_one() {
-        let cells = Cells::new(96, &[8, 16, 32], Device::Cpu);
+        let cells = Cells::new(96, &[8, 16, 32], 0.5, Device::Cpu);
         let centres = centres(&cells);
         let classes = 4;
         for seed in 0..60 {

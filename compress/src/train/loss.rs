@@ -21,11 +21,36 @@ pub(super) const BOX_GAIN: f64 = 4.0;
 pub struct Loss {
     /// What is differentiated.
     pub total: Tensor,
-    /// Its parts: classes, boxes before the gain, objectness. To read one is to wait for it.
-    pub(super) parts: [Tensor; 3],
+    /// Its parts: classes, boxes before the gain, objectness, a teacher's inner maps. To read one is to wait for it.
+    parts: [Tensor; 4],
 }
 
 impl Loss {
+    /// A loss with its parts: classes, boxes before the gain, objectness.
+    pub(super) fn new(total: Tensor, parts: [Tensor; 3]) -> Loss {
+        let [class, bbox, object] = parts.map(|part| part.detach());
+        let maps = total.detach().zeros_like();
+        Loss { total, parts: [class, bbox, object, maps] }
+    }
+
+    /// The same with what a teacher's inner maps have to do with it, already in the total.
+    pub(super) fn with_maps(mut self, maps: Tensor) -> Loss {
+        self.parts[3] = maps.detach();
+        self
+    }
+
+    /// Both losses in one.
+    pub(super) fn and(self, other: Loss) -> Loss {
+        let mut others = other.parts.into_iter();
+        let parts = self.parts.map(|part| others.next().map_or(part.shallow_clone(), |other| part + other));
+        Loss { total: self.total + other.total, parts }
+    }
+
+    /// The share of a teacher's inner maps that is not explained; 0 without one.
+    pub fn maps(&self) -> f64 {
+        self.parts[3].double_value(&[])
+    }
+
     /// The classes' part.
     pub fn class(&self) -> f64 {
         self.parts[0].double_value(&[])
@@ -42,20 +67,67 @@ impl Loss {
     }
 }
 
-/// What a network is taught by, as its head wants it.
-pub struct Criterion {
+/// Where a head without anchors looks, and the boxes that it means.
+pub struct Geometry {
     head: Head,
     strides: Vec<usize>,
     /// By side of the input in pixels.
     cells: HashMap<usize, Cells>,
+}
+
+impl Geometry {
+    /// That of the network's head; none for a graph without one.
+    pub fn new(graph: &Graph) -> Option<Geometry> {
+        Some(Geometry { head: graph.head()?.clone(), strides: graph.head_strides(), cells: HashMap::new() })
+    }
+
+    /// The places of a square input of `size` pixels.
+    fn cells(&mut self, size: usize, device: Device) -> &Cells {
+        let Geometry { head, strides, cells } = self;
+        cells.entry(size).or_insert_with(|| Cells::new(size, strides, head.offset(), device))
+    }
+
+    /// Class logits, `[batch, C, N]`, and boxes left, top, right, bottom in pixels, `[batch, N, 4]`, of what a network
+    /// without anchors says of square images of `size` pixels.
+    ///
+    /// # Errors
+    ///
+    /// libtorch's; predictions of another head.
+    pub fn boxes(&mut self, predictions: &Predictions, size: usize) -> Result<(Tensor, Tensor)> {
+        let (logits, distances) = match predictions {
+            Predictions::AnchorFree { sides, logits } => (logits, sides.clamp_max(f64::from(SIDE_MAX)).exp()),
+            Predictions::Distribution { bins, logits } => {
+                // Expectations over the bins, [batch, 4, cells].
+                let [batch, _, cells] = bins.size()[..] else {
+                    return Err(Error::Training("distances are no [batch, bins, cells]".into()));
+                };
+                let shares = bins.f_view([batch, 4, -1, cells])?.f_softmax(2, Kind::Float)?;
+                let count = shares.size()[2];
+                let values = Tensor::f_arange(count, (Kind::Float, bins.device()))?.view([1, 1, -1, 1]);
+                (logits, (shares * values).f_sum_dim_intlist([2].as_slice(), false, Kind::Float)?)
+            }
+            Predictions::Anchors(_) => return Err(Error::Training("the predictions have anchors".into())),
+        };
+        let Cells { x, y, stride } = self.cells(size, logits.device());
+        let distances = distances * stride;
+        let side = |i: i64| distances.select(1, i);
+        let boxes = Tensor::f_stack(&[x - side(0), y - side(1), x + side(2), y + side(3)], 2)?;
+        Ok((logits.shallow_clone(), boxes))
+    }
+}
+
+/// What a network is taught by, as its head wants it.
+pub struct Criterion {
+    /// What heads without anchors mean.
+    pub(super) geometry: Geometry,
+    /// By side of the input in pixels; only of heads with anchors.
     places: HashMap<usize, Vec<Place>>,
 }
 
 impl Criterion {
     /// That of the network's head; none for a graph without one.
     pub fn new(graph: &Graph) -> Option<Criterion> {
-        let head = graph.head()?.clone();
-        Some(Criterion { head, strides: graph.head_strides(), cells: HashMap::new(), places: HashMap::new() })
+        Some(Criterion { geometry: Geometry::new(graph)?, places: HashMap::new() })
     }
 
     /// The loss of `predictions` of a lesson's images.
@@ -65,18 +137,18 @@ impl Criterion {
     /// libtorch's; predictions of another head.
     pub fn loss(&mut self, predictions: &Predictions, lesson: &Lesson) -> Result<Loss> {
         let size = lesson.size;
-        match (&self.head, predictions) {
-            (Head::AnchorFree, Predictions::AnchorFree { sides, logits }) => {
-                let strides = &self.strides;
-                let cells = self.cells.entry(size).or_insert_with(|| Cells::new(size, strides, logits.device()));
-                loss(sides, logits, cells, &lesson.learned, &lesson.ignored)
-            }
+        match (&self.geometry.head, predictions) {
             (Head::Anchors { anchors }, Predictions::Anchors(values)) => {
-                let places =
-                    self.places.entry(size).or_insert_with(|| anchors::places(size, &self.strides, anchors));
+                let places = self.places.entry(size);
+                let places = places.or_insert_with(|| anchors::places(size, &self.geometry.strides, anchors));
                 anchors::loss(values, places, &lesson.targets)
             }
-            _ => Err(Error::Training("the predictions are another head's".into())),
+            (Head::Anchors { .. }, _) => Err(Error::Training("the predictions are another head's".into())),
+            _ => {
+                let (logits, boxes) = self.geometry.boxes(predictions, size)?;
+                let cells = self.geometry.cells(size, logits.device());
+                loss(&boxes, &logits, cells, &lesson.learned, &lesson.ignored)
+            }
         }
     }
 }
@@ -107,16 +179,11 @@ impl Lesson {
     }
 }
 
-/// The loss of an anchor-free head; see [`Predictions::AnchorFree`].
-fn loss(sides: &Tensor, logits: &Tensor, cells: &Cells, learned: &Objects, ignored: &Objects) -> Result<Loss> {
+/// The loss of a head without anchors: boxes left, top, right, bottom in pixels, `[batch, cells, 4]`, and class logits,
+/// `[batch, C, cells]`.
+fn loss(boxes: &Tensor, logits: &Tensor, cells: &Cells, learned: &Objects, ignored: &Objects) -> Result<Loss> {
     let (count, rows) = (cells.count(), logits.size()[0] * logits.size()[1]);
     let options = (Kind::Float, logits.device());
-
-    // Boxes left, top, right, bottom in pixels, [batch, cells, 4].
-    let distances = sides.clamp_max(f64::from(SIDE_MAX)).exp() * &cells.stride;
-    let side = |i: i64| distances.select(1, i);
-    let (x, y) = (&cells.x, &cells.y);
-    let boxes = Tensor::f_stack(&[x - side(0), y - side(1), x + side(2), y + side(3)], 2)?;
 
     let Assignment { cells: index, learns, scores } = assign(cells, &boxes.detach(), &logits.detach(), learned)?;
     // An object that is there with some probability: so much of its score is to be learned.
@@ -147,7 +214,7 @@ fn loss(sides: &Tensor, logits: &Tensor, cells: &Cells, learned: &Objects, ignor
 
     let total = &class + &bbox * BOX_GAIN;
     let object = Tensor::f_zeros([], options)?;
-    Ok(Loss { parts: [class.detach(), bbox.detach(), object], total })
+    Ok(Loss::new(total, [class, bbox, object]))
 }
 
 /// Complete IoU (Zheng et al. 2020) of boxes left, top, right, bottom, `[n, 4]` each: `[n]`.
@@ -188,7 +255,7 @@ mod tests {
     /// Random predictions and two objects, for 64 px at strides 16 and 32 with 3 classes.
     fn case() -> ([Tensor; 2], Cells, Vec<Vec<Target>>) {
         tch::manual_seed(1);
-        let cells = Cells::new(64, &[16, 32], Device::Cpu);
+        let cells = Cells::new(64, &[16, 32], 0.5, Device::Cpu);
         let count = cells.count();
         let random = |channels| Tensor::randn([2, channels, count], tch::kind::FLOAT_CPU) * 0.3;
         let predictions = [random(4).set_requires_grad(true), (random(3) - 2.0).detach().set_requires_grad(true)];
@@ -202,7 +269,10 @@ mod tests {
 
     fn loss_of(sides: &Tensor, logits: &Tensor, cells: &Cells, targets: &[Vec<Target>]) -> Loss {
         let [learned, ignored] = Objects::split(targets, 3, Device::Cpu).unwrap();
-        loss(sides, logits, cells, &learned, &ignored).unwrap()
+        let mut geometry = Geometry { head: Head::AnchorFree, strides: vec![16, 32], cells: HashMap::new() };
+        let predictions = Predictions::AnchorFree { sides: sides.shallow_clone(), logits: logits.shallow_clone() };
+        let (logits, boxes) = geometry.boxes(&predictions, 64).unwrap();
+        loss(&boxes, &logits, cells, &learned, &ignored).unwrap()
     }
 
     #[test]

@@ -7,10 +7,13 @@
 mod anchors;
 pub mod assign;
 mod depthwise;
+mod distill;
 mod loss;
 mod model;
 mod optimizer;
 mod run;
+mod teacher;
 
+pub use distill::Stage;
 pub use model::{Layout, Predictions, Replica, initial};
-pub use run::{Precision, Summary, TrainConfig, train};
+pub use run::{Distillation, Precision, Summary, TrainConfig, train};

@@ -7,7 +7,7 @@ use tch::{Device, Kind, Tensor};
 use super::depthwise::{self, Window};
 use crate::checkpoint::{self, Array, TensorSpec, Weights};
 use crate::error::Result;
-use crate::network::{Activation, Graph, Head, NORM_EPSILON, Network, Op, PoolPadding, UpsampleMode};
+use crate::network::{Activation, Graph, Head, NORM_EPSILON, Network, NodeId, Op, PoolPadding, UpsampleMode};
 use crate::quantize::{ACTIVATION_MAX, Plan};
 
 /// Share of a batch's statistics that goes into the running ones.
@@ -271,10 +271,22 @@ impl Replica {
     /// Runs the network on 8-bit RGB, `[batch, size, size, 3]`, in training mode (normalisation by the batch's own
     /// statistics).
     pub fn forward(&mut self, rgb: &Tensor) -> Result<Predictions> {
+        Ok(self.forward_with(rgb, &[], None)?.0)
+    }
+
+    /// [`forward`](Replica::forward), and the maps of the nodes `seen`, ascending, `[batch, channels, height, width]`
+    /// each. With `given`, one map for each of them, what reads such a node reads the map given instead.
+    pub fn forward_with(
+        &mut self,
+        rgb: &Tensor,
+        seen: &[NodeId],
+        given: Option<&[Tensor]>,
+    ) -> Result<(Predictions, Vec<Tensor>)> {
         // Permuting the channels of interleaved pixels gives libtorch's channels-last layout for free.
         let image = (rgb.permute([0, 3, 1, 2]).to_kind(self.kind) * (1.0 / 255.0)).to_kind(self.kind);
         let mut maps: Vec<Tensor> = vec![self.as_activation(0, image)?];
         let mut pending = Vec::new();
+        let mut seen_maps = Vec::with_capacity(seen.len());
         for (id, node) in self.graph.nodes.iter().enumerate().skip(1) {
             let input = |i: usize| &maps[node.inputs[i]];
             let map = match &node.op {
@@ -374,7 +386,7 @@ impl Replica {
                     let all = node.inputs.iter().zip(anchors).map(places);
                     let all = all.collect::<std::result::Result<Vec<_>, tch::TchError>>()?;
                     self.pending = pending;
-                    return Ok(Predictions::Anchors(Tensor::f_cat(&all, 1)?));
+                    return Ok((Predictions::Anchors(Tensor::f_cat(&all, 1)?), seen_maps));
                 }
                 Op::Detect { head } => {
                     // The first or the second maps of all pairs, side by side.
@@ -385,13 +397,20 @@ impl Replica {
                     };
                     let (first, logits) = (flat(0)?, flat(1)?);
                     self.pending = pending;
-                    return Ok(match head {
+                    let predictions = match head {
                         Head::Distribution { .. } => Predictions::Distribution { bins: first, logits },
                         _ => Predictions::AnchorFree { sides: first, logits },
-                    });
+                    };
+                    return Ok((predictions, seen_maps));
                 }
             };
-            maps.push(self.as_activation(id, map)?);
+            let mut map = self.as_activation(id, map)?;
+            if seen.get(seen_maps.len()) == Some(&id) {
+                let given = given.and_then(|given| given.get(seen_maps.len()));
+                let next = given.map_or_else(|| map.shallow_clone(), |given| given.to_kind(self.kind));
+                seen_maps.push(std::mem::replace(&mut map, next));
+            }
+            maps.push(map);
         }
         unreachable!("a graph ends with its head")
     }

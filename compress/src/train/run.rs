@@ -10,9 +10,11 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
-use super::loss::{Criterion, Lesson};
+use super::distill::{self, Hints, Stage};
+use super::loss::{Criterion, Lesson, Loss};
 use super::model::{Layout, Replica, initial};
 use super::optimizer::{AdamW, average_keep};
+use super::teacher::Teacher;
 use crate::checkpoint::{self, Array, Weights};
 use crate::data::{BadData, Batch, Dataset, Loader, LoaderConfig};
 use crate::error::{Error, Result};
@@ -36,6 +38,15 @@ pub enum Precision {
     F32,
 }
 
+/// Learning from another network.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Distillation {
+    /// A checkpoint of ours or a TorchScript module; see [`Teacher`].
+    pub teacher: PathBuf,
+    /// What is learned from it.
+    pub stage: Stage,
+}
+
 /// Everything that decides a run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct TrainConfig {
@@ -43,6 +54,9 @@ pub struct TrainConfig {
     pub run: PathBuf,
     /// Annotation files with the folders of their images.
     pub data: Vec<(PathBuf, PathBuf)>,
+    /// Folders of photographs without boxes, for learning from a teacher alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub photos: Vec<PathBuf>,
     /// Weights to start from: whatever fits by name and shape is taken.
     pub init: Option<PathBuf>,
     /// Learning rate of what was taken, as a share.
@@ -52,6 +66,9 @@ pub struct TrainConfig {
     /// Rounds weights and activations to the bytes that `compress quantize` would make of the network that the run
     /// starts from, so that it learns to live with them.
     pub int8: bool,
+    /// A network to learn from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub distill: Option<Distillation>,
     /// Images to see; mosaics count as one.
     pub images: u64,
     /// Minutes after which the run must end; the schedule follows whichever is further, images or minutes.
@@ -159,6 +176,9 @@ struct LogLine {
     /// Only of heads that have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     objectness: Option<f64>,
+    /// The share of the teacher's inner maps that is not explained; only with a teacher.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    maps: Option<f64>,
     gradient: f64,
     images_per_second: f64,
 }
@@ -257,9 +277,10 @@ pub fn train(network: &Network, config: &TrainConfig, stop: Arc<AtomicBool>) -> 
             let (start, starts) = mpsc::sync_channel(1);
             let (send_result, results) = mpsc::sync_channel(1);
             let criterion = Criterion::new(&graph).ok_or_else(|| Error::Training("there is no head".into()))?;
+            let pupil = Pupil { replica, criterion, tutor: Tutor::new(network, &graph, config, device, kind)? };
             let classes = network.classes;
             scope.spawn(move || carrier(classes, device, batches, send_lesson));
-            scope.spawn(move || worker(replica, device, criterion, lessons, starts, send_result));
+            scope.spawn(move || worker(pupil, device, lessons, starts, send_result));
             // One batch ahead of the step that it is for.
             send_batch.send(loader.next_batch()?).map_err(|_| ended())?;
             workers.push(Worker { send_batch, start, results, measured });
@@ -269,7 +290,7 @@ pub fn train(network: &Network, config: &TrainConfig, stop: Arc<AtomicBool>) -> 
         let earlier = state.seconds;
         let mut last_save = Instant::now();
         let mut recent: VecDeque<(Instant, u64)> = VecDeque::new();
-        let mut sums = [0.0; 6];
+        let mut sums = [0.0; 7];
         let mut bad_steps = 0;
         let mut loss_scale = LossScale::of(kind);
         loop {
@@ -290,11 +311,11 @@ pub fn train(network: &Network, config: &TrainConfig, stop: Arc<AtomicBool>) -> 
             }
             let mut size = 0;
             let mut gradient: Option<Tensor> = None;
-            let mut parts = [0.0; 4];
+            let mut parts = [0.0; 5];
             for worker in &workers {
                 let part = worker.results.recv().map_err(|_| ended())??;
                 size = part.size;
-                for (sum, value) in parts.iter_mut().zip([part.loss, part.class, part.bbox, part.object]) {
+                for (sum, value) in parts.iter_mut().zip(part.losses) {
                     *sum += value / workers.len() as f64;
                 }
                 gradient = Some(match gradient {
@@ -336,8 +357,8 @@ pub fn train(network: &Network, config: &TrainConfig, stop: Arc<AtomicBool>) -> 
             }
             bar.set_position(state.images);
             if state.step % config.log_every == 0 {
-                let [loss, class, bbox, object, gradient, count] = sums;
-                sums = [0.0; 6];
+                let [loss, class, bbox, object, maps, gradient, count] = sums;
+                sums = [0.0; 7];
                 let speed = match recent.front() {
                     Some((then, images)) => (state.images - images) as f64 / then.elapsed().as_secs_f64().max(1e-9),
                     None => 0.0,
@@ -353,6 +374,7 @@ pub fn train(network: &Network, config: &TrainConfig, stop: Arc<AtomicBool>) -> 
                     class: class / count,
                     bbox: bbox / count,
                     objectness: has_objectness.then_some(object / count),
+                    maps: config.distill.is_some().then_some(maps / count),
                     gradient: gradient / count,
                     images_per_second: speed,
                 };
@@ -415,10 +437,63 @@ struct Worker {
 struct Part {
     size: usize,
     gradient: Tensor,
-    loss: f64,
-    class: f64,
-    bbox: f64,
-    object: f64,
+    /// Total, classes, boxes, objectness, a teacher's maps.
+    losses: [f64; 5],
+}
+
+/// A replica and what it learns by.
+struct Pupil {
+    replica: Replica,
+    criterion: Criterion,
+    tutor: Option<Tutor>,
+}
+
+/// A teacher and what a student learns from it.
+struct Tutor {
+    teacher: Teacher,
+    stage: Stage,
+    hints: Hints,
+}
+
+impl Tutor {
+    /// That of a run; none for one without a teacher.
+    fn new(
+        network: &Network,
+        graph: &Graph,
+        config: &TrainConfig,
+        device: Device,
+        kind: Kind,
+    ) -> Result<Option<Tutor>> {
+        let Some(Distillation { teacher, stage }) = &config.distill else { return Ok(None) };
+        let hints = Hints::new(network, graph);
+        if *stage == Stage::Parts && hints.nodes.is_empty() {
+            let problem = "`parts` needs layers that name the teacher's map that they stand for (`teacher`)".into();
+            return Err(Error::Option { option: "--stage", problem });
+        }
+        let wanted: Vec<&str> = hints.names.iter().map(String::as_str).collect();
+        let teacher = Teacher::load(teacher, network, &wanted, device, kind)?;
+        Ok(Some(Tutor { teacher, stage: *stage, hints }))
+    }
+}
+
+impl Pupil {
+    /// What is to be learned from a lesson.
+    fn loss(&mut self, lesson: &Lesson) -> Result<Loss> {
+        let Pupil { replica, criterion, tutor } = self;
+        let Some(Tutor { teacher, stage, hints }) = tutor else {
+            let predictions = replica.forward(&lesson.rgb)?;
+            return criterion.loss(&predictions, lesson);
+        };
+        let answer = teacher.look(&lesson.rgb)?;
+        let given = (*stage == Stage::Parts).then_some(&answer.maps[..]);
+        let (predictions, maps) = replica.forward_with(&lesson.rgb, &hints.nodes, given)?;
+        let unexplained = hints.unexplained(&maps, &answer.maps)?;
+        let whole = distill::whole(&predictions, &answer, unexplained, &mut criterion.geometry, lesson.size)?;
+        Ok(match stage {
+            Stage::Parts | Stage::Whole => whole,
+            Stage::Labels => whole.and(criterion.loss(&predictions, lesson)?),
+        })
+    }
 }
 
 /// Takes batches to the device while the replica learns from an earlier one.
@@ -436,9 +511,8 @@ fn carrier(
 }
 
 fn worker(
-    mut replica: Replica,
+    mut pupil: Pupil,
     device: Device,
-    mut criterion: Criterion,
     lessons: mpsc::Receiver<Result<Lesson>>,
     starts: mpsc::Receiver<f64>,
     results: mpsc::SyncSender<Result<Part>>,
@@ -448,16 +522,12 @@ fn worker(
         tch::set_num_threads(1);
     }
     let mut part = |lesson: Lesson, scale: f64| -> Result<Part> {
-        let predictions = replica.forward(&lesson.rgb)?;
-        let loss = criterion.loss(&predictions, &lesson)?;
+        let loss = pupil.loss(&lesson)?;
         (&loss.total * scale).f_backward()?;
         Ok(Part {
             size: lesson.size,
-            gradient: replica.take_gradients()? / scale,
-            loss: loss.total.double_value(&[]),
-            class: loss.class(),
-            bbox: loss.bbox(),
-            object: loss.object(),
+            gradient: pupil.replica.take_gradients()? / scale,
+            losses: [loss.total.double_value(&[]), loss.class(), loss.bbox(), loss.object(), loss.maps()],
         })
     };
     for scale in starts {
@@ -563,6 +633,10 @@ fn check(graph: &Graph, network: &Network, config: &TrainConfig) -> Result<()> {
             return wrong(option, format!("{share} is not between 0 and 1"));
         }
     }
+    let learns_labels = config.distill.as_ref().is_none_or(|distill| distill.stage == Stage::Labels);
+    if learns_labels && !config.photos.is_empty() {
+        return wrong("--photos", "photographs without boxes teach no labels: take --stage whole or parts".into());
+    }
     if config.images == 0 {
         return wrong("--images", "0 images teach nothing".into());
     }
@@ -599,25 +673,34 @@ fn int8_plan(network: &Network, graph: &Graph, dataset: &Dataset, config: &Train
     Ok(Plan::new(graph, &calibration, Method::Percentile(100.0)))
 }
 
+/// All sets in one. Photographs without boxes have the classes of the first set with boxes, or else the network's.
 fn read_data(config: &TrainConfig, network: &Network) -> Result<Dataset> {
-    let mut sets = config.data.iter().map(|(annotations, images)| {
-        Dataset::read(annotations, images, config.bad_data).map(|set| (set, annotations))
-    });
-    let Some(first) = sets.next() else {
-        return Err(Error::Option { option: "--data", problem: "name at least one set".into() });
+    let mut all: Option<Dataset> = None;
+    let mut add = |set: Dataset, path: &PathBuf| match &mut all {
+        None => {
+            if set.classes.len() != network.classes {
+                let (has, needed) = (set.classes.len(), network.classes);
+                let problem = format!("has {has} categories, the network {needed} classes");
+                return Err(Error::Data { path: path.clone(), problem });
+            }
+            all = Some(set);
+            Ok(())
+        }
+        Some(all) => all.extend(set, path),
     };
-    let (mut dataset, path) = first?;
-    if dataset.classes.len() != network.classes {
-        return Err(Error::Data {
-            path: path.clone(),
-            problem: format!("has {} categories, the network {} classes", dataset.classes.len(), network.classes),
-        });
+    let mut classes = network.names.clone();
+    for (annotations, images) in &config.data {
+        let set = Dataset::read(annotations, images, config.bad_data)?;
+        classes.clone_from(&set.classes);
+        add(set, annotations)?;
     }
-    for set in sets {
-        let (set, path) = set?;
-        dataset.extend(set, path)?;
+    if classes.is_empty() {
+        classes = (0..network.classes).map(|class| class.to_string()).collect();
     }
-    Ok(dataset)
+    for folder in &config.photos {
+        add(Dataset::of_folder(folder, &classes, config.bad_data)?, folder)?;
+    }
+    all.ok_or_else(|| Error::Option { option: "--data", problem: "name at least one set".into() })
 }
 
 impl State {

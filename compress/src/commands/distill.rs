@@ -1,0 +1,32 @@
+//! `compress distill`.
+
+use std::path::PathBuf;
+
+use compress::Result;
+use compress::train::{Distillation, Stage};
+
+use super::training::TrainingArgs;
+
+/// Trains a network to answer as another one does; the same command goes on after a kill.
+#[derive(clap::Args)]
+pub struct Distill {
+    #[command(flatten)]
+    training: TrainingArgs,
+    /// The network to learn from: a checkpoint of ours, or a TorchScript module (docs/train-your-own.md has the
+    /// contract).
+    #[arg(long)]
+    teacher: PathBuf,
+    /// What is learned from it.
+    #[arg(long, value_enum, default_value = "whole")]
+    stage: Stage,
+    /// A folder of photographs without boxes. Several times for several folders; beside --data or instead of it.
+    #[arg(long)]
+    photos: Vec<PathBuf>,
+}
+
+impl Distill {
+    pub fn run(self) -> Result<()> {
+        let Distill { training, teacher, stage, photos } = self;
+        training.run(Some(Distillation { teacher, stage }), photos)
+    }
+}

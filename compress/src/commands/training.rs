@@ -1,0 +1,216 @@
+//! The options of everything that trains with `train` and `distill`.
+
+use std::path::PathBuf;
+
+use compress::data::{BadData, Dataset};
+use compress::network::Network;
+use compress::train::{Distillation, Precision, TrainConfig, train};
+use compress::{Error, Result};
+
+/// A network, what it sees and how it learns.
+#[derive(clap::Args)]
+pub struct TrainingArgs {
+    /// The run's folder: config, log, checkpoints.
+    #[arg(long)]
+    run: PathBuf,
+    /// A network of the zoo, or its JSON file.
+    #[arg(long, default_value = "micro_yolo")]
+    network: String,
+    /// Multiplies the anchors of the network's head, if it has some; the zoo's are for 416 px.
+    #[arg(long, default_value_t = 1.0)]
+    anchor_scale: f32,
+    /// Annotation file in COCO's format; its images lie in the folder of the same name without `.json`, or as
+    /// `FILE:FOLDER` says. Several times for several sets.
+    #[arg(long)]
+    data: Vec<String>,
+    /// Weights to start from (safetensors): whatever fits by name and shape.
+    #[arg(long)]
+    init: Option<PathBuf>,
+    /// Learning rate of what was taken from --init, as a share.
+    #[arg(long, default_value_t = 0.4)]
+    init_rate: f32,
+    /// Do not train the layers up to this one.
+    #[arg(long)]
+    freeze: Option<String>,
+    /// Learns to live with the rounding of int8, after `--init`: quantisation-aware training.
+    #[arg(long, requires = "init")]
+    int8: bool,
+    /// Images to see.
+    #[arg(long, default_value_t = 300_000)]
+    images: u64,
+    /// End after this many minutes of training, wherever the images stand.
+    #[arg(long)]
+    minutes: Option<f64>,
+    /// Images a step.
+    #[arg(long, default_value_t = 16)]
+    batch: usize,
+    /// Side of the square input in pixels; `192,256@0.5` goes from 192 to 256 half-way through.
+    #[arg(long, default_value = "256")]
+    imgsz: String,
+    /// Share of mosaics among the samples.
+    #[arg(long, default_value_t = 0.5)]
+    mosaic: f32,
+    /// Progress (0–1) from which there are no mosaics.
+    #[arg(long, default_value_t = 0.9)]
+    mosaic_until: f32,
+    /// Share of double exposures among the samples, while there are mosaics.
+    #[arg(long, default_value_t = 0.15)]
+    mixup: f32,
+    /// Share of samples of which parts are covered, while there are mosaics.
+    #[arg(long, default_value_t = 0.3)]
+    cover: f32,
+    /// Photographs of a class that less than this share of all photographs shows are drawn more often.
+    #[arg(long, default_value_t = 0.005)]
+    rare: f32,
+    /// How many times as often photographs are drawn that are labelled in all classes, and in VOC's twenty.
+    #[arg(long, num_args = 2, default_values_t = [2.0, 1.5])]
+    draw: Vec<f32>,
+    /// Teacher's boxes below this score are ignored.
+    #[arg(long, default_value_t = 0.3)]
+    teacher_min: f32,
+    /// Peak learning rate.
+    #[arg(long, default_value_t = 2e-3)]
+    rate: f64,
+    /// Learning rate at the end, as a share of the peak.
+    #[arg(long, default_value_t = 0.01)]
+    final_rate: f64,
+    /// Make the model the average of this share of all steps, instead of about the last thousand. With a final rate that
+    /// keeps the steps apart, this is stochastic weight averaging.
+    #[arg(long, default_value_t = 0.0)]
+    average_over: f64,
+    /// Weight decay.
+    #[arg(long, default_value_t = 0.03)]
+    decay: f32,
+    /// Steps of warm-up.
+    #[arg(long, default_value_t = 500)]
+    warmup: u64,
+    /// Seed.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Copies of the network, a thread each [default: one a core, or one on CUDA].
+    #[arg(long)]
+    replicas: Option<usize>,
+    /// Threads that prepare batches [default: 1, or all but one core on CUDA].
+    #[arg(long)]
+    loader_threads: Option<usize>,
+    /// Gibibytes of decoded photographs to keep in memory.
+    #[arg(long, default_value_t = 6.0)]
+    keep_gib: f64,
+    /// What activations are computed in.
+    #[arg(long, value_enum, default_value = "auto")]
+    precision: Precision,
+    /// cpu or cuda.
+    #[arg(long, default_value = "cpu")]
+    device: String,
+    /// What to do about images and boxes that cannot be used.
+    #[arg(long, value_enum, default_value = "refuse")]
+    bad_data: BadData,
+    /// Seconds between checkpoints.
+    #[arg(long, default_value_t = 180)]
+    save_seconds: u64,
+}
+
+impl TrainingArgs {
+    /// Trains, until its end or Ctrl-C. `distill` is what to learn from beside labels, `photos` are folders of photographs
+    /// without boxes.
+    pub fn run(self, distill: Option<Distillation>, photos: Vec<PathBuf>) -> Result<()> {
+        let network = self.network()?;
+        let config = self.config(distill, photos)?;
+        let summary = train(&network, &config, super::stop_on_interrupt()?)?;
+        let how = if summary.stopped { "stopped" } else { "done" };
+        println!("{how} after {} images in {:.0} s: {}", summary.images, summary.seconds, summary.model.display());
+        Ok(())
+    }
+
+    fn network(&self) -> Result<Network> {
+        // A network file has its own number of classes; one of the zoo takes that of the data, else COCO's.
+        let classes = match self.data.first().map(|set| super::annotations_and_images(set)) {
+            Some((annotations, images)) => Dataset::read(&annotations, &images, BadData::Skip)?.classes.len(),
+            None => COCO_CLASSES,
+        };
+        let mut network = super::network(&self.network, classes)?;
+        if !(self.anchor_scale > 0.0 && self.anchor_scale.is_finite()) {
+            let problem = format!("{} leaves no anchors", self.anchor_scale);
+            return Err(Error::Option { option: "--anchor-scale", problem });
+        }
+        network.scale_anchors(self.anchor_scale);
+        Ok(network)
+    }
+
+    fn config(self, distill: Option<Distillation>, photos: Vec<PathBuf>) -> Result<TrainConfig> {
+        let args = self;
+        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+        let cpu = args.device == "cpu";
+        Ok(TrainConfig {
+            run: args.run,
+            data: args.data.iter().map(|set| super::annotations_and_images(set)).collect(),
+            photos,
+            init: args.init,
+            init_rate: args.init_rate,
+            freeze: args.freeze,
+            int8: args.int8,
+            distill,
+            images: args.images,
+            minutes: args.minutes,
+            batch: args.batch,
+            sizes: sizes(&args.imgsz)?,
+            mosaic: (args.mosaic, args.mosaic_until),
+            mixup: args.mixup,
+            cover: args.cover,
+            rare: args.rare,
+            draw: [args.draw[0], args.draw[1]],
+            teacher_min: args.teacher_min,
+            rate: args.rate,
+            final_rate: args.final_rate,
+            average_over: args.average_over,
+            decay: args.decay,
+            warmup: args.warmup,
+            seed: args.seed,
+            replicas: args.replicas.unwrap_or(if cpu { cores } else { 1 }),
+            loader_threads: args.loader_threads.unwrap_or(if cpu { 1 } else { cores.saturating_sub(1).max(1) }),
+            keep_gib: args.keep_gib,
+            precision: args.precision,
+            device: args.device,
+            bad_data: args.bad_data,
+            log_every: 50,
+            save_seconds: args.save_seconds,
+        })
+    }
+}
+
+/// Classes of a network of the zoo where no data says how many.
+const COCO_CLASSES: usize = 80;
+
+/// `192,256@0.5` → [(192, 0), (256, 0.5)].
+fn sizes(text: &str) -> Result<Vec<(usize, f32)>> {
+    let wrong = || Error::Option {
+        option: "--imgsz",
+        problem: format!("`{text}` is not like 256 or 192,256@0.5 with rising shares below 1"),
+    };
+    let mut sizes = Vec::new();
+    for part in text.split(',') {
+        let (size, from) = part.split_once('@').unwrap_or((part, "0"));
+        let size = size.trim().parse().map_err(|_| wrong())?;
+        let from: f32 = from.trim().parse().map_err(|_| wrong())?;
+        let follows = sizes.last().is_none_or(|last: &(usize, f32)| last.1 < from);
+        if !follows || !(0.0..1.0).contains(&from) {
+            return Err(wrong());
+        }
+        sizes.push((size, from));
+    }
+    Ok(sizes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_as_documented() {
+        assert_eq!(sizes("256").unwrap(), [(256, 0.0)]);
+        assert_eq!(sizes("192,256@0.5").unwrap(), [(192, 0.0), (256, 0.5)]);
+        for wrong in ["", "a", "192,256", "192@0.5,256@0.2", "192@2"] {
+            assert!(matches!(sizes(wrong), Err(Error::Option { .. })), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! The losses of distillation: a student is held against what its teacher makes of the same images.
+
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
+
+use super::loss::{Geometry, Loss, ciou};
+use super::model::Predictions;
+use super::teacher::{Answer, Places};
+use crate::error::{Error, Result};
+use crate::network::{Graph, Network, NodeId};
+
+/// How a student learns from its teacher.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// Every part of the student by itself: it reads the teacher's maps and learns to give the teacher's next one.
+    Parts,
+    /// The whole student: inner maps, scores and boxes at every place.
+    Whole,
+    /// As `whole`, and the ordinary loss of the photographs' labels beside it.
+    Labels,
+}
+
+/// Weights of the parts of the loss beside that of the scores.
+const SCORE_GAIN: f64 = 1.5;
+const BOX_GAIN: f64 = 2.0;
+const MAP_GAIN: f64 = 2.0;
+
+/// A place where the teacher's best score is below this teaches no box.
+const SEEN_MIN: f64 = 0.05;
+
+/// Share of a map's mean variance that is added to each channel's: some channels hardly vary.
+const VARIANCE_FLOOR: f64 = 0.05;
+
+/// The layers of a student that stand for a teacher's maps.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Hints {
+    /// The nodes of their outputs, ascending.
+    pub nodes: Vec<NodeId>,
+    /// What the teacher calls the maps.
+    pub names: Vec<String>,
+    /// What the student calls them.
+    pub layers: Vec<String>,
+}
+
+impl Hints {
+    /// Those of a network.
+    pub fn new(network: &Network, graph: &Graph) -> Hints {
+        let mut hints = Hints { nodes: Vec::new(), names: Vec::new(), layers: Vec::new() };
+        for (index, layer) in network.layers.iter().enumerate() {
+            let node = graph.nodes.iter().rposition(|node| node.layer == Some(index));
+            if let (Some(name), Some(node)) = (&layer.teacher, node) {
+                hints.nodes.push(node);
+                hints.names.push(name.clone());
+                hints.layers.push(layer.name.clone());
+            }
+        }
+        hints
+    }
+
+    /// The mean over all hints of the share of the teacher's map that the student's does not explain.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Training`] for maps of other shapes, naming layer and map.
+    pub fn unexplained(&self, student: &[Tensor], teacher: &[Tensor]) -> Result<Tensor> {
+        let mut sum = Tensor::from(0.0);
+        for (index, (ours, theirs)) in student.iter().zip(teacher).enumerate() {
+            if ours.size() != theirs.size() {
+                return Err(Error::Training(format!(
+                    "layer `{}` gives {:?}, the teacher's `{}` is {:?}",
+                    self.layers[index],
+                    ours.size(),
+                    self.names[index],
+                    theirs.size()
+                )));
+            }
+            sum = sum.to_device(ours.device()) + unexplained_variance(ours, theirs)?;
+        }
+        Ok(sum / self.nodes.len().max(1) as f64)
+    }
+}
+
+/// The mean over channels of the squared error in units of the channel's variance, `[batch, channels, h, w]` each.
+fn unexplained_variance(student: &Tensor, teacher: &Tensor) -> Result<Tensor> {
+    let teacher = teacher.to_kind(Kind::Float);
+    let variance = teacher.f_var_dim([0, 2, 3].as_slice(), false, true)?;
+    let floor = variance.mean(Kind::Float) * VARIANCE_FLOOR + 1e-9;
+    let error = (student.to_kind(Kind::Float) - teacher).square();
+    Ok((error / (variance + floor)).mean(Kind::Float))
+}
+
+/// The loss of a student's `predictions` beside its teacher's `answer`; `maps` is what [`Hints::unexplained`] gave.
+///
+/// # Errors
+///
+/// [`Error::Training`] for a student and a teacher of different heads; libtorch's.
+pub fn whole(
+    predictions: &Predictions,
+    answer: &Answer,
+    maps: Tensor,
+    geometry: &mut Geometry,
+    size: usize,
+) -> Result<Loss> {
+    let (class, bbox, object) = match (predictions, &answer.places) {
+        (Predictions::Anchors(ours), Places::Anchors(theirs)) => anchors(ours, theirs)?,
+        (Predictions::Anchors(_), _) | (_, Places::Anchors(_)) => {
+            return Err(Error::Training("student and teacher have different kinds of heads".into()));
+        }
+        (predictions, Places::Boxes { logits, ltrb }) => {
+            let (ours, boxes) = geometry.boxes(predictions, size)?;
+            // Strides that only the teacher has come last.
+            let count = ours.size()[2];
+            let (class, bbox) = places(&ours, &boxes, &logits.narrow(2, 0, count), &ltrb.narrow(1, 0, count))?;
+            let object = class.zeros_like();
+            (class, bbox, object)
+        }
+    };
+    let total = &class * SCORE_GAIN + &bbox * BOX_GAIN + &object + &maps * MAP_GAIN;
+    Ok(Loss::new(total, [class, bbox, object]).with_maps(maps))
+}
+
+/// Scores and boxes of heads without anchors: logits `[batch, C, N]`, boxes left, top, right, bottom in pixels,
+/// `[batch, N, 4]`.
+///
+/// Scores by the cross-entropy that the teacher's own entropy does not explain; a place counts as much as the teacher's
+/// score and the error there (as in quality focal loss, Li et al. 2020), or the many empty ones would drown the rest.
+/// Boxes by CIoU, weighed by the teacher's best score.
+fn places(ours: &Tensor, boxes: &Tensor, logits: &Tensor, ltrb: &Tensor) -> Result<(Tensor, Tensor)> {
+    let scores = logits.sigmoid();
+    let seen = scores.f_amax([1], false)?;
+    let seen = &seen * seen.gt(SEEN_MIN).to_kind(Kind::Float);
+    let norm = seen.sum(Kind::Float) + 1.0;
+    let excess = cross_entropy(ours, &scores) - cross_entropy(logits, &scores);
+    let importance = &scores + (&scores - ours.detach().sigmoid()).abs();
+    let class = (excess * importance).sum(Kind::Float) / &norm;
+
+    let seen = seen.f_flatten(0, 1)?;
+    let index = seen.nonzero().f_flatten(0, 1)?;
+    let pick = |boxes: &Tensor| boxes.f_reshape([-1, 4])?.f_index_select(0, &index);
+    let miss: Tensor = 1.0 - ciou(&pick(boxes)?, &pick(ltrb)?);
+    let bbox = (miss * seen.f_index_select(0, &index)?).sum(Kind::Float) / norm;
+    Ok((class, bbox))
+}
+
+/// Cross-entropy of logits with probabilities.
+fn cross_entropy(logits: &Tensor, probabilities: &Tensor) -> Tensor {
+    logits.softplus() - logits * probabilities
+}
+
+/// Weight of the mean error of objectness beside those of classes and boxes, which are sums over what is seen.
+const OBJECT_GAIN: f64 = 50.0;
+
+/// Classes, boxes and objectness of YOLOv3's head, `[batch, places, 5 + C]` each (see [`Predictions::Anchors`]): classes
+/// and boxes where the teacher sees an object, as much as it does.
+fn anchors(ours: &Tensor, theirs: &Tensor) -> Result<(Tensor, Tensor, Tensor)> {
+    let part = |values: &Tensor, first: i64, count: i64| values.narrow(2, first, count);
+    let object = part(theirs, 4, 1).sigmoid();
+    let seen = &object / (object.sum(Kind::Float) + 1.0);
+    let excess = |first: i64, count: i64| {
+        let (ours, theirs) = (part(ours, first, count), part(theirs, first, count));
+        let truth = theirs.sigmoid();
+        cross_entropy(&ours, &truth) - cross_entropy(&theirs, &truth)
+    };
+    let classes = ours.size()[2] - 5;
+    let class = (excess(5, classes).f_sum_dim_intlist([2].as_slice(), true, Kind::Float)? * &seen).sum(Kind::Float);
+    let centre = (part(ours, 0, 2).sigmoid() - part(theirs, 0, 2).sigmoid()).square() * 4.0;
+    let size = (part(ours, 2, 2) - part(theirs, 2, 2)).square();
+    let bbox = ((centre + size).f_sum_dim_intlist([2].as_slice(), true, Kind::Float)? * &seen).sum(Kind::Float);
+    let object = excess(4, 1).mean(Kind::Float) * OBJECT_GAIN;
+    Ok((class, bbox, object))
+}

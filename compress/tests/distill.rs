@@ -1,0 +1,183 @@
+//! Distillation as a user sees it: `cargo xtask test --only trainer` runs it, with libtorch.
+#![cfg(feature = "train")]
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use common::{config, log_lines};
+use compress::network::{Activation, Layer, LayerKind, Network};
+use compress::train::{Distillation, Stage, TrainConfig, train};
+use compress::{Error, checkpoint, zoo};
+
+fn module(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/distill").join(name)
+}
+
+fn distill(folder: &Path, run: &str, teacher: &Path, stage: Stage) -> TrainConfig {
+    TrainConfig {
+        distill: Some(Distillation { teacher: teacher.to_owned(), stage }),
+        images: 160,
+        ..config(folder, run)
+    }
+}
+
+/// A field of the log's lines.
+fn logged(config: &TrainConfig, field: &str) -> Vec<f64> {
+    let log = std::fs::read_to_string(config.run.join("log.jsonl")).unwrap();
+    log.lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()[field].as_f64().unwrap())
+        .collect()
+}
+
+/// Whether the mean of the last ten values is below `share` of that of the first ten.
+fn falls(values: &[f64], share: f64) -> bool {
+    let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+    mean(&values[values.len() - 10..]) < share * mean(&values[..10])
+}
+
+/// micro_yolo for two classes, trained a little.
+fn teacher(folder: &Path) -> PathBuf {
+    let network = zoo::network("micro_yolo", 2).unwrap();
+    train(&network, &config(folder, "teacher"), Arc::default()).unwrap().model
+}
+
+/// micro_yolo with one MBConv for the six layers from `block6` on, and the layers that stand for the teacher's.
+fn student() -> Network {
+    let mut network = zoo::network("micro_yolo", 2).unwrap();
+    network.layers.retain(|layer| !(7..=11).any(|block| layer.name == format!("block{block}")));
+    for layer in &mut network.layers {
+        match layer.name.as_str() {
+            "block5" => layer.teacher = Some("block5".into()),
+            "block6" => {
+                let kind = LayerKind::mb_conv(64, 256, 3, 2, 0, Activation::Relu6);
+                *layer = Layer { teacher: Some("block11".into()), ..Layer::new("block6", kind) };
+            }
+            "join" => layer.from = vec!["up".into(), "block6".into()],
+            _ => {}
+        }
+    }
+    network
+}
+
+#[test]
+fn parts_learn_by_themselves_and_then_the_whole_from_photographs_without_boxes() {
+    let folder = tempfile::tempdir().unwrap();
+    let teacher = teacher(folder.path());
+    let network = Network { names: vec!["square".into(), "circle".into()], ..student() };
+    let photos = vec![config(folder.path(), "any").data.remove(0).1];
+    let parts = TrainConfig {
+        data: vec![],
+        photos: photos.clone(),
+        ..distill(folder.path(), "parts", &teacher, Stage::Parts)
+    };
+    let first = train(&network, &parts, Arc::default()).unwrap();
+    let unexplained = logged(&parts, "maps");
+    assert!(falls(&unexplained, 0.8), "{unexplained:?}");
+
+    let whole = TrainConfig {
+        data: vec![],
+        photos,
+        init: Some(first.model),
+        ..distill(folder.path(), "whole", &teacher, Stage::Whole)
+    };
+    train(&network, &whole, Arc::default()).unwrap();
+    let loss = logged(&whole, "loss");
+    assert!(falls(&loss, 0.9), "{loss:?}");
+}
+
+#[test]
+fn a_student_that_is_its_teacher_has_nothing_to_learn_of_boxes_and_scores() {
+    let folder = tempfile::tempdir().unwrap();
+    let teacher = teacher(folder.path());
+    let almost = TrainConfig {
+        init: Some(teacher.clone()),
+        // With its normalisation folded, as the teacher's is.
+        freeze: Some("class16".into()),
+        images: 8,
+        ..distill(folder.path(), "same", &teacher, Stage::Whole)
+    };
+    train(&zoo::network("micro_yolo", 2).unwrap(), &almost, Arc::default()).unwrap();
+    let first = logged(&almost, "class")[0];
+    assert!(first.abs() < 0.05, "{first}");
+}
+
+#[test]
+fn a_module_teaches_too_beside_labels_and_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut network = zoo::network("micro_yolo", 2).unwrap();
+    let map = LayerKind::Conv { out: 4, kernel: 1, stride: 1, activation: Activation::None, norm: false };
+    let place = network.layers.iter().position(|layer| layer.name == "block6").unwrap();
+    let hint = Layer { teacher: Some("features.0".into()), ..Layer::new("hint", map).from(["block5"]) };
+    network.layers.insert(place, hint);
+    network.layers[place + 1].from = vec!["block5".into()];
+    for stage in [Stage::Whole, Stage::Labels] {
+        let config = distill(folder.path(), &format!("{stage:?}"), &module("teacher.pt"), stage);
+        train(&network, &config, Arc::default()).unwrap();
+        let loss = logged(&config, "loss");
+        assert!(falls(&loss, 0.9), "{stage:?}: {loss:?}");
+    }
+}
+
+#[test]
+fn a_distillation_goes_on_where_it_stood() {
+    let folder = tempfile::tempdir().unwrap();
+    let network = zoo::network("micro_yolo", 2).unwrap();
+    let short = TrainConfig { images: 16, ..distill(folder.path(), "run", &module("teacher.pt"), Stage::Whole) };
+    train(&network, &short, Arc::default()).unwrap();
+    assert_eq!(log_lines(&short), 4);
+    let longer = TrainConfig { images: 32, ..short };
+    let summary = train(&network, &longer, Arc::default()).unwrap();
+    assert_eq!((summary.images, log_lines(&longer)), (32, 8));
+    let other = TrainConfig { distill: None, images: 48, ..longer };
+    assert!(matches!(train(&network, &other, Arc::default()).unwrap_err(), Error::Option { option: "--run", .. }));
+}
+
+#[test]
+fn teachers_that_do_not_fit_are_refused_and_told_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let two = zoo::network("micro_yolo", 2).unwrap();
+    let own = teacher(folder.path());
+    let refused = |network: &Network, teacher: &Path, change: &dyn Fn(&mut TrainConfig), told: &[&str]| {
+        let mut config = distill(folder.path(), "refused", teacher, Stage::Whole);
+        change(&mut config);
+        let error = train(network, &config, Arc::default()).unwrap_err().to_string();
+        assert!(told.iter().all(|told| error.contains(told)), "{error} should tell {told:?}");
+    };
+    let none = |_: &mut TrainConfig| ();
+    let parts = |config: &mut TrainConfig| config.distill.as_mut().unwrap().stage = Stage::Parts;
+    let named = |name: &str| {
+        let mut network = two.clone();
+        network.layers[3].teacher = Some(name.into());
+        network
+    };
+    refused(&two, &folder.path().join("none.pt"), &none, &["teacher", "none.pt"]);
+    refused(&two, &folder.path().join("none.safetensors"), &none, &["none.safetensors"]);
+    refused(&two, &module("make.py"), &none, &["teacher", "make.py"]);
+    refused(&two, &module("no-pair.pt"), &none, &["tuple of tensors"]);
+    refused(&two, &own, &parts, &["--stage", "name the teacher's map"]);
+    refused(&named("block99"), &own, &none, &["no layer `block99`"]);
+    refused(&named("block1"), &own, &none, &["layer `block3`", "`block1`"]);
+    refused(&named("block1"), &module("teacher.pt"), &none, &["features.0", "`block1`"]);
+    refused(&named("features.7"), &module("teacher.pt"), &none, &["1 inner maps", "`features.7`"]);
+    let anchors = zoo::network("micro_yolo_anchors", 2).unwrap();
+    refused(&anchors, &module("teacher.pt"), &none, &["anchors"]);
+    refused(&anchors, &own, &none, &["another kind of head"]);
+    let photos = |config: &mut TrainConfig| {
+        config.photos = vec![config.data.remove(0).1];
+        config.distill.as_mut().unwrap().stage = Stage::Labels;
+    };
+    refused(&two, &module("teacher.pt"), &photos, &["--photos", "no labels"]);
+
+    // Other classes, in number and by name.
+    let three = zoo::network("micro_yolo", 3).unwrap();
+    let of_folder = |config: &mut TrainConfig| config.photos = vec![config.data.remove(0).1];
+    refused(&three, &own, &of_folder, &["2 classes, the student 3"]);
+    refused(&three, &module("teacher.pt"), &of_folder, &["2 classes, the student 3"]);
+    let (network, weights) = checkpoint::read_with_network(&own).unwrap();
+    let renamed = folder.path().join("renamed.safetensors");
+    let network = Network { names: vec!["square".into(), "disc".into()], ..network };
+    checkpoint::write(&renamed, &network, &weights, checkpoint::Precision::Half).unwrap();
+    refused(&two, &renamed, &none, &["calls `disc` what the data calls `circle`"]);
+}
