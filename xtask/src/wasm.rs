@@ -13,7 +13,7 @@ use wasm_bindgen_cli_support::Bindgen;
 use xshell::{Cmd, Shell};
 
 use crate::toolchain::{TARGET, Toolchain};
-use crate::{node, site, wasm_toolchain, workspace};
+use crate::{node, process, site, wasm_toolchain, workspace};
 
 /// One build of the module; a page loads the best that its browser runs (`pkg/parts.js` chooses).
 pub struct Variant {
@@ -151,18 +151,17 @@ pub fn build(sh: &Shell) -> Result<()> {
         finish(sh, variant, &module, optimizer.as_deref(), &out_dir)?;
     }
     copy_model(&out_dir)?;
-    inline()
+    inline(sh)
 }
 
 /// Makes pkg/inline.js, the entry of the package that is one file, out of all that was built.
-fn inline() -> Result<()> {
-    if node::check().and_then(|_| node::program("esbuild")).is_err() {
+fn inline(sh: &Shell) -> Result<()> {
+    if node::program(sh, "esbuild").and_then(|_| node::ensure(sh)).is_err() {
         eprintln!("xtask: no esbuild: `micro-yolo/inline` is not made (`npm ci` brings one)");
         return Ok(());
     }
-    let mut node = Command::new("node");
-    node.arg("xtask/inline.mjs").current_dir(workspace::root());
-    process::run(node.stdin(Stdio::null()))?;
+    let _in = sh.push_dir(workspace::root());
+    process::program(sh, "node").arg("xtask/inline.mjs").quiet().run()?;
     print_size(&workspace::path("pkg/inline.js"))
 }
 
