@@ -267,7 +267,7 @@ fn anchors(scales: &[(Scale, Vec<[f32; 2]>)], parts: &[&[f32]], want: Want<'_>, 
             for (cell, &[x, y]) in part.chunks_exact(numbers).zip(&scale.centres) {
                 let [cx, cy, w, h, object, ref classes @ ..] = cell[index * each..][..each] else { return };
                 // A score is the product of two probabilities, so neither may be below the least.
-                if !(object >= least) {
+                if object < least || object.is_nan() {
                     continue;
                 }
                 let object = sigmoid(object);

@@ -148,7 +148,7 @@ pub(crate) fn cell_count(graph: &Graph, width: usize, height: usize) -> usize {
     strides.iter().enumerate().map(|(i, &stride)| cells(stride) * per_cell(i)).sum()
 }
 
-/// What Ultralytics' exporter writes, so that programs made for its models find their way, and [`head`]. `names` is what
+/// What Ultralytics' exporter writes, so that programs made for its models find their way, and where the head begins. `names` is what
 /// each node is called in the file.
 pub fn metadata(
     network: &Network,

@@ -9,7 +9,7 @@ use image::{ImageDecoder, ImageReader};
 use super::BadData;
 use crate::error::{Error, Result};
 
-/// Photographs with boxes, as [`super::from_yolo`] and [`super::from_voc`] read them.
+/// Photographs with boxes, as [`super::from_yolo()`] and [`super::from_voc()`] read them.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Converted {
     /// Names of the classes.
