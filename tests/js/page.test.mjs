@@ -205,8 +205,8 @@ test("the models of the page are those in models/, with their sizes", async () =
     if (source !== undefined) assert.equal(source, `./models/${FILES[id]}`);
   }
   // The one without an address is the one inside the package.
-  const detector = await readFile(at("pkg/detector.js"), "utf8");
-  assert.ok(detector.includes(FILES[MODELS.find(({ source }) => source === undefined).id]));
+  const parts = await readFile(at("pkg/parts-small.js"), "utf8");
+  assert.ok(parts.includes(FILES[MODELS.find(({ source }) => source === undefined).id]));
   assert.equal(modelOf(DEFAULTS.model), MODELS[0]);
   assert.ok(modelOf(DEFAULTS.model2));
 });
