@@ -1,5 +1,6 @@
 //! Networks whose head the engine leaves to its decoder, from pixels to boxes, against onnxruntime, which ran the whole
 //! graph (`compress/tests/export/make.py`, `compress/tests/quantize/make.py`).
+#![allow(clippy::unwrap_used)] // Clippy allows it in tests, not in what they call.
 #![cfg(not(target_family = "wasm"))]
 
 mod common;

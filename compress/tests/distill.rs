@@ -1,4 +1,5 @@
 //! Distillation as a user sees it: `cargo xtask test --only trainer` runs it, with libtorch.
+#![allow(clippy::unwrap_used)] // Clippy allows it in tests, not in what they call.
 #![cfg(feature = "train")]
 
 mod common;

@@ -1,5 +1,6 @@
 //! `compress import`: Darknet's files against what PyTorch computes of them by Darknet's definition (`import/make.py`),
 //! and what is wrong with files in the ways files go wrong.
+#![allow(clippy::unwrap_used)] // Clippy allows it in tests, not in what they call.
 
 use std::path::{Path, PathBuf};
 

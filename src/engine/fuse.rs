@@ -449,13 +449,17 @@ mod tests {
         if crate::is_packaged() {
             return;
         }
+        use crate::model::head::{Head, KEY};
         use crate::model::pb::ModelProto;
         use prost::Message;
         for (name, side) in [("micro-yolo-int8", 416), ("micro-yolo-s-int8", 320)] {
             let path = format!("{}/models/{name}.onnx", env!("CARGO_MANIFEST_DIR"));
             let proto = ModelProto::decode(&std::fs::read(path).unwrap()[..]).unwrap();
             let size = crate::model::InputSize { width: side, height: side };
-            let mut net = super::super::direct::read(proto.graph.as_ref().unwrap(), 17, size, None).unwrap().net;
+            let entry = proto.metadata_props.iter().find(|entry| entry.key == KEY);
+            let head = entry.map(|entry| Head::read(&entry.value).unwrap());
+            let read = super::super::direct::read(proto.graph.as_ref().unwrap(), 17, size, head.as_ref());
+            let mut net = read.unwrap().net;
             fuse(&mut net);
             let floats: Vec<&str> =
                 net.nodes.iter().filter(|node| is_float_map(&net, node)).map(|n| &n.name[..]).collect();

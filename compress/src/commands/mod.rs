@@ -91,7 +91,7 @@ impl Command {
     }
 }
 
-/// The network called `name` in the zoo, or else read from the file of that name.
+/// The network called `name`: one of the zoo, a JSON file, or the network of a checkpoint with its head made for `classes`.
 fn network(name: &str, classes: usize) -> Result<Network> {
     if let Some(network) = zoo::network(name, classes) {
         return Ok(network);
@@ -101,6 +101,10 @@ fn network(name: &str, classes: usize) -> Result<Network> {
         let names: Vec<_> = zoo::names().collect();
         let problem = format!("`{name}` is neither a file nor one of {}", names.join(", "));
         return Err(Error::Option { option: "--network", problem });
+    }
+    if path.extension().is_some_and(|extension| extension == "safetensors") {
+        let network = compress::checkpoint::read_with_network(path)?.0;
+        return if network.classes == classes { Ok(network) } else { network.with_classes(classes) };
     }
     Network::read(path)
 }

@@ -13,7 +13,7 @@ pub struct TrainingArgs {
     /// The run's folder: config, log, checkpoints.
     #[arg(long)]
     run: PathBuf,
-    /// A network of the zoo, or its JSON file.
+    /// A network of the zoo, a JSON file, or a checkpoint, whose head is made for the classes of the data.
     #[arg(long, default_value = "micro_yolo")]
     network: String,
     /// Multiplies the anchors of the network's head, if it has some; the zoo's are for 416 px.

@@ -411,7 +411,7 @@ impl Builder {
 
     /// Whether `maps` (channels and stride) are pairs, one of `sides` channels and one with a channel a class.
     fn pairs(&self, maps: &[(usize, usize)], sides: usize) -> LayerResult<()> {
-        if maps.is_empty() || maps.len() % 2 != 0 {
+        if maps.is_empty() || !maps.len().is_multiple_of(2) {
             return Err("reads pairs of maps: sides, then classes".into());
         }
         for pair in maps.chunks(2) {

@@ -312,6 +312,35 @@ impl Network {
         }
     }
 
+    /// The same network for other classes: the last convolutions of its scores get as many outputs. Their names are gone.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Network`] where the head reads its scores from something else than a convolution.
+    pub fn with_classes(mut self, classes: usize) -> Result<Network> {
+        let Some(Layer { kind: LayerKind::Detect { head }, from, .. }) = self.layers.last().cloned() else {
+            return Ok(self); // Whoever builds the graph is told that it has no head.
+        };
+        let widths: Vec<(&String, usize)> = match &head {
+            Head::Anchors { anchors } => {
+                from.iter().zip(anchors).map(|(name, anchors)| (name, anchors.len() * (5 + classes))).collect()
+            }
+            _ => from.iter().skip(1).step_by(2).map(|name| (name, classes)).collect(),
+        };
+        for (name, width) in widths {
+            match self.layers.iter_mut().find(|layer| layer.name == *name).map(|layer| &mut layer.kind) {
+                Some(LayerKind::Conv { out, .. }) => *out = width,
+                _ => {
+                    let problem = format!("`{name}`, which gives the scores, is no convolution: its classes stay");
+                    return Err(Error::Network { network: self.name, problem });
+                }
+            }
+        }
+        self.classes = classes;
+        self.names.clear();
+        Ok(self)
+    }
+
     /// The same layers in single operations.
     ///
     /// # Errors
@@ -420,6 +449,20 @@ mod tests {
         let (old, new): (serde_json::Value, _) =
             (serde_json::from_str(old).unwrap(), serde_json::to_value(&layers).unwrap());
         assert_eq!(new, old);
+    }
+
+    #[test]
+    fn a_network_gets_other_classes() {
+        for name in crate::zoo::names() {
+            let (few, many) = (crate::zoo::network(name, 3).unwrap(), crate::zoo::network(name, 80).unwrap());
+            let named = Network { names: vec!["a".into(); 80], ..many };
+            assert_eq!(named.with_classes(3).unwrap(), few, "{name}");
+        }
+        let mut odd = crate::zoo::network("micro_yolo", 80).unwrap();
+        let scores = odd.layers.iter_mut().find(|layer| layer.name == "scores16").unwrap();
+        scores.kind = LayerKind::ds_conv(80, 3, 1, Activation::None);
+        let error = odd.with_classes(3).unwrap_err().to_string();
+        assert!(error.contains("`scores16`"), "{error}");
     }
 
     #[test]

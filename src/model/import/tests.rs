@@ -153,8 +153,10 @@ fn int8_layers_are_within_one_quantum_of_onnxruntime() {
             let apart: Vec<u32> = found.iter().zip(&expected).map(apart).collect();
             let (most, count) = (apart.iter().max().unwrap(), apart.iter().filter(|apart| **apart > 0).count());
             assert!(*most <= 1, "{name} on {isa} is off by {most}");
-            // Both round to nearest even; what differs is the last bit of the product that is rounded.
-            assert!(count * 200 <= expected.len(), "{name} on {isa}: {count} of {} bytes differ", expected.len());
+            // Both round to nearest even; what differs is the last bit of the product that is rounded. Bilinear upsampling gives
+            // sixteenths of a quantum, so one byte in sixteen lies half-way, where that bit decides.
+            let share = if name.as_str().is_some_and(|name| name.contains("bilinear")) { 16 } else { 200 };
+            assert!(count * share <= expected.len(), "{name} on {isa}: {count} of {} bytes differ", expected.len());
         }
     }
 }
