@@ -17,4 +17,4 @@ compress distill --teacher nanodet-plus-m.pt --stage whole --network runs/thin.j
 cp runs/distill/model.safetensors models/micro-yolo.safetensors
 compress export --checkpoint models/micro-yolo.safetensors --output models/micro-yolo.onnx --imgsz 416
 compress quantize --checkpoint models/micro-yolo.safetensors --output models/micro-yolo-int8.onnx --imgsz 416 \
-  --data train-hand.json --data train-teacher.json
+  --data train-hand.json --images 96 --held-out 24
