@@ -7,7 +7,7 @@ import sirv from "sirv";
 export const ROOT = fileURLToPath(new URL("../../..", import.meta.url));
 
 /** The page as `cargo xtask serve` lays it out. */
-export const SITE = { "/pkg/": "pkg", "/samples/": "data/samples", "/fixtures/": "tests/e2e/fixtures", "/": "www" };
+export const SITE = { "/pkg/": "pkg", "/samples/": "data/samples", "/models/": "models", "/docs/": "docs", "/fixtures/": "tests/e2e/fixtures", "/": "www" };
 
 /**
  * @param {object} options
