@@ -207,6 +207,11 @@ pub fn train(network: &Network, config: &TrainConfig, stop: Arc<AtomicBool>) -> 
     std::fs::create_dir_all(&config.run).map_err(Error::io(&config.run))?;
     let device = device(&config.device)?;
     let kind = match (config.precision, device) {
+        (Precision::F16, Device::Cpu) if !has_safe_f16() => {
+            let problem =
+                "libtorch's 16-bit kernels write beyond their memory on processors without AVX-512: take f32";
+            return Err(Error::Option { option: "--precision", problem: problem.into() });
+        }
         (Precision::F32, _) => Kind::Float,
         (Precision::F16, _) | (Precision::Auto, Device::Cuda(_)) => Kind::Half,
         (Precision::Auto, Device::Cpu) if !has_bf16() => Kind::Float,
@@ -594,6 +599,19 @@ fn has_bf16() -> bool {
     #[cfg(not(target_arch = "x86_64"))]
     {
         false
+    }
+}
+
+/// Whether libtorch computes in 16-bit floats here without damage: 2.11 corrupts the heap where there is only AVX2, as a few
+/// convolutions and their gradients in PyTorch show.
+pub(super) fn has_safe_f16() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        std::arch::is_x86_feature_detected!("avx512f")
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        true
     }
 }
 
