@@ -318,9 +318,12 @@ impl Network {
     ///
     /// [`Error::Network`] where the head reads its scores from something else than a convolution.
     pub fn with_classes(mut self, classes: usize) -> Result<Network> {
-        let Some(Layer { kind: LayerKind::Detect { head }, from, .. }) = self.layers.last().cloned() else {
+        let Some(Layer { kind: LayerKind::Detect { head }, mut from, .. }) = self.layers.last().cloned() else {
             return Ok(self); // Whoever builds the graph is told that it has no head.
         };
+        if from.is_empty() {
+            from.extend(self.layers.iter().rev().nth(1).map(|layer| layer.name.clone()));
+        }
         let widths: Vec<(&String, usize)> = match &head {
             Head::Anchors { anchors } => {
                 from.iter().zip(anchors).map(|(name, anchors)| (name, anchors.len() * (5 + classes))).collect()
