@@ -250,6 +250,10 @@ mod tests {
 
     const RELEASED: [&str; 4] = ["micro-yolo", "micro-yolo-int8", "micro-yolo-s", "micro-yolo-s-int8"];
 
+    /// Those whose head tract leaves to the decoder as well. Of distributions it computes the expectation, as the file says.
+    #[cfg(feature = "tract")]
+    const ANCHOR_FREE: [&str; 2] = ["micro-yolo-s", "micro-yolo-s-int8"];
+
     fn released(file: &str) -> Vec<u8> {
         std::fs::read(format!("{}/models/{file}.onnx", env!("CARGO_MANIFEST_DIR"))).unwrap()
     }
@@ -287,7 +291,7 @@ mod tests {
         if crate::is_packaged() {
             return;
         }
-        for file in RELEASED {
+        for file in ANCHOR_FREE {
             let onnx = released(file);
             let model = through_tract(&onnx, &Model::from_onnx(&onnx).unwrap());
             let Network::Tract(plan) = &model.network else { panic!("{file} is not tract's") };
@@ -303,7 +307,7 @@ mod tests {
         if crate::is_packaged() {
             return;
         }
-        for (file, side) in RELEASED.into_iter().flat_map(|file| [(file, 96), (file, 160)]) {
+        for (file, side) in ANCHOR_FREE.into_iter().flat_map(|file| [(file, 96), (file, 160)]) {
             let onnx = released(file);
             let size = InputSize { width: side, height: 128 };
             let direct = Model::with_input_size(&onnx, size).unwrap();
