@@ -148,8 +148,8 @@ pub(crate) fn cell_count(graph: &Graph, width: usize, height: usize) -> usize {
     strides.iter().enumerate().map(|(i, &stride)| cells(stride) * per_cell(i)).sum()
 }
 
-/// What Ultralytics' exporter writes, so that programs made for its models find their way, and where the head begins. `names` is what
-/// each node is called in the file.
+/// What Ultralytics' exporter writes, so that programs made for its models find their way, and where the head begins.
+/// `names` is what each node is called in the file.
 pub fn metadata(
     network: &Network,
     graph: &Graph,
