@@ -9,16 +9,18 @@
 //!
 //! Weights may use fewer than 8 bits of their bytes, for a file that compresses better.
 //!
-//! [`calibrate()`] watches the float network at work, [`round`] turns weights into bytes, [`Plan::new`] chooses scales of
-//! activations, [`to_onnx`] writes the file, and [`noise`] says how far its scores are off.
+//! [`equalize()`] makes channels that share a scale alike in size, [`calibrate()`] watches the float network at work, [`round`] turns
+//! weights into bytes, [`Plan::new`] chooses scales of activations, [`to_onnx`] writes the file, and [`noise`] says how far its scores are off.
 
 mod calibrate;
+mod equalize;
 mod histogram;
 mod rounding;
 mod write;
 
 pub(crate) use calibrate::watch;
 pub use calibrate::{Calibration, Scores, calibrate, letterboxed, noise, photographs, scores};
+pub use equalize::equalize;
 pub use histogram::Histogram;
 pub use rounding::{Rounded, Windows, round};
 pub use write::to_onnx;

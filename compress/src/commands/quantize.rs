@@ -35,6 +35,10 @@ pub struct Quantize {
     /// A layer, or one convolution of it, to leave in floats. Several times for several.
     #[arg(long)]
     float: Vec<String>,
+    /// Keeps the weights as they are, instead of first making channels that share a scale alike in size
+    /// (cross-layer equalisation): for weights that `distill --int8` or `train --int8` tuned to their rounding.
+    #[arg(long)]
+    no_equalize: bool,
     /// Also measures each convolution in integers by itself, and prints a table.
     #[arg(long)]
     sensitivity: bool,
@@ -57,7 +61,7 @@ fn percentile(text: &str) -> std::result::Result<f64, String> {
 
 impl Quantize {
     pub fn run(self) -> Result<()> {
-        let (network, weights) = checkpoint::read_with_network(&self.checkpoint)?;
+        let (network, mut weights) = checkpoint::read_with_network(&self.checkpoint)?;
         let graph = network.graph()?;
         let imgsz = self.photographs.imgsz;
         graph.check_size("--imgsz", imgsz, imgsz)?;
@@ -70,12 +74,18 @@ impl Quantize {
         let held_out = images.split_off(images.len() - self.held_out.get().min(images.len() / 2));
         let size = (imgsz, imgsz);
 
+        let exact = export::to_onnx(&network, &weights, size, export::Storage::Single)?;
+        let exact = quantize::scores(&exact, &held_out, imgsz)?;
+        if !self.no_equalize {
+            let bar = super::progress(images.len(), "equalising");
+            weights =
+                quantize::equalize(&network, &weights, &images, imgsz, &|done| bar.set_position(done as u64))?;
+            bar.finish_and_clear();
+        }
         let bar = super::progress(images.len(), "calibrating");
         let calibration =
             quantize::calibrate(&network, &weights, &images, imgsz, &|done| bar.set_position(done as u64))?;
         bar.finish_and_clear();
-        let exact = export::to_onnx(&network, &weights, size, export::Storage::Single)?;
-        let exact = quantize::scores(&exact, &held_out, imgsz)?;
         let rounded = quantize::round(&network, &weights, &calibration.windows, self.weight_bits)?;
         let measure = |plan: &Plan| -> Result<(Vec<u8>, f64)> {
             let onnx = quantize::to_onnx(&network, &weights, &rounded, size, plan)?;

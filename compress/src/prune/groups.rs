@@ -27,7 +27,7 @@ pub fn groups(graph: &Graph) -> Vec<Group> {
     for node in &graph.nodes {
         offsets.push(offsets[offsets.len() - 1] + node.channels);
     }
-    let mut ties = Ties { parent: (0..offsets[graph.nodes.len()]).collect() };
+    let mut ties = Ties::new(offsets[graph.nodes.len()]);
     let mut fixed = vec![];
     for (id, node) in graph.nodes.iter().enumerate() {
         // Ties channel `from + i` of an input to channel `to + i` of this node.
@@ -84,12 +84,18 @@ pub fn groups(graph: &Graph) -> Vec<Group> {
 }
 
 /// Sets of elements, joined pair by pair.
-struct Ties {
+pub(crate) struct Ties {
     parent: Vec<usize>,
 }
 
 impl Ties {
-    fn root(&mut self, mut element: usize) -> usize {
+    /// `count` elements, each a set by itself.
+    pub(crate) fn new(count: usize) -> Ties {
+        Ties { parent: (0..count).collect() }
+    }
+
+    /// The element that stands for the set of `element`.
+    pub(crate) fn root(&mut self, mut element: usize) -> usize {
         while self.parent[element] != element {
             self.parent[element] = self.parent[self.parent[element]];
             element = self.parent[element];
@@ -97,7 +103,7 @@ impl Ties {
         element
     }
 
-    fn join(&mut self, a: usize, b: usize) {
+    pub(crate) fn join(&mut self, a: usize, b: usize) {
         let (a, b) = (self.root(a), self.root(b));
         self.parent[a.max(b)] = a.min(b);
     }

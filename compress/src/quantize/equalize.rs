@@ -1,0 +1,259 @@
+//! Cross-layer equalisation: the same network, with channels that share a scale made alike in size.
+//!
+//! One scale serves all channels of a map, so a channel whose values are small uses few of its bytes. Where nothing but
+//! positively homogeneous operations (convolutions, ReLU, LeakyReLU, pooling, upsampling, sums) lie between the
+//! convolution that makes a channel and those that read it, the first can be multiplied by a factor and the others
+//! divided by it: the function stays the same. Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization and
+//! Bias Correction", section 4.1; here the ranges are measured.
+
+use std::collections::HashMap;
+
+use super::{places, watch};
+use crate::checkpoint::Weights;
+use crate::error::Result;
+use crate::network::{Activation, Graph, Network, Op};
+use crate::prune::groups::Ties;
+
+/// A channel gets at most this factor: what is nearly always zero stays small.
+const LARGEST_FACTOR: f64 = 256.0;
+
+/// The exponent for channels that a dense convolution reads, whose rows have one scale for all channels: part of what
+/// activations gain, weights lose (Xiao et al. 2023, "SmoothQuant", equation 4). Depthwise convolutions have a scale a
+/// channel and lose nothing.
+const DENSE_EXPONENT: f64 = 0.5;
+
+/// Weights of the same function as `weights`, with the channels of each map closer to each other in size, measured on
+/// `images` (see [`super::letterboxed`]) of `side` × `side` pixels.
+///
+/// # Errors
+///
+/// Weights of another network, a side that does not fit.
+pub fn equalize(
+    network: &Network,
+    weights: &Weights,
+    images: &[Vec<f32>],
+    side: usize,
+    progress: &dyn Fn(usize),
+) -> Result<Weights> {
+    let graph = network.graph()?;
+    let makers: Vec<usize> = (0..graph.nodes.len()).filter(|&id| makes(&graph.nodes[id].op)).collect();
+    let mut largest: Vec<Vec<f64>> = graph.nodes.iter().map(|node| vec![0.0; node.channels]).collect();
+    watch(network, weights, images, side, &makers, progress, |id, map, height, width| {
+        for (largest, channel) in largest[id].iter_mut().zip(map.chunks(height * width)) {
+            let most = channel.iter().fold(0f32, |most, value| most.max(value.abs()));
+            *largest = largest.max(f64::from(most));
+        }
+    })?;
+    let factors = factors(&graph, &makers, &largest);
+    let mut equalized = weights.clone();
+    for (id, node) in graph.nodes.iter().enumerate() {
+        let &Op::Conv { groups, norm, .. } = &node.op else { continue };
+        let mut each = |part: &str, change: &dyn Fn(usize) -> f64| {
+            if let Some(array) = equalized.get_mut(&format!("{}.{part}", node.name)) {
+                for (i, value) in array.values.iter_mut().enumerate() {
+                    *value = (f64::from(*value) * change(i)) as f32;
+                }
+            }
+        };
+        let (made, read) = (&factors[id], &factors[node.inputs[0]]);
+        let size = weights[&format!("{}.conv.weight", node.name)].values.len() / node.channels;
+        let area = size * groups / read.len();
+        // Behind batch normalisation only its gain and offset reach the output.
+        each("conv.weight", &|i| {
+            let (row, column) = (i / size, i % size / area);
+            let input = if groups > 1 { row * read.len() / node.channels + column } else { column };
+            (if norm { 1.0 } else { made[row] }) / read[input]
+        });
+        for part in if norm { &["bn.weight", "bn.bias"][..] } else { &["conv.bias"] } {
+            each(part, &|i| made[i]);
+        }
+    }
+    Ok(equalized)
+}
+
+/// Whether a node computes values instead of moving them.
+fn makes(op: &Op) -> bool {
+    matches!(op, Op::Conv { .. } | Op::Add)
+}
+
+/// By node and channel, what its values are multiplied by.
+fn factors(graph: &Graph, makers: &[usize], largest: &[Vec<f64>]) -> Vec<Vec<f64>> {
+    let mut offsets = vec![0];
+    for node in &graph.nodes {
+        offsets.push(offsets[offsets.len() - 1] + node.channels);
+    }
+    let mut ties = Ties::new(offsets[graph.nodes.len()]);
+    let mut fixed = Vec::new();
+    for (id, node) in graph.nodes.iter().enumerate() {
+        let own = offsets[id]..offsets[id + 1];
+        match node.op {
+            Op::Image => fixed.extend(own),
+            Op::Conv { activation: Activation::Relu6 | Activation::HardSigmoid, .. } => fixed.extend(own),
+            Op::Conv { .. } => {}
+            Op::Detect { .. } => node.inputs.iter().for_each(|&map| fixed.extend(offsets[map]..offsets[map + 1])),
+            // A gate is a factor itself; its activation keeps it as it is.
+            Op::Scale => {
+                own.clone().for_each(|element| ties.join(element, offsets[node.inputs[0]] + element - own.start))
+            }
+            Op::Concat => {
+                let parts = node.inputs.iter().flat_map(|&map| offsets[map]..offsets[map + 1]);
+                own.zip(parts).for_each(|(element, part)| ties.join(element, part));
+            }
+            Op::MaxPool { .. } | Op::Upsample { .. } | Op::GlobalAveragePool | Op::Add => {
+                for &map in &node.inputs {
+                    own.clone().for_each(|element| ties.join(element, offsets[map] + element - own.start));
+                }
+            }
+        }
+    }
+    let fixed: std::collections::HashSet<usize> = fixed.into_iter().map(|element| ties.root(element)).collect();
+
+    // A channel's largest value, and that of all channels of its scale.
+    let places = places(graph);
+    let mut of_channel: HashMap<usize, f64> = HashMap::new();
+    for &id in makers {
+        for (channel, &most) in largest[id].iter().enumerate() {
+            let known = of_channel.entry(ties.root(offsets[id] + channel)).or_default();
+            *known = known.max(most);
+        }
+    }
+    let mut of_place: HashMap<usize, f64> = HashMap::new();
+    for &id in makers {
+        let Some(place) = places[id] else { continue };
+        let most = (offsets[id]..offsets[id + 1]).map(|element| of_channel[&ties.root(element)]);
+        let known = of_place.entry(place).or_default();
+        *known = most.fold(*known, f64::max);
+    }
+    let mut read_by_dense = std::collections::HashSet::new();
+    for node in &graph.nodes {
+        if let Op::Conv { groups: 1, .. } = node.op {
+            let map = node.inputs[0];
+            read_by_dense.extend((offsets[map]..offsets[map + 1]).map(|element| ties.root(element)));
+        }
+    }
+    let mut factor: HashMap<usize, f64> = HashMap::new();
+    for &id in makers {
+        let Some(most) = places[id].map(|place| of_place[&place]) else { continue };
+        for element in offsets[id]..offsets[id + 1] {
+            let channel = ties.root(element);
+            if fixed.contains(&channel) || most == 0.0 {
+                continue;
+            }
+            let exponent = if read_by_dense.contains(&channel) { DENSE_EXPONENT } else { 1.0 };
+            let possible = (most / of_channel[&channel].max(most / LARGEST_FACTOR)).powf(exponent);
+            // Where a channel has several scales, the fullest one decides.
+            factor.entry(channel).and_modify(|known| *known = known.min(possible)).or_insert(possible);
+        }
+    }
+    (0..graph.nodes.len())
+        .map(|id| {
+            let elements = offsets[id]..offsets[id + 1];
+            elements.map(|element| factor.get(&ties.root(element)).copied().unwrap_or(1.0)).collect()
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::export::{self, Storage};
+    use crate::network::reference::random_weights;
+    use crate::quantize::{self, Method, Plan};
+
+    const SIDE: usize = 64;
+
+    fn images(count: usize) -> Vec<Vec<f32>> {
+        let mut random = fastrand::Rng::with_seed(3);
+        let mut image = || {
+            let (step, phase) = (random.f32() * 0.3, random.f32() * 6.0);
+            (0..3 * SIDE * SIDE).map(|i| 0.5 + 0.5 * (i as f32 * step + phase).sin()).collect()
+        };
+        (0..count).map(|_| image()).collect()
+    }
+
+    /// The same function with two channels each of two maps made `times` smaller, and what reads them larger.
+    fn made_uneven(network: &Network, weights: &Weights, times: f32) -> Weights {
+        let graph = network.graph().unwrap();
+        let node = |name: &str| graph.nodes.iter().find(|node| node.name == name).unwrap();
+        let mut weights = weights.clone();
+        for (maker, reader) in [("unit8.expand", "unit8.depthwise"), ("ghost.primary", "ghost.cheap")] {
+            assert_eq!(node(reader).inputs.len(), 1);
+            for part in ["conv.weight", "conv.bias"] {
+                let array = weights.get_mut(&format!("{maker}.{part}")).unwrap();
+                let size = array.values.len() / node(maker).channels;
+                array.values[..2 * size].iter_mut().for_each(|value| *value /= times);
+            }
+            let array = weights.get_mut(&format!("{reader}.conv.weight")).unwrap();
+            let size = array.values.len() / node(reader).channels;
+            array.values[..2 * size].iter_mut().for_each(|value| *value *= times);
+        }
+        weights
+    }
+
+    fn network() -> Network {
+        serde_json::from_str(include_str!("../../tests/export/distribution.json")).unwrap()
+    }
+
+    #[test]
+    fn the_function_stays_and_int8_is_closer_to_it() {
+        let network = network();
+        let graph = network.graph().unwrap();
+        let weights = made_uneven(&network, &random_weights(&graph, 5), 100.0);
+        let images = images(4);
+        let equalized = equalize(&network, &weights, &images[..2], SIDE, &|_| ()).unwrap();
+        let onnx = |weights: &Weights| export::to_onnx(&network, weights, (SIDE, SIDE), Storage::Single).unwrap();
+        let scores = |onnx: &[u8]| quantize::scores(onnx, &images[2..], SIDE).unwrap();
+        let exact = scores(&onnx(&weights));
+        assert!(quantize::noise(&exact, &scores(&onnx(&equalized))) < 1e-9);
+        let int8_noise = |weights: &Weights| {
+            let calibration = quantize::calibrate(&network, weights, &images[..2], SIDE, &|_| ()).unwrap();
+            let rounded = quantize::round(&network, weights, &calibration.windows, 8).unwrap();
+            let plan = Plan::new(&graph, &calibration, Method::Percentile(100.0));
+            let int8 = quantize::to_onnx(&network, weights, &rounded, (SIDE, SIDE), &plan).unwrap();
+            quantize::noise(&exact, &scores(&int8))
+        };
+        let (before, after) = (int8_noise(&weights), int8_noise(&equalized));
+        assert!(after < before * 0.7, "{before} {after}");
+    }
+
+    #[test]
+    fn channels_that_only_depthwise_convolutions_read_fill_their_scale() {
+        let network = network();
+        let graph = network.graph().unwrap();
+        let weights = made_uneven(&network, &random_weights(&graph, 5), 10.0);
+        let images = images(2);
+        let id = graph.nodes.iter().position(|node| node.name == "unit8.expand").unwrap();
+        let largest = |weights: &Weights| {
+            let mut largest = vec![0f32; graph.nodes[id].channels];
+            watch(&network, weights, &images, SIDE, &[id], &|_| (), |_, map, height, width| {
+                for (largest, channel) in largest.iter_mut().zip(map.chunks(height * width)) {
+                    *largest = channel.iter().fold(*largest, |most, value| most.max(value.abs()));
+                }
+            })
+            .unwrap();
+            largest
+        };
+        let spread = |largest: &[f32]| {
+            largest.iter().copied().fold(0.0, f32::max) / largest.iter().copied().fold(f32::INFINITY, f32::min)
+        };
+        assert!(spread(&largest(&weights)) > 20.0);
+        let equalized = equalize(&network, &weights, &images, SIDE, &|_| ()).unwrap();
+        let largest = largest(&equalized);
+        assert!(spread(&largest) < 1.01, "{largest:?}");
+    }
+
+    #[test]
+    fn what_cannot_be_scaled_stays_as_it_is() {
+        // ReLU6 everywhere: no channel may change, but those of linear convolutions.
+        let network = crate::zoo::network("micro_yolo", 3).unwrap();
+        let graph = network.graph().unwrap();
+        let weights = random_weights(&graph, 5);
+        let equalized = equalize(&network, &weights, &images(1), SIDE, &|_| ()).unwrap();
+        for node in &graph.nodes {
+            if let Op::Conv { activation: Activation::Relu6, .. } = node.op {
+                let name = format!("{}.bn.bias", node.name);
+                assert_eq!(equalized.get(&name), weights.get(&name), "{name}");
+            }
+        }
+    }
+}
