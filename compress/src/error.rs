@@ -52,6 +52,14 @@ pub enum Error {
         /// What is wrong.
         problem: String,
     },
+    /// An ONNX file cannot be quantised.
+    #[error("model {}: {problem}", path.display())]
+    Model {
+        /// The file.
+        path: PathBuf,
+        /// Which tensor or node, and what is wrong with it.
+        problem: String,
+    },
     /// A Darknet cfg has something that this crate cannot do, or does not hold together.
     #[error("{}:{line}: {problem}", path.display())]
     Cfg {

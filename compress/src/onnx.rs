@@ -28,6 +28,21 @@ impl GraphBuilder {
         GraphBuilder { graph: GraphProto { name: name.into(), ..Default::default() }, counter: 0 }
     }
 
+    /// One that goes on with `graph`. Names made by [`GraphBuilder::step`] and the like may be taken there.
+    pub fn from_graph(graph: GraphProto) -> GraphBuilder {
+        GraphBuilder { graph, counter: 0 }
+    }
+
+    /// What has been built.
+    pub fn into_graph(self) -> GraphProto {
+        self.graph
+    }
+
+    /// Adds a node as it is.
+    pub fn node(&mut self, node: NodeProto) {
+        self.graph.node.push(node);
+    }
+
     /// Declares an f32 input of that shape.
     pub fn input(&mut self, name: &str, shape: &[i64]) {
         self.graph.input.push(value_info(name, shape));

@@ -15,6 +15,7 @@
 mod calibrate;
 mod equalize;
 mod histogram;
+mod model;
 mod rounding;
 mod write;
 
@@ -22,6 +23,7 @@ pub(crate) use calibrate::watch;
 pub use calibrate::{Calibration, Scores, calibrate, letterboxed, noise, photographs, scores};
 pub use equalize::equalize;
 pub use histogram::Histogram;
+pub use model::{Model, Seen};
 pub use rounding::{Rounded, Windows, round};
 pub use write::to_onnx;
 

@@ -88,3 +88,28 @@ fn data_writes_a_coco_file_and_says_what_is_in_it() {
         "no annotations",
     );
 }
+
+#[test]
+fn quantize_takes_an_onnx_file_of_any_detector() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("int8.onnx");
+    let (output, samples) = (output.to_str().unwrap(), root.join("data/samples"));
+    let samples = samples.to_str().unwrap();
+    for form in ["anchors", "class-rows", "end-to-end", "objectness"] {
+        let model = root.join(format!("tests/fixtures/forms/{form}.onnx"));
+        let model = model.to_str().unwrap();
+        let sizes = ["--images", "2", "--held-out", "1", "--method", "mse"];
+        let args = ["quantize", "--model", model, "--output", output, "--photos", samples];
+        let told = compress(&[&args[..], &sizes].concat());
+        assert!(told.status.success(), "{form}: {told:?}");
+        assert!(text(&told.stdout).contains("convolutions get bytes"), "{told:?}");
+        let int8 = std::fs::read(output).unwrap();
+        let mut detector = micro_yolo::Detector::builder().build(&int8).unwrap();
+        let grey = [114; 3 * 64 * 64];
+        detector.detect(micro_yolo::ImageView::rgb(&grey, 64, 64).unwrap()).unwrap();
+    }
+    refused(&["quantize", "--model", samples, "--output", output, "--photos", samples], "error: ");
+    let nothing = compress(&["quantize", "--output", output, "--photos", samples]);
+    assert!(!nothing.status.success() && text(&nothing.stderr).contains("--checkpoint"), "{nothing:?}");
+}

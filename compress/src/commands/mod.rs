@@ -121,8 +121,11 @@ fn annotations_and_images(set: &str) -> (PathBuf, PathBuf) {
 #[derive(clap::Args)]
 struct Photographs {
     /// Training photographs: an annotation file in COCO's format, as `train` takes it. Several times for several sets.
-    #[arg(long, required = true)]
+    #[arg(long, required_unless_present = "photos")]
     data: Vec<String>,
+    /// A folder of photographs, without annotations. Several times for several folders.
+    #[arg(long, value_name = "FOLDER")]
+    photos: Vec<PathBuf>,
     /// Photographs to look at.
     #[arg(long, default_value = "256")]
     images: NonZeroUsize,
@@ -140,14 +143,23 @@ struct Photographs {
 impl Photographs {
     /// `--images` and `more` of all sets, mixed, as a network of that input sees them.
     fn read(&self, more: usize) -> Result<Vec<Vec<f32>>> {
+        self.read_at(more, self.imgsz)
+    }
+
+    /// The same for an input of `side` × `side` pixels.
+    fn read_at(&self, more: usize, side: usize) -> Result<Vec<Vec<f32>>> {
         let mut files = Vec::new();
         for set in &self.data {
             let (annotations, folder) = annotations_and_images(set);
             let set = Dataset::read(&annotations, &folder, self.bad_data)?;
             files.extend(set.images.into_iter().map(|image| image.path));
         }
+        for folder in &self.photos {
+            let set = Dataset::of_folder(folder, &[], self.bad_data)?;
+            files.extend(set.images.into_iter().map(|image| image.path));
+        }
         let count = self.images.get().saturating_add(more);
-        compress::quantize::photographs(files, count, self.imgsz, self.seed, self.bad_data)
+        compress::quantize::photographs(files, count, side, self.seed, self.bad_data)
     }
 }
 

@@ -1,7 +1,7 @@
 //! `compress quantize`.
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use compress::network::{Graph, Op};
 use compress::quantize::{self, METHODS, Method, Plan};
@@ -9,12 +9,16 @@ use compress::{Error, Result, checkpoint, export};
 
 use super::Photographs;
 
-/// Turns a checkpoint into an int8 ONNX file, calibrated on photographs.
+/// Turns a checkpoint, or an ONNX file of any detector, into an int8 ONNX file, calibrated on photographs.
 #[derive(clap::Args)]
+#[command(group = clap::ArgGroup::new("source").required(true).args(["checkpoint", "model"]))]
 pub struct Quantize {
     /// The checkpoint (`model.safetensors` of a run).
     #[arg(long)]
-    checkpoint: PathBuf,
+    checkpoint: Option<PathBuf>,
+    /// An ONNX file instead: a detector as any program exports it, with one input `[1, 3, side, side]`, RGB in 0–1.
+    #[arg(long, conflicts_with_all = ["float", "sensitivity", "no_equalize"])]
+    model: Option<PathBuf>,
     /// The ONNX file.
     #[arg(long)]
     output: PathBuf,
@@ -61,17 +65,77 @@ fn percentile(text: &str) -> std::result::Result<f64, String> {
 
 impl Quantize {
     pub fn run(self) -> Result<()> {
-        let (network, mut weights) = checkpoint::read_with_network(&self.checkpoint)?;
-        let graph = network.graph()?;
-        let imgsz = self.photographs.imgsz;
-        graph.check_size("--imgsz", imgsz, imgsz)?;
-        let float = self.float_nodes(&graph)?;
-        let mut images = self.photographs.read(self.held_out.get())?;
+        match (&self.checkpoint, &self.model) {
+            (Some(checkpoint), _) => self.checkpoint(checkpoint),
+            (None, Some(model)) => self.model(model),
+            (None, None) => Ok(()),
+        }
+    }
+
+    fn methods(&self) -> Vec<Method> {
+        match self.method {
+            MethodName::Auto => METHODS.to_vec(),
+            MethodName::Mse => vec![Method::Mse],
+            MethodName::Percentile => vec![Method::Percentile(self.percentile)],
+        }
+    }
+
+    /// Photographs to calibrate on, and others to measure on.
+    fn photographs(&self, side: usize) -> Result<(Vec<Vec<f32>>, Vec<Vec<f32>>)> {
+        let mut images = self.photographs.read_at(self.held_out.get(), side)?;
         if images.len() < 2 {
             let problem = "needs two photographs: one to calibrate on, one to measure on".into();
             return Err(Error::Option { option: "--data", problem });
         }
         let held_out = images.split_off(images.len() - self.held_out.get().min(images.len() / 2));
+        Ok((images, held_out))
+    }
+
+    /// An ONNX file that is not ours.
+    fn model(&self, path: &Path) -> Result<()> {
+        let model = quantize::Model::read(path, self.photographs.imgsz)?;
+        println!("{}: {} convolutions get bytes", path.display(), model.convolutions());
+        for (node, why) in model.floats() {
+            println!("{node}: {why}");
+        }
+        let (images, held_out) = self.photographs(model.side())?;
+        let bar = super::progress(images.len(), "calibrating");
+        let seen = model.calibrate(&images, &|done| bar.set_position(done as u64))?;
+        bar.finish_and_clear();
+        let rounded = model.round(&seen, self.weight_bits);
+        let exact = model.outputs(&model.to_onnx(), &held_out)?;
+        let mut best: Option<(Method, Vec<u8>, f64)> = None;
+        let mut tried = serde_json::Map::new();
+        for method in self.methods() {
+            let onnx = model.quantize(&seen, &rounded, method);
+            let noise = quantize::noise(&exact, &model.outputs(&onnx, &held_out)?);
+            println!("{method}: noise {noise:.5}");
+            tried.insert(method.to_string(), noise.into());
+            if best.as_ref().is_none_or(|best| noise < best.2) {
+                best = Some((method, onnx, noise));
+            }
+        }
+        let Some((method, onnx, noise)) = best else { return Ok(()) };
+        checkpoint::write_whole(&self.output, &onnx)?;
+        if let Some(path) = &self.json {
+            let report = serde_json::json!({
+                "method": method.to_string(), "noise": noise, "tried": tried, "weight_bits": self.weight_bits,
+                "images": images.len(), "imgsz": model.side(),
+                "float": model.floats().iter().map(|(node, why)| serde_json::json!([node, why])).collect::<Vec<_>>(),
+            });
+            checkpoint::write_whole(path, format!("{report:#}\n").as_bytes())?;
+        }
+        println!("{}: {} bytes, {method}, noise {noise:.5}", self.output.display(), onnx.len());
+        Ok(())
+    }
+
+    fn checkpoint(&self, path: &Path) -> Result<()> {
+        let (network, mut weights) = checkpoint::read_with_network(path)?;
+        let graph = network.graph()?;
+        let imgsz = self.photographs.imgsz;
+        graph.check_size("--imgsz", imgsz, imgsz)?;
+        let float = self.float_nodes(&graph)?;
+        let (images, held_out) = self.photographs(imgsz)?;
         let size = (imgsz, imgsz);
 
         let exact = export::to_onnx(&network, &weights, size, export::Storage::Single)?;
@@ -93,14 +157,9 @@ impl Quantize {
             Ok((onnx, quantize::noise(&exact, &scores)))
         };
 
-        let methods = match self.method {
-            MethodName::Auto => METHODS.to_vec(),
-            MethodName::Mse => vec![Method::Mse],
-            MethodName::Percentile => vec![Method::Percentile(self.percentile)],
-        };
         let mut best: Option<(Method, Plan, Vec<u8>, f64)> = None;
         let mut tried = serde_json::Map::new();
-        for method in methods {
+        for method in self.methods() {
             let mut plan = Plan::new(&graph, &calibration, method);
             plan.weight_bits = self.weight_bits;
             for &node in &float {

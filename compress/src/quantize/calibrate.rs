@@ -48,7 +48,7 @@ pub fn letterboxed(photo: &Photo, side: usize) -> Result<Vec<f32>, String> {
     Ok(planes)
 }
 
-type Runnable = std::sync::Arc<TypedRunnableModel>;
+pub(super) type Runnable = std::sync::Arc<TypedRunnableModel>;
 
 /// Loads an ONNX file of ours to give the tensors `outputs`.
 fn load(onnx: &[u8], outputs: &[String]) -> TractResult<Runnable> {
@@ -59,11 +59,11 @@ fn load(onnx: &[u8], outputs: &[String]) -> TractResult<Runnable> {
     model.into_optimized()?.into_runnable()
 }
 
-fn run(model: &Runnable, image: &[f32], side: usize) -> TractResult<TVec<TValue>> {
+pub(super) fn run(model: &Runnable, image: &[f32], side: usize) -> TractResult<TVec<TValue>> {
     model.run(tvec!(Tensor::from_shape(&[1, 3, side, side], image)?.into_tvalue()))
 }
 
-fn values(tensor: &Tensor) -> TractResult<&[f32]> {
+pub(super) fn values(tensor: &Tensor) -> TractResult<&[f32]> {
     tensor.try_as_plain_ram()?.as_slice::<f32>()
 }
 

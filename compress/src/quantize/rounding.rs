@@ -47,6 +47,12 @@ impl Windows {
         Some(Windows { kernel, stride, groups, length, count: 0, sums, products })
     }
 
+    /// Of which nothing is known: weights go to the nearest byte.
+    pub(super) fn unseen(groups: usize, length: usize) -> Windows {
+        let sums = vec![0.0; groups * length];
+        Windows { kernel: 1, stride: 1, groups, length, count: 0, sums, products: vec![] }
+    }
+
     /// Takes windows of `map`, `[C, height, width]`, evenly spread.
     pub fn add(&mut self, map: &[f32], height: usize, width: usize) {
         let (rows, columns) = (height.div_ceil(self.stride), width.div_ceil(self.stride));
@@ -162,7 +168,7 @@ pub fn round(
     graph.nodes.iter().zip(windows).map(round).collect()
 }
 
-fn round_convolution(folded: &Folded, windows: &Windows, bits: u32) -> Rounded {
+pub(super) fn round_convolution(folded: &Folded, windows: &Windows, bits: u32) -> Rounded {
     let channels = folded.bias.len();
     let mut rounded = Rounded { bytes: Vec::new(), scales: Vec::new(), bias: Vec::new() };
     let mut covariance = windows.covariance(0);

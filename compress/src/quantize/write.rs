@@ -6,7 +6,7 @@ use super::{ACTIVATION_MAX, Plan, Rounded, Scale};
 use crate::checkpoint::Weights;
 use crate::error::{Error, Result};
 use crate::export;
-use crate::network::{Activation, Network, Node, Op};
+use crate::network::{Activation, Network, Op};
 use crate::onnx::{GraphBuilder, int};
 
 /// Writes `network` with `weights` for inputs of `width` × `height` pixels, what `plan` says in integers (weights as
@@ -40,7 +40,9 @@ pub fn to_onnx(
                 let folded = export::fold(node, weights).map_err(wrap)?;
                 let read = plan.activations[node.inputs[0]];
                 let [weight, bias] = match &rounded[id] {
-                    Some(rounded) if plan.weights[id] => integers(&mut onnx, node, &folded.shape, rounded, read),
+                    Some(rounded) if plan.weights[id] => {
+                        integers(&mut onnx, &node.name, &folded.shape, rounded, read)
+                    }
                     _ => [
                         onnx.floats(&format!("{}.weight", node.name), &folded.shape, &folded.weight),
                         onnx.floats(&format!("{}.bias", node.name), &[folded.bias.len()], &folded.bias),
@@ -90,10 +92,10 @@ pub fn to_onnx(
     Ok(onnx.finish(&export::metadata(network, &graph, size, &names)))
 }
 
-/// A convolution's weights and bias as integers, dequantised.
-fn integers(
+/// Weights and bias of the convolution `name` as integers, dequantised.
+pub(super) fn integers(
     onnx: &mut GraphBuilder,
-    node: &Node,
+    name: &str,
     shape: &[usize],
     rounded: &Rounded,
     read: Option<Scale>,
@@ -103,7 +105,7 @@ fn integers(
         None => rounded,
     };
     let channels = bias.len();
-    let name = |part: &str| format!("{}.{part}", node.name);
+    let name = |part: &str| format!("{name}.{part}");
     let bytes = bytes.iter().map(|byte| *byte as u8).collect();
     let weight = onnx.initializer(&name("weight.int8"), shape, DataType::Int8, bytes);
     let scale = onnx.floats(&name("weight.scale"), &[channels], scales);

@@ -15,7 +15,7 @@ HERE = pathlib.Path(__file__).parent
 
 
 def main():
-    for name in ("every-form-int8", "distribution-int8"):
+    for name in ("every-form-int8", "distribution-int8", "v8-like-int8"):
         path = HERE / f"{name}.onnx"
         onnx.checker.check_model(onnx.load(path), full_check=True)
         side = 32

@@ -1,0 +1,608 @@
+//! Int8 for an ONNX file that is not ours: its graph stays as it is, convolutions and what lies between them get bytes.
+//!
+//! A convolution with constant weights reads bytes. What it reads is followed back through operators that move or pick
+//! values (pooling, concatenation, resizing, slices): all of it shares one scale, so that a runtime moves bytes there.
+//! Sums of two maps that a convolution reads get bytes too, each with a scale of its own. Everything else stays as it is.
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use prost::Message;
+use tract_onnx::pb::tensor_proto::{DataLocation, DataType};
+use tract_onnx::pb::tensor_shape_proto::{Dimension, dimension};
+use tract_onnx::pb::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, type_proto};
+use tract_onnx::prelude::*;
+
+use super::calibrate::{Runnable, run, values};
+use super::rounding::{Rounded, Windows, round_convolution};
+use super::write::integers;
+use super::{Histogram, Method, Scale, Scores};
+use crate::error::{Error, Result};
+use crate::export::Folded;
+use crate::network::{Activation, Node, Op};
+use crate::onnx::GraphBuilder;
+use crate::prune::groups::Ties;
+
+/// The first operator set with a scale a channel.
+const LEAST_OPSET: i64 = 13;
+
+/// Pixels; ten times what small detectors use.
+const MOST_SIDE: i64 = 4096;
+
+/// Operators whose output has no values but those of their first input, or of all inputs for `Concat`; `Resize` may put
+/// means in between.
+const MOVES: [&str; 10] =
+    ["Concat", "Dropout", "Identity", "MaxPool", "Reshape", "Resize", "Slice", "Split", "Squeeze", "Transpose"];
+
+/// An ONNX file of a detector with one image as input, `[1, 3, side, side]`.
+#[derive(Debug, Clone)]
+pub struct Model {
+    path: PathBuf,
+    /// All of the file but the graph.
+    shell: ModelProto,
+    graph: GraphProto,
+    side: usize,
+    convolutions: Vec<Convolution>,
+    /// Tensors that get bytes, with the number of their scale.
+    places: HashMap<String, usize>,
+    floats: Vec<(String, String)>,
+}
+
+#[derive(Debug, Clone)]
+struct Convolution {
+    /// In the graph's list.
+    node: usize,
+    folded: Folded,
+    /// What the kernel reads; without it weights are rounded to nearest.
+    windows: Windows,
+    /// Whether `windows` can be taken of this form of convolution.
+    watched: bool,
+}
+
+/// What the activations of a model were on some photographs.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    histograms: Vec<Histogram>,
+    windows: Vec<Windows>,
+}
+
+impl Model {
+    /// Reads an ONNX file. `imgsz` is the side of its input where the file leaves it open.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Model`]: no ONNX file, weights in files beside it, an operator set below 13, several inputs or one that is
+    /// no square image, a model that has bytes already, no convolution with constant weights.
+    pub fn read(path: &Path, imgsz: usize) -> Result<Model> {
+        let bytes = std::fs::read(path).map_err(Error::io(path))?;
+        let wrong = |problem: String| Error::Model { path: path.to_owned(), problem };
+        let mut shell =
+            ModelProto::decode(&bytes[..]).map_err(|error| wrong(format!("is no ONNX file: {error}")))?;
+        let Some(graph) = shell.graph.take() else { return Err(wrong("has no graph: it is no ONNX file".into())) };
+        let opset = shell.opset_import.iter().find(|set| ["", "ai.onnx"].contains(&set.domain.as_str()));
+        let opset = opset.map_or(0, |set| set.version);
+        if opset < LEAST_OPSET {
+            let problem =
+                format!("has operator set {opset}, int8 needs {LEAST_OPSET}: export it with that or a later one");
+            return Err(wrong(problem));
+        }
+        if let Some(node) = graph.node.iter().find(|node| node.op_type.ends_with("QuantizeLinear")) {
+            return Err(wrong(format!("has bytes already: node `{}` is {}", node.name, node.op_type)));
+        }
+        let external = |tensor: &&TensorProto| tensor.data_location == Some(DataLocation::External as i32);
+        if let Some(tensor) = graph.initializer.iter().find(external) {
+            let problem = format!("keeps `{}` in another file: save it as a single file", tensor.name);
+            return Err(wrong(problem));
+        }
+        let side = input_side(&graph, imgsz).map_err(wrong)?;
+        let (convolutions, floats) = convolutions(&graph);
+        if convolutions.is_empty() {
+            return Err(wrong("has no convolution with constant weights".into()));
+        }
+        let places = places(&graph, &convolutions);
+        Ok(Model { path: path.to_owned(), shell, graph, side, convolutions, places, floats })
+    }
+
+    /// Side of the input in pixels.
+    pub fn side(&self) -> usize {
+        self.side
+    }
+
+    /// Convolutions that get bytes.
+    pub fn convolutions(&self) -> usize {
+        self.convolutions.len()
+    }
+
+    /// Nodes with weights that stay in floats, each with the reason.
+    pub fn floats(&self) -> &[(String, String)] {
+        &self.floats
+    }
+
+    fn failed(&self, error: &TractError) -> Error {
+        Error::Model { path: self.path.clone(), problem: format!("does not run: {error:#}") }
+    }
+
+    /// Runs the model on `images` (see [`super::letterboxed`]) and counts what its activations are.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Model`]: tract cannot run it.
+    pub fn calibrate(&self, images: &[Vec<f32>], progress: &dyn Fn(usize)) -> Result<Seen> {
+        let count = self.places.values().max().map_or(0, |last| last + 1);
+        let mut histograms = vec![Histogram::default(); count];
+        let mut windows: Vec<Windows> = self.convolutions.iter().map(|conv| conv.windows.clone()).collect();
+        let image = input(&self.graph).map(|input| input.name.as_str()).unwrap_or_default();
+        let mut watched: Vec<&String> = self.places.keys().filter(|name| *name != image).collect();
+        watched.sort();
+        let readers = |name: &str| -> Vec<usize> {
+            let reads = |conv: &Convolution| conv.watched && self.graph.node[conv.node].input[0] == name;
+            (0..self.convolutions.len()).filter(|&i| reads(&self.convolutions[i])).collect()
+        };
+        let mut take = |name: &str, values: &[f32], shape: &[usize]| {
+            values.iter().for_each(|value| histograms[self.places[name]].add(*value));
+            if let &[_, _, height, width] = shape {
+                readers(name).into_iter().for_each(|conv| windows[conv].add(values, height, width));
+            }
+        };
+        let watching =
+            GraphProto { output: watched.iter().map(|name| output(name)).collect(), ..self.graph.clone() };
+        let model = load(&self.with(watching), self.side).map_err(|error| self.failed(&error))?;
+        for (i, pixels) in images.iter().enumerate() {
+            if self.places.contains_key(image) {
+                take(image, pixels, &[1, 3, self.side, self.side]);
+            }
+            let found = run(&model, pixels, self.side).map_err(|error| self.failed(&error))?;
+            for (name, tensor) in watched.iter().zip(&found) {
+                let values = values(tensor).map_err(|error| self.failed(&error))?;
+                take(name, values, tensor.shape());
+            }
+            progress(i + 1);
+        }
+        if let Some(&place) = self.places.get(image) {
+            // Photographs reach from black to white, whether these do or not.
+            [0.0, 1.0].iter().for_each(|value| histograms[place].add(*value));
+        }
+        Ok(Seen { histograms, windows })
+    }
+
+    /// All float outputs of an ONNX file with this model's input, one list an image.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Model`]: tract cannot run it.
+    pub fn outputs(&self, onnx: &[u8], images: &[Vec<f32>]) -> Result<Scores> {
+        let proto = ModelProto::decode(onnx).map_err(|error| self.failed(&error.into()))?;
+        let model = load(&proto, self.side).map_err(|error| self.failed(&error))?;
+        let one = |pixels: &Vec<f32>| -> TractResult<Vec<f32>> {
+            let mut all = Vec::new();
+            for tensor in run(&model, pixels, self.side)? {
+                if tensor.datum_type() == f32::datum_type() {
+                    all.extend_from_slice(values(&tensor)?);
+                }
+            }
+            Ok(all)
+        };
+        images.iter().map(|pixels| one(pixels).map_err(|error| self.failed(&error))).collect()
+    }
+
+    /// The file as it was read.
+    pub fn to_onnx(&self) -> Vec<u8> {
+        self.with(self.graph.clone()).encode_to_vec()
+    }
+
+    /// The weights as bytes of `bits` bits, for [`Model::quantize`].
+    pub fn round(&self, seen: &Seen, bits: u32) -> Vec<Rounded> {
+        let each = self.convolutions.iter().zip(&seen.windows);
+        each.map(|(conv, windows)| round_convolution(&conv.folded, windows, bits)).collect()
+    }
+
+    /// The int8 file: standard QDQ, activations in 0…127 with a `Clip` in front, as [`super::to_onnx`] writes them.
+    pub fn quantize(&self, seen: &Seen, rounded: &[Rounded], method: Method) -> Vec<u8> {
+        let scales: Vec<Scale> = seen.histograms.iter().map(|histogram| histogram.scale(method)).collect();
+        let mut onnx = GraphBuilder::from_graph(GraphProto { node: Vec::new(), ..self.graph.clone() });
+        let mut bytes: HashMap<&str, String> = HashMap::new();
+        let image = input(&self.graph).map(|input| input.name.as_str()).unwrap_or_default();
+        if let Some(&place) = self.places.get(image) {
+            bytes.insert(image, quantised(&mut onnx, image, scales[place], false));
+        }
+        let rounded: HashMap<usize, (&Convolution, &Rounded)> =
+            self.convolutions.iter().zip(rounded).map(|(conv, rounded)| (conv.node, (conv, rounded))).collect();
+        for (i, original) in self.graph.node.iter().enumerate() {
+            let mut node = original.clone();
+            if let Some(rounded) = rounded.get(&i) {
+                let (conv, rounded) = *rounded;
+                let read = scales[self.places[&node.input[0]]];
+                let [weight, bias] = integers(&mut onnx, &node.output[0], &conv.folded.shape, rounded, Some(read));
+                node.input.truncate(1);
+                node.input.extend([weight, bias]);
+            }
+            for input in &mut node.input {
+                if let Some(name) = bytes.get(input.as_str()) {
+                    input.clone_from(name);
+                }
+            }
+            onnx.node(node);
+            let is_moved = MOVES.contains(&original.op_type.as_str());
+            for name in &original.output {
+                if let Some(&place) = self.places.get(name) {
+                    bytes.insert(name, quantised(&mut onnx, name, scales[place], is_moved));
+                }
+            }
+        }
+        let mut quantised = onnx.into_graph();
+        let used: HashSet<String> = quantised.node.iter().flat_map(|node| node.input.iter().cloned()).collect();
+        let put_out: HashSet<String> = quantised.output.iter().map(|output| output.name.clone()).collect();
+        quantised.initializer.retain(|tensor| used.contains(&tensor.name) || put_out.contains(&tensor.name));
+        quantised
+            .node
+            .retain(|node| node.op_type != "Constant" || node.output.iter().any(|name| used.contains(name)));
+        self.with(quantised).encode_to_vec()
+    }
+
+    fn with(&self, graph: GraphProto) -> ModelProto {
+        ModelProto { graph: Some(graph), ..self.shell.clone() }
+    }
+}
+
+/// The one input that is no weight.
+fn input(graph: &GraphProto) -> Option<&ValueInfoProto> {
+    let is_weight = |name: &str| graph.initializer.iter().any(|tensor| tensor.name == name);
+    let mut inputs = graph.input.iter().filter(|input| !is_weight(&input.name));
+    inputs.next().filter(|_| inputs.next().is_none())
+}
+
+/// The side of the input, `[1, 3, side, side]`.
+fn input_side(graph: &GraphProto, imgsz: usize) -> std::result::Result<usize, String> {
+    let input = input(graph).ok_or("has not one input: a detector reads one image")?;
+    let shape = match input.r#type.as_ref().and_then(|kind| kind.value.as_ref()) {
+        Some(type_proto::Value::TensorType(tensor)) if tensor.elem_type == DataType::Float as i32 => &tensor.shape,
+        _ => return Err(format!("its input `{}` is no float32 tensor", input.name)),
+    };
+    let dims: Vec<Option<i64>> = shape.iter().flat_map(|shape| &shape.dim).map(stated).collect();
+    let &[batch, channels, height, width] = &dims[..] else {
+        return Err(format!("its input `{}` has {} axes, not 4: [1, 3, H, W]", input.name, dims.len()));
+    };
+    let imgsz = imgsz as i64;
+    let (height, width) = (height.unwrap_or(width.unwrap_or(imgsz)), width.unwrap_or(height.unwrap_or(imgsz)));
+    match (batch.unwrap_or(1), channels.unwrap_or(3)) {
+        (1, 3) if height == width && (1..=MOST_SIDE).contains(&height) => Ok(height as usize),
+        (batch, channels) => Err(format!(
+            "its input is [{batch}, {channels}, {height}, {width}]; photographs are [1, 3, side, side]"
+        )),
+    }
+}
+
+fn stated(dimension: &Dimension) -> Option<i64> {
+    match dimension.value {
+        Some(dimension::Value::DimValue(side)) if side > 0 => Some(side),
+        _ => None,
+    }
+}
+
+/// Values of a 32-bit float constant.
+fn floats(tensor: &TensorProto) -> Option<Vec<f32>> {
+    if tensor.data_type != DataType::Float as i32 {
+        return None;
+    }
+    if tensor.raw_data.is_empty() {
+        return Some(tensor.float_data.clone());
+    }
+    Some(tensor.raw_data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
+}
+
+fn attribute<'a>(node: &'a NodeProto, name: &str) -> Option<&'a AttributeProto> {
+    node.attribute.iter().find(|attribute| attribute.name == name)
+}
+
+/// The convolutions whose weights are constants, and what else has weights, with the reason why it stays in floats.
+fn convolutions(graph: &GraphProto) -> (Vec<Convolution>, Vec<(String, String)>) {
+    let mut constants: HashMap<&str, &TensorProto> =
+        graph.initializer.iter().map(|tensor| (tensor.name.as_str(), tensor)).collect();
+    for node in graph.node.iter().filter(|node| node.op_type == "Constant") {
+        let value = attribute(node, "value").and_then(|attribute| attribute.t.as_ref());
+        if let (Some(name), Some(tensor)) = (node.output.first(), value) {
+            constants.insert(name, tensor);
+        }
+    }
+    let (mut found, mut rest) = (Vec::new(), Vec::new());
+    for (index, node) in graph.node.iter().enumerate() {
+        match node.op_type.as_str() {
+            "Conv" => match convolution(node, index, &constants) {
+                Ok(convolution) => found.push(convolution),
+                Err(why) => rest.push((named(node), why.into())),
+            },
+            "ConvTranspose" | "Gemm" | "MatMul"
+                if node.input.iter().any(|name| constants.contains_key(&name[..])) =>
+            {
+                rest.push((named(node), format!("{} stays in floats, only Conv gets bytes", node.op_type)));
+            }
+            _ => {}
+        }
+    }
+    (found, rest)
+}
+
+fn named(node: &NodeProto) -> String {
+    if node.name.is_empty() { node.output.first().cloned().unwrap_or_default() } else { node.name.clone() }
+}
+
+fn convolution(
+    node: &NodeProto,
+    index: usize,
+    constants: &HashMap<&str, &TensorProto>,
+) -> std::result::Result<Convolution, &'static str> {
+    let constant = |input: usize| constants.get(node.input.get(input)?.as_str()).copied();
+    let weight = constant(1).ok_or("its weights are not constant")?;
+    let &[out, read, height, width] = &weight.dims[..] else { return Err("its weights have not 4 axes") };
+    let values = floats(weight).ok_or("its weights are not 32-bit floats")?;
+    let shape = [out, read, height, width].map(|side| usize::try_from(side).unwrap_or(0));
+    if values.is_empty() || values.len() != shape.iter().product::<usize>() {
+        return Err("its weights are empty or incomplete");
+    }
+    let bias = match node.input.get(2).filter(|name| !name.is_empty()) {
+        None => vec![0.0; shape[0]],
+        Some(_) => constant(2).and_then(floats).ok_or("its bias is not constant 32-bit floats")?,
+    };
+    if bias.len() != shape[0] || constants.contains_key(node.input[0].as_str()) {
+        return Err("its bias or its input has another form");
+    }
+    let list = |name: &str| attribute(node, name).map(|attribute| attribute.ints.clone()).unwrap_or_default();
+    let all = |name: &str, side: i64| list(name).iter().all(|&value| value == side);
+    let groups = attribute(node, "group").map_or(1, |attribute| attribute.i).max(1) as usize;
+    let stride = list("strides").first().copied().unwrap_or(1);
+    let padded = if height == 1 { all("pads", 0) } else { list("pads").len() == 4 && all("pads", height / 2) };
+    let is_usual = height == width && height % 2 == 1 && padded && all("dilations", 1) && all("strides", stride);
+    let kernel = shape[2];
+    let op = Op::Conv {
+        input: shape[1] * groups,
+        kernel: if is_usual { kernel } else { 1 },
+        stride: stride.max(1) as usize,
+        groups,
+        norm: false,
+        activation: Activation::None,
+    };
+    let usual = Node { name: named(node), layer: None, inputs: vec![], op, channels: shape[0], stride: 0 };
+    let length = shape[1] * shape[2] * shape[3];
+    let windows = Windows::new(&usual).filter(|_| is_usual).unwrap_or_else(|| Windows::unseen(groups, length));
+    Ok(Convolution { node: index, folded: Folded { weight: values, shape, bias }, windows, watched: is_usual })
+}
+
+/// The tensors that get bytes, with the number of their scale.
+fn places<'a>(graph: &'a GraphProto, convolutions: &[Convolution]) -> HashMap<String, usize> {
+    let makers: HashMap<&str, &NodeProto> =
+        graph.node.iter().flat_map(|node| node.output.iter().map(move |name| (name.as_str(), node))).collect();
+    let constants: HashSet<&str> = graph.initializer.iter().map(|tensor| tensor.name.as_str()).collect();
+    let is_map =
+        |name: &str| !constants.contains(name) && makers.get(name).is_none_or(|node| node.op_type != "Constant");
+    // In the order they are found; the place in the list is a tensor's number.
+    let mut tensors: Vec<&str> = Vec::new();
+    let mut numbers: HashMap<&str, usize> = HashMap::new();
+    let mut ties = Vec::new();
+    let mut add = |tensors: &mut Vec<&'a str>, name: &'a str| {
+        *numbers.entry(name).or_insert_with(|| {
+            tensors.push(name);
+            tensors.len() - 1
+        })
+    };
+    for conv in convolutions {
+        add(&mut tensors, &graph.node[conv.node].input[0]);
+    }
+    let mut next = 0;
+    while next < tensors.len() {
+        if let Some(node) = makers.get(tensors[next]) {
+            let inputs = match node.op_type.as_str() {
+                "Add" | "Concat" => &node.input[..],
+                op if MOVES.contains(&op) => &node.input[..1],
+                _ => &[],
+            };
+            if inputs.iter().all(|input| is_map(input)) {
+                for input in inputs {
+                    let number = add(&mut tensors, input);
+                    if node.op_type != "Add" {
+                        ties.push((next, number));
+                    }
+                }
+            }
+        }
+        next += 1;
+    }
+    let mut sets = Ties::new(tensors.len());
+    ties.into_iter().for_each(|(a, b)| sets.join(a, b));
+    let mut places: HashMap<usize, usize> = HashMap::new();
+    let of = |(number, name): (usize, &&str)| {
+        let next = places.len();
+        (name.to_string(), *places.entry(sets.root(number)).or_insert(next))
+    };
+    tensors.iter().enumerate().map(of).collect()
+}
+
+fn output(name: &str) -> ValueInfoProto {
+    ValueInfoProto { name: name.into(), ..Default::default() }
+}
+
+fn load(proto: &ModelProto, side: usize) -> TractResult<Runnable> {
+    let mut model = tract_onnx::onnx().model_for_proto_model(proto)?;
+    model.set_input_fact(0, f32::fact([1, 3, side, side]).into())?;
+    model.into_optimized()?.into_runnable()
+}
+
+/// Clips the tensor `name` to what the bytes of `scale` can say, and takes it there and back. What is only moved is in
+/// range already.
+fn quantised(onnx: &mut GraphBuilder, name: &str, scale: Scale, is_moved: bool) -> String {
+    let part = |part: &str| format!("{name}.int8.{part}");
+    let step = onnx.floats(&part("scale"), &[], &[scale.scale]);
+    let zero = onnx.initializer(&part("zero"), &[], DataType::Uint8, vec![scale.zero_point]);
+    let clipped = match is_moved {
+        true => name.to_owned(),
+        false => {
+            let low = onnx.floats(&part("low"), &[], &[scale.low()]);
+            let high = onnx.floats(&part("high"), &[], &[scale.high()]);
+            onnx.op("Clip", &part("clip"), &[name, &low, &high], vec![])
+        }
+    };
+    let bytes = onnx.op("QuantizeLinear", &part("uint8"), &[&clipped, &step, &zero], vec![]);
+    onnx.op("DequantizeLinear", &part("float"), &[&bytes, &step, &zero], vec![])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::onnx::{int, ints};
+
+    const SIDE: usize = 32;
+    const CLASSES: usize = 3;
+
+    struct Weights {
+        onnx: GraphBuilder,
+        random: fastrand::Rng,
+    }
+
+    impl Weights {
+        fn conv(&mut self, name: &str, input: &str, [out, read, kernel]: [usize; 3], stride: i64) -> String {
+            let range = (3.0 / (read * kernel * kernel) as f32).sqrt();
+            let mut values = |count: usize| -> Vec<f32> {
+                (0..count).map(|_| (self.random.f32() * 2.0 - 1.0) * range).collect()
+            };
+            let (weight, bias) = (values(out * read * kernel * kernel), values(out));
+            let weight = self.onnx.floats(&format!("{name}.weight"), &[out, read, kernel, kernel], &weight);
+            let bias = self.onnx.floats(&format!("{name}.bias"), &[out], &bias);
+            let (kernel, pad) = (kernel as i64, kernel as i64 / 2);
+            let attributes = vec![
+                ints("kernel_shape", &[kernel, kernel]),
+                ints("pads", &[pad; 4]),
+                ints("strides", &[stride, stride]),
+            ];
+            self.onnx.op("Conv", &format!("{name}.conv"), &[input, &weight, &bias], attributes)
+        }
+
+        fn silu(&mut self, name: &str, input: &str, form: [usize; 3], stride: i64) -> String {
+            let conv = self.conv(name, input, form, stride);
+            let gate = self.onnx.op("Sigmoid", &format!("{name}.sigmoid"), &[&conv], vec![]);
+            self.onnx.op("Mul", name, &[&conv, &gate], vec![])
+        }
+
+        fn split(&mut self, input: &str, parts: [&str; 2], sizes: [i64; 2]) {
+            let sizes = self.onnx.ints(&sizes);
+            self.onnx.node(NodeProto {
+                op_type: "Split".into(),
+                input: vec![input.into(), sizes],
+                output: parts.map(String::from).to_vec(),
+                attribute: vec![int("axis", 1)],
+                ..Default::default()
+            });
+        }
+    }
+
+    /// The forms that YOLOv8's exports have: SiLU, a split with a shortcut, a pooled join, an enlarged one, class rows.
+    fn v8_like() -> Vec<u8> {
+        let mut net = Weights { onnx: GraphBuilder::new("v8-like"), random: fastrand::Rng::with_seed(8) };
+        net.onnx.input("images", &[1, 3, SIDE as i64, SIDE as i64]);
+        let stem = net.silu("stem", "images", [8, 3, 3], 2);
+        let wide = net.silu("wide", &stem, [8, 8, 1], 1);
+        net.split(&wide, ["left", "right"], [4, 4]);
+        let branch = net.silu("branch", "right", [4, 4, 3], 1);
+        let sum = net.onnx.op("Add", "sum", &["right", &branch], vec![]);
+        let joined = net.onnx.op("Concat", "joined", &["left", &sum], vec![int("axis", 1)]);
+        let narrow = net.silu("narrow", &joined, [8, 8, 1], 2);
+        let pool = vec![ints("kernel_shape", &[5, 5]), ints("pads", &[2; 4]), ints("strides", &[1, 1])];
+        let pooled = net.onnx.op("MaxPool", "pooled", &[&narrow], pool);
+        let scales = net.onnx.floats("scales", &[4], &[1.0, 1.0, 2.0, 2.0]);
+        let enlarged = net.onnx.op("Resize", "enlarged", &[&pooled, "", &scales], vec![]);
+        let both = net.onnx.op("Concat", "both", &[&enlarged, &wide], vec![int("axis", 1)]);
+        let head = net.silu("head", &both, [8, 16, 3], 1);
+        let maps = net.conv("maps", &head, [4 + CLASSES, 8, 1], 1);
+        let shape = net.onnx.ints(&[1, (4 + CLASSES) as i64, -1]);
+        let rows = net.onnx.op("Reshape", "rows", &[&maps, &shape], vec![]);
+        net.split(&rows, ["boxes", "logits"], [4, CLASSES as i64]);
+        let scores = net.onnx.op("Sigmoid", "scores", &["logits"], vec![]);
+        net.onnx.op("Concat", "output0", &["boxes", &scores], vec![int("axis", 1)]);
+        net.onnx.output("output0", &[1, (4 + CLASSES) as i64, (SIDE * SIDE / 4) as i64]);
+        net.onnx.finish(&[])
+    }
+
+    fn read(onnx: &[u8]) -> Result<Model> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), onnx).unwrap();
+        Model::read(file.path(), 64)
+    }
+
+    fn image() -> Vec<f32> {
+        (0..3 * SIDE * SIDE).map(|i| ((i * 37) % 256) as f32 / 255.0).collect()
+    }
+
+    fn int8(model: &Model) -> Vec<u8> {
+        let seen = model.calibrate(&[image()], &|_| ()).unwrap();
+        model.quantize(&seen, &model.round(&seen, 8), Method::Percentile(100.0))
+    }
+
+    #[test]
+    fn what_convolutions_read_gets_bytes_and_what_is_moved_shares_their_scale() {
+        let model = read(&v8_like()).unwrap();
+        assert_eq!((model.side(), model.convolutions(), model.floats()), (SIDE, 6, &[][..]));
+        let place = |name: &str| model.places.get(name).copied();
+        assert!(place("images").is_some() && place("stem").is_some() && place("head").is_some());
+        assert_eq!(place("left"), place("wide"));
+        assert_eq!(place("right"), place("wide"));
+        assert_eq!(place("joined"), place("wide"));
+        assert_eq!(place("pooled"), place("both"));
+        assert_eq!(place("narrow"), place("wide"), "they meet in `both`");
+        assert!(place("branch").is_some() && place("branch") != place("sum"), "each side of a sum has its own");
+        for name in ["stem.conv", "stem.sigmoid", "maps.conv", "rows", "output0"] {
+            assert_eq!(place(name), None, "{name}");
+        }
+    }
+
+    /// `tests/quantize/make.py` ran the file in onnxruntime. `BLESS=1` writes it anew, for the script to run again.
+    #[test]
+    fn the_file_of_any_model_is_what_onnxruntime_ran_and_close_to_floats() {
+        let float = v8_like();
+        let model = read(&float).unwrap();
+        let onnx = int8(&model);
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/quantize");
+        let file = folder.join("v8-like-int8.onnx");
+        if std::env::var_os("BLESS").is_some() {
+            std::fs::write(&file, &onnx).unwrap();
+            panic!("written: now run make.py");
+        }
+        assert_eq!(onnx.len(), std::fs::read(&file).unwrap().len());
+        let text = std::fs::read_to_string(folder.join("v8-like-int8.json")).unwrap();
+        let expected: Vec<f32> = serde_json::from_str(&text).unwrap();
+        let cells = SIDE * SIDE / 4;
+        let found = &model.outputs(&std::fs::read(&file).unwrap(), &[image()]).unwrap()[0][4 * cells..];
+        assert_eq!(found.len(), expected.len());
+        let off = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(off < 3e-3, "scores are off by {off}");
+        let exact = model.outputs(&float, &[image()]).unwrap();
+        let noise = crate::quantize::noise(&exact, &model.outputs(&onnx, &[image()]).unwrap());
+        assert!(noise > 0.0 && noise < 0.01, "{noise}");
+    }
+
+    #[test]
+    fn models_that_cannot_get_bytes_are_refused_with_the_reason() {
+        let float = ModelProto::decode(&v8_like()[..]).unwrap();
+        let changed = |change: &dyn Fn(&mut ModelProto)| {
+            let mut model = float.clone();
+            change(&mut model);
+            read(&model.encode_to_vec()).unwrap_err().to_string()
+        };
+        let graph = |change: &dyn Fn(&mut GraphProto)| changed(&|model| change(model.graph.as_mut().unwrap()));
+        for (found, told) in [
+            (read(b"no model").unwrap_err().to_string(), "is no ONNX file"),
+            (changed(&|model| model.graph = None), "has no graph"),
+            (changed(&|model| model.opset_import[0].version = 11), "operator set 11, int8 needs 13"),
+            (read(&int8(&read(&v8_like()).unwrap())).unwrap_err().to_string(), "has bytes already"),
+            (graph(&|graph| graph.initializer[0].data_location = Some(1)), "keeps `stem.weight` in another file"),
+            (graph(&|graph| graph.input.clear()), "has not one input"),
+            (graph(&|graph| graph.node.retain(|node| node.op_type != "Conv")), "no convolution"),
+        ] {
+            assert!(found.starts_with("model ") && found.contains(told), "{found}");
+        }
+        // One convolution whose weights are computed stays in floats and is named.
+        let mut model = float.clone();
+        let graph = model.graph.as_mut().unwrap();
+        graph.initializer.retain(|tensor| tensor.name != "branch.weight");
+        let model = read(&model.encode_to_vec()).unwrap();
+        assert_eq!(model.convolutions(), 5);
+        assert_eq!(model.floats(), [("branch.conv".to_owned(), "its weights are not constant".to_owned())]);
+    }
+}
