@@ -30,7 +30,7 @@ fn the_cat_is_a_cat() {
 fn the_astronaut_is_a_person() {
     let mut detector = Detector::builder().classes(["person"]).build(&read(MODEL)).unwrap();
     let found = detect(&mut detector, "astronaut.jpg");
-    let best = found.first().expect("somebody is found").bbox;
+    let best = found.first().expect("a person is found").bbox;
     // She fills the left of the picture, 512 x 512 px.
     let by_hand = BoxXywh { x: 15.0, y: 10.0, width: 370.0, height: 502.0 };
     assert!(best.iou(&by_hand) > 0.35, "{found:#?}");

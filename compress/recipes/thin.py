@@ -155,7 +155,7 @@ def removals(group, net, moments, gradients, most):
 
 
 def cut(group, gone, net, moments):
-    """Removes the channels `gone` and fits the readers anew."""
+    """Removes the channels `gone` and fits the readers again."""
     for name in group.columns + group.pointwise:
         weight = net.weight(name)[:, :, 0, 0].double()
         width = weight.shape[1]
@@ -213,7 +213,7 @@ def main():
     parser.add_argument("--checkpoint", required=True)
     parser.add_argument("--photos", required=True, help="folder of training photographs")
     parser.add_argument("--gmac", type=float, required=True, help="multiply-accumulates at 416 px to end with, in 1e9")
-    parser.add_argument("--rounds", type=int, default=4, help="statistics are taken anew for each")
+    parser.add_argument("--rounds", type=int, default=4, help="statistics are taken again for each")
     parser.add_argument("--images", type=int, default=192, help="photographs a round")
     parser.add_argument("--size-share", type=float, default=0.12, help="what a parameter counts beside its MACs")
     parser.add_argument("--out", required=True)

@@ -2,7 +2,7 @@
 //!
 //! Multiply-accumulates (MACs) are those of convolutions; biases, normalisation, activations, pooling and the
 //! decoding of the heads are left out, as the papers do. Parameters are all numbers a trained file holds: weights,
-//! biases and the four a channel of batch normalisation, which is how YOLOv3-tiny comes to 8.86 M.
+//! biases and the four a channel of batch normalisation, which gives YOLOv3-tiny its 8.86 M.
 
 use std::fmt::Write;
 
@@ -13,7 +13,7 @@ use crate::network::{Graph, Network, Node, Op};
 
 /// The paper's closed forms, in weights of convolutions; times the cells of the output map they are MACs.
 ///
-/// They are not used for counting, which goes by single operations: a test holds one against the other, and
+/// They are not used for counting, which goes by single operations: a test compares both, and
 /// `kinds_table` draws them.
 pub mod formula {
     /// k×k convolution: `k²·Cin·Cout`.
@@ -346,7 +346,7 @@ mod tests {
     }
 
     /// 3.18× fewer parameters and 2.44× fewer MACs than YOLOv3-tiny. The paper does not print the layers, so this is
-    /// an upper bound rather than an agreement; that it comes close shows that it is the same class of network.
+    /// an upper bound.
     #[test]
     fn micro_yolo_with_anchors_keeps_within_the_papers_budget() {
         let cost = zoo_cost("micro_yolo_anchors", 80, 416);

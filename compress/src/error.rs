@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 /// The result of everything here that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What went wrong, with what the user needs to mend it.
+/// What went wrong, with what the user needs to correct it.
 ///
 /// The command line prints it after `error: `, so messages are lower case, have no full stop and say what to do where
 /// that is not plain.
@@ -17,7 +17,7 @@ pub enum Error {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
     /// A JSON file is not JSON or lacks a field.
@@ -28,7 +28,7 @@ pub enum Error {
         /// Where and why.
         source: serde_json::Error,
     },
-    /// A network description does not hold together.
+    /// The layers of a network description do not fit together.
     #[error("network `{network}`: {problem}")]
     Network {
         /// The network's name.
@@ -92,13 +92,13 @@ pub enum Error {
     /// A figure could not be drawn.
     #[error("figure: {0}")]
     Figure(String),
-    /// Work was stopped before its end; the same command goes on with it.
+    /// The work was interrupted; the same command continues it.
     #[error("stopped: the same command goes on from here")]
     Interrupted,
     /// The runtime failed on a network under quantisation.
     #[error("quantisation: {0}")]
     Quantisation(String),
-    /// A network to learn from is none, or does not fit its student.
+    /// A teacher cannot be used, or does not fit its student.
     #[error("teacher {}: {problem}", path.display())]
     Teacher {
         /// The file.
@@ -110,7 +110,7 @@ pub enum Error {
     #[cfg(feature = "train")]
     #[error("libtorch: {0}")]
     Torch(#[from] tch::TchError),
-    /// Training went astray.
+    /// Training diverged or cannot start.
     #[error("training: {0}")]
     Training(String),
 }

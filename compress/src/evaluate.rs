@@ -27,11 +27,11 @@ const RECALLS: usize = 101;
 /// Area ranges in square pixels: all, small, medium, large.
 const AREAS: [(f64, f64); 4] = [(0.0, 1e10), (0.0, 1024.0), (1024.0, 9216.0), (9216.0, 1e10)];
 
-/// Detections below this are not asked for: they could only add to the far end of the curve.
+/// Least score of a detection: lower ones could only add to the end of the curve.
 pub const SCORE_FLOOR: f32 = 0.001;
 
-/// Overlap above which the weaker of two detections of a class goes, where the option says nothing else. Above the
-/// detector's own, as precision at high recall is all that counts here.
+/// Default overlap above which the weaker of two detections of a class is dropped. Higher than the detector's default,
+/// since AP rewards recall.
 pub const IOU_THRESHOLD: f32 = 0.6;
 
 /// A box by its upper left corner and its size, in pixels of the photograph.
@@ -160,7 +160,8 @@ pub struct Evaluation {
     pub input_px: [u32; 2],
 }
 
-/// Runs an ONNX file over all photographs of `set` and scores what it finds, `progress` hearing how many are done.
+/// Runs an ONNX file over all photographs of `set` and scores the detections. `progress` gets the number of
+/// photographs done.
 ///
 /// Categories are matched to the model's classes by name; the model is asked for those alone. Boxes with a `score`
 /// (a teacher's, no person's) are neither hit nor miss.
@@ -408,7 +409,7 @@ fn curve(truths: &[Vec<&Truth>], found: &[Vec<&Found>], area: (f64, f64)) -> Opt
 fn match_one(truths: &[&Truth], found: &[&Found], area: (f64, f64), outcomes: &mut Vec<Outcome>) -> usize {
     let outside = |square_px: f64| square_px < area.0 || square_px > area.1;
     let ignored = |truth: &Truth| truth.crowd || truth.ignore || outside(truth.area);
-    // Those that count come first: a detection takes an ignored object only where it finds no other.
+    // Objects that count have priority: a detection takes an ignored object only where it finds no other.
     let mut ordered: Vec<&Truth> = truths.iter().copied().filter(|truth| !ignored(truth)).collect();
     let counted = ordered.len();
     ordered.extend(truths.iter().copied().filter(|truth| ignored(truth)));

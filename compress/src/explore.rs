@@ -1,15 +1,14 @@
 //! Exploration: which kind of layer, kernel, expansion and reduction does best, under a budget.
 //!
-//! Every layer could be any of a dozen things, so that all combinations of a network's layers are beyond trying. Two
-//! observations make it a matter of hours. Layers act nearly independently of each other on accuracy, so each change is
-//! tried by itself against the base network (coordinate-wise), and the good ones are put together in the end, which is
-//! then trained as a trial of its own. And a bad change shows early, so trials run in rungs (successive halving,
-//! Jamieson & Talwalkar 2016): all of them briefly, the better part of them [`ExploreConfig::keep_one_in`] times as
-//! long, and so on. All trainings of a rung are equal, from one seed.
+//! A layer has a dozen choices, so all combinations cannot be tried. Two assumptions reduce the work. Layers affect
+//! accuracy nearly independently, so each change is tried by itself against the base network (coordinate-wise); in
+//! the end the good ones are combined and trained as one more trial. Bad changes show early, so trials run in rungs
+//! (successive halving, Jamieson & Talwalkar 2016): all of them briefly, the better part
+//! [`ExploreConfig::keep_one_in`] times as long, and so on. All trainings of a rung have the same length and seed.
 //!
 //! A run lives in a folder: `config.json` and a log `shard-I-of-N.jsonl` for each of the N shards that the trials are
-//! spread over. What is to be done follows from the logs alone, so that any scheduler can run the shards, in any order,
-//! again after a kill; a shard ends when the rest of a rung is up to others. In the end: `network.json`, `bars.svg`.
+//! spread over. The remaining work follows from the logs alone, so any scheduler can run the shards, in any order, and
+//! again after a kill. A shard ends when the rest of a rung belongs to others. In the end: `network.json`, `bars.svg`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -126,7 +125,7 @@ pub struct Change {
     pub cost: Cost,
 }
 
-/// What a call of [`explore`] or [`merge`] came to.
+/// The outcome of [`explore`] or [`merge`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
     /// So many trials of the rung are up to other shards.
@@ -263,7 +262,7 @@ fn kinds(now: &LayerKind, input: usize, config: &ExploreConfig) -> Vec<(String, 
     kinds
 }
 
-/// Runs this shard's part of the trials, rung after rung, as far as it can; `say` hears of each.
+/// Runs this shard's part of the trials, rung after rung, as far as it can; `say` gets a sentence about each.
 ///
 /// # Errors
 ///
@@ -333,8 +332,8 @@ pub fn explore(
     }
 }
 
-/// `start` without the weights of the explored layers: every trial learns them anew, or the base would be ahead of its
-/// changes by all the training it has had.
+/// `start` without the weights of the explored layers: every trial learns them from random weights, since the base
+/// would have an advantage otherwise.
 fn without_explored(base: &Network, config: &ExploreConfig, start: &Weights) -> Result<Weights> {
     let layers = layers(base, config).map_err(|problem| Error::Option { option: "--layers", problem })?;
     let explored = |tensor: &str| layers.iter().any(|&i| tensor.split('.').next() == Some(&*base.layers[i].name));
@@ -428,7 +427,7 @@ fn progress(changes: &[Change], config: &ExploreConfig, results: &Results) -> Pr
         let mut order = kept.clone();
         order.sort_by(|&a, &b| ap50(b).total_cmp(&ap50(a)));
         order.truncate(kept.len().div_ceil(config.keep_one_in).max(2));
-        // The base stays, for the others to be held against.
+        // The base stays, for comparison.
         if !order.contains(&0) {
             order.pop();
             order.push(0);
@@ -483,7 +482,7 @@ fn finish(
     results: &Results,
     combined: Option<Change>,
 ) -> Result<Outcome> {
-    // Only trainings of one length are held against each other.
+    // Only trainings of the same length are compared.
     let last = results.values().filter(|trial| trial.rung >= config.rungs);
     let Some(best) = last.max_by(|a, b| a.ap50.total_cmp(&b.ap50)).cloned() else {
         return Ok(Outcome::Waiting { rung: 1, missing: changes.len() });
@@ -517,7 +516,7 @@ pub fn bars<'a>(trials: impl Iterator<Item = &'a Trial>, best: Option<&Trial>) -
         }
     }
     let mut trials: Vec<&Trial> = longest.into_values().collect();
-    // Short trainings below long ones: their figures do not compare.
+    // Short trainings below long ones: their figures are not comparable.
     trials.sort_by(|a, b| b.images.cmp(&a.images).then(b.ap50.total_cmp(&a.ap50)));
     let bars: Vec<Bar> = trials
         .into_iter()

@@ -148,7 +148,7 @@ pub(crate) fn cell_count(graph: &Graph, width: usize, height: usize) -> usize {
     strides.iter().enumerate().map(|(i, &stride)| cells(stride) * per_cell(i)).sum()
 }
 
-/// What Ultralytics' exporter writes, so that programs made for its models find their way, and where the head begins.
+/// The metadata that Ultralytics' exporter writes, for programs made for its models, and where the head begins.
 /// `names` is what each node is called in the file.
 pub fn metadata(
     network: &Network,
@@ -278,7 +278,7 @@ pub fn detect(onnx: &mut GraphBuilder, graph: &Graph, node: &Node, inputs: &[&st
             let limit = onnx.scalar(SIDE_MAX);
             let four = onnx.ints(&[1, 4, -1]);
             sides_and_classes(onnx, graph, inputs, CENTRE, |onnx, map| {
-                // Right behind the convolution, where a runtime can take it for the convolution's activation.
+                // Directly after the convolution, so that a runtime can fuse it as the activation.
                 let sides = onnx.step("Min", &[map, &limit], vec![]);
                 let sides = onnx.step("Exp", &[&sides], vec![]);
                 onnx.step("Reshape", &[&sides, &four], vec![])
@@ -344,7 +344,7 @@ fn join(onnx: &mut GraphBuilder, parts: &[String], axis: i64) -> String {
 }
 
 /// Heads of pairs of maps. `distances` writes how the four distances of a map's places, `[1, 4, cells]` in units of the
-/// stride, come from the first of a pair; `offset` is where in their cells places lie.
+/// stride, are computed from the first of a pair; `offset` is the position of places in their cells.
 fn sides_and_classes(
     onnx: &mut GraphBuilder,
     graph: &Graph,

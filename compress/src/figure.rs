@@ -52,7 +52,7 @@ pub enum Axis {
 ///
 /// # Errors
 ///
-/// What the drawing library says, which only happens where a coordinate is no number.
+/// The drawing library's message, which only occurs for a coordinate that is not a number.
 pub fn plot(titles: Titles, series: &[Series], x_axis: Axis, y_axis: Axis) -> Result<String, String> {
     let all = || series.iter().flat_map(|series| &series.points);
     let x = range(all().map(|point| point.0), x_axis).ok_or("no points to draw")?;
@@ -168,7 +168,7 @@ pub struct Bar {
 ///
 /// # Errors
 ///
-/// What the drawing library says, which only happens where a value is no number; no bars at all.
+/// The drawing library's message, which only occurs for a value that is not a number; no bars at all.
 pub fn bars(title: &str, axis: &str, bars: &[Bar]) -> Result<String, String> {
     let highest = bars.iter().map(|bar| bar.value).fold(0.0, f64::max);
     if bars.is_empty() {
@@ -231,7 +231,7 @@ impl Ranged for Rows {
     type ValueType = f64;
 
     fn map(&self, value: &f64, limit: (i32, i32)) -> i32 {
-        // Limits come with the bottom first.
+        // Limits are given with the bottom first.
         let (bottom, top) = limit;
         top + ((bottom - top) as f64 * value / self.0 as f64).round() as i32
     }

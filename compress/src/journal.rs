@@ -1,4 +1,4 @@
-//! A run's log: one JSON value a line, and what a killed run left of it.
+//! A run's log, one JSON value per line, with recovery after a kill.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -17,7 +17,7 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Opens or creates the log and returns what it has. A last line cut short by a kill or a full disk is taken off.
+    /// Opens or creates the log and returns what it has. A last line truncated by a kill or a full disk is removed.
     ///
     /// # Errors
     ///

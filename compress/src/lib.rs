@@ -6,6 +6,7 @@
 pub mod checkpoint;
 pub mod cost;
 pub mod data;
+mod dead;
 pub mod error;
 pub mod evaluate;
 pub mod explore;
@@ -20,7 +21,6 @@ pub mod quantize;
 pub mod report;
 pub mod revive;
 mod run;
-mod silence;
 #[cfg(feature = "train")]
 pub mod train;
 pub mod trainer;

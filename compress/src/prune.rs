@@ -5,8 +5,8 @@
 //! from there, until the budget is met or accuracy would fall below its floor.
 //!
 //! A run lives in a folder: `config.json`, `log.jsonl` (an [`Event`] a line), `round-NNN.safetensors` after each round,
-//! `path.svg`, and in the end `network.json` and `model.safetensors`. The same command goes on where a killed run
-//! stood; neither a round nor a trial is done twice.
+//! `path.svg`, and in the end `network.json` and `model.safetensors`. The same command continues a killed
+//! run; neither a round nor a trial is repeated.
 
 pub mod groups;
 
@@ -121,8 +121,8 @@ pub struct Outcome {
     pub reason: String,
 }
 
-/// Prunes `network` in the folder `run`, until the budget, an error, or `stop` (then [`Error::Interrupted`]). `say` hears
-/// what happens, a sentence at a time.
+/// Prunes `network` in the folder `run`, until the budget, an error, or `stop` (then [`Error::Interrupted`]). `say`
+/// gets sentences about the progress.
 ///
 /// # Errors
 ///

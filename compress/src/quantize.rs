@@ -3,14 +3,15 @@
 //! The file is standard QDQ ONNX. Activations are unsigned with one scale a tensor, and a `Clip` in front of every
 //! `QuantizeLinear` keeps them in 0…127, so that the machine instruction that multiplies signed by 7-bit unsigned bytes
 //! is exact; weights are signed, with one scale an output channel; biases are 32-bit integers in the scale of the sums.
-//! Maps that are only moved (pooled, enlarged, joined) keep the scale of what they are made of, so that moving bytes is
-//! all a runtime has to do. Squeeze-and-excitation works on one cell and stays in floats with 8-bit weights, and so do
+//! Maps that are only moved (pooled, enlarged, joined) keep the scale of what they are made of, so that a
+//! runtime only moves bytes. Squeeze-and-excitation works on one cell and stays in floats with 8-bit weights, and so do
 //! the last sums in front of the head.
 //!
 //! Weights may use fewer than 8 bits of their bytes, for a file that compresses better.
 //!
-//! [`equalize()`] makes channels that share a scale alike in size, [`calibrate()`] watches the float network at work, [`round`] turns
-//! weights into bytes, [`Plan::new`] chooses scales of activations, [`to_onnx`] writes the file, and [`noise`] says how far its scores are off.
+//! [`equalize()`] makes channels that share a scale alike in size, [`calibrate()`] collects statistics of the float
+//! network, [`round`] turns weights into bytes, [`Plan::new`] chooses the scales of activations, [`to_onnx`] writes the
+//! file, and [`noise`] measures the error of its scores. [`Model`] does the same to the ONNX file of any detector.
 
 mod calibrate;
 mod equalize;
@@ -88,7 +89,7 @@ impl std::fmt::Display for Method {
     }
 }
 
-/// The methods that `compress quantize` measures against each other.
+/// The methods that `compress quantize` compares.
 pub const METHODS: [Method; 4] =
     [Method::Mse, Method::Percentile(99.9), Method::Percentile(99.99), Method::Percentile(100.0)];
 
@@ -294,7 +295,7 @@ mod tests {
         crate::network::Network { name: "every_form".into(), classes: 3, names: vec![], layers }
     }
 
-    /// `tests/quantize/make.py` ran the files in onnxruntime. `BLESS=1` writes them anew, for the script to run again.
+    /// `tests/quantize/make.py` ran the files in onnxruntime. `BLESS=1` writes them again, for the script.
     #[test]
     fn the_files_are_what_onnxruntime_ran_and_give_what_it_gave() {
         let distribution = include_str!("../tests/export/distribution.json");

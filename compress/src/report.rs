@@ -1,12 +1,12 @@
 //! The compression report: Markdown and SVG figures, drawn from the folders of runs or from what was kept of them.
 //!
-//! What a folder holds tells what it is: `shard-*.jsonl` an exploration, a `log.jsonl` of [`Event`]s a pruning, any
-//! other `log.jsonl` a training. A network's cost is counted from the `model.safetensors` in it; figures of accuracy
-//! are those that `compress evaluate --json` has written into the folder, under any name that begins with `evaluate`;
-//! those of quantisation those that `compress quantize --json` has, `quantize*.json`.
+//! The files of a folder decide its kind: `shard-*.jsonl` an exploration, `round-000.safetensors` a pruning, any
+//! other `log.jsonl` a training. A network's cost is counted from `model.safetensors`. Accuracy is read from
+//! `evaluate*.json`, which `compress evaluate --json` wrote, quantisation from `quantize*.json`, which `compress
+//! quantize --json` wrote.
 //!
-//! A run's folder holds weights and is not for git. [`keep`] writes the little of it that the report needs to a JSON
-//! file, which [`read`] takes in the folder's place: the report then is the same, byte for byte.
+//! A run's folder holds weights and is not for git. [`keep`] writes what the report needs of it to a small JSON file.
+//! [`read`] takes that file in place of the folder, and the report is the same, byte for byte.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -30,11 +30,11 @@ use crate::zoo;
 /// Side of the square input that costs are given for.
 const SIDE: usize = 416;
 
-/// Most steps that are read of a training. Its log has hundreds, more than the figure of the losses has room for, and all
-/// of them would make up nearly the whole of what is kept of a run.
+/// Most steps that are read of a training. A log has hundreds, more than the loss figure can show, and they would be
+/// nearly all of the kept file.
 const STEPS_MAX: usize = 200;
 
-/// Most convolutions that are told of those that hurt when they alone are in integers.
+/// Most convolutions that are listed by their loss when they alone are in integers.
 const SENSITIVE_MAX: usize = 10;
 
 /// Published networks: name, parameters in millions, COCO AP50 in percent, where the figures are from.
@@ -49,7 +49,7 @@ const PUBLISHED: [(&str, f64, f64, &str); 5] = [
 /// A Markdown file and the figures it shows.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Report {
-    /// The text; figures are linked as `FOLDER/NAME`.
+    /// The text; figures are linked by their name alone.
     pub markdown: String,
     /// Name and content of each figure.
     pub figures: Vec<(String, String)>,
@@ -108,7 +108,7 @@ struct Measures {
 /// What the report needs of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Run {
-    /// Of the folder or the kept file, which is why it does not stand in the file.
+    /// The name of the folder or of the kept file, so it is not stored in the file.
     #[serde(skip)]
     name: String,
     #[serde(flatten)]
@@ -125,12 +125,12 @@ pub struct Run {
 }
 
 impl Run {
-    /// What a training found on a set, AP50, in floats and at its best input size.
+    /// AP50 of a training on a set, in floats and at its best input size.
     fn best_on(&self, set: &str) -> Option<f64> {
         self.best_measured_on(set)?.ap50
     }
 
-    /// What was measured at the input size that has it.
+    /// What was measured at that input size.
     fn best_measured_on(&self, set: &str) -> Option<&Evaluated> {
         let fits = |figures: &&Evaluated| figures.annotations.starts_with(set) && !figures.model.contains("int8");
         let on_set = self.evaluated.iter().filter(fits);
@@ -141,7 +141,7 @@ impl Run {
     }
 }
 
-/// What of a recipe says nothing about how a training goes, only where and how fast.
+/// Options that do not change the result of a training, only where and how fast it runs.
 const NOT_OF_THE_RECIPE: [&str; 7] =
     ["run", "device", "replicas", "loader_threads", "keep_gib", "log_every", "save_seconds"];
 
@@ -241,13 +241,13 @@ fn read_folder(folder: &Path) -> Result<Run> {
         quantised,
         recipe: recipe(folder)?,
     };
-    // So that nothing is told from a folder that a kept file would not tell the same.
+    // The same values as from a kept file, so that both give the same report.
     let mut fields = serde_json::to_value(&run).map_err(Error::json(folder))?;
     single_precision(&mut fields);
     Ok(Run { name: run.name, ..serde_json::from_value(fields).map_err(Error::json(folder))? })
 }
 
-/// At most [`STEPS_MAX`] of the steps, evenly, with the first and the last: that one tells how the training ended.
+/// At most [`STEPS_MAX`] of the steps, evenly spaced, the first and the last included.
 fn thinned(steps: &[Step]) -> Vec<Step> {
     if steps.len() <= STEPS_MAX {
         return steps.to_vec();
@@ -264,7 +264,7 @@ fn measures(network: &Network) -> Result<Measures> {
 fn recipe(folder: &Path) -> Result<Map<String, Value>> {
     let path = folder.join("config.json");
     let mut recipe: Map<String, Value> = if path.exists() { json(&path)? } else { Map::new() };
-    // Beside its network, in trainings of today.
+    // A bare recipe is an older form; otherwise it is stored beside the network.
     if let Some(Value::Object(inner)) = recipe.remove("config") {
         recipe = inner;
     }
@@ -273,7 +273,7 @@ fn recipe(folder: &Path) -> Result<Map<String, Value>> {
     Ok(recipe)
 }
 
-/// Makes whole paths, which are those of one machine, the names of their files.
+/// Replaces absolute paths, which are those of one machine, by file names.
 fn without_machine(value: &mut Value) {
     match value {
         Value::String(text) if Path::new(text.as_str()).is_absolute() => {
@@ -286,9 +286,8 @@ fn without_machine(value: &mut Value) {
     }
 }
 
-/// Makes numbers that were widened from single precision what they were meant to be: 0.03 of 0.029999999329447743. The
-/// others lose digits that no figure shows, and the rest goes through JSON again and again without a change, which
-/// seventeen digits do not.
+/// Rounds numbers to single precision, most of which they were widened from: 0.029999999329447743 becomes 0.03. Numbers
+/// then survive any number of passes through JSON unchanged, which 17 digits do not.
 fn single_precision(value: &mut Value) {
     match value {
         Value::Number(number) if number.is_f64() => {
@@ -303,24 +302,18 @@ fn single_precision(value: &mut Value) {
     }
 }
 
-/// Writes the report of some runs. `figures` is how the text calls the folder of its figures, `kept` the one that
-/// [`keep`] wrote to; `samples` are photographs to show detections on, with the ONNX file that makes them.
+/// Writes the report of some runs. `kept` is the folder that [`keep`] wrote to, as the text names it. `samples` are
+/// photographs to show detections on, with the ONNX file of the detector.
 ///
 /// # Errors
 ///
 /// A model or a photograph cannot be read, a figure cannot be drawn.
-pub fn report(
-    runs: &[Run],
-    figures: &str,
-    kept: Option<&str>,
-    samples: Option<(&Path, &[PathBuf])>,
-) -> Result<Report> {
-    let mut report = Report::default();
-    let mut page = Page { report: &mut report, folder: figures };
-    page.text("# Compression\n");
-    let written = "Written by `compress report` from the logs of the runs it names; run it again to redraw it.";
+pub fn report(runs: &[Run], kept: Option<&str>, samples: Option<(&Path, &[PathBuf])>) -> Result<Report> {
+    let mut page = Report::default();
+    page.text("# Log of the runs\n");
+    let written = "Written by `compress report`; do not edit it.";
     page.text(&match kept {
-        Some(kept) => format!("{written} What it takes of them is kept in `{kept}/`.\n"),
+        Some(kept) => format!("{written} The data of each run are in `{kept}/`.\n"),
         None => format!("{written}\n"),
     });
     costs(&mut page)?;
@@ -333,39 +326,33 @@ pub fn report(
     if let Some((model, photographs)) = samples {
         detections(&mut page, model, photographs)?;
     }
-    Ok(report)
+    Ok(page)
 }
 
-struct Page<'a> {
-    report: &'a mut Report,
-    folder: &'a str,
-}
-
-impl Page<'_> {
+impl Report {
     fn text(&mut self, text: &str) {
-        self.report.markdown.push_str(text);
-        self.report.markdown.push('\n');
+        self.markdown.push_str(text);
+        self.markdown.push('\n');
     }
 
     fn figure(&mut self, name: &str, describes: &str, svg: Result<String, String>) -> Result<()> {
         let svg = svg.map_err(Error::Figure)?;
-        self.report.figures.push((name.to_string(), svg));
-        let folder = self.folder;
-        self.text(&format!("![{describes}]({folder}/{name})\n"));
+        self.figures.push((name.to_string(), svg));
+        self.text(&format!("![{describes}]({name})\n"));
         Ok(())
     }
 }
 
-fn costs(page: &mut Page) -> Result<()> {
-    page.text("## What layers cost\n");
+fn costs(page: &mut Report) -> Result<()> {
+    page.text("## Cost of each kind of layer\n");
     page.text(
-        "With kernel k, Cin and Cout channels, an output map of W×H cells, expansion α and reduction β, \
-         multiply-accumulates are\n\n\
-         - Conv: `k²·Cin·Cout·W·H`\n\
-         - DSConv, depthwise and pointwise: `(k² + Cout)·Cin·W·H`\n\
+        "Multiply-accumulates for kernel size k, Cin input and Cout output channels, an output of W×H pixels, expansion \
+         α and reduction β:\n\n\
+         - Convolution: `k²·Cin·Cout·W·H`\n\
+         - DSConv (depthwise, then pointwise): `(k² + Cout)·Cin·W·H`\n\
          - MBConv: `(Cin + k² + Cout)·αCin·W·H`, and `2·(αCin)²/β` once for squeeze-and-excitation\n\
          - Ghost module: `(k²·Cin + 9)·Cout/2·W·H`\n\n\
-         and weights the same without W·H. `compress cost` prints this table and the next.\n",
+         The number of weights is the same without W·H. `compress cost` prints this table and the next.\n",
     );
     page.text(&cost::kinds_markdown());
     let series: Vec<Series> = cost::kinds_table()
@@ -386,8 +373,10 @@ fn costs(page: &mut Page) -> Result<()> {
         "Parameters by kind of layer and input channels",
         figure::plot(titles, &series, Axis::Log, Axis::Log),
     )?;
-    page.text("## The zoo\n");
-    page.text(&format!("For 80 classes at {SIDE}×{SIDE}; parameters count all numbers of a trained file.\n"));
+    page.text("## Built-in networks\n");
+    page.text(&format!(
+        "For 80 classes at {SIDE}×{SIDE} px, with the statistics of batch normalisation counted.\n"
+    ));
     page.text("| network | parameters | MACs | fewer parameters | fewer MACs |\n|---|--:|--:|--:|--:|");
     let tiny = zoo_cost("yolov3_tiny")?;
     for name in zoo::names() {
@@ -400,7 +389,7 @@ fn costs(page: &mut Page) -> Result<()> {
             tiny.total.macs as f64 / total.macs as f64
         ));
     }
-    page.text("\nThe paper's Micro-YOLO has 3.46× fewer parameters and 2.55× fewer MACs than YOLOv3-tiny, Micro-YOLO+ 3.18× and 2.44×.\n");
+    page.text("\nIn the paper, Micro-YOLO has 3.46× fewer parameters and 2.55× fewer MACs than YOLOv3-tiny, and Micro-YOLO+ 3.18× and 2.44×.\n");
     Ok(())
 }
 
@@ -413,13 +402,13 @@ fn percent(figure: Option<f64>) -> String {
     figure.map_or("–".into(), |figure| format!("{:.1}", 100.0 * figure))
 }
 
-fn results(page: &mut Page, runs: &[Run]) -> Result<()> {
-    page.text("## What networks find\n");
+fn results(page: &mut Report, runs: &[Run]) -> Result<()> {
+    page.text("## Accuracy\n");
     let with_figures: Vec<&Run> = runs.iter().filter(|run| !run.evaluated.is_empty()).collect();
     if with_figures.is_empty() {
         page.text("None of the runs has been evaluated.\n");
     } else {
-        page.text("AP and AP50 in percent, by the COCO protocol, through the detector crate.\n");
+        page.text("AP and AP50 in percent, by the COCO protocol, measured with the detector crate.\n");
         page.text("| run | file | parameters | MACs | images seen | set | input | AP | AP50 |\n|---|---|--:|--:|--:|---|--:|--:|--:|");
         for run in &with_figures {
             let cost = run.network.clone().unwrap_or_default();
@@ -444,8 +433,10 @@ fn results(page: &mut Page, runs: &[Run]) -> Result<()> {
         }
         page.text("");
     }
-    page.text("Published figures, AP50 on COCO, from networks trained on its 118,000 photographs; ours train on 20,190, of which people have \
-         boxed a quarter:\n");
+    page.text(
+        "Published AP50 on COCO, of networks trained on its 118,000 photographs. The runs above used 20,190 photographs, a \
+         quarter of them labelled by hand.\n",
+    );
     page.text("| network | parameters | AP50 | from |\n|---|--:|--:|---|");
     for (name, parameters, ap50, from) in PUBLISHED {
         page.text(&format!("| {name} | {parameters} M | {ap50} | {from} |"));
@@ -470,7 +461,7 @@ fn results(page: &mut Page, runs: &[Run]) -> Result<()> {
     )
 }
 
-fn trainings(page: &mut Page, runs: &[Run]) -> Result<()> {
+fn trainings(page: &mut Report, runs: &[Run]) -> Result<()> {
     let mut series = vec![];
     let mut table = String::new();
     let is_training = |run: &&Run| matches!(run.kind, Kind::Training(_));
@@ -498,7 +489,9 @@ fn trainings(page: &mut Page, runs: &[Run]) -> Result<()> {
         return Ok(());
     }
     page.text("## Training\n");
-    page.text("AP50 is that of the best input size measured. The last column has what the recipes do not have in common.\n");
+    page.text(
+        "AP50 is that of the best input size measured. The last column has the options that differ between runs.\n",
+    );
     page.text("| run | network | images | hours | images/s | loss | COCO AP50 | VOC AP50 | recipe |");
     page.text("|---|---|--:|--:|--:|--:|--:|--:|---|");
     page.text(&table);
@@ -506,7 +499,7 @@ fn trainings(page: &mut Page, runs: &[Run]) -> Result<()> {
     page.figure("training.svg", "Loss against images seen", figure::plot(titles, &series, Axis::Linear, Axis::Log))
 }
 
-/// The options of a recipe that are not the same in all, `name value`, with files by their name alone.
+/// The options of a recipe that differ between recipes, as `name value`, with paths shortened to file names.
 fn particular(recipe: &Map<String, Value>, all: &[&Map<String, Value>]) -> String {
     fn short(value: &Value) -> String {
         match value {
@@ -524,12 +517,12 @@ fn particular(recipe: &Map<String, Value>, all: &[&Map<String, Value>]) -> Strin
         }
     }
     let differs = |option: &&String| all.iter().any(|other| other.get(*option) != recipe.get(*option));
-    let told = recipe.keys().filter(differs).map(|option| format!("{option} {}", short(&recipe[option])));
-    told.collect::<Vec<_>>().join(", ")
+    let shown = recipe.keys().filter(differs).map(|option| format!("{option} {}", short(&recipe[option])));
+    shown.collect::<Vec<_>>().join(", ")
 }
 
-/// Networks that were trained by one recipe, each set against the largest.
-fn comparisons(page: &mut Page, runs: &[Run]) {
+/// Networks that were trained with the same options, each compared with the largest.
+fn comparisons(page: &mut Report, runs: &[Run]) {
     let trained: Vec<&Run> =
         runs.iter().filter(|run| matches!(run.kind, Kind::Training(_)) && !run.recipe.is_empty()).collect();
     for (index, first) in trained.iter().enumerate() {
@@ -542,7 +535,7 @@ fn comparisons(page: &mut Page, runs: &[Run]) {
         }
         alike.sort_by_key(|(_, network)| std::cmp::Reverse(network.parameters));
         let [(_, largest), _, ..] = alike[..] else { continue };
-        page.text(&format!("## One recipe, {} networks\n", alike.len()));
+        page.text(&format!("## Same recipe, {} networks\n", alike.len()));
         page.text("| run | network | parameters | fewer | MACs | fewer | COCO AP | AP50 | VOC AP50 |\n|---|---|--:|--:|--:|--:|--:|--:|--:|");
         for (run, network) in &alike {
             page.text(&format!(
@@ -558,18 +551,18 @@ fn comparisons(page: &mut Page, runs: &[Run]) {
                 percent(run.best_on("voc")),
             ));
         }
-        page.text("\nAP is at the input size of the best AP50. Time in the browser: `cargo xtask bench --networks released,yolov3-tiny`, of which `docs/performance.md` has the figures.\n");
-        page.text("The paper: 8.86 M → 2.56 M parameters (3.46× fewer), 2.78 G → 1.09 G (2.55× fewer), AP50 33.1 → 32.4 on COCO.\n");
+        page.text("\nAP is at the input size of the best AP50.\n");
+        page.text("In the paper: 8.86 M → 2.56 M parameters (3.46× fewer), 2.78 G → 1.09 G (2.55× fewer), AP50 33.1 → 32.4 on COCO.\n");
     }
 }
 
-fn explorations(page: &mut Page, runs: &[Run]) -> Result<()> {
+fn explorations(page: &mut Report, runs: &[Run]) -> Result<()> {
     for run in runs {
         let Kind::Exploration(trials) = &run.kind else { continue };
         page.text(&format!("## Exploration: {}\n", run.name));
         page.text(
-            "Each bar is a training of the base network with one layer changed, or of the best changes together; only \
-             bars of equal training compare.\n",
+            "Each bar is a training of the base network with one layer changed, or with the best changes together. \
+             Compare only bars with the same number of images.\n",
         );
         let last = trials.iter().map(|trial| trial.rung).max();
         let best = trials.iter().filter(|trial| Some(trial.rung) == last).max_by(|a, b| a.ap50.total_cmp(&b.ap50));
@@ -591,7 +584,7 @@ fn explorations(page: &mut Page, runs: &[Run]) -> Result<()> {
     Ok(())
 }
 
-fn prunings(page: &mut Page, runs: &[Run]) -> Result<()> {
+fn prunings(page: &mut Report, runs: &[Run]) -> Result<()> {
     for run in runs {
         let Kind::Pruning(events) = &run.kind else { continue };
         page.text(&format!("## Pruning: {}\n", run.name));
@@ -621,13 +614,13 @@ fn prunings(page: &mut Page, runs: &[Run]) -> Result<()> {
     Ok(())
 }
 
-fn integers(page: &mut Page, runs: &[Run]) {
+fn integers(page: &mut Report, runs: &[Run]) {
     for run in runs {
         for quantised in &run.quantised {
             page.text(&format!("## Int8: {}\n", run.name));
             page.text(&format!(
-                "Calibrated on {} training photographs at {2}×{2}. Noise is the share of the class scores' energy that \
-                 is wrong, on photographs held out; the least, {1}, was taken: {3:.5}.\n",
+                "Calibrated on {} training photographs at {2}×{2} px. Noise is the energy of the error of the class \
+                 scores divided by their energy, on held-out photographs. Chosen: {1}, with {3:.5}.\n",
                 quantised.images, quantised.method, quantised.imgsz, quantised.noise
             ));
             page.text("| ranges by | noise |\n|---|--:|");
@@ -639,7 +632,7 @@ fn integers(page: &mut Page, runs: &[Run]) {
                 page.text(&format!("Left in floats: {}.\n", quantised.float.join(", ")));
             }
             if !quantised.sensitivity.is_empty() {
-                page.text("The ten convolutions that hurt most when they alone are in integers:\n");
+                page.text("The convolutions that add the most noise when they alone are in integers:\n");
                 page.text("| convolution | noise |\n|---|--:|");
                 for (name, noise) in &quantised.sensitivity {
                     page.text(&format!("| {name} | {noise:.6} |"));
@@ -651,9 +644,9 @@ fn integers(page: &mut Page, runs: &[Run]) {
 }
 
 /// Photographs with what the model finds, as SVG with the picture inside.
-fn detections(page: &mut Page, model: &Path, photographs: &[PathBuf]) -> Result<()> {
+fn detections(page: &mut Report, model: &Path, photographs: &[PathBuf]) -> Result<()> {
     use base64::Engine;
-    page.text("## On the samples\n");
+    page.text("## Detections on the samples\n");
     let onnx = std::fs::read(model).map_err(Error::io(model))?;
     let mut detector = Detector::builder().score_threshold(0.3).build(&onnx)?;
     for path in photographs {
@@ -709,7 +702,7 @@ mod tests {
     use crate::prune::State;
 
     #[test]
-    fn every_kind_of_run_is_told() {
+    fn every_kind_of_run_is_reported() {
         let folder = tempfile::tempdir().unwrap();
         let network = zoo::network("micro_yolo", 3).unwrap();
         let weights = random_weights(&network.graph().unwrap(), 1);
@@ -788,8 +781,8 @@ mod tests {
 
         let read_all = |paths: &[PathBuf]| -> Vec<Run> { paths.iter().map(|path| read(path).unwrap()).collect() };
         let runs = read_all(&[training, baseline, other, pruning, exploration]);
-        let report = |runs: &[Run]| report(runs, "compression", Some("compression/runs"), None).unwrap();
-        let told = report(&runs);
+        let report = |runs: &[Run]| report(runs, Some("runs"), None).unwrap();
+        let first = report(&runs);
         for text in [
             "| yolov3_tiny | 8,858,734 |",
             "| first | m |",
@@ -801,23 +794,23 @@ mod tests {
             "| block1.depthwise | 0.000400 |",
             "| 3.50 | 23.4 | – | freeze none |",
             "| 3.50 | – | – | freeze block3 |",
-            "## One recipe, 2 networks",
+            "## Same recipe, 2 networks",
             "| baseline | yolov3_tiny | 8,",
             "× | 10.0 | 23.4 | – |",
             "| baseline | yolov3_tiny | 20,000 |",
-            "kept in `compression/runs/`",
+            "are in `runs/`",
         ] {
-            assert!(told.markdown.contains(text), "no `{text}` in\n{}", told.markdown);
+            assert!(first.markdown.contains(text), "no `{text}` in\n{}", first.markdown);
         }
-        let names: Vec<&str> = told.figures.iter().map(|figure| figure.0.as_str()).collect();
+        let names: Vec<&str> = first.figures.iter().map(|figure| figure.0.as_str()).collect();
         let expected =
             ["kinds.svg", "accuracy.svg", "training.svg", "exploration-kinds.svg", "pruning-thinner.svg"];
         assert_eq!(names, expected);
         for name in names {
-            assert!(told.markdown.contains(&format!("(compression/{name})")), "{name}");
+            assert!(first.markdown.contains(&format!("]({name})")), "{name}");
         }
 
-        // The kept files tell the same, and are kept the same again.
+        // The kept files give the same report, and are written the same again.
         let kept = folder.path().join("kept");
         keep(&runs, &kept).unwrap();
         let files: Vec<PathBuf> = runs.iter().map(|run| kept.join(format!("{}.json", run.name))).collect();
@@ -825,7 +818,7 @@ mod tests {
         let texts: Vec<String> = files.iter().map(text).collect();
         let again = read_all(&files);
         assert_eq!(again, runs);
-        assert_eq!(report(&again), told);
+        assert_eq!(report(&again), first);
         keep(&again, &kept).unwrap();
         assert_eq!(files.iter().map(text).collect::<Vec<_>>(), texts);
         assert_eq!(texts[1].matches("\"loss\"").count(), STEPS_MAX);
@@ -841,10 +834,10 @@ mod tests {
     }
 
     #[test]
-    fn without_runs_the_costs_are_told() {
-        let report = report(&[], "compression", None, None).unwrap();
+    fn without_runs_the_costs_are_reported() {
+        let report = report(&[], None, None).unwrap();
         assert!(report.markdown.contains("None of the runs has been evaluated"));
-        assert!(!report.markdown.contains("kept in"));
+        assert!(!report.markdown.contains("are in `"));
         assert!(matches!(read(Path::new("nowhere")), Err(Error::Io { .. })));
     }
 }

@@ -1,33 +1,32 @@
-//! A new start for channels that say nothing.
+//! Re-initialises dead channels.
 //!
-//! A channel behind ReLU6 whose sums are below zero, or above six, on every photograph has no gradient, and training
-//! cannot bring it back. The two convolutions of a squeeze-and-excitation die of it as a whole: then it weights channels by
-//! constants, and the network knows nothing of the photograph as a whole. Such channels get new random weights here, and
-//! those who read them weights of zero, so that the network computes what it did before; training again gives them a
-//! meaning.
+//! A channel with ReLU6 whose sums are below zero, or above six, on every photograph has no gradient, so training
+//! cannot change it. If all inner channels of a squeeze-and-excitation are dead, it scales channels by constants.
+//! Dead channels get new random weights here, and their readers weights of zero. The network's output stays the same,
+//! and further training can use the channels.
 //!
-//! It looks at two places: the inner channels of squeeze-and-excitation, with the gates that stand at their ends, and the
-//! channels of convolutions with normalisation that a single 1×1 convolution reads.
+//! Two places are treated: the inner channels of squeeze-and-excitation with their saturated gates, and the channels of
+//! convolutions with normalisation that are read by a single 1×1 convolution.
 
 use crate::checkpoint::Weights;
+use crate::dead::{Seen, fold_constant, tensor, watch};
 use crate::error::Result;
 use crate::network::{Activation, Graph, Network, Node, Op};
-use crate::silence::{Seen, mute, tensor, watch};
 
-/// Where gates that stand at their ends are set: a sixth away from either, in the middle of what has a gradient.
+/// The logit that saturated gates are set to, or its negative: a sixth away from the end of the range with a gradient.
 const OPEN_LOGIT: f32 = 2.0;
 
-/// The channels that were given a new start.
+/// What was re-initialised.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Revived {
-    /// By convolution, those of its channels that said nothing.
+    /// By convolution, the number of its dead channels.
     pub channels: Vec<(String, usize)>,
-    /// By convolution, those of its gates that stood at an end.
+    /// By convolution, the number of its saturated gates.
     pub gates: Vec<(String, usize)>,
 }
 
-/// Gives the silent channels of `network` a new start in `weights`, as they are on `images` (see
-/// [`crate::quantize::letterboxed`]) of `side` × `side` pixels; random by `seed`.
+/// Re-initialises the channels of `network` that are dead on `images` (see [`crate::quantize::letterboxed`]) of
+/// `side` × `side` pixels in `weights`, with random numbers from `seed`.
 ///
 /// # Errors
 ///
@@ -51,11 +50,11 @@ pub fn revive(
         if !matches!(activation, Activation::Relu | Activation::Relu6) {
             continue;
         }
-        let silent = own.silent();
+        let dead = own.dead();
         let squeezes = matches!(graph.nodes[node.inputs[0]].op, Op::GlobalAveragePool);
         if squeezes && let Some(pooled) = &seen[node.inputs[0]] {
-            for &channel in &silent {
-                mute(weights, reader, channel, own.mean(channel));
+            for &channel in &dead {
+                fold_constant(weights, reader, channel, own.mean(channel));
                 start_squeeze(weights, node, channel, pooled, &mut random);
             }
             let excite = graph.nodes.iter().position(|other| other.name == reader.name);
@@ -64,27 +63,27 @@ pub fn revive(
                 revived.gates.push((reader.name.clone(), gates));
             }
         } else if *norm {
-            let alive: Vec<usize> = (0..node.channels).filter(|channel| !silent.contains(channel)).collect();
-            for &channel in silent.iter().filter(|_| !alive.is_empty()) {
-                mute(weights, reader, channel, own.mean(channel));
+            let alive: Vec<usize> = (0..node.channels).filter(|channel| !dead.contains(channel)).collect();
+            for &channel in dead.iter().filter(|_| !alive.is_empty()) {
+                fold_constant(weights, reader, channel, own.mean(channel));
                 start_convolution(weights, node, channel, alive[random.usize(..alive.len())], &mut random);
             }
         }
-        if !silent.is_empty() {
-            revived.channels.push((node.name.clone(), silent.len()));
+        if !dead.is_empty() {
+            revived.channels.push((node.name.clone(), dead.len()));
         }
     }
     Ok(revived)
 }
 
-/// The 1×1 convolution that reads node `id`, if it alone does.
+/// The 1×1 convolution that reads node `id`, if it is the only reader.
 fn only_reader(graph: &Graph, id: usize) -> Option<&Node> {
     let mut readers = graph.nodes.iter().filter(|node| node.inputs.contains(&id));
     let (reader, None) = (readers.next()?, readers.next()) else { return None };
     matches!(reader.op, Op::Conv { kernel: 1, groups: 1, .. }).then_some(reader)
 }
 
-/// New weights for a channel of `squeeze`, such that it is above zero for half of the photographs and moves by about one.
+/// New weights for a channel of `squeeze`: its sum is above zero for half of the photographs, with a deviation of one.
 fn start_squeeze(weights: &mut Weights, squeeze: &Node, channel: usize, pooled: &Seen, random: &mut fastrand::Rng) {
     let inputs = pooled.low.len();
     let mut row: Vec<f32> = (0..inputs)
@@ -116,8 +115,8 @@ fn start_convolution(weights: &mut Weights, node: &Node, channel: usize, live: u
     }
 }
 
-/// Takes the gates of the convolution `excite` that stand at an end, whatever the photograph, back to where they have a
-/// gradient, and makes up for it in the convolution that reads what they weight. Says how many.
+/// Moves the gates of the convolution `excite` that are saturated on every photograph back to where they have a
+/// gradient, and compensates in the convolution that reads the scaled channels. Returns their number.
 fn open_gates(graph: &Graph, weights: &mut Weights, excite: usize, seen: Option<&Seen>) -> usize {
     let node = &graph.nodes[excite];
     let scale = graph.nodes.iter().position(|other| other.op == Op::Scale && other.inputs.get(1) == Some(&excite));
@@ -125,11 +124,11 @@ fn open_gates(graph: &Graph, weights: &mut Weights, excite: usize, seen: Option<
     let Op::Conv { input, activation: Activation::HardSigmoid, .. } = node.op else { return 0 };
     let gate = |logit: f32| Activation::HardSigmoid.apply(f64::from(logit)) as f32;
     let mut opened = 0;
-    for channel in seen.silent() {
+    for channel in seen.dead() {
         let row = &weights[&format!("{}.conv.weight", node.name)].values[channel * input..][..input];
-        let listens = row.iter().any(|weight| *weight != 0.0);
+        let depends = row.iter().any(|weight| *weight != 0.0);
         let logit = &mut tensor(weights, node, "conv.bias")[channel];
-        if listens || logit.abs() <= OPEN_LOGIT {
+        if depends || logit.abs() <= OPEN_LOGIT {
             continue;
         }
         let (was, now) = (gate(*logit), gate(logit.clamp(-OPEN_LOGIT, OPEN_LOGIT)));
@@ -159,12 +158,12 @@ mod tests {
     }
 
     #[test]
-    fn what_was_dead_lives_and_nothing_else_changes() {
+    fn dead_channels_get_weights_and_the_output_stays() {
         let side = 64;
         let network = zoo::network("micro_yolo", 3).unwrap();
         let graph = network.graph().unwrap();
         let mut weights = random_weights(&graph, 5);
-        // Lively enough that photographs differ at the end.
+        // Gains large enough that outputs differ between images.
         let gains = weights.iter_mut().filter(|(name, _)| name.ends_with("bn.weight"));
         gains.for_each(|(_, gain)| gain.values.iter_mut().for_each(|gain| *gain *= 3.0));
         let mut random = fastrand::Rng::with_seed(2);
@@ -189,30 +188,30 @@ mod tests {
         let before = scores(&network, &weights, &images, side);
         let revived = revive(&network, &mut weights, &images, side, 7, &|_| ()).unwrap();
         for wanted in [("block3.depthwise", 1), ("box16.pointwise", 1), ("context.squeeze", inner)] {
-            // Random weights leave others silent, too.
+            // With random weights other channels are dead, too.
             let found = revived.channels.iter().any(|(name, count)| name == wanted.0 && *count >= wanted.1);
             assert!(found, "{wanted:?}: {revived:?}");
         }
         assert!(revived.gates.iter().any(|(name, count)| name == "context.excite" && *count >= 2), "{revived:?}");
         let after = scores(&network, &weights, &images, side);
         let noise = quantize::noise(&before, &after);
-        // A silent channel may move by 0.02.
+        // A dead channel may vary by 0.02.
         assert!(noise < 1e-6, "{noise}");
 
-        // What has no normalisation lives at once.
+        // Without normalisation the effect is immediate.
         let seen =
             watch(&network, &weights, &images, side, |node| node.name == "context.squeeze", &|_| ()).unwrap();
-        let silent = |name: &str| {
+        let dead = |name: &str| {
             let id = graph.nodes.iter().position(|node| node.name == name).unwrap();
-            seen[id].as_ref().unwrap().silent()
+            seen[id].as_ref().unwrap().dead()
         };
-        assert!(silent("context.squeeze").len() < inner / 4, "{:?}", silent("context.squeeze"));
+        assert!(dead("context.squeeze").len() < inner / 4, "{:?}", dead("context.squeeze"));
         let gates = &weights["context.excite.conv.bias"].values;
         assert!(gates.iter().all(|logit| logit.abs() <= OPEN_LOGIT));
     }
 
     #[test]
-    fn one_photograph_tells_nothing() {
+    fn one_photograph_is_not_enough() {
         let network = zoo::network("micro_yolo", 3).unwrap();
         let mut weights = random_weights(&network.graph().unwrap(), 5);
         let image = vec![0.5; 3 * 64 * 64];

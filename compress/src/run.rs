@@ -1,4 +1,4 @@
-//! What the folders of long runs have in common.
+//! Files that all run folders have.
 
 use std::path::Path;
 
@@ -29,7 +29,7 @@ pub(crate) fn same_recipe(
     }
     let text = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
     let mut theirs: Value = serde_json::from_str(&text).map_err(Error::json(&path))?;
-    // Through the text as well: a number may come back from it in another last bit.
+    // Compare after a pass through JSON text, which may change the last bit of a number.
     let ours: Value = serde_json::from_str(&ours_text).map_err(Error::json(&path))?;
     let mut changed = Vec::new();
     for &name in may_change {

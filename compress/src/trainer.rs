@@ -29,14 +29,14 @@ pub trait Trainer {
     /// The network does not run.
     fn measure(&mut self, network: &Network, weights: &Weights) -> Result<f64>;
 
-    /// How it does both, as a JSON object: a run that goes on must go on alike.
+    /// The settings of both, as a JSON object: a resumed run must use the same.
     fn recipe(&self) -> serde_json::Value;
 }
 
 /// Measures with the detector on a set of photographs.
 #[derive(Debug, Clone)]
 pub struct Measure {
-    /// What is to be found where.
+    /// The photographs and their objects.
     pub set: Dataset,
     /// Side of the square input in pixels.
     pub side_px: usize,
@@ -74,7 +74,7 @@ impl Trainer for Local {
     fn train(&mut self, network: &Network, start: &Weights, images: u64, work: &Path) -> Result<Weights> {
         use crate::checkpoint::{self, Precision};
         use crate::error::Error;
-        // What a kill left behind belongs to a run that will not be gone on with.
+        // Files of a killed training, which is not resumed.
         if work.exists() {
             std::fs::remove_dir_all(work).map_err(Error::io(work))?;
         }

@@ -1,28 +1,29 @@
-//! A network without the channels that say nothing.
+//! Removes dead channels from a network.
 //!
-//! A channel that is the same number on every photograph adds a constant to whoever reads it. The constant moves into the
-//! reader's bias, and the channel is cut: the network answers as before and is smaller.
+//! A dead channel adds a constant to the layers that read it. The constant moves into their bias, and the channel is
+//! removed. The network is smaller, and its output stays the same.
 
 use crate::checkpoint::Weights;
+use crate::dead::{fold_constant, watch};
 use crate::error::{Error, Result};
 use crate::network::{Graph, Network, Node, NodeId, Op};
 use crate::prune::groups::{Channel, cut, groups};
-use crate::silence::{mute, watch};
 
-/// What is left of a network, and what was cut.
+/// A trimmed network, and what was removed.
 #[derive(Debug)]
 pub struct Trimmed {
     /// The thinner network.
     pub network: Network,
     /// Its weights.
     pub weights: Weights,
-    /// By group of channels (see [`groups`]), how many were cut.
+    /// By group of channels (see [`groups`]), how many were removed.
     pub cut: Vec<(String, usize)>,
 }
 
-/// Cuts the channels of `network` that are silent on `images` (see [`crate::quantize::letterboxed`]) of `side` × `side`
-/// pixels wherever they are read: by 1×1 convolutions alone, for at its border a wider one sees zeros beside the constant.
-/// Of each group a multiple of `multiple` stays, where it has as many: processors compute so many channels at once.
+/// Removes the channels of `network` that are dead on `images` (see [`crate::quantize::letterboxed`]) of `side` ×
+/// `side` pixels. All readers must be 1×1 convolutions: a larger one reads zeros beside the constant at the border.
+/// The width of a group stays a multiple of `multiple`, if it is at least that, since processors compute so many
+/// channels at once.
 ///
 /// # Errors
 ///
@@ -42,27 +43,27 @@ pub fn trim(
     let read: Vec<NodeId> = graph.nodes.iter().filter(|node| mixes(node)).map(|node| node.inputs[0]).collect();
     let wanted = |node: &Node| read.iter().any(|&id| id > 0 && graph.nodes[id].name == node.name);
     let seen = watch(network, weights, images, side, wanted, progress)?;
-    let silent: Vec<Vec<usize>> =
-        seen.iter().map(|seen| seen.as_ref().map_or_else(Vec::new, |seen| seen.silent())).collect();
+    let dead_of: Vec<Vec<usize>> =
+        seen.iter().map(|seen| seen.as_ref().map_or_else(Vec::new, |seen| seen.dead())).collect();
 
     let mut weights = weights.clone();
     let groups = groups(&graph);
     let mut removed: Vec<&Channel> = Vec::new();
     let mut counts = Vec::new();
     for group in &groups {
-        let says_nothing = |channel: &&Channel| {
+        let is_dead = |channel: &&Channel| {
             let mut readers = readers(&graph, channel);
             readers.all(|(reader, id, channel)| {
-                matches!(reader.op, Op::Conv { kernel: 1, .. }) && silent[id].contains(&channel)
+                matches!(reader.op, Op::Conv { kernel: 1, .. }) && dead_of[id].contains(&channel)
             })
         };
-        let mut dead: Vec<&Channel> = group.channels.iter().filter(says_nothing).collect();
+        let mut dead: Vec<&Channel> = group.channels.iter().filter(is_dead).collect();
         let (all, alive) = (group.channels.len(), group.channels.len() - dead.len());
         dead.truncate(all - alive.max(1).next_multiple_of(multiple).min(all));
         for channel in &dead {
             for (reader, id, channel) in readers(&graph, channel) {
                 if let Some(seen) = &seen[id] {
-                    mute(&mut weights, reader, channel, seen.mean(channel));
+                    fold_constant(&mut weights, reader, channel, seen.mean(channel));
                 }
             }
         }
@@ -75,7 +76,7 @@ pub fn trim(
     Ok(Trimmed { network, weights, cut: counts })
 }
 
-/// Whether a node makes new channels of those that it reads.
+/// Whether each output channel of a node depends on all of its input channels.
 fn mixes(node: &Node) -> bool {
     matches!(node.op, Op::Conv { groups: 1, .. })
 }
@@ -97,7 +98,7 @@ mod tests {
     use crate::{quantize, zoo};
 
     #[test]
-    fn without_its_silent_channels_a_network_answers_as_before() {
+    fn without_its_dead_channels_a_network_gives_the_same_output() {
         let side = 64;
         let network = zoo::network("micro_yolo", 3).unwrap();
         let graph = network.graph().unwrap();
@@ -125,7 +126,7 @@ mod tests {
         // Behind a depthwise convolution goes what it reads as well: its group has block2's name.
         assert!(count("block2.pointwise") >= 4 && count("box16.pointwise") >= 4, "{:?}", trimmed.cut);
         let noise = quantize::noise(&scores(&network, &weights), &scores(&trimmed.network, &trimmed.weights));
-        // A silent channel may move by 0.02.
+        // A dead channel may vary by 0.02.
         assert!(noise < 1e-6, "{noise}");
         let parameters = |network: &Network| NetworkCost::new(network, side, side).unwrap().total.parameters;
         assert!(parameters(&trimmed.network) < parameters(&network) * 97 / 100);
@@ -152,7 +153,7 @@ mod tests {
             trimmed.cut.iter().find(|(group, _)| group == "lateral").map_or(0, |(_, count)| *count)
         };
         let kept = cut(&weights);
-        // With that convolution silent as well, nobody can tell.
+        // With that convolution dead as well, the constant has no effect.
         set(&mut weights, "fuse.depthwise.bn.bias", channels.clone(), -100.0);
         assert_eq!(cut(&weights), kept + channels.len());
     }

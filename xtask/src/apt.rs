@@ -1,4 +1,4 @@
-//! Packages of Debian and Ubuntu, which xtask installs where it is root (a container, CI) and has to ask nobody.
+//! Packages of Debian and Ubuntu, which xtask installs where it runs as root (a container, CI).
 
 use std::sync::OnceLock;
 
@@ -62,7 +62,7 @@ pub fn install(sh: &Shell, packages: &[&str]) -> Result<()> {
         cmd!(sh, "apt-get update -qq").run()?;
     }
     let apt = cmd!(sh, "apt-get install -y -qq --no-install-recommends {missing...}");
-    // What it unpacks, line by line, is no use to anyone.
+    // Its progress output is not useful.
     apt.env("DEBIAN_FRONTEND", "noninteractive").ignore_stdout().run()?;
     Ok(())
 }

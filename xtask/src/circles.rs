@@ -1,4 +1,4 @@
-//! No circle among the modules of xtask: whoever reads one needs to know only what stands below it.
+//! Tests that the modules of xtask have no import cycles.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -42,7 +42,7 @@ fn first_segments(path: &str) -> Vec<String> {
     segments
 }
 
-/// A way from a module back to itself, if there is one.
+/// A cycle of imports, if there is one.
 fn circle(uses: &BTreeMap<String, BTreeSet<String>>) -> Option<Vec<String>> {
     fn follow(
         uses: &BTreeMap<String, BTreeSet<String>>,

@@ -1,4 +1,4 @@
-//! `cargo xtask fuzz`: mutated models and frames, as many as one likes. `tests/fuzz` says what is checked.
+//! `cargo xtask fuzz`: any number of mutated models and frames. `tests/fuzz` says what is checked.
 
 use std::process::ExitCode;
 

@@ -66,7 +66,7 @@ mod tests {
     fn the_version_is_the_one_that_tch_wants() {
         let sh = Shell::new().unwrap();
         let tch = workspace::locked_version(&sh, "tch").unwrap();
-        // tch 0.24 is for libtorch 2.11: whoever moves one moves both.
+        // tch 0.24 is for libtorch 2.11: change both together.
         assert_eq!((tch.as_str(), VERSION), ("0.24.0", "2.11.0"));
     }
 }

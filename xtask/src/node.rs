@@ -15,7 +15,7 @@ const OWN: &str = "node";
 
 /// Finds node and npm, or installs them, and returns the version of node. The shell runs them from here on.
 ///
-/// Where a node is there but too old (Debian's), its npm brings a newer one: the npm registry has node as a package.
+/// Where node is too old (Debian's), its npm installs a newer one: the npm registry has node as a package.
 ///
 /// # Errors
 ///

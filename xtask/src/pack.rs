@@ -1,4 +1,4 @@
-//! `cargo xtask pack`: the npm tarball and the crate, each checked as those will use it who get it.
+//! `cargo xtask pack`: the npm tarball and the crate, each checked as its users will use it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -66,7 +66,7 @@ pub fn npm_tarball(sh: &Shell, out: &Path) -> Result<PathBuf> {
     Ok(out.join(package["filename"].as_str().context("npm pack does not name its file")?))
 }
 
-/// What looks at a tarball as the tools of its users do: publint, and "are the types wrong".
+/// Linters that read a tarball as users' tools do: publint, and "are the types wrong".
 ///
 /// # Errors
 ///

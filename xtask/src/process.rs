@@ -1,4 +1,4 @@
-//! Running other programs, by a [`Shell`] that stands in the repository's root.
+//! Runs other programs, with a [`Shell`] in the repository's root.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ pub fn which_any(sh: &Shell, names: &[&str]) -> Option<PathBuf> {
     names.iter().find_map(|name| which(sh, name))
 }
 
-/// A program with its arguments yet to come, looked up as [`which()`] does. One that is missing fails when it is run.
+/// A program without arguments yet, looked up as [`which()`] does. A missing one fails when it is run.
 pub fn program<'a>(sh: &'a Shell, name: &str) -> Cmd<'a> {
     sh.cmd(which(sh, name).unwrap_or_else(|| name.into()))
 }

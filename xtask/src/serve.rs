@@ -37,7 +37,7 @@ const WORKERS: usize = 8;
 ///
 /// If the build fails or the port is taken.
 pub fn run(sh: &Shell, args: &ServeArgs) -> Result<ExitCode> {
-    // The port first: a minute of building before that error would be rude.
+    // The port first, so that its error does not come after a minute of building.
     let listener = bind(args.port)?;
     let address = listener.local_addr().context("asking for the port")?;
     wasm::build(sh)?;
@@ -84,7 +84,7 @@ fn serve(listener: TcpListener, root: PathBuf, isolated: bool) -> Result<()> {
             std::thread::spawn(move || {
                 while let Ok(request) = server.recv() {
                     let response = answer(&request, &root, isolated);
-                    // The other side may have gone meanwhile, as browsers do; that is not our fault.
+                    // Browsers may close a connection early; that is not an error here.
                     let _ = request.respond(response);
                 }
             })
@@ -124,7 +124,8 @@ fn answer(request: &Request, root: &Path, isolated: bool) -> ResponseBox {
     response
 }
 
-/// Whether the request names this machine: a foreign page whose name was pointed at 127.0.0.1 does not.
+/// Whether the request's host is this machine. A foreign page whose name resolves to 127.0.0.1 has another (DNS
+/// rebinding).
 fn is_local(request: &Request) -> bool {
     let host = header_of(request, "Host").unwrap_or_default();
     let name = host.rsplit_once(':').map_or(host, |(name, _)| name);

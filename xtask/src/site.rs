@@ -1,4 +1,4 @@
-//! The page as a folder: which part of the repository stands at which path, and what a published site has beyond it.
+//! The page as a folder: the path of each part of the repository, and what a published site adds.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;

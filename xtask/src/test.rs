@@ -46,6 +46,8 @@ enum Part {
     Trainer,
     /// Lints of all JavaScript
     Eslint,
+    /// Markdown formatting
+    Markdown,
     /// Types of the npm package
     Types,
     /// The packed npm package as tools see it, and known weaknesses of the packages that it is made with
@@ -95,7 +97,7 @@ pub fn run(sh: &Shell, args: &TestArgs) -> Result<ExitCode> {
         let started = Instant::now();
         let (counts, note) = match run_part(sh, part) {
             Ok(Outcome::Ran(counts)) => (counts, String::new()),
-            // Elsewhere a missing browser is the user's choice; CI promises to have run everything.
+            // CI must run everything; elsewhere a missing browser is the user's choice.
             Ok(Outcome::Missing(why)) if is_ci => (Counts::failure(), format!("cannot run: {why:#}")),
             Ok(Outcome::Missing(why)) => (Counts::default(), format!("SKIPPED: {why:#}")),
             Err(error) => (Counts::failure(), format!("{error:#}")),
@@ -136,6 +138,10 @@ fn run_part(sh: &Shell, part: Part) -> Result<Outcome> {
         }
         Part::Eslint => {
             needs(node::install(sh), |_| check(node::program(sh, "eslint")?.args(["--max-warnings", "0", "."])))
+        }
+        Part::Markdown => {
+            // What it looks at is in .prettierignore.
+            needs(node::install(sh), |_| check(node::program(sh, "prettier")?.args(["--check", "."])))
         }
         Part::Types => needs(node::install(sh), |_| {
             // The glue's types are generated.
@@ -185,7 +191,7 @@ fn needs<T>(found: Result<T>, part: impl FnOnce(T) -> Result<Counts>) -> Result<
     }
 }
 
-/// What the feature `train` adds: the rest of `compress` was the turn of `Clippy` and `Native`.
+/// What the feature `train` adds; `Clippy` and `Native` check the rest of `compress`.
 fn trainer(sh: &Shell, libtorch: &[(&'static str, OsString)]) -> Result<Counts> {
     let features = ["--package", "compress", "--features", "train"];
     let variables = || libtorch.iter().map(|(name, value)| (name, value));
@@ -224,11 +230,10 @@ fn browser(sh: &Shell, browser: Browser) -> Result<Outcome> {
             }
             // The profile of the page: what is tested is what ships, and nothing is compiled twice. The other test
             // files are native, and each documentation example would link the whole runtime once more. Unit tests
-            // alone would have cargo compile all dependencies anew, for the linker only.
+            // alone would make cargo compile all dependencies again, for the linker only.
             wasm_pack = wasm_pack.args([".", "--profile", wasm::PROFILE, "--lib", "--test", "browser"]);
             wasm_pack = wasm_pack.args(["--features", features]);
-            // Seconds without a word from the browser; a network is loaded and run meanwhile, on a machine that may
-            // be busy.
+            // Seconds without output from the browser, which loads and runs a network on a machine that may be busy.
             total += tests(wasm_pack.env("WASM_BINDGEN_TEST_TIMEOUT", "300"))?;
         }
         Ok(total)
@@ -291,7 +296,7 @@ fn tests(cmd: Cmd<'_>) -> Result<Counts> {
     });
     let status = child.wait().with_context(|| format!("waiting for `{shown}`"))?;
     let mut counts = Counts::default();
-    // The stream ends with its last writer. A browser left behind holds it open: no reason to wait for ever.
+    // A browser left behind holds the stream open, so do not wait for its end.
     while let Ok(line) = receiver.recv_timeout(Duration::from_secs(10)) {
         counts += Counts::in_line(&line);
     }

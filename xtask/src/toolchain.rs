@@ -19,7 +19,7 @@ const SYSTEM_DIR: &str = "/usr/bin";
 pub enum Toolchain {
     /// The one that runs this program.
     Current,
-    /// The distribution's own, in /usr/bin, although rustup comes first on PATH.
+    /// The distribution's own, in /usr/bin, although rustup is first on PATH.
     System,
 }
 
@@ -45,7 +45,7 @@ impl Toolchain {
             }
         }
         cmd = cmd.env("PATH", process::path_with(sh, &path, "PATH")?);
-        // They would replace the flags of .cargo/config.toml, and with them compile everything anew.
+        // They would replace the flags of .cargo/config.toml, and everything would be compiled again.
         for name in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_RUSTFLAGS", "CARGO_BUILD_TARGET"] {
             cmd = cmd.env_remove(name);
         }

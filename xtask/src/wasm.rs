@@ -19,7 +19,7 @@ use crate::{node, process, site, wasm_toolchain, workspace};
 pub struct Variant {
     /// The module, in pkg/wasm.
     pub file: &'static str,
-    /// Features of the root crate. Kernels are ours, so no variant compiles the dependencies anew.
+    /// Features of the root crate. Kernels are ours, so no variant compiles the dependencies again.
     features: &'static [&'static str],
     /// What wasm-opt may assume of the browser beyond `WASM_FEATURES`.
     wasm_features: &'static [&'static str],
@@ -81,7 +81,7 @@ impl Variant {
 /// what they import and export, so that one serves all of them.
 const GLUE: &str = "micro_yolo";
 
-/// Counts the changes in how [`bind`] makes the glue, so that glue made otherwise is made anew.
+/// Counts the changes in how [`bind`] makes the glue, so that outdated glue is made again.
 const GLUE_FORM: u32 = 1;
 
 /// What every browser with SIMD has, and rustc uses by default.
@@ -185,7 +185,7 @@ fn copy_model(out_dir: &Path) -> Result<()> {
 
 /// Compiles and returns the path of the raw module.
 ///
-/// Cargo has one place for the module whatever its features, so that it would compile both variants anew each time they
+/// Cargo has one place for the module whatever its features, so that it would compile both variants again each time they
 /// are wanted in turn. Each is therefore kept apart, and cargo is asked only where a source is newer.
 fn compile(sh: &Shell, toolchain: Toolchain, variant: &Variant) -> Result<PathBuf> {
     let kept = raw_module(variant)?;
@@ -257,7 +257,7 @@ pub fn compiled_module(cargo: Cmd<'_>) -> Result<PathBuf> {
 /// The last `.wasm` file that cargo's messages name.
 fn module_in(messages: &[u8]) -> Option<PathBuf> {
     let messages = String::from_utf8_lossy(messages);
-    // Not by the crate cargo_metadata: the features that it switches on in serde would have all below tract compiled anew.
+    // Not by the crate cargo_metadata: the features that it switches on in serde would make cargo compile all below tract again.
     let messages = messages.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
     let artifacts = messages.filter(|message| message["reason"] == "compiler-artifact");
     let mut modules = artifacts.filter_map(|message| {
@@ -317,7 +317,7 @@ fn bind(variant: &Variant, mut module: Vec<u8>, out_dir: &Path) -> Result<()> {
     bindgen.omit_default_module_path(true);
     // Function names and the like: a quarter of the file, and no use to a visitor.
     bindgen.remove_name_section(true).remove_producers_section(true);
-    // After a trap (memory used up) the package starts the module afresh. One with helpers is in a worker that ends then.
+    // After a trap (memory used up) the package starts the module again. One with helpers is in a worker that ends then.
     bindgen.reset_state_function(!variant.is_threaded());
     let generated = bindgen.web(true).and_then(|bindgen| bindgen.generate(out_dir));
     generated.context("wasm-bindgen cannot make the glue")

@@ -1,4 +1,4 @@
-//! Where things are.
+//! Paths of the repository.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use xshell::{Shell, cmd};
 
 /// The repository root.
 pub fn root() -> PathBuf {
-    // Known when xtask was compiled; a checkout that was moved since is compiled anew by cargo.
+    // Known when xtask was compiled; cargo compiles a moved checkout again.
     let manifest_dir = Path::new(env!("CARGO_MANIFEST_DIR"));
     manifest_dir.parent().unwrap_or(manifest_dir).to_owned()
 }

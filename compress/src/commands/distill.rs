@@ -7,7 +7,7 @@ use compress::train::{Distillation, Stage};
 
 use super::training::TrainingArgs;
 
-/// Trains a network to answer as another one does; the same command goes on after a kill.
+/// Trains a student network to give a teacher's outputs; the same command goes on after a kill.
 #[derive(clap::Args)]
 pub struct Distill {
     #[command(flatten)]

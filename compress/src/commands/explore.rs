@@ -10,7 +10,7 @@ use super::trainer::TrainerArgs;
 
 /// Tries kinds of layers, kernels, expansions and reductions under a budget; the same command goes on after a kill.
 ///
-/// A job array runs `--shard 1/8` to `--shard 8/8`, once for each rung; `--merge` collects what they did.
+/// A job array runs `--shard 1/8` to `--shard 8/8`, once for each rung; `--merge` collects the results.
 #[derive(clap::Args)]
 pub struct Explore {
     /// The run's folder: config, logs, figure, the best network.
@@ -25,8 +25,8 @@ pub struct Explore {
     /// Only collect and draw what all shards have done.
     #[arg(long)]
     merge: bool,
-    /// Weights that every training starts from: whatever fits by name and shape. The layers to change start from nothing in
-    /// all of them, or the network as it is would be ahead.
+    /// Weights that every training starts from: whatever fits by name and shape. The layers to change start from random
+    /// weights in every trial, since the base would have an advantage otherwise.
     #[arg(long)]
     init: Option<PathBuf>,
     /// The layers to change, with commas [default: all convolutional ones but the first].

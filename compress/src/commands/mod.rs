@@ -29,19 +29,19 @@ use compress::network::Network;
 use compress::{Error, Result, zoo};
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// What `compress` can do.
+/// The subcommands of `compress`.
 #[derive(clap::Subcommand)]
 pub enum Command {
     /// Averages the weights of several runs.
     Average(average::Average),
     /// Counts parameters and multiply-accumulates.
     Cost(cost::Cost),
-    /// Turns labels of other formats into COCO's.
+    /// Converts labels of other formats to COCO's.
     Data(data::Data),
     /// Trains a network; the same command goes on after a kill.
     #[cfg(feature = "train")]
     Train(train::Train),
-    /// Trains a network to answer as another one does.
+    /// Trains a student network to give a teacher's outputs.
     #[cfg(feature = "train")]
     Distill(distill::Distill),
     /// Measures average precision of an ONNX file.
@@ -52,22 +52,22 @@ pub enum Command {
     Explore(explore::Explore),
     /// Reads a network that Darknet has trained.
     Import(import::Import),
-    /// Writes a network of the zoo as JSON.
+    /// Writes a built-in network as JSON.
     New(new::New),
-    /// Thins a network channel by channel.
+    /// Removes channels round by round, with fine-tuning in between.
     Prune(prune::Prune),
     /// Turns a checkpoint into an int8 ONNX file.
     Quantize(quantize::Quantize),
-    /// Writes the compression report from the logs of runs.
+    /// Writes a report with figures from the logs of runs.
     Report(report::Report),
-    /// Gives channels that say nothing a new start.
+    /// Re-initialises dead channels.
     Revive(revive::Revive),
-    /// Cuts channels that say nothing.
+    /// Removes dead channels.
     Trim(trim::Trim),
 }
 
 impl Command {
-    /// Does it.
+    /// Runs the command.
     pub fn run(self) -> Result<()> {
         match self {
             Command::Average(command) => command.run(),
@@ -117,7 +117,7 @@ fn annotations_and_images(set: &str) -> (PathBuf, PathBuf) {
     }
 }
 
-/// Training photographs that a command looks at.
+/// Training photographs that a command reads.
 #[derive(clap::Args)]
 struct Photographs {
     /// Training photographs: an annotation file in COCO's format, as `train` takes it. Several times for several sets.

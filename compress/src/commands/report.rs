@@ -1,23 +1,24 @@
 //! `compress report`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use compress::report::{Run, keep, read, report};
 use compress::{Error, Result, checkpoint};
 
-/// Writes the compression report with its figures from the folders of runs, or from what was kept of them.
+/// Writes a report of runs, with figures, from their folders or from what --keep stored of them.
 #[derive(clap::Args)]
 pub struct Report {
-    /// A run's folder: of `train`, `explore` or `prune`, with what `evaluate --json` and `quantize --json` wrote into it
-    /// as `evaluate*.json` and `quantize*.json`; or a file that --keep wrote of it. Several, in the report's order.
+    /// The folder of a run of `train`, `distill`, `explore` or `prune`, with the files `evaluate*.json` and
+    /// `quantize*.json` that `evaluate --json` and `quantize --json` wrote there; or a file that --keep wrote. The
+    /// report has them in this order.
     #[arg(long, num_args = 1..)]
     run: Vec<PathBuf>,
-    /// Also writes what the report needs of each run to this folder, `NAME.json`: small files that can take the place of
-    /// the runs' folders later.
+    /// Also writes what the report needs of each run to this folder, as `NAME.json`: small files that --run takes in
+    /// place of the folders.
     #[arg(long)]
     keep: Option<PathBuf>,
-    /// The Markdown file; figures go into the folder of the same name without `.md`.
-    #[arg(long, default_value = "docs/compression.md")]
+    /// The Markdown file. Its figures are written beside it.
+    #[arg(long, default_value = "docs/compression/log.md")]
     output: PathBuf,
     /// An ONNX file to show on --sample.
     #[arg(long, requires = "sample")]
@@ -29,19 +30,18 @@ pub struct Report {
 
 impl Report {
     pub fn run(self) -> Result<()> {
-        let folder = self.output.with_extension("");
-        let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let folder = self.output.parent().unwrap_or(Path::new(""));
         let samples = self.model.as_deref().map(|model| (model, self.sample.as_slice()));
         let runs = self.run.iter().map(|path| read(path)).collect::<Result<Vec<Run>>>()?;
-        let kept = self.keep.as_deref().map(|kept| {
-            let beside = self.output.parent().and_then(|parent| kept.strip_prefix(parent).ok());
-            beside.unwrap_or(kept).display().to_string()
-        });
-        let report = report(&runs, &name, kept.as_deref(), samples)?;
+        let kept = self.keep.as_deref().map(|kept| kept.strip_prefix(folder).unwrap_or(kept).display().to_string());
+        let report = report(&runs, kept.as_deref(), samples)?;
         if let Some(kept) = &self.keep {
             keep(&runs, kept)?;
         }
-        std::fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
+        // Empty for a bare file name.
+        if folder != Path::new("") {
+            std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
+        }
         for (name, svg) in &report.figures {
             checkpoint::write_whole(&folder.join(name), svg.as_bytes())?;
         }

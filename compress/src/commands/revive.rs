@@ -8,8 +8,8 @@ use compress::{Result, checkpoint};
 
 use super::Photographs;
 
-/// Gives channels that say nothing on any photograph new random weights, and their readers weights of zero: the network
-/// answers as before, and training can use them again.
+/// Gives dead channels, which are constant on all photographs, new random weights, and their readers weights of zero:
+/// the output stays the same, and training can use the channels again.
 #[derive(clap::Args)]
 pub struct Revive {
     /// The checkpoint (`model.safetensors` of a run).
@@ -38,7 +38,7 @@ impl Revive {
             println!("{name}: {count} gates");
         }
         if revived.channels.is_empty() && revived.gates.is_empty() {
-            println!("every channel says something");
+            println!("no dead channels");
         }
         checkpoint::write(&self.output, &network, &weights, Precision::Half)
     }

@@ -98,7 +98,7 @@ impl TrainerArgs {
             batch: self.batch,
             sizes: vec![(self.imgsz, 0.0)],
             mosaic: (self.mosaic, 0.75),
-            // So short a training meets no photograph often enough to know it by heart.
+            // Such short trainings do not overfit.
             mixup: 0.0,
             cover: 0.0,
             rare: 0.0,

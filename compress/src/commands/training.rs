@@ -1,4 +1,4 @@
-//! The options of everything that trains with `train` and `distill`.
+//! The options that `train` and `distill` have in common.
 
 use std::path::PathBuf;
 
@@ -32,13 +32,13 @@ pub struct TrainingArgs {
     /// Do not train the layers up to this one.
     #[arg(long)]
     freeze: Option<String>,
-    /// Learns to live with the rounding of int8, after `--init`: quantisation-aware training.
+    /// Rounds weights and activations as int8 does, starting from `--init`: quantisation-aware training.
     #[arg(long, requires = "init")]
     int8: bool,
-    /// Images to see.
+    /// Number of training images.
     #[arg(long, default_value_t = 300_000)]
     images: u64,
-    /// End after this many minutes of training, wherever the images stand.
+    /// End after this many minutes of training, before --images if need be.
     #[arg(long)]
     minutes: Option<f64>,
     /// Images a step.
@@ -53,10 +53,10 @@ pub struct TrainingArgs {
     /// Progress (0–1) from which there are no mosaics.
     #[arg(long, default_value_t = 0.9)]
     mosaic_until: f32,
-    /// Share of double exposures among the samples, while there are mosaics.
+    /// Share of blended pairs (mixup) among the samples, while there are mosaics.
     #[arg(long, default_value_t = 0.15)]
     mixup: f32,
-    /// Share of samples of which parts are covered, while there are mosaics.
+    /// Share of samples with covered parts (cutout), while there are mosaics.
     #[arg(long, default_value_t = 0.3)]
     cover: f32,
     /// Photographs of a class that less than this share of all photographs shows are drawn more often.

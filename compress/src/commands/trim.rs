@@ -8,7 +8,7 @@ use compress::trim::trim;
 
 use super::Photographs;
 
-/// Cuts channels that say nothing on any photograph: the network answers as before and is smaller.
+/// Removes dead channels, which are constant on all photographs: the network is smaller, its output the same.
 #[derive(clap::Args)]
 pub struct Trim {
     /// The checkpoint (`model.safetensors` of a run).
@@ -17,8 +17,8 @@ pub struct Trim {
     /// The checkpoint of the smaller network.
     #[arg(long)]
     output: PathBuf,
-    /// What is left of a group of channels is a multiple of this. Wide maps of another width are slow: with 12 channels in
-    /// place of 16 in its first, `micro-yolo` took 1.2 times as long.
+    /// The width of a group of channels stays a multiple of this. Other widths are slow in large maps: with 12 channels
+    /// instead of 16 in its first layer, `micro-yolo` took 1.2 times as long.
     #[arg(long, default_value_t = 16)]
     multiple: usize,
     #[command(flatten)]
@@ -39,7 +39,7 @@ impl Trim {
             println!("{name}: {count} channels");
         }
         if trimmed.cut.is_empty() {
-            println!("every channel says something");
+            println!("no dead channels");
         }
         checkpoint::write(&self.output, &trimmed.network, &trimmed.weights, Precision::Half)
     }

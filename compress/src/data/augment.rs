@@ -1,7 +1,7 @@
 //! Varies photographs: mosaics, scales, crops, flips, colours, double exposures and covered parts.
 //!
-//! As strongly as a set of some ten thousand photographs needs: a network of two million weights that sees each of
-//! them fifty times knows them by heart otherwise (`models/README.md`).
+//! As strongly as a set of some ten thousand photographs needs: a network of two million weights that sees each of them
+//! fifty times overfits otherwise.
 
 use fast_image_resize as fir;
 use fir::images::{Image, ImageRef};
@@ -38,8 +38,8 @@ pub struct Target {
     /// How much it counts to a head with anchors, 1 for a box drawn by a person; 0: the place is ignored for this class,
     /// by any head.
     pub weight: f32,
-    /// How probable it is that the object is there, 0–1; 1 for a box drawn by a person. As much of the score is what an
-    /// anchor-free head learns.
+    /// How probable it is that the object is there, 0–1; 1 for a box drawn by a person. An
+    /// anchor-free head learns that share of the score.
     pub certainty: f32,
 }
 
@@ -95,7 +95,7 @@ impl Augmenter {
         sample
     }
 
-    /// Two samples of one size, one shining through the other (Zhang et al. 2018); the objects of both are to be found.
+    /// Two samples of one size, blended (mixup, Zhang et al. 2018); the objects of both are to be found.
     pub fn mix(sample: &mut Sample, other: Sample, rng: &mut fastrand::Rng) {
         let share = between(rng, 0.35, 0.65);
         let (share, rest) = ((256.0 * share) as u32, 256 - (256.0 * share) as u32);
@@ -134,7 +134,7 @@ impl Augmenter {
     fn lay(&mut self, sample: &mut Sample, source: Source, area: Rect, long: f32, rng: &mut fastrand::Rng) {
         let photo = source.photo;
         let scale = long / photo.width.max(photo.height) as f32;
-        // A little stretching: things come in more shapes than photographs show.
+        // Slight changes of the aspect ratio.
         let stretch = between(rng, 0.85, 1.18);
         let scale_x = scale * stretch;
         let scale_y = scale / stretch;
@@ -228,7 +228,7 @@ impl Colour {
         let contrast = between(rng, 0.7, 1.3);
         let saturation = if rng.f32() < 0.1 { 0.0 } else { between(rng, 0.3, 1.7) };
         let luma = [0.299, 0.587, 0.114];
-        // A turn about the axis of greys.
+        // A rotation about the axis of greys.
         let (sin, cos) = between(rng, -20.0, 20.0).to_radians().sin_cos();
         let (third, side) = ((1.0 - cos) / 3.0, sin / 3f32.sqrt());
         let turn = [cos + third, third - side, third + side];

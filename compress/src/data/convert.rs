@@ -88,7 +88,7 @@ impl Converted {
         }
     }
 
-    /// Names that are used twice could not be told apart later.
+    /// Refuses duplicate names, which would be ambiguous later.
     pub(super) fn check_names(&self, path: &Path) -> Result<()> {
         let mut known = HashSet::new();
         match self.classes.iter().find(|name| !known.insert(*name)) {

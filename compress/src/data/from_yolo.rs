@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 /// # Errors
 ///
 /// A folder or the names cannot be read; no photograph has labels; a name is used twice. Under [`BadData::Refuse`] also,
-/// with the line: no numbers, an unknown class, values that are no shares, a box without area; a photograph that cannot
+/// with the line: no numbers, an unknown class, values outside 0–1, a box without area; a photograph that cannot
 /// be read or is stored turned.
 pub fn from_yolo(images: &Path, labels: Option<&Path>, names: &Path, bad_data: BadData) -> Result<Converted> {
     let mut converted = Converted { classes: class_names(names)?, ..Converted::default() };

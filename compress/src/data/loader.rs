@@ -60,9 +60,9 @@ pub struct Loader {
     workers: Vec<JoinHandle<()>>,
 }
 
-/// How much an object counts: teachers' boxes by their score, from the threshold up. A confident teacher is about
-/// as often right as the annotator, and its certainty about small things deserves to be learned. Heads with anchors go by
-/// this; those without only by whether it is zero, and by [`certainty`] for the rest.
+/// How much an object counts: teachers' boxes by their score, from the threshold up. A confident teacher is about as
+/// often right as the annotator, so its small objects are learned, too. Heads with anchors use this weight. Heads
+/// without anchors use only whether it is zero, and [`certainty`].
 fn weight(object: &Object, teacher_min: f32) -> f32 {
     match object.score {
         _ if object.crowd || object.ignore => 0.0,
@@ -171,7 +171,7 @@ impl Loader {
         Ok(Loader { queues, next: 0, progress, workers })
     }
 
-    /// Tells how far the run is, 0–1; batches made from now on follow it.
+    /// Sets the progress of the run, 0–1, for the batches made from now on.
     pub fn set_progress(&self, progress: f32) {
         self.progress.store(progress.to_bits(), Ordering::Relaxed);
     }
@@ -308,7 +308,7 @@ mod tests {
         }
     }
 
-    /// One good photograph and one whose file is cut short.
+    /// One good photograph and one with a truncated file.
     fn set(folder: &std::path::Path, damaged: bool) -> Dataset {
         let good = folder.join("good.png");
         image::RgbImage::from_fn(40, 40, |x, y| image::Rgb([x as u8, y as u8, 0])).save(&good).unwrap();

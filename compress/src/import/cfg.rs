@@ -2,7 +2,7 @@
 //!
 //! Only what is known to compute the same here is taken. Whatever else could change the output, an unknown key as well,
 //! is an error that names its line: Darknet itself ignores misspelled keys, and a network imported without one of them
-//! would answer wrongly without a word.
+//! would give wrong results without an error.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,7 @@ use crate::network::{Activation, Head, Layer, LayerKind, Network, PoolPadding};
 const MOST_CHANNELS: usize = 1 << 14;
 const LARGEST_KERNEL: usize = 31;
 
-/// A cfg that holds together.
+/// A consistent cfg.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Description {
     /// Width and height.
@@ -80,7 +80,7 @@ enum Output {
     Boxes,
 }
 
-/// Keys that say how to train, and those for people who watch.
+/// Keys of training and display.
 const TRAINING: [&str; 8] = [
     "stopbackward",
     "dontsave",
@@ -114,7 +114,7 @@ const TRAINING_YOLO: [&str; 29] = [
     "counters_per_class",
     "show_details",
     "map",
-    // How Darknet thins and follows boxes; ours are thinned by the detector's own rule.
+    // Darknet's options of suppression and tracking; the detector has its own.
     "nms_kind",
     "beta_nms",
     "track_history_size",
@@ -607,7 +607,7 @@ impl ConvolutionSection {
             stride: stride(section, 1)?,
             groups: section.number("groups", 1, 1..=MOST_CHANNELS)?,
             norm: section.number("batch_normalize", 0, 0..=1)? == 1,
-            // What Darknet takes where nothing is said.
+            // Darknet's defaults.
             activation: section.activation("logistic")?,
         })
     }

@@ -90,7 +90,7 @@ fn read(cfg: &Path, weights: &Path, options: &Options, known: &Known) -> Result<
     if options.masks.is_none() && format!("{:x}", Sha256::digest(&bytes)) == known.sha256 {
         let trained: Masks = known.masks.iter().map(|mask| mask.to_vec()).collect();
         let named = description.masks();
-        // With a cfg of other heads that happens to fit, the masks say nothing.
+        // The weights may fit a cfg with other heads by chance: their masks do not apply then.
         if named != trained && description.set_masks(&trained).is_ok() {
             notes.push(format!(
                 "these are the weights of {}, which were trained with the masks {}: they are taken instead of the cfg's \

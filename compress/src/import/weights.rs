@@ -1,5 +1,5 @@
 //! Darknet's `.weights`: a header, then every convolution's values as 32-bit floats, little-endian, in the order of the
-//! cfg. With batch normalisation bias, scale, mean and variance come first, without it the bias alone; then the kernels,
+//! cfg. First bias, scale, mean and variance with batch normalisation, or the bias alone without it; then the kernels,
 //! OIHW.
 
 use std::fs::File;

@@ -1,4 +1,4 @@
-//! Layers taken apart into single operations.
+//! Layers split into single operations.
 
 use std::collections::HashMap;
 
@@ -33,7 +33,7 @@ pub struct Node {
     /// Unique. A convolution's tensors are `NAME.conv.weight` (OIHW), `NAME.conv.bias` without normalisation, and
     /// `NAME.bn.{weight,bias,running_mean,running_var}` with it.
     pub name: String,
-    /// The layer of the [`Network`] it comes from; `None` for the image.
+    /// The layer of the [`Network`] that it belongs to; `None` for the image.
     pub layer: Option<usize>,
     /// What it reads.
     pub inputs: Vec<NodeId>,
@@ -110,7 +110,7 @@ pub enum Op {
 pub const NORM_EPSILON: f64 = 1e-3;
 
 impl Graph {
-    /// Takes the layers of `network` apart.
+    /// Splits the layers of `network`.
     ///
     /// # Errors
     ///

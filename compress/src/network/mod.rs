@@ -2,7 +2,7 @@
 //!
 //! A [`Network`] is a list of [`Layer`]s in the terms of the paper (convolution, DSConv, MBConv …) and has a JSON form
 //! that people edit. [`Graph`] is the same network in single operations: what the cost model counts, the trainer runs,
-//! the pruner cuts and the exporter writes. Nothing about a network is written twice.
+//! the pruner cuts and the exporter writes.
 
 mod graph;
 #[cfg(test)]
@@ -205,7 +205,7 @@ pub enum UpsampleMode {
     /// The cell that they lie in.
     #[default]
     Nearest,
-    /// A mean of the four cells around, weighed by the distance from their centres; outside the border cells go on
+    /// A mean of the four cells around, weighted by the distance from their centres; border cells are repeated outside
     /// (PyTorch's `align_corners=False`, ONNX's `half_pixel`). For factor 2.
     Bilinear,
 }
@@ -319,7 +319,7 @@ impl Network {
     /// [`Error::Network`] where the head reads its scores from something else than a convolution.
     pub fn with_classes(mut self, classes: usize) -> Result<Network> {
         let Some(Layer { kind: LayerKind::Detect { head }, mut from, .. }) = self.layers.last().cloned() else {
-            return Ok(self); // Whoever builds the graph is told that it has no head.
+            return Ok(self); // Building the graph reports the missing head.
         };
         if from.is_empty() {
             from.extend(self.layers.iter().rev().nth(1).map(|layer| layer.name.clone()));
@@ -398,7 +398,7 @@ impl LayerKind {
         LayerKind::Upsample { factor, mode: UpsampleMode::Nearest }
     }
 
-    /// What tables call it: `Conv`, `DSConv`, `MBConv` …
+    /// Its name in tables: `Conv`, `DSConv`, `MBConv` …
     pub fn label(&self) -> &'static str {
         match self {
             LayerKind::Conv { .. } => "Conv",

@@ -1,4 +1,4 @@
-//! Runs a graph by the definition of each operation: slow and plain, for tests to hold the rest against.
+//! Runs a graph by the definition of each operation: slow and simple, as the reference of tests.
 
 use super::{Graph, NORM_EPSILON, Node, Op, PoolPadding, UpsampleMode};
 use crate::checkpoint::Weights;
@@ -150,7 +150,7 @@ fn conv(node: &Node, weights: &Weights, map: &Map) -> Map {
     })
 }
 
-/// Weights without meaning but with life: none so small that a channel dies by chance.
+/// Random weights, none so small that a channel is dead by chance.
 pub fn random_weights(graph: &Graph, seed: u64) -> Weights {
     let mut random = fastrand::Rng::with_seed(seed);
     crate::checkpoint::tensors(graph)

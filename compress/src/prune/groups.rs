@@ -1,4 +1,4 @@
-//! Which channels go together, how much they matter, and the network without them.
+//! Groups of channels that are removed together, their importance, and the network without them.
 
 use std::collections::BTreeMap;
 
@@ -248,7 +248,7 @@ fn strengths(graph: &Graph, weights: &Weights) -> Vec<Vec<f64>> {
                     node.inputs.iter().map(|&input| strengths[input][channel].powi(2)).sum::<f64>().sqrt()
                 })
                 .collect(),
-            // A gate is 1 at most; how far it closes is the photograph's matter.
+            // A gate is 1 at most; its value depends on the photograph.
             Op::MaxPool { .. } | Op::Upsample { .. } | Op::GlobalAveragePool | Op::Scale => {
                 strengths[node.inputs[0]].clone()
             }

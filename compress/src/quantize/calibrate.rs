@@ -1,4 +1,4 @@
-//! The float network at work: ranges of its activations, and how far integers are off.
+//! Runs the float network: ranges of its activations, and the error of integers.
 
 use std::io::Cursor;
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::export::{self, Storage};
 use crate::network::Network;
 
-/// What the activations of a network were on some photographs.
+/// Statistics of a network's activations on some photographs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Calibration {
     /// See [`places`].
@@ -101,7 +101,7 @@ pub fn photographs(
     Ok(images)
 }
 
-/// Runs the float network on `images` (see [`letterboxed`]) and counts what its activations are.
+/// Runs the float network on `images` (see [`letterboxed`]) and collects histograms of its activations.
 ///
 /// # Errors
 ///
@@ -143,14 +143,14 @@ pub fn calibrate(
     images.iter().for_each(|image| take(0, image, side, side));
     watch(network, weights, images, side, &watched, progress, take)?;
     if let Some(place) = places[0] {
-        // Photographs reach from black to white, whether these do or not.
+        // The input range is that of all photographs, black to white.
         [0.0, 1.0].iter().for_each(|value| histograms[place].add(*value));
     }
     Ok(Calibration { places, histograms, windows })
 }
 
-/// Runs the float network on `images` (see [`letterboxed`]) and gives `take` what the nodes `watched` put out: the node, its
-/// map `[C, height, width]`, height and width.
+/// Runs the float network on `images` (see [`letterboxed`]) and passes the outputs of the nodes `watched` to `take`:
+/// the node, its map `[C, height, width]`, height and width.
 ///
 /// # Errors
 ///

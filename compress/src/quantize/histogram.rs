@@ -1,4 +1,4 @@
-//! How often an activation takes which value.
+//! Histograms of activations.
 
 use super::{Method, Scale};
 

@@ -1,10 +1,10 @@
 //! Weights as bytes, rounded up or down so that what a convolution gives stays what it was.
 //!
-//! The nearest byte is not the best one. Neighbouring activations are much alike, so that errors of weights which add up
-//! hurt, and those that cancel do not: over the windows x that a convolution reads, the error e of a row of weights costs
-//! the mean of (e·x)². Its part that is the same everywhere goes into the bias; what is left is eᵀ C e, C being the
-//! covariance of the windows, and is made small here weight by weight (Nagel et al. 2020, "Up or Down? Adaptive Rounding
-//! for Post-Training Quantization", have this objective).
+//! The nearest byte is not the best one. Neighbouring activations are correlated, so errors of weights that add up
+//! matter more than errors that cancel. Over the windows x that a convolution reads, the error e of a row of weights
+//! costs the mean of (e·x)². The constant part goes into the bias. The rest is eᵀ C e, where C is the covariance of
+//! the windows. It is minimised here weight by weight (the objective of Nagel et al. 2020, "Up or Down? Adaptive
+//! Rounding for Post-Training Quantization").
 
 use crate::checkpoint::Weights;
 use crate::error::{Error, Result};
@@ -17,9 +17,9 @@ const LONGEST: usize = 1024;
 const WINDOWS: usize = 96;
 /// Rows up to this long also have two weights changed at a time.
 const SHORT: usize = 64;
-/// How often all weights of a row are gone through at most; a few times is what they need.
+/// Most passes over all weights of a row; a few are enough.
 const SWEEPS: usize = 32;
-/// What is added to the variances, as a share of their mean: activations are rounded too, and photographs are few.
+/// Added to the variances, as a share of their mean: activations are rounded too, and there are few photographs.
 const DAMPING: f64 = 0.01;
 
 /// What the windows were that a convolution reads: for each group of its channels the means and the covariance.
@@ -60,7 +60,7 @@ impl Windows {
         let plane = height * width;
         let channels = map.len() / plane.max(1) / self.groups;
         let mut window = vec![0f64; self.length];
-        // Of each map others, so that not the same places are seen again and again.
+        // Other windows in each map.
         for place in (self.count % every..rows * columns).step_by(every) {
             let (y, x) = (place / columns * self.stride, place % columns * self.stride);
             for group in 0..self.groups {

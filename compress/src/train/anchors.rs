@@ -57,7 +57,7 @@ pub struct Assignment {
 ///
 /// A target of weight 0 teaches nothing and forbids nothing: its place and the predictions that overlap it are ignored.
 pub fn assign(places: &[Place], boxes: &[[f32; 4]], targets: &[Target]) -> Assignment {
-    // By place, the fit of the anchor and the target it learns or is ignored for; one to learn comes first.
+    // By place, the fit of the anchor and the target it learns or is ignored for; one to learn has priority.
     let mut claims: Vec<Option<(f32, usize)>> = vec![None; places.len()];
     let learns = |target: usize| targets[target].weight > 0.0;
     for (index, target) in targets.iter().enumerate() {
@@ -91,7 +91,7 @@ pub fn assign(places: &[Place], boxes: &[[f32; 4]], targets: &[Target]) -> Assig
     assignment
 }
 
-/// [`assign`] for every image of a batch, on all cores: one would have a GPU wait for it.
+/// [`assign`] for every image of a batch, on all cores, since a GPU would wait for a single one.
 fn assign_all(places: &[Place], boxes: &[[f32; 4]], targets: &[Vec<Target>]) -> Vec<Assignment> {
     let images: Vec<_> = boxes.chunks(places.len()).zip(targets).collect();
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());

@@ -1,7 +1,6 @@
 //! Which cells learn which object: task-aligned assignment (Feng et al. 2021, TOOD).
 //!
-//! For all objects of a batch at once, in tensors of fixed sizes: a GPU need not wait for a processor to read the
-//! predictions, nor for the count of anything.
+//! For all objects of a batch at once, in tensors of fixed sizes, so that a GPU never waits for the processor.
 
 use tch::{Device, Kind, Tensor};
 
@@ -112,7 +111,7 @@ pub fn to_device(tensor: Tensor, device: Device) -> Result<Tensor> {
     Ok(tensor.f_internal_pin_memory(device)?.f_internal_to_copy((tensor.kind(), device), true)?)
 }
 
-/// For each object the cells that may learn it, `[n, top]`; `learns` tells which do.
+/// For each object the cells that may learn it, `[n, top]`; `learns` is 1 for those that do.
 #[derive(Debug)]
 pub struct Assignment {
     /// Indices into a map's cells, i64.

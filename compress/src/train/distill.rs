@@ -1,4 +1,4 @@
-//! The losses of distillation: a student is held against what its teacher makes of the same images.
+//! The losses of distillation: a student's outputs are compared with its teacher's on the same images.
 
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
@@ -13,7 +13,7 @@ use crate::network::{Graph, Network, NodeId};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
-    /// Every part of the student by itself: it reads the teacher's maps and learns to give the teacher's next one.
+    /// Every part of the student by itself: from the teacher's input map it learns to compute the teacher's output map.
     Parts,
     /// The whole student: inner maps, scores and boxes at every place.
     Whole,
@@ -26,7 +26,7 @@ const SCORE_GAIN: f64 = 1.5;
 const BOX_GAIN: f64 = 2.0;
 const MAP_GAIN: f64 = 2.0;
 
-/// A place where the teacher's best score is below this teaches no box.
+/// A place where the teacher's best score is below this has no box loss.
 const SEEN_MIN: f64 = 0.05;
 
 /// Share of a map's mean variance that is added to each channel's: some channels hardly vary.
@@ -37,9 +37,9 @@ const VARIANCE_FLOOR: f64 = 0.05;
 pub struct Hints {
     /// The nodes of their outputs, ascending.
     pub nodes: Vec<NodeId>,
-    /// What the teacher calls the maps.
+    /// Their names in the teacher.
     pub names: Vec<String>,
-    /// What the student calls them.
+    /// Their names in the student.
     pub layers: Vec<String>,
 }
 
@@ -109,7 +109,7 @@ pub fn whole(
         }
         (predictions, Places::Boxes { logits, ltrb }) => {
             let (ours, boxes) = geometry.boxes(predictions, size)?;
-            // Strides that only the teacher has come last.
+            // Strides that only the teacher has are last.
             let count = ours.size()[2];
             let (class, bbox) = places(&ours, &boxes, &logits.narrow(2, 0, count), &ltrb.narrow(1, 0, count))?;
             let object = class.zeros_like();
@@ -123,9 +123,9 @@ pub fn whole(
 /// Scores and boxes of heads without anchors: logits `[batch, C, N]`, boxes left, top, right, bottom in pixels,
 /// `[batch, N, 4]`.
 ///
-/// Scores by the cross-entropy that the teacher's own entropy does not explain; a place counts as much as the teacher's
-/// score and the error there (as in quality focal loss, Li et al. 2020), or the many empty ones would drown the rest.
-/// Boxes by CIoU, weighed by the teacher's best score.
+/// Scores by the cross-entropy that the teacher's own entropy does not explain; a place counts as much as the
+/// teacher's score and the error there (as in quality focal loss, Li et al. 2020), since the many empty places would
+/// dominate otherwise. Boxes by CIoU, weighted by the teacher's best score.
 fn places(ours: &Tensor, boxes: &Tensor, logits: &Tensor, ltrb: &Tensor) -> Result<(Tensor, Tensor)> {
     let scores = logits.sigmoid();
     let seen = scores.f_amax([1], false)?;

@@ -67,7 +67,7 @@ impl Loss {
     }
 }
 
-/// Where a head without anchors looks, and the boxes that it means.
+/// The places of a head without anchors, and how its outputs become boxes.
 pub struct Geometry {
     head: Head,
     strides: Vec<usize>,
@@ -116,7 +116,7 @@ impl Geometry {
     }
 }
 
-/// What a network is taught by, as its head wants it.
+/// The loss function of a network's head.
 pub struct Criterion {
     /// What heads without anchors mean.
     pub(super) geometry: Geometry,

@@ -2,7 +2,7 @@
 //!
 //! A run lives in a folder: `config.json`, `log.jsonl` (a line every [`TrainConfig::log_every`] batches),
 //! `state.safetensors` to go on from and `model.safetensors`, the averaged weights in half precision with their
-//! network. The same command goes on where a killed run stood.
+//! network. The same command continues a killed run.
 
 mod anchors;
 pub mod assign;

@@ -84,7 +84,7 @@ impl Layout {
 
 /// Random values to start from: He's normal distribution for weights (fan-out of depthwise ones is their own kernel),
 /// the identity for normalisation, and for objectness and class scores a bias of 1 % probability, so that the many
-/// empty cells do not drown the first steps.
+/// empty cells do not dominate the first steps.
 pub fn initial(graph: &Graph, seed: u64) -> Weights {
     let mut rng = fastrand::Rng::with_seed(seed);
     let mut normal = move || {
@@ -161,7 +161,7 @@ struct Pending {
     window: Window,
 }
 
-/// What a network says of a batch, by its head.
+/// A network's outputs for a batch, by its head.
 pub enum Predictions {
     /// Of [`Head::AnchorFree`].
     AnchorFree {
@@ -187,7 +187,7 @@ impl Replica {
     /// A copy that reads the vector `learned` (shared by all copies on a device) and has its own `measured`.
     ///
     /// `kind` is what activations are computed in; `freeze` the name of the last layer that is not trained. What `int8`
-    /// has in bytes is rounded to them on the way forward, and on the way back taken for what it was (Jacob et al.
+    /// has in bytes is rounded to them in the forward pass; the backward pass ignores the rounding (Jacob et al.
     /// 2018).
     pub fn new(
         network: &Network,
@@ -588,7 +588,7 @@ mod tests {
         let nodes = graph.nodes.len();
         let weights_alone = Plan { activations: vec![None; nodes], weights: vec![true; nodes], weight_bits: 4 };
 
-        // Rounding each output channel to seven steps either side by hand comes to the same.
+        // The same as rounding each output channel to seven steps either side by hand.
         let mut rounded = learned.clone();
         for (spec, offset) in &layout.slots {
             if spec.name.ends_with("conv.weight") {

@@ -47,7 +47,7 @@ impl AdamW {
     }
 }
 
-/// How much of the average stays at step `step` (from 1): less at first, or it would remember the beginning. That is an
+/// How much of the average stays at step `step` (from 1): less at first, to forget the initial weights. That is an
 /// average of the last thousand steps or so; `over` makes it one of that share of all steps so far, once that is more
 /// (polynomial-decay averaging, Shamir & Zhang 2013).
 pub fn average_keep(step: u64, over: f64) -> f64 {

@@ -64,7 +64,7 @@ pub struct TrainConfig {
     /// The last layer that is not trained at all.
     pub freeze: Option<String>,
     /// Rounds weights and activations to the bytes that `compress quantize` would make of the network that the run
-    /// starts from, so that it learns to live with them.
+    /// starts from, so that it is trained with the rounding error.
     pub int8: bool,
     /// A network to learn from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -120,9 +120,9 @@ pub struct TrainConfig {
     pub save_seconds: u64,
 }
 
-/// What of a [`TrainConfig`] may differ when a run goes on. How it is computed is another machine's matter. And when it
-/// ends is a matter of what time there is: a run may be made longer or shorter, the schedule then follows the new
-/// length from where it stands. Everything else would make it a run that nobody could do again.
+/// Fields of a [`TrainConfig`] that may change when a run is resumed. Some depend on the machine only. The length may
+/// change, too: the schedule then follows the new length from the current point. With any other change the run could
+/// not be reproduced.
 const MAY_CHANGE: [&str; 10] = [
     "run",
     "images",
@@ -183,7 +183,7 @@ struct LogLine {
     images_per_second: f64,
 }
 
-/// What goes on from one part of a run to the next.
+/// State that is saved and resumed.
 struct State {
     learned: Tensor,
     average: Tensor,
@@ -228,7 +228,7 @@ pub fn train(network: &Network, config: &TrainConfig, stop: Arc<AtomicBool>) -> 
     let int8 = if config.int8 { Some(int8_plan(network, &graph, &dataset, config)?) } else { None };
     let mut state = State::start(network, &graph, &layout, config, device)?;
     if state.step == 0 {
-        // What was killed before its first checkpoint has nothing to go on from.
+        // A run killed before its first checkpoint starts again.
         let path = config.run.join("config.json");
         if path.exists() {
             std::fs::remove_file(&path).map_err(Error::io(&path))?;
@@ -337,7 +337,7 @@ pub fn train(network: &Network, config: &TrainConfig, stop: Arc<AtomicBool>) -> 
             if norm.is_finite() {
                 bad_steps = 0;
             } else {
-                // A single overflow costs a step; a run that has lost its way must not go on for hours.
+                // A single overflow costs a step; a diverged run must not continue for hours.
                 bad_steps += 1;
                 if bad_steps > 20 {
                     return Err(Error::Training("the loss is no number any more: lower --rate".into()));
@@ -413,7 +413,7 @@ pub fn train(network: &Network, config: &TrainConfig, stop: Arc<AtomicBool>) -> 
     })
 }
 
-/// The log up to `step`. What was logged after the last checkpoint is done again, and would stand there twice.
+/// The log up to `step`: steps after the last checkpoint are repeated, and must not be logged twice.
 fn open_log(path: &std::path::Path, step: u64) -> Result<Journal> {
     let (journal, lines) = Journal::open::<LogLine>(path)?;
     if lines.iter().all(|line| line.step <= step) {
@@ -438,7 +438,7 @@ struct Worker {
     measured: Tensor,
 }
 
-/// What a replica makes of its share of a batch.
+/// A replica's result for its share of a batch.
 struct Part {
     size: usize,
     gradient: Tensor,
@@ -522,7 +522,7 @@ fn worker(
     starts: mpsc::Receiver<f64>,
     results: mpsc::SyncSender<Result<Part>>,
 ) {
-    // Replicas are the parallelism: on two cores, two of one thread each waste less than one of two.
+    // Parallelism is over replicas: on two cores, two with one thread each are faster than one with two threads.
     if device == Device::Cpu {
         tch::set_num_threads(1);
     }

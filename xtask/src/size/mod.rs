@@ -25,7 +25,7 @@ const GLUE: &[&str] = &["micro_yolo.js", "micro_yolo_small.js", "micro_yolo_thre
 /// Arguments of `cargo xtask size`.
 #[derive(Args, Default)]
 pub struct SizeArgs {
-    /// Make what was measured the new budget
+    /// Make what was measured the new budget, and write it into docs/performance.md
     #[arg(long)]
     accept: bool,
     /// Also say which crates the engine's code is from, before wasm-opt
@@ -58,6 +58,10 @@ pub fn run(sh: &Shell, args: &SizeArgs) -> Result<ExitCode> {
     if args.accept {
         let text = serde_json::to_string_pretty(&download)? + "\n";
         std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
+        let document = document_path();
+        let text = std::fs::read_to_string(&document).with_context(|| format!("reading {}", document.display()))?;
+        std::fs::write(&document, download.document(&text)?)
+            .with_context(|| format!("writing {}", document.display()))?;
     }
     let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
     let budget: Download = serde_json::from_str(&text).with_context(|| format!("in {}", path.display()))?;
@@ -65,7 +69,7 @@ pub fn run(sh: &Shell, args: &SizeArgs) -> Result<ExitCode> {
     for (name, now, allowed) in download.beside(budget) {
         println!("{name:<12}{now:>12}{allowed:>12}");
     }
-    println!("{:<12}{:>12}", "together", download.javascript + download.engine + download.model);
+    println!("{:<12}{:>12}", "together", download.together());
     if args.crates {
         for variant in wasm::VARIANTS.iter().filter(|variant| !variant.is_relaxed()) {
             let module = wasm::raw_module(variant)?;
@@ -85,6 +89,14 @@ pub fn run(sh: &Shell, args: &SizeArgs) -> Result<ExitCode> {
 fn budget_path() -> PathBuf {
     workspace::path("xtask/size-budget.json")
 }
+
+/// The document that shows the budget, between the lines [`BEGIN`] and [`END`].
+fn document_path() -> PathBuf {
+    workspace::path("docs/performance.md")
+}
+
+const BEGIN: &str = "<!-- begin: cargo xtask size --accept -->\n";
+const END: &str = "<!-- end -->\n";
 
 impl Download {
     fn measure() -> Result<Download> {
@@ -114,6 +126,33 @@ impl Download {
         })
     }
 
+    /// What a visitor downloads for the default model.
+    fn together(self) -> u64 {
+        self.javascript + self.engine + self.model
+    }
+
+    /// A document with these figures in its table, laid out as Prettier does.
+    fn document(self, text: &str) -> Result<String> {
+        let rows = [
+            ("JavaScript", self.javascript),
+            ("engine", self.engine),
+            ("model", self.model),
+            ("together", self.together()),
+            ("full engine, in place of the engine", self.full_engine),
+        ]
+        .map(|(name, bytes)| (name, grouped(bytes)));
+        let name_width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
+        let width = rows.iter().map(|(_, bytes)| bytes.len()).max().unwrap_or_default().max("bytes".len());
+        let mut table = format!("\n| {:<name_width$} | {:>width$} |\n", "part", "bytes");
+        table += &format!("| {} | {}: |\n", "-".repeat(name_width), "-".repeat(width - 1));
+        for (name, bytes) in rows {
+            table += &format!("| {name:<name_width$} | {bytes:>width$} |\n");
+        }
+        let (before, rest) = text.split_once(BEGIN).context("the document has no place for the sizes")?;
+        let (_, after) = rest.split_once(END).context("the place for the sizes has no end")?;
+        Ok(format!("{before}{BEGIN}{table}\n{END}{after}"))
+    }
+
     fn parts(self) -> [(&'static str, u64); 4] {
         [
             ("javascript", self.javascript),
@@ -140,6 +179,14 @@ impl Download {
     }
 }
 
+/// `1,204,049`.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let groups: Vec<&str> =
+        digits.as_bytes().rchunks(3).rev().filter_map(|group| str::from_utf8(group).ok()).collect();
+    groups.join(",")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -159,5 +206,16 @@ mod tests {
         let text = std::fs::read_to_string(budget_path()).unwrap();
         let budget: Download = serde_json::from_str(&text).unwrap();
         assert!(budget.parts().iter().all(|(_, bytes)| *bytes > 0));
+    }
+
+    #[test]
+    fn the_document_shows_the_budget() {
+        let budget = serde_json::from_str::<Download>(&std::fs::read_to_string(budget_path()).unwrap()).unwrap();
+        let text = std::fs::read_to_string(document_path()).unwrap();
+        assert_eq!(budget.document(&text).unwrap(), text, "`cargo xtask size --accept` writes it");
+        let other = Download { engine: 1_234_567, ..budget }.document(&text).unwrap();
+        assert!(other.contains(" 1,234,567 |"), "{other}");
+        assert!(budget.document("no place").is_err() && budget.document(BEGIN).is_err());
+        assert_eq!([0, 999, 1000, 12_345_678].map(grouped), ["0", "999", "1,000", "12,345,678"]);
     }
 }

@@ -7,7 +7,7 @@ use wasmparser::{KnownCustom, Name, Parser, Payload, TypeRef};
 
 /// Bytes of code of each crate, and of `engine`, the part of our own that computes; the largest first.
 ///
-/// A generic function counts for the crate that its name begins with, whoever uses it: a sort of tract's axes counts
+/// A generic function counts for the crate that its name begins with, not for its caller: a sort of tract's axes counts
 /// for `core`.
 ///
 /// # Errors

@@ -1,20 +1,20 @@
-//! Channels that say nothing: which they are, and a network that no longer listens to them.
+//! Finds dead channels, which are constant on all images, and removes their influence on later layers.
 
 use crate::checkpoint::Weights;
 use crate::error::{Error, Result};
 use crate::network::{Network, Node, Op};
 use crate::quantize;
 
-/// A channel that moves by no more than this between and within photographs says nothing.
-const SILENCE: f32 = 0.02;
+/// Largest range of the values of a dead channel, over all pixels of all images.
+const DEAD_RANGE_MAX: f32 = 0.02;
 
-/// What a node's channels were on some photographs.
+/// Statistics of a node's channels on some images.
 pub(crate) struct Seen {
-    /// Of each channel.
+    /// The least value of each channel.
     pub low: Vec<f32>,
-    /// Of each channel.
+    /// The largest value of each channel.
     pub high: Vec<f32>,
-    /// Of each photograph the means of all channels.
+    /// The means of all channels, image by image.
     pub means: Vec<Vec<f32>>,
 }
 
@@ -29,13 +29,14 @@ impl Seen {
         (squares / self.means.len() as f32).sqrt()
     }
 
-    pub fn silent(&self) -> Vec<usize> {
-        (0..self.low.len()).filter(|&channel| self.high[channel] - self.low[channel] <= SILENCE).collect()
+    /// The dead channels.
+    pub fn dead(&self) -> Vec<usize> {
+        (0..self.low.len()).filter(|&channel| self.high[channel] - self.low[channel] <= DEAD_RANGE_MAX).collect()
     }
 }
 
-/// Runs the network on `images` (see [`quantize::letterboxed`]) of `side` × `side` pixels and keeps what the nodes that are
-/// `wanted` put out, by node.
+/// Runs the network on `images` (see [`quantize::letterboxed`]) of `side` × `side` pixels and returns the statistics of the
+/// outputs of all `wanted` nodes, by node.
 ///
 /// # Errors
 ///
@@ -49,7 +50,7 @@ pub(crate) fn watch(
     progress: &dyn Fn(usize),
 ) -> Result<Vec<Option<Seen>>> {
     if images.len() < 2 {
-        let problem = "needs two photographs: channels are silent if these make no difference".into();
+        let problem = "needs two photographs: a channel is dead if its values are the same on all".into();
         return Err(Error::Option { option: "--images", problem });
     }
     let graph = network.graph()?;
@@ -83,13 +84,14 @@ pub(crate) fn tensor<'a>(weights: &'a mut Weights, node: &Node, part: &str) -> &
     &mut weights.entry(format!("{}.{part}", node.name)).or_default().values
 }
 
-/// Has `reader`, a 1×1 convolution, no longer listen to `channel`, which has always been `value`.
-pub(crate) fn mute(weights: &mut Weights, reader: &Node, channel: usize, value: f32) {
+/// Sets the weights of `reader`, a 1×1 convolution, for `channel` to zero. The channel is always `value`, so its
+/// contribution moves into the bias.
+pub(crate) fn fold_constant(weights: &mut Weights, reader: &Node, channel: usize, value: f32) {
     let Op::Conv { input, norm, .. } = reader.op else { return };
     let column = tensor(weights, reader, "conv.weight").iter_mut().skip(channel).step_by(input);
-    let said: Vec<f32> = column.map(|weight| std::mem::take(weight) * value).collect();
-    // What normalisation subtracts, or else the bias.
+    let contributions: Vec<f32> = column.map(|weight| std::mem::take(weight) * value).collect();
+    // The mean that normalisation subtracts or, without normalisation, the bias.
     let (part, sign) = if norm { ("bn.running_mean", -1.0) } else { ("conv.bias", 1.0) };
     let sums = tensor(weights, reader, part).iter_mut();
-    sums.zip(said).for_each(|(sum, said)| *sum += sign * said);
+    sums.zip(contributions).for_each(|(sum, contribution)| *sum += sign * contribution);
 }
