@@ -12,9 +12,9 @@ use std::sync::Arc;
 use super::net::{Conv, Id, Kind, Net, Op, Quant, Shape};
 use super::simd::depthwise::{DepthwiseF32, DepthwiseI8, Windows};
 use super::simd::gemm::{ConvF32, ConvI8, SinkI8, Target, WeightsF32, WeightsI8, Window};
-use super::simd::layout::{self, Quantize};
 use super::simd::pool::{self, ByteSum, Extent, PoolWindow};
-use super::simd::{Activation, Isa, Requantize, Team, bilinear};
+use super::simd::quantize::Quantize;
+use super::simd::{Activation, Isa, Requantize, Team, bilinear, layout};
 
 /// Elements behind the last pixel that kernels may read along with it.
 const SLACK: usize = 64;

@@ -7,8 +7,8 @@
 //! Plain loops over channels, as in [`pool`](super::pool).
 
 use super::gemm::Target;
+use super::isa::{Isa, Simd, Task};
 use super::pool::{Extent, Source};
-use super::{Isa, Simd, Task};
 
 /// Of floats. `rows` is grown as needed.
 pub(crate) fn floats(
@@ -73,7 +73,7 @@ fn enlarge<T: Copy, M: Copy + Default>(
     impl<T: Copy, M: Copy, D: Fn(T, T) -> M, A: Fn(M, M) -> T> Task for Enlarge<'_, T, M, D, A> {
         type Output = ();
         #[inline(always)]
-        unsafe fn run<S: Simd>(self) {
+        fn run<S: Simd>(self, _: S) {
             let Enlarge { extent: (height, width, channels), source, destination, row, down, across } = self;
             let ((source, from), (destination, to)) = (source, destination);
             // Pixels that lie side by side are one long one.

@@ -7,9 +7,11 @@
 use core::mem::MaybeUninit;
 use core::ops::Range;
 
-use super::gemm::{Target, activate};
+use super::activation::{Activation, activate};
+use super::gemm::Target;
+use super::isa::{Isa, Simd, Task};
+use super::quantize::Requantize;
 use super::team::{Apart, Team};
-use super::{Activation, Isa, Requantize, Simd, Task};
 
 /// Output pixels worked on together, in floats.
 const SHARED: usize = 4;
@@ -115,13 +117,13 @@ impl DepthwiseF32 {
         impl Task for Run<'_> {
             type Output = ();
             #[inline(always)]
-            unsafe fn run<S: Simd>(self) {
+            fn run<S: Simd>(self, isa: S) {
                 let Run(layer, rows, source, destination, target) = self;
                 for y in rows {
                     // SAFETY: `run` checked all windows and target pixels.
                     unsafe {
                         let to = destination.add(target.origin + y * target.row);
-                        layer.pixels::<S>(source.as_ptr(), y, 0, layer.windows.out_width, to, target.pixel);
+                        layer.pixels(isa, source.as_ptr(), y, 0, layer.windows.out_width, to, target.pixel);
                     }
                 }
             }
@@ -138,11 +140,11 @@ impl DepthwiseF32 {
     ///
     /// # Safety
     ///
-    /// Inside `vectorize`; [`check`](Self::check) passed for what `source` points to, and the pixels at `to` are
-    /// writable.
+    /// [`check`](Self::check) passed for what `source` points to, and the pixels at `to` are writable.
     #[inline(always)]
     pub(super) unsafe fn pixels<S: Simd>(
         &self,
+        isa: S,
         source: *const f32,
         y: usize,
         x: usize,
@@ -153,22 +155,22 @@ impl DepthwiseF32 {
         // SAFETY: by this function's condition.
         unsafe {
             match self.windows.shared_form() {
-                Some((3, 1)) => self.outlined::<S, 3, 1>(source, y, x, count, to, pixel),
-                Some((3, _)) => self.outlined::<S, 3, 2>(source, y, x, count, to, pixel),
-                Some((5, 1)) => self.outlined::<S, 5, 1>(source, y, x, count, to, pixel),
-                Some((5, _)) => self.outlined::<S, 5, 2>(source, y, x, count, to, pixel),
-                Some((_, 1)) => self.outlined::<S, 7, 1>(source, y, x, count, to, pixel),
-                Some(_) => self.outlined::<S, 7, 2>(source, y, x, count, to, pixel),
+                Some((3, 1)) => self.outlined::<S, 3, 1>(isa, source, y, x, count, to, pixel),
+                Some((3, _)) => self.outlined::<S, 3, 2>(isa, source, y, x, count, to, pixel),
+                Some((5, 1)) => self.outlined::<S, 5, 1>(isa, source, y, x, count, to, pixel),
+                Some((5, _)) => self.outlined::<S, 5, 2>(isa, source, y, x, count, to, pixel),
+                Some((_, 1)) => self.outlined::<S, 7, 1>(isa, source, y, x, count, to, pixel),
+                Some(_) => self.outlined::<S, 7, 2>(isa, source, y, x, count, to, pixel),
                 None => {
                     for i in 0..count {
-                        self.any::<S>(source.add(self.windows.start(y, x + i)), to.add(i * pixel));
+                        self.any(isa, source.add(self.windows.start(y, x + i)), to.add(i * pixel));
                     }
                 }
             }
             if !matches!(self.activation, Activation::Clamp { .. }) {
                 for i in 0..count {
                     let values = core::slice::from_raw_parts_mut(to.add(i * pixel), self.windows.channels);
-                    activate::<S>(self.activation, values);
+                    activate(isa, self.activation, values);
                 }
             }
         }
@@ -177,6 +179,7 @@ impl DepthwiseF32 {
     #[inline(always)]
     unsafe fn outlined<S: Simd, const K: usize, const STRIDE: usize>(
         &self,
+        isa: S,
         source: *const f32,
         y: usize,
         x: usize,
@@ -186,9 +189,9 @@ impl DepthwiseF32 {
     ) {
         // SAFETY: as the caller.
         unsafe {
-            S::vectorize(
+            isa.vectorize(
                 #[inline(always)]
-                || self.shared::<S, K, STRIDE>(source, y, x, count, to, pixel),
+                || self.shared::<S, K, STRIDE>(isa, source, y, x, count, to, pixel),
             );
         }
     }
@@ -196,6 +199,7 @@ impl DepthwiseF32 {
     #[inline(always)]
     unsafe fn shared<S: Simd, const K: usize, const STRIDE: usize>(
         &self,
+        isa: S,
         source: *const f32,
         y: usize,
         x: usize,
@@ -211,13 +215,13 @@ impl DepthwiseF32 {
             unsafe {
                 let (source, to) = (source.add(self.windows.start(y, x + i)), to.add(i * pixel));
                 if i + together > count {
-                    self.group::<S, K, STRIDE, 1>(source, to, pixel);
+                    self.group::<S, K, STRIDE, 1>(isa, source, to, pixel);
                     i += 1;
                 } else {
                     if STRIDE == 1 {
-                        self.group::<S, K, STRIDE, SHARED>(source, to, pixel);
+                        self.group::<S, K, STRIDE, SHARED>(isa, source, to, pixel);
                     } else {
-                        self.group::<S, K, STRIDE, 3>(source, to, pixel);
+                        self.group::<S, K, STRIDE, 3>(isa, source, to, pixel);
                     }
                     i += together;
                 }
@@ -229,6 +233,7 @@ impl DepthwiseF32 {
     #[inline(always)]
     unsafe fn group<S: Simd, const K: usize, const STRIDE: usize, const X: usize>(
         &self,
+        isa: S,
         source: *const f32,
         to: *mut f32,
         pixel: usize,
@@ -237,18 +242,18 @@ impl DepthwiseF32 {
         let mut c = 0;
         while c + S::LANES <= channels {
             // SAFETY: as the caller; a whole vector of channels is left at `c`.
-            unsafe { self.vector::<S, K, STRIDE, X>(source, c, to, pixel) };
+            unsafe { self.vector::<S, K, STRIDE, X>(isa, source, c, to, pixel) };
             c += S::LANES;
         }
         if c < channels {
             if channels >= S::LANES {
                 // The last whole vector, some of it for the second time.
                 // SAFETY: as above.
-                unsafe { self.vector::<S, K, STRIDE, X>(source, channels - S::LANES, to, pixel) };
+                unsafe { self.vector::<S, K, STRIDE, X>(isa, source, channels - S::LANES, to, pixel) };
             } else {
                 for j in 0..X {
                     // SAFETY: as the caller.
-                    unsafe { self.any::<S>(source.add(j * STRIDE * self.windows.pixel), to.add(j * pixel)) };
+                    unsafe { self.any(isa, source.add(j * STRIDE * self.windows.pixel), to.add(j * pixel)) };
                 }
             }
         }
@@ -257,6 +262,7 @@ impl DepthwiseF32 {
     #[inline(always)]
     unsafe fn vector<S: Simd, const K: usize, const STRIDE: usize, const X: usize>(
         &self,
+        isa: S,
         source: *const f32,
         c: usize,
         to: *mut f32,
@@ -266,23 +272,23 @@ impl DepthwiseF32 {
         // SAFETY: as the caller: every tap of every window lies in the source, and weights are `K * K` times the
         // channels.
         unsafe {
-            let mut sums = [S::load(self.bias.as_ptr().add(c)); X];
+            let mut sums = [isa.load(self.bias.as_ptr().add(c)); X];
             let mut weights = self.weights.as_ptr().add(c);
             let mut source = source.add(c);
             // As many as `K`, but LLVM must not know it: unrolled, the loop is sorted by sum, and what all sums share no
             // longer fits into the registers.
             for _ in 0..self.windows.kernel.0 {
-                let mut w = [S::splat(0.0); K];
+                let mut w = [isa.splat(0.0); K];
                 for (k, w) in w.iter_mut().enumerate() {
-                    *w = S::load(weights.add(k * channels));
+                    *w = isa.load(weights.add(k * channels));
                 }
                 let mut at = source;
                 for column in 0..(X - 1) * STRIDE + K {
-                    let v = S::load(at);
+                    let v = isa.load(at);
                     at = at.add(input_pixel);
                     for (j, sum) in sums.iter_mut().enumerate() {
                         if j * STRIDE <= column && column < j * STRIDE + K {
-                            *sum = S::mul_add(v, w[column - j * STRIDE], *sum);
+                            *sum = isa.mul_add(v, w[column - j * STRIDE], *sum);
                         }
                     }
                 }
@@ -290,35 +296,35 @@ impl DepthwiseF32 {
                 source = source.add(row);
             }
             if let Activation::Clamp { .. } = self.activation {
-                sums = self.activation.apply::<S, X>(sums);
+                sums = self.activation.apply(isa, sums);
             }
             for (j, sum) in sums.iter().enumerate() {
-                S::store(to.add(j * pixel + c), *sum);
+                isa.store(to.add(j * pixel + c), *sum);
             }
         }
     }
 
     /// One output pixel of any kernel.
     #[inline(always)]
-    unsafe fn any<S: Simd>(&self, source: *const f32, to: *mut f32) {
+    unsafe fn any<S: Simd>(&self, isa: S, source: *const f32, to: *mut f32) {
         let Windows { channels, kernel, dilation, row, pixel, .. } = self.windows;
         // SAFETY: as the caller: every tap lies in the source, and weights are kernel rows × columns × channels.
         unsafe {
             let mut c = 0;
             while c + S::LANES <= channels {
-                let mut sum = S::load(self.bias.as_ptr().add(c));
+                let mut sum = isa.load(self.bias.as_ptr().add(c));
                 let mut weights = self.weights.as_ptr().add(c);
                 for y in 0..kernel.0 {
                     for x in 0..kernel.1 {
                         let at = source.add(y * dilation.0 * row + x * dilation.1 * pixel + c);
-                        sum = S::mul_add(S::load(at), S::load(weights), sum);
+                        sum = isa.mul_add(isa.load(at), isa.load(weights), sum);
                         weights = weights.add(channels);
                     }
                 }
                 if let Activation::Clamp { .. } = self.activation {
-                    [sum] = self.activation.apply::<S, 1>([sum]);
+                    [sum] = self.activation.apply(isa, [sum]);
                 }
-                S::store(to.add(c), sum);
+                isa.store(to.add(c), sum);
                 c += S::LANES;
             }
             for c in c..channels {
@@ -427,7 +433,7 @@ impl DepthwiseI8 {
         type Packed = (Vec<usize>, Vec<i8>, Vec<i32>, Vec<f32>);
         impl<W: Fn(usize, usize, usize) -> i8> Task for Pack<'_, W> {
             type Output = Packed;
-            unsafe fn run<S: Simd>(self) -> Packed {
+            fn run<S: Simd>(self, _: S) -> Packed {
                 let Windows { channels, kernel: (rows, columns), .. } = *self.windows;
                 let width = 2 * S::LANES;
                 let mut blocks: Vec<usize> = (0..channels).step_by(width).collect();
@@ -506,13 +512,13 @@ impl DepthwiseI8 {
         impl Task for Run<'_> {
             type Output = ();
             #[inline(always)]
-            unsafe fn run<S: Simd>(self) {
+            fn run<S: Simd>(self, isa: S) {
                 let Run(layer, rows, source, destination, target) = self;
                 for y in rows {
                     // SAFETY: `run` checked all windows and target pixels.
                     unsafe {
                         let to = destination.add(target.origin + y * target.row);
-                        layer.pixels::<S>(source.as_ptr(), y, 0, layer.windows.out_width, to, target.pixel);
+                        layer.pixels(isa, source.as_ptr(), y, 0, layer.windows.out_width, to, target.pixel);
                     }
                 }
             }
@@ -529,11 +535,11 @@ impl DepthwiseI8 {
     ///
     /// # Safety
     ///
-    /// Inside `vectorize`; [`check`](Self::check) passed for what `source` points to, and the pixels at `to` are
-    /// writable.
+    /// [`check`](Self::check) passed for what `source` points to, and the pixels at `to` are writable.
     #[inline(always)]
     pub(super) unsafe fn pixels<S: Simd>(
         &self,
+        isa: S,
         source: *const u8,
         y: usize,
         x: usize,
@@ -546,13 +552,13 @@ impl DepthwiseI8 {
         // SAFETY: by this function's condition.
         unsafe {
             match shared {
-                Some((3, 1)) => self.outlined::<S, 3, 1>(source, y, x, count, to, pixel),
-                Some((3, _)) => self.outlined::<S, 3, 2>(source, y, x, count, to, pixel),
-                Some((5, 1)) => self.outlined::<S, 5, 1>(source, y, x, count, to, pixel),
-                Some((5, _)) => self.outlined::<S, 5, 2>(source, y, x, count, to, pixel),
-                Some((_, 1)) => self.outlined::<S, 7, 1>(source, y, x, count, to, pixel),
-                Some(_) => self.outlined::<S, 7, 2>(source, y, x, count, to, pixel),
-                None => self.outlined::<S, 0, 0>(source, y, x, count, to, pixel),
+                Some((3, 1)) => self.outlined::<S, 3, 1>(isa, source, y, x, count, to, pixel),
+                Some((3, _)) => self.outlined::<S, 3, 2>(isa, source, y, x, count, to, pixel),
+                Some((5, 1)) => self.outlined::<S, 5, 1>(isa, source, y, x, count, to, pixel),
+                Some((5, _)) => self.outlined::<S, 5, 2>(isa, source, y, x, count, to, pixel),
+                Some((_, 1)) => self.outlined::<S, 7, 1>(isa, source, y, x, count, to, pixel),
+                Some(_) => self.outlined::<S, 7, 2>(isa, source, y, x, count, to, pixel),
+                None => self.outlined::<S, 0, 0>(isa, source, y, x, count, to, pixel),
             }
         }
     }
@@ -561,6 +567,7 @@ impl DepthwiseI8 {
     #[inline(always)]
     unsafe fn outlined<S: Simd, const K: usize, const STRIDE: usize>(
         &self,
+        isa: S,
         source: *const u8,
         y: usize,
         x: usize,
@@ -575,12 +582,12 @@ impl DepthwiseI8 {
             unsafe {
                 let source = source.add(self.windows.start(y, x) + self.blocks[block]);
                 if K == 0 {
-                    S::vectorize(
+                    isa.vectorize(
                         #[inline(always)]
                         || {
                             for i in 0..count {
                                 let source = source.add(i * self.windows.stride.1 * self.windows.pixel);
-                                self.any::<S>(block, source, to.add(i * pixel + self.blocks[block]));
+                                self.any(isa, block, source, to.add(i * pixel + self.blocks[block]));
                             }
                         },
                     );
@@ -592,32 +599,32 @@ impl DepthwiseI8 {
                         source.add(first * STRIDE * self.windows.pixel),
                         to.add(first * pixel + self.blocks[block]),
                     );
-                    S::vectorize(
+                    isa.vectorize(
                         #[inline(always)]
-                        || self.interleave::<S, K>(source, (count - 1) * STRIDE + K, columns),
+                        || self.interleave::<S, K>(isa, source, (count - 1) * STRIDE + K, columns),
                     );
                     if K == 5 {
-                        S::vectorize(
+                        isa.vectorize(
                             #[inline(always)]
-                            || self.interleave_row::<S>(source, (count - 1) * STRIDE + 2, columns),
+                            || self.interleave_row(isa, source, (count - 1) * STRIDE + 2, columns),
                         );
                     }
                     if K == 3 {
-                        S::vectorize(
+                        isa.vectorize(
                             #[inline(always)]
-                            || self.sum_both::<S, K, STRIDE>(block, columns, count, to, pixel),
+                            || self.sum_both::<S, K, STRIDE>(isa, block, columns, count, to, pixel),
                         );
                     } else {
                         // All weights of one vector fill the registers.
                         let mut halves = MaybeUninit::<[[f32; 16]; AT_ONCE]>::uninit();
                         let halves = halves.as_mut_ptr().cast::<f32>();
-                        S::vectorize(
+                        isa.vectorize(
                             #[inline(always)]
-                            || self.sum_one::<S, K, STRIDE, false>(block, columns, count, halves, to, pixel),
+                            || self.sum_one::<S, K, STRIDE, false>(isa, block, columns, count, halves, to, pixel),
                         );
-                        S::vectorize(
+                        isa.vectorize(
                             #[inline(always)]
-                            || self.sum_one::<S, K, STRIDE, true>(block, columns, count, halves, to, pixel),
+                            || self.sum_one::<S, K, STRIDE, true>(isa, block, columns, count, halves, to, pixel),
                         );
                     }
                 }
@@ -627,7 +634,7 @@ impl DepthwiseI8 {
 
     /// Interleaves `columns` columns of `K` rows: `[2 vectors, column, group]` vectors, the second half `SPAN` behind.
     #[inline(always)]
-    unsafe fn interleave<S: Simd, const K: usize>(&self, source: *const u8, columns: usize, to: *mut u8) {
+    unsafe fn interleave<S: Simd, const K: usize>(&self, isa: S, source: *const u8, columns: usize, to: *mut u8) {
         // SAFETY: as the caller: every tap lies in the source, and the columns fit.
         unsafe {
             let mut at = [source; K];
@@ -637,13 +644,13 @@ impl DepthwiseI8 {
             let mut to = to;
             for _ in 0..columns {
                 for group in 0..if K == 5 { 1 } else { K.div_ceil(4) } {
-                    let mut taps = [S::load_half(at[group * 4]); 4];
+                    let mut taps = [isa.load_half(at[group * 4]); 4];
                     for (r, tap) in taps.iter_mut().enumerate().skip(1) {
-                        *tap = S::load_half(at[(group * 4 + r).min(K - 1)]);
+                        *tap = isa.load_half(at[(group * 4 + r).min(K - 1)]);
                     }
-                    let [low, high] = S::interleave(taps);
-                    S::store_bytes(to, low);
-                    S::store_bytes(to.add(SPAN), high);
+                    let [low, high] = isa.interleave(taps);
+                    isa.store_bytes(to, low);
+                    isa.store_bytes(to.add(SPAN), high);
                     to = to.add(4 * S::LANES);
                 }
                 if K == 5 {
@@ -658,7 +665,7 @@ impl DepthwiseI8 {
 
     /// The second groups of a 5x5 window's columns: taps of the fifth row.
     #[inline(always)]
-    unsafe fn interleave_row<S: Simd>(&self, source: *const u8, columns: usize, to: *mut u8) {
+    unsafe fn interleave_row<S: Simd>(&self, isa: S, source: *const u8, columns: usize, to: *mut u8) {
         let Windows { row, pixel, .. } = self.windows;
         // SAFETY: as `interleave`; the last group ends at the last window's last column.
         unsafe {
@@ -666,11 +673,11 @@ impl DepthwiseI8 {
             for _ in 0..columns {
                 let taps = [0, 1, 2, 3].map(
                     #[inline(always)]
-                    |c| S::load_half(at.add(c * pixel)),
+                    |c| isa.load_half(at.add(c * pixel)),
                 );
-                let [low, high] = S::interleave(taps);
-                S::store_bytes(to, low);
-                S::store_bytes(to.add(SPAN), high);
+                let [low, high] = isa.interleave(taps);
+                isa.store_bytes(to, low);
+                isa.store_bytes(to.add(SPAN), high);
                 to = to.add(8 * S::LANES);
                 at = at.add(pixel);
             }
@@ -681,6 +688,7 @@ impl DepthwiseI8 {
     #[inline(always)]
     unsafe fn sum_one<S: Simd, const K: usize, const STRIDE: usize, const SECOND: bool>(
         &self,
+        isa: S,
         block: usize,
         columns: *const u8,
         count: usize,
@@ -693,27 +701,27 @@ impl DepthwiseI8 {
         unsafe {
             let vector = block * 2 + usize::from(SECOND);
             let weights = self.weights.as_ptr().add(vector * groups * 4 * S::LANES);
-            let mut w = [S::load_bytes(weights); MOST_GROUPS];
+            let mut w = [isa.load_bytes(weights); MOST_GROUPS];
             for (group, w) in w.iter_mut().enumerate().take(groups) {
-                *w = S::load_bytes(weights.add(group * 4 * S::LANES));
+                *w = isa.load_bytes(weights.add(group * 4 * S::LANES));
             }
-            let bias = S::load_i32(self.bias.as_ptr().add(vector * S::LANES));
-            let multiplier = S::load(self.multiplier.as_ptr().add(vector * S::LANES));
-            let requantize = self.requantize.ready::<S>();
+            let bias = isa.load_i32(self.bias.as_ptr().add(vector * S::LANES));
+            let multiplier = isa.load(self.multiplier.as_ptr().add(vector * S::LANES));
+            let requantize = self.requantize.ready(isa);
             let mut at = columns.add(if SECOND { SPAN } else { 0 });
             let (mut half, mut to) = (halves, to);
             for _ in 0..count {
                 let mut sum = bias;
                 for (group, w) in w.iter().enumerate().take(groups) {
                     let place = group_of_shared(K, group).1 * 4 * S::LANES;
-                    sum = S::dot_bytes(sum, *w, S::load_bytes(at.add(place).cast()));
+                    sum = isa.dot_bytes(sum, *w, isa.load_bytes(at.add(place).cast()));
                 }
-                let bytes = requantize.apply_to_sum(S::to_f32(sum), multiplier);
+                let bytes = requantize.apply_to_sum(isa.to_f32(sum), multiplier);
                 if SECOND {
-                    S::store_channels(to, [S::bits(S::load(half)), bytes], requantize.pack);
+                    isa.store_channels(to, [isa.bits(isa.load(half)), bytes], requantize.pack);
                     to = to.add(pixel);
                 } else {
-                    S::store(half, S::from_bits(bytes));
+                    isa.store(half, isa.from_bits(bytes));
                 }
                 half = half.add(S::LANES);
                 at = at.add(STRIDE * K.div_ceil(4) * 4 * S::LANES);
@@ -725,6 +733,7 @@ impl DepthwiseI8 {
     #[inline(always)]
     unsafe fn sum_both<S: Simd, const K: usize, const STRIDE: usize>(
         &self,
+        isa: S,
         block: usize,
         columns: *const u8,
         count: usize,
@@ -734,25 +743,25 @@ impl DepthwiseI8 {
         // SAFETY: as `sum_one`.
         unsafe {
             let weights = self.weights.as_ptr().add(block * 2 * K * 4 * S::LANES);
-            let mut w = [[S::load_bytes(weights); K]; 2];
+            let mut w = [[isa.load_bytes(weights); K]; 2];
             for (group, w) in w.as_flattened_mut().iter_mut().enumerate() {
-                *w = S::load_bytes(weights.add(group * 4 * S::LANES));
+                *w = isa.load_bytes(weights.add(group * 4 * S::LANES));
             }
-            let bias = self.start::<S>(block);
+            let bias = self.start(isa, block);
             let multiplier = self.multiplier.as_ptr().add(block * 2 * S::LANES);
-            let multiplier = [S::load(multiplier), S::load(multiplier.add(S::LANES))];
-            let requantize = self.requantize.ready::<S>();
+            let multiplier = [isa.load(multiplier), isa.load(multiplier.add(S::LANES))];
+            let requantize = self.requantize.ready(isa);
             let (mut at, mut to) = (columns, to);
             for _ in 0..count {
                 let mut bytes = bias;
                 for v in 0..2 {
                     for (group, w) in w[v].iter().enumerate() {
-                        let taps = S::load_bytes(at.add(v * SPAN + group * 4 * S::LANES).cast());
-                        bytes[v] = S::dot_bytes(bytes[v], *w, taps);
+                        let taps = isa.load_bytes(at.add(v * SPAN + group * 4 * S::LANES).cast());
+                        bytes[v] = isa.dot_bytes(bytes[v], *w, taps);
                     }
-                    bytes[v] = requantize.apply_to_sum(S::to_f32(bytes[v]), multiplier[v]);
+                    bytes[v] = requantize.apply_to_sum(isa.to_f32(bytes[v]), multiplier[v]);
                 }
-                S::store_channels(to, bytes, requantize.pack);
+                isa.store_channels(to, bytes, requantize.pack);
                 to = to.add(pixel);
                 at = at.add(STRIDE * 4 * S::LANES);
             }
@@ -760,44 +769,44 @@ impl DepthwiseI8 {
     }
 
     #[inline(always)]
-    unsafe fn start<S: Simd>(&self, block: usize) -> [S::I; 2] {
+    unsafe fn start<S: Simd>(&self, isa: S, block: usize) -> [S::I; 2] {
         // SAFETY: the bias has `2 * LANES` integers for every block.
         unsafe {
             let bias = self.bias.as_ptr().add(block * 2 * S::LANES);
-            [S::load_i32(bias), S::load_i32(bias.add(S::LANES))]
+            [isa.load_i32(bias), isa.load_i32(bias.add(S::LANES))]
         }
     }
 
     /// One output pixel of any kernel.
     #[inline(always)]
-    unsafe fn any<S: Simd>(&self, block: usize, source: *const u8, to: *mut u8) {
+    unsafe fn any<S: Simd>(&self, isa: S, block: usize, source: *const u8, to: *mut u8) {
         // SAFETY: as the caller: every tap lies in the source; weights have two vectors for every group of a block.
         unsafe {
             let vector = self.groups.len() * 4 * S::LANES;
             let mut weights = self.weights.as_ptr().add(block * 2 * vector);
-            let mut sums = self.start::<S>(block);
+            let mut sums = self.start(isa, block);
             for group in &self.groups {
-                let mut taps = [S::load_half(source.add(group[0])); 4];
+                let mut taps = [isa.load_half(source.add(group[0])); 4];
                 for (tap, offset) in taps.iter_mut().zip(group).skip(1) {
-                    *tap = S::load_half(source.add(*offset));
+                    *tap = isa.load_half(source.add(*offset));
                 }
-                let taps = S::interleave(taps);
+                let taps = isa.interleave(taps);
                 for v in 0..2 {
-                    sums[v] = S::dot_bytes(sums[v], S::load_bytes(weights.add(v * vector)), taps[v]);
+                    sums[v] = isa.dot_bytes(sums[v], isa.load_bytes(weights.add(v * vector)), taps[v]);
                 }
                 weights = weights.add(4 * S::LANES);
             }
-            let requantize = self.requantize.ready::<S>();
+            let requantize = self.requantize.ready(isa);
             let multiplier = self.multiplier.as_ptr().add(block * 2 * S::LANES);
             for (v, sum) in sums.iter_mut().enumerate() {
-                let multiplier = S::load(multiplier.add(v * S::LANES));
-                *sum = requantize.apply_to_sum(S::to_f32(*sum), multiplier);
+                let multiplier = isa.load(multiplier.add(v * S::LANES));
+                *sum = requantize.apply_to_sum(isa.to_f32(*sum), multiplier);
             }
             if self.windows.channels >= 2 * S::LANES {
-                S::store_channels(to, sums, requantize.pack);
+                isa.store_channels(to, sums, requantize.pack);
             } else {
                 let mut whole = [0u8; 32];
-                S::store_channels(whole.as_mut_ptr(), sums, requantize.pack);
+                isa.store_channels(whole.as_mut_ptr(), sums, requantize.pack);
                 core::ptr::copy_nonoverlapping(whole.as_ptr(), to, self.windows.channels);
             }
         }

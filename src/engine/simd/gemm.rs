@@ -8,10 +8,12 @@
 //! Where a depthwise convolution precedes a 1×1, the two run as one: a block of a few dozen pixels goes through the
 //! first into a scratch that stays in the nearest cache, and from there through the second.
 
+use super::activation::{Activation, activate};
 use super::depthwise::{DepthwiseF32, DepthwiseI8};
+use super::isa::{Isa, Simd, Task};
+use super::quantize::{Requantize, Requantizer};
 use super::team::{Apart, Team};
-use super::tile::{BLOCK_PIXELS, MAX_PANEL, Product, Run, panel_columns};
-use super::{Activation, Isa, Requantize, Requantizer, Simd, Task};
+use super::tile::{BLOCK_PIXELS, Product, Run, panel_columns};
 
 /// Where the taps of each output pixel's window are.
 #[derive(Debug, Clone, PartialEq)]
@@ -130,7 +132,8 @@ impl ConvF32 {
         team.rows(out_height, |member, rows| {
             let scratch = scratch.get().wrapping_add(member * BLOCK_PIXELS * run);
             let product = ProductF32 { conv: self, to: destination.get() };
-            isa.run(Run { product, rows, source: source.as_ptr(), target, scratch });
+            // SAFETY: `run` checked all windows and pixels, and the scratch has a block of pixels for each thread.
+            isa.run(unsafe { Run::new(product, rows, source.as_ptr(), target, scratch) });
         });
     }
 }
@@ -169,44 +172,52 @@ impl Product for ProductF32<'_> {
     }
 
     #[inline(always)]
-    unsafe fn depthwise<S: Simd>(&self, source: *const f32, y: usize, x: usize, count: usize, to: *mut f32) {
+    unsafe fn depthwise<S: Simd>(
+        &self,
+        isa: S,
+        source: *const f32,
+        y: usize,
+        x: usize,
+        count: usize,
+        to: *mut f32,
+    ) {
         if let Some(depthwise) = &self.conv.depthwise {
             // SAFETY: by the trait's condition.
-            unsafe { depthwise.pixels::<S>(source, y, x, count, to, depthwise.channels()) };
+            unsafe { depthwise.pixels(isa, source, y, x, count, to, depthwise.channels()) };
         }
     }
     #[inline(always)]
-    unsafe fn start<S: Simd>(&self, channel: usize) -> S::F {
+    unsafe fn start<S: Simd>(&self, isa: S, channel: usize) -> S::F {
         // SAFETY: the bias is filled up to whole vectors.
-        unsafe { S::load(self.conv.weights.bias.as_ptr().add(channel)) }
+        unsafe { isa.load(self.conv.weights.bias.as_ptr().add(channel)) }
     }
     #[inline(always)]
-    unsafe fn weights<S: Simd>(p: *const f32) -> S::F {
+    unsafe fn weights<S: Simd>(isa: S, p: *const f32) -> S::F {
         // SAFETY: by the trait's condition.
-        unsafe { S::load(p) }
+        unsafe { isa.load(p) }
     }
     #[inline(always)]
-    unsafe fn activations<S: Simd>(p: *const f32) -> S::F {
+    unsafe fn activations<S: Simd>(isa: S, p: *const f32) -> S::F {
         // SAFETY: by the trait's condition.
-        unsafe { S::load_splat(p) }
+        unsafe { isa.load_splat(p) }
     }
     #[inline(always)]
-    unsafe fn multiply<S: Simd>(sum: S::F, w: S::F, a: S::F) -> S::F {
-        // SAFETY: inside `vectorize`, as the caller is.
-        unsafe { S::mul_add(a, w, sum) }
+    fn multiply<S: Simd>(isa: S, sum: S::F, w: S::F, a: S::F) -> S::F {
+        isa.mul_add(a, w, sum)
     }
     #[inline(always)]
-    unsafe fn ready<S: Simd>(&self) {}
+    fn ready<S: Simd>(&self, _isa: S) {}
     #[inline(always)]
     unsafe fn store<S: Simd, const R: usize, const V: usize>(
         &self,
+        isa: S,
         (): &(),
         _channel: usize,
         sums: [[S::F; V]; R],
         to: [*mut f32; R],
     ) {
         // SAFETY: by the trait's condition.
-        unsafe { store_activated::<S, R, V>(self.conv.activation, sums, to) };
+        unsafe { store_activated(isa, self.conv.activation, sums, to) };
     }
 }
 
@@ -215,9 +226,10 @@ impl Product for ProductF32<'_> {
 ///
 /// # Safety
 ///
-/// Inside `vectorize`; `V * LANES` floats are writable at each place.
+/// `V * LANES` floats are writable at each place.
 #[inline(always)]
 unsafe fn store_activated<S: Simd, const R: usize, const V: usize>(
+    isa: S,
     activation: Activation,
     pixels: [[S::F; V]; R],
     to: [*mut f32; R],
@@ -226,45 +238,16 @@ unsafe fn store_activated<S: Simd, const R: usize, const V: usize>(
     unsafe {
         let clamps = matches!(activation, Activation::Clamp { .. });
         for (pixel, to) in pixels.iter().zip(&to) {
-            let pixel = if clamps { activation.apply::<S, V>(*pixel) } else { *pixel };
+            let pixel = if clamps { activation.apply(isa, *pixel) } else { *pixel };
             for (v, value) in pixel.iter().enumerate() {
-                S::store(to.add(v * S::LANES), *value);
+                isa.store(to.add(v * S::LANES), *value);
             }
         }
         if !clamps {
             for to in to {
-                activate::<S>(activation, core::slice::from_raw_parts_mut(to, V * S::LANES));
+                activate(isa, activation, core::slice::from_raw_parts_mut(to, V * S::LANES));
             }
         }
-    }
-}
-
-/// Applies an activation in place.
-///
-/// # Safety
-///
-/// Inside `vectorize`.
-#[inline(always)]
-pub(super) unsafe fn activate<S: Simd>(activation: Activation, values: &mut [f32]) {
-    let mut chunks = values.chunks_exact_mut(S::LANES);
-    for chunk in &mut chunks {
-        // SAFETY: a chunk has LANES floats.
-        unsafe {
-            let [y] = activation.apply::<S, 1>([S::load(chunk.as_ptr())]);
-            S::store(chunk.as_mut_ptr(), y);
-        }
-    }
-    let tail = chunks.into_remainder();
-    if !tail.is_empty() {
-        // Through a whole vector, so that a value's result does not depend on where in a row it is.
-        let mut whole = [0.0f32; MAX_PANEL];
-        whole[..tail.len()].copy_from_slice(tail);
-        // SAFETY: `whole` holds at least LANES floats.
-        unsafe {
-            let [y] = activation.apply::<S, 1>([S::load(whole.as_ptr())]);
-            S::store(whole.as_mut_ptr(), y);
-        }
-        tail.copy_from_slice(&whole[..tail.len()]);
     }
 }
 
@@ -302,7 +285,7 @@ impl WeightsI8 {
         }
         impl<W: Fn(usize, usize, usize) -> i8> Task for Pack<'_, W> {
             type Output = Vec<i8>;
-            unsafe fn run<S: Simd>(self) -> Vec<i8> {
+            fn run<S: Simd>(self, _: S) -> Vec<i8> {
                 let groups = self.run.div_ceil(4);
                 let padded = self.outputs.next_multiple_of(S::LANES);
                 let vector = 4 * S::LANES;
@@ -408,14 +391,16 @@ impl ConvI8 {
                 let to = Apart::new(to);
                 team.rows(out_height, |member, rows| {
                     let product = ProductI8 { conv: self, sink: requantize, to: to.get() };
-                    isa.run(Run { product, rows, source: source.as_ptr(), target, scratch: scratch(member) });
+                    // SAFETY: `run` checked all windows and pixels, and the scratch has a block of pixels for each thread.
+                    isa.run(unsafe { Run::new(product, rows, source.as_ptr(), target, scratch(member)) });
                 });
             }
             SinkI8::F32(activation, to) => {
                 let to = Apart::new(to);
                 team.rows(out_height, |member, rows| {
                     let product = ProductI8 { conv: self, sink: activation, to: to.get() };
-                    isa.run(Run { product, rows, source: source.as_ptr(), target, scratch: scratch(member) });
+                    // SAFETY: `run` checked all windows and pixels, and the scratch has a block of pixels for each thread.
+                    isa.run(unsafe { Run::new(product, rows, source.as_ptr(), target, scratch(member)) });
                 });
             }
         }
@@ -440,17 +425,15 @@ trait Sink: Copy {
     type Out: Copy + Default;
     /// What it keeps in registers from tile to tile.
     type Ready<S: Simd>: Copy;
-    /// # Safety
-    ///
-    /// Inside `vectorize`.
-    unsafe fn ready<S: Simd>(self) -> Self::Ready<S>;
+    fn ready<S: Simd>(self, isa: S) -> Self::Ready<S>;
     /// Stores a tile's sums, each channel's to be multiplied.
     ///
     /// # Safety
     ///
-    /// Inside `vectorize`; `V * LANES` elements are writable at each place.
+    /// `V * LANES` elements are writable at each place.
     unsafe fn store<S: Simd, const R: usize, const V: usize>(
         self,
+        isa: S,
         ready: &Self::Ready<S>,
         sums: [[S::F; V]; R],
         multipliers: [S::F; V],
@@ -462,13 +445,13 @@ impl Sink for Requantize {
     type Out = u8;
     type Ready<S: Simd> = Requantizer<S>;
     #[inline(always)]
-    unsafe fn ready<S: Simd>(self) -> Requantizer<S> {
-        // SAFETY: inside `vectorize`, as the caller is.
-        unsafe { Requantize::ready::<S>(self) }
+    fn ready<S: Simd>(self, isa: S) -> Requantizer<S> {
+        Requantize::ready(self, isa)
     }
     #[inline(always)]
     unsafe fn store<S: Simd, const R: usize, const V: usize>(
         self,
+        isa: S,
         ready: &Requantizer<S>,
         sums: [[S::F; V]; R],
         multipliers: [S::F; V],
@@ -481,11 +464,11 @@ impl Sink for Requantize {
                     // No closure: `map` would call it from a function without the instruction set.
                     let first = ready.apply_to_sum(sums[v], multipliers[v]);
                     let second = ready.apply_to_sum(sums[v + 1], multipliers[v + 1]);
-                    S::store_u8(to.add(v * S::LANES), [first, second], ready.pack);
+                    isa.store_u8(to.add(v * S::LANES), [first, second], ready.pack);
                 }
                 if V % 2 == 1 {
                     let last = ready.apply_to_sum(sums[V - 1], multipliers[V - 1]);
-                    S::store_u8_single(to.add((V - 1) * S::LANES), last, ready.pack);
+                    isa.store_u8_single(to.add((V - 1) * S::LANES), last, ready.pack);
                 }
             }
         }
@@ -496,24 +479,23 @@ impl Sink for Activation {
     type Out = f32;
     type Ready<S: Simd> = ();
     #[inline(always)]
-    unsafe fn ready<S: Simd>(self) {}
+    fn ready<S: Simd>(self, _isa: S) {}
     #[inline(always)]
     unsafe fn store<S: Simd, const R: usize, const V: usize>(
         self,
+        isa: S,
         (): &(),
         mut sums: [[S::F; V]; R],
         multipliers: [S::F; V],
         to: [*mut f32; R],
     ) {
-        // SAFETY: by the trait's condition.
-        unsafe {
-            for sums in &mut sums {
-                for (sum, multiplier) in sums.iter_mut().zip(&multipliers) {
-                    *sum = S::mul(*sum, *multiplier);
-                }
+        for sums in &mut sums {
+            for (sum, multiplier) in sums.iter_mut().zip(&multipliers) {
+                *sum = isa.mul(*sum, *multiplier);
             }
-            store_activated::<S, R, V>(self, sums, to);
         }
+        // SAFETY: by the trait's condition.
+        unsafe { store_activated(isa, self, sums, to) };
     }
 }
 
@@ -544,40 +526,39 @@ impl<K: Sink> Product for ProductI8<'_, K> {
     }
 
     #[inline(always)]
-    unsafe fn depthwise<S: Simd>(&self, source: *const u8, y: usize, x: usize, count: usize, to: *mut u8) {
+    unsafe fn depthwise<S: Simd>(&self, isa: S, source: *const u8, y: usize, x: usize, count: usize, to: *mut u8) {
         if let Some(depthwise) = &self.conv.depthwise {
             // SAFETY: by the trait's condition.
-            unsafe { depthwise.pixels::<S>(source, y, x, count, to, depthwise.channels()) };
+            unsafe { depthwise.pixels(isa, source, y, x, count, to, depthwise.channels()) };
         }
     }
     #[inline(always)]
-    unsafe fn start<S: Simd>(&self, channel: usize) -> S::I {
+    unsafe fn start<S: Simd>(&self, isa: S, channel: usize) -> S::I {
         // SAFETY: the bias is filled up to whole vectors.
-        unsafe { S::load_i32(self.conv.weights.bias.as_ptr().add(channel)) }
+        unsafe { isa.load_i32(self.conv.weights.bias.as_ptr().add(channel)) }
     }
     #[inline(always)]
-    unsafe fn weights<S: Simd>(p: *const i8) -> S::W {
+    unsafe fn weights<S: Simd>(isa: S, p: *const i8) -> S::W {
         // SAFETY: by the trait's condition.
-        unsafe { S::load_weights(p) }
+        unsafe { isa.load_weights(p) }
     }
     #[inline(always)]
-    unsafe fn activations<S: Simd>(p: *const u8) -> S::A {
+    unsafe fn activations<S: Simd>(isa: S, p: *const u8) -> S::A {
         // SAFETY: by the trait's condition.
-        unsafe { S::load_activations(p) }
+        unsafe { isa.load_activations(p) }
     }
     #[inline(always)]
-    unsafe fn multiply<S: Simd>(sum: S::I, w: S::W, a: S::A) -> S::I {
-        // SAFETY: inside `vectorize`, as the caller is.
-        unsafe { S::dot(sum, w, a) }
+    fn multiply<S: Simd>(isa: S, sum: S::I, w: S::W, a: S::A) -> S::I {
+        isa.dot(sum, w, a)
     }
     #[inline(always)]
-    unsafe fn ready<S: Simd>(&self) -> K::Ready<S> {
-        // SAFETY: inside `vectorize`, as the caller is.
-        unsafe { self.sink.ready::<S>() }
+    fn ready<S: Simd>(&self, isa: S) -> K::Ready<S> {
+        self.sink.ready(isa)
     }
     #[inline(always)]
     unsafe fn store<S: Simd, const R: usize, const V: usize>(
         &self,
+        isa: S,
         ready: &K::Ready<S>,
         channel: usize,
         sums: [[S::I; V]; R],
@@ -586,17 +567,17 @@ impl<K: Sink> Product for ProductI8<'_, K> {
         // SAFETY: by the trait's condition; the multipliers are filled up to whole vectors.
         unsafe {
             let multiplier = self.conv.weights.multiplier.as_ptr().add(channel);
-            let mut multipliers = [S::load(multiplier); V];
+            let mut multipliers = [isa.load(multiplier); V];
             for (v, loaded) in multipliers.iter_mut().enumerate().skip(1) {
-                *loaded = S::load(multiplier.add(v * S::LANES));
+                *loaded = isa.load(multiplier.add(v * S::LANES));
             }
             let mut floats = [[multipliers[0]; V]; R];
             for (floats, sums) in floats.iter_mut().zip(&sums) {
                 for (float, sum) in floats.iter_mut().zip(sums) {
-                    *float = S::to_f32(*sum);
+                    *float = isa.to_f32(*sum);
                 }
             }
-            self.sink.store::<S, R, V>(ready, floats, multipliers, to);
+            self.sink.store(isa, ready, floats, multipliers, to);
         }
     }
 }

@@ -3,27 +3,8 @@
 //! Plain loops over slices: run inside [`Isa::run`], the compiler turns them into vector instructions well enough.
 
 use super::gemm::Target;
-use super::{Isa, ROUNDER, Simd, Task};
-
-/// How floats become bytes: `clamp(round(x * inverse_scale), low, high) + zero`.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Quantize {
-    /// One over the scale.
-    pub inverse_scale: f32,
-    /// Lowest and highest result, before the zero point is added.
-    pub low: f32,
-    pub high: f32,
-    /// Zero point.
-    pub zero: i32,
-}
-
-impl Quantize {
-    #[inline(always)]
-    pub(crate) fn byte(self, x: f32) -> u8 {
-        let y = (x * self.inverse_scale).max(self.low).min(self.high);
-        ((y + ROUNDER).to_bits() as i32 - (ROUNDER.to_bits() as i32 - self.zero)) as u8
-    }
-}
+use super::isa::{Isa, Simd, Task};
+use super::quantize::Quantize;
 
 /// Copies planes of `height` by `width` into larger ones: element `(channel, y, x)` goes to
 /// `origin + channel * plane + y * row + x`.
@@ -99,7 +80,7 @@ fn picture(
     impl Task for Picture<'_> {
         type Output = ();
         #[inline(always)]
-        unsafe fn run<S: Simd>(self) {
+        fn run<S: Simd>(self, _: S) {
             let Picture(source, (height, width), destination, target, quantize) = self;
             let (red, rest) = source.split_at(height * width);
             let (green, blue) = rest.split_at(height * width);
@@ -130,7 +111,7 @@ fn pixels<T>(
     impl<T, F: Fn(f32) -> T> Task for Pixels<'_, T, F> {
         type Output = ();
         #[inline(always)]
-        unsafe fn run<S: Simd>(self) {
+        fn run<S: Simd>(self, _: S) {
             let Pixels(source, (height, width), destination, target, convert) = self;
             let channels = source.len() / (height * width);
             // Pixel by pixel in what is written, a few pixels at a time in what is read: both stay in the cache.

@@ -2,9 +2,10 @@
 //!
 //! Plain loops over channels, as in [`layout`](super::layout).
 
-use super::gemm::{Target, activate};
-use super::layout::Quantize;
-use super::{Activation, Isa, Requantize, Simd, Task};
+use super::activation::{Activation, activate};
+use super::gemm::Target;
+use super::isa::{Isa, Simd, Task};
+use super::quantize::{Quantize, Requantize};
 
 /// Height, width and channels of an image.
 pub(crate) type Extent = (usize, usize, usize);
@@ -23,7 +24,7 @@ fn each_pixel<A, B>(
     impl<A, B, F: FnMut(&[A], &mut [B])> Task for Each<'_, A, B, F> {
         type Output = ();
         #[inline(always)]
-        unsafe fn run<S: Simd>(self) {
+        fn run<S: Simd>(self, _: S) {
             let Each((height, width, channels), (source, from), (destination, to), mut f) = self;
             for y in 0..height {
                 for x in 0..width {
@@ -95,29 +96,27 @@ pub(crate) fn quantize(
     impl Task for Run<'_> {
         type Output = ();
         #[inline(always)]
-        unsafe fn run<S: Simd>(self) {
+        fn run<S: Simd>(self, isa: S) {
             let Run((height, width, channels), (source, from), (destination, to), by) = self;
             let Quantize { inverse_scale, low, high, zero } = by;
-            // SAFETY: inside `vectorize`; loads and stores stay inside the chunks, which are as long as they need.
-            unsafe {
-                let (scale, ready) =
-                    (S::splat(inverse_scale), Requantize { low, high, zero, slope: 1.0 }.ready::<S>());
-                for y in 0..height {
-                    for x in 0..width {
-                        let (a, b) =
-                            (from.origin + y * from.row + x * from.pixel, to.origin + y * to.row + x * to.pixel);
-                        let mut source = source[a..a + channels].chunks_exact(2 * S::LANES);
-                        let mut destination = destination[b..b + channels].chunks_exact_mut(2 * S::LANES);
-                        for (a, b) in source.by_ref().zip(destination.by_ref()) {
-                            let bytes = [
-                                ready.apply(S::load(a.as_ptr()), scale),
-                                ready.apply(S::load(a.as_ptr().add(S::LANES)), scale),
-                            ];
-                            S::store_u8(b.as_mut_ptr(), bytes, ready.pack);
-                        }
-                        for (a, b) in source.remainder().iter().zip(destination.into_remainder()) {
-                            *b = by.byte(*a);
-                        }
+            let (scale, ready) = (isa.splat(inverse_scale), Requantize { low, high, zero, slope: 1.0 }.ready(isa));
+            for y in 0..height {
+                for x in 0..width {
+                    let (a, b) =
+                        (from.origin + y * from.row + x * from.pixel, to.origin + y * to.row + x * to.pixel);
+                    let mut source = source[a..a + channels].chunks_exact(2 * S::LANES);
+                    let mut destination = destination[b..b + channels].chunks_exact_mut(2 * S::LANES);
+                    for (a, b) in source.by_ref().zip(destination.by_ref()) {
+                        let (first, second) = a.split_at(S::LANES);
+                        let bytes = [first, second].map(
+                            #[inline(always)]
+                            |floats| ready.apply(isa.load_slice(floats), scale),
+                        );
+                        // SAFETY: a chunk has as many bytes.
+                        unsafe { isa.store_u8(b.as_mut_ptr(), bytes, ready.pack) };
+                    }
+                    for (a, b) in source.remainder().iter().zip(destination.into_remainder()) {
+                        *b = by.byte(*a);
                     }
                 }
             }
@@ -138,13 +137,12 @@ pub(crate) fn activation(
     impl Task for Activate<'_> {
         type Output = ();
         #[inline(always)]
-        unsafe fn run<S: Simd>(self) {
+        fn run<S: Simd>(self, isa: S) {
             let Activate((height, width, channels), values, place, activation) = self;
             for y in 0..height {
                 for x in 0..width {
                     let at = place.origin + y * place.row + x * place.pixel;
-                    // SAFETY: inside `vectorize`.
-                    unsafe { activate::<S>(activation, &mut values[at..at + channels]) };
+                    activate(isa, activation, &mut values[at..at + channels]);
                 }
             }
         }
@@ -179,13 +177,12 @@ pub(crate) fn sum(
         impl Task for Activate<'_> {
             type Output = ();
             #[inline(always)]
-            unsafe fn run<S: Simd>(self) {
+            fn run<S: Simd>(self, isa: S) {
                 let Activate((height, width, channels), values, place, activation) = self;
                 for y in 0..height {
                     for x in 0..width {
                         let at = place.origin + y * place.row + x * place.pixel;
-                        // SAFETY: inside `vectorize`.
-                        unsafe { activate::<S>(activation, &mut values[at..at + channels]) };
+                        activate(isa, activation, &mut values[at..at + channels]);
                     }
                 }
             }
@@ -227,7 +224,7 @@ pub(crate) fn sum_of_bytes(
     impl Task for Sum<'_> {
         type Output = ();
         #[inline(always)]
-        unsafe fn run<S: Simd>(self) {
+        fn run<S: Simd>(self, _: S) {
             let Sum((height, width, channels), [(a, of_a), (b, of_b)], (destination, to), by) = self;
             // Pixels that lie side by side are one long one.
             let dense = [of_a, of_b, to].iter().all(|place| place.pixel == channels);
@@ -370,7 +367,7 @@ pub(crate) fn max_pool<T: Copy + Default + PartialOrd>(
     impl<T: Copy + PartialOrd> Task for Pool<'_, T> {
         type Output = ();
         #[inline(always)]
-        unsafe fn run<S: Simd>(self) {
+        fn run<S: Simd>(self, _: S) {
             let Pool(window, (height, width, channels), (source, from), out, (destination, to), largest_rows) =
                 self;
             // Pixels that lie side by side are one long one.
