@@ -11,10 +11,13 @@ use std::sync::Arc;
 
 use super::net::{Conv, Id, Kind, Net, Op, Quant, Shape};
 use super::simd::depthwise::{DepthwiseF32, DepthwiseI8, Windows};
-use super::simd::gemm::{ConvF32, ConvI8, SinkI8, Target, WeightsF32, WeightsI8, Window};
-use super::simd::pool::{self, ByteSum, Extent, PoolWindow};
+use super::simd::elementwise::{self, ByteSum};
+use super::simd::gemm::{ConvF32, ConvI8, SinkI8, WeightsF32, WeightsI8};
+use super::simd::image::{Extent, Target};
+use super::simd::pool::{self, PoolWindow};
 use super::simd::quantize::Quantize;
-use super::simd::{Activation, Isa, Requantize, Team, bilinear, layout};
+use super::simd::tile::Window;
+use super::simd::{Activation, Isa, Requantize, Team, layout, resize};
 
 /// Elements behind the last pixel that kernels may read along with it.
 const SLACK: usize = 64;
@@ -361,36 +364,44 @@ impl Plan {
             (Work::Dequantize, [input]) => {
                 let (scale, zero) = input.quant();
                 let source = (&arena.bytes[input.buffer][..], input.target);
-                pool::map(isa, input.extent(), source, (to, target), |x| (i32::from(x) - zero) as f32 * scale);
+                elementwise::map(isa, input.extent(), source, (to, target), |x| {
+                    (i32::from(x) - zero) as f32 * scale
+                });
             }
             (Work::Add(activation), [a, b]) => {
                 let both = [a, b].map(|image| (&arena.floats[image.buffer][..], image.target));
-                pool::sum(isa, output.extent(), both, (to, target), *activation);
+                elementwise::sum(isa, output.extent(), both, (to, target), *activation);
             }
             (Work::Mul, [a, b]) => {
                 let both = [a, b].map(|image| (&arena.floats[image.buffer][..], image.target));
-                pool::product(isa, output.extent(), both, (to, target));
+                elementwise::product(isa, output.extent(), both, (to, target));
             }
             (Work::Gate(_), [x, gate]) => {
                 let gates = &arena.floats[gate.buffer][gate.target.origin..][..gate.shape.channels];
                 let source = (&arena.floats[x.buffer][..], x.target);
-                pool::gate_floats(isa, output.extent(), source, gates, (to, target));
+                elementwise::gate_floats(isa, output.extent(), source, gates, (to, target));
             }
             (work, [input]) => {
                 let source = (&arena.floats[input.buffer][..], input.target);
                 match work {
                     Work::Unary(activation) => {
-                        pool::activation(isa, output.extent(), source, (to, target), *activation);
+                        elementwise::activation(isa, output.extent(), source, (to, target), *activation);
                     }
                     Work::MaxPool(window) => {
                         let scratch = &mut arena.scratch_floats;
                         pool::max_pool(isa, *window, input.extent(), source, size, (to, target), scratch);
                     }
-                    Work::Upsample => pool::upsample(isa, input.extent(), source, (to, target)),
+                    Work::Upsample => resize::upsample(isa, input.extent(), source, (to, target)),
                     Work::Bilinear => {
-                        bilinear::floats(isa, input.extent(), source, (to, target), &mut arena.scratch_floats);
+                        resize::bilinear_floats(
+                            isa,
+                            input.extent(),
+                            source,
+                            (to, target),
+                            &mut arena.scratch_floats,
+                        );
                     }
-                    Work::Copy => pool::copy(isa, output.extent(), source, (to, target)),
+                    Work::Copy => elementwise::copy(isa, output.extent(), source, (to, target)),
                     other => unreachable!("{other:?} gives no floats from one image"),
                 }
             }
@@ -415,34 +426,34 @@ impl Plan {
             }
             (Work::Quantize(quantize), [input]) => {
                 let source = (&arena.floats[input.buffer][..], input.target);
-                pool::quantize(isa, output.extent(), source, (to, target), *quantize);
+                elementwise::quantize(isa, output.extent(), source, (to, target), *quantize);
             }
             (Work::Gate(quantize), [x, gate]) => {
                 let gates = &arena.floats[gate.buffer][gate.target.origin..][..gate.shape.channels];
                 let source = (&arena.bytes[x.buffer][..], x.target);
-                pool::gate_bytes(isa, output.extent(), source, x.quant(), gates, (to, target), *quantize);
+                elementwise::gate_bytes(isa, output.extent(), source, x.quant(), gates, (to, target), *quantize);
             }
             (Work::AddBytes(sum), [a, b]) => {
                 let both = [a, b].map(|image| (&arena.bytes[image.buffer][..], image.target));
-                pool::sum_of_bytes(isa, output.extent(), both, (to, target), *sum);
+                elementwise::sum_of_bytes(isa, output.extent(), both, (to, target), *sum);
             }
             (work, [input]) => {
                 let source = (&arena.bytes[input.buffer][..], input.target);
                 match work {
                     Work::Table(table) => {
-                        pool::map(isa, output.extent(), source, (to, target), |x| table[usize::from(x)]);
+                        elementwise::map(isa, output.extent(), source, (to, target), |x| table[usize::from(x)]);
                     }
                     Work::MaxPool(window) => {
                         let scratch = &mut arena.scratch_bytes;
                         pool::max_pool(isa, *window, input.extent(), source, size, (to, target), scratch);
                     }
-                    Work::Upsample => pool::upsample(isa, input.extent(), source, (to, target)),
+                    Work::Upsample => resize::upsample(isa, input.extent(), source, (to, target)),
                     Work::Bilinear => {
                         let (_, zero) = output.quant();
                         let scratch = &mut arena.scratch_words;
-                        bilinear::bytes(isa, input.extent(), source, (to, target), zero, scratch);
+                        resize::bilinear_bytes(isa, input.extent(), source, (to, target), zero, scratch);
                     }
-                    Work::Copy => pool::copy(isa, output.extent(), source, (to, target)),
+                    Work::Copy => elementwise::copy(isa, output.extent(), source, (to, target)),
                     other => unreachable!("{other:?} gives no bytes from one image"),
                 }
             }

@@ -1,6 +1,6 @@
 //! Activations, of vectors and of single numbers.
 
-use super::isa::{MAX_LANES, Simd};
+use super::operations::{MAX_LANES, Simd};
 use super::quantize::ROUNDER;
 
 /// What happens to a sum before it is stored.

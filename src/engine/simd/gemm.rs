@@ -10,52 +10,12 @@
 
 use super::activation::{Activation, activate};
 use super::depthwise::{DepthwiseF32, DepthwiseI8};
-use super::isa::{Isa, Simd, Task};
+use super::image::Target;
+use super::isa::{Isa, Task};
+use super::operations::Simd;
 use super::quantize::{Requantize, Requantizer};
-use super::team::{Apart, Team};
-use super::tile::{BLOCK_PIXELS, Product, Run, panel_columns};
-
-/// Where the taps of each output pixel's window are.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Window {
-    /// Rows and columns of output pixels.
-    pub out_height: usize,
-    pub out_width: usize,
-    /// Index of the first element of the first window.
-    pub origin: usize,
-    /// Elements from one output row's windows to the next one's, and from one output pixel's to the next one's.
-    pub row_step: usize,
-    pub column_step: usize,
-    /// Distance of each run of a window from its start.
-    pub taps: Vec<usize>,
-    /// Elements in each run.
-    pub run: usize,
-}
-
-impl Window {
-    /// One more than the highest index read.
-    fn end(&self) -> usize {
-        let last = (self.out_height - 1) * self.row_step + (self.out_width - 1) * self.column_step;
-        self.origin + last + self.taps.iter().max().unwrap_or(&0) + self.run
-    }
-}
-
-/// Where output pixels go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Target {
-    /// Index of the first channel of the first pixel.
-    pub origin: usize,
-    /// Elements from row to row and from pixel to pixel.
-    pub row: usize,
-    pub pixel: usize,
-}
-
-impl Target {
-    /// One more than the highest index written for `height` by `width` pixels of `channels`.
-    pub(super) fn end(&self, height: usize, width: usize, channels: usize) -> usize {
-        self.origin + (height - 1) * self.row + (width - 1) * self.pixel + channels
-    }
-}
+use super::thread_pool::{Apart, Team};
+use super::tile::{BLOCK_PIXELS, Product, Run, Window, panel_columns};
 
 /// Float weights in tile order: panels of a few vectors of output channels, each with a row for every input element. Lanes
 /// beyond the last channel are zero.

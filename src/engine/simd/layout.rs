@@ -2,8 +2,9 @@
 //!
 //! Plain loops over slices: run inside [`Isa::run`], the compiler turns them into vector instructions well enough.
 
-use super::gemm::Target;
-use super::isa::{Isa, Simd, Task};
+use super::image::Target;
+use super::isa::{Isa, Task};
+use super::operations::Simd;
 use super::quantize::Quantize;
 
 /// Copies planes of `height` by `width` into larger ones: element `(channel, y, x)` goes to

@@ -1,7 +1,7 @@
 //! The instruction sets: one trait, its forms, and the kernels written against it.
 //!
 //! All `unsafe` of the engine lives under this module. The kernels ([`gemm`], [`depthwise`], [`pool`]) are written
-//! once, generic over [`Simd`]; each form of the trait says how its instruction set does the few operations they
+//! once, generic over [`operations::Simd`]; each form of the trait says how its instruction set does the few operations they
 //! need. What a kernel offers to the rest of the engine is a safe function that checks every index it will touch
 //! before the first load, so that no size, however odd, can reach memory that is not its own.
 //!
@@ -9,17 +9,20 @@
 //! layer, and its operand order decides how weights are packed.
 
 mod activation;
-pub(crate) mod bilinear;
 pub(crate) mod depthwise;
+pub(crate) mod elementwise;
 pub(crate) mod gemm;
+pub(crate) mod image;
 mod isa;
 pub(crate) mod layout;
+mod operations;
 #[cfg(feature = "profile")]
-pub(crate) mod peak;
+pub(crate) mod peak_throughput;
 pub(crate) mod pool;
 pub(crate) mod quantize;
-mod team;
-mod tile;
+pub(crate) mod resize;
+mod thread_pool;
+pub(crate) mod tile;
 
 #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
 mod neon;
@@ -33,6 +36,6 @@ mod x86;
 pub(crate) use activation::Activation;
 pub(crate) use isa::Isa;
 pub(crate) use quantize::{LARGEST_RESULT, Requantize};
-pub(crate) use team::Team;
+pub(crate) use thread_pool::Team;
 #[cfg(all(target_family = "wasm", feature = "threads"))]
-pub(crate) use team::{help, round_address};
+pub(crate) use thread_pool::{help, round_address};

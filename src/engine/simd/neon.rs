@@ -3,7 +3,7 @@
 use core::arch::aarch64::*;
 use core::arch::asm;
 
-use super::isa::{Simd, operations};
+use super::operations::{Simd, operations};
 
 /// 128-bit vectors; with `DOT` one instruction for the int8 product, on a processor that has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -1,6 +1,6 @@
 //! From floats and 32-bit sums to bytes, alike on every machine.
 
-use super::isa::Simd;
+use super::operations::Simd;
 
 /// `1.5 * 2^23`: added to a float below `2^22` in magnitude, it leaves the nearest integer (ties to even) in the low
 /// bits of the sum, on every machine alike.

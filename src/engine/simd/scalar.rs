@@ -1,6 +1,6 @@
 //! The form without vector instructions: arrays of four, in the order in which the other forms calculate.
 
-use super::isa::{Simd, operations};
+use super::operations::{Simd, operations};
 
 /// Four lanes in plain Rust.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

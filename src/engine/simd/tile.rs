@@ -6,13 +6,14 @@
 use core::ops::Range;
 use core::sync::atomic::{Ordering, compiler_fence};
 
-use super::gemm::{Target, Window};
-use super::isa::{Simd, Task};
+use super::image::Target;
+use super::isa::Task;
+use super::operations::Simd;
 
 /// Pixels that go through all weights before the next ones do.
 pub(super) const BLOCK_PIXELS: usize = 48;
 /// Lanes of the widest panel of weights: two vectors of the widest instruction set.
-pub(super) const MAX_PANEL: usize = 32;
+const MAX_PANEL: usize = 32;
 
 /// First column and width of each panel of `padded` columns.
 ///
@@ -31,6 +32,31 @@ pub(super) fn panel_columns(padded: usize, lanes: usize, most: usize) -> impl It
         first += vectors * lanes;
         Some((first - vectors * lanes, vectors * lanes))
     })
+}
+
+/// Where the taps of each output pixel's window are.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Window {
+    /// Rows and columns of output pixels.
+    pub out_height: usize,
+    pub out_width: usize,
+    /// Index of the first element of the first window.
+    pub origin: usize,
+    /// Elements from one output row's windows to the next one's, and from one output pixel's to the next one's.
+    pub row_step: usize,
+    pub column_step: usize,
+    /// Distance of each run of a window from its start.
+    pub taps: Vec<usize>,
+    /// Elements in each run.
+    pub run: usize,
+}
+
+impl Window {
+    /// One more than the highest index read.
+    pub(super) fn end(&self) -> usize {
+        let last = (self.out_height - 1) * self.row_step + (self.out_width - 1) * self.column_step;
+        self.origin + last + self.taps.iter().max().unwrap_or(&0) + self.run
+    }
 }
 
 /// What a convolution multiplies, and what becomes of its sums.

@@ -7,7 +7,7 @@
 
 use core::arch::wasm32::*;
 
-use super::isa::{Simd, operations};
+use super::operations::{Simd, operations};
 
 /// 128-bit vectors. A browser that runs this module has them: it validated the whole module first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -2,7 +2,7 @@
 
 use core::arch::x86_64::*;
 
-use super::isa::{Simd, operations};
+use super::operations::{Simd, operations};
 
 /// 256-bit vectors, on a processor that has them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -1,17 +1,30 @@
-//! Twice the height and width, each pixel a mean of the four around its centre: ONNX's Resize, linear, with half-pixel
-//! coordinates, and PyTorch's bilinear interpolation without aligned corners.
+//! Twice the height and width: nearest neighbour, or each pixel a mean of the four around its centre. The latter is ONNX's
+//! Resize, linear, with half-pixel coordinates, and PyTorch's bilinear interpolation without aligned corners.
 //!
 //! On each axis a new pixel lies a quarter of a pixel from the centre of one old pixel and three quarters from that of its
 //! neighbour, whose weights therefore are 3/4 and 1/4; beyond the border the last pixel is repeated.
 //!
-//! Plain loops over channels, as in [`pool`](super::pool).
+//! Plain loops over channels, as in [`layout`](super::layout).
 
-use super::gemm::Target;
-use super::isa::{Isa, Simd, Task};
-use super::pool::{Extent, Source};
+use super::elementwise::copy;
+use super::image::{Extent, Source, Target};
+use super::isa::{Isa, Task};
+use super::operations::Simd;
 
-/// Of floats. `rows` is grown as needed.
-pub(crate) fn floats(
+/// Doubles both sides, each pixel four times.
+pub(crate) fn upsample<T: Copy>(isa: Isa, extent: Extent, source: (&[T], Target), destination: (&mut [T], Target)) {
+    let (to, target) = destination;
+    for y in 0..2 {
+        for x in 0..2 {
+            let origin = target.origin + y * target.row + x * target.pixel;
+            let part = Target { origin, row: 2 * target.row, pixel: 2 * target.pixel };
+            copy(isa, extent, source, (&mut *to, part));
+        }
+    }
+}
+
+/// Bilinear, of floats. `rows` is grown as needed.
+pub(crate) fn bilinear_floats(
     isa: Isa,
     extent: Extent,
     source: Source<'_>,
@@ -25,9 +38,9 @@ pub(crate) fn floats(
     enlarge(isa, extent, source, destination, rows, mix, mix);
 }
 
-/// Of bytes that keep their scale: the exact mean, rounded to nearest and, where two bytes are as near, to the even number
+/// Bilinear, of bytes that keep their scale: the exact mean, rounded to nearest and, where two bytes are as near, to the even number
 /// counted from `zero`, which is how a QuantizeLinear of the mean rounds. `rows` is grown as needed.
-pub(crate) fn bytes(
+pub(crate) fn bilinear_bytes(
     isa: Isa,
     extent: Extent,
     source: (&[u8], Target),
@@ -154,7 +167,7 @@ mod tests {
                 }
                 let to = place((2 * height, 2 * width, channels), channels);
                 let mut result = vec![7.0; 5 + 2 * height * to.row];
-                floats(isa, extent, (&source, from), (&mut result, to), &mut Vec::new());
+                bilinear_floats(isa, extent, (&source, from), (&mut result, to), &mut Vec::new());
                 for y in 0..2 * height {
                     for x in 0..2 * width {
                         for channel in 0..channels {
@@ -185,7 +198,7 @@ mod tests {
                 }
                 let to = place((2 * height, 2 * width, channels), channels);
                 let mut result = vec![0; 5 + 2 * height * to.row];
-                bytes(isa, extent, (&source, from), (&mut result, to), zero, &mut Vec::new());
+                bilinear_bytes(isa, extent, (&source, from), (&mut result, to), zero, &mut Vec::new());
                 for y in 0..2 * height {
                     for x in 0..2 * width {
                         for channel in 0..channels {

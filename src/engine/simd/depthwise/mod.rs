@@ -8,10 +8,11 @@ use core::mem::MaybeUninit;
 use core::ops::Range;
 
 use super::activation::{Activation, activate};
-use super::gemm::Target;
-use super::isa::{Isa, Simd, Task};
+use super::image::Target;
+use super::isa::{Isa, Task};
+use super::operations::Simd;
 use super::quantize::Requantize;
-use super::team::{Apart, Team};
+use super::thread_pool::{Apart, Team};
 
 /// Output pixels worked on together, in floats.
 const SHARED: usize = 4;

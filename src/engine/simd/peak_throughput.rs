@@ -1,6 +1,7 @@
 //! How many multiply-accumulates the machine does at most: what the kernels are compared with.
 
-use super::isa::{Isa, MAX_LANES, Simd, Task};
+use super::isa::{Isa, Task};
+use super::operations::{MAX_LANES, Simd};
 
 /// Sums at once: enough for the latency, and few enough for the registers.
 const SUMS: usize = 12;
