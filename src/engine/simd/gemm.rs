@@ -9,7 +9,7 @@
 //! first into a scratch that stays in the nearest cache, and from there through the second.
 
 use super::activation::{Activation, activate};
-use super::depthwise::{DepthwiseF32, DepthwiseI8};
+use super::depthwise::{DepthwiseF32, DepthwiseI8, PixelRun};
 use super::image::Target;
 use super::isa::{Isa, Task};
 use super::operations::Simd;
@@ -143,7 +143,7 @@ impl Product for ProductF32<'_> {
     ) {
         if let Some(depthwise) = &self.conv.depthwise {
             // SAFETY: by the trait's condition.
-            unsafe { depthwise.pixels(isa, source, y, x, count, to, depthwise.channels()) };
+            unsafe { depthwise.pixels(isa, PixelRun { source, y, x, count, to, pixel: depthwise.channels() }) };
         }
     }
     #[inline(always)]
@@ -489,7 +489,7 @@ impl<K: Sink> Product for ProductI8<'_, K> {
     unsafe fn depthwise<S: Simd>(&self, isa: S, source: *const u8, y: usize, x: usize, count: usize, to: *mut u8) {
         if let Some(depthwise) = &self.conv.depthwise {
             // SAFETY: by the trait's condition.
-            unsafe { depthwise.pixels(isa, source, y, x, count, to, depthwise.channels()) };
+            unsafe { depthwise.pixels(isa, PixelRun { source, y, x, count, to, pixel: depthwise.channels() }) };
         }
     }
     #[inline(always)]

@@ -1,0 +1,276 @@
+//! The float kernels.
+
+use core::ops::Range;
+
+use super::super::activation::{Activation, activate};
+use super::super::image::Target;
+use super::super::isa::{Isa, Task};
+use super::super::operations::Simd;
+use super::super::thread_pool::{Apart, Team};
+use super::windows::{Kernel, PixelRun, Windows, dispatch};
+
+/// Output pixels worked on together.
+const SHARED: usize = 4;
+
+/// A float depthwise convolution with bias and activation.
+#[derive(Debug, Clone)]
+pub(crate) struct DepthwiseF32 {
+    windows: Windows,
+    /// `[kernel rows, kernel columns, channels]`
+    weights: Vec<f32>,
+    bias: Vec<f32>,
+    activation: Activation,
+}
+
+impl DepthwiseF32 {
+    /// `weight(channel, kernel row, kernel column)`
+    pub(crate) fn new(
+        windows: Windows,
+        bias: &[f32],
+        activation: Activation,
+        weight: impl Fn(usize, usize, usize) -> f32,
+    ) -> DepthwiseF32 {
+        assert_eq!(bias.len(), windows.channels, "one bias a channel");
+        let mut weights = Vec::with_capacity(windows.kernel.0 * windows.kernel.1 * windows.channels);
+        for y in 0..windows.kernel.0 {
+            for x in 0..windows.kernel.1 {
+                weights.extend((0..windows.channels).map(|channel| weight(channel, y, x)));
+            }
+        }
+        DepthwiseF32 { bias: bias.to_vec(), windows, weights, activation }
+    }
+
+    pub(crate) fn channels(&self) -> usize {
+        self.windows.channels
+    }
+
+    #[cfg(feature = "profile")]
+    pub(crate) fn windows(&self) -> &Windows {
+        &self.windows
+    }
+
+    /// # Panics
+    ///
+    /// If a window does not lie in a source of this length.
+    pub(in super::super) fn check(&self, source: usize) {
+        assert!(self.windows.end() <= source, "window outside");
+    }
+
+    /// Convolves `source` into `target` of `destination`.
+    ///
+    /// # Panics
+    ///
+    /// If an index that will be touched is outside its slice.
+    pub(crate) fn run(&self, isa: Isa, team: &Team, source: &[f32], destination: &mut [f32], target: Target) {
+        struct Run<'a>(&'a DepthwiseF32, Range<usize>, &'a [f32], *mut f32, Target);
+        impl Task for Run<'_> {
+            type Output = ();
+            #[inline(always)]
+            fn run<S: Simd>(self, isa: S) {
+                let Run(layer, rows, source, destination, target) = self;
+                for y in rows {
+                    // SAFETY: `run` checked all windows and target pixels.
+                    unsafe {
+                        let to = destination.add(target.origin + y * target.row);
+                        let (source, count) = (source.as_ptr(), layer.windows.out_width);
+                        layer.pixels(isa, PixelRun { source, y, x: 0, count, to, pixel: target.pixel });
+                    }
+                }
+            }
+        }
+        self.check(source.len());
+        let Windows { out_height, out_width, channels, .. } = self.windows;
+        assert!(target.end(out_height, out_width, channels) <= destination.len(), "target outside");
+        // Each row is written by one member.
+        let destination = Apart::new(destination);
+        team.rows(out_height, |_, rows| isa.run(Run(self, rows, source, destination.get(), target)));
+    }
+
+    /// The pixels of a run.
+    ///
+    /// # Safety
+    ///
+    /// [`check`](Self::check) passed for the run's source, and its pixels are writable.
+    #[inline(always)]
+    pub(in super::super) unsafe fn pixels<S: Simd>(&self, isa: S, run: PixelRun<f32>) {
+        // SAFETY: by this function's condition.
+        unsafe {
+            dispatch(self.windows.square(), KernelF32 { layer: self, isa, run });
+            if !matches!(self.activation, Activation::Clamp { .. }) {
+                for i in 0..run.count {
+                    let values = core::slice::from_raw_parts_mut(run.to.add(i * run.pixel), self.windows.channels);
+                    activate(isa, self.activation, values);
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn shared<S: Simd, const K: usize, const STRIDE: usize>(&self, isa: S, run: PixelRun<f32>) {
+        let PixelRun { source, y, x, count, to, pixel } = run;
+        // With a stride of 2 neighbours share less: four of them would need more registers than V8 has.
+        let together = if STRIDE == 1 { SHARED } else { 3 };
+        let mut i = 0;
+        while i < count {
+            // SAFETY: as the caller.
+            unsafe {
+                let (source, to) = (source.add(self.windows.start(y, x + i)), to.add(i * pixel));
+                if i + together > count {
+                    self.group::<S, K, STRIDE, 1>(isa, source, to, pixel);
+                    i += 1;
+                } else {
+                    if STRIDE == 1 {
+                        self.group::<S, K, STRIDE, SHARED>(isa, source, to, pixel);
+                    } else {
+                        self.group::<S, K, STRIDE, 3>(isa, source, to, pixel);
+                    }
+                    i += together;
+                }
+            }
+        }
+    }
+
+    /// `X` neighbouring output pixels, all channels.
+    #[inline(always)]
+    unsafe fn group<S: Simd, const K: usize, const STRIDE: usize, const X: usize>(
+        &self,
+        isa: S,
+        source: *const f32,
+        to: *mut f32,
+        pixel: usize,
+    ) {
+        let channels = self.windows.channels;
+        let mut c = 0;
+        while c + S::LANES <= channels {
+            // SAFETY: as the caller; a whole vector of channels is left at `c`.
+            unsafe { self.vector::<S, K, STRIDE, X>(isa, source, c, to, pixel) };
+            c += S::LANES;
+        }
+        if c < channels {
+            if channels >= S::LANES {
+                // The last whole vector, some of it for the second time.
+                // SAFETY: as above.
+                unsafe { self.vector::<S, K, STRIDE, X>(isa, source, channels - S::LANES, to, pixel) };
+            } else {
+                for j in 0..X {
+                    // SAFETY: as the caller.
+                    unsafe { self.any(isa, source.add(j * STRIDE * self.windows.pixel), to.add(j * pixel)) };
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn vector<S: Simd, const K: usize, const STRIDE: usize, const X: usize>(
+        &self,
+        isa: S,
+        source: *const f32,
+        c: usize,
+        to: *mut f32,
+        pixel: usize,
+    ) {
+        let Windows { channels, row, pixel: input_pixel, .. } = self.windows;
+        // SAFETY: as the caller: every tap of every window lies in the source, and weights are `K * K` times the
+        // channels.
+        unsafe {
+            let mut sums = [isa.load(self.bias.as_ptr().add(c)); X];
+            let mut weights = self.weights.as_ptr().add(c);
+            let mut source = source.add(c);
+            // As many as `K`, but LLVM must not know it: unrolled, the loop is sorted by sum, and what all sums share no
+            // longer fits into the registers.
+            for _ in 0..self.windows.kernel.0 {
+                let mut w = [isa.splat(0.0); K];
+                for (k, w) in w.iter_mut().enumerate() {
+                    *w = isa.load(weights.add(k * channels));
+                }
+                let mut at = source;
+                for column in 0..(X - 1) * STRIDE + K {
+                    let v = isa.load(at);
+                    at = at.add(input_pixel);
+                    for (j, sum) in sums.iter_mut().enumerate() {
+                        if j * STRIDE <= column && column < j * STRIDE + K {
+                            *sum = isa.mul_add(v, w[column - j * STRIDE], *sum);
+                        }
+                    }
+                }
+                weights = weights.add(K * channels);
+                source = source.add(row);
+            }
+            if let Activation::Clamp { .. } = self.activation {
+                sums = self.activation.apply(isa, sums);
+            }
+            for (j, sum) in sums.iter().enumerate() {
+                isa.store(to.add(j * pixel + c), *sum);
+            }
+        }
+    }
+
+    /// One output pixel of any kernel.
+    #[inline(always)]
+    unsafe fn any<S: Simd>(&self, isa: S, source: *const f32, to: *mut f32) {
+        let Windows { channels, kernel, dilation, row, pixel, .. } = self.windows;
+        // SAFETY: as the caller: every tap lies in the source, and weights are kernel rows × columns × channels.
+        unsafe {
+            let mut c = 0;
+            while c + S::LANES <= channels {
+                let mut sum = isa.load(self.bias.as_ptr().add(c));
+                let mut weights = self.weights.as_ptr().add(c);
+                for y in 0..kernel.0 {
+                    for x in 0..kernel.1 {
+                        let at = source.add(y * dilation.0 * row + x * dilation.1 * pixel + c);
+                        sum = isa.mul_add(isa.load(at), isa.load(weights), sum);
+                        weights = weights.add(channels);
+                    }
+                }
+                if let Activation::Clamp { .. } = self.activation {
+                    [sum] = self.activation.apply(isa, [sum]);
+                }
+                isa.store(to.add(c), sum);
+                c += S::LANES;
+            }
+            for c in c..channels {
+                let mut sum = self.bias[c];
+                for y in 0..kernel.0 {
+                    for x in 0..kernel.1 {
+                        let at = source.add(y * dilation.0 * row + x * dilation.1 * pixel + c);
+                        sum += *at * self.weights[(y * kernel.1 + x) * channels + c];
+                    }
+                }
+                if let Activation::Clamp { .. } = self.activation {
+                    sum = self.activation.apply_scalar(sum);
+                }
+                *to.add(c) = sum;
+            }
+        }
+    }
+}
+
+/// A run of pixels of a float layer.
+struct KernelF32<'a, S> {
+    layer: &'a DepthwiseF32,
+    isa: S,
+    run: PixelRun<f32>,
+}
+
+impl<S: Simd> Kernel for KernelF32<'_, S> {
+    #[inline(always)]
+    unsafe fn square<const K: usize, const STRIDE: usize>(self) {
+        let KernelF32 { layer, isa, run } = self;
+        isa.vectorize(
+            #[inline(always)]
+            || {
+                // SAFETY: by the trait's condition.
+                unsafe { layer.shared::<S, K, STRIDE>(isa, run) }
+            },
+        );
+    }
+
+    #[inline(always)]
+    unsafe fn any(self) {
+        let KernelF32 { layer, isa, run: PixelRun { source, y, x, count, to, pixel } } = self;
+        for i in 0..count {
+            // SAFETY: by the trait's condition.
+            unsafe { layer.any(isa, source.add(layer.windows.start(y, x + i)), to.add(i * pixel)) };
+        }
+    }
+}
