@@ -92,10 +92,9 @@ pub(crate) fn quantize(
                     let mut destination = destination[b..b + channels].chunks_exact_mut(2 * S::LANES);
                     for (a, b) in source.by_ref().zip(destination.by_ref()) {
                         let (first, second) = a.split_at(S::LANES);
-                        let bytes = [first, second].map(
-                            #[inline(always)]
-                            |floats| ready.apply(isa.load_slice(floats), scale),
-                        );
+                        // No closure: `map` would call it from a function without the instruction set.
+                        let bytes =
+                            [ready.apply(isa.load_slice(first), scale), ready.apply(isa.load_slice(second), scale)];
                         // SAFETY: a chunk has as many bytes.
                         unsafe { isa.store_u8(b.as_mut_ptr(), bytes, ready.pack) };
                     }

@@ -137,6 +137,6 @@ impl Isa {
 fn run<S: Simd, T: Task>(isa: S, task: T) -> T::Output {
     isa.vectorize(
         #[inline(always)]
-        || task.run(isa),
+        move || task.run(isa),
     )
 }

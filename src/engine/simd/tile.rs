@@ -274,17 +274,17 @@ impl<P: Product> Panel<'_, P> {
     /// As [`rows`](Self::rows).
     #[inline(always)]
     unsafe fn tiles<S: Simd, const R: usize, const V: usize>(self, isa: S) {
-        let count = self.block.count;
+        let (panel, count) = (&self, self.block.count);
         // SAFETY: by this function's condition.
         unsafe {
             if count >= R && self.columns == V * S::LANES {
                 isa.vectorize(
                     #[inline(always)]
-                    || {
-                        let ready = self.product.ready(isa);
+                    move || {
+                        let ready = panel.product.ready(isa);
                         let mut i = 0;
                         while i < count {
-                            self.tile::<S, R, V, true>(isa, i.min(count - R), &ready);
+                            panel.tile::<S, R, V, true>(isa, i.min(count - R), &ready);
                             i += R;
                         }
                     },
@@ -292,10 +292,10 @@ impl<P: Product> Panel<'_, P> {
             } else {
                 isa.vectorize(
                     #[inline(always)]
-                    || {
-                        let ready = self.product.ready(isa);
+                    move || {
+                        let ready = panel.product.ready(isa);
                         for i in (0..count).step_by(R) {
-                            self.tile::<S, R, V, false>(isa, i, &ready);
+                            panel.tile::<S, R, V, false>(isa, i, &ready);
                         }
                     },
                 );

@@ -258,7 +258,7 @@ impl<S: Simd> Kernel for KernelF32<'_, S> {
         let KernelF32 { layer, isa, run } = self;
         isa.vectorize(
             #[inline(always)]
-            || {
+            move || {
                 // SAFETY: by the trait's condition.
                 unsafe { layer.shared::<S, K, STRIDE>(isa, run) }
             },

@@ -385,22 +385,24 @@ impl<S: Simd> Kernel for KernelI8<'_, S> {
                     if K == 5 {
                         isa.vectorize(
                             #[inline(always)]
-                            || int8_5x5::interleave_columns(isa, source, row, input_pixel, last + K, columns),
+                            move || int8_5x5::interleave_columns(isa, source, row, input_pixel, last + K, columns),
                         );
                         isa.vectorize(
                             #[inline(always)]
-                            || int8_5x5::interleave_fifth_row(isa, source, row, input_pixel, last + 2, columns),
+                            move || {
+                                int8_5x5::interleave_fifth_row(isa, source, row, input_pixel, last + 2, columns)
+                            },
                         );
                     } else {
                         isa.vectorize(
                             #[inline(always)]
-                            || layer.interleave::<S, K>(isa, source, last + K, columns),
+                            move || layer.interleave::<S, K>(isa, source, last + K, columns),
                         );
                     }
                     if K == 3 {
                         isa.vectorize(
                             #[inline(always)]
-                            || layer.sum_both::<S, K, STRIDE>(isa, block, columns, count, to, pixel),
+                            move || layer.sum_both::<S, K, STRIDE>(isa, block, columns, count, to, pixel),
                         );
                     } else {
                         // All weights of one vector fill the registers.
@@ -408,11 +410,15 @@ impl<S: Simd> Kernel for KernelI8<'_, S> {
                         let halves = halves.as_mut_ptr().cast::<f32>();
                         isa.vectorize(
                             #[inline(always)]
-                            || layer.sum_one::<S, K, STRIDE, false>(isa, block, columns, count, halves, to, pixel),
+                            move || {
+                                layer.sum_one::<S, K, STRIDE, false>(isa, block, columns, count, halves, to, pixel)
+                            },
                         );
                         isa.vectorize(
                             #[inline(always)]
-                            || layer.sum_one::<S, K, STRIDE, true>(isa, block, columns, count, halves, to, pixel),
+                            move || {
+                                layer.sum_one::<S, K, STRIDE, true>(isa, block, columns, count, halves, to, pixel)
+                            },
                         );
                     }
                 }
@@ -430,7 +436,7 @@ impl<S: Simd> Kernel for KernelI8<'_, S> {
                 let source = source.add(layer.windows.start(y, x) + channel);
                 isa.vectorize(
                     #[inline(always)]
-                    || {
+                    move || {
                         for i in 0..count {
                             layer.any(isa, block, source.add(i * step), to.add(i * pixel + channel));
                         }
