@@ -3,42 +3,52 @@
 //! Plain loops over channels, as in [`layout`](super::layout).
 
 use super::activation::{Activation, activate};
-use super::image::{Extent, Source, Target};
+use super::image::{PixelLayout, Shape, View, ViewMut};
 use super::isa::{Isa, Task};
 use super::operations::Simd;
-use super::quantize::{Quantize, Requantize};
+use super::quantize::{Quantize, Requantize, Scale};
 
 /// Work on one pixel after another: `f(source pixel, destination pixel)`.
 pub(super) fn each_pixel<A, B>(
     isa: Isa,
-    (height, width, channels): Extent,
-    (source, from): (&[A], Target),
-    (destination, to): (&mut [B], Target),
+    Shape { height, width, channels }: Shape,
+    View { data: source, layout: from }: View<'_, A>,
+    ViewMut { data: destination, layout: to }: ViewMut<'_, B>,
     f: impl FnMut(&[A], &mut [B]),
 ) {
-    struct Each<'a, A, B, F>(Extent, (&'a [A], Target), (&'a mut [B], Target), F);
+    struct Each<'a, A, B, F>(Shape, View<'a, A>, ViewMut<'a, B>, F);
     impl<A, B, F: FnMut(&[A], &mut [B])> Task for Each<'_, A, B, F> {
         type Output = ();
         #[inline(always)]
         fn run<S: Simd>(self, _: S) {
-            let Each((height, width, channels), (source, from), (destination, to), mut f) = self;
+            let Each(
+                Shape { height, width, channels },
+                View { data: source, layout: from },
+                ViewMut { data: destination, layout: to },
+                mut f,
+            ) = self;
             for y in 0..height {
                 for x in 0..width {
-                    let a = from.origin + y * from.row + x * from.pixel;
-                    let b = to.origin + y * to.row + x * to.pixel;
+                    let a = from.at(y, x);
+                    let b = to.at(y, x);
                     f(&source[a..a + channels], &mut destination[b..b + channels]);
                 }
             }
         }
     }
-    isa.run(Each((height, width, channels), (source, from), (destination, to), f));
+    isa.run(Each(
+        Shape { height, width, channels },
+        View { data: source, layout: from },
+        ViewMut { data: destination, layout: to },
+        f,
+    ));
 }
 
 /// Copies an image.
-pub(crate) fn copy<T: Copy>(isa: Isa, extent: Extent, source: (&[T], Target), destination: (&mut [T], Target)) {
+pub(crate) fn copy<T: Copy>(isa: Isa, shape: Shape, source: View<'_, T>, destination: ViewMut<'_, T>) {
     each_pixel(
         isa,
-        extent,
+        shape,
         source,
         destination,
         #[inline(always)]
@@ -49,14 +59,14 @@ pub(crate) fn copy<T: Copy>(isa: Isa, extent: Extent, source: (&[T], Target), de
 /// `destination = f(source)` for every element.
 pub(crate) fn map<A: Copy, B>(
     isa: Isa,
-    extent: Extent,
-    source: (&[A], Target),
-    destination: (&mut [B], Target),
+    shape: Shape,
+    source: View<'_, A>,
+    destination: ViewMut<'_, B>,
     f: impl Fn(A) -> B,
 ) {
     each_pixel(
         isa,
-        extent,
+        shape,
         source,
         destination,
         #[inline(always)]
@@ -69,25 +79,23 @@ pub(crate) fn map<A: Copy, B>(
 }
 
 /// Floats to bytes.
-pub(crate) fn quantize(
-    isa: Isa,
-    extent: Extent,
-    source: Source<'_>,
-    destination: (&mut [u8], Target),
-    by: Quantize,
-) {
-    struct Run<'a>(Extent, Source<'a>, (&'a mut [u8], Target), Quantize);
+pub(crate) fn quantize(isa: Isa, shape: Shape, source: View<'_, f32>, destination: ViewMut<'_, u8>, by: Quantize) {
+    struct Run<'a>(Shape, View<'a, f32>, ViewMut<'a, u8>, Quantize);
     impl Task for Run<'_> {
         type Output = ();
         #[inline(always)]
         fn run<S: Simd>(self, isa: S) {
-            let Run((height, width, channels), (source, from), (destination, to), by) = self;
+            let Run(
+                Shape { height, width, channels },
+                View { data: source, layout: from },
+                ViewMut { data: destination, layout: to },
+                by,
+            ) = self;
             let Quantize { inverse_scale, low, high, zero } = by;
             let (scale, ready) = (isa.splat(inverse_scale), Requantize { low, high, zero, slope: 1.0 }.ready(isa));
             for y in 0..height {
                 for x in 0..width {
-                    let (a, b) =
-                        (from.origin + y * from.row + x * from.pixel, to.origin + y * to.row + x * to.pixel);
+                    let (a, b) = (from.at(y, x), to.at(y, x));
                     let mut source = source[a..a + channels].chunks_exact(2 * S::LANES);
                     let mut destination = destination[b..b + channels].chunks_exact_mut(2 * S::LANES);
                     for (a, b) in source.by_ref().zip(destination.by_ref()) {
@@ -105,49 +113,53 @@ pub(crate) fn quantize(
             }
         }
     }
-    isa.run(Run(extent, source, destination, by));
+    isa.run(Run(shape, source, destination, by));
 }
 
 /// Applies an activation to every element.
 pub(crate) fn activation(
     isa: Isa,
-    extent: Extent,
-    source: (&[f32], Target),
-    (destination, to): (&mut [f32], Target),
+    shape: Shape,
+    source: View<'_, f32>,
+    ViewMut { data: destination, layout: to }: ViewMut<'_, f32>,
     activation: Activation,
 ) {
-    struct Activate<'a>(Extent, &'a mut [f32], Target, Activation);
+    copy(isa, shape, source, ViewMut { data: &mut *destination, layout: to });
+    activate_all(isa, shape, ViewMut { data: destination, layout: to }, activation);
+}
+
+/// Applies an activation in place.
+fn activate_all(isa: Isa, shape: Shape, image: ViewMut<'_, f32>, activation: Activation) {
+    struct Activate<'a>(Shape, ViewMut<'a, f32>, Activation);
     impl Task for Activate<'_> {
         type Output = ();
         #[inline(always)]
         fn run<S: Simd>(self, isa: S) {
-            let Activate((height, width, channels), values, place, activation) = self;
+            let Activate(Shape { height, width, channels }, ViewMut { data, layout }, activation) = self;
             for y in 0..height {
                 for x in 0..width {
-                    let at = place.origin + y * place.row + x * place.pixel;
-                    activate(isa, activation, &mut values[at..at + channels]);
+                    activate(isa, activation, &mut data[layout.at(y, x)..][..channels]);
                 }
             }
         }
     }
-    copy(isa, extent, source, (&mut *destination, to));
-    isa.run(Activate(extent, destination, to, activation));
+    isa.run(Activate(shape, image, activation));
 }
 
 /// `destination = activation(a + b)`, float.
 pub(crate) fn sum(
     isa: Isa,
-    extent: Extent,
-    [a, b]: [Source<'_>; 2],
-    (destination, to): (&mut [f32], Target),
+    shape: Shape,
+    [a, b]: [View<'_, f32>; 2],
+    ViewMut { data: destination, layout: to }: ViewMut<'_, f32>,
     then: Activation,
 ) {
-    copy(isa, extent, a, (&mut *destination, to));
+    copy(isa, shape, a, ViewMut { data: &mut *destination, layout: to });
     each_pixel(
         isa,
-        extent,
+        shape,
         b,
-        (&mut *destination, to),
+        ViewMut { data: &mut *destination, layout: to },
         #[inline(always)]
         |b, sum| {
             for (sum, b) in sum.iter_mut().zip(b) {
@@ -156,29 +168,14 @@ pub(crate) fn sum(
         },
     );
     if then != Activation::NONE {
-        struct Activate<'a>(Extent, &'a mut [f32], Target, Activation);
-        impl Task for Activate<'_> {
-            type Output = ();
-            #[inline(always)]
-            fn run<S: Simd>(self, isa: S) {
-                let Activate((height, width, channels), values, place, activation) = self;
-                for y in 0..height {
-                    for x in 0..width {
-                        let at = place.origin + y * place.row + x * place.pixel;
-                        activate(isa, activation, &mut values[at..at + channels]);
-                    }
-                }
-            }
-        }
-        isa.run(Activate(extent, destination, to, then));
+        activate_all(isa, shape, ViewMut { data: destination, layout: to }, then);
     }
 }
 
 /// How two images of bytes are added: `quantize(leaky((a - zero) * scale + (b - zero) * scale))`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct ByteSum {
-    /// Scale and zero point of each.
-    pub scales: [(f32, i32); 2],
+    pub scales: [Scale; 2],
     /// What sums below zero are multiplied with, 0 to 1.
     pub slope: f32,
     /// What becomes of the sum.
@@ -188,8 +185,8 @@ pub(crate) struct ByteSum {
 impl ByteSum {
     #[inline(always)]
     fn byte(self, a: u8, b: u8) -> u8 {
-        let [(scale_a, zero_a), (scale_b, zero_b)] = self.scales;
-        let sum = (i32::from(a) - zero_a) as f32 * scale_a + (i32::from(b) - zero_b) as f32 * scale_b;
+        let [of_a, of_b] = self.scales;
+        let sum = of_a.number(a) + of_b.number(b);
         let leaky = sum * self.slope;
         self.quantize.byte(if sum > leaky { sum } else { leaky })
     }
@@ -198,23 +195,28 @@ impl ByteSum {
 /// The sum of two images of bytes, bytes again.
 pub(crate) fn sum_of_bytes(
     isa: Isa,
-    extent: Extent,
-    [a, b]: [(&[u8], Target); 2],
-    destination: (&mut [u8], Target),
+    shape: Shape,
+    [a, b]: [View<'_, u8>; 2],
+    destination: ViewMut<'_, u8>,
     by: ByteSum,
 ) {
-    struct Sum<'a>(Extent, [(&'a [u8], Target); 2], (&'a mut [u8], Target), ByteSum);
+    struct Sum<'a>(Shape, [View<'a, u8>; 2], ViewMut<'a, u8>, ByteSum);
     impl Task for Sum<'_> {
         type Output = ();
         #[inline(always)]
         fn run<S: Simd>(self, _: S) {
-            let Sum((height, width, channels), [(a, of_a), (b, of_b)], (destination, to), by) = self;
+            let Sum(
+                Shape { height, width, channels },
+                [View { data: a, layout: of_a }, View { data: b, layout: of_b }],
+                ViewMut { data: destination, layout: to },
+                by,
+            ) = self;
             // Pixels that lie side by side are one long one.
             let dense = [of_a, of_b, to].iter().all(|place| place.pixel == channels);
             let (width, channels) = if dense { (1, width * channels) } else { (width, channels) };
             for y in 0..height {
                 for x in 0..width {
-                    let at = |place: Target| place.origin + y * place.row + x * place.pixel;
+                    let at = |place: PixelLayout| place.at(y, x);
                     let (a, b) = (&a[at(of_a)..][..channels], &b[at(of_b)..][..channels]);
                     let sums = &mut destination[at(to)..][..channels];
                     for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
@@ -224,20 +226,20 @@ pub(crate) fn sum_of_bytes(
             }
         }
     }
-    isa.run(Sum(extent, [a, b], destination, by));
+    isa.run(Sum(shape, [a, b], destination, by));
 }
 
 /// `destination = source * gate[channel]`, float.
 pub(crate) fn gate_floats(
     isa: Isa,
-    extent: Extent,
-    source: (&[f32], Target),
+    shape: Shape,
+    source: View<'_, f32>,
     gate: &[f32],
-    destination: (&mut [f32], Target),
+    destination: ViewMut<'_, f32>,
 ) {
     each_pixel(
         isa,
-        extent,
+        shape,
         source,
         destination,
         #[inline(always)]
@@ -252,35 +254,40 @@ pub(crate) fn gate_floats(
 /// `destination = quantize((source - zero) * scale * gate[channel])`, bytes.
 pub(crate) fn gate_bytes(
     isa: Isa,
-    extent: Extent,
-    source: (&[u8], Target),
-    (scale, zero): (f32, i32),
+    shape: Shape,
+    source: View<'_, u8>,
+    scale: Scale,
     gate: &[f32],
-    destination: (&mut [u8], Target),
+    destination: ViewMut<'_, u8>,
     quantize: Quantize,
 ) {
     each_pixel(
         isa,
-        extent,
+        shape,
         source,
         destination,
         #[inline(always)]
         |a, b| {
             for ((b, a), gate) in b.iter_mut().zip(a).zip(gate) {
-                *b = quantize.byte((i32::from(*a) - zero) as f32 * scale * gate);
+                *b = quantize.byte(scale.number(*a) * gate);
             }
         },
     );
 }
 
 /// `destination = a * b`, float.
-pub(crate) fn product(isa: Isa, extent: Extent, [a, b]: [Source<'_>; 2], (destination, to): (&mut [f32], Target)) {
-    copy(isa, extent, a, (&mut *destination, to));
+pub(crate) fn product(
+    isa: Isa,
+    shape: Shape,
+    [a, b]: [View<'_, f32>; 2],
+    ViewMut { data: destination, layout: to }: ViewMut<'_, f32>,
+) {
+    copy(isa, shape, a, ViewMut { data: &mut *destination, layout: to });
     each_pixel(
         isa,
-        extent,
+        shape,
         b,
-        (destination, to),
+        ViewMut { data: destination, layout: to },
         #[inline(always)]
         |b, product| {
             for (product, b) in product.iter_mut().zip(b) {

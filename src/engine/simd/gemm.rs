@@ -10,12 +10,12 @@
 
 use super::activation::{Activation, activate};
 use super::depthwise::{DepthwiseF32, DepthwiseI8, PixelRun};
-use super::image::Target;
+use super::image::{Hw, PixelLayout, Shape};
 use super::isa::{Isa, Task};
 use super::operations::Simd;
 use super::quantize::{Requantize, Requantizer};
 use super::thread_pool::{Apart, Team};
-use super::tile::{BLOCK_PIXELS, Product, Run, Window, panel_columns};
+use super::tile::{BLOCK_PIXELS, Im2col, Product, Run, panel_columns};
 
 /// Float weights in tile order: panels of a few vectors of output channels, each with a row for every input element. Lanes
 /// beyond the last channel are zero.
@@ -50,7 +50,7 @@ impl WeightsF32 {
 /// A float convolution with bias and activation, perhaps behind a depthwise one.
 #[derive(Debug, Clone)]
 pub(crate) struct ConvF32 {
-    pub window: Window,
+    pub window: Im2col,
     pub weights: WeightsF32,
     pub activation: Activation,
     /// Runs first, block by block; `window` then reads its pixels: one run of all its channels.
@@ -69,13 +69,14 @@ impl ConvF32 {
         team: &Team,
         source: &[f32],
         destination: &mut [f32],
-        target: Target,
+        target: PixelLayout,
         scratch: &mut Vec<f32>,
     ) {
-        let Window { out_height, out_width, ref taps, run, .. } = self.window;
+        let Im2col { output: Hw { height, width }, ref taps, run, .. } = self.window;
         assert_eq!(self.weights.inputs, taps.len() * run, "weights are for another window");
         assert_eq!(self.weights.lanes, isa.lanes(), "weights are packed for another instruction set");
-        assert!(target.end(out_height, out_width, self.weights.outputs) <= destination.len(), "target outside");
+        let end = target.end(Shape { height, width, channels: self.weights.outputs });
+        assert!(end <= destination.len(), "target outside");
         match &self.depthwise {
             None => assert!(self.window.end() <= source.len(), "window outside"),
             Some(depthwise) => {
@@ -89,7 +90,7 @@ impl ConvF32 {
         }
         // Each row of pixels and each member's part of the scratch is touched by one member.
         let (destination, scratch) = (Apart::new(destination), Apart::new(scratch));
-        team.rows(out_height, |member, rows| {
+        team.rows(height, |member, rows| {
             let scratch = scratch.get().wrapping_add(member * BLOCK_PIXELS * run);
             let product = ProductF32 { conv: self, to: destination.get() };
             // SAFETY: `run` checked all windows and pixels, and the scratch has a block of pixels for each thread.
@@ -115,7 +116,7 @@ impl Product for ProductF32<'_> {
     type Activations<S: Simd> = S::F;
     type Ready<S: Simd> = ();
 
-    fn window(&self) -> &Window {
+    fn window(&self) -> &Im2col {
         &self.conv.window
     }
     fn between(&self) -> Option<usize> {
@@ -231,7 +232,8 @@ impl WeightsI8 {
     /// Packs `weight(output, tap, element of the run)`. `zero` is the zero point of the activations.
     pub(crate) fn pack(
         isa: Isa,
-        (taps, run): (usize, usize),
+        taps: usize,
+        run: usize,
         zero: i32,
         bias: &[i32],
         multiplier: &[f32],
@@ -293,10 +295,19 @@ impl WeightsI8 {
 /// An int8 convolution, perhaps behind a depthwise one. Activations are bytes in `0..=127`.
 #[derive(Debug, Clone)]
 pub(crate) struct ConvI8 {
-    pub window: Window,
+    pub window: Im2col,
     pub weights: WeightsI8,
     /// Runs first, block by block; `window` then reads its pixels: one run of all its channels.
     pub depthwise: Option<DepthwiseI8>,
+}
+
+/// What becomes of an int8 convolution's sums, without where they go.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum OutputI8 {
+    /// Bytes again.
+    Requantized(Requantize),
+    /// Floats, multiplied with the channel's multiplier and then activated.
+    Activated(Activation),
 }
 
 /// What becomes of an int8 convolution's sums.
@@ -319,13 +330,13 @@ impl ConvI8 {
         team: &Team,
         source: &[u8],
         sink: SinkI8<'_>,
-        target: Target,
+        target: PixelLayout,
         scratch: &mut Vec<u8>,
     ) {
-        let Window { out_height, out_width, ref taps, run, .. } = self.window;
+        let Im2col { output: Hw { height, width }, ref taps, run, .. } = self.window;
         assert!(self.weights.taps == taps.len() && self.weights.run == run, "weights are for another window");
         assert_eq!(self.weights.isa, isa, "weights are packed for another instruction set");
-        let end = target.end(out_height, out_width, self.weights.outputs);
+        let end = target.end(Shape { height, width, channels: self.weights.outputs });
         let length = match &sink {
             SinkI8::U8(_, to) => to.len(),
             SinkI8::F32(_, to) => to.len(),
@@ -349,7 +360,7 @@ impl ConvI8 {
         match sink {
             SinkI8::U8(requantize, to) => {
                 let to = Apart::new(to);
-                team.rows(out_height, |member, rows| {
+                team.rows(height, |member, rows| {
                     let product = ProductI8 { conv: self, sink: requantize, to: to.get() };
                     // SAFETY: `run` checked all windows and pixels, and the scratch has a block of pixels for each thread.
                     isa.run(unsafe { Run::new(product, rows, source.as_ptr(), target, scratch(member)) });
@@ -357,7 +368,7 @@ impl ConvI8 {
             }
             SinkI8::F32(activation, to) => {
                 let to = Apart::new(to);
-                team.rows(out_height, |member, rows| {
+                team.rows(height, |member, rows| {
                     let product = ProductI8 { conv: self, sink: activation, to: to.get() };
                     // SAFETY: `run` checked all windows and pixels, and the scratch has a block of pixels for each thread.
                     isa.run(unsafe { Run::new(product, rows, source.as_ptr(), target, scratch(member)) });
@@ -469,7 +480,7 @@ impl<K: Sink> Product for ProductI8<'_, K> {
     type Activations<S: Simd> = S::A;
     type Ready<S: Simd> = K::Ready<S>;
 
-    fn window(&self) -> &Window {
+    fn window(&self) -> &Im2col {
         &self.conv.window
     }
     fn between(&self) -> Option<usize> {

@@ -3,22 +3,28 @@
 //! Plain loops over channels, as in [`layout`](super::layout).
 
 use super::elementwise::each_pixel;
-use super::image::{Extent, Target};
+use super::image::{Hw, PixelLayout, Shape, View, ViewMut};
 use super::isa::{Isa, Task};
 use super::operations::Simd;
+use super::quantize::Scale;
 
 /// The mean of each channel, `(sum - pixels * zero) * scale / pixels`, to the first `channels` of `means`.
-pub(crate) fn means_of_floats(isa: Isa, extent: Extent, (source, from): (&[f32], Target), means: &mut [f32]) {
-    let (height, width, channels) = extent;
+pub(crate) fn means_of_floats(
+    isa: Isa,
+    shape: Shape,
+    View { data: source, layout: from }: View<'_, f32>,
+    means: &mut [f32],
+) {
+    let Shape { height, width, channels } = shape;
     let means = &mut means[..channels];
     means.fill(0.0);
     // All pixels add to the same means: a target whose pixels lie on one another.
-    let here = Target { origin: 0, row: 0, pixel: 0 };
+    let here = PixelLayout { origin: 0, row: 0, pixel: 0 };
     each_pixel(
         isa,
-        extent,
-        (source, from),
-        (&mut *means, here),
+        shape,
+        View { data: source, layout: from },
+        ViewMut { data: &mut *means, layout: here },
         #[inline(always)]
         |pixel, sums| {
             for (sum, x) in sums.iter_mut().zip(pixel) {
@@ -33,21 +39,21 @@ pub(crate) fn means_of_floats(isa: Isa, extent: Extent, (source, from): (&[f32],
 /// The same for bytes of a scale and zero point.
 pub(crate) fn means_of_bytes(
     isa: Isa,
-    extent: Extent,
-    (source, from): (&[u8], Target),
-    (scale, zero): (f32, i32),
+    shape: Shape,
+    View { data: source, layout: from }: View<'_, u8>,
+    Scale { scale, zero }: Scale,
     sums: &mut Vec<i32>,
     means: &mut [f32],
 ) {
-    let (height, width, channels) = extent;
+    let Shape { height, width, channels } = shape;
     sums.clear();
     sums.resize(channels, 0);
-    let here = Target { origin: 0, row: 0, pixel: 0 };
+    let here = PixelLayout { origin: 0, row: 0, pixel: 0 };
     each_pixel(
         isa,
-        extent,
-        (source, from),
-        (&mut **sums, here),
+        shape,
+        View { data: source, layout: from },
+        ViewMut { data: &mut **sums, layout: here },
         #[inline(always)]
         |pixel, sums| {
             for (sum, x) in sums.iter_mut().zip(pixel) {
@@ -74,27 +80,33 @@ pub(crate) struct PoolWindow {
 pub(crate) fn max_pool<T: Copy + Default + PartialOrd>(
     isa: Isa,
     window: PoolWindow,
-    (height, width, channels): Extent,
-    (source, from): (&[T], Target),
-    (out_height, out_width): (usize, usize),
-    (destination, to): (&mut [T], Target),
+    Shape { height, width, channels }: Shape,
+    View { data: source, layout: from }: View<'_, T>,
+    out: Hw,
+    ViewMut { data: destination, layout: to }: ViewMut<'_, T>,
     scratch: &mut Vec<T>,
 ) {
-    struct Pool<'a, T>(PoolWindow, Extent, (&'a [T], Target), (usize, usize), (&'a mut [T], Target), &'a mut [T]);
+    struct Pool<'a, T>(PoolWindow, Shape, View<'a, T>, Hw, ViewMut<'a, T>, &'a mut [T]);
     impl<T: Copy + PartialOrd> Task for Pool<'_, T> {
         type Output = ();
         #[inline(always)]
         fn run<S: Simd>(self, _: S) {
-            let Pool(window, (height, width, channels), (source, from), out, (destination, to), largest_rows) =
-                self;
+            let Pool(
+                window,
+                Shape { height, width, channels },
+                View { data: source, layout: from },
+                out,
+                ViewMut { data: destination, layout: to },
+                largest_rows,
+            ) = self;
             // Pixels that lie side by side are one long one.
             let (pixels, run) = if from.pixel == channels { (1, width * channels) } else { (width, channels) };
-            for out_y in 0..out.0 {
+            for out_y in 0..out.height {
                 // First down, whole rows at a time, then across: fewer and longer loops than window by window.
                 for (number, y) in inside(out_y, window.kernel.0, window.stride.0, window.pad.0, height).enumerate()
                 {
                     for x in 0..pixels {
-                        let row = &source[from.origin + y * from.row + x * from.pixel..][..run];
+                        let row = &source[from.at(y, x)..][..run];
                         let largest = &mut largest_rows[x * channels..][..run];
                         if number == 0 {
                             largest.copy_from_slice(row);
@@ -103,7 +115,7 @@ pub(crate) fn max_pool<T: Copy + Default + PartialOrd>(
                         }
                     }
                 }
-                for out_x in 0..out.1 {
+                for out_x in 0..out.width {
                     let at = to.origin + out_y * to.row + out_x * to.pixel;
                     let largest = &mut destination[at..at + channels];
                     let columns = inside(out_x, window.kernel.1, window.stride.1, window.pad.1, width);
@@ -123,8 +135,15 @@ pub(crate) fn max_pool<T: Copy + Default + PartialOrd>(
         scratch.resize(width * channels, T::default());
     }
     let largest_rows = &mut scratch[..width * channels];
-    let (extent, out) = ((height, width, channels), (out_height, out_width));
-    isa.run(Pool(window, extent, (source, from), out, (destination, to), largest_rows));
+    let shape = Shape { height, width, channels };
+    isa.run(Pool(
+        window,
+        shape,
+        View { data: source, layout: from },
+        out,
+        ViewMut { data: destination, layout: to },
+        largest_rows,
+    ));
 }
 
 #[inline(always)]

@@ -6,6 +6,20 @@ use super::operations::Simd;
 /// bits of the sum, on every machine alike.
 pub(crate) const ROUNDER: f32 = 12_582_912.0;
 
+/// What a byte stands for: `(byte - zero) * scale`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Scale {
+    pub scale: f32,
+    pub zero: i32,
+}
+
+impl Scale {
+    #[inline(always)]
+    pub(crate) fn number(self, byte: u8) -> f32 {
+        (i32::from(byte) - self.zero) as f32 * self.scale
+    }
+}
+
 /// How floats become bytes: `clamp(round(x * inverse_scale), low, high) + zero`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Quantize {

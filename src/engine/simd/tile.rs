@@ -6,7 +6,7 @@
 use core::ops::Range;
 use core::sync::atomic::{Ordering, compiler_fence};
 
-use super::image::Target;
+use super::image::{Hw, PixelLayout};
 use super::isa::Task;
 use super::operations::Simd;
 
@@ -34,12 +34,11 @@ pub(super) fn panel_columns(padded: usize, lanes: usize, most: usize) -> impl It
     })
 }
 
-/// Where the taps of each output pixel's window are.
+/// Where the taps of each output pixel's window are: a row of the im2col matrix, which is never made.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Window {
-    /// Rows and columns of output pixels.
-    pub out_height: usize,
-    pub out_width: usize,
+pub(crate) struct Im2col {
+    /// Output pixels.
+    pub output: Hw,
     /// Index of the first element of the first window.
     pub origin: usize,
     /// Elements from one output row's windows to the next one's, and from one output pixel's to the next one's.
@@ -51,10 +50,10 @@ pub(crate) struct Window {
     pub run: usize,
 }
 
-impl Window {
+impl Im2col {
     /// One more than the highest index read.
     pub(super) fn end(&self) -> usize {
-        let last = (self.out_height - 1) * self.row_step + (self.out_width - 1) * self.column_step;
+        let last = (self.output.height - 1) * self.row_step + (self.output.width - 1) * self.column_step;
         self.origin + last + self.taps.iter().max().unwrap_or(&0) + self.run
     }
 }
@@ -79,7 +78,7 @@ pub(super) trait Product: Copy {
     /// What storing keeps in registers from tile to tile.
     type Ready<S: Simd>: Copy;
 
-    fn window(&self) -> &Window;
+    fn window(&self) -> &Im2col;
     /// Channels of the depthwise convolution that runs first, if there is one.
     fn between(&self) -> Option<usize>;
     fn outputs(&self) -> usize;
@@ -137,7 +136,7 @@ pub(super) struct Run<P: Product> {
     product: P,
     rows: Range<usize>,
     source: *const P::In,
-    target: Target,
+    target: PixelLayout,
     scratch: *mut P::In,
 }
 
@@ -153,7 +152,7 @@ impl<P: Product> Run<P> {
         product: P,
         rows: Range<usize>,
         source: *const P::In,
-        target: Target,
+        target: PixelLayout,
         scratch: *mut P::In,
     ) -> Run<P> {
         Run { product, rows, source, target, scratch }
@@ -172,15 +171,15 @@ impl<P: Product> Task for Run<P> {
         let mut block = Block { read: [0; BLOCK_PIXELS], write: [0; BLOCK_PIXELS], count: 0 };
         for y in rows {
             let mut x = 0;
-            while x < window.out_width {
+            while x < window.output.width {
                 let first = block.count;
-                let count = (window.out_width - x).min(BLOCK_PIXELS - first);
+                let count = (window.output.width - x).min(BLOCK_PIXELS - first);
                 for i in 0..count {
                     block.read[first + i] = match between {
                         Some(pixel) => (first + i) * pixel,
                         None => window.origin + y * window.row_step + (x + i) * window.column_step,
                     };
-                    block.write[first + i] = target.origin + y * target.row + (x + i) * target.pixel;
+                    block.write[first + i] = target.at(y, x + i);
                 }
                 if let Some(pixel) = between {
                     // SAFETY: by `new`'s condition.
@@ -216,7 +215,7 @@ impl Block {
     #[inline(always)]
     unsafe fn run<S: Simd, P: Product>(&self, isa: S, product: P, source: *const P::In) {
         let outputs = product.outputs();
-        let Window { taps, run, .. } = product.window();
+        let Im2col { taps, run, .. } = product.window();
         let inputs = taps.len() * run.next_multiple_of(P::GROUP);
         let mut weights = product.panels();
         for (first, width) in panel_columns(outputs.next_multiple_of(S::LANES), S::LANES, S::PANEL) {
@@ -317,7 +316,7 @@ impl<P: Product> Panel<'_, P> {
         ready: &P::Ready<S>,
     ) {
         let Panel { product, source, block, mut weights, first, columns } = self;
-        let Window { taps, run, .. } = product.window();
+        let Im2col { taps, run, .. } = product.window();
         // SAFETY: by this function's condition, and all indices below stay inside what it names. Pixels beyond the block's
         // last one repeat it and are not stored.
         unsafe {

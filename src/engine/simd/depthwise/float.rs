@@ -3,7 +3,7 @@
 use core::ops::Range;
 
 use super::super::activation::{Activation, activate};
-use super::super::image::Target;
+use super::super::image::{PixelLayout, Shape};
 use super::super::isa::{Isa, Task};
 use super::super::operations::Simd;
 use super::super::thread_pool::{Apart, Team};
@@ -30,18 +30,19 @@ impl DepthwiseF32 {
         activation: Activation,
         weight: impl Fn(usize, usize, usize) -> f32,
     ) -> DepthwiseF32 {
-        assert_eq!(bias.len(), windows.channels, "one bias a channel");
-        let mut weights = Vec::with_capacity(windows.kernel.0 * windows.kernel.1 * windows.channels);
-        for y in 0..windows.kernel.0 {
-            for x in 0..windows.kernel.1 {
-                weights.extend((0..windows.channels).map(|channel| weight(channel, y, x)));
+        assert_eq!(bias.len(), windows.output.channels, "one bias a channel");
+        let mut weights =
+            Vec::with_capacity(windows.kernel.height * windows.kernel.width * windows.output.channels);
+        for y in 0..windows.kernel.height {
+            for x in 0..windows.kernel.width {
+                weights.extend((0..windows.output.channels).map(|channel| weight(channel, y, x)));
             }
         }
         DepthwiseF32 { bias: bias.to_vec(), windows, weights, activation }
     }
 
     pub(crate) fn channels(&self) -> usize {
-        self.windows.channels
+        self.windows.output.channels
     }
 
     #[cfg(feature = "profile")]
@@ -61,8 +62,8 @@ impl DepthwiseF32 {
     /// # Panics
     ///
     /// If an index that will be touched is outside its slice.
-    pub(crate) fn run(&self, isa: Isa, team: &Team, source: &[f32], destination: &mut [f32], target: Target) {
-        struct Run<'a>(&'a DepthwiseF32, Range<usize>, &'a [f32], *mut f32, Target);
+    pub(crate) fn run(&self, isa: Isa, team: &Team, source: &[f32], destination: &mut [f32], target: PixelLayout) {
+        struct Run<'a>(&'a DepthwiseF32, Range<usize>, &'a [f32], *mut f32, PixelLayout);
         impl Task for Run<'_> {
             type Output = ();
             #[inline(always)]
@@ -72,18 +73,18 @@ impl DepthwiseF32 {
                     // SAFETY: `run` checked all windows and target pixels.
                     unsafe {
                         let to = destination.add(target.origin + y * target.row);
-                        let (source, count) = (source.as_ptr(), layer.windows.out_width);
+                        let (source, count) = (source.as_ptr(), layer.windows.output.width);
                         layer.pixels(isa, PixelRun { source, y, x: 0, count, to, pixel: target.pixel });
                     }
                 }
             }
         }
         self.check(source.len());
-        let Windows { out_height, out_width, channels, .. } = self.windows;
-        assert!(target.end(out_height, out_width, channels) <= destination.len(), "target outside");
+        let output = self.windows.output;
+        assert!(target.end(output) <= destination.len(), "target outside");
         // Each row is written by one member.
         let destination = Apart::new(destination);
-        team.rows(out_height, |_, rows| isa.run(Run(self, rows, source, destination.get(), target)));
+        team.rows(output.height, |_, rows| isa.run(Run(self, rows, source, destination.get(), target)));
     }
 
     /// The pixels of a run.
@@ -98,7 +99,8 @@ impl DepthwiseF32 {
             dispatch(self.windows.square(), KernelF32 { layer: self, isa, run });
             if !matches!(self.activation, Activation::Clamp { .. }) {
                 for i in 0..run.count {
-                    let values = core::slice::from_raw_parts_mut(run.to.add(i * run.pixel), self.windows.channels);
+                    let values =
+                        core::slice::from_raw_parts_mut(run.to.add(i * run.pixel), self.windows.output.channels);
                     activate(isa, self.activation, values);
                 }
             }
@@ -139,7 +141,7 @@ impl DepthwiseF32 {
         to: *mut f32,
         pixel: usize,
     ) {
-        let channels = self.windows.channels;
+        let channels = self.windows.output.channels;
         let mut c = 0;
         while c + S::LANES <= channels {
             // SAFETY: as the caller; a whole vector of channels is left at `c`.
@@ -154,7 +156,7 @@ impl DepthwiseF32 {
             } else {
                 for j in 0..X {
                     // SAFETY: as the caller.
-                    unsafe { self.any(isa, source.add(j * STRIDE * self.windows.pixel), to.add(j * pixel)) };
+                    unsafe { self.any(isa, source.add(j * STRIDE * self.windows.input.pixel), to.add(j * pixel)) };
                 }
             }
         }
@@ -169,7 +171,7 @@ impl DepthwiseF32 {
         to: *mut f32,
         pixel: usize,
     ) {
-        let Windows { channels, row, pixel: input_pixel, .. } = self.windows;
+        let Windows { output: Shape { channels, .. }, input, .. } = self.windows;
         // SAFETY: as the caller: every tap of every window lies in the source, and weights are `K * K` times the
         // channels.
         unsafe {
@@ -178,7 +180,7 @@ impl DepthwiseF32 {
             let mut source = source.add(c);
             // As many as `K`, but LLVM must not know it: unrolled, the loop is sorted by sum, and what all sums share no
             // longer fits into the registers.
-            for _ in 0..self.windows.kernel.0 {
+            for _ in 0..self.windows.kernel.height {
                 let mut w = [isa.splat(0.0); K];
                 for (k, w) in w.iter_mut().enumerate() {
                     *w = isa.load(weights.add(k * channels));
@@ -186,7 +188,7 @@ impl DepthwiseF32 {
                 let mut at = source;
                 for column in 0..(X - 1) * STRIDE + K {
                     let v = isa.load(at);
-                    at = at.add(input_pixel);
+                    at = at.add(input.pixel);
                     for (j, sum) in sums.iter_mut().enumerate() {
                         if j * STRIDE <= column && column < j * STRIDE + K {
                             *sum = isa.mul_add(v, w[column - j * STRIDE], *sum);
@@ -194,7 +196,7 @@ impl DepthwiseF32 {
                     }
                 }
                 weights = weights.add(K * channels);
-                source = source.add(row);
+                source = source.add(input.row);
             }
             if let Activation::Clamp { .. } = self.activation {
                 sums = self.activation.apply(isa, sums);
@@ -208,16 +210,16 @@ impl DepthwiseF32 {
     /// One output pixel of any kernel.
     #[inline(always)]
     unsafe fn any<S: Simd>(&self, isa: S, source: *const f32, to: *mut f32) {
-        let Windows { channels, kernel, dilation, row, pixel, .. } = self.windows;
+        let Windows { output: Shape { channels, .. }, kernel, .. } = self.windows;
         // SAFETY: as the caller: every tap lies in the source, and weights are kernel rows × columns × channels.
         unsafe {
             let mut c = 0;
             while c + S::LANES <= channels {
                 let mut sum = isa.load(self.bias.as_ptr().add(c));
                 let mut weights = self.weights.as_ptr().add(c);
-                for y in 0..kernel.0 {
-                    for x in 0..kernel.1 {
-                        let at = source.add(y * dilation.0 * row + x * dilation.1 * pixel + c);
+                for y in 0..kernel.height {
+                    for x in 0..kernel.width {
+                        let at = source.add(self.windows.offset(y, x) + c);
                         sum = isa.mul_add(isa.load(at), isa.load(weights), sum);
                         weights = weights.add(channels);
                     }
@@ -230,10 +232,10 @@ impl DepthwiseF32 {
             }
             for c in c..channels {
                 let mut sum = self.bias[c];
-                for y in 0..kernel.0 {
-                    for x in 0..kernel.1 {
-                        let at = source.add(y * dilation.0 * row + x * dilation.1 * pixel + c);
-                        sum += *at * self.weights[(y * kernel.1 + x) * channels + c];
+                for y in 0..kernel.height {
+                    for x in 0..kernel.width {
+                        let at = source.add(self.windows.offset(y, x) + c);
+                        sum += *at * self.weights[(y * kernel.width + x) * channels + c];
                     }
                 }
                 if let Activation::Clamp { .. } = self.activation {

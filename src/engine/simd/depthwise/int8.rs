@@ -3,7 +3,7 @@
 use core::mem::MaybeUninit;
 use core::ops::Range;
 
-use super::super::image::Target;
+use super::super::image::{Hw, PixelLayout, Shape};
 use super::super::isa::{Isa, Task};
 use super::super::operations::{MAX_LANES, Simd};
 use super::super::quantize::Requantize;
@@ -16,7 +16,7 @@ use super::windows::{Kernel, PixelRun, Windows, dispatch};
 const MOST_GROUPS: usize = 14;
 
 /// The groups of four taps that make up a window: column by column, each of four rows, the last one filled up.
-fn groups((rows, columns): (usize, usize)) -> Vec<[Tap; 4]> {
+fn groups(Hw { height: rows, width: columns }: Hw) -> Vec<[Tap; 4]> {
     if (rows, columns) == (5, 5) {
         return int8_5x5::groups();
     }
@@ -88,7 +88,8 @@ impl DepthwiseI8 {
         impl<W: Fn(usize, usize, usize) -> i8> Task for Pack<'_, W> {
             type Output = Packed;
             fn run<S: Simd>(self, _: S) -> Packed {
-                let Windows { channels, kernel: (rows, columns), .. } = *self.windows;
+                let Windows { output: Shape { channels, .. }, kernel: Hw { height: rows, width: columns }, .. } =
+                    *self.windows;
                 let width = 2 * S::LANES;
                 let mut blocks: Vec<usize> = (0..channels).step_by(width).collect();
                 if let Some(last) = blocks.last_mut() {
@@ -123,7 +124,10 @@ impl DepthwiseI8 {
                 (blocks, weights, bias, multiplier)
             }
         }
-        assert!(bias.len() == windows.channels && multiplier.len() == windows.channels, "one bias a channel");
+        assert!(
+            bias.len() == windows.output.channels && multiplier.len() == windows.output.channels,
+            "one bias a channel"
+        );
         let (blocks, weights, bias, multiplier) = isa.run(Pack {
             windows: &windows,
             zero,
@@ -132,14 +136,13 @@ impl DepthwiseI8 {
             weight: &weight,
             groups: &groups(windows.kernel),
         });
-        let Windows { kernel, dilation, row, pixel, .. } = windows;
-        let offset = |tap: Tap| tap.row * dilation.0 * row + tap.column * dilation.1 * pixel;
-        let groups = groups(kernel).into_iter().map(|group| group.map(offset)).collect();
+        let offset = |tap: Tap| windows.offset(tap.row, tap.column);
+        let groups = groups(windows.kernel).into_iter().map(|group| group.map(offset)).collect();
         DepthwiseI8 { isa, windows, requantize, blocks, weights, bias, multiplier, groups }
     }
 
     pub(crate) fn channels(&self) -> usize {
-        self.windows.channels
+        self.windows.output.channels
     }
 
     #[cfg(feature = "profile")]
@@ -152,7 +155,7 @@ impl DepthwiseI8 {
     /// If a window, with what is read beside its last pixel, does not lie in a source of this length.
     pub(in super::super) fn check(&self, isa: Isa, source: usize) {
         assert_eq!(self.isa, isa, "weights are packed for another instruction set");
-        let beside = (2 * isa.lanes()).saturating_sub(self.windows.channels);
+        let beside = (2 * isa.lanes()).saturating_sub(self.windows.output.channels);
         assert!(self.windows.end() + beside <= source, "window outside");
     }
 
@@ -161,8 +164,8 @@ impl DepthwiseI8 {
     /// # Panics
     ///
     /// If an index that will be touched is outside its slice.
-    pub(crate) fn run(&self, isa: Isa, team: &Team, source: &[u8], destination: &mut [u8], target: Target) {
-        struct Run<'a>(&'a DepthwiseI8, Range<usize>, &'a [u8], *mut u8, Target);
+    pub(crate) fn run(&self, isa: Isa, team: &Team, source: &[u8], destination: &mut [u8], target: PixelLayout) {
+        struct Run<'a>(&'a DepthwiseI8, Range<usize>, &'a [u8], *mut u8, PixelLayout);
         impl Task for Run<'_> {
             type Output = ();
             #[inline(always)]
@@ -172,18 +175,18 @@ impl DepthwiseI8 {
                     // SAFETY: `run` checked all windows and target pixels.
                     unsafe {
                         let to = destination.add(target.origin + y * target.row);
-                        let (source, count) = (source.as_ptr(), layer.windows.out_width);
+                        let (source, count) = (source.as_ptr(), layer.windows.output.width);
                         layer.pixels(isa, PixelRun { source, y, x: 0, count, to, pixel: target.pixel });
                     }
                 }
             }
         }
         self.check(isa, source.len());
-        let Windows { out_height, out_width, channels, .. } = self.windows;
-        assert!(target.end(out_height, out_width, channels) <= destination.len(), "target outside");
+        let output = self.windows.output;
+        assert!(target.end(output) <= destination.len(), "target outside");
         // Each row is written by one member.
         let destination = Apart::new(destination);
-        team.rows(out_height, |_, rows| isa.run(Run(self, rows, source, destination.get(), target)));
+        team.rows(output.height, |_, rows| isa.run(Run(self, rows, source, destination.get(), target)));
     }
 
     /// The pixels of a run.
@@ -194,7 +197,7 @@ impl DepthwiseI8 {
     #[inline(always)]
     pub(in super::super) unsafe fn pixels<S: Simd>(&self, isa: S, run: PixelRun<u8>) {
         // Too few channels for a block would have to be stored one by one.
-        let square = self.windows.square().filter(|_| self.windows.channels >= 2 * S::LANES);
+        let square = self.windows.square().filter(|_| self.windows.output.channels >= 2 * S::LANES);
         // SAFETY: by this function's condition.
         unsafe { dispatch(square, KernelI8 { layer: self, isa, run }) };
     }
@@ -210,7 +213,7 @@ impl DepthwiseI8 {
         unsafe {
             let mut at = [source; K];
             for (r, at) in at.iter_mut().enumerate() {
-                *at = source.add(r * self.windows.row);
+                *at = source.add(r * self.windows.input.row);
             }
             let mut to = to;
             for _ in 0..columns {
@@ -224,7 +227,7 @@ impl DepthwiseI8 {
                     to = to.add(4 * S::LANES);
                 }
                 for at in &mut at {
-                    *at = at.add(self.windows.pixel);
+                    *at = at.add(self.windows.input.pixel);
                 }
             }
         }
@@ -348,12 +351,12 @@ impl DepthwiseI8 {
                 let multiplier = isa.load(multiplier.add(v * S::LANES));
                 *sum = requantize.apply_to_sum(isa.to_f32(*sum), multiplier);
             }
-            if self.windows.channels >= 2 * S::LANES {
+            if self.windows.output.channels >= 2 * S::LANES {
                 isa.store_channels(to, sums, requantize.pack);
             } else {
                 let mut whole = [0u8; 32];
                 isa.store_channels(whole.as_mut_ptr(), sums, requantize.pack);
-                core::ptr::copy_nonoverlapping(whole.as_ptr(), to, self.windows.channels);
+                core::ptr::copy_nonoverlapping(whole.as_ptr(), to, self.windows.output.channels);
             }
         }
     }
@@ -370,7 +373,7 @@ impl<S: Simd> Kernel for KernelI8<'_, S> {
     #[inline(always)]
     unsafe fn square<const K: usize, const STRIDE: usize>(self) {
         let KernelI8 { layer, isa, run: PixelRun { source, y, x, count, to, pixel } } = self;
-        let (row, input_pixel) = (layer.windows.row, layer.windows.pixel);
+        let input = layer.windows.input;
         let mut columns = MaybeUninit::<Columns>::uninit();
         let columns = columns.as_mut_ptr().cast::<u8>();
         for (block, &channel) in layer.blocks.iter().enumerate() {
@@ -379,19 +382,17 @@ impl<S: Simd> Kernel for KernelI8<'_, S> {
                 let source = source.add(layer.windows.start(y, x) + channel);
                 for first in (0..count).step_by(AT_ONCE) {
                     let count = (count - first).min(AT_ONCE);
-                    let source = source.add(first * STRIDE * input_pixel);
+                    let source = source.add(first * STRIDE * input.pixel);
                     let to = to.add(first * pixel + channel);
                     let last = (count - 1) * STRIDE;
                     if K == 5 {
                         isa.vectorize(
                             #[inline(always)]
-                            move || int8_5x5::interleave_columns(isa, source, row, input_pixel, last + K, columns),
+                            move || int8_5x5::interleave_columns(isa, source, input, last + K, columns),
                         );
                         isa.vectorize(
                             #[inline(always)]
-                            move || {
-                                int8_5x5::interleave_fifth_row(isa, source, row, input_pixel, last + 2, columns)
-                            },
+                            move || int8_5x5::interleave_fifth_row(isa, source, input, last + 2, columns),
                         );
                     } else {
                         isa.vectorize(
@@ -429,7 +430,7 @@ impl<S: Simd> Kernel for KernelI8<'_, S> {
     #[inline(always)]
     unsafe fn any(self) {
         let KernelI8 { layer, isa, run: PixelRun { source, y, x, count, to, pixel } } = self;
-        let step = layer.windows.stride.1 * layer.windows.pixel;
+        let step = layer.windows.stride.width * layer.windows.input.pixel;
         for (block, &channel) in layer.blocks.iter().enumerate() {
             // SAFETY: by the trait's condition.
             unsafe {

@@ -21,6 +21,7 @@
 //! group                   A  B   C  D   E  .   F  .   G
 //! ```
 
+use super::super::image::PixelLayout;
 use super::super::operations::Simd;
 use super::interleaved::{Tap, interleave_group};
 
@@ -42,7 +43,7 @@ pub(super) const fn vector_of(n: usize) -> usize {
     if n < 5 { n } else { 2 * n - 4 }
 }
 
-/// The first vectors of `columns` columns; `row` and `pixel` are the elements from row to row and pixel to pixel.
+/// The first vectors of `columns` columns of an image, from the one at `source` on.
 ///
 /// # Safety
 ///
@@ -51,8 +52,7 @@ pub(super) const fn vector_of(n: usize) -> usize {
 pub(super) unsafe fn interleave_columns<S: Simd>(
     isa: S,
     source: *const u8,
-    row: usize,
-    pixel: usize,
+    image: PixelLayout,
     columns: usize,
     to: *mut u8,
 ) {
@@ -60,14 +60,14 @@ pub(super) unsafe fn interleave_columns<S: Simd>(
     unsafe {
         let mut at = [source; 4];
         for (r, at) in at.iter_mut().enumerate() {
-            *at = source.add(r * row);
+            *at = source.add(r * image.row);
         }
         let mut to = to;
         for _ in 0..columns {
             interleave_group(isa, at, to);
             to = to.add(COLUMN_VECTORS * 4 * S::LANES);
             for at in &mut at {
-                *at = at.add(pixel);
+                *at = at.add(image.pixel);
             }
         }
     }
@@ -82,15 +82,15 @@ pub(super) unsafe fn interleave_columns<S: Simd>(
 pub(super) unsafe fn interleave_fifth_row<S: Simd>(
     isa: S,
     source: *const u8,
-    row: usize,
-    pixel: usize,
+    image: PixelLayout,
     columns: usize,
     to: *mut u8,
 ) {
     // SAFETY: by this function's condition.
     unsafe {
-        let (mut at, mut to) = (source.add(4 * row), to.add(4 * S::LANES));
+        let (mut at, mut to) = (source.add(4 * image.row), to.add(4 * S::LANES));
         for _ in 0..columns {
+            let pixel = image.pixel;
             interleave_group(isa, [at, at.add(pixel), at.add(2 * pixel), at.add(3 * pixel)], to);
             to = to.add(COLUMN_VECTORS * 4 * S::LANES);
             at = at.add(pixel);

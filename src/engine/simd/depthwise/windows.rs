@@ -1,42 +1,47 @@
 //! Where windows are, and which kernel goes through them.
 
+use super::super::image::{Hw, PixelLayout, Shape};
+
 /// Where the windows of a depthwise convolution are.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Windows {
-    /// Rows and columns of output pixels.
-    pub out_height: usize,
-    pub out_width: usize,
-    pub channels: usize,
-    /// Rows and columns of the kernel.
-    pub kernel: (usize, usize),
-    /// Input rows and columns from one output pixel to the next.
-    pub stride: (usize, usize),
-    /// Input rows and columns from one tap to the next.
-    pub dilation: (usize, usize),
-    /// Index of the first channel of the first window's first pixel.
-    pub origin: usize,
-    /// Elements from input row to input row and from input pixel to input pixel.
-    pub row: usize,
-    pub pixel: usize,
+    /// Output pixels, and the channels of input and output.
+    pub output: Shape,
+    pub kernel: Hw,
+    /// From one output pixel to the next, in input pixels.
+    pub stride: Hw,
+    /// From one tap to the next, in input pixels.
+    pub dilation: Hw,
+    /// Where the input is, counted from the first window's first tap.
+    pub input: PixelLayout,
 }
 
 impl Windows {
     /// One more than the highest index read.
     pub(super) fn end(&self) -> usize {
-        let last_row = (self.out_height - 1) * self.stride.0 + (self.kernel.0 - 1) * self.dilation.0;
-        let last_column = (self.out_width - 1) * self.stride.1 + (self.kernel.1 - 1) * self.dilation.1;
-        self.origin + last_row * self.row + last_column * self.pixel + self.channels
+        let last = |count: usize, stride: usize, taps: usize, dilation: usize| {
+            (count - 1) * stride + (taps - 1) * dilation
+        };
+        let Windows { output, kernel, stride, dilation, input } = self;
+        let y = last(output.height, stride.height, kernel.height, dilation.height);
+        let x = last(output.width, stride.width, kernel.width, dilation.width);
+        input.at(y, x) + output.channels
     }
 
     /// Index of a window's first channel.
     pub(super) fn start(&self, y: usize, x: usize) -> usize {
-        self.origin + y * self.stride.0 * self.row + x * self.stride.1 * self.pixel
+        self.input.at(y * self.stride.height, x * self.stride.width)
+    }
+
+    /// From a window's start to one of its taps.
+    pub(super) fn offset(&self, row: usize, column: usize) -> usize {
+        row * self.dilation.height * self.input.row + column * self.dilation.width * self.input.pixel
     }
 
     /// Side and stride, if there is a kernel for just these.
     pub(super) fn square(&self) -> Option<Square> {
-        let (side, stride) = (self.kernel.0, self.stride.0);
-        let square = self.kernel.1 == side && self.stride.1 == stride && self.dilation == (1, 1);
+        let (side, stride) = (self.kernel.height, self.stride.height);
+        let square = self.kernel.width == side && self.stride.width == stride && self.dilation == Hw::from((1, 1));
         (square && matches!(side, 3 | 5 | 7) && matches!(stride, 1 | 2)).then_some(Square { side, stride })
     }
 }
