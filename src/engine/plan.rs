@@ -18,7 +18,7 @@ use super::simd::layout::PlaneLayout;
 use super::simd::pool::{self, PoolWindow};
 use super::simd::quantize::{Quantize, Scale};
 use super::simd::tile::Im2col;
-use super::simd::{Activation, Isa, Requantize, Team, layout, resize};
+use super::simd::{Activation, Isa, Requantize, ThreadPool, layout, resize};
 
 /// Elements behind the last pixel that kernels may read along with it.
 const SLACK: usize = 64;
@@ -188,7 +188,7 @@ pub(super) struct Plan {
 /// The memory a plan runs in; used again for the next image.
 #[derive(Debug, Default)]
 pub(super) struct Arena {
-    team: Arc<Team>,
+    pool: Arc<ThreadPool>,
     floats: Vec<Vec<f32>>,
     bytes: Vec<Vec<u8>>,
     scratch_floats: Vec<f32>,
@@ -198,13 +198,13 @@ pub(super) struct Arena {
 }
 
 impl Arena {
-    /// Memory for plans that `team` runs.
-    pub(super) fn of(team: Team) -> Arena {
-        Arena { team: Arc::new(team), ..Arena::default() }
+    /// Memory for plans that `pool` runs.
+    pub(super) fn of(pool: ThreadPool) -> Arena {
+        Arena { pool: Arc::new(pool), ..Arena::default() }
     }
 
-    pub(super) fn team(&self) -> &Team {
-        &self.team
+    pub(super) fn pool(&self) -> &ThreadPool {
+        &self.pool
     }
 }
 
@@ -269,8 +269,8 @@ impl Plan {
     /// Runs the plan on planes of floats and hands each output to `finish`.
     pub(super) fn run(&self, arena: &mut Arena, inputs: &[&[f32]], finish: impl FnMut(Output<'_>)) {
         self.prepare(arena);
-        let team = arena.team.clone();
-        let _gathered = team.gather();
+        let pool = arena.pool.clone();
+        let _awake = pool.wake();
         #[cfg(not(feature = "profile"))]
         for step in &self.steps {
             self.step(step, arena, inputs);
@@ -337,14 +337,14 @@ impl Plan {
             }
             (Work::ImportPixels(input), _) => layout::planes_into_pixels(isa, inputs[*input], size, to, target),
             (Work::ConvF32(conv), [input]) => {
-                conv.run(isa, &arena.team, &arena.floats[input.buffer], to, target, &mut arena.scratch_floats);
+                conv.run(isa, &arena.pool, &arena.floats[input.buffer], to, target, &mut arena.scratch_floats);
             }
             (Work::ConvI8(conv, OutputI8::Activated(activation)), [input]) => {
                 let sink = SinkI8::F32(*activation, to);
-                conv.run(isa, &arena.team, &arena.bytes[input.buffer], sink, target, &mut arena.scratch_bytes);
+                conv.run(isa, &arena.pool, &arena.bytes[input.buffer], sink, target, &mut arena.scratch_bytes);
             }
             (Work::DepthwiseF32(layer), [input]) => {
-                layer.run(isa, &arena.team, &arena.floats[input.buffer], to, target)
+                layer.run(isa, &arena.pool, &arena.floats[input.buffer], to, target)
             }
             (Work::Mean, [input]) => {
                 let means = &mut to[target.origin..];
@@ -435,10 +435,10 @@ impl Plan {
             }
             (Work::ConvI8(conv, OutputI8::Requantized(requantize)), [input]) => {
                 let sink = SinkI8::U8(*requantize, to);
-                conv.run(isa, &arena.team, &arena.bytes[input.buffer], sink, target, &mut arena.scratch_bytes);
+                conv.run(isa, &arena.pool, &arena.bytes[input.buffer], sink, target, &mut arena.scratch_bytes);
             }
             (Work::DepthwiseI8(layer), [input]) => {
-                layer.run(isa, &arena.team, &arena.bytes[input.buffer], to, target)
+                layer.run(isa, &arena.pool, &arena.bytes[input.buffer], to, target)
             }
             (Work::Quantize(quantize), [input]) => {
                 let source = View { data: &arena.floats[input.buffer][..], layout: input.target };

@@ -52,35 +52,42 @@ impl Activation {
         match self {
             Activation::Clamp { low, high } => {
                 let (low, high) = (isa.splat(low), isa.splat(high));
-                v.map(
+                map(
+                    v,
                     #[inline(always)]
                     |x| isa.min(isa.max(x, low), high),
                 )
             }
-            Activation::Affine { scale, offset, low, high } => v.map(
+            Activation::Affine { scale, offset, low, high } => map(
+                v,
                 #[inline(always)]
                 |x| affine(isa, x, scale, offset, low, high),
             ),
-            Activation::Gated { scale, offset, low, high } => v.map(
+            Activation::Gated { scale, offset, low, high } => map(
+                v,
                 #[inline(always)]
                 |x| isa.mul(x, affine(isa, x, scale, offset, low, high)),
             ),
             Activation::Leaky { slope } => {
                 let (zero, slope) = (isa.splat(0.0), isa.splat(slope));
-                v.map(
+                map(
+                    v,
                     #[inline(always)]
                     |x| isa.mul_add(isa.min(x, zero), slope, isa.max(x, zero)),
                 )
             }
-            Activation::Sigmoid => v.map(
+            Activation::Sigmoid => map(
+                v,
                 #[inline(always)]
                 |x| sigmoid(isa, x),
             ),
-            Activation::Silu => v.map(
+            Activation::Silu => map(
+                v,
                 #[inline(always)]
                 |x| isa.mul(x, sigmoid(isa, x)),
             ),
-            Activation::Exp { low, high } => v.map(
+            Activation::Exp { low, high } => map(
+                v,
                 #[inline(always)]
                 |x| {
                     let x = isa.min(isa.max(x, isa.splat(low)), isa.splat(high));
@@ -91,6 +98,15 @@ impl Activation {
             ),
         }
     }
+}
+
+/// An array's `map`, but certain to be inlined: a call would leave the instruction set.
+#[inline(always)]
+fn map<V: Copy, const N: usize>(mut vectors: [V; N], f: impl Fn(V) -> V) -> [V; N] {
+    for v in &mut vectors {
+        *v = f(*v);
+    }
+    vectors
 }
 
 /// Applies an activation in place.

@@ -14,7 +14,7 @@ use super::image::{Hw, PixelLayout, Shape};
 use super::isa::{Isa, Task};
 use super::operations::Simd;
 use super::quantize::{Requantize, Requantizer};
-use super::thread_pool::{Apart, Team};
+use super::thread_pool::{SendPtr, ThreadPool};
 use super::tile::{BLOCK_PIXELS, Im2col, Product, Run, panel_columns};
 
 /// Float weights in tile order: panels of a few vectors of output channels, each with a row for every input element. Lanes
@@ -66,7 +66,7 @@ impl ConvF32 {
     pub(crate) fn run(
         &self,
         isa: Isa,
-        team: &Team,
+        pool: &ThreadPool,
         source: &[f32],
         destination: &mut [f32],
         target: PixelLayout,
@@ -82,16 +82,16 @@ impl ConvF32 {
             Some(depthwise) => {
                 depthwise.check(source.len());
                 assert!(*taps == [0] && run == depthwise.channels(), "not the depthwise layer's channels");
-                let lengthened = BLOCK_PIXELS * run * team.size();
+                let lengthened = BLOCK_PIXELS * run * pool.threads();
                 if scratch.len() < lengthened {
                     scratch.resize(lengthened, 0.0);
                 }
             }
         }
-        // Each row of pixels and each member's part of the scratch is touched by one member.
-        let (destination, scratch) = (Apart::new(destination), Apart::new(scratch));
-        team.rows(height, |member, rows| {
-            let scratch = scratch.get().wrapping_add(member * BLOCK_PIXELS * run);
+        // Each row of pixels and each thread's part of the scratch is touched by one thread.
+        let (destination, scratch) = (SendPtr::new(destination), SendPtr::new(scratch));
+        pool.run_rows(height, |thread, rows| {
+            let scratch = scratch.get().wrapping_add(thread * BLOCK_PIXELS * run);
             let product = ProductF32 { conv: self, to: destination.get() };
             // SAFETY: `run` checked all windows and pixels, and the scratch has a block of pixels for each thread.
             isa.run(unsafe { Run::new(product, rows, source.as_ptr(), target, scratch) });
@@ -327,7 +327,7 @@ impl ConvI8 {
     pub(crate) fn run(
         &self,
         isa: Isa,
-        team: &Team,
+        pool: &ThreadPool,
         source: &[u8],
         sink: SinkI8<'_>,
         target: PixelLayout,
@@ -348,36 +348,36 @@ impl ConvI8 {
             Some(depthwise) => {
                 depthwise.check(isa, source.len());
                 assert!(*taps == [0] && run == depthwise.channels(), "not the depthwise layer's channels");
-                let lengthened = self.scratch() * team.size();
+                let lengthened = self.scratch() * pool.threads();
                 if scratch.len() < lengthened {
                     scratch.resize(lengthened, 0);
                 }
             }
         }
-        // Each row of pixels and each member's part of the scratch is touched by one member.
-        let scratch = Apart::new(scratch);
-        let scratch = |member: usize| scratch.get().wrapping_add(member * self.scratch());
+        // Each row of pixels and each thread's part of the scratch is touched by one thread.
+        let scratch = SendPtr::new(scratch);
+        let scratch = |thread: usize| scratch.get().wrapping_add(thread * self.scratch());
         match sink {
             SinkI8::U8(requantize, to) => {
-                let to = Apart::new(to);
-                team.rows(height, |member, rows| {
+                let to = SendPtr::new(to);
+                pool.run_rows(height, |thread, rows| {
                     let product = ProductI8 { conv: self, sink: requantize, to: to.get() };
                     // SAFETY: `run` checked all windows and pixels, and the scratch has a block of pixels for each thread.
-                    isa.run(unsafe { Run::new(product, rows, source.as_ptr(), target, scratch(member)) });
+                    isa.run(unsafe { Run::new(product, rows, source.as_ptr(), target, scratch(thread)) });
                 });
             }
             SinkI8::F32(activation, to) => {
-                let to = Apart::new(to);
-                team.rows(height, |member, rows| {
+                let to = SendPtr::new(to);
+                pool.run_rows(height, |thread, rows| {
                     let product = ProductI8 { conv: self, sink: activation, to: to.get() };
                     // SAFETY: `run` checked all windows and pixels, and the scratch has a block of pixels for each thread.
-                    isa.run(unsafe { Run::new(product, rows, source.as_ptr(), target, scratch(member)) });
+                    isa.run(unsafe { Run::new(product, rows, source.as_ptr(), target, scratch(thread)) });
                 });
             }
         }
     }
 
-    /// Bytes of scratch for one member, with those that are read beside the last run.
+    /// Bytes of scratch for one thread, with those that are read beside the last run.
     fn scratch(&self) -> usize {
         BLOCK_PIXELS * self.window.run + 3
     }

@@ -1,24 +1,24 @@
-//! Threads that share a convolution: its rows are the parts of a job, and whoever is free takes the next.
+//! A thread pool for convolutions. A job's rows are split into chunks, and each thread takes the next one when it is free.
 //!
-//! Helpers do nothing but `help`: natively on threads of their own, in WebAssembly in workers whose script
-//! calls it. They are there for one image at a time and look for parts without ever sleeping in between, for a convolution
-//! takes a fraction of a millisecond, and waking somebody does too. Nobody waits for a helper that does not come: what it
-//! does not take is left for those who are there.
+//! A worker does nothing but take chunks: natively on a thread of its own, in WebAssembly in a web worker
+//! whose script calls `help`. Workers are awake for one image at a time and spin between jobs, since a convolution takes a
+//! fraction of a millisecond and so does waking a thread. The caller never waits for a worker that does not come: the
+//! threads that are awake run all chunks.
 //!
-//! A stable compiler's standard library for WebAssembly is made for one thread. Helpers there must not allocate, lock or
+//! A stable compiler's standard library for WebAssembly is made for one thread. Workers there must not allocate, lock or
 //! use anything thread-local; kernels do none of this.
 
 use core::ops::Range;
 
-/// A pointer that several members of a team use at once, each for elements of its own.
-pub(super) struct Apart<T>(*mut T);
+/// A pointer that the threads of a pool share, each for elements of its own.
+pub(super) struct SendPtr<T>(*mut T);
 
-// SAFETY: who makes one promises that no element is written by one member and touched by another.
-unsafe impl<T: Send> Sync for Apart<T> {}
+// SAFETY: whoever makes one promises that no element is written by one thread and touched by another.
+unsafe impl<T: Send> Sync for SendPtr<T> {}
 
-impl<T> Apart<T> {
-    pub(super) fn new(elements: &mut [T]) -> Apart<T> {
-        Apart(elements.as_mut_ptr())
+impl<T> SendPtr<T> {
+    pub(super) fn new(elements: &mut [T]) -> SendPtr<T> {
+        SendPtr(elements.as_mut_ptr())
     }
 
     pub(super) fn get(&self) -> *mut T {
@@ -27,43 +27,43 @@ impl<T> Apart<T> {
 }
 
 #[cfg(not(any(not(target_family = "wasm"), feature = "threads")))]
-pub(crate) use alone::Team;
+pub(crate) use single::ThreadPool;
 #[cfg(any(not(target_family = "wasm"), feature = "threads"))]
-pub(crate) use together::Team;
+pub(crate) use threaded::ThreadPool;
 #[cfg(all(target_family = "wasm", feature = "threads"))]
-pub(crate) use together::{help, round_address};
+pub(crate) use threaded::{help, round_address};
 
-/// A team of one, for builds without threads.
+/// A pool of the caller alone, for builds without threads.
 #[cfg(not(any(not(target_family = "wasm"), feature = "threads")))]
-mod alone {
+mod single {
     use super::Range;
 
     #[derive(Debug, Default)]
-    pub(crate) struct Team;
+    pub(crate) struct ThreadPool;
 
-    impl Team {
-        pub(crate) fn new(_threads: usize) -> Team {
-            Team
+    impl ThreadPool {
+        pub(crate) fn new(_threads: usize) -> ThreadPool {
+            ThreadPool
         }
 
-        #[expect(clippy::unused_self, reason = "as the other team")]
-        pub(crate) fn size(&self) -> usize {
+        #[expect(clippy::unused_self, reason = "as the other pool")]
+        pub(crate) fn threads(&self) -> usize {
             1
         }
 
-        #[expect(clippy::unused_self, reason = "as the other team")]
-        pub(crate) fn gather(&self) {}
+        #[expect(clippy::unused_self, reason = "as the other pool")]
+        pub(crate) fn wake(&self) {}
 
-        #[expect(clippy::unused_self, reason = "as the other team")]
+        #[expect(clippy::unused_self, reason = "as the other pool")]
         #[inline(always)]
-        pub(in super::super) fn rows(&self, rows: usize, job: impl Fn(usize, Range<usize>)) {
+        pub(in super::super) fn run_rows(&self, rows: usize, job: impl Fn(usize, Range<usize>)) {
             job(0, 0..rows);
         }
     }
 }
 
 #[cfg(any(not(target_family = "wasm"), feature = "threads"))]
-mod together {
+mod threaded {
     use std::cell::UnsafeCell;
     #[cfg(not(target_family = "wasm"))]
     use std::sync::atomic::AtomicBool;
@@ -76,63 +76,63 @@ mod together {
     /// The most threads, the caller's own included.
     const MAX_THREADS: usize = 16;
 
-    /// Parts for each member: enough that one who comes late, or has the slower core, holds nobody up for long.
-    const PARTS: usize = 4;
+    /// Chunks for each thread: enough that the others wait little for one that starts late or has a slower core.
+    const CHUNKS: usize = 4;
 
-    /// Part `1` of a job, done by member `0`.
+    /// Runs a chunk: the thread's number, the chunk's number.
     type Job<'a> = dyn Fn(usize, usize) + Sync + 'a;
 
-    /// What members have in common. WebAssembly's helpers serve whatever their module's one caller does.
+    /// The state that all threads share. WebAssembly's workers serve the one pool of their module.
     #[cfg(target_family = "wasm")]
-    type Common = &'static Shared;
+    type SharedRef = &'static Shared;
     #[cfg(not(target_family = "wasm"))]
-    type Common = std::sync::Arc<Shared>;
+    type SharedRef = std::sync::Arc<Shared>;
 
     /// The caller and those who help it.
     #[derive(Debug, Default)]
-    pub(crate) struct Team {
-        /// None for a team of one.
-        shared: Option<Common>,
+    pub(crate) struct ThreadPool {
+        /// None if the caller is alone.
+        shared: Option<SharedRef>,
         #[cfg(not(target_family = "wasm"))]
-        helpers: Vec<JoinHandle<()>>,
+        workers: Vec<JoinHandle<()>>,
         #[cfg(target_family = "wasm")]
-        helpers: usize,
+        workers: usize,
     }
 
     #[cfg(target_family = "wasm")]
     static SHARED: Shared = Shared::new();
 
-    /// Address of the counter that helpers sleep on, a 32-bit integer that their script makes odd while an image is
+    /// Address of the counter that workers sleep on, a 32-bit integer that their script makes odd while an image is
     /// worked on.
     #[cfg(target_family = "wasm")]
     pub(crate) fn round_address() -> usize {
         SHARED.round.as_ptr() as usize
     }
 
-    /// Helps until the counter is even again.
+    /// Runs chunks until the counter is even again.
     #[cfg(target_family = "wasm")]
-    pub(crate) fn help(member: usize) {
-        SHARED.help(member);
+    pub(crate) fn help(thread: usize) {
+        SHARED.help(thread);
     }
 
     #[derive(Debug)]
     struct Shared {
         /// Odd while an image is worked on.
         round: AtomicU32,
-        /// Parts of the job that nobody has taken yet.
+        /// Chunks of the job that no thread has taken yet.
         left: AtomicU32,
-        /// Parts that are done.
+        /// Chunks that are done.
         done: AtomicU32,
-        /// Somebody panicked over a part; WebAssembly ends there.
+        /// A chunk panicked; in WebAssembly that ends the program.
         #[cfg(not(target_family = "wasm"))]
         failed: AtomicBool,
         /// No image will come any more.
         #[cfg(not(target_family = "wasm"))]
-        over: AtomicBool,
+        shutdown: AtomicBool,
         job: UnsafeCell<Option<*const Job<'static>>>,
     }
 
-    // SAFETY: `job` is written only while no part of a job is left or being done, and read only for a part that was taken.
+    // SAFETY: `job` is written only while no chunk of a job is left or being done, and read only for a chunk that was taken.
     unsafe impl Sync for Shared {}
     // SAFETY: the pointer is to something `Sync`.
     unsafe impl Send for Shared {}
@@ -146,31 +146,31 @@ mod together {
                 #[cfg(not(target_family = "wasm"))]
                 failed: AtomicBool::new(false),
                 #[cfg(not(target_family = "wasm"))]
-                over: AtomicBool::new(false),
+                shutdown: AtomicBool::new(false),
                 job: UnsafeCell::new(None),
             }
         }
 
-        /// Does parts of jobs until the image is done with.
-        fn help(&self, member: usize) {
+        /// Runs chunks of jobs until the image is done.
+        fn help(&self, thread: usize) {
             while self.round.load(Acquire) % 2 == 1 {
-                self.work(member);
+                self.work(thread);
                 core::hint::spin_loop();
             }
         }
 
-        /// Does parts of the present job until none is left to take.
-        fn work(&self, member: usize) {
+        /// Runs chunks of the current job until none is left to take.
+        fn work(&self, thread: usize) {
             let mut left = self.left.load(Acquire);
             while left > 0 {
                 match self.left.compare_exchange_weak(left, left - 1, AcqRel, Acquire) {
                     Ok(_) => {
-                        let _done = Part(self);
-                        // SAFETY: written before `left` was; the job lasts until all its parts are done, and this one
+                        let _done = Chunk(self);
+                        // SAFETY: written before `left` was; the job lasts until all its chunks are done, and this one
                         // is not.
                         if let Some(job) = unsafe { *self.job.get() } {
                             // SAFETY: as above.
-                            unsafe { (*job)(member, left as usize - 1) };
+                            unsafe { (*job)(thread, left as usize - 1) };
                         }
                     }
                     Err(now) => {
@@ -183,10 +183,10 @@ mod together {
         }
     }
 
-    /// Counts a part as done, also if it panics: the others would wait for it for ever.
-    struct Part<'a>(&'a Shared);
+    /// Counts a chunk as done, also if it panics: the caller would wait for it for ever.
+    struct Chunk<'a>(&'a Shared);
 
-    impl Drop for Part<'_> {
+    impl Drop for Chunk<'_> {
         fn drop(&mut self) {
             #[cfg(not(target_family = "wasm"))]
             if thread::panicking() {
@@ -196,12 +196,12 @@ mod together {
         }
     }
 
-    /// Ends a job: waits until nobody uses it.
+    /// Ends a job: waits until no thread uses it.
     struct End<'a>(&'a Shared, u32);
 
     impl Drop for End<'_> {
         fn drop(&mut self) {
-            // None is left unless the caller panicked.
+            // No chunk is left unless the caller panicked.
             let dropped = self.0.left.swap(0, AcqRel);
             while self.0.done.load(Acquire) + dropped < self.1 {
                 core::hint::spin_loop();
@@ -211,10 +211,10 @@ mod together {
 
     /// An image is worked on until this is dropped.
     #[cfg(not(target_family = "wasm"))]
-    pub(crate) struct Gathered<'a>(&'a Team);
+    pub(crate) struct Awake<'a>(&'a ThreadPool);
 
     #[cfg(not(target_family = "wasm"))]
-    impl Drop for Gathered<'_> {
+    impl Drop for Awake<'_> {
         fn drop(&mut self) {
             if let Some(shared) = &self.0.shared {
                 shared.round.fetch_add(1, Release);
@@ -222,94 +222,95 @@ mod together {
         }
     }
 
-    impl Team {
-        /// A team of as many threads, the caller's own included; natively of fewer if the system gives no more. In
-        /// WebAssembly the helpers are those who call `help`.
-        pub(crate) fn new(threads: usize) -> Team {
-            let helpers = threads.clamp(1, MAX_THREADS) - 1;
-            if helpers == 0 {
-                return Team::default();
+    impl ThreadPool {
+        /// A pool of as many threads, the caller's own included; natively of fewer if the system gives no more. In
+        /// WebAssembly the workers are those who call `help`.
+        pub(crate) fn new(threads: usize) -> ThreadPool {
+            let workers = threads.clamp(1, MAX_THREADS) - 1;
+            if workers == 0 {
+                return ThreadPool::default();
             }
             #[cfg(target_family = "wasm")]
-            return Team { shared: Some(&SHARED), helpers };
+            return ThreadPool { shared: Some(&SHARED), workers };
             #[cfg(not(target_family = "wasm"))]
             {
-                let shared = Common::new(Shared::new());
-                let helpers = (1..=helpers)
-                    .map_while(|member| {
+                let shared = SharedRef::new(Shared::new());
+                let workers = (1..=workers)
+                    .map_while(|thread| {
                         let shared = shared.clone();
-                        let name = format!("micro-yolo {member}");
-                        thread::Builder::new().name(name).spawn(move || help_until_over(&shared, member)).ok()
+                        let name = format!("micro-yolo {thread}");
+                        thread::Builder::new().name(name).spawn(move || serve(&shared, thread)).ok()
                     })
                     .collect();
-                Team { shared: Some(shared), helpers }
+                ThreadPool { shared: Some(shared), workers }
             }
         }
 
-        /// Members, the caller included.
-        pub(crate) fn size(&self) -> usize {
+        /// Threads, the caller included.
+        pub(crate) fn threads(&self) -> usize {
             #[cfg(not(target_family = "wasm"))]
-            return self.helpers.len() + 1;
+            return self.workers.len() + 1;
             #[cfg(target_family = "wasm")]
-            return self.helpers + 1;
+            return self.workers + 1;
         }
 
-        /// Has the helpers come for an image. In WebAssembly the package's script does it, before it hands the image over.
+        /// Wakes the workers for an image. In WebAssembly the package's script does it, before it hands the image over.
         #[cfg(target_family = "wasm")]
         #[expect(clippy::unused_self, reason = "as the native one")]
-        pub(crate) fn gather(&self) {}
+        pub(crate) fn wake(&self) {}
 
-        /// Has the helpers come for an image, until the answer is dropped.
+        /// Wakes the workers for an image, until the result is dropped.
         #[cfg(not(target_family = "wasm"))]
-        pub(crate) fn gather(&self) -> Gathered<'_> {
+        pub(crate) fn wake(&self) -> Awake<'_> {
             if let Some(shared) = &self.shared {
                 shared.round.fetch_add(1, Release);
-                self.helpers.iter().for_each(|helper| helper.thread().unpark());
+                self.workers.iter().for_each(|worker| worker.thread().unpark());
             }
-            Gathered(self)
+            Awake(self)
         }
 
-        /// Has `job(member, rows)` done for all of `rows`, a few at a time, by whoever is there.
+        /// Runs `job(thread, range)` over `0..rows`, in chunks that the pool's threads take when they are free.
         ///
         /// # Panics
         ///
-        /// If a part of the job does.
-        pub(in super::super) fn rows(&self, rows: usize, job: impl Fn(usize, Range<usize>) + Sync) {
+        /// If a chunk of the job does.
+        pub(in super::super) fn run_rows(&self, rows: usize, job: impl Fn(usize, Range<usize>) + Sync) {
             // Alone all in one: each cut costs a block of pixels that is not full.
-            let parts = rows.min(if self.shared.is_some() { PARTS * self.size() } else { 1 });
+            let chunks = rows.min(if self.shared.is_some() { CHUNKS * self.threads() } else { 1 });
             // One form of the job, whoever does it.
-            let part = |member: usize, part: usize| job(member, part * rows / parts..(part + 1) * rows / parts);
-            let part: &Job<'_> = &part;
+            let chunk =
+                |thread: usize, chunk: usize| job(thread, chunk * rows / chunks..(chunk + 1) * rows / chunks);
+            let chunk: &Job<'_> = &chunk;
             match &self.shared {
-                Some(shared) if parts > 1 => shared.run(parts, part),
-                _ => (0..parts).for_each(|number| part(0, number)),
+                Some(shared) if chunks > 1 => shared.run(chunks, chunk),
+                _ => (0..chunks).for_each(|number| chunk(0, number)),
             }
         }
     }
 
     impl Shared {
-        fn run(&self, parts: usize, job: &Job<'_>) {
+        fn run(&self, chunks: usize, job: &Job<'_>) {
             // SAFETY: the same pointer for longer than it may be used; `End` sees to it that nobody uses it for longer.
             let job: *const Job<'static> = unsafe { std::mem::transmute(job) };
-            // SAFETY: no job is under way, for the caller has the team to itself, so that nobody reads.
+            // SAFETY: no job is under way, for the caller has the pool to itself, so that nobody reads.
             unsafe { *self.job.get() = Some(job) };
             self.done.store(0, Relaxed);
             #[cfg(not(target_family = "wasm"))]
             self.failed.store(false, Relaxed);
-            self.left.store(parts as u32, Release);
-            let end = End(self, parts as u32);
+            self.left.store(chunks as u32, Release);
+            let end = End(self, chunks as u32);
             self.work(0);
             drop(end);
             #[cfg(not(target_family = "wasm"))]
-            assert!(!self.failed.load(Relaxed), "a helper panicked");
+            assert!(!self.failed.load(Relaxed), "a worker panicked");
         }
     }
 
     #[cfg(not(target_family = "wasm"))]
-    fn help_until_over(shared: &Shared, member: usize) {
-        while !shared.over.load(Acquire) {
+    fn serve(shared: &Shared, thread: usize) {
+        while !shared.shutdown.load(Acquire) {
             if shared.round.load(Acquire) % 2 == 1 {
-                shared.help(member);
+                shared.help(thread);
             } else {
                 thread::park();
             }
@@ -317,15 +318,15 @@ mod together {
     }
 
     #[cfg(not(target_family = "wasm"))]
-    impl Drop for Team {
+    impl Drop for ThreadPool {
         fn drop(&mut self) {
             if let Some(shared) = &self.shared {
-                shared.over.store(true, Release);
+                shared.shutdown.store(true, Release);
             }
-            for helper in self.helpers.drain(..) {
-                helper.thread().unpark();
+            for worker in self.workers.drain(..) {
+                worker.thread().unpark();
                 // It may have panicked; who ran the job was told.
-                let _ = helper.join();
+                let _ = worker.join();
             }
         }
     }
@@ -337,56 +338,56 @@ mod together {
         use super::*;
 
         #[test]
-        fn every_row_is_done_once_whoever_comes() {
+        fn every_row_is_done_once_on_any_number_of_threads() {
             for threads in [1, 2, 3, 5] {
-                let team = Team::new(threads);
-                assert_eq!(team.size(), threads);
+                let pool = ThreadPool::new(threads);
+                assert_eq!(pool.threads(), threads);
                 for rows in [0, 1, 2, 7, 40, 1000] {
                     let done = Mutex::new(vec![0; rows]);
-                    let gathered = (rows != 7).then(|| team.gather());
+                    let awake = (rows != 7).then(|| pool.wake());
                     for _ in 0..20 {
-                        team.rows(rows, |member, part| {
-                            assert!(member < threads);
-                            part.for_each(|row| done.lock().unwrap()[row] += 1);
+                        pool.run_rows(rows, |thread, chunk| {
+                            assert!(thread < threads);
+                            chunk.for_each(|row| done.lock().unwrap()[row] += 1);
                         });
                     }
-                    drop(gathered);
+                    drop(awake);
                     assert_eq!(done.into_inner().unwrap(), vec![20; rows], "{threads} threads");
                 }
             }
         }
 
         #[test]
-        fn helpers_do_their_share() {
-            let team = Team::new(2);
-            let members = Mutex::new(std::collections::BTreeSet::new());
-            let _gathered = team.gather();
-            let slow = |member, _: Range<usize>| {
-                members.lock().unwrap().insert(member);
+        fn workers_do_their_share() {
+            let pool = ThreadPool::new(2);
+            let threads = Mutex::new(std::collections::BTreeSet::new());
+            let _awake = pool.wake();
+            let slow = |thread, _: Range<usize>| {
+                threads.lock().unwrap().insert(thread);
                 thread::sleep(std::time::Duration::from_millis(5));
             };
             let start = std::time::Instant::now();
-            while members.lock().unwrap().len() < 2 && start.elapsed().as_secs() < 60 {
-                team.rows(20, slow);
+            while threads.lock().unwrap().len() < 2 && start.elapsed().as_secs() < 60 {
+                pool.run_rows(20, slow);
             }
-            assert_eq!(members.into_inner().unwrap().len(), 2);
+            assert_eq!(threads.into_inner().unwrap().len(), 2);
         }
 
         #[test]
         fn a_panic_is_the_callers_and_hangs_nobody() {
-            let team = Team::new(3);
+            let pool = ThreadPool::new(3);
             for _ in 0..3 {
                 let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                    let _gathered = team.gather();
-                    team.rows(100, |_, part| assert!(!part.contains(&50), "on purpose"));
+                    let _awake = pool.wake();
+                    pool.run_rows(100, |_, chunk| assert!(!chunk.contains(&50), "on purpose"));
                 }));
                 assert!(caught.is_err());
             }
-            // The helpers may be gone; the work is done all the same.
+            // The workers may be gone; the work is done all the same.
             let done = AtomicU32::new(0);
-            let _gathered = team.gather();
-            team.rows(100, |_, part| {
-                done.fetch_add(part.len() as u32, Relaxed);
+            let _awake = pool.wake();
+            pool.run_rows(100, |_, chunk| {
+                done.fetch_add(chunk.len() as u32, Relaxed);
             });
             assert_eq!(done.into_inner(), 100);
         }

@@ -6,7 +6,7 @@ use super::super::activation::{Activation, activate};
 use super::super::image::{PixelLayout, Shape};
 use super::super::isa::{Isa, Task};
 use super::super::operations::Simd;
-use super::super::thread_pool::{Apart, Team};
+use super::super::thread_pool::{SendPtr, ThreadPool};
 use super::windows::{Kernel, PixelRun, Windows, dispatch};
 
 /// Output pixels worked on together.
@@ -62,7 +62,14 @@ impl DepthwiseF32 {
     /// # Panics
     ///
     /// If an index that will be touched is outside its slice.
-    pub(crate) fn run(&self, isa: Isa, team: &Team, source: &[f32], destination: &mut [f32], target: PixelLayout) {
+    pub(crate) fn run(
+        &self,
+        isa: Isa,
+        pool: &ThreadPool,
+        source: &[f32],
+        destination: &mut [f32],
+        target: PixelLayout,
+    ) {
         struct Run<'a>(&'a DepthwiseF32, Range<usize>, &'a [f32], *mut f32, PixelLayout);
         impl Task for Run<'_> {
             type Output = ();
@@ -82,9 +89,9 @@ impl DepthwiseF32 {
         self.check(source.len());
         let output = self.windows.output;
         assert!(target.end(output) <= destination.len(), "target outside");
-        // Each row is written by one member.
-        let destination = Apart::new(destination);
-        team.rows(output.height, |_, rows| isa.run(Run(self, rows, source, destination.get(), target)));
+        // Each row is written by one thread.
+        let destination = SendPtr::new(destination);
+        pool.run_rows(output.height, |_, rows| isa.run(Run(self, rows, source, destination.get(), target)));
     }
 
     /// The pixels of a run.
@@ -110,13 +117,15 @@ impl DepthwiseF32 {
     #[inline(always)]
     unsafe fn shared<S: Simd, const K: usize, const STRIDE: usize>(&self, isa: S, run: PixelRun<f32>) {
         let PixelRun { source, y, x, count, to, pixel } = run;
+        let step = STRIDE * self.windows.input.pixel;
+        let start = self.windows.start(y, x);
         // With a stride of 2 neighbours share less: four of them would need more registers than V8 has.
         let together = if STRIDE == 1 { SHARED } else { 3 };
         let mut i = 0;
         while i < count {
             // SAFETY: as the caller.
             unsafe {
-                let (source, to) = (source.add(self.windows.start(y, x + i)), to.add(i * pixel));
+                let (source, to) = (source.add(start + i * step), to.add(i * pixel));
                 if i + together > count {
                     self.group::<S, K, STRIDE, 1>(isa, source, to, pixel);
                     i += 1;

@@ -7,7 +7,7 @@ use super::super::image::{Hw, PixelLayout, Shape};
 use super::super::isa::{Isa, Task};
 use super::super::operations::{MAX_LANES, Simd};
 use super::super::quantize::Requantize;
-use super::super::thread_pool::{Apart, Team};
+use super::super::thread_pool::{SendPtr, ThreadPool};
 use super::int8_5x5;
 use super::interleaved::{AT_ONCE, Columns, SPAN, Tap, interleave_group};
 use super::windows::{Kernel, PixelRun, Windows, dispatch};
@@ -164,7 +164,14 @@ impl DepthwiseI8 {
     /// # Panics
     ///
     /// If an index that will be touched is outside its slice.
-    pub(crate) fn run(&self, isa: Isa, team: &Team, source: &[u8], destination: &mut [u8], target: PixelLayout) {
+    pub(crate) fn run(
+        &self,
+        isa: Isa,
+        pool: &ThreadPool,
+        source: &[u8],
+        destination: &mut [u8],
+        target: PixelLayout,
+    ) {
         struct Run<'a>(&'a DepthwiseI8, Range<usize>, &'a [u8], *mut u8, PixelLayout);
         impl Task for Run<'_> {
             type Output = ();
@@ -184,9 +191,9 @@ impl DepthwiseI8 {
         self.check(isa, source.len());
         let output = self.windows.output;
         assert!(target.end(output) <= destination.len(), "target outside");
-        // Each row is written by one member.
-        let destination = Apart::new(destination);
-        team.rows(output.height, |_, rows| isa.run(Run(self, rows, source, destination.get(), target)));
+        // Each row is written by one thread.
+        let destination = SendPtr::new(destination);
+        pool.run_rows(output.height, |_, rows| isa.run(Run(self, rows, source, destination.get(), target)));
     }
 
     /// The pixels of a run.
