@@ -52,11 +52,28 @@ struct Buffer {
     pixel: usize,
     halo: usize,
     planar: bool,
-    /// Steps that write it first and read it last.
-    first: usize,
-    last: usize,
-    /// Which of the arena's vectors it lies in.
+    /// None until the steps are known, and if none of them touches it.
+    lifetime: Option<Lifetime>,
+    /// Whether a step has been told to write the border.
+    has_border: bool,
+    /// Which of the arena's vectors it lies in, once that is known.
     memory: usize,
+}
+
+/// Steps that need a buffer.
+#[derive(Debug, Clone, Copy)]
+struct Lifetime {
+    /// The one that writes it first.
+    first: usize,
+    /// The one that touches it last; None for an output, which outlives all of them.
+    last: Option<usize>,
+}
+
+/// One of the arena's vectors, while buffers are given to them.
+struct Memory {
+    length: usize,
+    /// The last step that needs it; None if that is for good.
+    used_until: Option<usize>,
 }
 
 impl Buffer {
@@ -667,9 +684,9 @@ impl<'a> Planner<'a> {
             pixel,
             halo: 0,
             planar,
-            first: usize::MAX,
-            last: 0,
-            memory: usize::MAX,
+            lifetime: None,
+            has_border: false,
+            memory: 0,
         });
     }
 
@@ -922,49 +939,50 @@ impl<'a> Planner<'a> {
     fn lifetimes(&mut self, steps: &[Step], outputs: &[Place]) {
         for (number, step) in steps.iter().enumerate() {
             for place in step.inputs.iter().chain(&step.output) {
-                let buffer = &mut self.buffers[place.buffer];
-                buffer.first = buffer.first.min(number);
-                buffer.last = buffer.last.max(number);
+                let lifetime = &mut self.buffers[place.buffer].lifetime;
+                lifetime.get_or_insert(Lifetime { first: number, last: None }).last = Some(number);
             }
         }
         for place in outputs {
-            self.buffers[place.buffer].last = usize::MAX;
+            if let Some(lifetime) = &mut self.buffers[place.buffer].lifetime {
+                lifetime.last = None;
+            }
         }
     }
 
     /// Lets buffers that are never alive together share memory; gives the lengths of all memories.
     fn share_memory(&mut self) -> (Vec<usize>, Vec<usize>) {
-        let mut order: Vec<usize> =
-            (0..self.buffers.len()).filter(|b| self.buffers[*b].first != usize::MAX).collect();
-        order.sort_by_key(|b| self.buffers[*b].first);
-        // Length and last use of each memory, for floats and for bytes.
-        let mut memories: [Vec<(usize, usize)>; 2] = [Vec::new(), Vec::new()];
-        for b in order {
-            let buffer = &self.buffers[b];
-            let (length, first, last) = (buffer.length(), buffer.first, buffer.last);
-            let kind = usize::from(buffer.kind != Kind::Float);
-            let free = memories[kind].iter().enumerate().filter(|(_, (_, used_until))| *used_until < first);
+        let alive = self.buffers.iter().enumerate();
+        let mut order: Vec<(usize, Lifetime)> =
+            alive.filter_map(|(b, buffer)| Some((b, buffer.lifetime?))).collect();
+        order.sort_by_key(|(_, lifetime)| lifetime.first);
+        // For floats and for bytes.
+        let mut memories: [Vec<Memory>; 2] = [Vec::new(), Vec::new()];
+        for (b, Lifetime { first, last }) in order {
+            let buffer = &mut self.buffers[b];
+            let length = buffer.length();
+            let memories = &mut memories[usize::from(buffer.kind != Kind::Float)];
+            let is_free = |memory: &Memory| memory.used_until.is_some_and(|until| until < first);
+            let free = memories.iter().enumerate().filter(|(_, memory)| is_free(memory));
             // The one whose length fits best, growing it if none is long enough.
-            let best = free.min_by_key(|(_, (has, _))| has.abs_diff(length)).map(|(number, _)| number);
-            let memory = best.unwrap_or_else(|| {
-                memories[kind].push((0, 0));
-                memories[kind].len() - 1
+            let best = free.min_by_key(|(_, memory)| memory.length.abs_diff(length)).map(|(number, _)| number);
+            buffer.memory = best.unwrap_or_else(|| {
+                memories.push(Memory { length, used_until: last });
+                memories.len() - 1
             });
-            let entry = &mut memories[kind][memory];
-            *entry = (entry.0.max(length), last);
-            self.buffers[b].memory = memory;
+            let memory = &mut memories[buffer.memory];
+            *memory = Memory { length: memory.length.max(length), used_until: last };
         }
-        memories.map(|m| m.into_iter().map(|(length, _)| length).collect()).into()
+        memories.map(|memories| memories.into_iter().map(|memory| memory.length).collect()).into()
     }
 
     /// The border that has to be written before the first step into a buffer.
     fn halo_before(&mut self, buffer: usize) -> Option<Halo> {
         let b = &mut self.buffers[buffer];
-        // `first` has done its work; from here on it says that the border is still to be written.
-        if b.halo == 0 || b.first == usize::MAX {
+        if b.halo == 0 || b.has_border {
             return None;
         }
-        b.first = usize::MAX;
+        b.has_border = true;
         let byte = match b.kind {
             Kind::Byte(quant) => quant.zero as u8,
             Kind::Float => 0,
