@@ -160,7 +160,7 @@ fn exp<S: Simd>(isa: S, x: S::F) -> S::F {
     for c in [1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
         p = isa.mul_add(p, r, isa.splat(c));
     }
-    isa.from_bits(isa.add_i32(isa.bits(p), isa.shl23(isa.bits(shifted))))
+    isa.reinterpret_f32(isa.add_i32(isa.reinterpret_i32(p), isa.shl23(isa.reinterpret_i32(shifted))))
 }
 
 #[cfg(test)]

@@ -53,8 +53,8 @@ unsafe impl<const DOT: bool> Simd for Neon<DOT> {
         // The number, where the other one is a NaN, as with the other instruction sets' clamps.
         fn min(a: float32x4_t, b: float32x4_t) -> float32x4_t { vminnmq_f32(a, b) }
         fn max(a: float32x4_t, b: float32x4_t) -> float32x4_t { vmaxnmq_f32(a, b) }
-        fn bits(a: float32x4_t) -> int32x4_t { vreinterpretq_s32_f32(a) }
-        fn from_bits(a: int32x4_t) -> float32x4_t { vreinterpretq_f32_s32(a) }
+        fn reinterpret_i32(a: float32x4_t) -> int32x4_t { vreinterpretq_s32_f32(a) }
+        fn reinterpret_f32(a: int32x4_t) -> float32x4_t { vreinterpretq_f32_s32(a) }
         fn splat_i32(x: i32) -> int32x4_t { vdupq_n_s32(x) }
         fn add_i32(a: int32x4_t, b: int32x4_t) -> int32x4_t { vaddq_s32(a, b) }
         fn shl23(a: int32x4_t) -> int32x4_t { vshlq_n_s32::<23>(a) }

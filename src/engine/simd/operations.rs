@@ -60,9 +60,9 @@ pub(crate) unsafe trait Simd: Copy + 'static {
     /// The larger, likewise.
     fn max(self, a: Self::F, b: Self::F) -> Self::F;
     /// The bits of floats as integers.
-    fn bits(self, a: Self::F) -> Self::I;
+    fn reinterpret_i32(self, a: Self::F) -> Self::I;
     /// The bits of integers as floats.
-    fn from_bits(self, a: Self::I) -> Self::F;
+    fn reinterpret_f32(self, a: Self::I) -> Self::F;
 
     /// `LANES` integers at `p`.
     unsafe fn load_i32(self, p: *const i32) -> Self::I;

@@ -53,7 +53,7 @@ pub(crate) fn means_of_bytes(
         isa,
         shape,
         View { data: source, layout: from },
-        ViewMut { data: &mut **sums, layout: here },
+        ViewMut { data: sums, layout: here },
         #[inline(always)]
         |pixel, sums| {
             for (sum, x) in sums.iter_mut().zip(pixel) {

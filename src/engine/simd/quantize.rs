@@ -106,7 +106,7 @@ impl<S: Simd> Requantizer<S> {
     pub(crate) fn apply(&self, x: S::F, multiplier: S::F) -> S::I {
         let isa = self.isa;
         let y = isa.min(isa.max(isa.mul(x, multiplier), self.low), self.high);
-        isa.add_i32(isa.bits(isa.add(y, self.rounder)), self.shift)
+        isa.add_i32(isa.reinterpret_i32(isa.add(y, self.rounder)), self.shift)
     }
 
     /// The same for a product within ±[`LARGEST_RESULT`], ready for the stores alone, after the leaky ReLU.
@@ -116,7 +116,7 @@ impl<S: Simd> Requantizer<S> {
         // The multiplier is above zero, so it does not matter that it comes second.
         let sum = if self.leaks { isa.max(sum, isa.mul(sum, self.slope)) } else { sum };
         if S::STORE_CLAMPS {
-            isa.add_i32(isa.bits(isa.add(isa.mul(sum, multiplier), self.rounder)), self.shift)
+            isa.add_i32(isa.reinterpret_i32(isa.add(isa.mul(sum, multiplier), self.rounder)), self.shift)
         } else {
             self.apply(sum, multiplier)
         }

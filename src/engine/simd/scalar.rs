@@ -57,8 +57,8 @@ unsafe impl Simd for Scalar {
         fn div(a: F, b: F) -> F { zip(a, b, |a, b| a / b) }
         fn min(a: F, b: F) -> F { zip(a, b, |a, b| if a < b { a } else { b }) }
         fn max(a: F, b: F) -> F { zip(a, b, |a, b| if a > b { a } else { b }) }
-        fn bits(a: F) -> I { a.map(|a| a.to_bits() as i32) }
-        fn from_bits(a: I) -> F { a.map(|a| f32::from_bits(a as u32)) }
+        fn reinterpret_i32(a: F) -> I { a.map(|a| a.to_bits() as i32) }
+        fn reinterpret_f32(a: I) -> F { a.map(|a| f32::from_bits(a as u32)) }
         fn splat_i32(x: i32) -> I { [x; 4] }
         fn add_i32(a: I, b: I) -> I { zip(a, b, i32::wrapping_add) }
         fn shl23(a: I) -> I { a.map(|a| a << 23) }

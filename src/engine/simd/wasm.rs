@@ -84,8 +84,8 @@ unsafe impl Simd for Wasm {
         // pmin(x, y) is `y < x ? y : x`, one instruction where f32x4.min has to care about NaN.
         fn min(a: v128, b: v128) -> v128 { f32x4_pmin(b, a) }
         fn max(a: v128, b: v128) -> v128 { f32x4_pmax(b, a) }
-        fn bits(a: v128) -> v128 { a }
-        fn from_bits(a: v128) -> v128 { a }
+        fn reinterpret_i32(a: v128) -> v128 { a }
+        fn reinterpret_f32(a: v128) -> v128 { a }
         fn splat_i32(x: i32) -> v128 { i32x4_splat(x) }
         fn add_i32(a: v128, b: v128) -> v128 { i32x4_add(a, b) }
         fn shl23(a: v128) -> v128 { i32x4_shl(a, 23) }

@@ -62,8 +62,8 @@ unsafe impl Simd for Avx2 {
         fn div(a: __m256, b: __m256) -> __m256 { _mm256_div_ps(a, b) }
         fn min(a: __m256, b: __m256) -> __m256 { _mm256_min_ps(a, b) }
         fn max(a: __m256, b: __m256) -> __m256 { _mm256_max_ps(a, b) }
-        fn bits(a: __m256) -> __m256i { _mm256_castps_si256(a) }
-        fn from_bits(a: __m256i) -> __m256 { _mm256_castsi256_ps(a) }
+        fn reinterpret_i32(a: __m256) -> __m256i { _mm256_castps_si256(a) }
+        fn reinterpret_f32(a: __m256i) -> __m256 { _mm256_castsi256_ps(a) }
         fn splat_i32(x: i32) -> __m256i { _mm256_set1_epi32(x) }
         fn add_i32(a: __m256i, b: __m256i) -> __m256i { _mm256_add_epi32(a, b) }
         fn shl23(a: __m256i) -> __m256i { _mm256_slli_epi32::<23>(a) }
@@ -145,8 +145,8 @@ unsafe impl Simd for Avx512 {
         fn div(a: __m512, b: __m512) -> __m512 { _mm512_div_ps(a, b) }
         fn min(a: __m512, b: __m512) -> __m512 { _mm512_min_ps(a, b) }
         fn max(a: __m512, b: __m512) -> __m512 { _mm512_max_ps(a, b) }
-        fn bits(a: __m512) -> __m512i { _mm512_castps_si512(a) }
-        fn from_bits(a: __m512i) -> __m512 { _mm512_castsi512_ps(a) }
+        fn reinterpret_i32(a: __m512) -> __m512i { _mm512_castps_si512(a) }
+        fn reinterpret_f32(a: __m512i) -> __m512 { _mm512_castsi512_ps(a) }
         fn splat_i32(x: i32) -> __m512i { _mm512_set1_epi32(x) }
         fn add_i32(a: __m512i, b: __m512i) -> __m512i { _mm512_add_epi32(a, b) }
         fn shl23(a: __m512i) -> __m512i { _mm512_slli_epi32::<23>(a) }

@@ -240,18 +240,21 @@ impl DepthwiseI8 {
         }
     }
 
-    /// Sums of one vector's windows, requantised: the first vector's to `halves`, the second one's, with those, to `to`.
+    /// Sums of one vector's windows, requantised: the first vector's to `halves`, the second one's, with those, to the
+    /// pixels.
+    ///
+    /// # Safety
+    ///
+    /// The pixels of `run` are writable, its columns are those of its windows, and `halves` has `LANES` floats for each
+    /// pixel.
     #[inline(always)]
     unsafe fn sum_one<S: Simd, const K: usize, const STRIDE: usize, const SECOND: bool>(
         &self,
         isa: S,
-        block: usize,
-        columns: *const u8,
-        count: usize,
+        run: BlockRun,
         halves: *mut f32,
-        to: *mut u8,
-        pixel: usize,
     ) {
+        let BlockRun { block, columns, count, to, pixel } = run;
         let groups = const { group_count(K) };
         // SAFETY: as the caller; weights have two vectors for every group of a block.
         unsafe {
@@ -274,10 +277,10 @@ impl DepthwiseI8 {
                 }
                 let bytes = requantize.apply_to_sum(isa.to_f32(sum), multiplier);
                 if SECOND {
-                    isa.store_channels(to, [isa.bits(isa.load(half)), bytes], requantize.pack);
+                    isa.store_channels(to, [isa.reinterpret_i32(isa.load(half)), bytes], requantize.pack);
                     to = to.add(pixel);
                 } else {
-                    isa.store(half, isa.from_bits(bytes));
+                    isa.store(half, isa.reinterpret_f32(bytes));
                 }
                 half = half.add(S::LANES);
                 at = at.add(STRIDE * K.div_ceil(4) * 4 * S::LANES);
@@ -286,16 +289,13 @@ impl DepthwiseI8 {
     }
 
     /// As [`sum_one`](Self::sum_one), both vectors at once.
+    ///
+    /// # Safety
+    ///
+    /// As `sum_one`.
     #[inline(always)]
-    unsafe fn sum_both<S: Simd, const K: usize, const STRIDE: usize>(
-        &self,
-        isa: S,
-        block: usize,
-        columns: *const u8,
-        count: usize,
-        to: *mut u8,
-        pixel: usize,
-    ) {
+    unsafe fn sum_both<S: Simd, const K: usize, const STRIDE: usize>(&self, isa: S, run: BlockRun) {
+        let BlockRun { block, columns, count, to, pixel } = run;
         // SAFETY: as `sum_one`.
         unsafe {
             let weights = self.weights.as_ptr().add(block * 2 * K * 4 * S::LANES);
@@ -369,6 +369,18 @@ impl DepthwiseI8 {
     }
 }
 
+/// One block of channels of up to [`AT_ONCE`] pixels, interleaved.
+#[derive(Clone, Copy)]
+struct BlockRun {
+    block: usize,
+    columns: *const u8,
+    count: usize,
+    /// The block's channels of the first pixel.
+    to: *mut u8,
+    /// Elements from pixel to pixel.
+    pixel: usize,
+}
+
 /// A run of pixels of an int8 layer.
 struct KernelI8<'a, S> {
     layer: &'a DepthwiseI8,
@@ -407,10 +419,11 @@ impl<S: Simd> Kernel for KernelI8<'_, S> {
                             move || layer.interleave::<S, K>(isa, source, last + K, columns),
                         );
                     }
+                    let run = BlockRun { block, columns, count, to, pixel };
                     if K == 3 {
                         isa.vectorize(
                             #[inline(always)]
-                            move || layer.sum_both::<S, K, STRIDE>(isa, block, columns, count, to, pixel),
+                            move || layer.sum_both::<S, K, STRIDE>(isa, run),
                         );
                     } else {
                         // All weights of one vector fill the registers.
@@ -418,15 +431,11 @@ impl<S: Simd> Kernel for KernelI8<'_, S> {
                         let halves = halves.as_mut_ptr().cast::<f32>();
                         isa.vectorize(
                             #[inline(always)]
-                            move || {
-                                layer.sum_one::<S, K, STRIDE, false>(isa, block, columns, count, halves, to, pixel)
-                            },
+                            move || layer.sum_one::<S, K, STRIDE, false>(isa, run, halves),
                         );
                         isa.vectorize(
                             #[inline(always)]
-                            move || {
-                                layer.sum_one::<S, K, STRIDE, true>(isa, block, columns, count, halves, to, pixel)
-                            },
+                            move || layer.sum_one::<S, K, STRIDE, true>(isa, run, halves),
                         );
                     }
                 }
