@@ -11,9 +11,9 @@ use super::quantize::{Quantize, Requantize, Scale};
 /// Work on one pixel after another: `f(source pixel, destination pixel)`.
 pub(super) fn each_pixel<A, B>(
     isa: Isa,
-    Shape { height, width, channels }: Shape,
-    View { data: source, layout: from }: View<'_, A>,
-    ViewMut { data: destination, layout: to }: ViewMut<'_, B>,
+    shape: Shape,
+    source: View<'_, A>,
+    destination: ViewMut<'_, B>,
     f: impl FnMut(&[A], &mut [B]),
 ) {
     struct Each<'a, A, B, F>(Shape, View<'a, A>, ViewMut<'a, B>, F);
@@ -21,27 +21,16 @@ pub(super) fn each_pixel<A, B>(
         type Output = ();
         #[inline(always)]
         fn run<S: Simd>(self, _: S) {
-            let Each(
-                Shape { height, width, channels },
-                View { data: source, layout: from },
-                ViewMut { data: destination, layout: to },
-                mut f,
-            ) = self;
+            let Each(Shape { height, width, channels }, source, destination, mut f) = self;
             for y in 0..height {
                 for x in 0..width {
-                    let a = from.at(y, x);
-                    let b = to.at(y, x);
-                    f(&source[a..a + channels], &mut destination[b..b + channels]);
+                    let (from, to) = (source.layout.at(y, x), destination.layout.at(y, x));
+                    f(&source.data[from..from + channels], &mut destination.data[to..to + channels]);
                 }
             }
         }
     }
-    isa.run(Each(
-        Shape { height, width, channels },
-        View { data: source, layout: from },
-        ViewMut { data: destination, layout: to },
-        f,
-    ));
+    isa.run(Each(shape, source, destination, f));
 }
 
 /// Copies an image.

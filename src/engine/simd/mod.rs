@@ -1,11 +1,12 @@
-//! The instruction sets: one trait, its forms, and the kernels written against it.
+//! Kernels, written once for all instruction sets.
 //!
-//! All `unsafe` of the engine lives under this module. The kernels ([`gemm`], [`depthwise`], [`pool`]) are written
-//! once, generic over [`operations::Simd`]; each form of the trait says how its instruction set does the few operations they
-//! need. What a kernel offers to the rest of the engine is a safe function that checks every index it will touch
-//! before the first load, so that no size, however odd, can reach memory that is not its own.
+//! All `unsafe` of the engine lives under this module. A kernel ([`gemm`], [`depthwise`], [`pool`]) is generic over the
+//! trait [`Simd`](operations::Simd), whose implementations are in a file for each architecture. A value of such a type proves
+//! that the processor has its instructions, so arithmetic is safe; `unsafe` are loads, stores and the functions that work on
+//! addresses. What a kernel offers to the rest of the engine is a safe function that checks every index it will touch before
+//! the first load, so that no size can reach memory that is not its own.
 //!
-//! `core::arch` rather than a portable crate: the int8 dot product, the heart of half the engine, is in no portable
+//! `core::arch` rather than a portable crate: the int8 dot product, which half the engine is built on, is in no portable
 //! layer, and its operand order decides how weights are packed.
 
 mod activation;

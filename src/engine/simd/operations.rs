@@ -157,8 +157,8 @@ pub(crate) unsafe trait Simd: Copy + 'static {
 /// Lanes of the widest instruction set.
 pub(super) const MAX_LANES: usize = 16;
 
-/// Methods of [`Simd`] that are one expression each, all inlined: `on registers`, by intrinsics that are safe for who has
-/// the token; `on plain values`, which needs no token; `on memory`, which the caller vouches for.
+/// Methods of [`Simd`] that are one expression each, all inlined. `on registers`: intrinsics, which are safe because the token
+/// proves that they are there. `on plain values`: safe without that. `on memory`: loads and stores, unsafe.
 macro_rules! operations {
     (on registers: $(fn $name:ident($($argument:ident: $type:ty),*) -> $result:ty { $body:expr })*) => {$(
         #[inline(always)]

@@ -80,10 +80,10 @@ pub(crate) struct PoolWindow {
 pub(crate) fn max_pool<T: Copy + Default + PartialOrd>(
     isa: Isa,
     window: PoolWindow,
-    Shape { height, width, channels }: Shape,
-    View { data: source, layout: from }: View<'_, T>,
+    shape: Shape,
+    source: View<'_, T>,
     out: Hw,
-    ViewMut { data: destination, layout: to }: ViewMut<'_, T>,
+    destination: ViewMut<'_, T>,
     scratch: &mut Vec<T>,
 ) {
     struct Pool<'a, T>(PoolWindow, Shape, View<'a, T>, Hw, ViewMut<'a, T>, &'a mut [T]);
@@ -116,7 +116,7 @@ pub(crate) fn max_pool<T: Copy + Default + PartialOrd>(
                     }
                 }
                 for out_x in 0..out.width {
-                    let at = to.origin + out_y * to.row + out_x * to.pixel;
+                    let at = to.at(out_y, out_x);
                     let largest = &mut destination[at..at + channels];
                     let columns = inside(out_x, window.kernel.1, window.stride.1, window.pad.1, width);
                     for (number, x) in columns.enumerate() {
@@ -131,19 +131,11 @@ pub(crate) fn max_pool<T: Copy + Default + PartialOrd>(
             }
         }
     }
-    if scratch.len() < width * channels {
-        scratch.resize(width * channels, T::default());
+    let length = shape.width * shape.channels;
+    if scratch.len() < length {
+        scratch.resize(length, T::default());
     }
-    let largest_rows = &mut scratch[..width * channels];
-    let shape = Shape { height, width, channels };
-    isa.run(Pool(
-        window,
-        shape,
-        View { data: source, layout: from },
-        out,
-        ViewMut { data: destination, layout: to },
-        largest_rows,
-    ));
+    isa.run(Pool(window, shape, source, out, destination, &mut scratch[..length]));
 }
 
 #[inline(always)]

@@ -69,8 +69,8 @@ pub(crate) fn bilinear_bytes(
 fn enlarge<T: Copy, M: Copy + Default>(
     isa: Isa,
     shape: Shape,
-    View { data: source, layout: from }: View<'_, T>,
-    ViewMut { data: destination, layout: to }: ViewMut<'_, T>,
+    source: View<'_, T>,
+    destination: ViewMut<'_, T>,
     rows: &mut Vec<M>,
     down: impl Fn(T, T) -> M,
     across: impl Fn(M, M) -> T,
@@ -93,9 +93,9 @@ fn enlarge<T: Copy, M: Copy + Default>(
             // Pixels that lie side by side are one long one.
             let (pixels, run) = if from.pixel == channels { (1, width * channels) } else { (width, channels) };
             for y in 0..2 * height {
-                let near = from.origin + y / 2 * from.row;
+                let near = from.at(y / 2, 0);
                 let beyond = if y % 2 == 0 { (y / 2).saturating_sub(1) } else { (y / 2 + 1).min(height - 1) };
-                let far = from.origin + beyond * from.row;
+                let far = from.at(beyond, 0);
                 for x in 0..pixels {
                     let near = &source[near + x * from.pixel..][..run];
                     let far = &source[far + x * from.pixel..][..run];
@@ -107,7 +107,7 @@ fn enlarge<T: Copy, M: Copy + Default>(
                     let here = &row[x * channels..][..channels];
                     let left = &row[x.saturating_sub(1) * channels..][..channels];
                     let right = &row[(x + 1).min(width - 1) * channels..][..channels];
-                    let at = to.origin + y * to.row + 2 * x * to.pixel;
+                    let at = to.at(y, 2 * x);
                     for (at, beside) in [(at, left), (at + to.pixel, right)] {
                         let pixel = &mut destination[at..at + channels];
                         for ((pixel, here), beside) in pixel.iter_mut().zip(here).zip(beside) {
@@ -122,15 +122,7 @@ fn enlarge<T: Copy, M: Copy + Default>(
     if rows.len() < length {
         rows.resize(length, M::default());
     }
-    let row = &mut rows[..length];
-    isa.run(Enlarge {
-        shape,
-        source: View { data: source, layout: from },
-        destination: ViewMut { data: destination, layout: to },
-        row,
-        down,
-        across,
-    });
+    isa.run(Enlarge { shape, source, destination, row: &mut rows[..length], down, across });
 }
 
 #[cfg(test)]

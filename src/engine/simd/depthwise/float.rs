@@ -114,6 +114,11 @@ impl DepthwiseF32 {
         }
     }
 
+    /// The pixels of a run, a few at a time.
+    ///
+    /// # Safety
+    ///
+    /// As [`pixels`](Self::pixels).
     #[inline(always)]
     unsafe fn shared<S: Simd, const K: usize, const STRIDE: usize>(&self, isa: S, run: PixelRun<f32>) {
         let PixelRun { source, y, x, count, to, pixel } = run;
@@ -142,6 +147,10 @@ impl DepthwiseF32 {
     }
 
     /// `X` neighbouring output pixels, all channels.
+    ///
+    /// # Safety
+    ///
+    /// The taps of their windows, the first of which is at `source`, are readable, and the pixels from `to` on writable.
     #[inline(always)]
     unsafe fn group<S: Simd, const K: usize, const STRIDE: usize, const X: usize>(
         &self,
@@ -171,6 +180,11 @@ impl DepthwiseF32 {
         }
     }
 
+    /// The same for the vector of channels from `c` on.
+    ///
+    /// # Safety
+    ///
+    /// As [`group`](Self::group); there are `LANES` channels from `c` on.
     #[inline(always)]
     unsafe fn vector<S: Simd, const K: usize, const STRIDE: usize, const X: usize>(
         &self,
@@ -217,6 +231,10 @@ impl DepthwiseF32 {
     }
 
     /// One output pixel of any kernel.
+    ///
+    /// # Safety
+    ///
+    /// The taps of its window, the first of which is at `source`, are readable, and the pixel at `to` writable.
     #[inline(always)]
     unsafe fn any<S: Simd>(&self, isa: S, source: *const f32, to: *mut f32) {
         let Windows { output: Shape { channels, .. }, kernel, .. } = self.windows;

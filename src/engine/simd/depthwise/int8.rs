@@ -324,6 +324,11 @@ impl DepthwiseI8 {
         }
     }
 
+    /// What the sums of a block start with.
+    ///
+    /// # Safety
+    ///
+    /// There is such a block.
     #[inline(always)]
     unsafe fn start<S: Simd>(&self, isa: S, block: usize) -> [S::I; 2] {
         // SAFETY: the bias has `2 * LANES` integers for every block.
@@ -333,7 +338,12 @@ impl DepthwiseI8 {
         }
     }
 
-    /// One output pixel of any kernel.
+    /// One output pixel of any kernel, one block of its channels.
+    ///
+    /// # Safety
+    ///
+    /// The taps of its window, the first of which is at `source`, are readable, with `2 * LANES` bytes each, and the block's
+    /// channels at `to` writable.
     #[inline(always)]
     unsafe fn any<S: Simd>(&self, isa: S, block: usize, source: *const u8, to: *mut u8) {
         // SAFETY: as the caller: every tap lies in the source; weights have two vectors for every group of a block.
