@@ -52,42 +52,35 @@ impl Activation {
         match self {
             Activation::Clamp { low, high } => {
                 let (low, high) = (isa.splat(low), isa.splat(high));
-                map(
-                    v,
+                v.map(
                     #[inline(always)]
                     |x| isa.min(isa.max(x, low), high),
                 )
             }
-            Activation::Affine { scale, offset, low, high } => map(
-                v,
+            Activation::Affine { scale, offset, low, high } => v.map(
                 #[inline(always)]
                 |x| affine(isa, x, scale, offset, low, high),
             ),
-            Activation::Gated { scale, offset, low, high } => map(
-                v,
+            Activation::Gated { scale, offset, low, high } => v.map(
                 #[inline(always)]
                 |x| isa.mul(x, affine(isa, x, scale, offset, low, high)),
             ),
             Activation::Leaky { slope } => {
                 let (zero, slope) = (isa.splat(0.0), isa.splat(slope));
-                map(
-                    v,
+                v.map(
                     #[inline(always)]
                     |x| isa.mul_add(isa.min(x, zero), slope, isa.max(x, zero)),
                 )
             }
-            Activation::Sigmoid => map(
-                v,
+            Activation::Sigmoid => v.map(
                 #[inline(always)]
                 |x| sigmoid(isa, x),
             ),
-            Activation::Silu => map(
-                v,
+            Activation::Silu => v.map(
                 #[inline(always)]
                 |x| isa.mul(x, sigmoid(isa, x)),
             ),
-            Activation::Exp { low, high } => map(
-                v,
+            Activation::Exp { low, high } => v.map(
                 #[inline(always)]
                 |x| {
                     let x = isa.min(isa.max(x, isa.splat(low)), isa.splat(high));
@@ -98,15 +91,6 @@ impl Activation {
             ),
         }
     }
-}
-
-/// An array's `map`, but certain to be inlined: a call would leave the instruction set.
-#[inline(always)]
-fn map<V: Copy, const N: usize>(mut vectors: [V; N], f: impl Fn(V) -> V) -> [V; N] {
-    for v in &mut vectors {
-        *v = f(*v);
-    }
-    vectors
 }
 
 /// Applies an activation in place.
