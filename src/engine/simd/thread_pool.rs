@@ -88,7 +88,7 @@ mod threaded {
     #[cfg(not(target_family = "wasm"))]
     type SharedRef = std::sync::Arc<Shared>;
 
-    /// The caller and those who help it.
+    /// The calling thread and its workers.
     #[derive(Debug, Default)]
     pub(crate) struct ThreadPool {
         /// None if the caller is alone.
@@ -275,9 +275,9 @@ mod threaded {
         ///
         /// If a chunk of the job does.
         pub(in super::super) fn run_rows(&self, rows: usize, job: impl Fn(usize, Range<usize>) + Sync) {
-            // Alone all in one: each cut costs a block of pixels that is not full.
+            // One chunk for one thread: each cut costs a block of pixels that is not full.
             let chunks = rows.min(if self.shared.is_some() { CHUNKS * self.threads() } else { 1 });
-            // One form of the job, whoever does it.
+            // One instance of the job's code, for the caller and the workers.
             let chunk =
                 |thread: usize, chunk: usize| job(thread, chunk * rows / chunks..(chunk + 1) * rows / chunks);
             let chunk: &Job<'_> = &chunk;
@@ -290,9 +290,9 @@ mod threaded {
 
     impl Shared {
         fn run(&self, chunks: usize, job: &Job<'_>) {
-            // SAFETY: the same pointer for longer than it may be used; `End` sees to it that nobody uses it for longer.
+            // SAFETY: only the lifetime changes; `End` waits until no thread uses the pointer any more.
             let job: *const Job<'static> = unsafe { std::mem::transmute(job) };
-            // SAFETY: no job is under way, for the caller has the pool to itself, so that nobody reads.
+            // SAFETY: no thread reads it, since no job is running: the caller has the pool to itself.
             unsafe { *self.job.get() = Some(job) };
             self.done.store(0, Relaxed);
             #[cfg(not(target_family = "wasm"))]
@@ -325,7 +325,7 @@ mod threaded {
             }
             for worker in self.workers.drain(..) {
                 worker.thread().unpark();
-                // It may have panicked; who ran the job was told.
+                // It may have panicked, which `run` has reported.
                 let _ = worker.join();
             }
         }
@@ -374,7 +374,7 @@ mod threaded {
         }
 
         #[test]
-        fn a_panic_is_the_callers_and_hangs_nobody() {
+        fn a_panic_reaches_the_caller_and_nothing_hangs() {
             let pool = ThreadPool::new(3);
             for _ in 0..3 {
                 let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {

@@ -12,8 +12,8 @@
 //!              4    B  B  B  B  D      the other taps of D are columns 1 to 3 again, with weights of zero
 //! ```
 //!
-//! In memory each column has two vectors: its rows 0 to 3, and the fifth row's taps from this column to the fourth one from
-//! it. A window reads seven of the nine vectors from its first column on; those it leaves out belong to windows further on.
+//! In memory each column has two vectors: its rows 0 to 3, and the fifth row's taps in this column and the next three. A
+//! window reads seven of the nine vectors from its first column on; the two that it leaves out belong to later windows.
 //!
 //! ```text
 //! column of the window    0      1      2      3      4
