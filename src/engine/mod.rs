@@ -28,7 +28,7 @@ use std::sync::Arc;
 use plan::{Arena, Plan};
 #[cfg(feature = "tract")]
 pub(crate) use read::{floats, uniform};
-use simd::{Isa, Team};
+use simd::{Isa, ThreadPool};
 #[cfg(all(target_family = "wasm", feature = "threads"))]
 pub(crate) use simd::{help, round_address};
 #[cfg(feature = "tract")]
@@ -57,12 +57,12 @@ pub(crate) struct Memory {
 impl Memory {
     /// Memory for a caller that `threads` compute for, its own thread included.
     pub(crate) fn new(threads: usize) -> Memory {
-        Memory { arena: Arena::of(Team::new(threads)), outputs: Vec::new() }
+        Memory { arena: Arena::of(ThreadPool::new(threads)), outputs: Vec::new() }
     }
 
     /// Threads that compute, the caller's own included.
     pub(crate) fn threads(&self) -> usize {
-        self.arena.team().size()
+        self.arena.pool().threads()
     }
 }
 

@@ -5,18 +5,11 @@
 use std::borrow::Cow;
 
 use super::simd::Activation;
+pub(super) use super::simd::image::Shape;
 use super::simd::pool::PoolWindow;
 
 /// Index of a node.
 pub(super) type Id = usize;
-
-/// Pixels and channels of an image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Shape {
-    pub height: usize,
-    pub width: usize,
-    pub channels: usize,
-}
 
 /// A convolution as the file has it, with what has been fused into it.
 #[derive(Debug, Clone)]

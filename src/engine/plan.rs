@@ -11,10 +11,14 @@ use std::sync::Arc;
 
 use super::net::{Conv, Id, Kind, Net, Op, Quant, Shape};
 use super::simd::depthwise::{DepthwiseF32, DepthwiseI8, Windows};
-use super::simd::gemm::{ConvF32, ConvI8, SinkI8, Target, WeightsF32, WeightsI8, Window};
-use super::simd::layout::{self, Quantize};
-use super::simd::pool::{self, ByteSum, Extent, PoolWindow};
-use super::simd::{Activation, Isa, Requantize, Team, bilinear};
+use super::simd::elementwise::{self, ByteSum};
+use super::simd::gemm::{ConvF32, ConvI8, OutputI8, SinkI8, WeightsF32, WeightsI8};
+use super::simd::image::{PixelLayout, View, ViewMut};
+use super::simd::layout::PlaneLayout;
+use super::simd::pool::{self, PoolWindow};
+use super::simd::quantize::{Quantize, Scale};
+use super::simd::tile::Im2col;
+use super::simd::{Activation, Isa, Requantize, ThreadPool, layout, resize};
 
 /// Elements behind the last pixel that kernels may read along with it.
 const SLACK: usize = 64;
@@ -23,7 +27,7 @@ const SLACK: usize = 64;
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Place {
     buffer: usize,
-    target: Target,
+    target: PixelLayout,
     shape: Shape,
     kind: Kind,
     /// Distance of a channel's plane from the next one's, where the image is stored plane by plane.
@@ -31,14 +35,10 @@ struct Place {
 }
 
 impl Place {
-    fn extent(&self) -> Extent {
-        (self.shape.height, self.shape.width, self.shape.channels)
-    }
-
-    fn quant(&self) -> (f32, i32) {
+    fn scale(&self) -> Scale {
         match self.kind {
-            Kind::Byte(quant) => (quant.scale, quant.zero),
-            Kind::Float => (1.0, 0),
+            Kind::Byte(quant) => scale(quant),
+            Kind::Float => Scale { scale: 1.0, zero: 0 },
         }
     }
 }
@@ -52,11 +52,28 @@ struct Buffer {
     pixel: usize,
     halo: usize,
     planar: bool,
-    /// Steps that write it first and read it last.
-    first: usize,
-    last: usize,
-    /// Which of the arena's vectors it lies in.
+    /// None until the steps are known, and if none of them touches it.
+    lifetime: Option<Lifetime>,
+    /// Whether a step has been told to write the border.
+    has_border: bool,
+    /// Which of the arena's vectors it lies in, once that is known.
     memory: usize,
+}
+
+/// Steps that need a buffer.
+#[derive(Debug, Clone, Copy)]
+struct Lifetime {
+    /// The one that writes it first.
+    first: usize,
+    /// The one that touches it last; None for an output, which outlives all of them.
+    last: Option<usize>,
+}
+
+/// One of the arena's vectors, while buffers are given to them.
+struct Memory {
+    length: usize,
+    /// The last step that needs it; None if that is for good.
+    used_until: Option<usize>,
 }
 
 impl Buffer {
@@ -73,9 +90,9 @@ impl Buffer {
     }
 
     /// Where the channels from `first` on lie.
-    fn target(&self, first: usize) -> Target {
+    fn target(&self, first: usize) -> PixelLayout {
         let (row, pixel) = (self.row(), if self.planar { 1 } else { self.pixel });
-        Target { origin: self.halo * (row + pixel) + if self.planar { 0 } else { first }, row, pixel }
+        PixelLayout { origin: self.halo * (row + pixel) + if self.planar { 0 } else { first }, row, pixel }
     }
 }
 
@@ -88,7 +105,7 @@ enum Work {
     ImportBytes(usize, Quantize),
     ConvF32(Box<ConvF32>),
     /// To bytes, requantised, or to floats, activated.
-    ConvI8(Box<ConvI8>, Result<Requantize, Activation>),
+    ConvI8(Box<ConvI8>, OutputI8),
     DepthwiseF32(Box<DepthwiseF32>),
     DepthwiseI8(Box<DepthwiseI8>),
     Unary(Activation),
@@ -124,11 +141,11 @@ impl Step {
         let pixels = out.height * out.width;
         let input = self.inputs.first().map_or(0, |place| place.shape.channels);
         let depthwise = |windows: &Windows| {
-            let Windows { kernel, stride, channels, .. } = windows;
-            let macs = windows.out_height * windows.out_width * channels * kernel.0 * kernel.1;
-            (format!("depthwise {}x{}/{}", kernel.0, kernel.1, stride.0), macs)
+            let Windows { output, kernel, stride, .. } = windows;
+            let macs = output.height * output.width * output.channels * kernel.height * kernel.width;
+            (format!("depthwise {}x{}/{}", kernel.height, kernel.width, stride.height), macs)
         };
-        let dense = |name: &str, first: Option<(String, usize)>, window: &Window| {
+        let dense = |name: &str, first: Option<(String, usize)>, window: &Im2col| {
             let inputs = window.taps.len() * window.run;
             let (name, before) = match first {
                 Some((first, macs)) => (format!("{first} + {name}"), macs),
@@ -166,10 +183,11 @@ impl Step {
 
 #[derive(Debug, Clone, Copy)]
 struct Halo {
-    target: Target,
-    extent: Extent,
+    target: PixelLayout,
+    shape: Shape,
     width: usize,
-    planes: Option<(usize, usize)>,
+    /// Elements from plane to plane, where the image is stored plane by plane.
+    plane: Option<usize>,
     byte: u8,
 }
 
@@ -187,7 +205,7 @@ pub(super) struct Plan {
 /// The memory a plan runs in; used again for the next image.
 #[derive(Debug, Default)]
 pub(super) struct Arena {
-    team: Arc<Team>,
+    pool: Arc<ThreadPool>,
     floats: Vec<Vec<f32>>,
     bytes: Vec<Vec<u8>>,
     scratch_floats: Vec<f32>,
@@ -197,13 +215,13 @@ pub(super) struct Arena {
 }
 
 impl Arena {
-    /// Memory for plans that `team` runs.
-    pub(super) fn of(team: Team) -> Arena {
-        Arena { team: Arc::new(team), ..Arena::default() }
+    /// Memory for plans that `pool` runs.
+    pub(super) fn of(pool: ThreadPool) -> Arena {
+        Arena { pool: Arc::new(pool), ..Arena::default() }
     }
 
-    pub(super) fn team(&self) -> &Team {
-        &self.team
+    pub(super) fn pool(&self) -> &ThreadPool {
+        &self.pool
     }
 }
 
@@ -230,9 +248,9 @@ impl Output<'_> {
         let Place { target, kind, buffer, .. } = *self.place;
         match kind {
             Kind::Float => self.convert(&self.arena.floats[buffer], target, |x| x, in_pixels, to),
-            Kind::Byte(Quant { scale, zero, .. }) => {
-                let number = |byte: u8| (i32::from(byte) - zero) as f32 * scale;
-                self.convert(&self.arena.bytes[buffer], target, number, in_pixels, to);
+            Kind::Byte(quant) => {
+                let scale = scale(quant);
+                self.convert(&self.arena.bytes[buffer], target, |byte| scale.number(byte), in_pixels, to);
             }
         }
     }
@@ -240,16 +258,15 @@ impl Output<'_> {
     fn convert<T: Copy>(
         &self,
         from: &[T],
-        target: Target,
+        target: PixelLayout,
         number: impl Fn(T) -> f32,
         in_pixels: bool,
         to: &mut [f32],
     ) {
-        let Shape { height, width, channels } = self.place.shape;
         if in_pixels {
-            layout::pixels_together(from, target, (height, width, channels), to, number);
+            layout::pixels_together(from, target, self.place.shape, to, number);
         } else {
-            layout::pixels_into_planes(from, target, (height, width), to, number);
+            layout::pixels_into_planes(from, target, self.place.shape.size(), to, number);
         }
     }
 }
@@ -269,8 +286,8 @@ impl Plan {
     /// Runs the plan on planes of floats and hands each output to `finish`.
     pub(super) fn run(&self, arena: &mut Arena, inputs: &[&[f32]], finish: impl FnMut(Output<'_>)) {
         self.prepare(arena);
-        let team = arena.team.clone();
-        let _gathered = team.gather();
+        let pool = arena.pool.clone();
+        let _awake = pool.wake();
         #[cfg(not(feature = "profile"))]
         for step in &self.steps {
             self.step(step, arena, inputs);
@@ -327,70 +344,97 @@ impl Plan {
 
     fn step_to_floats(&self, step: &Step, output: Place, to: &mut [f32], arena: &mut Arena, inputs: &[&[f32]]) {
         let isa = self.isa;
-        let size = (output.shape.height, output.shape.width);
+        let size = output.shape.size();
         let target = output.target;
         match (&step.work, &step.inputs[..]) {
             (Work::ImportPlanes(input), _) => {
                 let plane = output.plane.unwrap_or_default();
-                layout::planes_into_planes(inputs[*input], size, to, (target.origin, plane, target.row));
+                let planes = PlaneLayout { origin: target.origin, plane, row: target.row };
+                layout::planes_into_planes(inputs[*input], size, to, planes);
             }
             (Work::ImportPixels(input), _) => layout::planes_into_pixels(isa, inputs[*input], size, to, target),
             (Work::ConvF32(conv), [input]) => {
-                conv.run(isa, &arena.team, &arena.floats[input.buffer], to, target, &mut arena.scratch_floats);
+                conv.run(isa, &arena.pool, &arena.floats[input.buffer], to, target, &mut arena.scratch_floats);
             }
-            (Work::ConvI8(conv, Err(activation)), [input]) => {
+            (Work::ConvI8(conv, OutputI8::Activated(activation)), [input]) => {
                 let sink = SinkI8::F32(*activation, to);
-                conv.run(isa, &arena.team, &arena.bytes[input.buffer], sink, target, &mut arena.scratch_bytes);
+                conv.run(isa, &arena.pool, &arena.bytes[input.buffer], sink, target, &mut arena.scratch_bytes);
             }
             (Work::DepthwiseF32(layer), [input]) => {
-                layer.run(isa, &arena.team, &arena.floats[input.buffer], to, target)
+                layer.run(isa, &arena.pool, &arena.floats[input.buffer], to, target)
             }
             (Work::Mean, [input]) => {
                 let means = &mut to[target.origin..];
                 match input.kind {
                     Kind::Float => {
-                        let source = (&arena.floats[input.buffer][..], input.target);
-                        pool::means_of_floats(isa, input.extent(), source, means);
+                        let source = View { data: &arena.floats[input.buffer][..], layout: input.target };
+                        pool::means_of_floats(isa, input.shape, source, means);
                     }
                     Kind::Byte(_) => {
-                        let source = (&arena.bytes[input.buffer][..], input.target);
-                        pool::means_of_bytes(isa, input.extent(), source, input.quant(), &mut arena.sums, means);
+                        let source = View { data: &arena.bytes[input.buffer][..], layout: input.target };
+                        pool::means_of_bytes(isa, input.shape, source, input.scale(), &mut arena.sums, means);
                     }
                 }
             }
             (Work::Dequantize, [input]) => {
-                let (scale, zero) = input.quant();
-                let source = (&arena.bytes[input.buffer][..], input.target);
-                pool::map(isa, input.extent(), source, (to, target), |x| (i32::from(x) - zero) as f32 * scale);
+                let scale = input.scale();
+                let source = View { data: &arena.bytes[input.buffer][..], layout: input.target };
+                elementwise::map(isa, input.shape, source, ViewMut { data: to, layout: target }, |x| {
+                    scale.number(x)
+                });
             }
             (Work::Add(activation), [a, b]) => {
-                let both = [a, b].map(|image| (&arena.floats[image.buffer][..], image.target));
-                pool::sum(isa, output.extent(), both, (to, target), *activation);
+                let both = [a, b].map(|image| View { data: &arena.floats[image.buffer][..], layout: image.target });
+                elementwise::sum(isa, output.shape, both, ViewMut { data: to, layout: target }, *activation);
             }
             (Work::Mul, [a, b]) => {
-                let both = [a, b].map(|image| (&arena.floats[image.buffer][..], image.target));
-                pool::product(isa, output.extent(), both, (to, target));
+                let both = [a, b].map(|image| View { data: &arena.floats[image.buffer][..], layout: image.target });
+                elementwise::product(isa, output.shape, both, ViewMut { data: to, layout: target });
             }
             (Work::Gate(_), [x, gate]) => {
                 let gates = &arena.floats[gate.buffer][gate.target.origin..][..gate.shape.channels];
-                let source = (&arena.floats[x.buffer][..], x.target);
-                pool::gate_floats(isa, output.extent(), source, gates, (to, target));
+                let source = View { data: &arena.floats[x.buffer][..], layout: x.target };
+                elementwise::gate_floats(isa, output.shape, source, gates, ViewMut { data: to, layout: target });
             }
             (work, [input]) => {
-                let source = (&arena.floats[input.buffer][..], input.target);
+                let source = View { data: &arena.floats[input.buffer][..], layout: input.target };
                 match work {
                     Work::Unary(activation) => {
-                        pool::activation(isa, output.extent(), source, (to, target), *activation);
+                        elementwise::activation(
+                            isa,
+                            output.shape,
+                            source,
+                            ViewMut { data: to, layout: target },
+                            *activation,
+                        );
                     }
                     Work::MaxPool(window) => {
                         let scratch = &mut arena.scratch_floats;
-                        pool::max_pool(isa, *window, input.extent(), source, size, (to, target), scratch);
+                        pool::max_pool(
+                            isa,
+                            *window,
+                            input.shape,
+                            source,
+                            size,
+                            ViewMut { data: to, layout: target },
+                            scratch,
+                        );
                     }
-                    Work::Upsample => pool::upsample(isa, input.extent(), source, (to, target)),
+                    Work::Upsample => {
+                        resize::upsample(isa, input.shape, source, ViewMut { data: to, layout: target })
+                    }
                     Work::Bilinear => {
-                        bilinear::floats(isa, input.extent(), source, (to, target), &mut arena.scratch_floats);
+                        resize::bilinear_floats(
+                            isa,
+                            input.shape,
+                            source,
+                            ViewMut { data: to, layout: target },
+                            &mut arena.scratch_floats,
+                        );
                     }
-                    Work::Copy => pool::copy(isa, output.extent(), source, (to, target)),
+                    Work::Copy => {
+                        elementwise::copy(isa, output.shape, source, ViewMut { data: to, layout: target })
+                    }
                     other => unreachable!("{other:?} gives no floats from one image"),
                 }
             }
@@ -400,49 +444,78 @@ impl Plan {
 
     fn step_to_bytes(&self, step: &Step, output: Place, to: &mut [u8], arena: &mut Arena, inputs: &[&[f32]]) {
         let isa = self.isa;
-        let size = (output.shape.height, output.shape.width);
+        let size = output.shape.size();
         let target = output.target;
         match (&step.work, &step.inputs[..]) {
             (Work::ImportBytes(input, quantize), _) => {
                 layout::planes_into_bytes(isa, inputs[*input], size, to, target, *quantize);
             }
-            (Work::ConvI8(conv, Ok(requantize)), [input]) => {
+            (Work::ConvI8(conv, OutputI8::Requantized(requantize)), [input]) => {
                 let sink = SinkI8::U8(*requantize, to);
-                conv.run(isa, &arena.team, &arena.bytes[input.buffer], sink, target, &mut arena.scratch_bytes);
+                conv.run(isa, &arena.pool, &arena.bytes[input.buffer], sink, target, &mut arena.scratch_bytes);
             }
             (Work::DepthwiseI8(layer), [input]) => {
-                layer.run(isa, &arena.team, &arena.bytes[input.buffer], to, target)
+                layer.run(isa, &arena.pool, &arena.bytes[input.buffer], to, target)
             }
             (Work::Quantize(quantize), [input]) => {
-                let source = (&arena.floats[input.buffer][..], input.target);
-                pool::quantize(isa, output.extent(), source, (to, target), *quantize);
+                let source = View { data: &arena.floats[input.buffer][..], layout: input.target };
+                elementwise::quantize(isa, output.shape, source, ViewMut { data: to, layout: target }, *quantize);
             }
             (Work::Gate(quantize), [x, gate]) => {
                 let gates = &arena.floats[gate.buffer][gate.target.origin..][..gate.shape.channels];
-                let source = (&arena.bytes[x.buffer][..], x.target);
-                pool::gate_bytes(isa, output.extent(), source, x.quant(), gates, (to, target), *quantize);
+                let source = View { data: &arena.bytes[x.buffer][..], layout: x.target };
+                elementwise::gate_bytes(
+                    isa,
+                    output.shape,
+                    source,
+                    x.scale(),
+                    gates,
+                    ViewMut { data: to, layout: target },
+                    *quantize,
+                );
             }
             (Work::AddBytes(sum), [a, b]) => {
-                let both = [a, b].map(|image| (&arena.bytes[image.buffer][..], image.target));
-                pool::sum_of_bytes(isa, output.extent(), both, (to, target), *sum);
+                let both = [a, b].map(|image| View { data: &arena.bytes[image.buffer][..], layout: image.target });
+                elementwise::sum_of_bytes(isa, output.shape, both, ViewMut { data: to, layout: target }, *sum);
             }
             (work, [input]) => {
-                let source = (&arena.bytes[input.buffer][..], input.target);
+                let source = View { data: &arena.bytes[input.buffer][..], layout: input.target };
                 match work {
                     Work::Table(table) => {
-                        pool::map(isa, output.extent(), source, (to, target), |x| table[usize::from(x)]);
+                        elementwise::map(isa, output.shape, source, ViewMut { data: to, layout: target }, |x| {
+                            table[usize::from(x)]
+                        });
                     }
                     Work::MaxPool(window) => {
                         let scratch = &mut arena.scratch_bytes;
-                        pool::max_pool(isa, *window, input.extent(), source, size, (to, target), scratch);
+                        pool::max_pool(
+                            isa,
+                            *window,
+                            input.shape,
+                            source,
+                            size,
+                            ViewMut { data: to, layout: target },
+                            scratch,
+                        );
                     }
-                    Work::Upsample => pool::upsample(isa, input.extent(), source, (to, target)),
+                    Work::Upsample => {
+                        resize::upsample(isa, input.shape, source, ViewMut { data: to, layout: target })
+                    }
                     Work::Bilinear => {
-                        let (_, zero) = output.quant();
+                        let Scale { zero, .. } = output.scale();
                         let scratch = &mut arena.scratch_words;
-                        bilinear::bytes(isa, input.extent(), source, (to, target), zero, scratch);
+                        resize::bilinear_bytes(
+                            isa,
+                            input.shape,
+                            source,
+                            ViewMut { data: to, layout: target },
+                            zero,
+                            scratch,
+                        );
                     }
-                    Work::Copy => pool::copy(isa, output.extent(), source, (to, target)),
+                    Work::Copy => {
+                        elementwise::copy(isa, output.shape, source, ViewMut { data: to, layout: target })
+                    }
                     other => unreachable!("{other:?} gives no bytes from one image"),
                 }
             }
@@ -453,17 +526,22 @@ impl Plan {
 
 impl Halo {
     fn fill<T: Copy>(&self, memory: &mut [T], value: T) {
-        match self.planes {
-            None => layout::fill_halo(memory, self.target, self.extent, self.width, value),
-            Some((count, distance)) => {
-                for plane in 0..count {
-                    let target = Target { origin: self.target.origin + plane * distance, ..self.target };
-                    let (height, width, _) = self.extent;
-                    layout::fill_halo(memory, target, (height, width, 1), self.width, value);
+        match self.plane {
+            None => layout::fill_halo(memory, self.target, self.shape, self.width, value),
+            Some(distance) => {
+                let shape = Shape { channels: 1, ..self.shape };
+                for plane in 0..self.shape.channels {
+                    let target = PixelLayout { origin: self.target.origin + plane * distance, ..self.target };
+                    layout::fill_halo(memory, target, shape, self.width, value);
                 }
             }
         }
     }
+}
+
+/// What a byte stands for.
+fn scale(Quant { scale, zero, .. }: Quant) -> Scale {
+    Scale { scale, zero }
 }
 
 /// The bytes of floats that a Quantize node clamps to `low..=high`.
@@ -606,9 +684,9 @@ impl<'a> Planner<'a> {
             pixel,
             halo: 0,
             planar,
-            first: usize::MAX,
-            last: 0,
-            memory: usize::MAX,
+            lifetime: None,
+            has_border: false,
+            memory: 0,
         });
     }
 
@@ -698,7 +776,7 @@ impl<'a> Planner<'a> {
                 Kind::Float => push(Work::Add(*activation), &node.inputs),
                 Kind::Byte(quant) => {
                     let scales = [0, 1].map(|i| match self.net.nodes[node.inputs[i]].kind {
-                        Kind::Byte(quant) => (quant.scale, quant.zero),
+                        Kind::Byte(quant) => scale(quant),
                         Kind::Float => unreachable!("a sum in bytes is one of bytes"),
                     });
                     let (low, high, slope) = bounds(*activation);
@@ -778,9 +856,8 @@ impl<'a> Planner<'a> {
             let inner = &self.net.nodes[before];
             let channels = inner.shape.channels;
             let windows = self.windows(first, input, inner.shape);
-            let window = Window {
-                out_height: node.shape.height,
-                out_width: node.shape.width,
+            let window = Im2col {
+                output: node.shape.size(),
                 origin: 0,
                 row_step: 0,
                 column_step: channels,
@@ -790,8 +867,7 @@ impl<'a> Planner<'a> {
             let reads = inner.inputs[0];
             if first.int8.is_some() {
                 let depthwise = self.depthwise_i8(first, windows, input.kind, inner.kind);
-                let (conv, sink) =
-                    self.conv_i8(conv, window, (1, channels), inner.kind, out_kind, |_, k| (k, 0, 0));
+                let (conv, sink) = self.conv_i8(conv, window, inner.kind, out_kind, |_, k| (k, 0, 0));
                 return (Work::ConvI8(Box::new(ConvI8 { depthwise: Some(depthwise), ..conv }), sink), reads);
             }
             let weights = conv.weights.floats();
@@ -804,7 +880,7 @@ impl<'a> Planner<'a> {
         let (window, order) = dense_window(conv, input, node.shape);
         let (taps, run) = (window.taps.len(), window.run);
         if conv.int8.is_some() {
-            let (conv, sink) = self.conv_i8(conv, window, (taps, run), input.kind, out_kind, order);
+            let (conv, sink) = self.conv_i8(conv, window, input.kind, out_kind, order);
             return (Work::ConvI8(Box::new(conv), sink), before);
         }
         let weights = conv.weights.floats();
@@ -817,17 +893,13 @@ impl<'a> Planner<'a> {
     }
 
     fn windows(&self, conv: &Conv, input: Place, out: Shape) -> Windows {
-        let Target { origin, row, pixel } = input.target;
+        let PixelLayout { origin, row, pixel } = input.target;
         Windows {
-            out_height: out.height,
-            out_width: out.width,
-            channels: out.channels,
-            kernel: conv.kernel,
-            stride: conv.stride,
-            dilation: conv.dilation,
-            origin: origin - conv.pad.0 * row - conv.pad.1 * pixel,
-            row,
-            pixel,
+            output: out,
+            kernel: conv.kernel.into(),
+            stride: conv.stride.into(),
+            dilation: conv.dilation.into(),
+            input: PixelLayout { origin: origin - conv.pad.0 * row - conv.pad.1 * pixel, row, pixel },
         }
     }
 
@@ -843,22 +915,22 @@ impl<'a> Planner<'a> {
     fn conv_i8(
         &self,
         conv: &Conv,
-        window: Window,
-        shape: (usize, usize),
+        window: Im2col,
         input: Kind,
         output: Kind,
         order: impl Fn(usize, usize) -> (usize, usize, usize),
-    ) -> (ConvI8, Result<Requantize, Activation>) {
+    ) -> (ConvI8, OutputI8) {
         let (bias, multiplier, zero) = sums(conv, input, output);
         let Some(int8) = &conv.int8 else { unreachable!("an int8 step has integers") };
-        let weights = WeightsI8::pack(self.isa, shape, zero, &bias, &multiplier, |o, tap, k| {
-            let (input, y, x) = order(tap, k);
-            // Where a pixel has more bytes than channels.
-            if input < conv.inputs() { int8.weights[conv.at(o, input, y, x)] } else { 0 }
-        });
+        let weights =
+            WeightsI8::pack(self.isa, window.taps.len(), window.run, zero, &bias, &multiplier, |o, tap, k| {
+                let (input, y, x) = order(tap, k);
+                // Where a pixel has more bytes than channels.
+                if input < conv.inputs() { int8.weights[conv.at(o, input, y, x)] } else { 0 }
+            });
         let sink = match output {
-            Kind::Byte(_) => Ok(requantize(conv, output)),
-            Kind::Float => Err(conv.activation),
+            Kind::Byte(_) => OutputI8::Requantized(requantize(conv, output)),
+            Kind::Float => OutputI8::Activated(conv.activation),
         };
         (ConvI8 { window, weights, depthwise: None }, sink)
     }
@@ -867,60 +939,55 @@ impl<'a> Planner<'a> {
     fn lifetimes(&mut self, steps: &[Step], outputs: &[Place]) {
         for (number, step) in steps.iter().enumerate() {
             for place in step.inputs.iter().chain(&step.output) {
-                let buffer = &mut self.buffers[place.buffer];
-                buffer.first = buffer.first.min(number);
-                buffer.last = buffer.last.max(number);
+                let lifetime = &mut self.buffers[place.buffer].lifetime;
+                lifetime.get_or_insert(Lifetime { first: number, last: None }).last = Some(number);
             }
         }
         for place in outputs {
-            self.buffers[place.buffer].last = usize::MAX;
+            if let Some(lifetime) = &mut self.buffers[place.buffer].lifetime {
+                lifetime.last = None;
+            }
         }
     }
 
     /// Lets buffers that are never alive together share memory; gives the lengths of all memories.
     fn share_memory(&mut self) -> (Vec<usize>, Vec<usize>) {
-        let mut order: Vec<usize> =
-            (0..self.buffers.len()).filter(|b| self.buffers[*b].first != usize::MAX).collect();
-        order.sort_by_key(|b| self.buffers[*b].first);
-        // Length and last use of each memory, for floats and for bytes.
-        let mut memories: [Vec<(usize, usize)>; 2] = [Vec::new(), Vec::new()];
-        for b in order {
-            let buffer = &self.buffers[b];
-            let (length, first, last) = (buffer.length(), buffer.first, buffer.last);
-            let kind = usize::from(buffer.kind != Kind::Float);
-            let free = memories[kind].iter().enumerate().filter(|(_, (_, used_until))| *used_until < first);
+        let alive = self.buffers.iter().enumerate();
+        let mut order: Vec<(usize, Lifetime)> =
+            alive.filter_map(|(b, buffer)| Some((b, buffer.lifetime?))).collect();
+        order.sort_by_key(|(_, lifetime)| lifetime.first);
+        // For floats and for bytes.
+        let mut memories: [Vec<Memory>; 2] = [Vec::new(), Vec::new()];
+        for (b, Lifetime { first, last }) in order {
+            let buffer = &mut self.buffers[b];
+            let length = buffer.length();
+            let memories = &mut memories[usize::from(buffer.kind != Kind::Float)];
+            let is_free = |memory: &Memory| memory.used_until.is_some_and(|until| until < first);
+            let free = memories.iter().enumerate().filter(|(_, memory)| is_free(memory));
             // The one whose length fits best, growing it if none is long enough.
-            let best = free.min_by_key(|(_, (has, _))| has.abs_diff(length)).map(|(number, _)| number);
-            let memory = best.unwrap_or_else(|| {
-                memories[kind].push((0, 0));
-                memories[kind].len() - 1
+            let best = free.min_by_key(|(_, memory)| memory.length.abs_diff(length)).map(|(number, _)| number);
+            buffer.memory = best.unwrap_or_else(|| {
+                memories.push(Memory { length, used_until: last });
+                memories.len() - 1
             });
-            let entry = &mut memories[kind][memory];
-            *entry = (entry.0.max(length), last);
-            self.buffers[b].memory = memory;
+            let memory = &mut memories[buffer.memory];
+            *memory = Memory { length: memory.length.max(length), used_until: last };
         }
-        memories.map(|m| m.into_iter().map(|(length, _)| length).collect()).into()
+        memories.map(|memories| memories.into_iter().map(|memory| memory.length).collect()).into()
     }
 
     /// The border that has to be written before the first step into a buffer.
     fn halo_before(&mut self, buffer: usize) -> Option<Halo> {
         let b = &mut self.buffers[buffer];
-        // `first` has done its work; from here on it says that the border is still to be written.
-        if b.halo == 0 || b.first == usize::MAX {
+        if b.halo == 0 || b.has_border {
             return None;
         }
-        b.first = usize::MAX;
+        b.has_border = true;
         let byte = match b.kind {
             Kind::Byte(quant) => quant.zero as u8,
             Kind::Float => 0,
         };
-        Some(Halo {
-            target: b.target(0),
-            extent: (b.shape.height, b.shape.width, b.shape.channels),
-            width: b.halo,
-            planes: b.planar.then(|| (b.shape.channels, b.plane())),
-            byte,
-        })
+        Some(Halo { target: b.target(0), shape: b.shape, width: b.halo, plane: b.planar.then(|| b.plane()), byte })
     }
 }
 
@@ -963,8 +1030,8 @@ fn dense_window(
     conv: &Conv,
     input: Place,
     out: Shape,
-) -> (Window, impl Fn(usize, usize) -> (usize, usize, usize) + use<>) {
-    let Target { origin, row, pixel } = input.target;
+) -> (Im2col, impl Fn(usize, usize) -> (usize, usize, usize) + use<>) {
+    let PixelLayout { origin, row, pixel } = input.target;
     let (rows, columns) = conv.kernel;
     let (down, right) = conv.dilation;
     let channels = input.shape.channels;
@@ -998,9 +1065,8 @@ fn dense_window(
             (taps.collect(), channels)
         }
     };
-    let window = Window {
-        out_height: out.height,
-        out_width: out.width,
+    let window = Im2col {
+        output: out.size(),
         origin: origin - conv.pad.0 * row - conv.pad.1 * pixel,
         row_step: conv.stride.0 * row,
         column_step: conv.stride.1 * pixel,

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::sync::{Mutex, PoisonError};
 
 use super::simd::Isa;
-pub(crate) use super::simd::peak;
+use super::simd::peak_throughput;
 
 /// One step.
 struct Row {
@@ -79,5 +79,5 @@ pub(crate) fn peaks() -> [f64; 2] {
         (0..40).map(rate).fold(0.0, f64::max)
     };
     let isa = Isa::best();
-    [best(&|| peak::float(isa, TURNS)), best(&|| peak::int8(isa, TURNS))]
+    [best(&|| peak_throughput::float(isa, TURNS)), best(&|| peak_throughput::int8(isa, TURNS))]
 }

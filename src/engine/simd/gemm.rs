@@ -8,52 +8,14 @@
 //! Where a depthwise convolution precedes a 1×1, the two run as one: a block of a few dozen pixels goes through the
 //! first into a scratch that stays in the nearest cache, and from there through the second.
 
-use super::depthwise::{DepthwiseF32, DepthwiseI8};
-use super::team::{Apart, Team};
-use super::tile::{BLOCK_PIXELS, MAX_PANEL, Product, Run, panel_columns};
-use super::{Activation, Isa, Requantize, Requantizer, Simd, Task};
-
-/// Where the taps of each output pixel's window are.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Window {
-    /// Rows and columns of output pixels.
-    pub out_height: usize,
-    pub out_width: usize,
-    /// Index of the first element of the first window.
-    pub origin: usize,
-    /// Elements from one output row's windows to the next one's, and from one output pixel's to the next one's.
-    pub row_step: usize,
-    pub column_step: usize,
-    /// Distance of each run of a window from its start.
-    pub taps: Vec<usize>,
-    /// Elements in each run.
-    pub run: usize,
-}
-
-impl Window {
-    /// One more than the highest index read.
-    fn end(&self) -> usize {
-        let last = (self.out_height - 1) * self.row_step + (self.out_width - 1) * self.column_step;
-        self.origin + last + self.taps.iter().max().unwrap_or(&0) + self.run
-    }
-}
-
-/// Where output pixels go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Target {
-    /// Index of the first channel of the first pixel.
-    pub origin: usize,
-    /// Elements from row to row and from pixel to pixel.
-    pub row: usize,
-    pub pixel: usize,
-}
-
-impl Target {
-    /// One more than the highest index written for `height` by `width` pixels of `channels`.
-    pub(super) fn end(&self, height: usize, width: usize, channels: usize) -> usize {
-        self.origin + (height - 1) * self.row + (width - 1) * self.pixel + channels
-    }
-}
+use super::activation::{Activation, activate};
+use super::depthwise::{DepthwiseF32, DepthwiseI8, PixelRun};
+use super::image::{Hw, PixelLayout, Shape};
+use super::isa::{Isa, Task};
+use super::operations::Simd;
+use super::quantize::{Requantize, Requantizer};
+use super::thread_pool::{SendPtr, ThreadPool};
+use super::tile::{BLOCK_PIXELS, Im2col, Product, Run, panel_columns};
 
 /// Float weights in tile order: panels of a few vectors of output channels, each with a row for every input element. Lanes
 /// beyond the last channel are zero.
@@ -88,7 +50,7 @@ impl WeightsF32 {
 /// A float convolution with bias and activation, perhaps behind a depthwise one.
 #[derive(Debug, Clone)]
 pub(crate) struct ConvF32 {
-    pub window: Window,
+    pub window: Im2col,
     pub weights: WeightsF32,
     pub activation: Activation,
     /// Runs first, block by block; `window` then reads its pixels: one run of all its channels.
@@ -104,33 +66,35 @@ impl ConvF32 {
     pub(crate) fn run(
         &self,
         isa: Isa,
-        team: &Team,
+        pool: &ThreadPool,
         source: &[f32],
         destination: &mut [f32],
-        target: Target,
+        target: PixelLayout,
         scratch: &mut Vec<f32>,
     ) {
-        let Window { out_height, out_width, ref taps, run, .. } = self.window;
+        let Im2col { output: Hw { height, width }, ref taps, run, .. } = self.window;
         assert_eq!(self.weights.inputs, taps.len() * run, "weights are for another window");
         assert_eq!(self.weights.lanes, isa.lanes(), "weights are packed for another instruction set");
-        assert!(target.end(out_height, out_width, self.weights.outputs) <= destination.len(), "target outside");
+        let end = target.end(Shape { height, width, channels: self.weights.outputs });
+        assert!(end <= destination.len(), "target outside");
         match &self.depthwise {
             None => assert!(self.window.end() <= source.len(), "window outside"),
             Some(depthwise) => {
                 depthwise.check(source.len());
                 assert!(*taps == [0] && run == depthwise.channels(), "not the depthwise layer's channels");
-                let lengthened = BLOCK_PIXELS * run * team.size();
+                let lengthened = BLOCK_PIXELS * run * pool.threads();
                 if scratch.len() < lengthened {
                     scratch.resize(lengthened, 0.0);
                 }
             }
         }
-        // Each row of pixels and each member's part of the scratch is touched by one member.
-        let (destination, scratch) = (Apart::new(destination), Apart::new(scratch));
-        team.rows(out_height, |member, rows| {
-            let scratch = scratch.get().wrapping_add(member * BLOCK_PIXELS * run);
+        // Each row of pixels and each thread's part of the scratch is touched by one thread.
+        let (destination, scratch) = (SendPtr::new(destination), SendPtr::new(scratch));
+        pool.run_rows(height, |thread, rows| {
+            let scratch = scratch.get().wrapping_add(thread * BLOCK_PIXELS * run);
             let product = ProductF32 { conv: self, to: destination.get() };
-            isa.run(Run { product, rows, source: source.as_ptr(), target, scratch });
+            // SAFETY: `run` checked all windows and pixels, and the scratch has a block of pixels for each thread.
+            isa.run(unsafe { Run::new(product, rows, source.as_ptr(), target, scratch) });
         });
     }
 }
@@ -152,7 +116,7 @@ impl Product for ProductF32<'_> {
     type Activations<S: Simd> = S::F;
     type Ready<S: Simd> = ();
 
-    fn window(&self) -> &Window {
+    fn window(&self) -> &Im2col {
         &self.conv.window
     }
     fn between(&self) -> Option<usize> {
@@ -169,44 +133,52 @@ impl Product for ProductF32<'_> {
     }
 
     #[inline(always)]
-    unsafe fn depthwise<S: Simd>(&self, source: *const f32, y: usize, x: usize, count: usize, to: *mut f32) {
+    unsafe fn depthwise<S: Simd>(
+        &self,
+        isa: S,
+        source: *const f32,
+        y: usize,
+        x: usize,
+        count: usize,
+        to: *mut f32,
+    ) {
         if let Some(depthwise) = &self.conv.depthwise {
             // SAFETY: by the trait's condition.
-            unsafe { depthwise.pixels::<S>(source, y, x, count, to, depthwise.channels()) };
+            unsafe { depthwise.pixels(isa, PixelRun { source, y, x, count, to, pixel: depthwise.channels() }) };
         }
     }
     #[inline(always)]
-    unsafe fn start<S: Simd>(&self, channel: usize) -> S::F {
+    unsafe fn start<S: Simd>(&self, isa: S, channel: usize) -> S::F {
         // SAFETY: the bias is filled up to whole vectors.
-        unsafe { S::load(self.conv.weights.bias.as_ptr().add(channel)) }
+        unsafe { isa.load(self.conv.weights.bias.as_ptr().add(channel)) }
     }
     #[inline(always)]
-    unsafe fn weights<S: Simd>(p: *const f32) -> S::F {
+    unsafe fn weights<S: Simd>(isa: S, p: *const f32) -> S::F {
         // SAFETY: by the trait's condition.
-        unsafe { S::load(p) }
+        unsafe { isa.load(p) }
     }
     #[inline(always)]
-    unsafe fn activations<S: Simd>(p: *const f32) -> S::F {
+    unsafe fn activations<S: Simd>(isa: S, p: *const f32) -> S::F {
         // SAFETY: by the trait's condition.
-        unsafe { S::load_splat(p) }
+        unsafe { isa.load_splat(p) }
     }
     #[inline(always)]
-    unsafe fn multiply<S: Simd>(sum: S::F, w: S::F, a: S::F) -> S::F {
-        // SAFETY: inside `vectorize`, as the caller is.
-        unsafe { S::mul_add(a, w, sum) }
+    fn multiply<S: Simd>(isa: S, sum: S::F, w: S::F, a: S::F) -> S::F {
+        isa.mul_add(a, w, sum)
     }
     #[inline(always)]
-    unsafe fn ready<S: Simd>(&self) {}
+    fn ready<S: Simd>(&self, _isa: S) {}
     #[inline(always)]
     unsafe fn store<S: Simd, const R: usize, const V: usize>(
         &self,
+        isa: S,
         (): &(),
         _channel: usize,
         sums: [[S::F; V]; R],
         to: [*mut f32; R],
     ) {
         // SAFETY: by the trait's condition.
-        unsafe { store_activated::<S, R, V>(self.conv.activation, sums, to) };
+        unsafe { store_activated(isa, self.conv.activation, sums, to) };
     }
 }
 
@@ -215,9 +187,10 @@ impl Product for ProductF32<'_> {
 ///
 /// # Safety
 ///
-/// Inside `vectorize`; `V * LANES` floats are writable at each place.
+/// `V * LANES` floats are writable at each place.
 #[inline(always)]
 unsafe fn store_activated<S: Simd, const R: usize, const V: usize>(
+    isa: S,
     activation: Activation,
     pixels: [[S::F; V]; R],
     to: [*mut f32; R],
@@ -226,45 +199,16 @@ unsafe fn store_activated<S: Simd, const R: usize, const V: usize>(
     unsafe {
         let clamps = matches!(activation, Activation::Clamp { .. });
         for (pixel, to) in pixels.iter().zip(&to) {
-            let pixel = if clamps { activation.apply::<S, V>(*pixel) } else { *pixel };
+            let pixel = if clamps { activation.apply(isa, *pixel) } else { *pixel };
             for (v, value) in pixel.iter().enumerate() {
-                S::store(to.add(v * S::LANES), *value);
+                isa.store(to.add(v * S::LANES), *value);
             }
         }
         if !clamps {
             for to in to {
-                activate::<S>(activation, core::slice::from_raw_parts_mut(to, V * S::LANES));
+                activate(isa, activation, core::slice::from_raw_parts_mut(to, V * S::LANES));
             }
         }
-    }
-}
-
-/// Applies an activation in place.
-///
-/// # Safety
-///
-/// Inside `vectorize`.
-#[inline(always)]
-pub(super) unsafe fn activate<S: Simd>(activation: Activation, values: &mut [f32]) {
-    let mut chunks = values.chunks_exact_mut(S::LANES);
-    for chunk in &mut chunks {
-        // SAFETY: a chunk has LANES floats.
-        unsafe {
-            let [y] = activation.apply::<S, 1>([S::load(chunk.as_ptr())]);
-            S::store(chunk.as_mut_ptr(), y);
-        }
-    }
-    let tail = chunks.into_remainder();
-    if !tail.is_empty() {
-        // Through a whole vector, so that a value's result does not depend on where in a row it is.
-        let mut whole = [0.0f32; MAX_PANEL];
-        whole[..tail.len()].copy_from_slice(tail);
-        // SAFETY: `whole` holds at least LANES floats.
-        unsafe {
-            let [y] = activation.apply::<S, 1>([S::load(whole.as_ptr())]);
-            S::store(whole.as_mut_ptr(), y);
-        }
-        tail.copy_from_slice(&whole[..tail.len()]);
     }
 }
 
@@ -288,7 +232,8 @@ impl WeightsI8 {
     /// Packs `weight(output, tap, element of the run)`. `zero` is the zero point of the activations.
     pub(crate) fn pack(
         isa: Isa,
-        (taps, run): (usize, usize),
+        taps: usize,
+        run: usize,
         zero: i32,
         bias: &[i32],
         multiplier: &[f32],
@@ -302,7 +247,7 @@ impl WeightsI8 {
         }
         impl<W: Fn(usize, usize, usize) -> i8> Task for Pack<'_, W> {
             type Output = Vec<i8>;
-            unsafe fn run<S: Simd>(self) -> Vec<i8> {
+            fn run<S: Simd>(self, _: S) -> Vec<i8> {
                 let groups = self.run.div_ceil(4);
                 let padded = self.outputs.next_multiple_of(S::LANES);
                 let vector = 4 * S::LANES;
@@ -350,10 +295,19 @@ impl WeightsI8 {
 /// An int8 convolution, perhaps behind a depthwise one. Activations are bytes in `0..=127`.
 #[derive(Debug, Clone)]
 pub(crate) struct ConvI8 {
-    pub window: Window,
+    pub window: Im2col,
     pub weights: WeightsI8,
     /// Runs first, block by block; `window` then reads its pixels: one run of all its channels.
     pub depthwise: Option<DepthwiseI8>,
+}
+
+/// What becomes of an int8 convolution's sums, without where they go.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum OutputI8 {
+    /// Bytes again.
+    Requantized(Requantize),
+    /// Floats, multiplied with the channel's multiplier and then activated.
+    Activated(Activation),
 }
 
 /// What becomes of an int8 convolution's sums.
@@ -373,16 +327,16 @@ impl ConvI8 {
     pub(crate) fn run(
         &self,
         isa: Isa,
-        team: &Team,
+        pool: &ThreadPool,
         source: &[u8],
         sink: SinkI8<'_>,
-        target: Target,
+        target: PixelLayout,
         scratch: &mut Vec<u8>,
     ) {
-        let Window { out_height, out_width, ref taps, run, .. } = self.window;
+        let Im2col { output: Hw { height, width }, ref taps, run, .. } = self.window;
         assert!(self.weights.taps == taps.len() && self.weights.run == run, "weights are for another window");
         assert_eq!(self.weights.isa, isa, "weights are packed for another instruction set");
-        let end = target.end(out_height, out_width, self.weights.outputs);
+        let end = target.end(Shape { height, width, channels: self.weights.outputs });
         let length = match &sink {
             SinkI8::U8(_, to) => to.len(),
             SinkI8::F32(_, to) => to.len(),
@@ -394,34 +348,36 @@ impl ConvI8 {
             Some(depthwise) => {
                 depthwise.check(isa, source.len());
                 assert!(*taps == [0] && run == depthwise.channels(), "not the depthwise layer's channels");
-                let lengthened = self.scratch() * team.size();
+                let lengthened = self.scratch() * pool.threads();
                 if scratch.len() < lengthened {
                     scratch.resize(lengthened, 0);
                 }
             }
         }
-        // Each row of pixels and each member's part of the scratch is touched by one member.
-        let scratch = Apart::new(scratch);
-        let scratch = |member: usize| scratch.get().wrapping_add(member * self.scratch());
+        // Each row of pixels and each thread's part of the scratch is touched by one thread.
+        let scratch = SendPtr::new(scratch);
+        let scratch = |thread: usize| scratch.get().wrapping_add(thread * self.scratch());
         match sink {
             SinkI8::U8(requantize, to) => {
-                let to = Apart::new(to);
-                team.rows(out_height, |member, rows| {
+                let to = SendPtr::new(to);
+                pool.run_rows(height, |thread, rows| {
                     let product = ProductI8 { conv: self, sink: requantize, to: to.get() };
-                    isa.run(Run { product, rows, source: source.as_ptr(), target, scratch: scratch(member) });
+                    // SAFETY: `run` checked all windows and pixels, and the scratch has a block of pixels for each thread.
+                    isa.run(unsafe { Run::new(product, rows, source.as_ptr(), target, scratch(thread)) });
                 });
             }
             SinkI8::F32(activation, to) => {
-                let to = Apart::new(to);
-                team.rows(out_height, |member, rows| {
+                let to = SendPtr::new(to);
+                pool.run_rows(height, |thread, rows| {
                     let product = ProductI8 { conv: self, sink: activation, to: to.get() };
-                    isa.run(Run { product, rows, source: source.as_ptr(), target, scratch: scratch(member) });
+                    // SAFETY: `run` checked all windows and pixels, and the scratch has a block of pixels for each thread.
+                    isa.run(unsafe { Run::new(product, rows, source.as_ptr(), target, scratch(thread)) });
                 });
             }
         }
     }
 
-    /// Bytes of scratch for one member, with those that are read beside the last run.
+    /// Bytes of scratch for one thread, with those that are read beside the last run.
     fn scratch(&self) -> usize {
         BLOCK_PIXELS * self.window.run + 3
     }
@@ -440,17 +396,15 @@ trait Sink: Copy {
     type Out: Copy + Default;
     /// What it keeps in registers from tile to tile.
     type Ready<S: Simd>: Copy;
-    /// # Safety
-    ///
-    /// Inside `vectorize`.
-    unsafe fn ready<S: Simd>(self) -> Self::Ready<S>;
+    fn ready<S: Simd>(self, isa: S) -> Self::Ready<S>;
     /// Stores a tile's sums, each channel's to be multiplied.
     ///
     /// # Safety
     ///
-    /// Inside `vectorize`; `V * LANES` elements are writable at each place.
+    /// `V * LANES` elements are writable at each place.
     unsafe fn store<S: Simd, const R: usize, const V: usize>(
         self,
+        isa: S,
         ready: &Self::Ready<S>,
         sums: [[S::F; V]; R],
         multipliers: [S::F; V],
@@ -462,13 +416,13 @@ impl Sink for Requantize {
     type Out = u8;
     type Ready<S: Simd> = Requantizer<S>;
     #[inline(always)]
-    unsafe fn ready<S: Simd>(self) -> Requantizer<S> {
-        // SAFETY: inside `vectorize`, as the caller is.
-        unsafe { Requantize::ready::<S>(self) }
+    fn ready<S: Simd>(self, isa: S) -> Requantizer<S> {
+        Requantize::ready(self, isa)
     }
     #[inline(always)]
     unsafe fn store<S: Simd, const R: usize, const V: usize>(
         self,
+        isa: S,
         ready: &Requantizer<S>,
         sums: [[S::F; V]; R],
         multipliers: [S::F; V],
@@ -481,11 +435,11 @@ impl Sink for Requantize {
                     // No closure: `map` would call it from a function without the instruction set.
                     let first = ready.apply_to_sum(sums[v], multipliers[v]);
                     let second = ready.apply_to_sum(sums[v + 1], multipliers[v + 1]);
-                    S::store_u8(to.add(v * S::LANES), [first, second], ready.pack);
+                    isa.store_u8(to.add(v * S::LANES), [first, second], ready.pack);
                 }
                 if V % 2 == 1 {
                     let last = ready.apply_to_sum(sums[V - 1], multipliers[V - 1]);
-                    S::store_u8_single(to.add((V - 1) * S::LANES), last, ready.pack);
+                    isa.store_u8_single(to.add((V - 1) * S::LANES), last, ready.pack);
                 }
             }
         }
@@ -496,24 +450,23 @@ impl Sink for Activation {
     type Out = f32;
     type Ready<S: Simd> = ();
     #[inline(always)]
-    unsafe fn ready<S: Simd>(self) {}
+    fn ready<S: Simd>(self, _isa: S) {}
     #[inline(always)]
     unsafe fn store<S: Simd, const R: usize, const V: usize>(
         self,
+        isa: S,
         (): &(),
         mut sums: [[S::F; V]; R],
         multipliers: [S::F; V],
         to: [*mut f32; R],
     ) {
-        // SAFETY: by the trait's condition.
-        unsafe {
-            for sums in &mut sums {
-                for (sum, multiplier) in sums.iter_mut().zip(&multipliers) {
-                    *sum = S::mul(*sum, *multiplier);
-                }
+        for sums in &mut sums {
+            for (sum, multiplier) in sums.iter_mut().zip(&multipliers) {
+                *sum = isa.mul(*sum, *multiplier);
             }
-            store_activated::<S, R, V>(self, sums, to);
         }
+        // SAFETY: by the trait's condition.
+        unsafe { store_activated(isa, self, sums, to) };
     }
 }
 
@@ -527,7 +480,7 @@ impl<K: Sink> Product for ProductI8<'_, K> {
     type Activations<S: Simd> = S::A;
     type Ready<S: Simd> = K::Ready<S>;
 
-    fn window(&self) -> &Window {
+    fn window(&self) -> &Im2col {
         &self.conv.window
     }
     fn between(&self) -> Option<usize> {
@@ -544,40 +497,39 @@ impl<K: Sink> Product for ProductI8<'_, K> {
     }
 
     #[inline(always)]
-    unsafe fn depthwise<S: Simd>(&self, source: *const u8, y: usize, x: usize, count: usize, to: *mut u8) {
+    unsafe fn depthwise<S: Simd>(&self, isa: S, source: *const u8, y: usize, x: usize, count: usize, to: *mut u8) {
         if let Some(depthwise) = &self.conv.depthwise {
             // SAFETY: by the trait's condition.
-            unsafe { depthwise.pixels::<S>(source, y, x, count, to, depthwise.channels()) };
+            unsafe { depthwise.pixels(isa, PixelRun { source, y, x, count, to, pixel: depthwise.channels() }) };
         }
     }
     #[inline(always)]
-    unsafe fn start<S: Simd>(&self, channel: usize) -> S::I {
+    unsafe fn start<S: Simd>(&self, isa: S, channel: usize) -> S::I {
         // SAFETY: the bias is filled up to whole vectors.
-        unsafe { S::load_i32(self.conv.weights.bias.as_ptr().add(channel)) }
+        unsafe { isa.load_i32(self.conv.weights.bias.as_ptr().add(channel)) }
     }
     #[inline(always)]
-    unsafe fn weights<S: Simd>(p: *const i8) -> S::W {
+    unsafe fn weights<S: Simd>(isa: S, p: *const i8) -> S::W {
         // SAFETY: by the trait's condition.
-        unsafe { S::load_weights(p) }
+        unsafe { isa.load_weights(p) }
     }
     #[inline(always)]
-    unsafe fn activations<S: Simd>(p: *const u8) -> S::A {
+    unsafe fn activations<S: Simd>(isa: S, p: *const u8) -> S::A {
         // SAFETY: by the trait's condition.
-        unsafe { S::load_activations(p) }
+        unsafe { isa.load_activations(p) }
     }
     #[inline(always)]
-    unsafe fn multiply<S: Simd>(sum: S::I, w: S::W, a: S::A) -> S::I {
-        // SAFETY: inside `vectorize`, as the caller is.
-        unsafe { S::dot(sum, w, a) }
+    fn multiply<S: Simd>(isa: S, sum: S::I, w: S::W, a: S::A) -> S::I {
+        isa.dot(sum, w, a)
     }
     #[inline(always)]
-    unsafe fn ready<S: Simd>(&self) -> K::Ready<S> {
-        // SAFETY: inside `vectorize`, as the caller is.
-        unsafe { self.sink.ready::<S>() }
+    fn ready<S: Simd>(&self, isa: S) -> K::Ready<S> {
+        self.sink.ready(isa)
     }
     #[inline(always)]
     unsafe fn store<S: Simd, const R: usize, const V: usize>(
         &self,
+        isa: S,
         ready: &K::Ready<S>,
         channel: usize,
         sums: [[S::I; V]; R],
@@ -586,17 +538,17 @@ impl<K: Sink> Product for ProductI8<'_, K> {
         // SAFETY: by the trait's condition; the multipliers are filled up to whole vectors.
         unsafe {
             let multiplier = self.conv.weights.multiplier.as_ptr().add(channel);
-            let mut multipliers = [S::load(multiplier); V];
+            let mut multipliers = [isa.load(multiplier); V];
             for (v, loaded) in multipliers.iter_mut().enumerate().skip(1) {
-                *loaded = S::load(multiplier.add(v * S::LANES));
+                *loaded = isa.load(multiplier.add(v * S::LANES));
             }
             let mut floats = [[multipliers[0]; V]; R];
             for (floats, sums) in floats.iter_mut().zip(&sums) {
                 for (float, sum) in floats.iter_mut().zip(sums) {
-                    *float = S::to_f32(*sum);
+                    *float = isa.to_f32(*sum);
                 }
             }
-            self.sink.store::<S, R, V>(ready, floats, multipliers, to);
+            self.sink.store(isa, ready, floats, multipliers, to);
         }
     }
 }

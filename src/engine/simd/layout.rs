@@ -2,36 +2,28 @@
 //!
 //! Plain loops over slices: run inside [`Isa::run`], the compiler turns them into vector instructions well enough.
 
-use super::gemm::Target;
-use super::{Isa, ROUNDER, Simd, Task};
+use super::image::{Hw, PixelLayout, Shape};
+use super::isa::{Isa, Task};
+use super::operations::Simd;
+use super::quantize::Quantize;
 
-/// How floats become bytes: `clamp(round(x * inverse_scale), low, high) + zero`.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Quantize {
-    /// One over the scale.
-    pub inverse_scale: f32,
-    /// Lowest and highest result, before the zero point is added.
-    pub low: f32,
-    pub high: f32,
-    /// Zero point.
-    pub zero: i32,
-}
-
-impl Quantize {
-    #[inline(always)]
-    pub(crate) fn byte(self, x: f32) -> u8 {
-        let y = (x * self.inverse_scale).max(self.low).min(self.high);
-        ((y + ROUNDER).to_bits() as i32 - (ROUNDER.to_bits() as i32 - self.zero)) as u8
-    }
+/// Where planes are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PlaneLayout {
+    /// Index of the first plane's first element.
+    pub origin: usize,
+    /// Elements from plane to plane and from row to row.
+    pub plane: usize,
+    pub row: usize,
 }
 
 /// Copies planes of `height` by `width` into larger ones: element `(channel, y, x)` goes to
 /// `origin + channel * plane + y * row + x`.
 pub(crate) fn planes_into_planes(
     source: &[f32],
-    (height, width): (usize, usize),
+    Hw { height, width }: Hw,
     destination: &mut [f32],
-    (origin, plane, row): (usize, usize, usize),
+    PlaneLayout { origin, plane, row }: PlaneLayout,
 ) {
     for (channel, image) in source.chunks_exact(height * width).enumerate() {
         for (y, line) in image.chunks_exact(width).enumerate() {
@@ -45,14 +37,14 @@ pub(crate) fn planes_into_planes(
 pub(crate) fn planes_into_pixels(
     isa: Isa,
     source: &[f32],
-    (height, width): (usize, usize),
+    Hw { height, width }: Hw,
     destination: &mut [f32],
-    target: Target,
+    target: PixelLayout,
 ) {
     pixels(
         isa,
         source,
-        (height, width),
+        Hw { height, width },
         destination,
         target,
         #[inline(always)]
@@ -64,21 +56,21 @@ pub(crate) fn planes_into_pixels(
 pub(crate) fn planes_into_bytes(
     isa: Isa,
     source: &[f32],
-    (height, width): (usize, usize),
+    Hw { height, width }: Hw,
     destination: &mut [u8],
-    target: Target,
+    target: PixelLayout,
     quantize: Quantize,
 ) {
     if source.len() == 3 * height * width
         && target.pixel == 4
         && target.origin + height * target.row <= destination.len()
     {
-        return picture(isa, source, (height, width), destination, target, quantize);
+        return picture(isa, source, Hw { height, width }, destination, target, quantize);
     }
     pixels(
         isa,
         source,
-        (height, width),
+        Hw { height, width },
         destination,
         target,
         #[inline(always)]
@@ -90,17 +82,17 @@ pub(crate) fn planes_into_bytes(
 fn picture(
     isa: Isa,
     source: &[f32],
-    (height, width): (usize, usize),
+    Hw { height, width }: Hw,
     destination: &mut [u8],
-    target: Target,
+    target: PixelLayout,
     quantize: Quantize,
 ) {
-    struct Picture<'a>(&'a [f32], (usize, usize), &'a mut [u8], Target, Quantize);
+    struct Picture<'a>(&'a [f32], Hw, &'a mut [u8], PixelLayout, Quantize);
     impl Task for Picture<'_> {
         type Output = ();
         #[inline(always)]
-        unsafe fn run<S: Simd>(self) {
-            let Picture(source, (height, width), destination, target, quantize) = self;
+        fn run<S: Simd>(self, _: S) {
+            let Picture(source, Hw { height, width }, destination, target, quantize) = self;
             let (red, rest) = source.split_at(height * width);
             let (green, blue) = rest.split_at(height * width);
             for y in 0..height {
@@ -115,23 +107,23 @@ fn picture(
             }
         }
     }
-    isa.run(Picture(source, (height, width), destination, target, quantize));
+    isa.run(Picture(source, Hw { height, width }, destination, target, quantize));
 }
 
 fn pixels<T>(
     isa: Isa,
     source: &[f32],
-    (height, width): (usize, usize),
+    Hw { height, width }: Hw,
     destination: &mut [T],
-    target: Target,
+    target: PixelLayout,
     convert: impl Fn(f32) -> T,
 ) {
-    struct Pixels<'a, T, F>(&'a [f32], (usize, usize), &'a mut [T], Target, F);
+    struct Pixels<'a, T, F>(&'a [f32], Hw, &'a mut [T], PixelLayout, F);
     impl<T, F: Fn(f32) -> T> Task for Pixels<'_, T, F> {
         type Output = ();
         #[inline(always)]
-        unsafe fn run<S: Simd>(self) {
-            let Pixels(source, (height, width), destination, target, convert) = self;
+        fn run<S: Simd>(self, _: S) {
+            let Pixels(source, Hw { height, width }, destination, target, convert) = self;
             let channels = source.len() / (height * width);
             // Pixel by pixel in what is written, a few pixels at a time in what is read: both stay in the cache.
             for y in 0..height {
@@ -148,14 +140,14 @@ fn pixels<T>(
             }
         }
     }
-    isa.run(Pixels(source, (height, width), destination, target, convert));
+    isa.run(Pixels(source, Hw { height, width }, destination, target, convert));
 }
 
 /// Pixels to planes: `[channels, height, width]` of `destination` from `place` of `source`.
 pub(crate) fn pixels_into_planes<T: Copy>(
     source: &[T],
-    place: Target,
-    (height, width): (usize, usize),
+    place: PixelLayout,
+    Hw { height, width }: Hw,
     destination: &mut [f32],
     convert: impl Fn(T) -> f32,
 ) {
@@ -177,8 +169,8 @@ pub(crate) fn pixels_into_planes<T: Copy>(
 /// Pixels to pixels with nothing between them: `[height, width, channels]` of `destination` from `place` of `source`.
 pub(crate) fn pixels_together<T: Copy>(
     source: &[T],
-    place: Target,
-    (height, width, channels): (usize, usize, usize),
+    place: PixelLayout,
+    Shape { height, width, channels }: Shape,
     destination: &mut [f32],
     convert: impl Fn(T) -> f32,
 ) {
@@ -191,8 +183,8 @@ pub(crate) fn pixels_together<T: Copy>(
 /// Sets the border of `halo` pixels around `height` by `width` pixels at `place`.
 pub(crate) fn fill_halo<T: Copy>(
     destination: &mut [T],
-    place: Target,
-    (height, width, channels): (usize, usize, usize),
+    place: PixelLayout,
+    Shape { height, width, channels }: Shape,
     halo: usize,
     value: T,
 ) {

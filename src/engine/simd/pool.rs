@@ -1,264 +1,30 @@
-//! What is neither a convolution nor a change of layout: pools, channel gates, sums, copies.
+//! Max pooling, and global average pooling.
 //!
 //! Plain loops over channels, as in [`layout`](super::layout).
 
-use super::gemm::{Target, activate};
-use super::layout::Quantize;
-use super::{Activation, Isa, Requantize, Simd, Task};
-
-/// Height, width and channels of an image.
-pub(crate) type Extent = (usize, usize, usize);
-/// Memory, and where in it an image begins.
-pub(crate) type Source<'a> = (&'a [f32], Target);
-
-/// Work on one pixel after another: `f(source pixel, destination pixel)`.
-fn each_pixel<A, B>(
-    isa: Isa,
-    (height, width, channels): Extent,
-    (source, from): (&[A], Target),
-    (destination, to): (&mut [B], Target),
-    f: impl FnMut(&[A], &mut [B]),
-) {
-    struct Each<'a, A, B, F>(Extent, (&'a [A], Target), (&'a mut [B], Target), F);
-    impl<A, B, F: FnMut(&[A], &mut [B])> Task for Each<'_, A, B, F> {
-        type Output = ();
-        #[inline(always)]
-        unsafe fn run<S: Simd>(self) {
-            let Each((height, width, channels), (source, from), (destination, to), mut f) = self;
-            for y in 0..height {
-                for x in 0..width {
-                    let a = from.origin + y * from.row + x * from.pixel;
-                    let b = to.origin + y * to.row + x * to.pixel;
-                    f(&source[a..a + channels], &mut destination[b..b + channels]);
-                }
-            }
-        }
-    }
-    isa.run(Each((height, width, channels), (source, from), (destination, to), f));
-}
-
-/// Copies an image.
-pub(crate) fn copy<T: Copy>(isa: Isa, extent: Extent, source: (&[T], Target), destination: (&mut [T], Target)) {
-    each_pixel(
-        isa,
-        extent,
-        source,
-        destination,
-        #[inline(always)]
-        |a, b| b.copy_from_slice(a),
-    );
-}
-
-/// Doubles both sides, each pixel four times.
-pub(crate) fn upsample<T: Copy>(isa: Isa, extent: Extent, source: (&[T], Target), destination: (&mut [T], Target)) {
-    let (to, target) = destination;
-    for y in 0..2 {
-        for x in 0..2 {
-            let origin = target.origin + y * target.row + x * target.pixel;
-            let part = Target { origin, row: 2 * target.row, pixel: 2 * target.pixel };
-            copy(isa, extent, source, (&mut *to, part));
-        }
-    }
-}
-
-/// `destination = f(source)` for every element.
-pub(crate) fn map<A: Copy, B>(
-    isa: Isa,
-    extent: Extent,
-    source: (&[A], Target),
-    destination: (&mut [B], Target),
-    f: impl Fn(A) -> B,
-) {
-    each_pixel(
-        isa,
-        extent,
-        source,
-        destination,
-        #[inline(always)]
-        |a, b| {
-            for (a, b) in a.iter().zip(b) {
-                *b = f(*a);
-            }
-        },
-    );
-}
-
-/// Floats to bytes.
-pub(crate) fn quantize(
-    isa: Isa,
-    extent: Extent,
-    source: Source<'_>,
-    destination: (&mut [u8], Target),
-    by: Quantize,
-) {
-    struct Run<'a>(Extent, Source<'a>, (&'a mut [u8], Target), Quantize);
-    impl Task for Run<'_> {
-        type Output = ();
-        #[inline(always)]
-        unsafe fn run<S: Simd>(self) {
-            let Run((height, width, channels), (source, from), (destination, to), by) = self;
-            let Quantize { inverse_scale, low, high, zero } = by;
-            // SAFETY: inside `vectorize`; loads and stores stay inside the chunks, which are as long as they need.
-            unsafe {
-                let (scale, ready) =
-                    (S::splat(inverse_scale), Requantize { low, high, zero, slope: 1.0 }.ready::<S>());
-                for y in 0..height {
-                    for x in 0..width {
-                        let (a, b) =
-                            (from.origin + y * from.row + x * from.pixel, to.origin + y * to.row + x * to.pixel);
-                        let mut source = source[a..a + channels].chunks_exact(2 * S::LANES);
-                        let mut destination = destination[b..b + channels].chunks_exact_mut(2 * S::LANES);
-                        for (a, b) in source.by_ref().zip(destination.by_ref()) {
-                            let bytes = [
-                                ready.apply(S::load(a.as_ptr()), scale),
-                                ready.apply(S::load(a.as_ptr().add(S::LANES)), scale),
-                            ];
-                            S::store_u8(b.as_mut_ptr(), bytes, ready.pack);
-                        }
-                        for (a, b) in source.remainder().iter().zip(destination.into_remainder()) {
-                            *b = by.byte(*a);
-                        }
-                    }
-                }
-            }
-        }
-    }
-    isa.run(Run(extent, source, destination, by));
-}
-
-/// Applies an activation to every element.
-pub(crate) fn activation(
-    isa: Isa,
-    extent: Extent,
-    source: (&[f32], Target),
-    (destination, to): (&mut [f32], Target),
-    activation: Activation,
-) {
-    struct Activate<'a>(Extent, &'a mut [f32], Target, Activation);
-    impl Task for Activate<'_> {
-        type Output = ();
-        #[inline(always)]
-        unsafe fn run<S: Simd>(self) {
-            let Activate((height, width, channels), values, place, activation) = self;
-            for y in 0..height {
-                for x in 0..width {
-                    let at = place.origin + y * place.row + x * place.pixel;
-                    // SAFETY: inside `vectorize`.
-                    unsafe { activate::<S>(activation, &mut values[at..at + channels]) };
-                }
-            }
-        }
-    }
-    copy(isa, extent, source, (&mut *destination, to));
-    isa.run(Activate(extent, destination, to, activation));
-}
-
-/// `destination = activation(a + b)`, float.
-pub(crate) fn sum(
-    isa: Isa,
-    extent: Extent,
-    [a, b]: [Source<'_>; 2],
-    (destination, to): (&mut [f32], Target),
-    then: Activation,
-) {
-    copy(isa, extent, a, (&mut *destination, to));
-    each_pixel(
-        isa,
-        extent,
-        b,
-        (&mut *destination, to),
-        #[inline(always)]
-        |b, sum| {
-            for (sum, b) in sum.iter_mut().zip(b) {
-                *sum += *b;
-            }
-        },
-    );
-    if then != Activation::NONE {
-        struct Activate<'a>(Extent, &'a mut [f32], Target, Activation);
-        impl Task for Activate<'_> {
-            type Output = ();
-            #[inline(always)]
-            unsafe fn run<S: Simd>(self) {
-                let Activate((height, width, channels), values, place, activation) = self;
-                for y in 0..height {
-                    for x in 0..width {
-                        let at = place.origin + y * place.row + x * place.pixel;
-                        // SAFETY: inside `vectorize`.
-                        unsafe { activate::<S>(activation, &mut values[at..at + channels]) };
-                    }
-                }
-            }
-        }
-        isa.run(Activate(extent, destination, to, then));
-    }
-}
-
-/// How two images of bytes are added: `quantize(leaky((a - zero) * scale + (b - zero) * scale))`.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct ByteSum {
-    /// Scale and zero point of each.
-    pub scales: [(f32, i32); 2],
-    /// What sums below zero are multiplied with, 0 to 1.
-    pub slope: f32,
-    /// What becomes of the sum.
-    pub quantize: Quantize,
-}
-
-impl ByteSum {
-    #[inline(always)]
-    fn byte(self, a: u8, b: u8) -> u8 {
-        let [(scale_a, zero_a), (scale_b, zero_b)] = self.scales;
-        let sum = (i32::from(a) - zero_a) as f32 * scale_a + (i32::from(b) - zero_b) as f32 * scale_b;
-        let leaky = sum * self.slope;
-        self.quantize.byte(if sum > leaky { sum } else { leaky })
-    }
-}
-
-/// The sum of two images of bytes, bytes again.
-pub(crate) fn sum_of_bytes(
-    isa: Isa,
-    extent: Extent,
-    [a, b]: [(&[u8], Target); 2],
-    destination: (&mut [u8], Target),
-    by: ByteSum,
-) {
-    struct Sum<'a>(Extent, [(&'a [u8], Target); 2], (&'a mut [u8], Target), ByteSum);
-    impl Task for Sum<'_> {
-        type Output = ();
-        #[inline(always)]
-        unsafe fn run<S: Simd>(self) {
-            let Sum((height, width, channels), [(a, of_a), (b, of_b)], (destination, to), by) = self;
-            // Pixels that lie side by side are one long one.
-            let dense = [of_a, of_b, to].iter().all(|place| place.pixel == channels);
-            let (width, channels) = if dense { (1, width * channels) } else { (width, channels) };
-            for y in 0..height {
-                for x in 0..width {
-                    let at = |place: Target| place.origin + y * place.row + x * place.pixel;
-                    let (a, b) = (&a[at(of_a)..][..channels], &b[at(of_b)..][..channels]);
-                    let sums = &mut destination[at(to)..][..channels];
-                    for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
-                        *sum = by.byte(*a, *b);
-                    }
-                }
-            }
-        }
-    }
-    isa.run(Sum(extent, [a, b], destination, by));
-}
+use super::elementwise::each_pixel;
+use super::image::{Hw, PixelLayout, Shape, View, ViewMut};
+use super::isa::{Isa, Task};
+use super::operations::Simd;
+use super::quantize::Scale;
 
 /// The mean of each channel, `(sum - pixels * zero) * scale / pixels`, to the first `channels` of `means`.
-pub(crate) fn means_of_floats(isa: Isa, extent: Extent, (source, from): (&[f32], Target), means: &mut [f32]) {
-    let (height, width, channels) = extent;
+pub(crate) fn means_of_floats(
+    isa: Isa,
+    shape: Shape,
+    View { data: source, layout: from }: View<'_, f32>,
+    means: &mut [f32],
+) {
+    let Shape { height, width, channels } = shape;
     let means = &mut means[..channels];
     means.fill(0.0);
     // All pixels add to the same means: a target whose pixels lie on one another.
-    let here = Target { origin: 0, row: 0, pixel: 0 };
+    let here = PixelLayout { origin: 0, row: 0, pixel: 0 };
     each_pixel(
         isa,
-        extent,
-        (source, from),
-        (&mut *means, here),
+        shape,
+        View { data: source, layout: from },
+        ViewMut { data: &mut *means, layout: here },
         #[inline(always)]
         |pixel, sums| {
             for (sum, x) in sums.iter_mut().zip(pixel) {
@@ -273,21 +39,21 @@ pub(crate) fn means_of_floats(isa: Isa, extent: Extent, (source, from): (&[f32],
 /// The same for bytes of a scale and zero point.
 pub(crate) fn means_of_bytes(
     isa: Isa,
-    extent: Extent,
-    (source, from): (&[u8], Target),
-    (scale, zero): (f32, i32),
+    shape: Shape,
+    View { data: source, layout: from }: View<'_, u8>,
+    Scale { scale, zero }: Scale,
     sums: &mut Vec<i32>,
     means: &mut [f32],
 ) {
-    let (height, width, channels) = extent;
+    let Shape { height, width, channels } = shape;
     sums.clear();
     sums.resize(channels, 0);
-    let here = Target { origin: 0, row: 0, pixel: 0 };
+    let here = PixelLayout { origin: 0, row: 0, pixel: 0 };
     each_pixel(
         isa,
-        extent,
-        (source, from),
-        (&mut **sums, here),
+        shape,
+        View { data: source, layout: from },
+        ViewMut { data: sums, layout: here },
         #[inline(always)]
         |pixel, sums| {
             for (sum, x) in sums.iter_mut().zip(pixel) {
@@ -299,52 +65,6 @@ pub(crate) fn means_of_bytes(
     for (mean, sum) in means[..channels].iter_mut().zip(sums) {
         *mean = (*sum - pixels as i32 * zero) as f32 * scale / pixels as f32;
     }
-}
-
-/// `destination = source * gate[channel]`, float.
-pub(crate) fn gate_floats(
-    isa: Isa,
-    extent: Extent,
-    source: (&[f32], Target),
-    gate: &[f32],
-    destination: (&mut [f32], Target),
-) {
-    each_pixel(
-        isa,
-        extent,
-        source,
-        destination,
-        #[inline(always)]
-        |a, b| {
-            for ((b, a), gate) in b.iter_mut().zip(a).zip(gate) {
-                *b = a * gate;
-            }
-        },
-    );
-}
-
-/// `destination = quantize((source - zero) * scale * gate[channel])`, bytes.
-pub(crate) fn gate_bytes(
-    isa: Isa,
-    extent: Extent,
-    source: (&[u8], Target),
-    (scale, zero): (f32, i32),
-    gate: &[f32],
-    destination: (&mut [u8], Target),
-    quantize: Quantize,
-) {
-    each_pixel(
-        isa,
-        extent,
-        source,
-        destination,
-        #[inline(always)]
-        |a, b| {
-            for ((b, a), gate) in b.iter_mut().zip(a).zip(gate) {
-                *b = quantize.byte((i32::from(*a) - zero) as f32 * scale * gate);
-            }
-        },
-    );
 }
 
 /// A max-pool's window.
@@ -360,27 +80,33 @@ pub(crate) struct PoolWindow {
 pub(crate) fn max_pool<T: Copy + Default + PartialOrd>(
     isa: Isa,
     window: PoolWindow,
-    (height, width, channels): Extent,
-    (source, from): (&[T], Target),
-    (out_height, out_width): (usize, usize),
-    (destination, to): (&mut [T], Target),
+    shape: Shape,
+    source: View<'_, T>,
+    out: Hw,
+    destination: ViewMut<'_, T>,
     scratch: &mut Vec<T>,
 ) {
-    struct Pool<'a, T>(PoolWindow, Extent, (&'a [T], Target), (usize, usize), (&'a mut [T], Target), &'a mut [T]);
+    struct Pool<'a, T>(PoolWindow, Shape, View<'a, T>, Hw, ViewMut<'a, T>, &'a mut [T]);
     impl<T: Copy + PartialOrd> Task for Pool<'_, T> {
         type Output = ();
         #[inline(always)]
-        unsafe fn run<S: Simd>(self) {
-            let Pool(window, (height, width, channels), (source, from), out, (destination, to), largest_rows) =
-                self;
+        fn run<S: Simd>(self, _: S) {
+            let Pool(
+                window,
+                Shape { height, width, channels },
+                View { data: source, layout: from },
+                out,
+                ViewMut { data: destination, layout: to },
+                largest_rows,
+            ) = self;
             // Pixels that lie side by side are one long one.
             let (pixels, run) = if from.pixel == channels { (1, width * channels) } else { (width, channels) };
-            for out_y in 0..out.0 {
+            for out_y in 0..out.height {
                 // First down, whole rows at a time, then across: fewer and longer loops than window by window.
                 for (number, y) in inside(out_y, window.kernel.0, window.stride.0, window.pad.0, height).enumerate()
                 {
                     for x in 0..pixels {
-                        let row = &source[from.origin + y * from.row + x * from.pixel..][..run];
+                        let row = &source[from.at(y, x)..][..run];
                         let largest = &mut largest_rows[x * channels..][..run];
                         if number == 0 {
                             largest.copy_from_slice(row);
@@ -389,8 +115,8 @@ pub(crate) fn max_pool<T: Copy + Default + PartialOrd>(
                         }
                     }
                 }
-                for out_x in 0..out.1 {
-                    let at = to.origin + out_y * to.row + out_x * to.pixel;
+                for out_x in 0..out.width {
+                    let at = to.at(out_y, out_x);
                     let largest = &mut destination[at..at + channels];
                     let columns = inside(out_x, window.kernel.1, window.stride.1, window.pad.1, width);
                     for (number, x) in columns.enumerate() {
@@ -405,12 +131,11 @@ pub(crate) fn max_pool<T: Copy + Default + PartialOrd>(
             }
         }
     }
-    if scratch.len() < width * channels {
-        scratch.resize(width * channels, T::default());
+    let length = shape.width * shape.channels;
+    if scratch.len() < length {
+        scratch.resize(length, T::default());
     }
-    let largest_rows = &mut scratch[..width * channels];
-    let (extent, out) = ((height, width, channels), (out_height, out_width));
-    isa.run(Pool(window, extent, (source, from), out, (destination, to), largest_rows));
+    isa.run(Pool(window, shape, source, out, destination, &mut scratch[..length]));
 }
 
 #[inline(always)]
@@ -424,21 +149,4 @@ fn keep_larger<T: Copy + PartialOrd>(largest: &mut [T], others: &[T]) {
 #[inline(always)]
 fn inside(out: usize, kernel: usize, stride: usize, pad: usize, length: usize) -> core::ops::Range<usize> {
     (out * stride).saturating_sub(pad)..(out * stride + kernel).saturating_sub(pad).min(length)
-}
-
-/// `destination = a * b`, float.
-pub(crate) fn product(isa: Isa, extent: Extent, [a, b]: [Source<'_>; 2], (destination, to): (&mut [f32], Target)) {
-    copy(isa, extent, a, (&mut *destination, to));
-    each_pixel(
-        isa,
-        extent,
-        b,
-        (destination, to),
-        #[inline(always)]
-        |b, product| {
-            for (product, b) in product.iter_mut().zip(b) {
-                *product *= *b;
-            }
-        },
-    );
 }

@@ -1,10 +1,10 @@
 //! The form without vector instructions: arrays of four, in the order in which the other forms calculate.
 
-use super::Simd;
+use super::operations::{Simd, operations};
 
 /// Four lanes in plain Rust.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Scalar;
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Scalar;
 
 type F = [f32; 4];
 type I = [i32; 4];
@@ -16,6 +16,18 @@ fn zip<A: Copy, B: Copy, C: Copy + Default>(a: [A; 4], b: [B; 4], f: impl Fn(A, 
         c[i] = f(a[i], b[i]);
     }
     c
+}
+
+/// `acc[lane] + sum over k in 0..4 of product(lane, k)`
+#[inline(always)]
+fn dot(acc: I, product: impl Fn(usize, usize) -> i32) -> I {
+    let mut sums = acc;
+    for (lane, sum) in sums.iter_mut().enumerate() {
+        for k in 0..4 {
+            *sum = sum.wrapping_add(product(lane, k));
+        }
+    }
+    sums
 }
 
 // SAFETY: no instructions are needed; loads and stores touch the bytes that the trait names.
@@ -31,160 +43,55 @@ unsafe impl Simd for Scalar {
     type Pack = ();
 
     #[inline(always)]
-    unsafe fn vectorize<R>(f: impl FnOnce() -> R) -> R {
+    fn vectorize<R>(self, f: impl FnOnce() -> R) -> R {
         f()
     }
-    #[inline(always)]
-    unsafe fn load(p: *const f32) -> F {
-        // SAFETY: the caller vouches for four floats at `p`.
-        unsafe { p.cast::<F>().read_unaligned() }
-    }
-    #[inline(always)]
-    unsafe fn store(p: *mut f32, v: F) {
-        // SAFETY: the caller vouches for four floats at `p`.
-        unsafe { p.cast::<F>().write_unaligned(v) }
-    }
-    #[inline(always)]
-    unsafe fn splat(x: f32) -> F {
-        [x; 4]
-    }
-    #[inline(always)]
-    unsafe fn load_splat(p: *const f32) -> F {
-        // SAFETY: the caller vouches for a float at `p`.
-        [unsafe { p.read_unaligned() }; 4]
-    }
-    #[inline(always)]
-    unsafe fn mul_add(a: F, b: F, c: F) -> F {
-        let mut r = c;
-        for i in 0..4 {
-            r[i] += a[i] * b[i];
+
+    operations! {
+        on plain values:
+        fn splat(x: f32) -> F { [x; 4] }
+        fn mul_add(a: F, b: F, c: F) -> F { zip(zip(a, b, |a, b| a * b), c, |product, c| c + product) }
+        fn add(a: F, b: F) -> F { zip(a, b, |a, b| a + b) }
+        fn sub(a: F, b: F) -> F { zip(a, b, |a, b| a - b) }
+        fn mul(a: F, b: F) -> F { zip(a, b, |a, b| a * b) }
+        fn div(a: F, b: F) -> F { zip(a, b, |a, b| a / b) }
+        fn min(a: F, b: F) -> F { zip(a, b, |a, b| if a < b { a } else { b }) }
+        fn max(a: F, b: F) -> F { zip(a, b, |a, b| if a > b { a } else { b }) }
+        fn reinterpret_i32(a: F) -> I { a.map(|a| a.to_bits() as i32) }
+        fn reinterpret_f32(a: I) -> F { a.map(|a| f32::from_bits(a as u32)) }
+        fn splat_i32(x: i32) -> I { [x; 4] }
+        fn add_i32(a: I, b: I) -> I { zip(a, b, i32::wrapping_add) }
+        fn shl23(a: I) -> I { a.map(|a| a << 23) }
+        fn to_f32(a: I) -> F { a.map(|a| a as f32) }
+        fn dot(acc: I, w: [i8; 16], a: [u8; 4]) -> I {
+            dot(acc, |lane, k| i32::from(w[lane * 4 + k]) * i32::from(a[k]))
         }
-        r
-    }
-    #[inline(always)]
-    unsafe fn add(a: F, b: F) -> F {
-        zip(a, b, |a, b| a + b)
-    }
-    #[inline(always)]
-    unsafe fn sub(a: F, b: F) -> F {
-        zip(a, b, |a, b| a - b)
-    }
-    #[inline(always)]
-    unsafe fn mul(a: F, b: F) -> F {
-        zip(a, b, |a, b| a * b)
-    }
-    #[inline(always)]
-    unsafe fn div(a: F, b: F) -> F {
-        zip(a, b, |a, b| a / b)
-    }
-    #[inline(always)]
-    unsafe fn min(a: F, b: F) -> F {
-        zip(a, b, |a, b| if a < b { a } else { b })
-    }
-    #[inline(always)]
-    unsafe fn max(a: F, b: F) -> F {
-        zip(a, b, |a, b| if a > b { a } else { b })
-    }
-    #[inline(always)]
-    unsafe fn bits(a: F) -> I {
-        a.map(|a| a.to_bits() as i32)
-    }
-    #[inline(always)]
-    unsafe fn from_bits(a: I) -> F {
-        a.map(|a| f32::from_bits(a as u32))
-    }
-    #[inline(always)]
-    unsafe fn load_i32(p: *const i32) -> I {
-        // SAFETY: the caller vouches for four integers at `p`.
-        unsafe { p.cast::<I>().read_unaligned() }
-    }
-    #[inline(always)]
-    unsafe fn splat_i32(x: i32) -> I {
-        [x; 4]
-    }
-    #[inline(always)]
-    unsafe fn add_i32(a: I, b: I) -> I {
-        zip(a, b, i32::wrapping_add)
-    }
-    #[inline(always)]
-    unsafe fn shl23(a: I) -> I {
-        a.map(|a| a << 23)
-    }
-    #[inline(always)]
-    unsafe fn to_f32(a: I) -> F {
-        a.map(|a| a as f32)
-    }
-    #[inline(always)]
-    unsafe fn load_weights(p: *const i8) -> [i8; 16] {
-        // SAFETY: the caller vouches for 16 bytes at `p`.
-        unsafe { p.cast::<[i8; 16]>().read() }
-    }
-    #[inline(always)]
-    unsafe fn load_activations(p: *const u8) -> [u8; 4] {
-        // SAFETY: the caller vouches for 4 bytes at `p`.
-        unsafe { p.cast::<[u8; 4]>().read() }
-    }
-    #[inline(always)]
-    unsafe fn dot(acc: I, w: [i8; 16], a: [u8; 4]) -> I {
-        let mut sums = acc;
-        for (lane, sum) in sums.iter_mut().enumerate() {
-            for k in 0..4 {
-                *sum = sum.wrapping_add(i32::from(w[lane * 4 + k]) * i32::from(a[k]));
-            }
+        fn dot_bytes(acc: I, w: [u8; 16], a: [u8; 16]) -> I {
+            dot(acc, |lane, k| i32::from(w[lane * 4 + k] as i8) * i32::from(a[lane * 4 + k]))
         }
-        sums
-    }
-    #[inline(always)]
-    unsafe fn load_half(p: *const u8) -> [u8; 16] {
-        let mut bytes = [0; 16];
-        // SAFETY: the caller vouches for 8 bytes at `p`.
-        bytes[..8].copy_from_slice(&unsafe { p.cast::<[u8; 8]>().read() });
-        bytes
-    }
-    #[inline(always)]
-    unsafe fn interleave(taps: [[u8; 16]; 4]) -> [[u8; 16]; 2] {
-        let mut out = [[0; 16]; 2];
-        for (vector, out) in out.iter_mut().enumerate() {
-            for lane in 0..4 {
-                for tap in 0..4 {
-                    out[lane * 4 + tap] = taps[tap][vector * 4 + lane];
-                }
-            }
+        fn interleave(taps: [[u8; 16]; 4]) -> [[u8; 16]; 2] {
+            [0, 4].map(|first| std::array::from_fn(|i| taps[i % 4][first + i / 4]))
         }
-        out
     }
-    #[inline(always)]
-    unsafe fn load_bytes(p: *const i8) -> [u8; 16] {
-        // SAFETY: the caller vouches for 16 bytes at `p`.
-        unsafe { p.cast::<[u8; 16]>().read() }
-    }
-    #[inline(always)]
-    unsafe fn store_bytes(p: *mut u8, v: [u8; 16]) {
-        // SAFETY: the caller vouches for 16 bytes at `p`.
-        unsafe { p.cast::<[u8; 16]>().write(v) }
-    }
-    #[inline(always)]
-    unsafe fn dot_bytes(acc: I, w: [u8; 16], a: [u8; 16]) -> I {
-        let mut sums = acc;
-        for (lane, sum) in sums.iter_mut().enumerate() {
-            for k in lane * 4..lane * 4 + 4 {
-                *sum = sum.wrapping_add(i32::from(w[k] as i8) * i32::from(a[k]));
-            }
-        }
-        sums
-    }
-    #[inline(always)]
-    unsafe fn pack(_low: u8, _high: u8) {}
-    #[inline(always)]
-    unsafe fn store_u8(p: *mut u8, v: [I; 2], _pack: ()) {
-        for (i, x) in v.as_flattened().iter().enumerate() {
-            // SAFETY: the caller vouches for 8 bytes at `p`.
-            unsafe { p.add(i).write(*x as u8) };
+    operations! {
+        on memory:
+        fn load(p: *const f32) -> F { p.cast::<F>().read_unaligned() }
+        fn store(p: *mut f32, v: F) { p.cast::<F>().write_unaligned(v) }
+        fn load_splat(p: *const f32) -> F { [p.read_unaligned(); 4] }
+        fn load_i32(p: *const i32) -> I { p.cast::<I>().read_unaligned() }
+        fn load_weights(p: *const i8) -> [i8; 16] { p.cast::<[i8; 16]>().read() }
+        fn load_activations(p: *const u8) -> [u8; 4] { p.cast::<[u8; 4]>().read() }
+        fn load_half(p: *const u8) -> [u8; 16] {{
+            let mut bytes = [0; 16];
+            bytes[..8].copy_from_slice(&p.cast::<[u8; 8]>().read());
+            bytes
+        }}
+        fn load_bytes(p: *const i8) -> [u8; 16] { p.cast::<[u8; 16]>().read() }
+        fn store_bytes(p: *mut u8, v: [u8; 16]) { p.cast::<[u8; 16]>().write(v) }
+        fn store_u8(p: *mut u8, v: [I; 2], _pack: ()) {
+            p.cast::<[[u8; 4]; 2]>().write(v.map(|v| v.map(|x| x as u8)))
         }
     }
     #[inline(always)]
-    unsafe fn store_channels(p: *mut u8, v: [I; 2], pack: ()) {
-        // SAFETY: as `store_u8`; with 4 lanes `channel` is the plain order.
-        unsafe { Self::store_u8(p, v, pack) }
-    }
+    fn pack(self, _low: u8, _high: u8) {}
 }

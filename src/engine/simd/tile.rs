@@ -6,13 +6,14 @@
 use core::ops::Range;
 use core::sync::atomic::{Ordering, compiler_fence};
 
-use super::gemm::{Target, Window};
-use super::{Simd, Task};
+use super::image::{Hw, PixelLayout};
+use super::isa::Task;
+use super::operations::Simd;
 
 /// Pixels that go through all weights before the next ones do.
 pub(super) const BLOCK_PIXELS: usize = 48;
 /// Lanes of the widest panel of weights: two vectors of the widest instruction set.
-pub(super) const MAX_PANEL: usize = 32;
+const MAX_PANEL: usize = 32;
 
 /// First column and width of each panel of `padded` columns.
 ///
@@ -31,6 +32,30 @@ pub(super) fn panel_columns(padded: usize, lanes: usize, most: usize) -> impl It
         first += vectors * lanes;
         Some((first - vectors * lanes, vectors * lanes))
     })
+}
+
+/// Where the taps of each output pixel's window are: a row of the im2col matrix, which is never made.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Im2col {
+    /// Output pixels.
+    pub output: Hw,
+    /// Index of the first element of the first window.
+    pub origin: usize,
+    /// Elements from one output row's windows to the next one's, and from one output pixel's to the next one's.
+    pub row_step: usize,
+    pub column_step: usize,
+    /// Distance of each run of a window from its start.
+    pub taps: Vec<usize>,
+    /// Elements in each run.
+    pub run: usize,
+}
+
+impl Im2col {
+    /// One more than the highest index read.
+    pub(super) fn end(&self) -> usize {
+        let last = (self.output.height - 1) * self.row_step + (self.output.width - 1) * self.column_step;
+        self.origin + last + self.taps.iter().max().unwrap_or(&0) + self.run
+    }
 }
 
 /// What a convolution multiplies, and what becomes of its sums.
@@ -53,7 +78,7 @@ pub(super) trait Product: Copy {
     /// What storing keeps in registers from tile to tile.
     type Ready<S: Simd>: Copy;
 
-    fn window(&self) -> &Window;
+    fn window(&self) -> &Im2col;
     /// Channels of the depthwise convolution that runs first, if there is one.
     fn between(&self) -> Option<usize>;
     fn outputs(&self) -> usize;
@@ -64,9 +89,10 @@ pub(super) trait Product: Copy {
     ///
     /// # Safety
     ///
-    /// Inside `vectorize`; the windows lie in what `source` points to, and the pixels at `to` are writable.
+    /// The windows lie in what `source` points to, and the pixels at `to` are writable.
     unsafe fn depthwise<S: Simd>(
         &self,
+        isa: S,
         source: *const Self::In,
         y: usize,
         x: usize,
@@ -77,33 +103,27 @@ pub(super) trait Product: Copy {
     ///
     /// # Safety
     ///
-    /// Inside `vectorize`; `channel` is a multiple of `LANES` below [`outputs`](Self::outputs). Likewise below.
-    unsafe fn start<S: Simd>(&self, channel: usize) -> Self::Sum<S>;
+    /// `channel` is a multiple of `LANES` below [`outputs`](Self::outputs).
+    unsafe fn start<S: Simd>(&self, isa: S, channel: usize) -> Self::Sum<S>;
     /// # Safety
     ///
-    /// Inside `vectorize`; `LANES` times a group of weights are readable at `p`.
-    unsafe fn weights<S: Simd>(p: *const Self::Weight) -> Self::Weights<S>;
+    /// `LANES` times a group of weights are readable at `p`.
+    unsafe fn weights<S: Simd>(isa: S, p: *const Self::Weight) -> Self::Weights<S>;
     /// # Safety
     ///
-    /// Inside `vectorize`; a group of activations is readable at `p`.
-    unsafe fn activations<S: Simd>(p: *const Self::In) -> Self::Activations<S>;
+    /// A group of activations is readable at `p`.
+    unsafe fn activations<S: Simd>(isa: S, p: *const Self::In) -> Self::Activations<S>;
     /// `sum` and the product of a group.
-    ///
-    /// # Safety
-    ///
-    /// Inside `vectorize`.
-    unsafe fn multiply<S: Simd>(sum: Self::Sum<S>, w: Self::Weights<S>, a: Self::Activations<S>) -> Self::Sum<S>;
-    /// # Safety
-    ///
-    /// Inside `vectorize`.
-    unsafe fn ready<S: Simd>(&self) -> Self::Ready<S>;
+    fn multiply<S: Simd>(isa: S, sum: Self::Sum<S>, w: Self::Weights<S>, a: Self::Activations<S>) -> Self::Sum<S>;
+    fn ready<S: Simd>(&self, isa: S) -> Self::Ready<S>;
     /// Stores what becomes of a tile's sums, those of the channels from `channel` on, each pixel's at its place in `to`.
     ///
     /// # Safety
     ///
-    /// Inside `vectorize`; `V * LANES` elements are writable at each place.
+    /// `channel` is as for [`start`](Self::start), and `V * LANES` elements are writable at each place.
     unsafe fn store<S: Simd, const R: usize, const V: usize>(
         &self,
+        isa: S,
         ready: &Self::Ready<S>,
         channel: usize,
         sums: [[Self::Sum<S>; V]; R],
@@ -113,23 +133,37 @@ pub(super) trait Product: Copy {
 
 /// Rows of output pixels, to be computed.
 pub(super) struct Run<P: Product> {
-    pub product: P,
-    pub rows: Range<usize>,
-    pub source: *const P::In,
-    pub target: Target,
-    /// For a block of pixels between the depthwise convolution and this one.
-    pub scratch: *mut P::In,
+    product: P,
+    rows: Range<usize>,
+    source: *const P::In,
+    target: PixelLayout,
+    scratch: *mut P::In,
+}
+
+impl<P: Product> Run<P> {
+    /// `scratch` is for a block of pixels between the depthwise convolution and this one.
+    ///
+    /// # Safety
+    ///
+    /// All windows of `rows` lie in `source` (with what the last group reads beside its run) and all pixels in
+    /// [`to`](Product::to); if there is a depthwise convolution, `scratch` is as long as a block of its pixels, with what
+    /// the last group reads. Nobody else touches the pixels and the scratch before the task has run.
+    pub(super) unsafe fn new(
+        product: P,
+        rows: Range<usize>,
+        source: *const P::In,
+        target: PixelLayout,
+        scratch: *mut P::In,
+    ) -> Run<P> {
+        Run { product, rows, source, target, scratch }
+    }
 }
 
 impl<P: Product> Task for Run<P> {
     type Output = ();
 
-    /// # Safety
-    ///
-    /// As [`Task::run`]; all windows of `rows` lie in the source (with what the last group reads beside its run) and all pixels in
-    /// the target, and if there is a depthwise convolution, the scratch is as long as a block of its pixels.
     #[inline(always)]
-    unsafe fn run<S: Simd>(self) {
+    fn run<S: Simd>(self, isa: S) {
         let Run { product, rows, source, target, scratch } = self;
         let window = product.window();
         let between = product.between();
@@ -137,32 +171,32 @@ impl<P: Product> Task for Run<P> {
         let mut block = Block { read: [0; BLOCK_PIXELS], write: [0; BLOCK_PIXELS], count: 0 };
         for y in rows {
             let mut x = 0;
-            while x < window.out_width {
+            while x < window.output.width {
                 let first = block.count;
-                let count = (window.out_width - x).min(BLOCK_PIXELS - first);
+                let count = (window.output.width - x).min(BLOCK_PIXELS - first);
                 for i in 0..count {
                     block.read[first + i] = match between {
                         Some(pixel) => (first + i) * pixel,
                         None => window.origin + y * window.row_step + (x + i) * window.column_step,
                     };
-                    block.write[first + i] = target.origin + y * target.row + (x + i) * target.pixel;
+                    block.write[first + i] = target.at(y, x + i);
                 }
                 if let Some(pixel) = between {
-                    // SAFETY: by this function's condition.
-                    unsafe { product.depthwise::<S>(source, y, x, count, scratch.add(first * pixel)) };
+                    // SAFETY: by `new`'s condition.
+                    unsafe { product.depthwise(isa, source, y, x, count, scratch.add(first * pixel)) };
                 }
                 block.count += count;
                 x += count;
                 if block.count == BLOCK_PIXELS {
                     // SAFETY: as above.
-                    unsafe { block.run::<S, P>(product, read_from) };
+                    unsafe { block.run(isa, product, read_from) };
                     block.count = 0;
                 }
             }
         }
         if block.count > 0 {
             // SAFETY: as above.
-            unsafe { block.run::<S, P>(product, read_from) };
+            unsafe { block.run(isa, product, read_from) };
         }
     }
 }
@@ -177,12 +211,11 @@ struct Block {
 impl Block {
     /// # Safety
     ///
-    /// Inside `vectorize`; windows are readable at the block's indices, with what the last group reads beside its run, and
-    /// pixels writable.
+    /// Windows are readable at the block's indices, with what the last group reads beside its run, and pixels writable.
     #[inline(always)]
-    unsafe fn run<S: Simd, P: Product>(&self, product: P, source: *const P::In) {
+    unsafe fn run<S: Simd, P: Product>(&self, isa: S, product: P, source: *const P::In) {
         let outputs = product.outputs();
-        let Window { taps, run, .. } = product.window();
+        let Im2col { taps, run, .. } = product.window();
         let inputs = taps.len() * run.next_multiple_of(P::GROUP);
         let mut weights = product.panels();
         for (first, width) in panel_columns(outputs.next_multiple_of(S::LANES), S::LANES, S::PANEL) {
@@ -191,10 +224,10 @@ impl Block {
             // other.
             unsafe {
                 match width / S::LANES {
-                    1 => panel.rows::<S, 1>(),
-                    2 => panel.rows::<S, 2>(),
-                    4 if S::PANEL == 5 => panel.rows::<S, 4>(),
-                    5 if S::PANEL == 5 => panel.rows::<S, 5>(),
+                    1 => panel.rows::<S, 1>(isa),
+                    2 => panel.rows::<S, 2>(isa),
+                    4 if S::PANEL == 5 => panel.rows::<S, 4>(isa),
+                    5 if S::PANEL == 5 => panel.rows::<S, 5>(isa),
                     vectors => unreachable!("no panel has {vectors} vectors"),
                 }
                 weights = weights.add(inputs * width);
@@ -220,15 +253,15 @@ impl<P: Product> Panel<'_, P> {
     ///
     /// As [`Block::run`], with `V` vectors of weights in each row of the panel.
     #[inline(always)]
-    unsafe fn rows<S: Simd, const V: usize>(self) {
+    unsafe fn rows<S: Simd, const V: usize>(self, isa: S) {
         // SAFETY: by this function's condition.
         unsafe {
             if V > 2 {
-                self.tiles::<S, 2, V>();
+                self.tiles::<S, 2, V>(isa);
             } else if S::PANEL == 5 {
-                self.tiles::<S, 4, V>();
+                self.tiles::<S, 4, V>(isa);
             } else {
-                self.tiles::<S, 6, V>();
+                self.tiles::<S, 6, V>(isa);
             }
         }
     }
@@ -239,29 +272,29 @@ impl<P: Product> Panel<'_, P> {
     ///
     /// As [`rows`](Self::rows).
     #[inline(always)]
-    unsafe fn tiles<S: Simd, const R: usize, const V: usize>(self) {
-        let count = self.block.count;
+    unsafe fn tiles<S: Simd, const R: usize, const V: usize>(self, isa: S) {
+        let (panel, count) = (&self, self.block.count);
         // SAFETY: by this function's condition.
         unsafe {
             if count >= R && self.columns == V * S::LANES {
-                S::vectorize(
+                isa.vectorize(
                     #[inline(always)]
-                    || {
-                        let ready = self.product.ready::<S>();
+                    move || {
+                        let ready = panel.product.ready(isa);
                         let mut i = 0;
                         while i < count {
-                            self.tile::<S, R, V, true>(i.min(count - R), &ready);
+                            panel.tile::<S, R, V, true>(isa, i.min(count - R), &ready);
                             i += R;
                         }
                     },
                 );
             } else {
-                S::vectorize(
+                isa.vectorize(
                     #[inline(always)]
-                    || {
-                        let ready = self.product.ready::<S>();
+                    move || {
+                        let ready = panel.product.ready(isa);
                         for i in (0..count).step_by(R) {
-                            self.tile::<S, R, V, false>(i, &ready);
+                            panel.tile::<S, R, V, false>(isa, i, &ready);
                         }
                     },
                 );
@@ -274,21 +307,22 @@ impl<P: Product> Panel<'_, P> {
     ///
     /// # Safety
     ///
-    /// As [`rows`](Self::rows); inside `vectorize`.
+    /// As [`rows`](Self::rows).
     #[inline(always)]
     unsafe fn tile<S: Simd, const R: usize, const V: usize, const WHOLE: bool>(
         self,
+        isa: S,
         i: usize,
         ready: &P::Ready<S>,
     ) {
         let Panel { product, source, block, mut weights, first, columns } = self;
-        let Window { taps, run, .. } = product.window();
+        let Im2col { taps, run, .. } = product.window();
         // SAFETY: by this function's condition, and all indices below stay inside what it names. Pixels beyond the block's
         // last one repeat it and are not stored.
         unsafe {
-            let mut sums = [product.start::<S>(first); V];
+            let mut sums = [product.start(isa, first); V];
             for (v, sum) in sums.iter_mut().enumerate().skip(1) {
-                *sum = product.start::<S>(first + v * S::LANES);
+                *sum = product.start(isa, first + v * S::LANES);
             }
             let mut sums = [sums; R];
             let mut starts = [source; R];
@@ -304,7 +338,7 @@ impl<P: Product> Panel<'_, P> {
                 }
                 // One step a turn: unrolled, LLVM sorts the steps by sum, so that a sum waits for itself.
                 for _ in 0..groups {
-                    step::<S, P, R, V>(&mut sums, &at, weights);
+                    step::<S, P, R, V>(isa, &mut sums, &at, weights);
                     weights = weights.add(P::GROUP * V * S::LANES);
                     for start in &mut at {
                         *start = start.add(P::GROUP);
@@ -316,11 +350,11 @@ impl<P: Product> Panel<'_, P> {
                 for (r, to) in to.iter_mut().enumerate() {
                     *to = to.add(*block.write.as_ptr().add(i + r));
                 }
-                product.store::<S, R, V>(ready, first, sums, to);
+                product.store(isa, ready, first, sums, to);
             } else {
                 let mut whole = [[P::Out::default(); MAX_PANEL]; R];
                 let places = whole.each_mut().map(|pixel| pixel.as_mut_ptr());
-                product.store::<S, R, V>(ready, first, sums, places);
+                product.store(isa, ready, first, sums, places);
                 for (to, (pixel, &write)) in to.iter().zip(whole.iter().zip(&block.write[i..block.count])) {
                     core::ptr::copy_nonoverlapping(pixel.as_ptr(), to.add(write), columns);
                 }
@@ -333,9 +367,10 @@ impl<P: Product> Panel<'_, P> {
 ///
 /// # Safety
 ///
-/// Inside `vectorize`; `V` vectors of weights and a group of activations of each pixel are readable.
+/// `V` vectors of weights and a group of activations of each pixel are readable.
 #[inline(always)]
 unsafe fn step<S: Simd, P: Product, const R: usize, const V: usize>(
+    isa: S,
     sums: &mut [[P::Sum<S>; V]; R],
     at: &[*const P::In; R],
     weights: *const P::Weight,
@@ -346,26 +381,26 @@ unsafe fn step<S: Simd, P: Product, const R: usize, const V: usize>(
         if R < V {
             // Activations stay, weights come one by one. LLVM would have all of them at once if loads could change places,
             // and a browser has not the registers for that.
-            let mut activations = [P::activations::<S>(at[0]); R];
+            let mut activations = [P::activations(isa, at[0]); R];
             for (a, at) in activations.iter_mut().zip(at).skip(1) {
-                *a = P::activations::<S>(*at);
+                *a = P::activations(isa, *at);
             }
             for v in 0..V {
                 compiler_fence(Ordering::SeqCst);
-                let w = P::weights::<S>(weights.add(v * vector));
+                let w = P::weights(isa, weights.add(v * vector));
                 for (pixel, a) in sums.iter_mut().zip(&activations) {
-                    pixel[v] = P::multiply::<S>(pixel[v], w, *a);
+                    pixel[v] = P::multiply(isa, pixel[v], w, *a);
                 }
             }
         } else {
-            let mut w = [P::weights::<S>(weights); V];
+            let mut w = [P::weights(isa, weights); V];
             for (v, w) in w.iter_mut().enumerate().skip(1) {
-                *w = P::weights::<S>(weights.add(v * vector));
+                *w = P::weights(isa, weights.add(v * vector));
             }
             for (pixel, at) in sums.iter_mut().zip(at) {
-                let a = P::activations::<S>(*at);
+                let a = P::activations(isa, *at);
                 for (sum, w) in pixel.iter_mut().zip(&w) {
-                    *sum = P::multiply::<S>(*sum, *w, a);
+                    *sum = P::multiply(isa, *sum, *w, a);
                 }
             }
         }

@@ -7,17 +7,23 @@
 
 use core::arch::wasm32::*;
 
-use super::Simd;
+use super::operations::{Simd, operations};
 
-/// 128-bit vectors.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Wasm;
+/// 128-bit vectors. A browser that runs this module has them: it validated the whole module first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Wasm(());
+
+impl Wasm {
+    pub(super) fn new() -> Wasm {
+        Wasm(())
+    }
+}
 
 /// Lowest and highest result, as words.
 #[cfg(not(feature = "relaxed-simd"))]
 type Pack = [v128; 2];
-/// The same, and where a word's low byte is. The compiler knows that a clamped word is a byte and narrows by a shuffle. V8 makes a
-/// shuffle's order anew, in five instructions, wherever it is used, unless it is a number like any other.
+/// The same, and where a word's low byte is. The compiler knows that a clamped word is a byte and narrows by a shuffle. V8
+/// makes a shuffle's order anew, in five instructions, wherever it is used, unless it is a number like any other.
 #[cfg(feature = "relaxed-simd")]
 type Pack = ([v128; 2], v128);
 
@@ -35,8 +41,8 @@ fn to_bytes(words: v128, pack: Pack) -> v128 {
     i8x16_relaxed_swizzle(words, bytes)
 }
 
-// SAFETY: `simd128` is on for the whole crate wherever this module is compiled, and `vectorize` adds `relaxed-simd` in
-// builds that use it; loads and stores touch the bytes that the trait names.
+// SAFETY: `simd128` is on for the whole crate wherever this module is compiled, and a module with `relaxed-simd` runs only
+// where the browser knows it; loads and stores touch the bytes that the trait names.
 unsafe impl Simd for Wasm {
     const LANES: usize = 4;
     // V8 gives out fifteen registers: two pixels of five vectors are 10 sums, 2 activations and a weight. A dot product
@@ -56,110 +62,79 @@ unsafe impl Simd for Wasm {
     type Pack = Pack;
     const STORE_CLAMPS: bool = true;
 
-    #[cfg_attr(feature = "relaxed-simd", target_feature(enable = "simd128,relaxed-simd"))]
-    #[cfg_attr(not(feature = "relaxed-simd"), target_feature(enable = "simd128"))]
-    #[inline(never)]
-    unsafe fn vectorize<R>(f: impl FnOnce() -> R) -> R {
-        f()
-    }
     #[inline(always)]
-    unsafe fn load(p: *const f32) -> v128 {
-        // SAFETY: the caller vouches for four floats at `p`.
-        unsafe { v128_load(p.cast()) }
+    fn vectorize<R>(self, f: impl FnOnce() -> R) -> R {
+        #[cfg_attr(feature = "relaxed-simd", target_feature(enable = "simd128,relaxed-simd"))]
+        #[cfg_attr(not(feature = "relaxed-simd"), target_feature(enable = "simd128"))]
+        #[inline(never)]
+        fn with_vectors<R>(f: impl FnOnce() -> R) -> R {
+            f()
+        }
+        with_vectors(f)
     }
-    #[inline(always)]
-    unsafe fn store(p: *mut f32, v: v128) {
-        // SAFETY: the caller vouches for four floats at `p`.
-        unsafe { v128_store(p.cast(), v) }
-    }
-    #[inline(always)]
-    unsafe fn splat(x: f32) -> v128 {
-        f32x4_splat(x)
-    }
-    #[inline(always)]
-    unsafe fn load_splat(p: *const f32) -> v128 {
-        // SAFETY: the caller vouches for a float at `p`.
-        unsafe { v128_load32_splat(p.cast()) }
-    }
-    #[inline(always)]
-    unsafe fn mul_add(a: v128, b: v128, c: v128) -> v128 {
-        #[cfg(feature = "relaxed-simd")]
-        return f32x4_relaxed_madd(a, b, c);
-        #[cfg(not(feature = "relaxed-simd"))]
-        f32x4_add(f32x4_mul(a, b), c)
-    }
-    #[inline(always)]
-    unsafe fn add(a: v128, b: v128) -> v128 {
-        f32x4_add(a, b)
-    }
-    #[inline(always)]
-    unsafe fn sub(a: v128, b: v128) -> v128 {
-        f32x4_sub(a, b)
-    }
-    #[inline(always)]
-    unsafe fn mul(a: v128, b: v128) -> v128 {
-        f32x4_mul(a, b)
-    }
-    #[inline(always)]
-    unsafe fn div(a: v128, b: v128) -> v128 {
-        f32x4_div(a, b)
-    }
-    #[inline(always)]
-    unsafe fn min(a: v128, b: v128) -> v128 {
+
+    // Vectors of WebAssembly are safe where they compile.
+    operations! {
+        on plain values:
+        fn splat(x: f32) -> v128 { f32x4_splat(x) }
+        fn add(a: v128, b: v128) -> v128 { f32x4_add(a, b) }
+        fn sub(a: v128, b: v128) -> v128 { f32x4_sub(a, b) }
+        fn mul(a: v128, b: v128) -> v128 { f32x4_mul(a, b) }
+        fn div(a: v128, b: v128) -> v128 { f32x4_div(a, b) }
         // pmin(x, y) is `y < x ? y : x`, one instruction where f32x4.min has to care about NaN.
-        f32x4_pmin(b, a)
+        fn min(a: v128, b: v128) -> v128 { f32x4_pmin(b, a) }
+        fn max(a: v128, b: v128) -> v128 { f32x4_pmax(b, a) }
+        fn reinterpret_i32(a: v128) -> v128 { a }
+        fn reinterpret_f32(a: v128) -> v128 { a }
+        fn splat_i32(x: i32) -> v128 { i32x4_splat(x) }
+        fn add_i32(a: v128, b: v128) -> v128 { i32x4_add(a, b) }
+        fn shl23(a: v128) -> v128 { i32x4_shl(a, 23) }
+        fn to_f32(a: v128) -> v128 { f32x4_convert_i32x4(a) }
+        fn interleave(taps: [v128; 4]) -> [v128; 2] {{
+            let [a, b, c, d] = taps;
+            let ab = i8x16_shuffle::<0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23>(a, b);
+            let cd = i8x16_shuffle::<0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23>(c, d);
+            [i16x8_shuffle::<0, 8, 1, 9, 2, 10, 3, 11>(ab, cd), i16x8_shuffle::<4, 12, 5, 13, 6, 14, 7, 15>(ab, cd)]
+        }}
     }
-    #[inline(always)]
-    unsafe fn max(a: v128, b: v128) -> v128 {
-        f32x4_pmax(b, a)
-    }
-    #[inline(always)]
-    unsafe fn bits(a: v128) -> v128 {
-        a
-    }
-    #[inline(always)]
-    unsafe fn from_bits(a: v128) -> v128 {
-        a
-    }
-    #[inline(always)]
-    unsafe fn load_i32(p: *const i32) -> v128 {
-        // SAFETY: the caller vouches for four integers at `p`.
-        unsafe { v128_load(p.cast()) }
-    }
-    #[inline(always)]
-    unsafe fn splat_i32(x: i32) -> v128 {
-        i32x4_splat(x)
-    }
-    #[inline(always)]
-    unsafe fn add_i32(a: v128, b: v128) -> v128 {
-        i32x4_add(a, b)
-    }
-    #[inline(always)]
-    unsafe fn shl23(a: v128) -> v128 {
-        i32x4_shl(a, 23)
-    }
-    #[inline(always)]
-    unsafe fn to_f32(a: v128) -> v128 {
-        f32x4_convert_i32x4(a)
+    operations! {
+        on memory:
+        fn load(p: *const f32) -> v128 { v128_load(p.cast()) }
+        fn store(p: *mut f32, v: v128) { v128_store(p.cast(), v) }
+        fn load_splat(p: *const f32) -> v128 { v128_load32_splat(p.cast()) }
+        fn load_i32(p: *const i32) -> v128 { v128_load(p.cast()) }
+        fn load_half(p: *const u8) -> v128 { v128_load64_zero(p.cast()) }
+        fn load_bytes(p: *const i8) -> v128 { v128_load(p.cast()) }
+        fn store_bytes(p: *mut u8, v: v128) { v128_store(p.cast(), v) }
+        fn store_u8(p: *mut u8, v: [v128; 2], pack: Pack) {
+            v128_store64_lane::<0>(to_bytes(i16x8_narrow_i32x4(v[0], v[1]), pack), p.cast())
+        }
+        fn store_u8_single(p: *mut u8, v: v128, pack: Pack) {
+            v128_store32_lane::<0>(to_bytes(i16x8_narrow_i32x4(v, v), pack), p.cast())
+        }
     }
 
     #[cfg(feature = "relaxed-simd")]
-    #[inline(always)]
-    unsafe fn load_weights(p: *const i8) -> v128 {
-        // SAFETY: the caller vouches for 16 bytes at `p`.
-        unsafe { v128_load(p.cast()) }
-    }
-    #[cfg(feature = "relaxed-simd")]
-    #[inline(always)]
-    unsafe fn load_activations(p: *const u8) -> v128 {
-        // SAFETY: the caller vouches for 4 bytes at `p`.
-        unsafe { v128_load32_splat(p.cast()) }
-    }
-    #[cfg(feature = "relaxed-simd")]
-    #[inline(always)]
-    unsafe fn dot(acc: v128, w: v128, a: v128) -> v128 {
+    operations! {
+        on plain values:
+        fn mul_add(a: v128, b: v128, c: v128) -> v128 { f32x4_relaxed_madd(a, b, c) }
         // Exact and alike on every machine while its second operand stays in 0..=127.
-        i32x4_relaxed_dot_i8x16_i7x16_add(w, a, acc)
+        fn dot(acc: v128, w: v128, a: v128) -> v128 { i32x4_relaxed_dot_i8x16_i7x16_add(w, a, acc) }
+        fn dot_bytes(acc: v128, w: v128, a: v128) -> v128 { i32x4_relaxed_dot_i8x16_i7x16_add(w, a, acc) }
+    }
+    #[cfg(feature = "relaxed-simd")]
+    operations! {
+        on memory:
+        fn load_weights(p: *const i8) -> v128 { v128_load(p.cast()) }
+        fn load_activations(p: *const u8) -> v128 { v128_load32_splat(p.cast()) }
+    }
+    #[cfg(feature = "relaxed-simd")]
+    #[inline(always)]
+    fn pack(self, low: u8, high: u8) -> Pack {
+        let bytes = std::hint::black_box([0u8, 2, 4, 6, 8, 10, 12, 14, 0, 0, 0, 0, 0, 0, 0, 0]);
+        // SAFETY: the array is a vector's bytes.
+        let bytes = unsafe { v128_load(bytes.as_ptr().cast()) };
+        ([i16x8_splat(low.into()), i16x8_splat(high.into())], bytes)
     }
 
     // Without the relaxed dot product: two products of 16-bit pairs. The bytes of a vector are ordered so that
@@ -169,85 +144,29 @@ unsafe impl Simd for Wasm {
         k / 2 * 8 + lane * 2 + k % 2
     }
     #[cfg(not(feature = "relaxed-simd"))]
-    #[inline(always)]
-    unsafe fn load_weights(p: *const i8) -> [v128; 2] {
-        // SAFETY: the caller vouches for 16 bytes at `p`.
-        unsafe { [i16x8_load_extend_i8x8(p), i16x8_load_extend_i8x8(p.add(8))] }
-    }
-    #[cfg(not(feature = "relaxed-simd"))]
-    #[inline(always)]
-    unsafe fn load_activations(p: *const u8) -> [v128; 2] {
-        // SAFETY: the caller vouches for 4 bytes at `p`.
-        let pairs = i16x8_extend_low_u8x16(unsafe { v128_load32_splat(p.cast()) });
-        [i32x4_shuffle::<0, 0, 0, 0>(pairs, pairs), i32x4_shuffle::<1, 1, 1, 1>(pairs, pairs)]
-    }
-    #[cfg(not(feature = "relaxed-simd"))]
-    #[inline(always)]
-    unsafe fn dot(acc: v128, w: [v128; 2], a: [v128; 2]) -> v128 {
-        i32x4_add(i32x4_add(acc, i32x4_dot_i16x8(w[0], a[0])), i32x4_dot_i16x8(w[1], a[1]))
-    }
-
-    #[inline(always)]
-    unsafe fn load_half(p: *const u8) -> v128 {
-        // SAFETY: the caller vouches for 8 bytes at `p`.
-        unsafe { v128_load64_zero(p.cast()) }
-    }
-    #[inline(always)]
-    unsafe fn interleave(taps: [v128; 4]) -> [v128; 2] {
-        let [a, b, c, d] = taps;
-        let ab = i8x16_shuffle::<0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23>(a, b);
-        let cd = i8x16_shuffle::<0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23>(c, d);
-        [i16x8_shuffle::<0, 8, 1, 9, 2, 10, 3, 11>(ab, cd), i16x8_shuffle::<4, 12, 5, 13, 6, 14, 7, 15>(ab, cd)]
-    }
-    #[inline(always)]
-    unsafe fn load_bytes(p: *const i8) -> v128 {
-        // SAFETY: the caller vouches for 16 bytes at `p`.
-        unsafe { v128_load(p.cast()) }
-    }
-    #[inline(always)]
-    unsafe fn store_bytes(p: *mut u8, v: v128) {
-        // SAFETY: the caller vouches for 16 bytes at `p`.
-        unsafe { v128_store(p.cast(), v) }
-    }
-    #[inline(always)]
-    unsafe fn dot_bytes(acc: v128, w: v128, a: v128) -> v128 {
-        #[cfg(feature = "relaxed-simd")]
-        return i32x4_relaxed_dot_i8x16_i7x16_add(w, a, acc);
-        #[cfg(not(feature = "relaxed-simd"))]
-        {
-            // Sums of two neighbours, then of the neighbouring sums.
+    operations! {
+        on plain values:
+        fn mul_add(a: v128, b: v128, c: v128) -> v128 { f32x4_add(f32x4_mul(a, b), c) }
+        fn dot(acc: v128, w: [v128; 2], a: [v128; 2]) -> v128 {
+            i32x4_add(i32x4_add(acc, i32x4_dot_i16x8(w[0], a[0])), i32x4_dot_i16x8(w[1], a[1]))
+        }
+        // Sums of two neighbours, then of the neighbouring sums.
+        fn dot_bytes(acc: v128, w: v128, a: v128) -> v128 {{
             let low = i32x4_dot_i16x8(i16x8_extend_low_i8x16(w), i16x8_extend_low_u8x16(a));
             let high = i32x4_dot_i16x8(i16x8_extend_high_i8x16(w), i16x8_extend_high_u8x16(a));
             let even = i32x4_shuffle::<0, 2, 4, 6>(low, high);
             let odd = i32x4_shuffle::<1, 3, 5, 7>(low, high);
             i32x4_add(acc, i32x4_add(even, odd))
-        }
+        }}
+        fn pack(low: u8, high: u8) -> Pack { [i16x8_splat(low.into()), i16x8_splat(high.into())] }
     }
-    #[inline(always)]
-    unsafe fn pack(low: u8, high: u8) -> Pack {
-        let bounds = [i16x8_splat(low.into()), i16x8_splat(high.into())];
-        #[cfg(not(feature = "relaxed-simd"))]
-        return bounds;
-        #[cfg(feature = "relaxed-simd")]
-        {
-            let bytes = std::hint::black_box([0u8, 2, 4, 6, 8, 10, 12, 14, 0, 0, 0, 0, 0, 0, 0, 0]);
-            // SAFETY: the array is a vector's bytes.
-            (bounds, unsafe { v128_load(bytes.as_ptr().cast()) })
-        }
-    }
-    #[inline(always)]
-    unsafe fn store_u8(p: *mut u8, [first, second]: [v128; 2], pack: Pack) {
-        // SAFETY: the caller vouches for 8 bytes at `p`.
-        unsafe { v128_store64_lane::<0>(to_bytes(i16x8_narrow_i32x4(first, second), pack), p.cast()) }
-    }
-    #[inline(always)]
-    unsafe fn store_u8_single(p: *mut u8, v: v128, pack: Pack) {
-        // SAFETY: the caller vouches for 4 bytes at `p`.
-        unsafe { v128_store32_lane::<0>(to_bytes(i16x8_narrow_i32x4(v, v), pack), p.cast()) }
-    }
-    #[inline(always)]
-    unsafe fn store_channels(p: *mut u8, v: [v128; 2], pack: Pack) {
-        // SAFETY: as `store_u8`; with 4 lanes `channel` is the plain order.
-        unsafe { Self::store_u8(p, v, pack) }
+    #[cfg(not(feature = "relaxed-simd"))]
+    operations! {
+        on memory:
+        fn load_weights(p: *const i8) -> [v128; 2] { [i16x8_load_extend_i8x8(p), i16x8_load_extend_i8x8(p.add(8))] }
+        fn load_activations(p: *const u8) -> [v128; 2] {{
+            let pairs = i16x8_extend_low_u8x16(v128_load32_splat(p.cast()));
+            [i32x4_shuffle::<0, 0, 0, 0>(pairs, pairs), i32x4_shuffle::<1, 1, 1, 1>(pairs, pairs)]
+        }}
     }
 }

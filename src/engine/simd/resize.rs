@@ -1,44 +1,57 @@
-//! Twice the height and width, each pixel a mean of the four around its centre: ONNX's Resize, linear, with half-pixel
-//! coordinates, and PyTorch's bilinear interpolation without aligned corners.
+//! Twice the height and width: nearest neighbour, or each pixel a mean of the four around its centre. The latter is ONNX's
+//! Resize, linear, with half-pixel coordinates, and PyTorch's bilinear interpolation without aligned corners.
 //!
 //! On each axis a new pixel lies a quarter of a pixel from the centre of one old pixel and three quarters from that of its
 //! neighbour, whose weights therefore are 3/4 and 1/4; beyond the border the last pixel is repeated.
 //!
-//! Plain loops over channels, as in [`pool`](super::pool).
+//! Plain loops over channels, as in [`layout`](super::layout).
 
-use super::gemm::Target;
-use super::pool::{Extent, Source};
-use super::{Isa, Simd, Task};
+use super::elementwise::copy;
+use super::image::{PixelLayout, Shape, View, ViewMut};
+use super::isa::{Isa, Task};
+use super::operations::Simd;
 
-/// Of floats. `rows` is grown as needed.
-pub(crate) fn floats(
+/// Doubles both sides, each pixel four times.
+pub(crate) fn upsample<T: Copy>(isa: Isa, shape: Shape, source: View<'_, T>, destination: ViewMut<'_, T>) {
+    let ViewMut { data: to, layout: target } = destination;
+    for y in 0..2 {
+        for x in 0..2 {
+            let origin = target.at(y, x);
+            let part = PixelLayout { origin, row: 2 * target.row, pixel: 2 * target.pixel };
+            copy(isa, shape, source, ViewMut { data: &mut *to, layout: part });
+        }
+    }
+}
+
+/// Bilinear, of floats. `rows` is grown as needed.
+pub(crate) fn bilinear_floats(
     isa: Isa,
-    extent: Extent,
-    source: Source<'_>,
-    destination: (&mut [f32], Target),
+    shape: Shape,
+    source: View<'_, f32>,
+    destination: ViewMut<'_, f32>,
     rows: &mut Vec<f32>,
 ) {
     #[inline(always)]
     fn mix(near: f32, far: f32) -> f32 {
         near * 0.75 + far * 0.25
     }
-    enlarge(isa, extent, source, destination, rows, mix, mix);
+    enlarge(isa, shape, source, destination, rows, mix, mix);
 }
 
-/// Of bytes that keep their scale: the exact mean, rounded to nearest and, where two bytes are as near, to the even number
+/// Bilinear, of bytes that keep their scale: the exact mean, rounded to nearest and, where two bytes are as near, to the even number
 /// counted from `zero`, which is how a QuantizeLinear of the mean rounds. `rows` is grown as needed.
-pub(crate) fn bytes(
+pub(crate) fn bilinear_bytes(
     isa: Isa,
-    extent: Extent,
-    source: (&[u8], Target),
-    destination: (&mut [u8], Target),
+    shape: Shape,
+    source: View<'_, u8>,
+    destination: ViewMut<'_, u8>,
     zero: i32,
     rows: &mut Vec<u16>,
 ) {
     let odd = (zero & 1) as u16;
     enlarge(
         isa,
-        extent,
+        shape,
         source,
         destination,
         rows,
@@ -55,17 +68,17 @@ pub(crate) fn bytes(
 /// First down, each row of pixels with the nearer of its neighbours, then across.
 fn enlarge<T: Copy, M: Copy + Default>(
     isa: Isa,
-    extent: Extent,
-    (source, from): (&[T], Target),
-    (destination, to): (&mut [T], Target),
+    shape: Shape,
+    source: View<'_, T>,
+    destination: ViewMut<'_, T>,
     rows: &mut Vec<M>,
     down: impl Fn(T, T) -> M,
     across: impl Fn(M, M) -> T,
 ) {
     struct Enlarge<'a, T, M, D, A> {
-        extent: Extent,
-        source: (&'a [T], Target),
-        destination: (&'a mut [T], Target),
+        shape: Shape,
+        source: View<'a, T>,
+        destination: ViewMut<'a, T>,
         row: &'a mut [M],
         down: D,
         across: A,
@@ -73,15 +86,16 @@ fn enlarge<T: Copy, M: Copy + Default>(
     impl<T: Copy, M: Copy, D: Fn(T, T) -> M, A: Fn(M, M) -> T> Task for Enlarge<'_, T, M, D, A> {
         type Output = ();
         #[inline(always)]
-        unsafe fn run<S: Simd>(self) {
-            let Enlarge { extent: (height, width, channels), source, destination, row, down, across } = self;
-            let ((source, from), (destination, to)) = (source, destination);
+        fn run<S: Simd>(self, _: S) {
+            let Enlarge { shape: Shape { height, width, channels }, source, destination, row, down, across } = self;
+            let (View { data: source, layout: from }, ViewMut { data: destination, layout: to }) =
+                (source, destination);
             // Pixels that lie side by side are one long one.
             let (pixels, run) = if from.pixel == channels { (1, width * channels) } else { (width, channels) };
             for y in 0..2 * height {
-                let near = from.origin + y / 2 * from.row;
+                let near = from.at(y / 2, 0);
                 let beyond = if y % 2 == 0 { (y / 2).saturating_sub(1) } else { (y / 2 + 1).min(height - 1) };
-                let far = from.origin + beyond * from.row;
+                let far = from.at(beyond, 0);
                 for x in 0..pixels {
                     let near = &source[near + x * from.pixel..][..run];
                     let far = &source[far + x * from.pixel..][..run];
@@ -93,7 +107,7 @@ fn enlarge<T: Copy, M: Copy + Default>(
                     let here = &row[x * channels..][..channels];
                     let left = &row[x.saturating_sub(1) * channels..][..channels];
                     let right = &row[(x + 1).min(width - 1) * channels..][..channels];
-                    let at = to.origin + y * to.row + 2 * x * to.pixel;
+                    let at = to.at(y, 2 * x);
                     for (at, beside) in [(at, left), (at + to.pixel, right)] {
                         let pixel = &mut destination[at..at + channels];
                         for ((pixel, here), beside) in pixel.iter_mut().zip(here).zip(beside) {
@@ -104,12 +118,11 @@ fn enlarge<T: Copy, M: Copy + Default>(
             }
         }
     }
-    let length = extent.1 * extent.2;
+    let length = shape.width * shape.channels;
     if rows.len() < length {
         rows.resize(length, M::default());
     }
-    let row = &mut rows[..length];
-    isa.run(Enlarge { extent, source: (source, from), destination: (destination, to), row, down, across });
+    isa.run(Enlarge { shape, source, destination, row: &mut rows[..length], down, across });
 }
 
 #[cfg(test)]
@@ -124,7 +137,7 @@ mod tests {
         (at as usize, (at as usize + 1).min(length - 1), at.fract())
     }
 
-    fn mean(image: &[f64], (height, width, channels): Extent, y: usize, x: usize, channel: usize) -> f64 {
+    fn mean(image: &[f64], Shape { height, width, channels }: Shape, y: usize, x: usize, channel: usize) -> f64 {
         let ((top, bottom, down), (left, right, across)) = (around(y, height), around(x, width));
         let at = |y: usize, x: usize| image[(y * width + x) * channels + channel];
         let row = |y: usize| at(y, left) * (1.0 - across) + at(y, right) * across;
@@ -132,36 +145,47 @@ mod tests {
     }
 
     /// Sizes with sides of one, odd ones, channels that leave tails, and pixels with something between them.
-    const SIZES: [(Extent, usize); 5] =
-        [((1, 1, 3), 3), ((1, 4, 24), 24), ((5, 3, 7), 7), ((3, 5, 33), 40), ((2, 2, 96), 96)];
+    const SIZES: [(Shape, usize); 5] = [
+        (Shape { height: 1, width: 1, channels: 3 }, 3),
+        (Shape { height: 1, width: 4, channels: 24 }, 24),
+        (Shape { height: 5, width: 3, channels: 7 }, 7),
+        (Shape { height: 3, width: 5, channels: 33 }, 40),
+        (Shape { height: 2, width: 2, channels: 96 }, 96),
+    ];
 
-    fn place((_, width, _): Extent, pixel: usize) -> Target {
-        Target { origin: 5, row: width * pixel + 2, pixel }
+    fn place(Shape { width, .. }: Shape, pixel: usize) -> PixelLayout {
+        PixelLayout { origin: 5, row: width * pixel + 2, pixel }
     }
 
     #[test]
     fn floats_agree_with_the_definition_on_every_isa() {
         for isa in Isa::supported() {
-            for (extent, pixel) in SIZES {
-                let (height, width, channels) = extent;
+            for (shape, pixel) in SIZES {
+                let Shape { height, width, channels } = shape;
                 let image: Vec<f64> =
                     (0..height * width * channels).map(|i| (i * 37 % 101) as f64 - 50.0).collect();
-                let from = place(extent, pixel);
+                let from = place(shape, pixel);
                 let mut source = vec![f32::NAN; 5 + height * from.row + 64];
                 for (i, value) in image.iter().enumerate() {
                     let (y, x) = (i / (width * channels), i / channels % width);
-                    source[from.origin + y * from.row + x * from.pixel + i % channels] = *value as f32;
+                    source[from.at(y, x) + i % channels] = *value as f32;
                 }
-                let to = place((2 * height, 2 * width, channels), channels);
+                let to = place(Shape { height: 2 * height, width: 2 * width, channels }, channels);
                 let mut result = vec![7.0; 5 + 2 * height * to.row];
-                floats(isa, extent, (&source, from), (&mut result, to), &mut Vec::new());
+                bilinear_floats(
+                    isa,
+                    shape,
+                    View { data: &source, layout: from },
+                    ViewMut { data: &mut result, layout: to },
+                    &mut Vec::new(),
+                );
                 for y in 0..2 * height {
                     for x in 0..2 * width {
                         for channel in 0..channels {
-                            let value = result[to.origin + y * to.row + x * to.pixel + channel];
+                            let value = result[to.at(y, x) + channel];
                             // Halves and quarters of whole numbers are exact.
-                            let expected = mean(&image, extent, y, x, channel);
-                            assert_eq!(f64::from(value), expected, "{} {extent:?} at {y}, {x}", isa.name());
+                            let expected = mean(&image, shape, y, x, channel);
+                            assert_eq!(f64::from(value), expected, "{} {shape:?} at {y}, {x}", isa.name());
                         }
                     }
                 }
@@ -173,26 +197,32 @@ mod tests {
     #[test]
     fn bytes_are_rounded_as_a_quantize_linear_rounds_on_every_isa() {
         for isa in Isa::supported() {
-            for ((extent, pixel), zero) in SIZES.into_iter().flat_map(|size| [(size, 0), (size, 13)]) {
-                let (height, width, channels) = extent;
+            for ((shape, pixel), zero) in SIZES.into_iter().flat_map(|size| [(size, 0), (size, 13)]) {
+                let Shape { height, width, channels } = shape;
                 let image: Vec<u8> = (0..height * width * channels).map(|i| (i * 89 % 128) as u8).collect();
                 let numbers: Vec<f64> = image.iter().map(|byte| f64::from(*byte) - f64::from(zero)).collect();
-                let from = place(extent, pixel);
+                let from = place(shape, pixel);
                 let mut source = vec![255; 5 + height * from.row + 64];
                 for (i, value) in image.iter().enumerate() {
                     let (y, x) = (i / (width * channels), i / channels % width);
-                    source[from.origin + y * from.row + x * from.pixel + i % channels] = *value;
+                    source[from.at(y, x) + i % channels] = *value;
                 }
-                let to = place((2 * height, 2 * width, channels), channels);
+                let to = place(Shape { height: 2 * height, width: 2 * width, channels }, channels);
                 let mut result = vec![0; 5 + 2 * height * to.row];
-                bytes(isa, extent, (&source, from), (&mut result, to), zero, &mut Vec::new());
+                bilinear_bytes(
+                    isa,
+                    shape,
+                    View { data: &source, layout: from },
+                    ViewMut { data: &mut result, layout: to },
+                    zero,
+                    &mut Vec::new(),
+                );
                 for y in 0..2 * height {
                     for x in 0..2 * width {
                         for channel in 0..channels {
-                            let byte = result[to.origin + y * to.row + x * to.pixel + channel];
-                            let expected =
-                                mean(&numbers, extent, y, x, channel).round_ties_even() + f64::from(zero);
-                            assert_eq!(f64::from(byte), expected, "{} {extent:?} at {y}, {x}", isa.name());
+                            let byte = result[to.at(y, x) + channel];
+                            let expected = mean(&numbers, shape, y, x, channel).round_ties_even() + f64::from(zero);
+                            assert_eq!(f64::from(byte), expected, "{} {shape:?} at {y}, {x}", isa.name());
                         }
                     }
                 }

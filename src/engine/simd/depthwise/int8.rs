@@ -1,0 +1,475 @@
+//! The int8 kernels.
+
+use core::mem::MaybeUninit;
+use core::ops::Range;
+
+use super::super::image::{Hw, PixelLayout, Shape};
+use super::super::isa::{Isa, Task};
+use super::super::operations::{MAX_LANES, Simd};
+use super::super::quantize::Requantize;
+use super::super::thread_pool::{SendPtr, ThreadPool};
+use super::int8_5x5;
+use super::interleaved::{AT_ONCE, Columns, SPAN, Tap, interleave_group};
+use super::windows::{Kernel, PixelRun, Windows, dispatch};
+
+/// Most groups of four taps of a square kernel: two in each column of a 7x7 window.
+const MOST_GROUPS: usize = 14;
+
+/// The groups of four taps that make up a window: column by column, each of four rows, the last one filled up.
+fn groups(Hw { height: rows, width: columns }: Hw) -> Vec<[Tap; 4]> {
+    if (rows, columns) == (5, 5) {
+        return int8_5x5::groups();
+    }
+    let group = |column: usize, first: usize| {
+        // Beyond the kernel the weights are zero, so any tap will do.
+        [0, 1, 2, 3].map(|r| Tap { row: (first + r).min(rows - 1), column, counts: first + r < rows })
+    };
+    (0..columns).flat_map(|column| (0..rows).step_by(4).map(move |first| group(column, first))).collect()
+}
+
+/// How many groups [`groups`] makes of a square kernel.
+const fn group_count(side: usize) -> usize {
+    match side {
+        5 => int8_5x5::GROUPS,
+        _ => side * side.div_ceil(4),
+    }
+}
+
+/// Which vector from a window's first column on the `n`-th group of a square kernel is.
+const fn vector_of(side: usize, n: usize) -> usize {
+    match side {
+        5 => int8_5x5::vector_of(n),
+        _ => n,
+    }
+}
+
+/// An int8 depthwise convolution: bytes in `0..=127` to bytes.
+///
+/// The dot product wants four taps of a channel side by side. The taps of a window are taken in groups of four (see
+/// [`groups`]) and interleaved by shuffles. For square kernels that happens in a pass of its own, so that an interleaved column serves every output pixel whose window it lies in, and a window then is a
+/// few vectors in a row.
+#[derive(Debug, Clone)]
+pub(crate) struct DepthwiseI8 {
+    isa: Isa,
+    windows: Windows,
+    requantize: Requantize,
+    /// First channel of each block of `2 * LANES` channels; the last block may overlap the one before, so that none
+    /// reaches beyond the channels unless there are fewer than that.
+    blocks: Vec<usize>,
+    /// `[block, 2 vectors, group, 4 * LANES]`
+    weights: Vec<i8>,
+    /// `[block, 2 vectors, LANES]`, in the channel order of the interleaved vectors.
+    bias: Vec<i32>,
+    multiplier: Vec<f32>,
+    /// Distance of each group's four taps from the window's start.
+    groups: Vec<[usize; 4]>,
+}
+
+impl DepthwiseI8 {
+    /// `weight(channel, kernel row, kernel column)`; `zero` is the zero point of the activations.
+    pub(crate) fn new(
+        isa: Isa,
+        windows: Windows,
+        zero: i32,
+        bias: &[i32],
+        multiplier: &[f32],
+        requantize: Requantize,
+        weight: impl Fn(usize, usize, usize) -> i8,
+    ) -> DepthwiseI8 {
+        struct Pack<'a, W> {
+            windows: &'a Windows,
+            zero: i32,
+            bias: &'a [i32],
+            multiplier: &'a [f32],
+            weight: &'a W,
+            groups: &'a [[Tap; 4]],
+        }
+        type Packed = (Vec<usize>, Vec<i8>, Vec<i32>, Vec<f32>);
+        impl<W: Fn(usize, usize, usize) -> i8> Task for Pack<'_, W> {
+            type Output = Packed;
+            fn run<S: Simd>(self, _: S) -> Packed {
+                let Windows { output: Shape { channels, .. }, kernel: Hw { height: rows, width: columns }, .. } =
+                    *self.windows;
+                let width = 2 * S::LANES;
+                let mut blocks: Vec<usize> = (0..channels).step_by(width).collect();
+                if let Some(last) = blocks.last_mut() {
+                    *last = (*last).min(channels.saturating_sub(width));
+                }
+                let (mut weights, mut bias, mut multiplier) = (Vec::new(), Vec::new(), Vec::new());
+                for &block in &blocks {
+                    let channel = |vector, lane| Some(block + S::channel(vector, lane)).filter(|c| *c < channels);
+                    for vector in 0..2 {
+                        for group in self.groups {
+                            for lane in 0..S::LANES {
+                                weights.extend(group.map(|tap| match channel(vector, lane) {
+                                    Some(channel) if tap.counts => (self.weight)(channel, tap.row, tap.column),
+                                    _ => 0,
+                                }));
+                            }
+                        }
+                    }
+                    for vector in 0..2 {
+                        for lane in 0..S::LANES {
+                            let channel = channel(vector, lane);
+                            bias.push(channel.map_or(0, |channel| {
+                                let sum: i32 = (0..rows * columns)
+                                    .map(|tap| i32::from((self.weight)(channel, tap / columns, tap % columns)))
+                                    .sum();
+                                self.bias[channel].wrapping_sub(self.zero.wrapping_mul(sum))
+                            }));
+                            multiplier.push(channel.map_or(0.0, |channel| self.multiplier[channel]));
+                        }
+                    }
+                }
+                (blocks, weights, bias, multiplier)
+            }
+        }
+        assert!(
+            bias.len() == windows.output.channels && multiplier.len() == windows.output.channels,
+            "one bias a channel"
+        );
+        let (blocks, weights, bias, multiplier) = isa.run(Pack {
+            windows: &windows,
+            zero,
+            bias,
+            multiplier,
+            weight: &weight,
+            groups: &groups(windows.kernel),
+        });
+        let offset = |tap: Tap| windows.offset(tap.row, tap.column);
+        let groups = groups(windows.kernel).into_iter().map(|group| group.map(offset)).collect();
+        DepthwiseI8 { isa, windows, requantize, blocks, weights, bias, multiplier, groups }
+    }
+
+    pub(crate) fn channels(&self) -> usize {
+        self.windows.output.channels
+    }
+
+    #[cfg(feature = "profile")]
+    pub(crate) fn windows(&self) -> &Windows {
+        &self.windows
+    }
+
+    /// # Panics
+    ///
+    /// If a window, with what is read beside its last pixel, does not lie in a source of this length.
+    pub(in super::super) fn check(&self, isa: Isa, source: usize) {
+        assert_eq!(self.isa, isa, "weights are packed for another instruction set");
+        let beside = (2 * isa.lanes()).saturating_sub(self.windows.output.channels);
+        assert!(self.windows.end() + beside <= source, "window outside");
+    }
+
+    /// Convolves `source` into `target` of `destination`.
+    ///
+    /// # Panics
+    ///
+    /// If an index that will be touched is outside its slice.
+    pub(crate) fn run(
+        &self,
+        isa: Isa,
+        pool: &ThreadPool,
+        source: &[u8],
+        destination: &mut [u8],
+        target: PixelLayout,
+    ) {
+        struct Run<'a>(&'a DepthwiseI8, Range<usize>, &'a [u8], *mut u8, PixelLayout);
+        impl Task for Run<'_> {
+            type Output = ();
+            #[inline(always)]
+            fn run<S: Simd>(self, isa: S) {
+                let Run(layer, rows, source, destination, target) = self;
+                for y in rows {
+                    // SAFETY: `run` checked all windows and target pixels.
+                    unsafe {
+                        let to = destination.add(target.origin + y * target.row);
+                        let (source, count) = (source.as_ptr(), layer.windows.output.width);
+                        layer.pixels(isa, PixelRun { source, y, x: 0, count, to, pixel: target.pixel });
+                    }
+                }
+            }
+        }
+        self.check(isa, source.len());
+        let output = self.windows.output;
+        assert!(target.end(output) <= destination.len(), "target outside");
+        // Each row is written by one thread.
+        let destination = SendPtr::new(destination);
+        pool.run_rows(output.height, |_, rows| isa.run(Run(self, rows, source, destination.get(), target)));
+    }
+
+    /// The pixels of a run.
+    ///
+    /// # Safety
+    ///
+    /// [`check`](Self::check) passed for the run's source, and its pixels are writable.
+    #[inline(always)]
+    pub(in super::super) unsafe fn pixels<S: Simd>(&self, isa: S, run: PixelRun<u8>) {
+        // Too few channels for a block would have to be stored one by one.
+        let square = self.windows.square().filter(|_| self.windows.output.channels >= 2 * S::LANES);
+        // SAFETY: by this function's condition.
+        unsafe { dispatch(square, KernelI8 { layer: self, isa, run }) };
+    }
+
+    /// Interleaves `columns` columns of `K` rows, a 5x5 kernel's by [`int8_5x5`].
+    ///
+    /// # Safety
+    ///
+    /// Every tap lies in the source, and the columns fit.
+    #[inline(always)]
+    unsafe fn interleave<S: Simd, const K: usize>(&self, isa: S, source: *const u8, columns: usize, to: *mut u8) {
+        // SAFETY: by this function's condition.
+        unsafe {
+            let mut at = [source; K];
+            for (r, at) in at.iter_mut().enumerate() {
+                *at = source.add(r * self.windows.input.row);
+            }
+            let mut to = to;
+            for _ in 0..columns {
+                for group in 0..K.div_ceil(4) {
+                    // Beyond the kernel the weights are zero, so any tap will do.
+                    let mut taps = [at[group * 4]; 4];
+                    for (r, tap) in taps.iter_mut().enumerate().skip(1) {
+                        *tap = at[(group * 4 + r).min(K - 1)];
+                    }
+                    interleave_group(isa, taps, to);
+                    to = to.add(4 * S::LANES);
+                }
+                for at in &mut at {
+                    *at = at.add(self.windows.input.pixel);
+                }
+            }
+        }
+    }
+
+    /// Sums of one vector's windows, requantised: the first vector's to `halves`, the second one's, with those, to the
+    /// pixels.
+    ///
+    /// # Safety
+    ///
+    /// The pixels of `run` are writable, its columns are those of its windows, and `halves` has `LANES` floats for each
+    /// pixel.
+    #[inline(always)]
+    unsafe fn sum_one<S: Simd, const K: usize, const STRIDE: usize, const SECOND: bool>(
+        &self,
+        isa: S,
+        run: BlockRun,
+        halves: *mut f32,
+    ) {
+        let BlockRun { block, columns, count, to, pixel } = run;
+        let groups = const { group_count(K) };
+        // SAFETY: as the caller; weights have two vectors for every group of a block.
+        unsafe {
+            let vector = block * 2 + usize::from(SECOND);
+            let weights = self.weights.as_ptr().add(vector * groups * 4 * S::LANES);
+            let mut w = [isa.load_bytes(weights); MOST_GROUPS];
+            for (group, w) in w.iter_mut().enumerate().take(groups) {
+                *w = isa.load_bytes(weights.add(group * 4 * S::LANES));
+            }
+            let bias = isa.load_i32(self.bias.as_ptr().add(vector * S::LANES));
+            let multiplier = isa.load(self.multiplier.as_ptr().add(vector * S::LANES));
+            let requantize = self.requantize.ready(isa);
+            let mut at = columns.add(if SECOND { SPAN } else { 0 });
+            let (mut half, mut to) = (halves, to);
+            for _ in 0..count {
+                let mut sum = bias;
+                for (group, w) in w.iter().enumerate().take(groups) {
+                    let place = vector_of(K, group) * 4 * S::LANES;
+                    sum = isa.dot_bytes(sum, *w, isa.load_bytes(at.add(place).cast()));
+                }
+                let bytes = requantize.apply_to_sum(isa.to_f32(sum), multiplier);
+                if SECOND {
+                    isa.store_channels(to, [isa.reinterpret_i32(isa.load(half)), bytes], requantize.pack);
+                    to = to.add(pixel);
+                } else {
+                    isa.store(half, isa.reinterpret_f32(bytes));
+                }
+                half = half.add(S::LANES);
+                at = at.add(STRIDE * K.div_ceil(4) * 4 * S::LANES);
+            }
+        }
+    }
+
+    /// As [`sum_one`](Self::sum_one), both vectors at once.
+    ///
+    /// # Safety
+    ///
+    /// As `sum_one`.
+    #[inline(always)]
+    unsafe fn sum_both<S: Simd, const K: usize, const STRIDE: usize>(&self, isa: S, run: BlockRun) {
+        let BlockRun { block, columns, count, to, pixel } = run;
+        // SAFETY: as `sum_one`.
+        unsafe {
+            let weights = self.weights.as_ptr().add(block * 2 * K * 4 * S::LANES);
+            let mut w = [[isa.load_bytes(weights); K]; 2];
+            for (group, w) in w.as_flattened_mut().iter_mut().enumerate() {
+                *w = isa.load_bytes(weights.add(group * 4 * S::LANES));
+            }
+            let bias = self.start(isa, block);
+            let multiplier = self.multiplier.as_ptr().add(block * 2 * S::LANES);
+            let multiplier = [isa.load(multiplier), isa.load(multiplier.add(S::LANES))];
+            let requantize = self.requantize.ready(isa);
+            let (mut at, mut to) = (columns, to);
+            for _ in 0..count {
+                let mut bytes = bias;
+                for v in 0..2 {
+                    for (group, w) in w[v].iter().enumerate() {
+                        let taps = isa.load_bytes(at.add(v * SPAN + group * 4 * S::LANES).cast());
+                        bytes[v] = isa.dot_bytes(bytes[v], *w, taps);
+                    }
+                    bytes[v] = requantize.apply_to_sum(isa.to_f32(bytes[v]), multiplier[v]);
+                }
+                isa.store_channels(to, bytes, requantize.pack);
+                to = to.add(pixel);
+                at = at.add(STRIDE * 4 * S::LANES);
+            }
+        }
+    }
+
+    /// What the sums of a block start with.
+    ///
+    /// # Safety
+    ///
+    /// There is such a block.
+    #[inline(always)]
+    unsafe fn start<S: Simd>(&self, isa: S, block: usize) -> [S::I; 2] {
+        // SAFETY: the bias has `2 * LANES` integers for every block.
+        unsafe {
+            let bias = self.bias.as_ptr().add(block * 2 * S::LANES);
+            [isa.load_i32(bias), isa.load_i32(bias.add(S::LANES))]
+        }
+    }
+
+    /// One output pixel of any kernel, one block of its channels.
+    ///
+    /// # Safety
+    ///
+    /// The taps of its window, the first of which is at `source`, are readable, with `2 * LANES` bytes each, and the block's
+    /// channels at `to` writable.
+    #[inline(always)]
+    unsafe fn any<S: Simd>(&self, isa: S, block: usize, source: *const u8, to: *mut u8) {
+        // SAFETY: as the caller: every tap lies in the source; weights have two vectors for every group of a block.
+        unsafe {
+            let vector = self.groups.len() * 4 * S::LANES;
+            let mut weights = self.weights.as_ptr().add(block * 2 * vector);
+            let mut sums = self.start(isa, block);
+            for group in &self.groups {
+                let mut taps = [isa.load_half(source.add(group[0])); 4];
+                for (tap, offset) in taps.iter_mut().zip(group).skip(1) {
+                    *tap = isa.load_half(source.add(*offset));
+                }
+                let taps = isa.interleave(taps);
+                for v in 0..2 {
+                    sums[v] = isa.dot_bytes(sums[v], isa.load_bytes(weights.add(v * vector)), taps[v]);
+                }
+                weights = weights.add(4 * S::LANES);
+            }
+            let requantize = self.requantize.ready(isa);
+            let multiplier = self.multiplier.as_ptr().add(block * 2 * S::LANES);
+            for (v, sum) in sums.iter_mut().enumerate() {
+                let multiplier = isa.load(multiplier.add(v * S::LANES));
+                *sum = requantize.apply_to_sum(isa.to_f32(*sum), multiplier);
+            }
+            if self.windows.output.channels >= 2 * S::LANES {
+                isa.store_channels(to, sums, requantize.pack);
+            } else {
+                let mut whole = [0u8; 32];
+                isa.store_channels(whole.as_mut_ptr(), sums, requantize.pack);
+                core::ptr::copy_nonoverlapping(whole.as_ptr(), to, self.windows.output.channels);
+            }
+        }
+    }
+}
+
+/// One block of channels of up to [`AT_ONCE`] pixels, interleaved.
+#[derive(Clone, Copy)]
+struct BlockRun {
+    block: usize,
+    columns: *const u8,
+    count: usize,
+    /// The block's channels of the first pixel.
+    to: *mut u8,
+    /// Elements from pixel to pixel.
+    pixel: usize,
+}
+
+/// A run of pixels of an int8 layer.
+struct KernelI8<'a, S> {
+    layer: &'a DepthwiseI8,
+    isa: S,
+    run: PixelRun<u8>,
+}
+
+impl<S: Simd> Kernel for KernelI8<'_, S> {
+    #[inline(always)]
+    unsafe fn square<const K: usize, const STRIDE: usize>(self) {
+        let KernelI8 { layer, isa, run: PixelRun { source, y, x, count, to, pixel } } = self;
+        let input = layer.windows.input;
+        let mut columns = MaybeUninit::<Columns>::uninit();
+        let columns = columns.as_mut_ptr().cast::<u8>();
+        for (block, &channel) in layer.blocks.iter().enumerate() {
+            // SAFETY: by the trait's condition; `Columns` has room for all that `AT_ONCE` windows need.
+            unsafe {
+                let source = source.add(layer.windows.start(y, x) + channel);
+                for first in (0..count).step_by(AT_ONCE) {
+                    let count = (count - first).min(AT_ONCE);
+                    let source = source.add(first * STRIDE * input.pixel);
+                    let to = to.add(first * pixel + channel);
+                    let last = (count - 1) * STRIDE;
+                    if K == 5 {
+                        isa.vectorize(
+                            #[inline(always)]
+                            move || int8_5x5::interleave_columns(isa, source, input, last + K, columns),
+                        );
+                        isa.vectorize(
+                            #[inline(always)]
+                            move || int8_5x5::interleave_fifth_row(isa, source, input, last + 2, columns),
+                        );
+                    } else {
+                        isa.vectorize(
+                            #[inline(always)]
+                            move || layer.interleave::<S, K>(isa, source, last + K, columns),
+                        );
+                    }
+                    let run = BlockRun { block, columns, count, to, pixel };
+                    if K == 3 {
+                        isa.vectorize(
+                            #[inline(always)]
+                            move || layer.sum_both::<S, K, STRIDE>(isa, run),
+                        );
+                    } else {
+                        // All weights of one vector fill the registers.
+                        let mut halves = MaybeUninit::<[[f32; MAX_LANES]; AT_ONCE]>::uninit();
+                        let halves = halves.as_mut_ptr().cast::<f32>();
+                        isa.vectorize(
+                            #[inline(always)]
+                            move || layer.sum_one::<S, K, STRIDE, false>(isa, run, halves),
+                        );
+                        isa.vectorize(
+                            #[inline(always)]
+                            move || layer.sum_one::<S, K, STRIDE, true>(isa, run, halves),
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn any(self) {
+        let KernelI8 { layer, isa, run: PixelRun { source, y, x, count, to, pixel } } = self;
+        let step = layer.windows.stride.width * layer.windows.input.pixel;
+        for (block, &channel) in layer.blocks.iter().enumerate() {
+            // SAFETY: by the trait's condition.
+            unsafe {
+                let source = source.add(layer.windows.start(y, x) + channel);
+                isa.vectorize(
+                    #[inline(always)]
+                    move || {
+                        for i in 0..count {
+                            layer.any(isa, block, source.add(i * step), to.add(i * pixel + channel));
+                        }
+                    },
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! How the int8 kernel takes the taps of a 5x5 window.
+//!
+//! Groups of four down the columns would leave the fifth row by itself, a group for each of its taps. It is taken along the
+//! row instead, so that a window is seven groups, `A` to `G`, and not ten:
+//!
+//! ```text
+//!          column   0  1  2  3  4
+//!          row 0    A  C  E  F  G
+//!              1    A  C  E  F  G
+//!              2    A  C  E  F  G
+//!              3    A  C  E  F  G
+//!              4    B  B  B  B  D      the other taps of D are columns 1 to 3 again, with weights of zero
+//! ```
+//!
+//! In memory each column has two vectors: its rows 0 to 3, and the fifth row's taps in this column and the next three. A
+//! window reads seven of the nine vectors from its first column on; the two that it leaves out belong to later windows.
+//!
+//! ```text
+//! column of the window    0      1      2      3      4
+//! vector                  0  1   2  3   4  5   6  7   8
+//! group                   A  B   C  D   E  .   F  .   G
+//! ```
+
+use super::super::image::PixelLayout;
+use super::super::operations::Simd;
+use super::interleaved::{Tap, interleave_group};
+
+/// Groups of a window.
+pub(super) const GROUPS: usize = 7;
+/// Vectors of a column.
+pub(super) const COLUMN_VECTORS: usize = 2;
+
+/// The taps of each group, `A` first.
+pub(super) fn groups() -> Vec<[Tap; 4]> {
+    let down = |column| [0, 1, 2, 3].map(|row| Tap { row, column, counts: true });
+    let along =
+        |first: usize| [0, 1, 2, 3].map(|c| Tap { row: 4, column: first + c, counts: first == 0 || c == 3 });
+    vec![down(0), along(0), down(1), along(1), down(2), down(3), down(4)]
+}
+
+/// Which vector from a window's first column on the `n`-th group is.
+pub(super) const fn vector_of(n: usize) -> usize {
+    if n < 5 { n } else { 2 * n - 4 }
+}
+
+/// The first vectors of `columns` columns of an image, from the one at `source` on.
+///
+/// # Safety
+///
+/// The taps are readable from `source` on, and the columns fit at `to`.
+#[inline(always)]
+pub(super) unsafe fn interleave_columns<S: Simd>(
+    isa: S,
+    source: *const u8,
+    image: PixelLayout,
+    columns: usize,
+    to: *mut u8,
+) {
+    // SAFETY: by this function's condition.
+    unsafe {
+        let mut at = [source; 4];
+        for (r, at) in at.iter_mut().enumerate() {
+            *at = source.add(r * image.row);
+        }
+        let mut to = to;
+        for _ in 0..columns {
+            interleave_group(isa, at, to);
+            to = to.add(COLUMN_VECTORS * 4 * S::LANES);
+            for at in &mut at {
+                *at = at.add(image.pixel);
+            }
+        }
+    }
+}
+
+/// The second vectors, of the first `columns` columns only: the last of them ends at the last window's last column.
+///
+/// # Safety
+///
+/// As [`interleave_columns`].
+#[inline(always)]
+pub(super) unsafe fn interleave_fifth_row<S: Simd>(
+    isa: S,
+    source: *const u8,
+    image: PixelLayout,
+    columns: usize,
+    to: *mut u8,
+) {
+    // SAFETY: by this function's condition.
+    unsafe {
+        let (mut at, mut to) = (source.add(4 * image.row), to.add(4 * S::LANES));
+        for _ in 0..columns {
+            let pixel = image.pixel;
+            interleave_group(isa, [at, at.add(pixel), at.add(2 * pixel), at.add(3 * pixel)], to);
+            to = to.add(COLUMN_VECTORS * 4 * S::LANES);
+            at = at.add(pixel);
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! The taps of int8 windows in groups of four, as the dot product wants them.
+//!
+//! In memory a group is a vector for each half of a block of `2 * LANES` channels: `[2 vectors, group, 4 * LANES bytes]`, the
+//! second vectors [`SPAN`] bytes behind the first.
+
+use super::super::operations::Simd;
+
+/// Output pixels whose columns are interleaved at once.
+pub(super) const AT_ONCE: usize = 48;
+/// Bytes of the interleaved columns of one vector, of 64 bytes at most: with stride 2, two groups a column.
+pub(super) const SPAN: usize = ((AT_ONCE - 1) * 2 + 7) * 2 * 64;
+/// Interleaved columns of both vectors.
+pub(super) type Columns = [u8; 2 * SPAN];
+
+/// A tap of a group, which may be there for its neighbours' sake only: its weight then is zero.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Tap {
+    pub row: usize,
+    pub column: usize,
+    pub counts: bool,
+}
+
+/// Interleaves one group of [`Columns`].
+///
+/// # Safety
+///
+/// `2 * LANES` bytes are readable at each tap, and `4 * LANES` writable at `to` and `SPAN` behind it.
+#[inline(always)]
+pub(super) unsafe fn interleave_group<S: Simd>(isa: S, taps: [*const u8; 4], to: *mut u8) {
+    // SAFETY: by this function's condition.
+    unsafe {
+        let mut loaded = [isa.load_half(taps[0]); 4];
+        for (loaded, tap) in loaded.iter_mut().zip(taps).skip(1) {
+            *loaded = isa.load_half(tap);
+        }
+        let [first, second] = isa.interleave(loaded);
+        isa.store_bytes(to, first);
+        isa.store_bytes(to.add(SPAN), second);
+    }
+}

@@ -1,0 +1,287 @@
+//! Element by element: copies, sums, products, activations, channel gates.
+//!
+//! Plain loops over channels, as in [`layout`](super::layout).
+
+use super::activation::{Activation, activate};
+use super::image::{PixelLayout, Shape, View, ViewMut};
+use super::isa::{Isa, Task};
+use super::operations::Simd;
+use super::quantize::{Quantize, Requantize, Scale};
+
+/// Work on one pixel after another: `f(source pixel, destination pixel)`.
+pub(super) fn each_pixel<A, B>(
+    isa: Isa,
+    shape: Shape,
+    source: View<'_, A>,
+    destination: ViewMut<'_, B>,
+    f: impl FnMut(&[A], &mut [B]),
+) {
+    struct Each<'a, A, B, F>(Shape, View<'a, A>, ViewMut<'a, B>, F);
+    impl<A, B, F: FnMut(&[A], &mut [B])> Task for Each<'_, A, B, F> {
+        type Output = ();
+        #[inline(always)]
+        fn run<S: Simd>(self, _: S) {
+            let Each(Shape { height, width, channels }, source, destination, mut f) = self;
+            for y in 0..height {
+                for x in 0..width {
+                    let (from, to) = (source.layout.at(y, x), destination.layout.at(y, x));
+                    f(&source.data[from..from + channels], &mut destination.data[to..to + channels]);
+                }
+            }
+        }
+    }
+    isa.run(Each(shape, source, destination, f));
+}
+
+/// Copies an image.
+pub(crate) fn copy<T: Copy>(isa: Isa, shape: Shape, source: View<'_, T>, destination: ViewMut<'_, T>) {
+    each_pixel(
+        isa,
+        shape,
+        source,
+        destination,
+        #[inline(always)]
+        |a, b| b.copy_from_slice(a),
+    );
+}
+
+/// `destination = f(source)` for every element.
+pub(crate) fn map<A: Copy, B>(
+    isa: Isa,
+    shape: Shape,
+    source: View<'_, A>,
+    destination: ViewMut<'_, B>,
+    f: impl Fn(A) -> B,
+) {
+    each_pixel(
+        isa,
+        shape,
+        source,
+        destination,
+        #[inline(always)]
+        |a, b| {
+            for (a, b) in a.iter().zip(b) {
+                *b = f(*a);
+            }
+        },
+    );
+}
+
+/// Floats to bytes.
+pub(crate) fn quantize(isa: Isa, shape: Shape, source: View<'_, f32>, destination: ViewMut<'_, u8>, by: Quantize) {
+    struct Run<'a>(Shape, View<'a, f32>, ViewMut<'a, u8>, Quantize);
+    impl Task for Run<'_> {
+        type Output = ();
+        #[inline(always)]
+        fn run<S: Simd>(self, isa: S) {
+            let Run(
+                Shape { height, width, channels },
+                View { data: source, layout: from },
+                ViewMut { data: destination, layout: to },
+                by,
+            ) = self;
+            let Quantize { inverse_scale, low, high, zero } = by;
+            let (scale, ready) = (isa.splat(inverse_scale), Requantize { low, high, zero, slope: 1.0 }.ready(isa));
+            for y in 0..height {
+                for x in 0..width {
+                    let (a, b) = (from.at(y, x), to.at(y, x));
+                    let mut source = source[a..a + channels].chunks_exact(2 * S::LANES);
+                    let mut destination = destination[b..b + channels].chunks_exact_mut(2 * S::LANES);
+                    for (a, b) in source.by_ref().zip(destination.by_ref()) {
+                        let (first, second) = a.split_at(S::LANES);
+                        // No closure: `map` would call it from a function without the instruction set.
+                        let bytes =
+                            [ready.apply(isa.load_slice(first), scale), ready.apply(isa.load_slice(second), scale)];
+                        // SAFETY: a chunk has as many bytes.
+                        unsafe { isa.store_u8(b.as_mut_ptr(), bytes, ready.pack) };
+                    }
+                    for (a, b) in source.remainder().iter().zip(destination.into_remainder()) {
+                        *b = by.byte(*a);
+                    }
+                }
+            }
+        }
+    }
+    isa.run(Run(shape, source, destination, by));
+}
+
+/// Applies an activation to every element.
+pub(crate) fn activation(
+    isa: Isa,
+    shape: Shape,
+    source: View<'_, f32>,
+    ViewMut { data: destination, layout: to }: ViewMut<'_, f32>,
+    activation: Activation,
+) {
+    copy(isa, shape, source, ViewMut { data: &mut *destination, layout: to });
+    activate_all(isa, shape, ViewMut { data: destination, layout: to }, activation);
+}
+
+/// Applies an activation in place.
+fn activate_all(isa: Isa, shape: Shape, image: ViewMut<'_, f32>, activation: Activation) {
+    struct Activate<'a>(Shape, ViewMut<'a, f32>, Activation);
+    impl Task for Activate<'_> {
+        type Output = ();
+        #[inline(always)]
+        fn run<S: Simd>(self, isa: S) {
+            let Activate(Shape { height, width, channels }, ViewMut { data, layout }, activation) = self;
+            for y in 0..height {
+                for x in 0..width {
+                    activate(isa, activation, &mut data[layout.at(y, x)..][..channels]);
+                }
+            }
+        }
+    }
+    isa.run(Activate(shape, image, activation));
+}
+
+/// `destination = activation(a + b)`, float.
+pub(crate) fn sum(
+    isa: Isa,
+    shape: Shape,
+    [a, b]: [View<'_, f32>; 2],
+    ViewMut { data: destination, layout: to }: ViewMut<'_, f32>,
+    then: Activation,
+) {
+    copy(isa, shape, a, ViewMut { data: &mut *destination, layout: to });
+    each_pixel(
+        isa,
+        shape,
+        b,
+        ViewMut { data: &mut *destination, layout: to },
+        #[inline(always)]
+        |b, sum| {
+            for (sum, b) in sum.iter_mut().zip(b) {
+                *sum += *b;
+            }
+        },
+    );
+    if then != Activation::NONE {
+        activate_all(isa, shape, ViewMut { data: destination, layout: to }, then);
+    }
+}
+
+/// How two images of bytes are added: `quantize(leaky((a - zero) * scale + (b - zero) * scale))`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct ByteSum {
+    pub scales: [Scale; 2],
+    /// What sums below zero are multiplied with, 0 to 1.
+    pub slope: f32,
+    /// What becomes of the sum.
+    pub quantize: Quantize,
+}
+
+impl ByteSum {
+    #[inline(always)]
+    fn byte(self, a: u8, b: u8) -> u8 {
+        let [of_a, of_b] = self.scales;
+        let sum = of_a.number(a) + of_b.number(b);
+        let leaky = sum * self.slope;
+        self.quantize.byte(if sum > leaky { sum } else { leaky })
+    }
+}
+
+/// The sum of two images of bytes, bytes again.
+pub(crate) fn sum_of_bytes(
+    isa: Isa,
+    shape: Shape,
+    [a, b]: [View<'_, u8>; 2],
+    destination: ViewMut<'_, u8>,
+    by: ByteSum,
+) {
+    struct Sum<'a>(Shape, [View<'a, u8>; 2], ViewMut<'a, u8>, ByteSum);
+    impl Task for Sum<'_> {
+        type Output = ();
+        #[inline(always)]
+        fn run<S: Simd>(self, _: S) {
+            let Sum(
+                Shape { height, width, channels },
+                [View { data: a, layout: of_a }, View { data: b, layout: of_b }],
+                ViewMut { data: destination, layout: to },
+                by,
+            ) = self;
+            // Pixels that lie side by side are one long one.
+            let dense = [of_a, of_b, to].iter().all(|place| place.pixel == channels);
+            let (width, channels) = if dense { (1, width * channels) } else { (width, channels) };
+            for y in 0..height {
+                for x in 0..width {
+                    let at = |place: PixelLayout| place.at(y, x);
+                    let (a, b) = (&a[at(of_a)..][..channels], &b[at(of_b)..][..channels]);
+                    let sums = &mut destination[at(to)..][..channels];
+                    for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
+                        *sum = by.byte(*a, *b);
+                    }
+                }
+            }
+        }
+    }
+    isa.run(Sum(shape, [a, b], destination, by));
+}
+
+/// `destination = source * gate[channel]`, float.
+pub(crate) fn gate_floats(
+    isa: Isa,
+    shape: Shape,
+    source: View<'_, f32>,
+    gate: &[f32],
+    destination: ViewMut<'_, f32>,
+) {
+    each_pixel(
+        isa,
+        shape,
+        source,
+        destination,
+        #[inline(always)]
+        |a, b| {
+            for ((b, a), gate) in b.iter_mut().zip(a).zip(gate) {
+                *b = a * gate;
+            }
+        },
+    );
+}
+
+/// `destination = quantize((source - zero) * scale * gate[channel])`, bytes.
+pub(crate) fn gate_bytes(
+    isa: Isa,
+    shape: Shape,
+    source: View<'_, u8>,
+    scale: Scale,
+    gate: &[f32],
+    destination: ViewMut<'_, u8>,
+    quantize: Quantize,
+) {
+    each_pixel(
+        isa,
+        shape,
+        source,
+        destination,
+        #[inline(always)]
+        |a, b| {
+            for ((b, a), gate) in b.iter_mut().zip(a).zip(gate) {
+                *b = quantize.byte(scale.number(*a) * gate);
+            }
+        },
+    );
+}
+
+/// `destination = a * b`, float.
+pub(crate) fn product(
+    isa: Isa,
+    shape: Shape,
+    [a, b]: [View<'_, f32>; 2],
+    ViewMut { data: destination, layout: to }: ViewMut<'_, f32>,
+) {
+    copy(isa, shape, a, ViewMut { data: &mut *destination, layout: to });
+    each_pixel(
+        isa,
+        shape,
+        b,
+        ViewMut { data: destination, layout: to },
+        #[inline(always)]
+        |b, product| {
+            for (product, b) in product.iter_mut().zip(b) {
+                *product *= *b;
+            }
+        },
+    );
+}
