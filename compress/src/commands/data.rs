@@ -1,12 +1,13 @@
 //! `compress data`.
 
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use compress::Result;
 use compress::checkpoint::write_whole;
-use compress::data::{BadData, Converted, from_voc, from_yolo};
+use compress::data::{BadData, Converted, from_voc, from_yolo, tiny};
+use compress::{Error, Result};
 
-/// Turns labels of other formats into the COCO file that `train` and `evaluate` read.
+/// Makes the COCO file that `train` and `evaluate` read: from labels of other formats, or a tiny set to try things on.
 #[derive(clap::Args)]
 pub struct Data {
     #[command(subcommand)]
@@ -19,6 +20,24 @@ enum Format {
     FromYolo(FromYolo),
     /// Pascal VOC: an XML file for each photograph.
     FromVoc(FromVoc),
+    /// A tiny set: a cat, a cup and a person, cut from the sample photographs and varied.
+    Tiny(Tiny),
+}
+
+#[derive(clap::Args)]
+struct Tiny {
+    /// The folder of the sample photographs.
+    #[arg(long, default_value = "data/samples")]
+    samples: PathBuf,
+    /// How many pictures.
+    #[arg(long, default_value = "200")]
+    count: NonZeroUsize,
+    /// Seed: another one gives other pictures.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// The COCO file to write; the pictures go to the folder of the same name without `.json`.
+    #[arg(long)]
+    output: PathBuf,
 }
 
 #[derive(clap::Args)]
@@ -71,6 +90,14 @@ impl Data {
             Format::FromVoc(FromVoc { annotations, images, list, names, output, bad_data }) => {
                 let converted = from_voc(&annotations, &images, names.as_deref(), list.as_deref(), bad_data)?;
                 write(&converted, &images, &output)
+            }
+            Format::Tiny(Tiny { samples, count, seed, output }) => {
+                if output.extension().is_none_or(|extension| extension != "json") {
+                    let problem = format!("`{}` does not end in .json", output.display());
+                    return Err(Error::Option { option: "--output", problem });
+                }
+                let folder = output.with_extension("");
+                write(&tiny(&samples, &folder, count.get(), seed)?, &folder, &output)
             }
         }
     }

@@ -8,6 +8,7 @@ mod from_yolo;
 mod loader;
 mod names;
 mod photos;
+mod tiny;
 
 pub use coco::{Annotated, BadData, Dataset, Labelled, Object};
 pub use convert::{Converted, ConvertedBox, ConvertedImage};
@@ -16,3 +17,4 @@ pub use from_yolo::from_yolo;
 pub use loader::{Batch, Loader, LoaderConfig};
 pub use names::class_names;
 pub use photos::{Photo, Photos};
+pub use tiny::tiny;

@@ -688,7 +688,8 @@ fn int8_plan(network: &Network, graph: &Graph, dataset: &Dataset, config: &Train
     let files = dataset.images.iter().map(|image| image.path.clone()).collect();
     let images = quantize::photographs(files, CALIBRATION_IMAGES, side, config.seed, config.bad_data)?;
     let calibration = quantize::calibrate(network, &weights, &images, side, &|_| ())?;
-    Ok(Plan::new(graph, &calibration, Method::Percentile(100.0)))
+    // Without a cut one outlier takes the bytes of all others.
+    Ok(Plan::new(graph, &calibration, Method::Percentile(99.99)))
 }
 
 /// All sets in one. Photographs without boxes have the classes of the first set with boxes, or else the network's.
