@@ -54,35 +54,35 @@ impl Activation {
                 let (low, high) = (isa.splat(low), isa.splat(high));
                 v.map(
                     #[inline(always)]
-                    move |x| isa.min(isa.max(x, low), high),
+                    |x| isa.min(isa.max(x, low), high),
                 )
             }
             Activation::Affine { scale, offset, low, high } => v.map(
                 #[inline(always)]
-                move |x| affine(isa, x, scale, offset, low, high),
+                |x| affine(isa, x, scale, offset, low, high),
             ),
             Activation::Gated { scale, offset, low, high } => v.map(
                 #[inline(always)]
-                move |x| isa.mul(x, affine(isa, x, scale, offset, low, high)),
+                |x| isa.mul(x, affine(isa, x, scale, offset, low, high)),
             ),
             Activation::Leaky { slope } => {
                 let (zero, slope) = (isa.splat(0.0), isa.splat(slope));
                 v.map(
                     #[inline(always)]
-                    move |x| isa.mul_add(isa.min(x, zero), slope, isa.max(x, zero)),
+                    |x| isa.mul_add(isa.min(x, zero), slope, isa.max(x, zero)),
                 )
             }
             Activation::Sigmoid => v.map(
                 #[inline(always)]
-                move |x| sigmoid(isa, x),
+                |x| sigmoid(isa, x),
             ),
             Activation::Silu => v.map(
                 #[inline(always)]
-                move |x| isa.mul(x, sigmoid(isa, x)),
+                |x| isa.mul(x, sigmoid(isa, x)),
             ),
             Activation::Exp { low, high } => v.map(
                 #[inline(always)]
-                move |x| {
+                |x| {
                     let x = isa.min(isa.max(x, isa.splat(low)), isa.splat(high));
                     // What `exp` cannot tell from 88 any more grows into infinity.
                     let beyond = isa.max(isa.sub(x, isa.splat(88.0)), isa.splat(0.0));

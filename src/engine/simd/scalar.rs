@@ -18,18 +18,6 @@ fn zip<A: Copy, B: Copy, C: Copy + Default>(a: [A; 4], b: [B; 4], f: impl Fn(A, 
     c
 }
 
-/// `acc[lane] + sum over k in 0..4 of product(lane, k)`
-#[inline(always)]
-fn dot(acc: I, product: impl Fn(usize, usize) -> i32) -> I {
-    let mut sums = acc;
-    for (lane, sum) in sums.iter_mut().enumerate() {
-        for k in 0..4 {
-            *sum = sum.wrapping_add(product(lane, k));
-        }
-    }
-    sums
-}
-
 // SAFETY: no instructions are needed; loads and stores touch the bytes that the trait names.
 unsafe impl Simd for Scalar {
     const LANES: usize = 4;
@@ -50,7 +38,13 @@ unsafe impl Simd for Scalar {
     operations! {
         on plain values:
         fn splat(x: f32) -> F { [x; 4] }
-        fn mul_add(a: F, b: F, c: F) -> F { zip(zip(a, b, |a, b| a * b), c, |product, c| c + product) }
+        fn mul_add(a: F, b: F, c: F) -> F {{
+            let mut r = c;
+            for i in 0..4 {
+                r[i] += a[i] * b[i];
+            }
+            r
+        }}
         fn add(a: F, b: F) -> F { zip(a, b, |a, b| a + b) }
         fn sub(a: F, b: F) -> F { zip(a, b, |a, b| a - b) }
         fn mul(a: F, b: F) -> F { zip(a, b, |a, b| a * b) }
@@ -63,15 +57,35 @@ unsafe impl Simd for Scalar {
         fn add_i32(a: I, b: I) -> I { zip(a, b, i32::wrapping_add) }
         fn shl23(a: I) -> I { a.map(|a| a << 23) }
         fn to_f32(a: I) -> F { a.map(|a| a as f32) }
-        fn dot(acc: I, w: [i8; 16], a: [u8; 4]) -> I {
-            dot(acc, |lane, k| i32::from(w[lane * 4 + k]) * i32::from(a[k]))
-        }
-        fn dot_bytes(acc: I, w: [u8; 16], a: [u8; 16]) -> I {
-            dot(acc, |lane, k| i32::from(w[lane * 4 + k] as i8) * i32::from(a[lane * 4 + k]))
-        }
-        fn interleave(taps: [[u8; 16]; 4]) -> [[u8; 16]; 2] {
-            [0, 4].map(|first| std::array::from_fn(|i| taps[i % 4][first + i / 4]))
-        }
+        fn dot(acc: I, w: [i8; 16], a: [u8; 4]) -> I {{
+            let mut sums = acc;
+            for (lane, sum) in sums.iter_mut().enumerate() {
+                for k in 0..4 {
+                    *sum = sum.wrapping_add(i32::from(w[lane * 4 + k]) * i32::from(a[k]));
+                }
+            }
+            sums
+        }}
+        fn dot_bytes(acc: I, w: [u8; 16], a: [u8; 16]) -> I {{
+            let mut sums = acc;
+            for (lane, sum) in sums.iter_mut().enumerate() {
+                for k in lane * 4..lane * 4 + 4 {
+                    *sum = sum.wrapping_add(i32::from(w[k] as i8) * i32::from(a[k]));
+                }
+            }
+            sums
+        }}
+        fn interleave(taps: [[u8; 16]; 4]) -> [[u8; 16]; 2] {{
+            let mut out = [[0; 16]; 2];
+            for (vector, out) in out.iter_mut().enumerate() {
+                for lane in 0..4 {
+                    for tap in 0..4 {
+                        out[lane * 4 + tap] = taps[tap][vector * 4 + lane];
+                    }
+                }
+            }
+            out
+        }}
     }
     operations! {
         on memory:
@@ -88,9 +102,11 @@ unsafe impl Simd for Scalar {
         }}
         fn load_bytes(p: *const i8) -> [u8; 16] { p.cast::<[u8; 16]>().read() }
         fn store_bytes(p: *mut u8, v: [u8; 16]) { p.cast::<[u8; 16]>().write(v) }
-        fn store_u8(p: *mut u8, v: [I; 2], _pack: ()) {
-            p.cast::<[[u8; 4]; 2]>().write(v.map(|v| v.map(|x| x as u8)))
-        }
+        fn store_u8(p: *mut u8, v: [I; 2], _pack: ()) {{
+            for (i, x) in v.as_flattened().iter().enumerate() {
+                p.add(i).write(*x as u8);
+            }
+        }}
     }
     #[inline(always)]
     fn pack(self, _low: u8, _high: u8) {}

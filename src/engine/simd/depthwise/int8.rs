@@ -5,11 +5,11 @@ use core::ops::Range;
 
 use super::super::image::{Hw, PixelLayout, Shape};
 use super::super::isa::{Isa, Task};
-use super::super::operations::{MAX_LANES, Simd};
+use super::super::operations::Simd;
 use super::super::quantize::Requantize;
 use super::super::thread_pool::{SendPtr, ThreadPool};
 use super::int8_5x5;
-use super::interleaved::{AT_ONCE, Columns, SPAN, Tap, interleave_group};
+use super::interleaved::{AT_ONCE, Columns, Halves, SPAN, Tap, interleave_group};
 use super::windows::{Kernel, PixelRun, Windows, dispatch};
 
 /// Most groups of four taps of a square kernel: two in each column of a 7x7 window.
@@ -437,7 +437,7 @@ impl<S: Simd> Kernel for KernelI8<'_, S> {
                         );
                     } else {
                         // All weights of one vector fill the registers.
-                        let mut halves = MaybeUninit::<[[f32; MAX_LANES]; AT_ONCE]>::uninit();
+                        let mut halves = MaybeUninit::<Halves>::uninit();
                         let halves = halves.as_mut_ptr().cast::<f32>();
                         isa.vectorize(
                             #[inline(always)]

@@ -3,14 +3,21 @@
 //! In memory a group is a vector for each half of a block of `2 * LANES` channels: `[2 vectors, group, 4 * LANES bytes]`, the
 //! second vectors [`SPAN`] bytes behind the first.
 
-use super::super::operations::Simd;
+use super::super::operations::{MAX_LANES, Simd};
 
 /// Output pixels whose columns are interleaved at once.
 pub(super) const AT_ONCE: usize = 48;
 /// Bytes of the interleaved columns of one vector, of 64 bytes at most: with stride 2, two groups a column.
 pub(super) const SPAN: usize = ((AT_ONCE - 1) * 2 + 7) * 2 * 64;
-/// Interleaved columns of both vectors.
-pub(super) type Columns = [u8; 2 * SPAN];
+/// Interleaved columns of both vectors. Aligned, or every fourth vector would lie across two cache lines.
+#[repr(align(64))]
+#[expect(dead_code, reason = "memory that is used by its address")]
+pub(super) struct Columns([u8; 2 * SPAN]);
+
+/// Sums of the first vectors of [`AT_ONCE`] pixels, aligned likewise.
+#[repr(align(64))]
+#[expect(dead_code, reason = "memory that is used by its address")]
+pub(super) struct Halves([[f32; MAX_LANES]; AT_ONCE]);
 
 /// A tap of a group, which may be there for its neighbours' sake only: its weight then is zero.
 #[derive(Debug, Clone, Copy)]
