@@ -54,7 +54,7 @@ enum Part {
     Size,
     /// JavaScript tests that need no browser
     Js,
-    /// `wasm-pack build` makes a module
+    /// `wasm-pack build` makes a module, and the example in Rust
     WasmPack,
     /// `wasm-pack test` in Chromium
     Chromium,
@@ -166,7 +166,9 @@ fn run_part(sh: &Shell, part: Part) -> Result<Outcome> {
         Part::WasmPack => needs(wasm_pack(sh), |wasm_pack| {
             let out = workspace::target_dir("wasm-pack")?;
             let wasm_pack = wasm_pack.args(["build", ".", "--target", "web", "--no-opt", "--out-dir"]).arg(out);
-            check(wasm_pack.args(["--profile", wasm::PROFILE]))
+            let mut total = check(wasm_pack.args(["--profile", wasm::PROFILE]))?;
+            total += check(example(sh)?)?;
+            Ok(total)
         }),
         Part::Chromium => browser(sh, Browser::Chromium),
         Part::Firefox => browser(sh, Browser::Firefox),
@@ -199,6 +201,13 @@ fn wasm_pack(sh: &Shell) -> Result<Cmd<'_>> {
     let program = cargo_tools::wasm_pack(sh)?;
     cargo_tools::wasm_bindgen(sh)?;
     wasm_toolchain::ensure(sh)?.command(sh, program)
+}
+
+/// Builds the example in Rust, for its test among the end-to-end ones.
+fn example(sh: &Shell) -> Result<Cmd<'_>> {
+    let out = workspace::target_dir("example-rust")?;
+    let wasm_pack = wasm_pack(sh)?.args(["build", "examples/rust", "--target", "web", "--no-opt", "--out-dir"]);
+    Ok(wasm_pack.arg(out).args(["--profile", wasm::PROFILE]))
 }
 
 /// The variables by which end-to-end tests find the browsers.
