@@ -39,7 +39,6 @@ pub(crate) enum Kind {
     InvalidOption,
     Inference,
     /// This one and those below come from pictures of a web page alone.
-    #[cfg_attr(not(all(feature = "web", target_family = "wasm")), expect(dead_code))]
     NotLoaded,
     #[cfg_attr(not(all(feature = "web", target_family = "wasm")), expect(dead_code))]
     Network,
