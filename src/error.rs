@@ -38,6 +38,14 @@ pub(crate) enum Kind {
     NeedsTract,
     InvalidOption,
     Inference,
+    /// This one and those below come from pictures of a web page alone.
+    NotLoaded,
+    #[cfg_attr(not(all(feature = "web", target_family = "wasm")), expect(dead_code))]
+    Network,
+    #[cfg_attr(not(all(feature = "web", target_family = "wasm")), expect(dead_code))]
+    Tainted,
+    #[cfg_attr(not(all(feature = "web", target_family = "wasm")), expect(dead_code))]
+    Unsupported,
 }
 
 impl Error {
@@ -69,6 +77,15 @@ impl Error {
     /// | `needs-tract` | the graph is more than the engine runs by itself, and this crate was built without `tract` |
     /// | `invalid-option` | a threshold that is not in 0 to 1, an unknown class, an input size that is no multiple of 32 |
     /// | `inference-failed` | the network did not run to its end |
+    ///
+    /// With the feature `web`, of pictures of a page:
+    ///
+    /// | code | meaning |
+    /// |---|---|
+    /// | `not-loaded` | the element has no picture yet: wait for `load`, `loadeddata` or `seeked`, or ask again for the next frame |
+    /// | `network` | the rest of a video could not be fetched |
+    /// | `tainted` | the picture came from another site without CORS, so the browser hides its pixels |
+    /// | `unsupported` | here is no canvas, or the browser gives noise instead of its pixels |
     pub fn code(&self) -> &'static str {
         match self.kind {
             Kind::InvalidImage => "invalid-image",
@@ -79,12 +96,21 @@ impl Error {
             Kind::NeedsTract => "needs-tract",
             Kind::InvalidOption => "invalid-option",
             Kind::Inference => "inference-failed",
+            Kind::NotLoaded => "not-loaded",
+            Kind::Network => "network",
+            Kind::Tainted => "tainted",
+            Kind::Unsupported => "unsupported",
         }
     }
 
-    /// Whether the image was refused: empty, too large, or a buffer of the wrong length.
+    /// Whether the image was refused: empty, too large, a buffer of the wrong length, or pixels that the browser hides.
     pub fn is_image(&self) -> bool {
-        matches!(self.kind, Kind::InvalidImage | Kind::ImageTooLarge)
+        matches!(self.kind, Kind::InvalidImage | Kind::ImageTooLarge | Kind::Tainted)
+    }
+
+    /// Whether an element of a web page has no picture yet: the same call may succeed later.
+    pub fn is_not_loaded(&self) -> bool {
+        self.kind == Kind::NotLoaded
     }
 
     /// Whether the model was refused: damaged, of another form, or with an unknown operator.

@@ -31,10 +31,15 @@
 //!
 //! # Features
 //!
-//! `cli` (on by default, without effect on wasm) builds the command `micro-yolo`. `tract` (on by default) runs any detector;
-//! without it only those load that this project's exporter writes. A program that only wants the library says
-//! `default-features = false, features = ["tract"]`.
+//! - `tract` (on by default) runs any detector; without it only those load that this project's exporter writes, and a
+//!   WebAssembly module is a seventh the size.
+//! - `web` (wasm only) is for front ends in Rust: `Detector::detect_from` takes pictures, videos and canvases of the page
+//!   as [`web-sys`](https://docs.rs/web-sys) has them, by the type `WebSource`. The classes of the npm package are left out
+//!   of such a module.
+//! - `relaxed-simd` and `threads` (wasm only) make modules for newer browsers.
 
+#[cfg(target_family = "wasm")]
+mod bytes;
 mod decode;
 mod detection;
 mod detector;
@@ -45,8 +50,10 @@ mod letterbox;
 mod model;
 mod nms;
 mod track;
-#[cfg(target_family = "wasm")]
+#[cfg(all(target_family = "wasm", not(feature = "web")))]
 mod wasm;
+#[cfg(all(target_family = "wasm", feature = "web"))]
+mod web;
 
 pub use crate::decode::OutputForm;
 pub use crate::detection::{BoxXywh, Detection};
@@ -57,6 +64,8 @@ pub use crate::error::{Error, Result};
 pub use crate::image::{ImageView, MAX_SIDE_PX, PixelFormat};
 pub use crate::model::{InputSize, Metadata, Model};
 pub use crate::track::{Tracker, TrackerOptions};
+#[cfg(all(target_family = "wasm", feature = "web"))]
+pub use crate::web::WebSource;
 
 /// Whether this is the crate as cargo packs it, which has no released models.
 #[cfg(test)]

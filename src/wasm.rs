@@ -1,4 +1,5 @@
-//! The detector's JavaScript face: conversions only, and the only file that knows wasm-bindgen.
+//! The detector's JavaScript face: conversions only. A build with the feature `web` leaves it out: a program in Rust would
+//! export it beside its own.
 //!
 //! The hand-written package in `pkg/` is what users see; its `engine.js` is the only caller.
 
@@ -7,11 +8,9 @@ use std::sync::Once;
 use js_sys::{Array, Error as JsError, Reflect, Uint8Array};
 use wasm_bindgen::prelude::*;
 
+use crate::bytes;
 use crate::error::{Error, Kind};
 use crate::{Class, Detection, Detector, ImageView, Tracker};
-
-/// Pixels of one frame whose buffer is kept for the next: a 4K frame still is.
-const KEPT_PIXELS_BYTES: usize = 64 << 20;
 
 /// Numbers an object takes in the answer of [`Engine::detect`].
 const ROW: usize = 7;
@@ -59,13 +58,13 @@ impl Engine {
         threads: Option<u32>,
     ) -> Result<Engine, JsError> {
         speak_when_panicking();
-        let mut bytes = Vec::new();
-        copy(onnx, &mut bytes).map_err(|message| js_error(Error::new(Kind::UnsupportedModel, message)))?;
+        let mut model = Vec::new();
+        bytes::copy(onnx, &mut model).map_err(|message| js_error(Error::new(Kind::UnsupportedModel, message)))?;
         let mut builder = Detector::builder().threads(threads.unwrap_or(1) as usize);
         if let (Some(width), Some(height)) = (input_width_px, input_height_px) {
             builder = builder.input_size(width, height);
         }
-        let detector = builder.build(&bytes).map_err(js_error)?;
+        let detector = builder.build(&model).map_err(js_error)?;
         Ok(Engine { detector, tracker: Tracker::default(), pixels: Vec::new() })
     }
 
@@ -120,11 +119,10 @@ impl Engine {
     /// Seven numbers an object, best score first: class, score, x, y, width, height (these four in pixels), and the
     /// number of its track, -1 for none. Tracks are followed only in frames given with `track`.
     pub fn detect(&mut self, rgba: &Uint8Array, width: u32, height: u32, track: bool) -> Result<Vec<f32>, JsError> {
-        copy(rgba, &mut self.pixels).map_err(|message| js_error(Error::new(Kind::ImageTooLarge, message)))?;
+        bytes::copy(rgba, &mut self.pixels)
+            .map_err(|message| js_error(Error::new(Kind::ImageTooLarge, message)))?;
         let found = ImageView::rgba(&self.pixels, width, height).and_then(|image| self.detector.detect(image));
-        if self.pixels.capacity() > KEPT_PIXELS_BYTES {
-            self.pixels = Vec::new();
-        }
+        bytes::trim(&mut self.pixels);
         let found = found.map_err(js_error)?;
         let tracks = if track { self.tracker.update(&found) } else { vec![None; found.len()] };
         Ok(rows(&found, &tracks))
@@ -177,18 +175,6 @@ fn class(value: JsValue) -> Result<Class, Error> {
     }
 }
 
-/// Copies `bytes` into `buffer`, whose memory is used again, or says that there is not enough.
-fn copy(bytes: &Uint8Array, buffer: &mut Vec<u8>) -> Result<(), String> {
-    let length = bytes.length() as usize;
-    // Running out of memory would otherwise be a trap, after which the whole instance is lost.
-    buffer
-        .try_reserve_exact(length.saturating_sub(buffer.len()))
-        .map_err(|_| format!("there is no memory for its {length} bytes"))?;
-    buffer.resize(length, 0);
-    bytes.copy_to(buffer);
-    Ok(())
-}
-
 fn rows(found: &[Detection], tracks: &[Option<u64>]) -> Vec<f32> {
     let mut rows = Vec::with_capacity(found.len() * ROW);
     for (Detection { class, score, bbox, .. }, track) in found.iter().zip(tracks) {
@@ -213,10 +199,16 @@ fn js_error(error: Error) -> JsError {
     js
 }
 
-/// A panic ends in a trap, of which JavaScript learns only `unreachable`: throws its message instead, and its place.
+/// A panic ends in a trap, of which JavaScript learns only `unreachable`: throws its message instead, and its place. The
+/// console gets both, with the functions that led there.
 ///
 /// Either way the instance must not be entered again. No input is known that gets here.
 fn speak_when_panicking() {
     static ONCE: Once = Once::new();
-    ONCE.call_once(|| std::panic::set_hook(Box::new(|panic| wasm_bindgen::throw_str(&panic.to_string()))));
+    ONCE.call_once(|| {
+        std::panic::set_hook(Box::new(|panic| {
+            console_error_panic_hook::hook(panic);
+            wasm_bindgen::throw_str(&panic.to_string())
+        }));
+    });
 }

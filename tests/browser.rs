@@ -3,6 +3,12 @@
 //! The photograph is decoded by the browser, as on a page. The JavaScript face over it is tested from the outside, in
 //! `tests/e2e`.
 #![cfg(target_family = "wasm")]
+// Clippy does not know tests of this kind, in which it would allow that.
+#![allow(clippy::unwrap_used)]
+
+#[cfg(feature = "web")]
+#[path = "browser/web.rs"]
+mod web;
 
 use js_sys::{Reflect, Uint8Array, Uint8ClampedArray};
 use micro_yolo::{Detection, Detector, ImageView, InputSize};

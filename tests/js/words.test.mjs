@@ -50,6 +50,16 @@ test("the codes in the README and in the types are the same", async () => {
   for (const code of codes) assert.ok(readme.includes(`\`${code}\``), `${code} is not in the README`);
 });
 
+test("the codes of the crate are documented there, and are codes of the package", async () => {
+  const types = await readFile(new URL("../../pkg/index.d.ts", import.meta.url), "utf8");
+  const source = await readFile(new URL("../../src/error.rs", import.meta.url), "utf8");
+  const codes = [...source.matchAll(/^ +Kind::\w+ => "([a-z-]+)",/gm)].map(([, code]) => code);
+  const documented = [...source.matchAll(/^ +\/\/\/ \| `([a-z-]+)` \|/gm)].map(([, code]) => code);
+  assert.ok(codes.length >= 12, String(codes));
+  assert.deepEqual(documented, codes);
+  for (const code of codes) assert.ok(types.includes(`  | "${code}"`), `${code} is not in the types`);
+});
+
 test("a camera that is refused is explained by the name of the error", () => {
   assert.match(explainCamera({ name: "NotAllowedError" }), /not allowed/);
   assert.match(explainCamera({ name: "NotFoundError" }), /No camera/);

@@ -91,7 +91,9 @@ const UNTYPED: [&str; 2] = ["worker.js", "helper.js"];
 /// If cargo refuses to pack it.
 pub fn crate_tarball(sh: &Shell) -> Result<PathBuf> {
     // Verifying would compile all dependencies once more, and run no test.
-    cmd!(sh, "cargo package --package micro-yolo --no-verify --allow-dirty --quiet").run()?;
+    // With the command, which must be fit to be published beside it.
+    let packages = ["--package", "micro-yolo", "--package", "micro-yolo-cli"];
+    cmd!(sh, "cargo package {packages...} --no-verify --allow-dirty --quiet").run()?;
     let version = env!("CARGO_PKG_VERSION");
     Ok(workspace::target_dir("package")?.join(format!("micro-yolo-{version}.crate")))
 }

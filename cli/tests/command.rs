@@ -1,13 +1,8 @@
 //! The command `micro-yolo`, run as a user runs it.
-#![cfg(not(target_family = "wasm"))]
-#![cfg(feature = "cli")]
-
-mod common;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use common::repository;
 use serde_json::Value;
 
 /// A folder of its own for one test, gone with it.
@@ -31,8 +26,9 @@ impl Drop for Folder {
     }
 }
 
+/// A file of the repository.
 fn path(path: &str) -> String {
-    repository(path).display().to_string()
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path).display().to_string()
 }
 
 fn model() -> String {
@@ -130,7 +126,7 @@ fn exif_orientation_is_applied() {
 fn one_broken_image_does_not_stop_the_others() {
     let folder = Folder::new("broken");
     let truncated = folder.file("truncated.jpg");
-    std::fs::write(&truncated, &common::read("data/samples/cat.jpg")[..2000]).unwrap();
+    std::fs::write(&truncated, &std::fs::read(path("data/samples/cat.jpg")).unwrap()[..2000]).unwrap();
     let text = folder.file("text.png");
     std::fs::write(&text, "no picture").unwrap();
     let (missing, cat) = (folder.file("missing.jpg"), path("data/samples/cat.jpg"));

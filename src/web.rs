@@ -1,0 +1,478 @@
+//! Pictures of a web page, for front ends in Rust.
+//!
+//! The browser draws them on a canvas that is kept from picture to picture, and the pixels are read from there: it knows
+//! every format, and turns a photograph as its file says. `pkg/source.js` and `pkg/pixels.js` do the same for
+//! JavaScript, where a call can wait; here it answers at once, and says `not-loaded` where there is nothing to see yet.
+
+use std::cell::Cell;
+
+use js_sys::{Object, Reflect, Uint8Array};
+use wasm_bindgen::prelude::*;
+use web_sys::{
+    HtmlCanvasElement, HtmlImageElement, HtmlMediaElement, HtmlVideoElement, ImageBitmap, ImageData, MediaError,
+    OffscreenCanvas, VideoFrame,
+};
+
+use crate::bytes;
+use crate::error::{Error, Kind, Result};
+use crate::{Detection, Detector, ImageView, InputSize};
+
+/// A picture that a web page has, for [`Detector::detect_from`]; made by `into()` of a reference to it.
+///
+/// Sizes are those the user sees: the natural size of an image, turned as its file says, and the display size of a video.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub enum WebSource<'a> {
+    /// Pixels of 8 bits a channel, searched as they are, whatever their number.
+    ImageData(&'a ImageData),
+    /// A canvas of the page.
+    HtmlCanvas(&'a HtmlCanvasElement),
+    /// A canvas without a place in the page.
+    OffscreenCanvas(&'a OffscreenCanvas),
+    /// An image that has loaded.
+    HtmlImage(&'a HtmlImageElement),
+    /// The frame that a video shows.
+    HtmlVideo(&'a HtmlVideoElement),
+    /// A bitmap that is not closed.
+    ImageBitmap(&'a ImageBitmap),
+}
+
+macro_rules! from_references {
+    ($($variant:ident: $type:ty),+ $(,)?) => {
+        $(impl<'a> From<&'a $type> for WebSource<'a> {
+            fn from(source: &'a $type) -> WebSource<'a> {
+                WebSource::$variant(source)
+            }
+        })+
+    };
+}
+
+from_references! {
+    ImageData: ImageData,
+    HtmlCanvas: HtmlCanvasElement,
+    OffscreenCanvas: OffscreenCanvas,
+    HtmlImage: HtmlImageElement,
+    HtmlVideo: HtmlVideoElement,
+    ImageBitmap: ImageBitmap,
+}
+
+impl Detector {
+    /// Finds the objects in a picture of a web page, best score first; boxes are in pixels of the picture as the user
+    /// sees it. With the feature `web`, on wasm.
+    ///
+    /// Takes a reference to any of the types of [`WebSource`]. What is more than twice as large as the model's input is
+    /// first drawn smaller by the browser; transparent pixels show the grey of the border. Where
+    /// `OffscreenCanvas` is, this works in a worker too.
+    ///
+    /// ```no_run
+    /// # use wasm_bindgen::JsCast;
+    /// # let mut detector = micro_yolo::Detector::from_onnx(&[])?;
+    /// let document = web_sys::window().unwrap().document().unwrap();
+    /// let photo: web_sys::HtmlImageElement = document.query_selector("img").unwrap().unwrap().unchecked_into();
+    /// for found in detector.detect_from(&photo)? {
+    ///     println!("{} {:.2} at {:?}", found.label, found.score, found.bbox);
+    /// }
+    /// # Ok::<(), micro_yolo::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// - `not-loaded` if an image or video has nothing to show yet, or a video seeks: ask again later,
+    ///   [`Error::is_not_loaded`] tells. A wholly transparent frame of a video counts as none.
+    /// - `invalid-image` if the picture is empty, closed, or nothing the browser can decode;
+    ///   `image-too-large` if there is no memory for its pixels; `network` if the rest of a video did not come.
+    /// - `tainted` if it comes from another site without CORS.
+    /// - `unsupported` where there is no canvas, or where the browser gives noise instead of its pixels.
+    /// - `inference-failed` as in [`detect`](Detector::detect).
+    pub fn detect_from<'a>(&mut self, source: impl Into<WebSource<'a>>) -> Result<Vec<Detection>> {
+        let mut reader = READER.take().unwrap_or_default();
+        let found = reader.read(source.into(), self.model().input_size()).and_then(|size| {
+            let mut found = self.detect(ImageView::rgba(&reader.pixels, size.read.0, size.read.1)?)?;
+            if size.read != size.shown {
+                let [x, y] =
+                    [(size.shown.0, size.read.0), (size.shown.1, size.read.1)].map(|(a, b)| a as f32 / b as f32);
+                for Detection { bbox, .. } in &mut found {
+                    bbox.x *= x;
+                    bbox.width *= x;
+                    bbox.y *= y;
+                    bbox.height *= y;
+                }
+            }
+            Ok(found)
+        });
+        bytes::trim(&mut reader.pixels);
+        READER.set(Some(reader));
+        found
+    }
+}
+
+thread_local! {
+    /// Objects of JavaScript stay on their thread. A detector has none, so that it can move to another.
+    static READER: Cell<Option<Reader>> = const { Cell::new(None) };
+}
+
+/// The browser brings a frame down to this many times the model's input and the letterbox, which shrinks as the model was
+/// trained, does the rest; `pkg/pixels.js` has the measurements.
+const TIMES_INPUT: f64 = 2.0;
+
+/// Width and height of a picture, in pixels: as the user sees it, and as it was read.
+#[derive(Debug, Clone, Copy)]
+struct Size {
+    shown: (u32, u32),
+    read: (u32, u32),
+}
+
+#[derive(Default)]
+struct Reader {
+    surface: Option<Surface>,
+    /// Straight RGBA of the picture read last.
+    pixels: Vec<u8>,
+    /// Kept once it is true: a visitor may allow a site what is forbidden at first.
+    is_honest: bool,
+}
+
+impl Reader {
+    /// Reads the pixels of a picture, not much larger than `input`.
+    fn read(&mut self, source: WebSource<'_>, input: InputSize) -> Result<Size> {
+        let shown = source.size()?;
+        self.check_readback()?;
+        if let WebSource::ImageData(data) = source {
+            self.copy(data)?;
+            return Ok(Size { shown, read: shown });
+        }
+        let (width, height) = (f64::from(shown.0), f64::from(shown.1));
+        let times = |side: u32| TIMES_INPUT * f64::from(side);
+        let scale = (times(input.width) / width).min(times(input.height) / height).min(1.0);
+        let scaled = |side: f64| ((side * scale).round() as u32).max(1);
+        let read = (scaled(width), scaled(height));
+        self.draw(source.object(), read)?;
+        if let WebSource::HtmlVideo(video) = source
+            && self.is_blank()
+        {
+            self.draw_frame(video, read)?;
+        }
+        Ok(Size { shown, read })
+    }
+
+    /// Draws a picture and reads its pixels.
+    fn draw(&mut self, picture: &JsValue, (width, height): (u32, u32)) -> Result<()> {
+        let surface = match self.surface.take() {
+            Some(surface) => surface,
+            None => Surface::new(width, height)?,
+        };
+        // A tainted canvas is so for good, and not kept.
+        let image = surface.draw(picture, width, height).map_err(draw_error)?;
+        self.surface = Some(surface);
+        self.copy(&image)
+    }
+
+    /// Draws the frame of a video of which the browser drew nothing. It has none, or only says that it has: Chromium
+    /// does so for a moment after loading, and now and then draws nothing of a video although it makes a frame of it.
+    fn draw_frame(&mut self, video: &HtmlVideoElement, size: (u32, u32)) -> Result<()> {
+        if let Ok(frame) = VideoFrame::new_with_html_video_element(video) {
+            // Not every browser turns the frames of a film that is stored turned.
+            let is_upright =
+                (frame.display_width(), frame.display_height()) == (video.video_width(), video.video_height());
+            let result = if is_upright { self.draw(&frame, size) } else { Ok(()) };
+            frame.close();
+            result?;
+        }
+        if self.is_blank() {
+            return Err(not_loaded(
+                "the browser shows no frame of the video yet; it gives none of a protected film",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Whether nothing was drawn.
+    fn is_blank(&self) -> bool {
+        self.pixels.chunks_exact(4).all(|pixel| pixel[3] == 0)
+    }
+
+    fn copy(&mut self, image: &ImageData) -> Result<()> {
+        // Not by web-sys, which would make a new vector for each frame.
+        let data = Reflect::get(image, &"data".into()).map_err(draw_error)?;
+        // Any kind of view has these two lengths.
+        let data: Uint8Array = data.unchecked_into();
+        if data.byte_length() != data.length() {
+            return Err(Error::new(Kind::InvalidImage, "pixels must have 8 bits a channel"));
+        }
+        bytes::copy(&data, &mut self.pixels).map_err(|message| Error::new(Kind::ImageTooLarge, message))
+    }
+
+    /// Refuses to go on where pixels read from a canvas are not those that were drawn: Firefox with
+    /// `privacy.resistFingerprinting` gives noise, in which nothing would ever be found.
+    fn check_readback(&mut self) -> Result<()> {
+        const SIDE: u32 = 8;
+        const COLORS: [[u8; 3]; 2] = [[200, 100, 50], [20, 150, 230]];
+        if self.is_honest {
+            return Ok(());
+        }
+        let surface = Surface::new(SIDE, SIDE)?;
+        for ([r, g, b], y) in COLORS.into_iter().zip([0, SIDE / 2]) {
+            surface.context.set_fill_style(&format!("rgb({r}, {g}, {b})"));
+            surface.context.fill_rect(0.0, f64::from(y), SIDE.into(), f64::from(SIDE / 2));
+        }
+        let image = surface.context.get_image_data(0, 0, SIDE, SIDE).map_err(draw_error)?;
+        self.copy(&image)?;
+        let mut difference = 0;
+        for (at, pixel) in self.pixels.chunks_exact(4).enumerate() {
+            let color = COLORS[usize::from(at >= (SIDE * SIDE / 2) as usize)];
+            difference += pixel.iter().zip(color).map(|(is, drawn)| u32::from(is.abs_diff(drawn))).sum::<u32>();
+        }
+        // Colours may be off by one, and milder protections change a few lowest bits.
+        if difference >= 16 * 3 * SIDE * SIDE {
+            let message = "this browser gives noise instead of a picture's pixels, as a protection against \
+                fingerprinting (in Firefox `privacy.resistFingerprinting`): the visitor may allow this site to read canvases";
+            return Err(Error::new(Kind::Unsupported, message));
+        }
+        self.is_honest = true;
+        Ok(())
+    }
+}
+
+impl WebSource<'_> {
+    /// The size that the user sees, in pixels, if there is anything to see.
+    fn size(self) -> Result<(u32, u32)> {
+        let (what, width, height) = match self {
+            WebSource::ImageData(data) => ("ImageData", data.width(), data.height()),
+            WebSource::HtmlCanvas(canvas) => ("canvas", canvas.width(), canvas.height()),
+            WebSource::OffscreenCanvas(canvas) => ("OffscreenCanvas", canvas.width(), canvas.height()),
+            WebSource::HtmlImage(image) => {
+                check_image(image)?;
+                ("image", image.natural_width(), image.natural_height())
+            }
+            WebSource::HtmlVideo(video) => {
+                check_video(video)?;
+                ("video", video.video_width(), video.video_height())
+            }
+            WebSource::ImageBitmap(bitmap) => ("ImageBitmap", bitmap.width(), bitmap.height()),
+        };
+        if width == 0 || height == 0 {
+            let message = format!("the {what} is {width} x {height} px: empty, or closed");
+            return Err(Error::new(Kind::InvalidImage, message));
+        }
+        Ok((width, height))
+    }
+
+    fn object(&self) -> &JsValue {
+        match self {
+            WebSource::ImageData(source) => source,
+            WebSource::HtmlCanvas(source) => source,
+            WebSource::OffscreenCanvas(source) => source,
+            WebSource::HtmlImage(source) => source,
+            WebSource::HtmlVideo(source) => source,
+            WebSource::ImageBitmap(source) => source,
+        }
+    }
+}
+
+fn check_image(image: &HtmlImageElement) -> Result<()> {
+    if !image.complete() {
+        return Err(not_loaded("the image has not loaded yet; wait for its `load` event"));
+    }
+    if image.natural_width() == 0 {
+        let source = image.current_src();
+        if source.is_empty() {
+            return Err(not_loaded("the image element has no picture; set its `src` first"));
+        }
+        let message = format!("not a picture the browser can show: {}", shown(&source));
+        return Err(Error::new(Kind::InvalidImage, message));
+    }
+    Ok(())
+}
+
+fn check_video(video: &HtmlVideoElement) -> Result<()> {
+    if let Some(error) = video.error() {
+        let kind = if error.code() == MediaError::MEDIA_ERR_NETWORK { Kind::Network } else { Kind::InvalidImage };
+        return Err(Error::new(kind, "the video cannot be played").with_source(error.message()));
+    }
+    if video.network_state() == HtmlMediaElement::NETWORK_NO_SOURCE {
+        // For a moment it is so with every video, while the browser chooses one.
+        return Err(not_loaded("the browser can play none of the video's sources, so far at least"));
+    }
+    if video.seeking() {
+        // Whose frame it would show depends on the browser.
+        return Err(not_loaded("the video seeks; wait for its `seeked` event"));
+    }
+    if video.ready_state() < HtmlMediaElement::HAVE_CURRENT_DATA {
+        return Err(not_loaded("the video has no frame yet; wait for its `loadeddata` event"));
+    }
+    if video.video_width() == 0 {
+        return Err(not_loaded("the video has sound and no picture, so far at least"));
+    }
+    Ok(())
+}
+
+fn not_loaded(message: &str) -> Error {
+    Error::new(Kind::NotLoaded, message)
+}
+
+/// An address, short enough to be read: a picture as a `data:` URL fills pages.
+fn shown(address: &str) -> String {
+    let start: String = address.chars().take(200).collect();
+    if start.len() == address.len() { start } else { format!("{start}…") }
+}
+
+/// What the browser says when it will not draw a picture or give out its pixels.
+fn draw_error(cause: JsValue) -> Error {
+    let property = |name: &str| Reflect::get(&cause, &name.into()).ok()?.as_string();
+    let error = match property("name").as_deref() {
+        Some("SecurityError") => Error::new(
+            Kind::Tainted,
+            "the picture comes from another site without CORS, so its pixels are secret; load it with \
+             crossorigin=\"anonymous\"",
+        ),
+        _ => Error::new(Kind::InvalidImage, "the browser cannot decode this picture"),
+    };
+    error.with_source(property("message").unwrap_or_default())
+}
+
+/// A canvas to read pixels from.
+struct Surface {
+    canvas: Canvas,
+    context: Context,
+}
+
+enum Canvas {
+    Offscreen(OffscreenCanvas),
+    Element(HtmlCanvasElement),
+}
+
+#[wasm_bindgen]
+extern "C" {
+    /// The 2D context of either kind of canvas. web-sys has a type for each, some of whose methods take other numbers
+    /// where unstable interfaces are switched on: a front end may do that.
+    type Context;
+
+    #[wasm_bindgen(method, setter, js_name = fillStyle)]
+    fn set_fill_style(this: &Context, color: &str);
+
+    #[wasm_bindgen(method, js_name = fillRect)]
+    fn fill_rect(this: &Context, x: f64, y: f64, width: f64, height: f64);
+
+    #[wasm_bindgen(method, js_name = clearRect)]
+    fn clear_rect(this: &Context, x: u32, y: u32, width: u32, height: u32);
+
+    #[wasm_bindgen(method, setter, js_name = imageSmoothingQuality)]
+    fn set_image_smoothing_quality(this: &Context, quality: &str);
+
+    #[wasm_bindgen(method, catch, js_name = drawImage)]
+    fn draw_image(this: &Context, image: &JsValue, x: u32, y: u32, w: u32, h: u32) -> Result<(), JsValue>;
+
+    #[wasm_bindgen(method, catch, js_name = getImageData)]
+    fn get_image_data(this: &Context, x: u32, y: u32, w: u32, h: u32) -> Result<ImageData, JsValue>;
+}
+
+impl Surface {
+    fn new(width: u32, height: u32) -> Result<Surface> {
+        let unsupported = || Error::new(Kind::Unsupported, "this browser gave no canvas to read pixels with");
+        // Each time the pixels are read: they had better not lie on a graphics card.
+        let options = Object::new();
+        Reflect::set(&options, &"willReadFrequently".into(), &true.into()).map_err(|_| unsupported())?;
+        let (canvas, context) = if let Ok(canvas) = OffscreenCanvas::new(width, height) {
+            let context = canvas.get_context_with_context_options("2d", &options);
+            (Canvas::Offscreen(canvas), context)
+        } else {
+            let document = web_sys::window().and_then(|window| window.document()).ok_or_else(unsupported)?;
+            let canvas = document.create_element("canvas").map_err(|_| unsupported())?;
+            let canvas: HtmlCanvasElement = canvas.unchecked_into();
+            canvas.set_width(width);
+            canvas.set_height(height);
+            let context = canvas.get_context_with_context_options("2d", &options);
+            (Canvas::Element(canvas), context)
+        };
+        let context = context.ok().flatten().ok_or_else(unsupported)?.unchecked_into();
+        Ok(Surface { canvas, context })
+    }
+
+    /// Draws `picture` on an empty canvas of this size, and returns the pixels, straight RGBA.
+    fn draw(&self, picture: &JsValue, width: u32, height: u32) -> Result<ImageData, JsValue> {
+        self.resize(width, height);
+        self.context.clear_rect(0, 0, width, height);
+        // Setting a size makes all settings anew.
+        self.context.set_image_smoothing_quality("high");
+        self.context.draw_image(picture, 0, 0, width, height)?;
+        self.context.get_image_data(0, 0, width, height)
+    }
+
+    fn resize(&self, width: u32, height: u32) {
+        match &self.canvas {
+            Canvas::Offscreen(canvas) if (canvas.width(), canvas.height()) != (width, height) => {
+                canvas.set_width(width);
+                canvas.set_height(height);
+            }
+            Canvas::Element(canvas) if (canvas.width(), canvas.height()) != (width, height) => {
+                canvas.set_width(width);
+                canvas.set_height(height);
+            }
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use js_sys::Function;
+    use wasm_bindgen_test::wasm_bindgen_test;
+
+    use super::*;
+
+    // With `tract`, the tests of the engine say so for all.
+    #[cfg(not(feature = "tract"))]
+    wasm_bindgen_test::wasm_bindgen_test_configure!(run_in_browser);
+
+    #[wasm_bindgen(inline_js = r#"
+        export function withNoise() {
+          const { prototype } = OffscreenCanvasRenderingContext2D;
+          const real = prototype.getImageData;
+          prototype.getImageData = function (...area) {
+            const image = real.apply(this, area);
+            crypto.getRandomValues(image.data);
+            return image;
+          };
+          return () => (prototype.getImageData = real);
+        }
+
+        export function withoutOffscreenCanvas() {
+          const real = OffscreenCanvas;
+          delete globalThis.OffscreenCanvas;
+          return () => (globalThis.OffscreenCanvas = real);
+        }
+    "#)]
+    extern "C" {
+        /// Each returns what takes it back.
+        #[wasm_bindgen(js_name = withNoise)]
+        fn with_noise() -> Function;
+        #[wasm_bindgen(js_name = withoutOffscreenCanvas)]
+        fn without_offscreen_canvas() -> Function;
+    }
+
+    #[wasm_bindgen_test]
+    fn noise_instead_of_pixels_is_refused_until_the_visitor_allows_them() {
+        let mut reader = Reader::default();
+        let end = with_noise();
+        let error = reader.check_readback().unwrap_err();
+        end.call0(&JsValue::NULL).unwrap();
+        assert_eq!(error.code(), "unsupported");
+        assert!(error.to_string().contains("noise"), "{error}");
+        assert!(reader.check_readback().is_ok());
+    }
+
+    #[wasm_bindgen_test]
+    fn a_canvas_of_the_page_serves_where_there_is_no_other() {
+        let end = without_offscreen_canvas();
+        let surface = Surface::new(3, 2);
+        let checked = Reader::default().check_readback();
+        end.call0(&JsValue::NULL).unwrap();
+        assert!(matches!(surface.unwrap().canvas, Canvas::Element(_)));
+        checked.unwrap();
+    }
+
+    #[wasm_bindgen_test]
+    fn long_addresses_are_cut() {
+        assert_eq!(shown("cat.jpg"), "cat.jpg");
+        assert_eq!(shown(&"ä".repeat(300)), format!("{}…", "ä".repeat(200)));
+    }
+}
