@@ -85,12 +85,12 @@ pub fn resolve(root: &Path, url: &str) -> Option<PathBuf> {
     (file.starts_with(&base) && file.is_file() && mime(&file).is_some()).then_some(file)
 }
 
-/// Copies the site into `to`, which is emptied first.
+/// Copies the site into `to`, which is emptied first, with the npm package that is made in the folder `package`.
 ///
 /// # Errors
 ///
 /// If there is no page or a file cannot be copied.
-pub fn copy_to(to: &Path) -> Result<()> {
+pub fn copy_to(to: &Path, package: &Path) -> Result<()> {
     if !workspace::path("www/index.html").is_file() {
         bail!("www/index.html is missing");
     }
@@ -98,7 +98,8 @@ pub fn copy_to(to: &Path) -> Result<()> {
         std::fs::remove_dir_all(to).with_context(|| format!("emptying {}", to.display()))?;
     }
     for (prefix, folder) in MOUNTS {
-        copy_folder(&workspace::path(folder), &to.join(prefix))?;
+        let from = if *prefix == "pkg" { package.to_owned() } else { workspace::path(folder) };
+        copy_folder(&from, &to.join(prefix))?;
     }
     publish(to)
 }
