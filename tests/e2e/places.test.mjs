@@ -181,7 +181,7 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
       for (const file of ["micro_yolo_small_relaxed_bg.wasm", "micro_yolo_small_bg.wasm"]) site.unroute(`/pkg/wasm/${file}`);
       site.route("/pkg/wasm/micro-yolo-int8.onnx", index);
       t.after(() => site.unroute("/pkg/wasm/micro-yolo-int8.onnx"));
-      assert.match((await page(say("index"))).seen, /^failed: invalid-model: http.*micro-yolo-s-int8\.onnx.*web page.*micro-yolo\/inline/);
+      assert.match((await page(say("index"))).seen, /^failed: invalid-model: http.*micro-yolo-int8\.onnx.*web page.*micro-yolo\/inline/);
       site.route("/pkg/worker.js", index);
       t.after(() => site.unroute("/pkg/worker.js"));
       const { seen, said } = await page(say("index", '{ model: "/pkg/package.json" }'));
