@@ -273,6 +273,19 @@ mod tests {
     }
 
     #[test]
+    fn a_site_has_the_package_as_it_is_shipped() {
+        let (package, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        std::fs::write(package.path().join("index.js"), "export{}").unwrap();
+        let site = to.path().join("site");
+        copy_to(&site, package.path()).unwrap();
+        let files: Vec<_> =
+            std::fs::read_dir(site.join("pkg")).unwrap().map(|file| file.unwrap().file_name()).collect();
+        assert_eq!(files, ["index.js"], "nothing of the sources");
+        assert!(site.join("samples/cat.jpg").is_file());
+        assert!(std::fs::read_to_string(site.join("service-worker.js")).unwrap().contains("\"pkg/index.js\""));
+    }
+
+    #[test]
     fn the_page_has_the_lines_that_are_replaced() {
         for (file, line) in [("index.html", PREVIEW), ("build.js", NOT_OFFLINE), ("service-worker.js", NO_FILES)] {
             let text = std::fs::read_to_string(workspace::path("www").join(file)).unwrap();
