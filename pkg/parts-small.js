@@ -5,7 +5,7 @@ import { hasRelaxedSimd } from "./platform.js";
 
 /** @satisfies {import("./parts.js").Parts} */
 export const parts = {
-  model: () => packaged(() => new URL("./wasm/micro-yolo-s-int8.onnx", import.meta.url)),
+  model: () => packaged(() => new URL("./wasm/micro-yolo-int8.onnx", import.meta.url)),
   worker: () => new Worker(new URL("./worker.js", import.meta.url), { type: "module" }),
   helpers: () => import("./helpers.js"),
   engines: {

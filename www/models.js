@@ -13,18 +13,18 @@
  * @type {Model[]}
  */
 export const MODELS = [
-  { id: "small-int8", name: "Small, int8", bytes: 1_082_365, source: undefined },
-  { id: "small-float", name: "Small, float", bytes: 1_915_267, source: "./models/micro-yolo-s.onnx" },
-  { id: "large-int8", name: "Large, int8", bytes: 2_125_237, source: "./models/micro-yolo-int8.onnx" },
+  { id: "large-int8", name: "Large, int8", bytes: 2_125_237, source: undefined },
   { id: "large-float", name: "Large, float", bytes: 3_690_722, source: "./models/micro-yolo.onnx" },
+  { id: "small-int8", name: "Small, int8", bytes: 1_082_365, source: "./models/micro-yolo-s-int8.onnx" },
+  { id: "small-float", name: "Small, float", bytes: 1_915_267, source: "./models/micro-yolo-s.onnx" },
 ];
 
 /** The file of models/ behind each. */
 export const FILES = {
-  "small-int8": "micro-yolo-s-int8.onnx",
-  "small-float": "micro-yolo-s.onnx",
   "large-int8": "micro-yolo-int8.onnx",
   "large-float": "micro-yolo.onnx",
+  "small-int8": "micro-yolo-s-int8.onnx",
+  "small-float": "micro-yolo-s.onnx",
 };
 
 /** @type {Map<string, Model>} */

@@ -15,12 +15,12 @@
 
 /** @type {Readonly<Settings>} */
 export const DEFAULTS = Object.freeze({
-  score: 30,
+  score: 40,
   iou: 45,
-  model: "small-int8",
+  model: "large-int8",
   size: 0,
   compare: false,
-  model2: "large-int8",
+  model2: "small-int8",
   size2: 0,
   track: false,
   classes: [],

@@ -1,7 +1,7 @@
 // node_modules/micro-yolo/inline.js, copied here.
 import { Detector } from "./inline.js";
 
-const loading = Detector.load();
+const loading = Detector.load({ scoreThreshold: 0.4 });
 
 async function labels(address) {
   const detector = await loading;

@@ -1,7 +1,7 @@
 import { Detector } from "micro-yolo/inline";
 
 async function main() {
-  const detector = await Detector.load();
+  const detector = await Detector.load({ scoreThreshold: 0.4 });
   const objects = await detector.detect(document.querySelector("img"));
   document.querySelector("pre").textContent = JSON.stringify(objects, null, 2);
 }

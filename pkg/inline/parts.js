@@ -2,7 +2,7 @@
 // gzip, and the worker's script as text.
 import plainEngine from "inline:micro_yolo_small_bg.wasm";
 import relaxedEngine from "inline:micro_yolo_small_relaxed_bg.wasm";
-import model from "inline:micro-yolo-s-int8.onnx";
+import model from "inline:micro-yolo-int8.onnx";
 import script from "inline:worker";
 import { compiled } from "../assets.js";
 import { Engine, instance } from "../engine-small.js";

@@ -33,7 +33,7 @@ test("the tarball holds what it needs, and depends on nothing", async () => {
     assert.ok(files.includes(needed), `${needed} is missing`);
   }
   const engines = ["", "_relaxed", "_small", "_small_relaxed"].map((kind) => `micro_yolo${kind}_bg.wasm`);
-  for (const needed of [...engines, "micro_yolo.js", "micro_yolo_small.js", "micro-yolo-s-int8.onnx"]) {
+  for (const needed of [...engines, "micro_yolo.js", "micro_yolo_small.js", "micro-yolo-int8.onnx"]) {
     assert.ok(files.includes(`wasm/${needed}`), `${needed} is missing`);
   }
   const unwanted = files.filter((path) => /test|node_modules|\.map$|^\.|\/\./.test(path));
@@ -48,7 +48,9 @@ test("the tarball holds what it needs, and depends on nothing", async () => {
   }
   // Hand-written code imports nothing but itself.
   for (const path of files.filter((path) => /^[^/]+\.js$/.test(path) && path !== "inline.js")) {
-    const text = await readFile(join(project.home, path), "utf8");
+    const text = await readFile(join(ROOT, "pkg", path), "utf8");
+    const shipped = await readFile(join(project.home, path), "utf8");
+    assert.ok(shipped.length < text.length && !shipped.includes("/**"), `${path} is not minified`);
     for (const [, from] of text.matchAll(/^(?:import|export) .*? from "([^"]+)"/gm)) assert.match(from, /^\.\//, path);
   }
 });
@@ -62,7 +64,7 @@ test("Node finds objects in pixels, and says what it cannot do", async () => {
     const file = (path) => readFile(new URL(import.meta.resolve(path)));
     const code = (promise) => promise.then(() => "fine", (error) => error.code);
     const said = [await code(Detector.load()), await code(Detector.load({ worker: false }))];
-    const options = { wasm: await file("micro-yolo/wasm/micro_yolo_small_bg.wasm"), model: await file("micro-yolo/wasm/micro-yolo-s-int8.onnx") };
+    const options = { wasm: await file("micro-yolo/wasm/micro_yolo_small_bg.wasm"), model: await file("micro-yolo/wasm/micro-yolo-int8.onnx") };
     const detector = await Detector.load(options);
     said.push(detector.worker, Array.isArray(await detector.detect({ data: new Uint8Array(64 * 64 * 4), width: 64, height: 64 })));
     said.push(await code(detector.detect("cat.jpg")));

@@ -8,6 +8,7 @@ import { launchChromium } from "./lib/browsers.mjs";
 import { ROOT, serve } from "./lib/server.mjs";
 import { CAT, CAT_PAGE, SHOTS, labels, looked, painted, problem, sees, seesCat, visitPage } from "./lib/visitor.mjs";
 import { SAMPLES } from "../../www/samples.js";
+import { DEFAULTS } from "../../www/settings.js";
 
 let site, temporary;
 before(async () => {
@@ -80,12 +81,12 @@ describe("tools of the page in chromium", () => {
     assert.equal((await labels(page)).length, many);
     await slider.fill("42");
     await page.getByLabel("Overlap threshold").fill("70");
-    await page.getByLabel("Model", { exact: true }).selectOption("large-int8");
-    await page.waitForFunction(() => /^416/.test(document.querySelector("#build").textContent), null, { timeout: 60_000 });
+    await page.getByLabel("Model", { exact: true }).selectOption("small-int8");
+    await page.waitForFunction(() => /^320/.test(document.querySelector("#build").textContent), null, { timeout: 60_000 });
     await seesCat(page);
     await page.reload();
     assert.deepEqual([await slider.inputValue(), await page.locator("#iou-text").textContent()], ["42", "70 %"]);
-    assert.equal(await page.getByLabel("Model", { exact: true }).inputValue(), "large-int8");
+    assert.equal(await page.getByLabel("Model", { exact: true }).inputValue(), "small-int8");
     await seesCat(page);
   });
 
@@ -100,7 +101,7 @@ describe("tools of the page in chromium", () => {
     await odd.evaluate(() => localStorage.setItem("micro-yolo", '{"score":"<b>","model":"gone","size":7}'));
     await odd.goto(`${site.url}?again#sample=cat`);
     await seesCat(odd);
-    assert.equal(await odd.locator("#score-text").textContent(), "30 %");
+    assert.equal(await odd.locator("#score-text").textContent(), `${DEFAULTS.score} %`);
   });
 
   test("the overlap threshold changes what is found", async (t) => {
@@ -207,8 +208,8 @@ describe("tools of the page in chromium", () => {
     await sees(page, "cup");
     await page.getByLabel("Compare two models").check();
     await sees(page, "cat", "#list-b");
-    assert.match(await page.locator("#build-b").textContent(), /^416/);
-    assert.deepEqual(await page.locator("h3").allTextContents(), ["Small, int8", "Large, int8"]);
+    assert.match(await page.locator("#build-b").textContent(), /^320/);
+    assert.deepEqual(await page.locator("h3").allTextContents(), ["Large, int8", "Small, int8"]);
     for (const id of ["time", "time-b"]) assert.match(await page.locator(`#${id}`).textContent(), / ms$/);
     await page.screenshot({ path: join(SHOTS, "compared.png") });
     const download = page.waitForEvent("download");
@@ -248,7 +249,7 @@ describe("tools of the page in chromium", () => {
     const model = page.getByLabel("Model", { exact: true });
     await page.locator("#model-file").setInputFiles({ name: "broken.onnx", mimeType: "", buffer: Buffer.from("no model") });
     assert.match(await problem(page), /no intact ONNX file/);
-    assert.equal(await model.inputValue(), "small-int8");
+    assert.equal(await model.inputValue(), DEFAULTS.model);
     await seesCat(page);
     // One of this project's networks, which the small engine runs.
     const buffer = await readFile(join(ROOT, "models/micro-yolo-s.onnx"));
@@ -361,7 +362,7 @@ describe("tools of the page in chromium", () => {
     assert.match(await other.locator("#build").textContent(), /^256 × 256/);
     assert.equal(await other.locator("#score-text").textContent(), "41 %");
     assert.equal(await other.getByRole("button", { name: "Remove person" }).count(), 1);
-    const compared = await visit(t, { path: "#sample=cat&compare=1&model2=large-int8&size2=256" });
+    const compared = await visit(t, { path: "#sample=cat&compare=1&model2=small-int8&size2=256" });
     await compared.waitForFunction(() => /^256/.test(document.querySelector("#build-b").textContent), null, { timeout: 60_000 });
     await sees(compared, "cat", "#list-b");
     // A link that is followed on the open page.

@@ -9,6 +9,7 @@ import { launchChromium } from "./lib/browsers.mjs";
 import { writeClip } from "./lib/clip.mjs";
 import { ROOT, serve } from "./lib/server.mjs";
 import { CAT, CAT_PAGE, SHOTS, labels, looked, painted, problem, sees, seesCat, visitPage } from "./lib/visitor.mjs";
+import { MODELS } from "../../www/models.js";
 import { SAMPLES } from "../../www/samples.js";
 
 const FAKE_CAMERA = ["--use-fake-device-for-media-stream"];
@@ -268,7 +269,7 @@ describe("page in chromium", () => {
     const page = await visit(t, { expectErrors: true, path: "nothing-here" });
     let release;
     const held = new Promise((resolve) => (release = resolve));
-    await page.route("**/micro-yolo-s-int8.onnx", async (route) => {
+    await page.route("**/micro-yolo-int8.onnx", async (route) => {
       await held;
       await route.abort("internetdisconnected");
     });
@@ -280,7 +281,7 @@ describe("page in chromium", () => {
     await page.getByRole("button", { name: "Cat", exact: true }).click();
     release();
     assert.match(await problem(page), /Are you connected/);
-    await page.unroute("**/micro-yolo-s-int8.onnx");
+    await page.unroute("**/micro-yolo-int8.onnx");
     await page.getByRole("button", { name: "Try again" }).click();
     await seesCat(page);
     assert.ok(await page.locator("#problem").isHidden());
@@ -334,7 +335,7 @@ describe("page in chromium", () => {
       .concat(SAMPLES.map(({ name }) => name))
       .concat(["Objects found", "Confidence threshold", "Overlap threshold (IoU)", "Model", "Input size", "Compare two models"])
       .concat(["Track objects in video", "Open an ONNX model", "Show only", "Add", "Export as", "Save", "Copy", "Copy link"])
-      .concat(["How can nothing leave this machine?", "How does a detector fit into 1.1 MB?"], links);
+      .concat(["How can nothing leave this machine?", `How does a detector fit into ${(MODELS[0].bytes / 1e6).toFixed(1)} MB?`], links);
     assert.deepEqual(reached, expected);
     await page.getByRole("button", { name: "Cat", exact: true }).focus();
     await page.keyboard.press("Enter");

@@ -47,9 +47,10 @@ pub fn npm_tarball(sh: &Shell, out: &Path) -> Result<PathBuf> {
     node::install(sh)?;
     check_manifest(&workspace::path("pkg/package.json"))?;
     wasm::build(sh)?;
+    let package = wasm::package(sh)?;
     sh.create_dir(out)?;
     let answer = {
-        let _in = sh.push_dir("pkg");
+        let _in = sh.push_dir(package);
         process::program(sh, "npm").args(["pack", "--json", "--pack-destination"]).arg(out).quiet().read()?
     };
     let answer: serde_json::Value = serde_json::from_str(&answer).context("npm pack did not answer in JSON")?;
@@ -197,7 +198,7 @@ mod tests {
     fn files_belong_to_parts() {
         let cases = [
             ("package/wasm/micro_yolo_bg.wasm", "wasm/micro_yolo_bg.wasm"),
-            ("package/wasm/micro-yolo-s-int8.onnx", "wasm/micro-yolo-s-int8.onnx"),
+            ("package/wasm/micro-yolo-int8.onnx", "wasm/micro-yolo-int8.onnx"),
             ("package/wasm/micro_yolo.js", "JavaScript"),
             ("package/index.js", "JavaScript"),
             ("package/index.d.ts", "types"),

@@ -85,12 +85,12 @@ pub fn resolve(root: &Path, url: &str) -> Option<PathBuf> {
     (file.starts_with(&base) && file.is_file() && mime(&file).is_some()).then_some(file)
 }
 
-/// Copies the site into `to`, which is emptied first.
+/// Copies the site into `to`, which is emptied first, with the npm package that is made in the folder `package`.
 ///
 /// # Errors
 ///
 /// If there is no page or a file cannot be copied.
-pub fn copy_to(to: &Path) -> Result<()> {
+pub fn copy_to(to: &Path, package: &Path) -> Result<()> {
     if !workspace::path("www/index.html").is_file() {
         bail!("www/index.html is missing");
     }
@@ -98,7 +98,8 @@ pub fn copy_to(to: &Path) -> Result<()> {
         std::fs::remove_dir_all(to).with_context(|| format!("emptying {}", to.display()))?;
     }
     for (prefix, folder) in MOUNTS {
-        copy_folder(&workspace::path(folder), &to.join(prefix))?;
+        let from = if *prefix == "pkg" { package.to_owned() } else { workspace::path(folder) };
+        copy_folder(&from, &to.join(prefix))?;
     }
     publish(to)
 }
@@ -269,6 +270,19 @@ mod tests {
         for links in [r#"{ "site": "http://example.org" }"#, r#"{ "site": "https://a\"b" }"#, "{}", "no JSON"] {
             assert!(published(links).1.is_err(), "{links}");
         }
+    }
+
+    #[test]
+    fn a_site_has_the_package_as_it_is_shipped() {
+        let (package, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        std::fs::write(package.path().join("index.js"), "export{}").unwrap();
+        let site = to.path().join("site");
+        copy_to(&site, package.path()).unwrap();
+        let files: Vec<_> =
+            std::fs::read_dir(site.join("pkg")).unwrap().map(|file| file.unwrap().file_name()).collect();
+        assert_eq!(files, ["index.js"], "nothing of the sources");
+        assert!(site.join("samples/cat.jpg").is_file());
+        assert!(std::fs::read_to_string(site.join("service-worker.js")).unwrap().contains("\"pkg/index.js\""));
     }
 
     #[test]

@@ -104,8 +104,9 @@ const WASM_FEATURES: &[&str] = &[
 /// memory, would end.
 pub const OPTIMIZATIONS: &[&str] = &["-O1", "--low-memory-unused", "--optimize-added-constants-propagate"];
 
-/// The model inside the package, a file of models/: the smallest download and the fastest, at hardly less accuracy.
-pub const DEFAULT_MODEL: &str = "micro-yolo-s-int8.onnx";
+/// The model inside the package, a file of models/: the most accurate one of those in int8. `micro-yolo-s-int8` is half the
+/// download and finds less than half as well (docs/compression.md).
+pub const DEFAULT_MODEL: &str = "micro-yolo-int8.onnx";
 
 /// The profile of the root Cargo.toml.
 pub const PROFILE: &str = "wasm";
@@ -127,7 +128,13 @@ pub fn run(sh: &Shell, args: &BuildArgs) -> Result<ExitCode> {
     build(sh)?;
     if args.site {
         let dir = workspace::target_dir("site")?;
-        site::copy_to(&dir)?;
+        let package = if has_esbuild(sh) {
+            package(sh)?
+        } else {
+            eprintln!("xtask: no esbuild: the package's JavaScript is not minified (`npm ci` brings one)");
+            workspace::path("pkg")
+        };
+        site::copy_to(&dir, &package)?;
         println!("{} can be put on any static host", dir.display());
     }
     Ok(ExitCode::SUCCESS)
@@ -154,9 +161,26 @@ pub fn build(sh: &Shell) -> Result<()> {
     inline(sh)
 }
 
+fn has_esbuild(sh: &Shell) -> bool {
+    node::program(sh, "esbuild").and_then(|_| node::ensure(sh)).is_ok()
+}
+
+/// Makes the npm package as it is shipped, its JavaScript minified, out of what was built; returns its folder.
+///
+/// # Errors
+///
+/// If there is no node or esbuild, or a file cannot be written.
+pub fn package(sh: &Shell) -> Result<PathBuf> {
+    node::install(sh)?;
+    let to = workspace::target_dir("npm-package")?;
+    let _in = sh.push_dir(workspace::root());
+    process::program(sh, "node").arg("xtask/package.mjs").arg(&to).quiet().run()?;
+    Ok(to)
+}
+
 /// Makes pkg/inline.js, the entry of the package that is one file, out of all that was built.
 fn inline(sh: &Shell) -> Result<()> {
-    if node::program(sh, "esbuild").and_then(|_| node::ensure(sh)).is_err() {
+    if !has_esbuild(sh) {
         eprintln!("xtask: no esbuild: `micro-yolo/inline` is not made (`npm ci` brings one)");
         return Ok(());
     }

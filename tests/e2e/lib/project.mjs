@@ -14,7 +14,9 @@ export const html = (script) => `<!doctype html><title>waiting</title><script ty
 /** Packs the package and installs it. */
 export async function installed() {
   const folder = await mkdtemp(join(tmpdir(), "micro-yolo-"));
-  const { stdout } = await run("npm", ["pack", "--json", "--pack-destination", folder], { cwd: join(ROOT, "pkg") });
+  const shipped = join(folder, "shipped");
+  await run("node", [join(ROOT, "xtask/package.mjs"), shipped]);
+  const { stdout } = await run("npm", ["pack", "--json", "--pack-destination", folder], { cwd: shipped });
   const [packed] = JSON.parse(stdout);
   await writeFile(join(folder, "package.json"), JSON.stringify({ name: "app", private: true, type: "module" }));
   const tarball = join(folder, packed.filename);

@@ -2,7 +2,7 @@
 
 mod parts;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
@@ -36,7 +36,7 @@ pub struct SizeArgs {
 /// Bytes after gzip of what one visitor downloads.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 struct Download {
-    /// The package's modules and the glue, each compressed by itself.
+    /// The package's modules and the glue, minified, each compressed by itself.
     javascript: u64,
     /// The larger of the small engines: a browser loads one.
     engine: u64,
@@ -53,7 +53,7 @@ struct Download {
 /// If the build fails or a part has outgrown its budget.
 pub fn run(sh: &Shell, args: &SizeArgs) -> Result<ExitCode> {
     wasm::build(sh)?;
-    let download = Download::measure()?;
+    let download = Download::measure(&wasm::package(sh)?)?;
     let path = budget_path();
     if args.accept {
         let text = serde_json::to_string_pretty(&download)? + "\n";
@@ -99,14 +99,14 @@ const BEGIN: &str = "<!-- begin: cargo xtask size --accept -->\n";
 const END: &str = "<!-- end -->\n";
 
 impl Download {
-    fn measure() -> Result<Download> {
-        let gzip = |path: &std::path::Path| Ok::<u64, anyhow::Error>(Size::of(path)?.gzip);
-        let package = workspace::path("pkg");
+    /// Of the package in this folder, as it is shipped.
+    fn measure(package: &Path) -> Result<Download> {
+        let gzip = |path: &Path| Ok::<u64, anyhow::Error>(Size::of(path)?.gzip);
         let mut javascript = 0;
         for name in GLUE {
             javascript += gzip(&package.join("wasm").join(name))?;
         }
-        for entry in std::fs::read_dir(&package).with_context(|| format!("reading {}", package.display()))? {
+        for entry in std::fs::read_dir(package).with_context(|| format!("reading {}", package.display()))? {
             let path = entry?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             if name.ends_with(".js") && !ON_DEMAND.contains(&&*name) {

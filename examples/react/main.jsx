@@ -1,0 +1,4 @@
+import { createRoot } from "react-dom/client";
+import { Objects } from "./Objects.jsx";
+
+createRoot(document.querySelector("main")).render(<Objects src="cat.jpg" />);
