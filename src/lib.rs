@@ -31,8 +31,9 @@
 //!
 //! # Features
 //!
-//! `cli` (on by default, without effect on wasm) builds the command `micro-yolo`. `tract` (on by default) runs any detector;
-//! without it only those load that this project's exporter writes. A program that only wants the library says
+//! `cli` (on by default, without effect on wasm) builds the command `micro-yolo`. `tract` (on by default) runs any detector:
+//! what the engine does not know, tract runs ([`Model::foreign_nodes`]). Without it only those load that this project's
+//! exporter writes. A program that only wants the library says
 //! `default-features = false, features = ["tract"]`.
 
 mod decode;
@@ -41,21 +42,30 @@ mod detector;
 mod engine;
 mod error;
 mod image;
+mod layout;
 mod letterbox;
+mod lower;
 mod model;
 mod nms;
+mod onnx;
+mod size;
 mod track;
+#[cfg(feature = "tract")]
+mod tract;
 #[cfg(target_family = "wasm")]
 mod wasm;
 
-pub use crate::decode::OutputForm;
 pub use crate::detection::{BoxXywh, Detection};
 pub use crate::detector::{
     Class, DEFAULT_IOU_THRESHOLD, DEFAULT_MAX_DETECTIONS, DEFAULT_SCORE_THRESHOLD, Detector, DetectorBuilder,
 };
 pub use crate::error::{Error, Result};
 pub use crate::image::{ImageView, MAX_SIDE_PX, PixelFormat};
-pub use crate::model::{InputSize, Metadata, Model};
+pub use crate::layout::OutputForm;
+pub use crate::lower::ForeignNode;
+pub use crate::model::Model;
+pub use crate::onnx::Metadata;
+pub use crate::size::InputSize;
 pub use crate::track::{Tracker, TrackerOptions};
 
 /// Whether this is the crate as cargo packs it, which has no released models.

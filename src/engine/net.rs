@@ -1,4 +1,4 @@
-//! The engine's own small graph: what a region of tract's graph means, freed of tract's spelling.
+//! The engine's own small graph.
 //!
 //! Every node gives one image: height × width × channels, batch 1.
 
@@ -8,11 +8,11 @@ use super::simd::Activation;
 use super::simd::pool::PoolWindow;
 
 /// Index of a node.
-pub(super) type Id = usize;
+pub(crate) type Id = usize;
 
 /// Pixels and channels of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Shape {
+pub(crate) struct Shape {
     pub height: usize,
     pub width: usize,
     pub channels: usize,
@@ -20,7 +20,7 @@ pub(super) struct Shape {
 
 /// A convolution as the file has it, with what has been fused into it.
 #[derive(Debug, Clone)]
-pub(super) struct Conv {
+pub(crate) struct Conv {
     /// Rows and columns of the kernel.
     pub kernel: (usize, usize),
     pub stride: (usize, usize),
@@ -50,7 +50,7 @@ impl Conv {
 
 /// A convolution's weights, `[outputs, inputs, rows, columns]` row-major, with one input where depthwise.
 #[derive(Debug, Clone)]
-pub(super) enum Weights {
+pub(crate) enum Weights {
     Floats(Vec<f32>),
     /// As a quantised file has them.
     Whole(Int8),
@@ -77,7 +77,7 @@ impl Weights {
 
 /// The integers behind a quantised convolution's weights.
 #[derive(Debug, Clone)]
-pub(super) struct Int8 {
+pub(crate) struct Int8 {
     /// In the order of [`Weights`].
     pub weights: Vec<i8>,
     /// Scale of each output channel's weights.
@@ -85,7 +85,7 @@ pub(super) struct Int8 {
 }
 
 /// A scale for weights that are all zero: any will do, this one leaves the bias its precision.
-pub(super) fn scale_of_zeros(bias: f32) -> f32 {
+pub(crate) fn scale_of_zeros(bias: f32) -> f32 {
     bias.abs().max(1e-6) / 65536.0
 }
 
@@ -114,7 +114,7 @@ impl Int8 {
 
 /// How a byte stands for a number: `(byte - zero) * scale`, and which bytes occur.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Quant {
+pub(crate) struct Quant {
     pub scale: f32,
     pub zero: i32,
     pub low: i32,
@@ -142,15 +142,15 @@ impl Quant {
 
 /// What a node's numbers are stored as.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Float,
     Byte(Quant),
 }
 
 /// What a node does with its inputs.
 #[derive(Debug, Clone)]
-pub(super) enum Op {
-    /// A tensor that the region is given, by number.
+pub(crate) enum Op {
+    /// An image that the network is given, by number.
     Input(usize),
     Conv(Box<Conv>),
     Unary(Activation),
@@ -181,8 +181,8 @@ pub(super) enum Op {
 
 /// A step with its result.
 #[derive(Debug, Clone)]
-pub(super) struct Node {
-    /// Of the tract node it came from.
+pub(crate) struct Node {
+    /// Of the tensor in the file.
     pub name: String,
     pub op: Op,
     pub inputs: Vec<Id>,
@@ -190,9 +190,9 @@ pub(super) struct Node {
     pub kind: Kind,
 }
 
-/// A region: nodes in an order in which they can run, and those whose results are wanted outside.
+/// A network, or a part of one: nodes in an order in which they can run, and those whose results are wanted outside.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Net {
+pub(crate) struct Net {
     pub nodes: Vec<Node>,
     pub outputs: Vec<Id>,
 }
