@@ -2,10 +2,11 @@
 
     pip install onnx onnxruntime
     cargo xtask bench --native [--models DIR] [--sizes 416,320,256] [--networks released,micro-yolo,yolov3-tiny]
-                               [--rounds 30]
+                               [--rounds 30] [--tract]
 
 Both run on one thread and take turns frame by frame. A frame of ours is `detect`, with letterbox, decoding and
-suppression; one of onnxruntime is `session.run` on a tensor that is ready.
+suppression; one of onnxruntime is `session.run` on a tensor that is ready. `--tract` measures tract-onnx, the crate, in
+place of onnxruntime.
 """
 
 import argparse
@@ -20,8 +21,8 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
 class Ours:
-    def __init__(self, program, model, size):
-        command = [program, model, str(size)]
+    def __init__(self, program, model, size, *runtime):
+        command = [program, model, str(size), *runtime]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
 
     def frame(self):
@@ -52,9 +53,10 @@ class Onnxruntime:
         pass
 
 
-def measure(program, model, size, rounds):
-    """Milliseconds of a frame, one row for each round: onnxruntime, ours."""
-    runtimes = [Onnxruntime(model, size), Ours(program, model, size)]
+def measure(program, model, size, rounds, tract):
+    """Milliseconds of a frame, one row for each round: the other runtime, ours."""
+    other = Ours(program, model, size, "tract") if tract else Onnxruntime(model, size)
+    runtimes = [other, Ours(program, model, size)]
     try:
         for _ in range(5):
             [runtime.frame() for runtime in runtimes]
@@ -77,10 +79,11 @@ def main():
     arguments.add_argument("--networks", default="released,micro-yolo,yolov3-tiny")
     arguments.add_argument("--rounds", type=int, default=30)
     arguments.add_argument("--program", type=pathlib.Path, default=ROOT / "target/release/examples/native")
+    arguments.add_argument("--tract", action="store_true")
     arguments = arguments.parse_args()
 
     print(f"{processor()}, onnxruntime {onnxruntime.__version__}, one thread, {arguments.rounds} rounds, milliseconds")
-    columns = ["network", "size", "kind", "onnxruntime", "ours", "ratio", "best", "ours", "ratio"]
+    columns = ["network", "size", "kind", "tract" if arguments.tract else "onnxruntime", "ours", "ratio", "best", "ours", "ratio"]
     print("{:<14}{:>5} {:<6}{:>12}{:>9}{:>7}{:>12}{:>9}{:>7}".format(*columns))
     for network in arguments.networks.split(","):
         for size in map(int, arguments.sizes.split(",")):
@@ -89,7 +92,7 @@ def main():
                 if not model.exists():
                     print(f"{model} is missing: left out")
                     continue
-                times = measure(arguments.program, model, size, arguments.rounds)
+                times = measure(arguments.program, model, size, arguments.rounds, arguments.tract)
                 row = f"{network:<14}{size:>5} {kind:<6}"
                 for theirs, ours in (np.median(times, 0), times.min(0)):
                     row += f"{theirs:12.1f}{ours:9.1f}{theirs / ours:7.2f}"

@@ -1,12 +1,14 @@
 //! The four steps in order: letterbox, network, decode, suppress.
 
-use crate::decode::{Decoder, OutputForm, Want};
+use crate::decode::{Decoder, Want};
 use crate::detection::{BoxXywh, Detection};
 use crate::error::{Error, Kind, Result};
 use crate::image::ImageView;
+use crate::layout::OutputForm;
 use crate::letterbox::Letterbox;
-use crate::model::{InputSize, Model, Session};
+use crate::model::{Model, Session};
 use crate::nms::{self, Candidate};
+use crate::size::InputSize;
 
 /// The score a detection needs unless told otherwise.
 pub const DEFAULT_SCORE_THRESHOLD: f32 = 0.25;

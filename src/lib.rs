@@ -31,8 +31,8 @@
 //!
 //! # Features
 //!
-//! - `tract` (on by default) runs any detector; without it only those load that this project's exporter writes, and a
-//!   WebAssembly module is a seventh the size.
+//! - `tract` (on by default) runs any detector: what the engine does not know, tract runs ([`Model::foreign_nodes`]).
+//!   Without it only those load that this project's exporter writes, and a WebAssembly module is a seventh the size.
 //! - `web` (wasm only) is for front ends in Rust: `Detector::detect_from` takes pictures, videos and canvases of the page
 //!   as [`web-sys`](https://docs.rs/web-sys) has them, by the type `WebSource`. The classes of the npm package are left out
 //!   of such a module.
@@ -46,23 +46,32 @@ mod detector;
 mod engine;
 mod error;
 mod image;
+mod layout;
 mod letterbox;
+mod lower;
 mod model;
 mod nms;
+mod onnx;
+mod size;
 mod track;
+#[cfg(feature = "tract")]
+mod tract;
 #[cfg(all(target_family = "wasm", not(feature = "web")))]
 mod wasm;
 #[cfg(all(target_family = "wasm", feature = "web"))]
 mod web;
 
-pub use crate::decode::OutputForm;
 pub use crate::detection::{BoxXywh, Detection};
 pub use crate::detector::{
     Class, DEFAULT_IOU_THRESHOLD, DEFAULT_MAX_DETECTIONS, DEFAULT_SCORE_THRESHOLD, Detector, DetectorBuilder,
 };
 pub use crate::error::{Error, Result};
 pub use crate::image::{ImageView, MAX_SIDE_PX, PixelFormat};
-pub use crate::model::{InputSize, Metadata, Model};
+pub use crate::layout::OutputForm;
+pub use crate::lower::ForeignNode;
+pub use crate::model::Model;
+pub use crate::onnx::Metadata;
+pub use crate::size::InputSize;
 pub use crate::track::{Tracker, TrackerOptions};
 #[cfg(all(target_family = "wasm", feature = "web"))]
 pub use crate::web::WebSource;

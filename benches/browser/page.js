@@ -64,13 +64,12 @@ async function onnxruntime(model, size, threads = 1) {
 }
 
 /** What can run a job's models: by name, the address of the model and what loads it. */
-function runtimes({ float, int8, size, simd128, stock }) {
+function runtimes({ float, int8, size, simd128 }) {
   if (!hasRelaxedSimd()) throw new Error("this browser has no relaxed SIMD");
   return {
     "onnxruntime-web f32": [float, (model) => onnxruntime(model, size)],
     "micro-yolo f32": [float, (model) => ours("ours", "relaxed", model, size)],
     ...(simd128 && { "micro-yolo f32, simd128": [float, (model) => ours("ours", "simd128", model, size)] }),
-    ...(stock && { "tract f32": [float, (model) => ours("stock", "simd128", model, size)] }),
     ...(int8 && {
       "onnxruntime-web int8": [int8, (model) => onnxruntime(model, size)],
       "micro-yolo int8": [int8, (model) => ours("ours", "relaxed", model, size)],

@@ -1,7 +1,7 @@
 // `cargo xtask bench`: how long a frame takes, beside onnxruntime-web, in headless Chromium.
 //
 //   cargo xtask bench [--models DIR] [--sizes 416,320,256] [--networks released,micro-yolo,yolov3-tiny]
-//                     [--rounds N] [--simd128] [--stock] [--ours DIR] [--json FILE] [--svg FILE]
+//                     [--rounds N] [--simd128] [--ours DIR] [--json FILE] [--svg FILE]
 //   cargo xtask bench --threads N [--sizes 416] [--networks released]    (one thread beside several)
 //   cargo xtask bench --profile [--sizes 416] [--networks micro-yolo]    (where a frame's time goes, step by step)
 //
@@ -12,8 +12,7 @@
 // whatever else the machine does meets all alike; "frame" is the median. A frame of ours is `detect` on a picture of the
 // network's size: letterbox, network, decoding and suppression. A frame of onnxruntime-web is `session.run` on a tensor
 // that is ready, so the comparison favours it. "load", "first" and "MB", of WebAssembly memory, are from a page that
-// has that runtime alone. Ours is the build for relaxed SIMD; `--simd128` measures the other one, too, and `--stock` the
-// same crate on tract alone (its feature `stock`; cargo xtask builds it and names the folder).
+// has that runtime alone. Ours is the build for relaxed SIMD; `--simd128` measures the other one, too.
 //
 // With `--threads` the package's detector, in its worker, and onnxruntime-web run the float file on N threads each and on
 // one, in turn as above; ours runs the int8 file, too.
@@ -38,7 +37,6 @@ const { values: options } = parseArgs({
     networks: { type: "string", default: "released,micro-yolo,yolov3-tiny" },
     rounds: { type: "string", default: "40" },
     ours: { type: "string", default: join(ROOT, "pkg/wasm") },
-    stock: { type: "string" },
     simd128: { type: "boolean", default: false },
     json: { type: "string" },
     svg: { type: "string" },
@@ -56,7 +54,6 @@ const FOLDERS = {
   "/page/": HERE,
   "/pkg/": join(ROOT, "pkg"),
   "/models/": resolve(options.models),
-  ...(options.stock && { "/stock/": resolve(options.stock) }),
 };
 // An isolated page has threads, and a clock of 5 µs; the others' is twenty times as coarse.
 const ISOLATED = { "cross-origin-opener-policy": "same-origin", "cross-origin-embedder-policy": "require-corp" };
@@ -132,7 +129,6 @@ try {
         size,
         rounds: Number(options.rounds),
         simd128: options.simd128,
-        stock: Boolean(options.stock),
       };
       const steady = await inPage((job) => globalThis.measure(job), job);
       for (const [runtime, times] of Object.entries(steady)) {

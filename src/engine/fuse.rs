@@ -447,23 +447,23 @@ mod tests {
         assert!(integers(&weights, &[0.0; 4]).is_none());
     }
 
+    /// The network of a file up to its head.
+    fn fused(onnx: &[u8], width: u32, height: u32) -> Net {
+        let file = crate::onnx::read(onnx).unwrap();
+        let (head, size) = (file.metadata.head(), crate::InputSize { width, height });
+        let mut net = crate::lower::head::up_to_head(&file, head.as_ref(), size).unwrap().net;
+        fuse(&mut net);
+        net
+    }
+
     #[test]
     fn released_networks_run_on_bytes() {
         if crate::is_packaged() {
             return;
         }
-        use crate::model::head::{Head, KEY};
-        use crate::model::pb::ModelProto;
-        use prost::Message;
         for (name, side) in [("micro-yolo-int8", 416), ("micro-yolo-s-int8", 320)] {
             let path = format!("{}/models/{name}.onnx", env!("CARGO_MANIFEST_DIR"));
-            let proto = ModelProto::decode(&std::fs::read(path).unwrap()[..]).unwrap();
-            let size = crate::model::InputSize { width: side, height: side };
-            let entry = proto.metadata_props.iter().find(|entry| entry.key == KEY);
-            let head = entry.map(|entry| Head::read(&entry.value).unwrap());
-            let read = super::super::direct::read(proto.graph.as_ref().unwrap(), 17, size, head.as_ref());
-            let mut net = read.unwrap().net;
-            fuse(&mut net);
+            let net = fused(&std::fs::read(path).unwrap(), side, side);
             let floats: Vec<&str> =
                 net.nodes.iter().filter(|node| is_float_map(&net, node)).map(|n| &n.name[..]).collect();
             assert!(floats.is_empty(), "{name}: {floats:?} read floats");
@@ -473,17 +473,7 @@ mod tests {
     /// Leaky ReLU, units without activation, padded pools, bilinear enlargement and sums.
     #[test]
     fn of_a_network_of_units_nothing_but_its_ends_is_in_floats() {
-        use crate::model::head::{Head, KEY};
-        use crate::model::pb::ModelProto;
-        use prost::Message;
-        let onnx = include_bytes!("../../tests/fixtures/distribution-int8.onnx");
-        let proto = ModelProto::decode(&onnx[..]).unwrap();
-        let head = proto.metadata_props.iter().find(|entry| entry.key == KEY).unwrap();
-        let head = Head::read(&head.value).unwrap();
-        let size = crate::model::InputSize { width: 64, height: 96 };
-        let read = super::super::direct::read(proto.graph.as_ref().unwrap(), 17, size, Some(&head));
-        let mut net = read.unwrap().net;
-        fuse(&mut net);
+        let net = fused(include_bytes!("../../tests/fixtures/distribution-int8.onnx"), 64, 96);
         let is_end = |id: Id| matches!(net.nodes[id].op, Op::Input(_)) || net.outputs.contains(&id);
         let floats = (0..net.nodes.len()).filter(|id| {
             let Node { shape, kind, .. } = &net.nodes[*id];

@@ -1,47 +1,28 @@
 //! Why it is fast: fused operators for what detectors consist of, convolutions with little around them.
 //!
-//! A network that is nothing else is read from the file straight into the engine's own graph ([`direct`]); that of any
-//! other is tract's, in which [`optimize`] finds the parts that consist of operators the engine knows ([`read`]) and
-//! leaves one operator in place of each ([`region`]). Either way the small graph ([`net`]) is rewritten ([`fuse`]) so that
-//! biases, activations and requantisation happen before a result leaves its registers, and its memory and layout are
-//! planned ([`plan`]). Inside, images are pixels by channels; they are turned once where a region begins and once where
-//! it ends. The arithmetic is in [`simd`].
+//! A network is a small graph of the engine's own operators ([`net`]). It is rewritten ([`fuse`]) so that biases,
+//! activations and requantisation happen before a result leaves its registers, and its memory and layout are planned
+//! ([`plan`]). Inside, images are pixels by channels; they are turned once where a network begins and once where it ends.
+//! The arithmetic is in [`simd`].
 //!
-//! Whatever it does not know stays tract's: any graph runs, those it knows run faster.
+//! It knows no files and no other runtime: [`lower`](crate::lower) says what an ONNX operator means to it.
 
-mod direct;
 mod fuse;
-mod net;
+pub(crate) mod net;
 mod plan;
 #[cfg(feature = "profile")]
 pub(crate) mod profile;
-#[cfg(feature = "tract")]
-mod read;
-#[cfg(feature = "tract")]
-mod region;
 mod simd;
-#[cfg(feature = "tract")]
-mod within;
 
 use std::sync::Arc;
 
+use net::{Net, Shape};
 use plan::{Arena, Plan};
-#[cfg(feature = "tract")]
-pub(crate) use read::{floats, uniform};
-use simd::{Isa, ThreadPool};
+use simd::ThreadPool;
+pub(crate) use simd::pool::PoolWindow;
+pub(crate) use simd::{Activation, Isa};
 #[cfg(all(target_family = "wasm", feature = "threads"))]
 pub(crate) use simd::{help, round_address};
-#[cfg(feature = "tract")]
-#[cfg(test)]
-#[cfg(not(target_family = "wasm"))]
-pub(crate) use within::optimize_for_all;
-#[cfg(feature = "tract")]
-pub(crate) use within::{answer_in_pixels, left_little, optimize};
-
-use crate::decode::Parts;
-use crate::model::InputSize;
-use crate::model::head::Head;
-use crate::model::pb::GraphProto;
 
 /// A network that the engine runs by itself. Clones share its plan and weights.
 #[derive(Debug, Clone)]
@@ -67,22 +48,15 @@ impl Memory {
 }
 
 impl Network {
-    /// Reads a graph that has passed `validate`, if all of it is known, as far as to where its metadata says that its
-    /// `head` begins, and its answer is class rows in parts: the network, the answer's shape in the file,
-    /// `[1, 4 + C, N]`, and how the parts make it.
-    pub(crate) fn read(
-        graph: &GraphProto,
-        opset: i64,
-        input: InputSize,
-        head: Option<&Head>,
-    ) -> Option<(Network, [usize; 3], Parts)> {
-        // A build on tract alone runs what the file says.
-        if cfg!(feature = "stock") {
-            return None;
-        }
-        let direct::Direct { mut net, shape, parts } = direct::read(graph, opset, input, head)?;
+    /// Fuses and plans a graph for the instruction set of this machine.
+    pub(crate) fn new(net: Net) -> Network {
+        Network::on(net, Isa::best())
+    }
+
+    /// Fuses and plans a graph for an instruction set, which must be one of [`Isa::supported`].
+    pub(crate) fn on(mut net: Net, isa: Isa) -> Network {
         fuse::fuse(&mut net);
-        Some((Network(Arc::new(Plan::new(&net, Isa::best()))), shape, parts))
+        Network(Arc::new(Plan::new(&net, isa)))
     }
 
     /// Runs it on `[1, 3, H, W]`; gives each output pixel by pixel.
@@ -101,7 +75,7 @@ impl Network {
                     to.extend_from_slice(pixels);
                 }
                 None => {
-                    let net::Shape { height, width, channels } = output.shape();
+                    let Shape { height, width, channels } = output.shape();
                     to.resize(height * width * channels, 0.0);
                     output.write(true, to);
                 }
@@ -109,8 +83,19 @@ impl Network {
         });
         outputs.iter().map(Vec::as_slice).collect()
     }
-}
 
-#[cfg(test)]
-#[cfg(feature = "tract")]
-mod tests;
+    /// Runs it on images in planes, `[channels, height, width]` each; hands over each output's sides, in that order, with
+    /// what writes it in planes.
+    #[cfg(feature = "tract")]
+    pub(crate) fn run_in_planes(
+        &self,
+        memory: &mut Memory,
+        inputs: &[&[f32]],
+        mut take: impl FnMut([usize; 3], &dyn Fn(&mut [f32])),
+    ) {
+        self.0.run(&mut memory.arena, inputs, |output| {
+            let Shape { height, width, channels } = output.shape();
+            take([channels, height, width], &|to| output.write(false, to));
+        });
+    }
+}

@@ -1,19 +1,19 @@
-//! The engine's own small graph: what a region of tract's graph means, freed of tract's spelling.
+//! The engine's own small graph.
 //!
 //! Every node gives one image: height × width × channels, batch 1.
 
 use std::borrow::Cow;
 
 use super::simd::Activation;
-pub(super) use super::simd::image::Shape;
+pub(crate) use super::simd::image::Shape;
 use super::simd::pool::PoolWindow;
 
 /// Index of a node.
-pub(super) type Id = usize;
+pub(crate) type Id = usize;
 
 /// A convolution as the file has it, with what has been fused into it.
 #[derive(Debug, Clone)]
-pub(super) struct Conv {
+pub(crate) struct Conv {
     /// Rows and columns of the kernel.
     pub kernel: (usize, usize),
     pub stride: (usize, usize),
@@ -43,7 +43,7 @@ impl Conv {
 
 /// A convolution's weights, `[outputs, inputs, rows, columns]` row-major, with one input where depthwise.
 #[derive(Debug, Clone)]
-pub(super) enum Weights {
+pub(crate) enum Weights {
     Floats(Vec<f32>),
     /// As a quantised file has them.
     Whole(Int8),
@@ -70,7 +70,7 @@ impl Weights {
 
 /// The integers behind a quantised convolution's weights.
 #[derive(Debug, Clone)]
-pub(super) struct Int8 {
+pub(crate) struct Int8 {
     /// In the order of [`Weights`].
     pub weights: Vec<i8>,
     /// Scale of each output channel's weights.
@@ -78,7 +78,7 @@ pub(super) struct Int8 {
 }
 
 /// A scale for weights that are all zero: any will do, this one leaves the bias its precision.
-pub(super) fn scale_of_zeros(bias: f32) -> f32 {
+pub(crate) fn scale_of_zeros(bias: f32) -> f32 {
     bias.abs().max(1e-6) / 65536.0
 }
 
@@ -107,7 +107,7 @@ impl Int8 {
 
 /// How a byte stands for a number: `(byte - zero) * scale`, and which bytes occur.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Quant {
+pub(crate) struct Quant {
     pub scale: f32,
     pub zero: i32,
     pub low: i32,
@@ -135,15 +135,15 @@ impl Quant {
 
 /// What a node's numbers are stored as.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Float,
     Byte(Quant),
 }
 
 /// What a node does with its inputs.
 #[derive(Debug, Clone)]
-pub(super) enum Op {
-    /// A tensor that the region is given, by number.
+pub(crate) enum Op {
+    /// An image that the network is given, by number.
     Input(usize),
     Conv(Box<Conv>),
     Unary(Activation),
@@ -174,8 +174,8 @@ pub(super) enum Op {
 
 /// A step with its result.
 #[derive(Debug, Clone)]
-pub(super) struct Node {
-    /// Of the tract node it came from.
+pub(crate) struct Node {
+    /// Of the tensor in the file.
     pub name: String,
     pub op: Op,
     pub inputs: Vec<Id>,
@@ -183,9 +183,9 @@ pub(super) struct Node {
     pub kind: Kind,
 }
 
-/// A region: nodes in an order in which they can run, and those whose results are wanted outside.
+/// A network, or a part of one: nodes in an order in which they can run, and those whose results are wanted outside.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Net {
+pub(crate) struct Net {
     pub nodes: Vec<Node>,
     pub outputs: Vec<Id>,
 }

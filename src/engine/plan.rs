@@ -277,12 +277,6 @@ impl Plan {
         Planner::new(net, isa).plan()
     }
 
-    /// Shapes of the outputs.
-    #[cfg(feature = "tract")]
-    pub(super) fn output_shapes(&self) -> impl Iterator<Item = Shape> {
-        self.outputs.iter().map(|place| place.shape)
-    }
-
     /// Runs the plan on planes of floats and hands each output to `finish`.
     pub(super) fn run(&self, arena: &mut Arena, inputs: &[&[f32]], finish: impl FnMut(Output<'_>)) {
         self.prepare(arena);

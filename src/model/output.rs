@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::InputSize;
-use crate::decode::OutputForm;
 use crate::error::{Error, Kind, Result};
+use crate::layout::OutputForm;
+use crate::size::InputSize;
 
 /// Finds the form from the shape of the output and, where they are there, the class names. Also gives the
 /// number of classes where the shape tells it.

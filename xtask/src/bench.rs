@@ -22,11 +22,11 @@ pub struct BenchArgs {
     /// Compare with onnxruntime outside the browser
     #[arg(long, conflicts_with = "profile")]
     native: bool,
-    /// Measure the same crate on tract alone, too
-    #[arg(long, conflicts_with_all = ["profile", "native"])]
-    stock: bool,
+    /// Compare with tract-onnx instead of onnxruntime
+    #[arg(long, requires = "native")]
+    tract: bool,
     /// Compare several threads with one, this many
-    #[arg(long, value_name = "N", conflicts_with_all = ["profile", "native", "stock"])]
+    #[arg(long, value_name = "N", conflicts_with_all = ["profile", "native"])]
     threads: Option<u32>,
     /// Measure the build without relaxed SIMD, too
     #[arg(long, conflicts_with_all = ["profile", "native", "threads"])]
@@ -70,8 +70,9 @@ impl BenchArgs {
             ("--svg", path(&self.svg)),
         ];
         let given = options.into_iter().filter_map(|(option, value)| Some([option.into(), value?]));
-        let flag = self.simd128.then(|| "--simd128".into());
-        given.flatten().chain(flag).collect()
+        let flags = [(self.simd128, "--simd128"), (self.tract, "--tract")];
+        let flags = flags.into_iter().filter(|(given, _)| *given).map(|(_, flag)| flag.into());
+        given.flatten().chain(flags).collect()
     }
 }
 
@@ -98,9 +99,6 @@ pub fn run(sh: &Shell, args: &BenchArgs) -> Result<ExitCode> {
         node = node.args(["--profile", "--ours"]).arg(folder);
     } else {
         wasm::build(sh)?;
-    }
-    if args.stock {
-        node = node.arg("--stock").arg(build(sh, "stock", "micro_yolo_bg.wasm")?);
     }
     exit_code(node.args(options).env("CHROMIUM", chromium))
 }

@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use super::pb;
-
-use super::InputSize;
 use super::head::{self, Head};
+use super::messages as pb;
 use super::names::{self, Literal};
 use crate::error::{Error, Kind, Result};
+use crate::size::InputSize;
 
 /// What a model file says about itself, as Ultralytics writes it into `metadata_props`. All of it is optional.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -54,12 +53,12 @@ impl Metadata {
     }
 
     /// Where the network ends and its head begins, if the file says it in a way that is understood.
-    pub(super) fn head(&self) -> Option<Head> {
+    pub(crate) fn head(&self) -> Option<Head> {
         Head::read(self.head.as_deref()?)
     }
 
     /// The class names in the order of their numbers; numbers stand in for gaps. `None` without any.
-    pub(super) fn class_names(&self) -> Result<Option<Vec<Arc<str>>>> {
+    pub(crate) fn class_names(&self) -> Result<Option<Vec<Arc<str>>>> {
         let Some(text) = &self.names else { return Ok(None) };
         let wrong = |what: String| {
             let message = format!("the model's class names cannot be read: {what}");

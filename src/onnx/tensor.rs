@@ -2,7 +2,7 @@
 
 use half::f16;
 
-use super::pb::{DataType, EXTERNAL, TensorProto};
+use super::messages::{DataType, EXTERNAL, TensorProto};
 use crate::error::{Error, Kind, Result};
 
 /// The most values one stored tensor may have. The largest layer of a large detector has some ten million.

@@ -1,12 +1,14 @@
 //! The part of ONNX's protobuf messages that a detector needs.
 //!
 //! Field numbers are those of `onnx.proto3`; what is not here (documentation, inner shapes, training) is skipped when a
-//! file is read. Written by hand so that nothing else of an ONNX library comes along: see [`import`](super::import).
+//! file is read. Written by hand, so that a build without tract has no more of them than it reads.
 
 use prost::{Enumeration, Message};
 
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct ModelProto {
+    #[prost(int64, tag = "1")]
+    pub ir_version: i64,
     #[prost(message, optional, tag = "7")]
     pub graph: Option<GraphProto>,
     #[prost(message, repeated, tag = "8")]
@@ -35,6 +37,8 @@ pub(crate) struct StringStringEntryProto {
 pub(crate) struct GraphProto {
     #[prost(message, repeated, tag = "1")]
     pub node: Vec<NodeProto>,
+    #[prost(string, tag = "2")]
+    pub name: String,
     #[prost(message, repeated, tag = "5")]
     pub initializer: Vec<TensorProto>,
     /// Only whether there are any matters.
@@ -66,6 +70,13 @@ pub(crate) struct NodeProto {
     pub domain: String,
 }
 
+impl NodeProto {
+    /// What errors call it: its name, or that of its first output.
+    pub fn label(&self) -> &str {
+        if self.name.is_empty() { self.output.first().map_or("", String::as_str) } else { &self.name }
+    }
+}
+
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct AttributeProto {
     #[prost(string, tag = "1")]
@@ -82,6 +93,8 @@ pub(crate) struct AttributeProto {
     pub floats: Vec<f32>,
     #[prost(int64, repeated, tag = "8")]
     pub ints: Vec<i64>,
+    #[prost(bytes = "vec", repeated, tag = "9")]
+    pub strings: Vec<Vec<u8>>,
     #[prost(enumeration = "AttributeType", tag = "20")]
     pub r#type: i32,
 }

@@ -5,36 +5,34 @@
 
 use std::collections::HashSet;
 
-#[cfg(feature = "tract")]
-use super::import::is_known;
-use super::pb::{self, AttributeType};
+use super::messages::{self as pb, AttributeType};
 use super::tensor;
 use crate::error::{Error, Kind, Result};
 
 /// The most nodes a graph may have. The largest detectors have some thousand.
 const MAX_NODES: usize = 20_000;
 
-/// Checks everything about `proto` that needs no shapes.
+/// Checks everything about `proto` that needs no shapes. Gives the version of ONNX's operator set.
 ///
 /// # Errors
 ///
 /// `invalid-model` where the file contradicts itself, `unsupported-model` or `unsupported-operator` where it is
 /// sound but beyond what this crate runs.
-pub(super) fn validate(proto: &pb::ModelProto) -> Result<()> {
+pub(super) fn validate(proto: &pb::ModelProto) -> Result<i64> {
     let Some(graph) = &proto.graph else {
         return Err(invalid("the bytes are no ONNX model: there is no graph in them"));
     };
     if graph.node.is_empty() || graph.output.is_empty() {
         return Err(invalid("the model's graph is empty"));
     }
-    match opset(proto) {
+    let opset = match opset(proto) {
         None => return Err(invalid("the model does not say which ONNX operator set it uses")),
         Some(version) if version < 9 => {
             let message = format!("the model uses ONNX operator set {version}; the oldest that works is 9");
             return Err(Error::new(Kind::UnsupportedModel, message));
         }
-        Some(_) => (),
-    }
+        Some(version) => version,
+    };
     if graph.node.len() + graph.initializer.len() > MAX_NODES {
         let message = format!("the model has {} nodes; {MAX_NODES} are supported", graph.node.len());
         return Err(Error::new(Kind::UnsupportedModel, message));
@@ -65,7 +63,7 @@ pub(super) fn validate(proto: &pb::ModelProto) -> Result<()> {
             return Err(invalid(format!("nothing computes the output {:?}", output.name)));
         }
     }
-    Ok(())
+    Ok(opset)
 }
 
 fn invalid(message: impl Into<String>) -> Error {
@@ -77,24 +75,19 @@ fn is_onnx_domain(domain: &str) -> bool {
 }
 
 /// The version of ONNX's operator set that a file uses.
-pub(super) fn opset(proto: &pb::ModelProto) -> Option<i64> {
+fn opset(proto: &pb::ModelProto) -> Option<i64> {
     proto.opset_import.iter().find(|import| is_onnx_domain(&import.domain)).map(|import| import.version)
-}
-
-/// Without tract a network is read whole or not at all; no operator is refused here.
-#[cfg(not(feature = "tract"))]
-fn is_known(_operator: &str) -> bool {
-    true
 }
 
 /// Checks one node and adds what it computes to `known`. Nodes stand in the order they run in, so what they read
 /// must be there already; that also rules cycles out.
 fn check_node<'p>(node: &'p pb::NodeProto, known: &mut HashSet<&'p str>) -> Result<()> {
-    let name = if node.name.is_empty() { node.output.first().map_or("", String::as_str) } else { &node.name };
-    if !is_onnx_domain(&node.domain) || !is_known(&node.op_type) {
-        let domain = if is_onnx_domain(&node.domain) { String::new() } else { format!("{}.", node.domain) };
-        let message =
-            format!("the node {name:?} needs the operator {domain}{}, which is not supported", node.op_type);
+    let name = node.label();
+    if !is_onnx_domain(&node.domain) {
+        let message = format!(
+            "the node {name:?} needs the operator {}.{}, which is not supported",
+            node.domain, node.op_type
+        );
         return Err(Error::new(Kind::UnsupportedOperator, message));
     }
     for attribute in &node.attribute {

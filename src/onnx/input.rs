@@ -1,13 +1,14 @@
 //! How large a network's input is.
 
-use super::{InputSize, pb};
+use super::messages as pb;
 use crate::error::{Error, Kind, Result};
+use crate::size::InputSize;
 
 /// The longest side of a network's input, px: ten times what small detectors use, and small enough for memory.
-pub(super) const MAX_INPUT_SIDE_PX: u32 = 4096;
+pub(crate) const MAX_INPUT_SIDE_PX: u32 = 4096;
 
 /// The size of the one input of the graph, `[1, 3, H, W]`: from `asked`, else from the graph, else from `imgsz`.
-pub(super) fn size(
+pub(crate) fn size(
     graph: &pb::GraphProto,
     asked: Option<InputSize>,
     imgsz: Option<InputSize>,

@@ -1,0 +1,92 @@
+//! How a network's answer is laid out.
+
+use std::sync::Arc;
+
+/// How a network lays its answer out. `C` is the number of classes, `N` of places looked at (anchors),
+/// `M` of boxes left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum OutputForm {
+    /// `[1, 4 + C, N]`: rows centre x, centre y, width, height in input pixels, then a probability for each
+    /// class. What this project exports; Ultralytics v8 and later.
+    ClassRows,
+    /// `[1, N, 5 + C]`: centre x, centre y, width, height in input pixels, objectness, then class
+    /// probabilities, to be multiplied. YOLOv5, YOLOX.
+    Objectness,
+    /// `[1, M, 6]`: left, top, right, bottom in input pixels, score, class; already suppressed. YOLOv10 and
+    /// other end-to-end detectors.
+    EndToEnd,
+}
+
+/// What scores are given as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scores {
+    /// Probabilities, as files have them.
+    Probabilities,
+    /// Logits, with the sigmoid left to the decoder.
+    Logits,
+}
+
+impl Scores {
+    /// A value that none is below whose score is `score`; a little lower than need be, against rounding.
+    pub fn least(self, score: f32) -> f32 {
+        match self {
+            Scores::Probabilities => score,
+            // In 32-bit floats the sigmoid of 17 is 1.
+            Scores::Logits => (score / (1.0 - score)).ln().min(16.0) - 1e-3,
+        }
+    }
+
+    /// The score that `value` says.
+    pub fn score(self, value: f32) -> f32 {
+        match self {
+            Scores::Probabilities => value,
+            Scores::Logits => 1.0 / (1.0 + (-value).exp()),
+        }
+    }
+}
+
+/// How a network's outputs are to be read.
+#[derive(Debug, Clone)]
+pub(crate) struct Layout {
+    /// That of the answer as the file has it.
+    pub form: OutputForm,
+    /// The answer's last dimension.
+    pub columns: usize,
+    /// Where class rows come in parts. Else the first output is the answer.
+    pub parts: Option<Parts>,
+}
+
+/// Class rows in parts: boxes in one or more, `[4, n]` or as [`Boxes`] says, then the scores of some of the places after
+/// the other, `[C, n]` each.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Parts {
+    pub scores: Scores,
+    pub boxes: Boxes,
+    /// Whether parts are place by place instead, `[n, 4]` and `[n, C]`. Always with [`Boxes::Anchors`].
+    pub pixels: bool,
+}
+
+/// How boxes are given.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Boxes {
+    /// Centre x, centre y, width, height in pixels of the input, in one part.
+    CentreSize,
+    /// Distances of the left, top, right and bottom side from the centre of a cell; a part for each scale.
+    Distances(Arc<[Scale]>),
+    /// The same distances as logits of `bins` values each, 0 to `bins - 1`, of which a distance is the expectation:
+    /// `[4 * bins, n]`, a part for each scale.
+    Distributions { bins: usize, scales: Arc<[Scale]> },
+    /// YOLOv3's: a part for each scale and no others, `[n, A, 5 + C]`: x and y in the cell, logarithms of width and
+    /// height in units of the anchor, objectness, classes, all but the logarithms as logits.
+    Anchors(Arc<[(Scale, Vec<[f32; 2]>)]>),
+}
+
+/// The cells of a scale.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Scale {
+    /// What distances are measured in, in pixels of the input.
+    pub stride: f32,
+    /// x and y of the place in each cell that boxes are told from, in pixels of the input.
+    pub centres: Vec<[f32; 2]>,
+}

@@ -1,0 +1,162 @@
+//! Applies the table to a graph, and makes the engine's graphs of what it knows.
+
+use std::collections::HashMap;
+
+use super::operators::{self, Meaning, Step};
+use super::reason::Reason;
+use super::value::{Value, Values};
+use crate::engine::net::{Id, Kind, Net, Node, Op, Shape};
+use crate::error::Result;
+use crate::onnx::messages::{GraphProto, NodeProto};
+use crate::size::InputSize;
+
+/// Whoever works out shapes and constants of what the engine does not know.
+pub(crate) trait Inference<'a> {
+    /// Notes what the graph's input, or an image that the engine computes, is.
+    fn image(&mut self, name: &'a str, shape: Shape);
+
+    /// What is known of the outputs of `node`, whose inputs have all been noted or inferred.
+    ///
+    /// # Errors
+    ///
+    /// `unsupported-operator` or `unsupported-model`, naming the node.
+    fn infer(&mut self, node: &'a NodeProto, values: &Values<'a>) -> Result<Vec<Value<'a>>>;
+}
+
+/// What becomes of a node that the table knows.
+pub(crate) enum Lowering<'a> {
+    /// Its output is among [`Lowered::values`].
+    Constant,
+    /// A step for each output.
+    Steps(Vec<Step<'a>>),
+}
+
+/// A graph of which it is known what each node means to the engine.
+pub(crate) struct Lowered<'a> {
+    /// By node; `None` for those that were not looked at.
+    pub nodes: Vec<Option<Result<Lowering<'a>, Reason>>>,
+    pub values: Values<'a>,
+    /// The name of the one input that is no weight.
+    pub image: &'a str,
+}
+
+/// Applies the table to those nodes of a checked graph of one input that are `needed`. `inference` helps with what the table
+/// does not know; without it the tensors behind such a node are unknown.
+///
+/// # Errors
+///
+/// Those of `inference`.
+pub(crate) fn lower<'a>(
+    graph: &'a GraphProto,
+    opset: i64,
+    input: InputSize,
+    needed: &[bool],
+    inference: Option<&mut dyn Inference<'a>>,
+) -> Result<Lowered<'a>> {
+    lower_from(graph, opset, input, 3, needed, inference)
+}
+
+/// [`lower`] for an input of any number of channels.
+pub(super) fn lower_from<'a>(
+    graph: &'a GraphProto,
+    opset: i64,
+    input: InputSize,
+    channels: usize,
+    needed: &[bool],
+    mut inference: Option<&mut dyn Inference<'a>>,
+) -> Result<Lowered<'a>> {
+    let mut values: Values<'a> =
+        graph.initializer.iter().map(|weight| (weight.name.as_str(), Value::Stored(weight))).collect();
+    let inputs = graph.input.iter().map(|input| input.name.as_str());
+    let image = inputs.into_iter().find(|name| !values.contains_key(name)).unwrap_or_default();
+    let shape = Shape { height: input.height as usize, width: input.width as usize, channels };
+    values.insert(image, Value::Image(shape, Kind::Float));
+    if let Some(inference) = &mut inference {
+        inference.image(image, shape);
+    }
+    let mut nodes = Vec::with_capacity(graph.node.len());
+    for (node, needed) in graph.node.iter().zip(needed) {
+        if !needed {
+            nodes.push(None);
+            continue;
+        }
+        let meaning = operators::meaning(node, opset, &values);
+        let are_floats = |steps: &[Step<'_>]| steps.iter().all(|step| step.kind == Kind::Float);
+        let inferred = match &meaning {
+            Ok(Meaning::Steps(steps)) if are_floats(steps) => None,
+            _ => inference.as_mut().map(|inference| inference.infer(node, &values)),
+        };
+        let names = node.output.iter().map(String::as_str);
+        nodes.push(Some(match meaning {
+            Ok(Meaning::Steps(steps)) => {
+                for (name, step) in names.zip(&steps) {
+                    values.insert(name, Value::Image(step.shape, step.kind));
+                    if let (Some(inference), Kind::Float) = (&mut inference, step.kind) {
+                        inference.image(name, step.shape);
+                    }
+                }
+                Ok(Lowering::Steps(steps))
+            }
+            Ok(Meaning::Constant(value)) => {
+                values.extend(names.take(1).zip([value]));
+                Ok(Lowering::Constant)
+            }
+            Err(reason) => {
+                match inferred {
+                    Some(inferred) => values.extend(names.zip(inferred?)),
+                    None => values.extend(names.map(|name| (name, Value::Other(None)))),
+                }
+                Err(reason)
+            }
+        }));
+    }
+    Ok(Lowered { nodes, values, image })
+}
+
+/// By node, whether one of the tensors `names` is made of what it makes.
+pub(crate) fn needed<'a>(graph: &GraphProto, names: impl Iterator<Item = &'a str>) -> Vec<bool> {
+    let mut makers: HashMap<&str, usize> = HashMap::new();
+    for (id, node) in graph.node.iter().enumerate() {
+        makers.extend(node.output.iter().map(|name| (name.as_str(), id)));
+    }
+    let mut needed = vec![false; graph.node.len()];
+    let mut open: Vec<usize> = names.filter_map(|name| makers.get(name).copied()).collect();
+    while let Some(id) = open.pop() {
+        if !std::mem::replace(&mut needed[id], true) {
+            let inputs = graph.node[id].input.iter().filter(|name| !name.is_empty());
+            open.extend(inputs.filter_map(|name| makers.get(name.as_str()).copied()));
+        }
+    }
+    needed
+}
+
+/// One of the engine's graphs of `steps`, each with the name of what it computes, in an order in which they can run. What
+/// none of them computes is an input; their names come with it, in the order of [`Op::Input`].
+pub(crate) fn net<'a>(
+    steps: impl Iterator<Item = (&'a str, Step<'a>)>,
+    outputs: &[&'a str],
+    values: &Values<'a>,
+) -> (Net, Vec<&'a str>) {
+    let mut net = Net::default();
+    let mut inputs = Vec::new();
+    let mut ids: HashMap<&str, Id> = HashMap::new();
+    for (name, Step { op, inputs: read, shape, kind }) in steps {
+        let read = read.into_iter().map(|name| {
+            *ids.entry(name).or_insert_with(|| {
+                let shape = match values.get(name) {
+                    Some(Value::Image(shape, _)) => *shape,
+                    _ => Shape { height: 0, width: 0, channels: 0 },
+                };
+                let op = Op::Input(inputs.len());
+                inputs.push(name);
+                net.nodes.push(Node { name: name.to_owned(), op, inputs: Vec::new(), shape, kind: Kind::Float });
+                net.nodes.len() - 1
+            })
+        });
+        let read = read.collect();
+        net.nodes.push(Node { name: name.to_owned(), op, inputs: read, shape, kind });
+        ids.insert(name, net.nodes.len() - 1);
+    }
+    net.outputs = outputs.iter().filter_map(|name| ids.get(name).copied()).collect();
+    (net, inputs)
+}

@@ -1,0 +1,85 @@
+//! What is known of a tensor before the network runs.
+
+use std::collections::HashMap;
+
+use crate::engine::net::{Int8, Kind, Shape};
+use crate::onnx::messages::{DataType, TensorProto};
+use crate::onnx::tensor::{self, Values as Stored};
+
+/// What is known of each tensor, by name.
+pub(crate) type Values<'a> = HashMap<&'a str, Value<'a>>;
+
+pub(crate) enum Value<'a> {
+    /// `[1, channels, height, width]`, other numbers for each picture.
+    Image(Shape, Kind),
+    /// A constant of the file. [`tensor::check`] has passed it.
+    Stored(&'a TensorProto),
+    Floats(Array<f32>),
+    #[cfg_attr(not(feature = "tract"), expect(dead_code))]
+    Ints(Array<i64>),
+    /// Weights in bytes, their zero points 0, and their shape.
+    Quantised(Vec<usize>, Int8),
+    /// What the engine has no use for; its shape, if that does not depend on what is in the picture.
+    Other(Option<Vec<usize>>),
+}
+
+/// Constants, row-major.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Array<T> {
+    pub shape: Vec<usize>,
+    pub values: Vec<T>,
+}
+
+impl Value<'_> {
+    pub fn shape(&self) -> Option<Vec<usize>> {
+        Some(match self {
+            Value::Image(Shape { height, width, channels }, _) => vec![1, *channels, *height, *width],
+            Value::Stored(stored) => tensor::shape(stored),
+            Value::Floats(array) => array.shape.clone(),
+            Value::Ints(array) => array.shape.clone(),
+            Value::Quantised(shape, _) => shape.clone(),
+            Value::Other(shape) => return shape.clone(),
+        })
+    }
+
+    /// The numbers of a constant of the file.
+    pub fn stored(&self) -> Option<Stored> {
+        match self {
+            Value::Stored(stored) => tensor::values(stored),
+            _ => None,
+        }
+    }
+
+    /// A constant of `float32`.
+    pub fn floats(&self) -> Option<Array<f32>> {
+        match self {
+            Value::Stored(stored) if stored.data_type == DataType::Float as i32 => self.half_or_floats(),
+            Value::Floats(array) => Some(array.clone()),
+            _ => None,
+        }
+    }
+
+    /// A constant of `float32` or `float16`.
+    pub fn half_or_floats(&self) -> Option<Array<f32>> {
+        match self {
+            Value::Stored(stored) => match tensor::values(stored)? {
+                Stored::F32(values) => Some(Array { shape: tensor::shape(stored), values }),
+                _ => None,
+            },
+            Value::Floats(array) => Some(array.clone()),
+            _ => None,
+        }
+    }
+
+    /// A constant of `int64`.
+    pub fn ints(&self) -> Option<Array<i64>> {
+        match self {
+            Value::Stored(stored) => match tensor::values(stored)? {
+                Stored::I64(values) => Some(Array { shape: tensor::shape(stored), values }),
+                _ => None,
+            },
+            Value::Ints(array) => Some(array.clone()),
+            _ => None,
+        }
+    }
+}

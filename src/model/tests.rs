@@ -1,0 +1,170 @@
+//! Which part of a network runs where, and that it makes no difference to what is found.
+
+use super::*;
+#[cfg(feature = "tract")]
+use prost::Message;
+
+#[cfg(feature = "tract")]
+use crate::nms::Candidate;
+#[cfg(feature = "tract")]
+use crate::onnx::messages::ModelProto;
+
+const RELEASED: [&str; 4] = ["micro-yolo", "micro-yolo-int8", "micro-yolo-s", "micro-yolo-s-int8"];
+
+/// The one that `tests/fuzz` changes.
+const EVERY_FORM: &[u8] = include_bytes!("../../tests/fixtures/every-form-int8.onnx");
+
+fn read(path: &str) -> Vec<u8> {
+    std::fs::read(format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+}
+
+#[test]
+fn the_released_models_run_on_the_engine_alone() {
+    let model = Model::from_onnx(EVERY_FORM).unwrap();
+    assert!(matches!(model.network, Network::Engine(_)), "every form");
+    if crate::is_packaged() {
+        return;
+    }
+    for file in RELEASED {
+        let model = Model::from_onnx(&read(&format!("models/{file}.onnx"))).unwrap();
+        assert!(matches!(model.network, Network::Engine(_)), "{file}");
+        assert_eq!(model.foreign_nodes(), [], "{file}");
+    }
+}
+
+/// The same model with the graph behind its head, which runs on tract.
+#[cfg(feature = "tract")]
+fn with_its_graph(onnx: &[u8], model: &Model) -> Model {
+    let file = onnx::read(onnx).unwrap();
+    let loaded = whole(&file, model.input_size, None, NotAlone::NoHead).unwrap();
+    let layout = Layout { form: model.layout.form, ..loaded.layout };
+    assert_eq!(loaded.shape[2], layout.columns);
+    Model { network: loaded.network, layout: Arc::new(layout), foreign: loaded.foreign.into(), ..model.clone() }
+}
+
+/// What a model finds in a picture of waves.
+#[cfg(feature = "tract")]
+fn candidates(model: &Model) -> Vec<Candidate> {
+    let mut session = model.session(1).unwrap();
+    for (i, value) in session.input().unwrap().iter_mut().enumerate() {
+        *value = 0.5 + 0.5 * (i as f32 * 0.013).sin();
+    }
+    let want = crate::decode::Want { score_min: 0.05, classes: None, multi_label: false };
+    let mut candidates = Vec::new();
+    crate::decode::Decoder::default().decode(&model.layout, &session.run().unwrap(), want, &mut candidates);
+    candidates
+}
+
+#[cfg(feature = "tract")]
+fn assert_same(found: &[Candidate], expected: &[Candidate], off: f32, what: &str) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    for (a, b) in found.iter().zip(expected) {
+        let sides = |c: &Candidate| [c.bbox.left, c.bbox.top, c.bbox.right, c.bbox.bottom];
+        let apart = sides(a).iter().zip(sides(b)).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(a.class == b.class && (a.score - b.score).abs() < off && apart < 64.0 * off, "{what}: {a:?} {b:?}");
+    }
+}
+
+/// The engine up to the head with the decoder behind it, and the graph of the file, find the same.
+#[test]
+#[cfg(feature = "tract")]
+fn a_head_is_decoded_as_its_graph_computes_it() {
+    let mut files =
+        vec![("tests/fixtures/every-form-int8.onnx", 2e-2), ("tests/fixtures/distribution-int8.onnx", 2e-2)];
+    if !crate::is_packaged() {
+        files.push(("compress/tests/export/distribution.onnx", 5e-4));
+        files.extend([("models/micro-yolo.onnx", 5e-4), ("models/micro-yolo-s.onnx", 5e-4)]);
+    }
+    for (path, off) in files {
+        let onnx = read(path);
+        for size in [InputSize { width: 96, height: 128 }, InputSize { width: 160, height: 96 }] {
+            let direct = Model::with_input_size(&onnx, size).unwrap();
+            assert!(matches!(direct.network, Network::Engine(_)), "{path}");
+            let divided = with_its_graph(&onnx, &direct);
+            assert!(divided.foreign_nodes().iter().all(|node| node.operator != "Conv"), "{path}");
+            let (found, expected) = (candidates(&direct), candidates(&divided));
+            assert!(!found.is_empty() || path.starts_with("models"), "{path}");
+            assert_same(&found, &expected, off, &format!("{path} at {size}"));
+        }
+    }
+}
+
+/// tract gets what the engine does not know and nothing else.
+#[test]
+#[cfg(feature = "tract")]
+fn of_foreign_detectors_the_engine_runs_the_layers() {
+    let form = |name: &str| Model::from_onnx(&read(&format!("tests/fixtures/forms/{name}.onnx"))).unwrap();
+    for name in ["class-rows", "objectness", "objectness-one-class", "anchors", "end-to-end"] {
+        let model = form(name);
+        let foreign = model.foreign_nodes();
+        for layer in ["Conv", "MaxPool", "Resize", "LeakyRelu"] {
+            // One convolution of a head of distributions reads what was reshaped: its image is the engine's all the same.
+            assert!(foreign.iter().all(|node| node.operator != layer), "{name}: {foreign:#?}");
+        }
+        let Network::Divided(network) = &model.network else { panic!("{name} is the engine's alone") };
+        assert_eq!(
+            network.stages().iter().filter(|is_engine| **is_engine).count(),
+            1 + usize::from(matches!(name, "class-rows" | "end-to-end")),
+            "{name}"
+        );
+    }
+    let model = form("anchors");
+    let transposed = model.foreign_nodes().iter().find(|node| node.operator == "Transpose").unwrap();
+    assert!(transposed.to_string().ends_with("(Transpose): the engine does not have the operator"), "{transposed}");
+}
+
+/// Without tract a model that needs it is told the node that made it so.
+#[test]
+#[cfg(not(feature = "tract"))]
+fn a_foreign_network_is_refused_with_its_first_foreign_node() {
+    let error = Model::from_onnx(&read("tests/fixtures/forms/anchors.onnx")).unwrap_err();
+    assert_eq!(error.code(), "needs-tract");
+    assert!(error.to_string().contains("the engine does not have the operator"), "{error}");
+}
+
+#[test]
+#[cfg(feature = "tract")]
+fn a_head_that_is_not_as_the_metadata_says_is_read_by_its_graph() {
+    if crate::is_packaged() {
+        return;
+    }
+    let onnx = &read("compress/tests/export/distribution.onnx")[..];
+    let honest = candidates(&Model::from_onnx(onnx).unwrap());
+    let changed = |from: &str, to: &str| {
+        let mut proto = ModelProto::decode(onnx).unwrap();
+        let head = proto.metadata_props.iter_mut().find(|entry| entry.key == onnx::head::KEY).unwrap();
+        assert!(head.value.contains(from), "{from} is not in {}", head.value);
+        head.value = head.value.replace(from, to);
+        proto.encode_to_vec()
+    };
+    let lies = [
+        ("distribution", "anchor_free"),
+        ("distribution", "magic"),
+        ("\"bins\":4", "\"bins\":8"),
+        ("\"bins\":4", "\"bins\":2"),
+        ("[8,16,64]", "[16,8,64]"),
+        ("[8,16,64]", "[8,16,32]"),
+        ("[8,16,64]", "[8,16]"),
+        ("\"bins8\"", "\"nothing\""),
+        ("\"bins8\"", "\"bins16\""),
+        ("\"bins8\"", "\"scores8\""),
+        ("\"scores8\"", "\"images\""),
+        ("\"scores8\"", "\"bins8\""),
+        ("\"scores8\"", "\"output0\""),
+        ("\"scores8\"", "\"stem.weight\""),
+        ("[\"bins8\",\"scores8\"],", ""),
+        ("{", ""),
+    ];
+    for (from, to) in lies {
+        let model = Model::from_onnx(&changed(from, to)).unwrap();
+        assert!(matches!(model.network, Network::Divided(_)), "{from} to {to}");
+        assert_same(&candidates(&model), &honest, 5e-4, to);
+    }
+    // All but one level, strides and all: fewer places than the answer has.
+    let fewer = changed("[\"bins8\",\"scores8\"],", "");
+    let mut proto = ModelProto::decode(&fewer[..]).unwrap();
+    let head = proto.metadata_props.iter_mut().find(|entry| entry.key == onnx::head::KEY).unwrap();
+    head.value = head.value.replace("[8,16,64]", "[16,64]");
+    let model = Model::from_onnx(&proto.encode_to_vec()).unwrap();
+    assert!(matches!(model.network, Network::Divided(_)));
+}

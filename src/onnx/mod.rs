@@ -1,0 +1,50 @@
+//! ONNX files: bytes → one checked graph, in ONNX's own terms. Knows no runtime.
+
+pub(crate) mod attributes;
+pub(crate) mod head;
+pub(crate) mod input;
+pub(crate) mod messages;
+mod metadata;
+mod names;
+pub(crate) mod tensor;
+mod validate;
+
+use prost::Message;
+
+use crate::error::{Error, Kind, Result};
+use messages::{GraphProto, ModelProto, OperatorSetIdProto};
+pub use metadata::Metadata;
+
+/// A file whose sizes, names and references have been checked.
+pub(crate) struct File {
+    pub graph: GraphProto,
+    /// The version of ONNX's operator set.
+    pub opset: i64,
+    /// The operator sets as the file lists them.
+    #[cfg_attr(not(feature = "tract"), expect(dead_code))]
+    pub opsets: Vec<OperatorSetIdProto>,
+    pub metadata: Metadata,
+}
+
+/// Reads a file and checks everything about it that needs no shapes.
+///
+/// # Errors
+///
+/// `invalid-model` where the bytes are no ONNX or contradict themselves, `unsupported-model` or `unsupported-operator`
+/// where the file is sound but beyond what this crate runs.
+pub(crate) fn read(onnx: &[u8]) -> Result<File> {
+    if onnx.is_empty() {
+        return Err(Error::new(Kind::InvalidModel, "the model is empty (0 bytes)"));
+    }
+    let proto = ModelProto::decode(onnx).map_err(|error| {
+        let message = format!("these {} bytes are no intact ONNX file", onnx.len());
+        Error::new(Kind::InvalidModel, message).with_source(error)
+    })?;
+    let opset = validate::validate(&proto)?;
+    let metadata = Metadata::read(&proto);
+    let ModelProto { graph, opset_import: opsets, .. } = proto;
+    let Some(graph) = graph else {
+        return Err(Error::new(Kind::InvalidModel, "the model has no graph"));
+    };
+    Ok(File { graph, opset, opsets, metadata })
+}

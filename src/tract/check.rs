@@ -1,0 +1,261 @@
+//! Checks a node against what is known of its inputs before tract sees it.
+//!
+//! tract takes some of what a file says on trust, and panics where it is not so. On wasm that would take the whole instance
+//! down, so axes, windows and positions are held against the shapes here.
+
+use crate::onnx::attributes::Attributes;
+use crate::onnx::messages::NodeProto;
+
+/// Whole numbers that stand for sizes are far below this; above it, arithmetic on them could overflow.
+const MAX_SIZE: i64 = 1 << 31;
+
+/// What is known of an input.
+pub(super) struct Known {
+    pub shape: Option<Vec<usize>>,
+    pub is_constant: bool,
+    /// If it is a constant of whole numbers.
+    pub ints: Option<Vec<i64>>,
+}
+
+/// Says what does not fit.
+///
+/// # Errors
+///
+/// In words that follow the name of the node.
+pub(super) fn check(node: &NodeProto, inputs: &[Option<Known>], largest: usize) -> Result<(), &'static str> {
+    let node = Node { attributes: Attributes(node), proto: node, inputs };
+    node.sizes(largest)?;
+    let Some(first) = node.known(0) else {
+        let has_none = node.proto.op_type == "Constant" || node.proto.op_type.starts_with("Random");
+        return if has_none { Ok(()) } else { Err("its first input is missing") };
+    };
+    // Behind operators whose results depend on what is in the picture.
+    let Some(shape) = first.shape.as_deref() else { return Ok(()) };
+    let rank = shape.len() as i64;
+    if let Some(axis) = node.attributes.int("axis", 0)
+        // Some count the place behind the last axis.
+        && !(-rank - 1..=rank).contains(&axis)
+    {
+        return Err("there is no such axis");
+    }
+    let axes = |index: usize, rank: i64| match node.ints("axes", index) {
+        Some(axes) => fit(&distinct(&axes, rank), rank),
+        None => Ok(()),
+    };
+    match node.proto.op_type.as_str() {
+        "Squeeze" => axes(1, rank),
+        "Unsqueeze" => axes(1, rank + node.ints("axes", 1).map_or(0, |axes| axes.len() as i64)),
+        "Slice" => node.slice(rank),
+        name if name.starts_with("Reduce") => axes(1, rank),
+        "Transpose" => match node.attributes.ints("perm") {
+            Some([]) => Ok(()),
+            Some(order) if order.len() as i64 == rank => fit(&distinct(order, rank), rank),
+            _ => Err("the order of its axes is none"),
+        },
+        "Gather" | "GatherElements" => node.gather(shape),
+        "Concat" => node.concat(shape),
+        "Split" => match (node.ints("split", 1), node.axis(rank).and_then(|axis| shape.get(axis))) {
+            (_, None) => Err("there is no such axis"),
+            (Some(parts), Some(side)) => {
+                let sum = parts.iter().try_fold(0i64, |sum, part| sum.checked_add(*part).filter(|_| *part >= 0));
+                let fits = sum == Some(*side as i64) && parts.len() == node.proto.output.len();
+                if fits { Ok(()) } else { Err("its parts are not its input") }
+            }
+            (None, Some(side)) if *side < node.proto.output.len() => Err("it has more parts than its input"),
+            _ => Ok(()),
+        },
+        "Conv" | "ConvTranspose" => node.window(shape, true),
+        "MaxPool" | "AveragePool" | "LpPool" => node.window(shape, false),
+        name if name.starts_with("Global") && rank < 3 => Err("its input is no image"),
+        "Tile" | "Resize" | "Upsample" => match node.known(1).and_then(|known| known.shape.as_deref()) {
+            Some([0]) | None => Ok(()),
+            Some([length]) if *length as i64 == rank || node.proto.op_type == "Resize" => Ok(()),
+            _ => Err("it has not one number for each axis"),
+        },
+        "Range" if (0..3).any(|index| !node.known(index).is_some_and(|known| known.is_constant)) => {
+            Err("its length depends on what is in the image")
+        }
+        "Range" if node.known(2).and_then(|known| known.ints.as_deref()) == Some(&[0]) => Err("its step is none"),
+        "Div" | "Mod" => match node.known(1).and_then(|known| known.ints.as_deref()) {
+            Some(by) if by.contains(&0) => Err("it divides by zero"),
+            _ => Ok(()),
+        },
+        "MatMul" => match (shape, node.shape(1)) {
+            ([.., _, inner], Some([.., other, _])) if inner != other => Err("its matrices do not fit"),
+            ([], _) | (_, Some([])) => Err("it has no matrices"),
+            _ => Ok(()),
+        },
+        "Gemm" if rank != 2 || node.shape(1).is_some_and(|shape| shape.len() != 2) => Err("it has no matrices"),
+        "TopK" => match (node.known(1).and_then(|known| known.ints.as_deref()), node.axis_or(rank, -1)) {
+            (Some([count]), Some(axis)) if (0..=shape[axis] as i64).contains(count) => Ok(()),
+            _ => Err("it takes more than there is"),
+        },
+        _ => Ok(()),
+    }
+}
+
+struct Node<'n> {
+    proto: &'n NodeProto,
+    attributes: Attributes<'n>,
+    inputs: &'n [Option<Known>],
+}
+
+impl<'n> Node<'n> {
+    fn known(&self, index: usize) -> Option<&'n Known> {
+        self.inputs.get(index)?.as_ref()
+    }
+
+    fn shape(&self, index: usize) -> Option<&'n [usize]> {
+        self.known(index)?.shape.as_deref()
+    }
+
+    /// Whole numbers from the attribute `name`, or from input `index` if they are known.
+    fn ints(&self, name: &str, index: usize) -> Option<Vec<i64>> {
+        if self.attributes.has(name) {
+            return self.attributes.ints(name).map(<[i64]>::to_vec);
+        }
+        self.known(index)?.ints.clone()
+    }
+
+    fn axis_or(&self, rank: i64, default: i64) -> Option<usize> {
+        let axis = self.attributes.int("axis", default)?;
+        (-rank..rank).contains(&axis).then(|| axis.rem_euclid(rank) as usize)
+    }
+
+    fn axis(&self, rank: i64) -> Option<usize> {
+        self.axis_or(rank, 0)
+    }
+
+    /// Sizes that could overflow what is computed of them, or make a tensor above `largest` bytes.
+    fn sizes(&self, largest: usize) -> Result<(), &'static str> {
+        // Slices say "to the end" by the largest number there is.
+        let ends = |name: &str| matches!(name, "starts" | "ends");
+        let beyond = |int: &i64| !(-MAX_SIZE..=MAX_SIZE).contains(int);
+        for attribute in self.proto.attribute.iter().filter(|attribute| !ends(&attribute.name)) {
+            if attribute.ints.iter().chain([&attribute.i]).any(beyond) {
+                return Err("a size is beyond bounds");
+            }
+        }
+        let operator = self.proto.op_type.as_str();
+        let is_shape = matches!(operator, "Expand" | "Tile" | "ConstantOfShape" | "Range");
+        let is_size =
+            is_shape || matches!(operator, "Pad" | "Resize" | "Upsample" | "OneHot" | "Reshape" | "Gather");
+        for ints in self.inputs.iter().flatten().filter_map(|known| known.ints.as_ref()).filter(|_| is_size) {
+            let product = ints.iter().try_fold(1i64, |product, int| product.checked_mul((*int).abs().max(1)));
+            let too_large = product.is_none_or(|product| product > largest as i64);
+            if ints.iter().any(beyond) || (is_shape && too_large) {
+                return Err("a size is beyond bounds");
+            }
+        }
+        Ok(())
+    }
+
+    fn slice(&self, rank: i64) -> Result<(), &'static str> {
+        let count = self.ints("starts", 1).map(|starts| starts.len());
+        for (name, index) in [("ends", 2), ("axes", 3), ("steps", 4)] {
+            if let (Some(ints), Some(count)) = (self.ints(name, index), count)
+                && ints.len() != count
+            {
+                return Err("it has not as many starts as ends, axes and steps");
+            }
+        }
+        if self
+            .ints("steps", 4)
+            .is_some_and(|steps| steps.iter().any(|step| !(1..MAX_SIZE).contains(&step.saturating_abs())))
+        {
+            return Err("its step is none");
+        }
+        match self.ints("axes", 3) {
+            Some(axes) => fit(&distinct(&axes, rank), rank),
+            None if count.is_some_and(|count| count as i64 > rank) => Err("there is no such axis"),
+            None => Ok(()),
+        }
+    }
+
+    fn gather(&self, shape: &[usize]) -> Result<(), &'static str> {
+        let side = self.axis(shape.len() as i64).and_then(|axis| shape.get(axis));
+        let side = *side.ok_or("there is no such axis")? as i64;
+        match self.known(1).and_then(|known| known.ints.as_ref()) {
+            Some(at) if at.iter().any(|at| !(-side..side).contains(at)) => Err("it reads beyond its input"),
+            _ => Ok(()),
+        }
+    }
+
+    fn concat(&self, first: &[usize]) -> Result<(), &'static str> {
+        let axis = self.axis(first.len() as i64).ok_or("there is no such axis")?;
+        let others = (1..self.inputs.len()).filter_map(|index| self.shape(index));
+        let alike = |shape: &[usize]| {
+            let mut sides = shape.iter().zip(first).enumerate();
+            shape.len() == first.len() && sides.all(|(at, (a, b))| at == axis || a == b)
+        };
+        if others.into_iter().all(alike) { Ok(()) } else { Err("its inputs do not go together") }
+    }
+
+    /// A window of a convolution or a pool over all axes but the first two.
+    fn window(&self, shape: &[usize], is_conv: bool) -> Result<(), &'static str> {
+        const LARGEST: i64 = 1 << 20;
+        let Some([batch, channels, sides @ ..]) = Some(shape) else { return Err("its input is no image") };
+        let count = sides.len();
+        if count == 0 || *batch == 0 || *channels == 0 || sides.contains(&0) {
+            return Err("its input is no image");
+        }
+        let ints = |name: &str, least: i64, count: usize, default: i64| match self.attributes.ints(name) {
+            Some([]) if !self.attributes.has(name) => Ok(vec![default; count]),
+            Some(ints) if ints.len() == count && ints.iter().all(|int| (least..=LARGEST).contains(int)) => {
+                Ok(ints.to_vec())
+            }
+            _ => Err("its window is none"),
+        };
+        let mut kernel = ints("kernel_shape", 1, count, 0)?;
+        if is_conv {
+            let Some([outputs, inputs, weights @ ..]) = self.shape(1) else { return Err("its kernel is none") };
+            let of_weights: Vec<i64> = weights.iter().map(|side| *side as i64).collect();
+            if self.attributes.has("kernel_shape") && kernel != of_weights || of_weights.len() != count {
+                return Err("its kernel is another than its weights");
+            }
+            kernel = of_weights;
+            let group = self.attributes.int("group", 1).filter(|group| (1..=LARGEST).contains(group));
+            let group = group.ok_or("its groups are none")? as usize;
+            let (from, to) =
+                if self.proto.op_type == "Conv" { (inputs * group, *outputs) } else { (*outputs, group) };
+            if from != *channels || to % group != 0 || *outputs == 0 || *inputs == 0 {
+                return Err("its weights do not go with the channels of its input");
+            }
+            if let Some(bias) = self.shape(2)
+                && self.proto.op_type == "Conv"
+                && *bias != [*outputs]
+            {
+                return Err("its bias does not go with its weights");
+            }
+        }
+        if kernel.iter().any(|side| !(1..=LARGEST).contains(side)) {
+            return Err("its window is none");
+        }
+        ints("strides", 1, count, 1)?;
+        let dilations = ints("dilations", 1, count, 1)?;
+        let pads = ints("pads", 0, 2 * count, 0)?;
+        let automatic = !matches!(self.attributes.text("auto_pad", "NOTSET"), Some("NOTSET" | "VALID"));
+        let fits = (0..count).all(|axis| {
+            let room = sides[axis] as i64 + pads[axis] + pads[axis + count];
+            dilations[axis] * (kernel[axis] - 1) < room
+        });
+        if fits || automatic || self.proto.op_type == "ConvTranspose" {
+            Ok(())
+        } else {
+            Err("its window is larger than its input")
+        }
+    }
+}
+
+/// Axes counted from the front, each once; those that are none stay as they are.
+fn distinct(axes: &[i64], rank: i64) -> Vec<i64> {
+    let mut axes: Vec<i64> =
+        axes.iter().map(|axis| if *axis < 0 { axis.saturating_add(rank) } else { *axis }).collect();
+    axes.sort_unstable();
+    // One named twice is none.
+    if axes.windows(2).any(|pair| pair[0] == pair[1]) { vec![rank] } else { axes }
+}
+
+fn fit(axes: &[i64], rank: i64) -> Result<(), &'static str> {
+    if axes.iter().all(|axis| (0..rank).contains(axis)) { Ok(()) } else { Err("there is no such axis") }
+}

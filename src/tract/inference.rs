@@ -1,0 +1,325 @@
+//! Shapes and constants of the nodes that the engine's table does not know, as tract infers them.
+//!
+//! Node by node in the order of the file, which is one in which they can run: every input's shape is known when a node's
+//! turn comes. That way a file that asks for more memory than there is can be refused before tract computes a constant.
+
+use std::collections::HashMap;
+
+use prost::Message;
+use tract_onnx::Onnx;
+use tract_onnx::model::ParsingContext;
+use tract_onnx::pb;
+use tract_onnx::prelude::*;
+use tract_onnx::tract_hir::infer::Factoid;
+use tract_onnx::tract_hir::internal::{DimLike, InferenceFact};
+
+use super::check::{Known, check};
+use crate::engine::net::Shape;
+use crate::error::{Error, Kind, Result};
+use crate::lower::{self, Array, Value, Values};
+use crate::onnx::File;
+use crate::onnx::messages::{DataType, NodeProto, TensorProto};
+use crate::onnx::tensor::{self, Values as Stored};
+
+/// What a tensor between two layers may take at most, in bytes. The largest layer of the largest YOLO at 1280 px has
+/// half of it; a file that asks for more is damaged or hostile.
+const MAX_TENSOR_BYTES: usize = 256 << 20;
+
+/// Constants up to this size tell shapes; larger ones are weights, of which nothing but the shape is of interest.
+const MAX_CONSTANT_BYTES: usize = 1 << 20;
+
+/// Facts about tensors, by name.
+pub(super) struct Inference<'a> {
+    onnx: Onnx,
+    /// With the file's operator sets and nothing else.
+    empty: pb::ModelProto,
+    opset: i64,
+    symbols: InferenceModel,
+    facts: HashMap<&'a str, InferenceFact>,
+}
+
+impl<'a> Inference<'a> {
+    pub fn new(file: &'a File) -> Inference<'a> {
+        let opset_import = file
+            .opsets
+            .iter()
+            .map(|set| pb::OperatorSetIdProto { domain: set.domain.clone(), version: set.version })
+            .collect();
+        let graph = Some(pb::GraphProto::default());
+        let facts = file.graph.initializer.iter().map(|weight| (weight.name.as_str(), fact_of(weight)));
+        Inference {
+            onnx: tract_onnx::onnx(),
+            empty: pb::ModelProto { opset_import, graph, ..Default::default() },
+            opset: file.opset,
+            symbols: InferenceModel::default(),
+            facts: facts.collect(),
+        }
+    }
+
+    /// The shape of the network's answer.
+    ///
+    /// # Errors
+    ///
+    /// `unsupported-model` if it is not known, or not of `float32`.
+    pub fn answer(&self, name: &str) -> Result<Vec<usize>> {
+        let fact = self.facts.get(name).cloned().unwrap_or_default();
+        let Some(shape) = concrete(&fact) else {
+            let message = format!(
+                "the output is {}; its shape must not depend on what is in the image",
+                fact.format_dt_shape()
+            );
+            return Err(Error::new(Kind::UnsupportedModel, message));
+        };
+        match fact.datum_type.concretize() {
+            Some(DatumType::F32) => Ok(shape),
+            other => {
+                let message = format!("the output is {other:?}; expected float32");
+                Err(Error::new(Kind::UnsupportedModel, message))
+            }
+        }
+    }
+
+    /// The tensor, if its values are known before the network runs.
+    pub fn constant(&self, name: &str) -> Option<TensorProto> {
+        stored(name, &*self.facts.get(name)?.value.concretize()?)
+    }
+
+    pub fn is_constant(&self, name: &str) -> bool {
+        self.facts.get(name).is_some_and(|fact| fact.value.concretize().is_some())
+    }
+
+    /// The type and sides of a tensor; a side that depends on what is in the picture is `None`.
+    pub fn kind(&self, name: &str) -> Option<(DataType, Vec<Option<usize>>)> {
+        let fact = self.facts.get(name)?;
+        let kind = data_type(fact.datum_type.concretize()?)?;
+        let rank = usize::try_from(fact.shape.rank().concretize()?).ok()?;
+        let side = |axis: usize| fact.shape.dim(axis)?.concretize()?.to_usize().ok();
+        Some((kind, (0..rank).map(side).collect()))
+    }
+
+    fn facts_of(&mut self, node: &NodeProto) -> TractResult<Vec<InferenceFact>> {
+        let proto = pb::NodeProto::decode(&node.encode_to_vec()[..])?;
+        let Some(build) = self.onnx.op_register.0.get(&node.op_type) else {
+            // `infer` has looked.
+            return Ok(Vec::new());
+        };
+        let parents = self.empty.graph.iter().collect();
+        let context = ParsingContext {
+            onnx_operator_set_version: self.opset,
+            framework: &self.onnx,
+            model: &self.empty,
+            parent_graphs: parents,
+            model_dir: None,
+            template: self.symbols.clone(),
+        };
+        let (mut op, _) = build(&context, &proto)?;
+        let inputs: TVec<&InferenceFact> = node
+            .input
+            .iter()
+            .filter(|name| !name.is_empty())
+            .map(|name| self.facts.get(name.as_str()).ok_or_else(|| TractError::msg("an input is unknown")))
+            .collect::<TractResult<_>>()?;
+        let unknown = InferenceFact::default();
+        let wanted = node.output.iter().filter(|name| !name.is_empty()).count();
+        let outputs: TVec<&InferenceFact> = tvec!(&unknown; wanted);
+        let found = op.nboutputs()?;
+        if found != wanted {
+            return Err(TractError::msg(format!("{wanted} outputs are wanted of {found}")));
+        }
+        // Without values first: those of constants are computed only once they are known to fit into memory.
+        let (_, found, _) = op.infer_facts(inputs.clone(), outputs.clone(), tvec!())?;
+        found.iter().try_for_each(check_size)?;
+        let (_, found, _) = op.infer(inputs, outputs, tvec!())?;
+        found.iter().try_for_each(check_size)?;
+        Ok(found.into_vec())
+    }
+
+    fn shapes(&self, node: &NodeProto) -> String {
+        let shapes = node.input.iter().map(|name| match self.facts.get(name.as_str()) {
+            _ if name.is_empty() => "-".to_owned(),
+            Some(fact) => concrete(fact).map_or("?".to_owned(), |shape| format!("{shape:?}")),
+            None => "?".to_owned(),
+        });
+        shapes.collect::<Vec<_>>().join(", ")
+    }
+
+    /// What is known of the node's inputs; `None` for one that is left out.
+    fn known(&self, node: &NodeProto) -> Vec<Option<Known>> {
+        let of = |name: &String| {
+            let fact = self.facts.get(name.as_str())?;
+            let is_constant = fact.value.concretize().is_some();
+            Some(Known { shape: concrete(fact), is_constant, ints: ints(fact) })
+        };
+        node.input.iter().map(of).collect()
+    }
+}
+
+/// The values of a constant of whole numbers.
+fn ints(fact: &InferenceFact) -> Option<Vec<i64>> {
+    let value = fact.value.concretize()?;
+    let kind = value.datum_type();
+    if !(kind.is_integer() || kind == DatumType::TDim) {
+        return None;
+    }
+    let value = value.cast_to_dt(DatumType::I64).ok()?;
+    Some(value.try_as_plain_ram().ok()?.as_slice::<i64>().ok()?.to_vec())
+}
+
+impl<'a> lower::Inference<'a> for Inference<'a> {
+    fn image(&mut self, name: &'a str, Shape { height, width, channels }: Shape) {
+        self.facts.insert(name, InferenceFact::dt_shape(DatumType::F32, [1, channels, height, width]));
+    }
+
+    fn infer(&mut self, node: &'a NodeProto, _: &Values<'a>) -> Result<Vec<Value<'a>>> {
+        let name = node.label();
+        if !self.onnx.op_register.0.contains_key(&node.op_type) {
+            let message = format!("the node {name:?} needs the operator {}, which is not supported", node.op_type);
+            return Err(Error::new(Kind::UnsupportedOperator, message));
+        }
+        let misfit = || {
+            let shapes = self.shapes(node);
+            format!("the node {name:?} ({}) does not fit its inputs {shapes}", node.op_type)
+        };
+        if let Err(what) = check(node, &self.known(node), MAX_TENSOR_BYTES) {
+            return Err(Error::new(Kind::UnsupportedModel, format!("{}: {what}", misfit())));
+        }
+        let message = misfit();
+        let facts = self.facts_of(node).map_err(|error| unsupported(message, error))?;
+        let mut facts = facts.into_iter();
+        let outputs = node.output.iter().map(String::as_str);
+        let values = outputs.map(|name| {
+            if name.is_empty() {
+                return Value::Other(None);
+            }
+            let fact = facts.next().unwrap_or_default();
+            let value = value_of(&fact);
+            self.facts.insert(name, fact);
+            value
+        });
+        Ok(values.collect())
+    }
+}
+
+/// The shape, if it is known.
+fn concrete(fact: &InferenceFact) -> Option<Vec<usize>> {
+    fact.shape.as_concrete_finite().ok().flatten().map(|shape| shape.to_vec())
+}
+
+/// Refuses what does not fit into memory.
+fn check_size(fact: &InferenceFact) -> TractResult<()> {
+    let sides = fact.shape.dims().filter_map(Factoid::concretize).filter_map(|side| side.to_i64().ok());
+    if sides.into_iter().any(|side| side < 0) {
+        return Err(TractError::msg("a tensor has a negative side"));
+    }
+    let Some(shape) = concrete(fact) else { return Ok(()) };
+    let size = fact.datum_type.concretize().map_or(4, |kind| kind.size_of());
+    // A side of 0 does not excuse the others: strides are products of them all the same.
+    let bytes = shape.iter().try_fold(size, |bytes, &side| bytes.checked_mul(side.max(1)));
+    if bytes.is_none_or(|bytes| bytes > MAX_TENSOR_BYTES) {
+        return Err(TractError::msg(format!("a tensor of {shape:?} is larger than {} MB", MAX_TENSOR_BYTES >> 20)));
+    }
+    Ok(())
+}
+
+/// What is known of a tensor of the file.
+fn fact_of(weight: &TensorProto) -> InferenceFact {
+    let shape = tensor::shape(weight);
+    let kind = DataType::try_from(weight.data_type).ok().and_then(datum_type).unwrap_or(DatumType::F32);
+    let bytes = shape.iter().product::<usize>() * kind.size_of();
+    let value = (bytes <= MAX_CONSTANT_BYTES).then(|| tensor_of(weight, &shape)).flatten();
+    match value {
+        Some(value) => InferenceFact::from(value),
+        None => InferenceFact::dt_shape(kind, &shape[..]),
+    }
+}
+
+fn tensor_of(weight: &TensorProto, shape: &[usize]) -> Option<Tensor> {
+    let is_half = weight.data_type == DataType::Float16 as i32;
+    let tensor = match tensor::values(weight)? {
+        Stored::F32(values) => Tensor::from_shape(shape, &values),
+        Stored::F64(values) => Tensor::from_shape(shape, &values),
+        Stored::I64(values) => Tensor::from_shape(shape, &values),
+        Stored::I32(values) => Tensor::from_shape(shape, &values),
+        Stored::I8(values) => Tensor::from_shape(shape, &values),
+        Stored::U8(values) => Tensor::from_shape(shape, &values),
+        Stored::Bool(values) => Tensor::from_shape(shape, &values),
+    };
+    let tensor = tensor.ok()?;
+    if is_half { tensor.cast_to_dt(DatumType::F16).ok().map(|half| half.into_owned()) } else { Some(tensor) }
+}
+
+/// What the table can use of a fact.
+fn value_of<'a>(fact: &InferenceFact) -> Value<'a> {
+    let shape = concrete(fact);
+    let kind = fact.datum_type.concretize();
+    if let (Some(value), Some(shape)) = (fact.value.concretize(), &shape) {
+        match kind {
+            Some(DatumType::F32) => {
+                if let Ok(values) = value.try_as_plain_ram().and_then(|value| Ok(value.as_slice::<f32>()?.to_vec()))
+                {
+                    return Value::Floats(Array { shape: shape.clone(), values });
+                }
+            }
+            Some(kind) if kind == DatumType::I64 || kind == DatumType::TDim => {
+                if let Some(values) = ints(fact) {
+                    return Value::Ints(Array { shape: shape.clone(), values });
+                }
+            }
+            _ => (),
+        }
+        return Value::Other(Some(shape.clone()));
+    }
+    match (kind, shape.as_deref()) {
+        (Some(DatumType::F32), Some(&[1, channels, height, width])) if channels * height * width > 0 => {
+            Value::Image(Shape { height, width, channels }, crate::engine::net::Kind::Float)
+        }
+        _ => Value::Other(shape),
+    }
+}
+
+fn datum_type(kind: DataType) -> Option<DatumType> {
+    Some(match kind {
+        DataType::Float => DatumType::F32,
+        DataType::Double => DatumType::F64,
+        DataType::Float16 => DatumType::F16,
+        DataType::Int64 => DatumType::I64,
+        DataType::Int32 => DatumType::I32,
+        DataType::Int8 => DatumType::I8,
+        DataType::Uint8 => DatumType::U8,
+        DataType::Bool => DatumType::Bool,
+        _ => return None,
+    })
+}
+
+/// tract has whole numbers that are computed from shapes as a type of their own.
+fn data_type(kind: DatumType) -> Option<DataType> {
+    Some(match kind.unquantized() {
+        DatumType::F32 => DataType::Float,
+        DatumType::F64 => DataType::Double,
+        DatumType::F16 => DataType::Float16,
+        DatumType::I64 | DatumType::TDim => DataType::Int64,
+        DatumType::I32 => DataType::Int32,
+        DatumType::I8 => DataType::Int8,
+        DatumType::U8 => DataType::Uint8,
+        DatumType::Bool => DataType::Bool,
+        _ => return None,
+    })
+}
+
+/// A tensor as a file stores it.
+fn stored(name: &str, tensor: &Tensor) -> Option<TensorProto> {
+    let kind = data_type(tensor.datum_type())?;
+    let tensor = tensor.cast_to_dt(datum_type(kind)?).ok()?;
+    Some(TensorProto {
+        name: name.to_owned(),
+        data_type: kind as i32,
+        dims: tensor.shape().iter().map(|side| *side as i64).collect(),
+        raw_data: tensor.try_as_plain_ram().ok()?.as_bytes().to_vec(),
+        ..Default::default()
+    })
+}
+
+/// The error for what tract does not take.
+pub(super) fn unsupported(what: impl Into<String>, error: TractError) -> Error {
+    Error::new(Kind::UnsupportedModel, what).with_source(error.into_boxed_dyn_error())
+}

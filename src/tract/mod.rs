@@ -1,0 +1,36 @@
+//! Networks that the engine does not run alone: what it knows runs on it, [tract](https://github.com/sonos/tract) runs the
+//! rest.
+//!
+//! [`inference`] asks tract for the shapes and constants of what the engine's table does not know, [`partition`] divides
+//! the nodes into stages, each either a region of the engine or a small ONNX model for tract, and [`session`] runs the
+//! stages one after the other.
+
+mod check;
+mod inference;
+mod partition;
+mod session;
+
+use crate::error::{Error, Kind, Result};
+use crate::lower::{self, ForeignNode};
+use crate::onnx::File;
+use crate::size::InputSize;
+pub(crate) use session::{Network, Session};
+
+/// Divides a network among the engine and tract. Also gives the shape of its first output, and the nodes that tract runs.
+///
+/// # Errors
+///
+/// `unsupported-operator` or `unsupported-model`, naming the node, where tract does not know it either or its inputs do not
+/// fit; `unsupported-model` for an answer whose shape is not fixed.
+pub(crate) fn load(file: &File, input: InputSize) -> Result<(Network, Vec<usize>, Vec<ForeignNode>)> {
+    let graph = &file.graph;
+    let Some(output) = graph.output.first() else {
+        return Err(Error::new(Kind::InvalidModel, "the model has no output"));
+    };
+    let needed = lower::needed(graph, [output.name.as_str()].into_iter());
+    let mut inference = inference::Inference::new(file);
+    let lowered = lower::lower(graph, file.opset, input, &needed, Some(&mut inference))?;
+    let shape = inference.answer(&output.name)?;
+    let (stages, foreign) = partition::partition(file, lowered, &inference)?;
+    Ok((Network::new(stages, input, &output.name, &shape)?, shape, foreign))
+}

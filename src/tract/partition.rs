@@ -1,0 +1,282 @@
+//! Divides a graph among the engine and tract.
+//!
+//! Nodes that the engine knows form regions, the others small ONNX models. Both are stages, in an order in which they can
+//! run: a stage reads nothing that a later one computes.
+
+use std::collections::{HashMap, HashSet};
+
+use super::inference::Inference;
+use crate::engine::net::{Net, Op};
+use crate::error::{Error, Kind, Result};
+use crate::lower::{self, ForeignNode, Lowered, Lowering, Reason, Step, Values};
+use crate::onnx::File;
+use crate::onnx::messages::{
+    DataType, Dimension, GraphProto, ModelProto, NodeProto, TensorProto, TensorShapeProto, TensorType, TypeProto,
+    ValueInfoProto,
+};
+
+/// A part of the network.
+pub(super) struct Stage {
+    pub work: Work,
+    /// Names of the tensors that it is given, in its own order.
+    pub inputs: Vec<String>,
+    /// Names of what it computes for later stages, or as the answer.
+    pub outputs: Vec<String>,
+}
+
+pub(super) enum Work {
+    /// Images of floats in, images of floats out.
+    Engine(Net),
+    Tract(ModelProto),
+}
+
+/// The version of the file format that the models for tract say they are of. Any is read.
+const IR_VERSION: i64 = 8;
+
+/// Divides a graph. Also gives the nodes that are left to tract.
+///
+/// # Errors
+///
+/// `unsupported-model` where a tensor between two stages is of a type or rank that is not known.
+pub(super) fn partition(
+    file: &File,
+    lowered: Lowered<'_>,
+    inference: &Inference<'_>,
+) -> Result<(Vec<Stage>, Vec<ForeignNode>)> {
+    let graph = &file.graph;
+    let Lowered { nodes, values, image } = lowered;
+    let answer = graph.output.first().map_or("", |output| output.name.as_str());
+    // Nodes whose outputs are all known before the network runs are in no stage: what reads them is given constants.
+    let mut steps: HashMap<usize, Vec<Step<'_>>> = HashMap::new();
+    let mut reasons: HashMap<usize, Reason> = HashMap::new();
+    let mut constants: HashSet<usize> = HashSet::new();
+    for (id, (node, lowering)) in graph.node.iter().zip(nodes).enumerate() {
+        let outputs = || node.output.iter().filter(|name| !name.is_empty());
+        match lowering {
+            None => (),
+            Some(Ok(Lowering::Constant)) => drop(constants.insert(id)),
+            Some(Ok(Lowering::Steps(of_node))) => drop(steps.insert(id, of_node)),
+            Some(Err(_)) if outputs().all(|name| inference.is_constant(name) && name != answer) => {
+                constants.insert(id);
+            }
+            Some(Err(reason)) => drop(reasons.insert(id, reason)),
+        }
+    }
+    let mut readers: HashMap<&str, Vec<usize>> = HashMap::new();
+    let mut makers: HashMap<&str, usize> = HashMap::new();
+    for (id, node) in graph.node.iter().enumerate() {
+        makers.extend(node.output.iter().map(|name| (name.as_str(), id)));
+        if steps.contains_key(&id) || reasons.contains_key(&id) {
+            node.input.iter().for_each(|name| readers.entry(name.as_str()).or_default().push(id));
+        }
+    }
+    let links = Links { graph, readers, makers, answer };
+    keep_what_pays(&links, &mut steps, &mut reasons);
+
+    // Between two nodes of a region no path may lead through a node outside it. Counting how often a path has left the
+    // regions gives levels with just that property: of each level tract's nodes run first, then the region.
+    let mut levels: Vec<(Vec<usize>, Vec<usize>)> = Vec::new();
+    let mut level: HashMap<usize, usize> = HashMap::new();
+    for (id, node) in graph.node.iter().enumerate() {
+        let taken = steps.contains_key(&id);
+        if !(taken || reasons.contains_key(&id)) {
+            continue;
+        }
+        let above = node.input.iter().filter_map(|name| links.makers.get(name.as_str())).map(|maker| {
+            let from = level.get(maker).copied().unwrap_or(0);
+            from + usize::from(!taken && steps.contains_key(maker))
+        });
+        let own = above.max().unwrap_or(0);
+        level.insert(id, own);
+        levels.resize_with(levels.len().max(own + 1), Default::default);
+        if taken { levels[own].1.push(id) } else { levels[own].0.push(id) }
+    }
+    let foreign = graph.node.iter().enumerate();
+    let foreign = foreign.filter_map(|(id, node)| Some(ForeignNode::new(node, reasons.get(&id)?))).collect();
+    let mut stages = Vec::new();
+    for (of_tract, of_engine) in levels {
+        if !of_tract.is_empty() {
+            stages.push(model(file, &links, &of_tract, &constants, image, inference)?);
+        }
+        if !of_engine.is_empty() {
+            stages.push(region(&links, &of_engine, &mut steps, &values));
+        }
+    }
+    Ok((stages, foreign))
+}
+
+/// Who makes and who reads each tensor.
+struct Links<'a> {
+    graph: &'a GraphProto,
+    readers: HashMap<&'a str, Vec<usize>>,
+    makers: HashMap<&'a str, usize>,
+    answer: &'a str,
+}
+
+impl<'a> Links<'a> {
+    fn readers(&self, name: &str) -> &[usize] {
+        self.readers.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    fn outputs(&self, id: usize) -> impl Iterator<Item = &'a str> {
+        self.graph.node[id].output.iter().map(String::as_str).filter(|name| !name.is_empty())
+    }
+
+    /// What nodes compute that others read, or that is the answer.
+    fn wanted(&self, ids: &[usize]) -> Vec<&'a str> {
+        let inside: HashSet<usize> = ids.iter().copied().collect();
+        let outputs = ids.iter().flat_map(|id| self.outputs(*id));
+        outputs
+            .filter(|name| *name == self.answer || self.readers(name).iter().any(|reader| !inside.contains(reader)))
+            .collect()
+    }
+}
+
+/// Drops steps that would only be carried into the engine's layout and back, and quantised tensors that something else
+/// reads, until nothing changes.
+fn keep_what_pays(
+    links: &Links<'_>,
+    steps: &mut HashMap<usize, Vec<Step<'_>>>,
+    reasons: &mut HashMap<usize, Reason>,
+) {
+    let order: Vec<usize> = (0..links.graph.node.len()).collect();
+    loop {
+        let is = |marks: &HashMap<usize, bool>, id: &usize| marks.get(id).copied().unwrap_or(false);
+        let heavy = |of_node: &[Step<'_>]| of_node.iter().any(Step::is_heavy);
+        let read = |of_node: &[Step<'_>]| -> Vec<usize> {
+            let names = of_node.iter().flat_map(|step| &step.inputs);
+            names.filter_map(|name| links.makers.get(name).copied()).collect()
+        };
+        // Behind a convolution, or leading into one through taken nodes alone.
+        let (mut behind, mut before) = (HashMap::new(), HashMap::new());
+        for id in &order {
+            let Some(of_node) = steps.get(id) else { continue };
+            behind.insert(*id, heavy(of_node) || read(of_node).iter().any(|maker| is(&behind, maker)));
+        }
+        for id in order.iter().rev() {
+            let Some(of_node) = steps.get(id) else { continue };
+            let mut readers = links.outputs(*id).flat_map(|name| links.readers(name)).peekable();
+            let leads = readers.peek().is_some()
+                && readers.all(|reader| is(&before, reader))
+                && links.outputs(*id).all(|name| name != links.answer);
+            before.insert(*id, heavy(of_node) || leads);
+        }
+        let drop = order.iter().filter(|id| {
+            let Some(of_node) = steps.get(id) else { return false };
+            let pays = is(&behind, id) || is(&before, id);
+            let op_of = |id: &usize| steps.get(id).and_then(|of_node| of_node.first()).map(|step| &step.op);
+            let whole = match of_node.first().map(|step| &step.op) {
+                Some(Op::Quantize { .. }) => links.outputs(**id).all(|name| {
+                    let readers = links.readers(name);
+                    name != links.answer
+                        && readers.iter().all(|reader| matches!(op_of(reader), Some(Op::Dequantize)))
+                }),
+                Some(Op::Dequantize) => {
+                    read(of_node).iter().all(|maker| matches!(op_of(maker), Some(Op::Quantize { .. })))
+                }
+                _ => true,
+            };
+            !(pays && whole)
+        });
+        let drop: Vec<usize> = drop.copied().collect();
+        if drop.is_empty() {
+            return;
+        }
+        for id in drop {
+            steps.remove(&id);
+            reasons.insert(id, Reason::Alone);
+        }
+    }
+}
+
+/// The region of the nodes `ids`, which are in an order in which they can run.
+fn region<'a>(
+    links: &Links<'a>,
+    ids: &[usize],
+    steps: &mut HashMap<usize, Vec<Step<'a>>>,
+    values: &Values<'a>,
+) -> Stage {
+    let of_region = ids.iter().flat_map(|id| links.outputs(*id).zip(steps.remove(id).unwrap_or_default()));
+    let outputs = links.wanted(ids);
+    let (net, inputs) = lower::net(of_region, &outputs, values);
+    let owned = |names: Vec<&str>| names.into_iter().map(str::to_owned).collect();
+    Stage { work: Work::Engine(net), inputs: owned(inputs), outputs: owned(outputs) }
+}
+
+/// The model of the nodes `ids`, with the constants that they read.
+fn model(
+    file: &File,
+    links: &Links<'_>,
+    ids: &[usize],
+    constants: &HashSet<usize>,
+    image: &str,
+    inference: &Inference<'_>,
+) -> Result<Stage> {
+    let graph = &file.graph;
+    let weights: HashMap<&str, &TensorProto> =
+        graph.initializer.iter().map(|weight| (weight.name.as_str(), weight)).collect();
+    let mut nodes: Vec<usize> = ids.to_vec();
+    let mut initializer = Vec::new();
+    let mut inputs = Vec::new();
+    let mut seen: HashSet<&str> = ids.iter().flat_map(|id| links.outputs(*id)).collect();
+    let mut open: Vec<&str> = ids.iter().flat_map(|id| names(&graph.node[*id])).collect();
+    while let Some(name) = open.pop() {
+        if !seen.insert(name) {
+            continue;
+        }
+        let maker = links.makers.get(name).copied();
+        if let Some(weight) = weights.get(name) {
+            initializer.push((*weight).clone());
+        } else if let Some(id) = maker.filter(|id| constants.contains(id)) {
+            match inference.constant(name) {
+                Some(constant) => initializer.push(constant),
+                // Too large to be computed beforehand: tract does it when it loads the model.
+                None => {
+                    nodes.push(id);
+                    open.extend(names(&graph.node[id]));
+                }
+            }
+        } else {
+            debug_assert!(maker.is_some() || name == image);
+            inputs.push(name);
+        }
+    }
+    inputs.sort_unstable();
+    nodes.sort_unstable();
+    nodes.dedup();
+    let outputs = links.wanted(ids);
+    let info = |name: &str| {
+        let Some((kind, sides)) = inference.kind(name) else {
+            let message = format!("the type of {name:?}, which is between two parts of the network, is not known");
+            return Err(Error::new(Kind::UnsupportedModel, message));
+        };
+        Ok(value_info(name, kind, &sides))
+    };
+    let proto = GraphProto {
+        name: "part".to_owned(),
+        node: nodes.iter().map(|id| graph.node[*id].clone()).collect(),
+        initializer,
+        input: inputs.iter().map(|name| info(name)).collect::<Result<_>>()?,
+        output: outputs.iter().map(|name| ValueInfoProto { name: (*name).to_owned(), r#type: None }).collect(),
+        ..Default::default()
+    };
+    let proto = ModelProto {
+        ir_version: IR_VERSION,
+        graph: Some(proto),
+        opset_import: file.opsets.clone(),
+        ..Default::default()
+    };
+    let owned = |names: Vec<&str>| names.into_iter().map(str::to_owned).collect();
+    Ok(Stage { work: Work::Tract(proto), inputs: owned(inputs), outputs: owned(outputs) })
+}
+
+/// What a node reads.
+fn names(node: &NodeProto) -> impl Iterator<Item = &str> {
+    node.input.iter().map(String::as_str).filter(|name| !name.is_empty())
+}
+
+fn value_info(name: &str, kind: DataType, sides: &[Option<usize>]) -> ValueInfoProto {
+    let dim = sides.iter().map(|side| Dimension { dim_value: side.map(|side| side as i64) }).collect();
+    let tensor_type = TensorType { elem_type: kind as i32, shape: Some(TensorShapeProto { dim }) };
+    ValueInfoProto { name: name.to_owned(), r#type: Some(TypeProto { tensor_type: Some(tensor_type) }) }
+}

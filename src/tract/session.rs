@@ -1,0 +1,203 @@
+//! Runs the stages of a divided network.
+
+use std::collections::HashMap;
+use std::io::Cursor;
+use std::sync::Arc;
+
+use prost::Message;
+use tract_onnx::prelude::*;
+
+use super::inference::unsupported;
+use super::partition::{Stage, Work};
+use crate::engine;
+use crate::error::{Error, Kind, Result};
+use crate::size::InputSize;
+
+/// A divided network, ready to run. Clones share the weights.
+#[derive(Clone)]
+pub(crate) struct Network(Arc<Shared>);
+
+struct Shared {
+    stages: Vec<Ready>,
+    /// How many tensors pass between stages; the image is the first.
+    slots: usize,
+    answer: usize,
+    /// Numbers in the answer.
+    numbers: usize,
+    input: [usize; 4],
+}
+
+/// A stage with the slots that it reads and writes.
+struct Ready {
+    program: Program,
+    inputs: Vec<usize>,
+    outputs: Vec<usize>,
+}
+
+enum Program {
+    Engine(engine::Network),
+    Tract(Arc<TypedRunnableModel>),
+}
+
+impl Network {
+    /// Plans every stage. `shape` is that of the answer.
+    ///
+    /// # Errors
+    ///
+    /// `unsupported-model` where tract cannot run its part.
+    pub(super) fn new(stages: Vec<Stage>, input: InputSize, answer: &str, shape: &[usize]) -> Result<Network> {
+        let mut slots: HashMap<String, usize> = HashMap::new();
+        let mut ready = Vec::with_capacity(stages.len());
+        for Stage { work, inputs, outputs } in stages {
+            // What no stage before has computed is the image.
+            let inputs = inputs.into_iter().map(|name| slots.get(&name).copied().unwrap_or(0)).collect();
+            let program = match work {
+                Work::Engine(net) => Program::Engine(engine::Network::new(net)),
+                Work::Tract(proto) => Program::Tract(runnable(&proto.encode_to_vec())?),
+            };
+            let outputs = outputs.into_iter().map(|name| {
+                let next = slots.len() + 1;
+                *slots.entry(name).or_insert(next)
+            });
+            let outputs = outputs.collect();
+            ready.push(Ready { program, inputs, outputs });
+        }
+        let Some(answer) = slots.get(answer).copied() else {
+            return Err(Error::new(Kind::UnsupportedModel, "the output does not depend on the image"));
+        };
+        let input = [1, 3, input.height as usize, input.width as usize];
+        let numbers = shape.iter().product();
+        Ok(Network(Arc::new(Shared { stages: ready, slots: slots.len() + 1, answer, numbers, input })))
+    }
+
+    /// What one caller needs to run it.
+    ///
+    /// # Errors
+    ///
+    /// Those of tract.
+    pub fn session(&self) -> Result<Session> {
+        let failed = |error| unsupported("the network could not be made ready to run", error);
+        let states = self.0.stages.iter().map(|stage| match &stage.program {
+            Program::Engine(_) => Ok(State::Engine(engine::Memory::new(1))),
+            Program::Tract(plan) => plan.spawn().map(State::Tract).map_err(failed),
+        });
+        Ok(Session {
+            states: states.collect::<Result<_>>()?,
+            input: Arc::new(Tensor::zero::<f32>(&self.0.input).map_err(failed)?),
+            tensors: vec![None; self.0.slots],
+            answer: None,
+            shared: self.0.clone(),
+        })
+    }
+
+    /// Whether each stage is the engine's, in the order in which they run.
+    #[cfg(test)]
+    pub fn stages(&self) -> Vec<bool> {
+        self.0.stages.iter().map(|stage| matches!(stage.program, Program::Engine(_))).collect()
+    }
+}
+
+/// A part of the network as tract plans it.
+fn runnable(onnx: &[u8]) -> Result<Arc<TypedRunnableModel>> {
+    let model = tract_onnx::onnx().model_for_read(&mut Cursor::new(onnx));
+    let model = model.and_then(InferenceModelExt::into_optimized).and_then(TypedModel::into_runnable);
+    model.map_err(|error| unsupported("a part of the network cannot be made ready to run", error))
+}
+
+/// A running network with the tensors of one caller.
+#[derive(Debug)]
+pub(crate) struct Session {
+    shared: Arc<Shared>,
+    states: Vec<State>,
+    input: Arc<Tensor>,
+    tensors: Vec<Option<TValue>>,
+    answer: Option<TValue>,
+}
+
+#[derive(Debug)]
+enum State {
+    Engine(engine::Memory),
+    Tract(TypedSimpleState),
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("stages", &self.stages.len()).finish_non_exhaustive()
+    }
+}
+
+impl Session {
+    /// The picture to look at, `[1, 3, H, W]`, RGB, 0 to 1; the same memory each time.
+    ///
+    /// # Errors
+    ///
+    /// None that is known.
+    pub fn input(&mut self) -> Result<&mut [f32]> {
+        let view = Arc::make_mut(&mut self.input).to_plain_array_view_mut::<f32>();
+        let view = view.map_err(|error| failed("the input is not float32", error))?;
+        view.into_slice().ok_or_else(|| Error::new(Kind::Inference, "the input is not in one piece"))
+    }
+
+    /// Runs the network on [`input`](Session::input); gives its answer.
+    ///
+    /// # Errors
+    ///
+    /// `inference-failed` if it does not come to its end.
+    pub fn run(&mut self) -> Result<&[f32]> {
+        let result = self.stages();
+        self.answer = self.tensors[self.shared.answer].take();
+        // The input is written to again while nobody else holds it.
+        self.tensors.fill(None);
+        result?;
+        let answer = self.answer.as_ref().map(values).transpose()?;
+        answer
+            .filter(|answer| answer.len() == self.shared.numbers)
+            .ok_or_else(|| Error::new(Kind::Inference, "the output is not as large as its shape says"))
+    }
+
+    fn stages(&mut self) -> Result<()> {
+        self.tensors[0] = Some(self.input.clone().into_tvalue());
+        for (stage, state) in self.shared.stages.iter().zip(&mut self.states) {
+            let inputs = stage.inputs.iter().filter_map(|slot| self.tensors[*slot].clone());
+            let inputs: TVec<TValue> = inputs.collect();
+            let outputs = match (&stage.program, state) {
+                (Program::Engine(network), State::Engine(memory)) => region(network, memory, &inputs)?,
+                (_, State::Tract(state)) => {
+                    state.run(inputs).map_err(|error| failed("the network failed while running", error))?
+                }
+                _ => TVec::new(),
+            };
+            for (slot, output) in stage.outputs.iter().zip(outputs) {
+                self.tensors[*slot] = Some(output);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Runs a region of the engine.
+fn region(network: &engine::Network, memory: &mut engine::Memory, inputs: &[TValue]) -> Result<TVec<TValue>> {
+    let inputs = inputs.iter().map(values).collect::<Result<Vec<_>>>()?;
+    let mut outputs = TVec::new();
+    let mut result = Ok(());
+    network.run_in_planes(memory, &inputs, |[channels, height, width], write| {
+        let tensor = Tensor::zero::<f32>(&[1, channels, height, width]).and_then(|mut tensor| {
+            write(tensor.try_as_plain_ram_mut()?.as_slice_mut::<f32>()?);
+            Ok(tensor)
+        });
+        match tensor {
+            Ok(tensor) => outputs.push(tensor.into_tvalue()),
+            Err(error) => result = Err(failed("there is no room for a map", error)),
+        }
+    });
+    result.map(|()| outputs)
+}
+
+fn values(tensor: &TValue) -> Result<&[f32]> {
+    let values = tensor.try_as_plain_ram().and_then(|tensor| tensor.as_slice::<f32>());
+    values.map_err(|error| failed("a tensor is not float32", error))
+}
+
+fn failed(what: &str, error: TractError) -> Error {
+    Error::new(Kind::Inference, what).with_source(error.into_boxed_dyn_error())
+}
