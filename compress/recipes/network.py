@@ -45,7 +45,7 @@ class Network:
     def run(self, image, watch=None):
         """All maps by name, of images `[batch, 3, H, W]`, RGB in 0-1. `watch(name, input, output)` is called for each
         convolution before its activation, and may return another output."""
-        maps = {"image": image}
+        maps = {"image": self.rounded("image", image)}
         for name, step, sources in self.steps:
             inputs = [maps[source] for source in sources]
             if isinstance(step, Conv):
@@ -54,16 +54,22 @@ class Network:
                 out = F.conv2d(inputs[0], self.weight(name), self.bias(name), step.stride, padding, groups=groups)
                 if watch is not None:
                     out = watch(name, inputs[0], out)
-                maps[name] = F.leaky_relu(out, 0.1) if step.activation == "leaky_relu" else out
+                out = F.leaky_relu(out, 0.1) if step.activation == "leaky_relu" else out
+                maps[name] = self.rounded(name, out)
             elif step == "max_pool":
                 maps[name] = F.max_pool2d(inputs[0], 3, 2, 1)
             elif step == "upsample":
-                maps[name] = F.interpolate(inputs[0], scale_factor=2.0, mode="bilinear", align_corners=False)
+                out = F.interpolate(inputs[0], scale_factor=2.0, mode="bilinear", align_corners=False)
+                maps[name] = self.rounded(name, out)
             elif step == "concat":
                 maps[name] = torch.cat(inputs, 1)
             elif step == "add":
-                maps[name] = sum(inputs[1:], inputs[0])
+                maps[name] = self.rounded(name, sum(inputs[1:], inputs[0]))
         return maps
+
+    def rounded(self, name, map_):
+        """What the map `name` is to those who read it."""
+        return map_
 
     def head(self):
         """Pairs of the names of the maps of distances and of class logits, stride by stride."""
@@ -157,7 +163,7 @@ def steps(layers):
         else:
             yield name, kind, sources
             out = name
-        outputs[name] = before = out
+        outputs[name], before = out, name
 
 
 def batches(folder, count, size, pixels, seed=0):
