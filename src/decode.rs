@@ -1,7 +1,9 @@
 //! The network's raw output → candidates.
 
 use crate::detection::BoxLtrb;
-use crate::layout::{Boxes, Layout, OutputForm, Parts, Scale, Scores};
+#[cfg(any(feature = "tract", test))]
+use crate::layout::OutputForm;
+use crate::layout::{Boxes, Layout, Parts, Scale, Scores};
 use crate::nms::Candidate;
 
 /// Which candidates are wanted.
@@ -39,16 +41,25 @@ impl Decoder {
     /// finite or has no area is left out.
     pub fn decode(&mut self, layout: &Layout, outputs: &[&[f32]], want: Want<'_>, candidates: &mut Vec<Candidate>) {
         candidates.clear();
-        let [first, ..] = outputs else { return };
-        match (layout.form, &layout.parts) {
-            (OutputForm::ClassRows, Some(parts)) => self.class_rows(parts, outputs, want, candidates),
-            (OutputForm::ClassRows, None) => {
-                let (boxes, scores) = first.split_at(4 * layout.columns);
+        match (&layout.parts, outputs) {
+            (Some(parts), _) => self.class_rows(parts, outputs, want, candidates),
+            #[cfg(any(feature = "tract", test))]
+            (None, [first, ..]) => self.whole(layout, first, want, candidates),
+            (None, _) => (),
+        }
+    }
+
+    /// An answer in one piece, which only networks have that the engine does not run alone.
+    #[cfg(any(feature = "tract", test))]
+    fn whole(&mut self, layout: &Layout, answer: &[f32], want: Want<'_>, candidates: &mut Vec<Candidate>) {
+        match layout.form {
+            OutputForm::ClassRows => {
+                let (boxes, scores) = answer.split_at(4 * layout.columns);
                 let whole = Parts { scores: Scores::Probabilities, boxes: Boxes::CentreSize, pixels: false };
                 self.class_rows(&whole, &[boxes, scores], want, candidates);
             }
-            (OutputForm::Objectness, _) => objectness(first, layout.columns, want, candidates),
-            (OutputForm::EndToEnd, _) => end_to_end(first, want, candidates),
+            OutputForm::Objectness => objectness(answer, layout.columns, want, candidates),
+            OutputForm::EndToEnd => end_to_end(answer, want, candidates),
         }
     }
 
@@ -208,6 +219,7 @@ fn anchors(scales: &[(Scale, Vec<[f32; 2]>)], parts: &[&[f32]], want: Want<'_>, 
     }
 }
 
+#[cfg(any(feature = "tract", test))]
 fn objectness(output: &[f32], columns: usize, want: Want<'_>, candidates: &mut Vec<Candidate>) {
     for row in output.chunks_exact(columns) {
         let [cx, cy, w, h, object, ref classes @ ..] = *row else { return };
@@ -234,6 +246,7 @@ fn objectness(output: &[f32], columns: usize, want: Want<'_>, candidates: &mut V
     }
 }
 
+#[cfg(any(feature = "tract", test))]
 fn end_to_end(output: &[f32], want: Want<'_>, candidates: &mut Vec<Candidate>) {
     let (rows, _) = output.as_chunks::<6>();
     for &[left, top, right, bottom, score, class] in rows {

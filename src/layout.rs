@@ -22,6 +22,7 @@ pub enum OutputForm {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Scores {
     /// Probabilities, as files have them.
+    #[cfg_attr(not(any(feature = "tract", test)), expect(dead_code))]
     Probabilities,
     /// Logits, with the sigmoid left to the decoder.
     Logits,
@@ -52,6 +53,7 @@ pub(crate) struct Layout {
     /// That of the answer as the file has it.
     pub form: OutputForm,
     /// The answer's last dimension.
+    #[cfg_attr(not(any(feature = "tract", test)), expect(dead_code))]
     pub columns: usize,
     /// Where class rows come in parts. Else the first output is the answer.
     pub parts: Option<Parts>,
@@ -71,6 +73,7 @@ pub(crate) struct Parts {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Boxes {
     /// Centre x, centre y, width, height in pixels of the input, in one part.
+    #[cfg_attr(not(any(feature = "tract", test)), expect(dead_code))]
     CentreSize,
     /// Distances of the left, top, right and bottom side from the centre of a cell; a part for each scale.
     Distances(Arc<[Scale]>),

@@ -1,6 +1,8 @@
 //! ONNX bytes → a network that runs.
 
 mod network;
+/// The forms of whole answers, which only tract gives.
+#[cfg(feature = "tract")]
 mod output;
 
 use std::fmt;
@@ -11,8 +13,6 @@ use crate::error::{Error, Kind, Result};
 use crate::layout::{Layout, OutputForm};
 use crate::lower::ForeignNode;
 use crate::lower::head::{self, NotAlone, UpToHead};
-#[cfg(not(feature = "tract"))]
-use crate::lower::{self, Lowered};
 use crate::onnx::{self, File, Metadata, input};
 use crate::size::InputSize;
 #[cfg(feature = "tract")]
@@ -82,24 +82,21 @@ impl Model {
             return Err(Error::new(Kind::UnsupportedModel, message));
         }
         let input_size = input::size(&file.graph, size, file.metadata.imgsz)?;
-        let recognise =
-            |shape: &[usize]| output::recognise(shape, names.as_deref(), input_size, file.metadata.end_to_end);
-
-        let Loaded { network, shape, mut layout, foreign } =
-            match head::up_to_head(&file, file.metadata.head().as_ref(), input_size) {
-                Ok(UpToHead { net, shape, parts }) if is_class_rows(recognise(&shape)?) => Loaded {
-                    network: Network::Engine(engine::Network::new(net)),
-                    shape: shape.to_vec(),
-                    layout: Layout { form: OutputForm::ClassRows, columns: shape[2], parts: Some(parts) },
-                    foreign: Vec::new(),
-                },
-                Ok(_) => {
-                    whole(&file, input_size, size, NotAlone::Head("its output is not of the form that has a head"))?
-                }
-                Err(why) => whole(&file, input_size, size, why)?,
-            };
-        let (form, classes) = recognise(&shape)?;
-        layout.form = form;
+        let has_names = |classes: usize| names.as_ref().is_none_or(|names| names.len() == classes);
+        let suppressed = file.metadata.end_to_end == Some(true);
+        let loaded = match head::up_to_head(&file, file.metadata.head().as_ref(), input_size) {
+            Ok(UpToHead { net, shape, parts }) if has_names(shape[1] - 4) && !suppressed => Loaded {
+                network: Network::Engine(engine::Network::new(net)),
+                layout: Layout { form: OutputForm::ClassRows, columns: shape[2], parts: Some(parts) },
+                classes: Some(shape[1] - 4),
+                foreign: Vec::new(),
+            },
+            other => {
+                let why = other.err().unwrap_or(NotAlone::Head("its classes are not those that the file names"));
+                whole(&file, names.as_deref(), input_size, size, why)?
+            }
+        };
+        let Loaded { network, layout, classes, foreign } = loaded;
         let names = match (names, classes) {
             (Some(names), _) => names,
             (None, Some(classes)) => (0..classes).map(|class| class.to_string().into()).collect(),
@@ -169,44 +166,37 @@ impl fmt::Debug for Model {
 /// A network with what is known of its answer.
 struct Loaded {
     network: Network,
-    /// Of the answer in the file.
-    shape: Vec<usize>,
     layout: Layout,
+    /// How many there are, where the answer tells it.
+    classes: Option<usize>,
     foreign: Vec<ForeignNode>,
-}
-
-fn is_class_rows((form, _): (OutputForm, Option<usize>)) -> bool {
-    form == OutputForm::ClassRows
 }
 
 /// The whole graph of the file, head and all.
 #[cfg(feature = "tract")]
-fn whole(file: &File, input: InputSize, asked: Option<InputSize>, _: NotAlone) -> Result<Loaded> {
+fn whole(
+    file: &File,
+    names: Option<&[Arc<str>]>,
+    input: InputSize,
+    asked: Option<InputSize>,
+    _: NotAlone,
+) -> Result<Loaded> {
     let (network, shape, foreign) = tract::load(file, input).map_err(|error| match asked {
         Some(_) => error.with_hint("another input size was asked for; some files work at their own only"),
         None => error,
     })?;
-    let layout = Layout { form: OutputForm::ClassRows, columns: shape.get(2).copied().unwrap_or(0), parts: None };
-    Ok(Loaded { network: Network::Divided(network), shape, layout, foreign })
+    let (form, classes) = output::recognise(&shape, names, input, file.metadata.end_to_end)?;
+    let layout = Layout { form, columns: shape[2], parts: None };
+    Ok(Loaded { network: Network::Divided(network), layout, classes, foreign })
 }
 
 /// Without tract there is no other way to run a network than on the engine alone.
 #[cfg(not(feature = "tract"))]
-fn whole(file: &File, input: InputSize, _: Option<InputSize>, why: NotAlone) -> Result<Loaded> {
-    let first = || {
-        let output = file.graph.output.first().map(|output| output.name.as_str());
-        let needed = lower::needed(&file.graph, output.into_iter());
-        let Lowered { nodes, .. } = lower::lower(&file.graph, file.opset, input, &needed, None).ok()?;
-        let mut nodes = file.graph.node.iter().zip(nodes);
-        nodes.find_map(|(node, lowering)| Some(ForeignNode::new(node, lowering?.err()?)))
-    };
+fn whole(_: &File, _: Option<&[Arc<str>]>, _: InputSize, _: Option<InputSize>, why: NotAlone) -> Result<Loaded> {
     let why = match why {
         NotAlone::Node(node) => node.to_string(),
         NotAlone::Head(what) => format!("the metadata `{}` is not so: {what}", onnx::head::KEY),
-        NotAlone::NoHead => match first() {
-            Some(node) => node.to_string(),
-            None => format!("it has no metadata `{}`", onnx::head::KEY),
-        },
+        NotAlone::NoHead => format!("it has no metadata `{}`", onnx::head::KEY),
     };
     let message = format!("the engine does not run this network alone, and this build has no tract: {why}");
     Err(Error::new(Kind::NeedsTract, message))

@@ -114,13 +114,13 @@ pub(super) fn lower_from<'a>(
 }
 
 /// By node, whether one of the tensors `names` is made of what it makes.
-pub(crate) fn needed<'a>(graph: &GraphProto, names: impl Iterator<Item = &'a str>) -> Vec<bool> {
+pub(crate) fn needed(graph: &GraphProto, names: &[&str]) -> Vec<bool> {
     let mut makers: HashMap<&str, usize> = HashMap::new();
     for (id, node) in graph.node.iter().enumerate() {
         makers.extend(node.output.iter().map(|name| (name.as_str(), id)));
     }
     let mut needed = vec![false; graph.node.len()];
-    let mut open: Vec<usize> = names.filter_map(|name| makers.get(name).copied()).collect();
+    let mut open: Vec<usize> = names.iter().filter_map(|name| makers.get(name).copied()).collect();
     while let Some(id) = open.pop() {
         if !std::mem::replace(&mut needed[id], true) {
             let inputs = graph.node[id].input.iter().filter(|name| !name.is_empty());

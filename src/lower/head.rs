@@ -39,13 +39,17 @@ const DISTANCE: &str = "distance of ";
 
 /// Cuts the network at its head. What the metadata says of the maps must be so.
 pub(crate) fn up_to_head(file: &File, head: Option<&Head>, input: InputSize) -> Result<UpToHead, NotAlone> {
-    let head = head.ok_or(NotAlone::NoHead)?;
+    // With tract, which gives the reason for each node, nothing more is to be found out.
+    if cfg!(feature = "tract") && head.is_none() {
+        return Err(NotAlone::NoHead);
+    }
     let wrong = NotAlone::Head;
     let graph = &file.graph;
     let output = graph.output.first().ok_or(wrong("there is no output"))?;
-    let names = || head.levels.iter().flat_map(|level| &level.maps).map(String::as_str);
-    let of_answer = needed(graph, [output.name.as_str()].into_iter());
-    let of_maps = needed(graph, names());
+    let levels = head.map_or(&[][..], |head| &head.levels);
+    let names = levels.iter().flat_map(|level| &level.maps).map(String::as_str).collect::<Vec<_>>();
+    let of_answer = needed(graph, &[&output.name]);
+    let of_maps = if head.is_some() { needed(graph, &names) } else { of_answer.clone() };
     // Of maps that have nothing to do with the answer nobody knows what they are for.
     if of_maps.iter().zip(&of_answer).any(|(map, answer)| *map && !*answer) {
         return Err(wrong("the output does not depend on one of its maps"));
@@ -56,11 +60,12 @@ pub(crate) fn up_to_head(file: &File, head: Option<&Head>, input: InputSize) -> 
     let mut steps: Vec<(&str, Step<'_>)> = Vec::with_capacity(graph.node.len());
     for (node, lowered) in graph.node.iter().zip(nodes) {
         match lowered {
-            Some(Err(reason)) => return Err(NotAlone::Node(ForeignNode::new(node, reason))),
+            Some(Err(reason)) => return Err(NotAlone::Node(ForeignNode::new(node, reason, &values))),
             Some(Ok(Lowering::Steps(of_node))) => steps.extend(node.output.iter().map(String::as_str).zip(of_node)),
             Some(Ok(Lowering::Constant)) | None => (),
         }
     }
+    let head = head.ok_or(NotAlone::NoHead)?;
 
     let mut classes = None;
     let (mut boxes, mut scores) = (Vec::new(), Vec::new());

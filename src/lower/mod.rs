@@ -1,7 +1,7 @@
 //! ONNX → the engine's graph.
 //!
-//! [`operators`] is the table that says what each operator means to the engine; [`lower`] applies it to a graph, node by
-//! node, and [`net`] makes one of the engine's graphs of nodes that it knows. Where the file says at which maps its head
+//! [`operators`] is the table that says what each operator means to the engine; [`graph`] applies it to a graph, node by
+//! node, and makes one of the engine's graphs of nodes that it knows. Where the file says at which maps its head
 //! begins, [`head`] cuts the network there.
 
 mod graph;
@@ -12,8 +12,7 @@ mod value;
 mod window;
 
 #[cfg(feature = "tract")]
-pub(crate) use graph::{Inference, Lowering, net};
-pub(crate) use graph::{Lowered, lower, needed};
+pub(crate) use graph::{Inference, Lowered, Lowering, lower, needed, net};
 pub use reason::ForeignNode;
 #[cfg(feature = "tract")]
 pub(crate) use value::{Array, Value, Values};

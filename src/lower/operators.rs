@@ -111,25 +111,25 @@ impl<'a> Node<'_, 'a> {
     /// Refuses attributes that are not among these.
     fn only(&self, known: &[&str]) -> Result<(), Reason> {
         match self.attributes.other_than(known) {
-            Some(name) => Err(Reason::attribute(name)),
+            Some(index) => Err(Reason::UnknownAttribute(index)),
             None => Ok(()),
         }
     }
 
-    fn int(&self, name: &str, default: i64) -> Result<i64, Reason> {
-        self.attributes.int(name, default).ok_or_else(|| Reason::attribute(name))
+    fn int(&self, name: &'static str, default: i64) -> Result<i64, Reason> {
+        self.attributes.int(name, default).ok_or(Reason::Attribute(name))
     }
 
-    fn float(&self, name: &str, default: f32) -> Result<f32, Reason> {
-        self.attributes.float(name, default).ok_or_else(|| Reason::attribute(name))
+    fn float(&self, name: &'static str, default: f32) -> Result<f32, Reason> {
+        self.attributes.float(name, default).ok_or(Reason::Attribute(name))
     }
 
-    fn text(&self, name: &str, default: &'static str) -> Result<&'a str, Reason> {
-        self.attributes.text(name, default).ok_or_else(|| Reason::attribute(name))
+    fn text(&self, name: &'static str, default: &'static str) -> Result<&'a str, Reason> {
+        self.attributes.text(name, default).ok_or(Reason::Attribute(name))
     }
 
-    fn ints_attribute(&self, name: &str) -> Result<&'a [i64], Reason> {
-        self.attributes.ints(name).ok_or_else(|| Reason::attribute(name))
+    fn ints_attribute(&self, name: &'static str) -> Result<&'a [i64], Reason> {
+        self.attributes.ints(name).ok_or(Reason::Attribute(name))
     }
 
     fn has_input(&self, index: usize) -> bool {
@@ -146,31 +146,31 @@ impl<'a> Node<'_, 'a> {
     fn image(&self, index: usize) -> Result<(&'a str, Shape), Reason> {
         match self.input(index)? {
             (name, Value::Image(shape, Kind::Float)) => Ok((name, *shape)),
-            (_, value) => Err(Reason::NoImage(index, value.shape())),
+            _ => Err(Reason::NoImage(index)),
         }
     }
 
     fn floats(&self, index: usize) -> Result<Array<f32>, Reason> {
         let (_, value) = self.input(index)?;
-        value.floats().ok_or_else(|| Reason::Variable(index, value.shape()))
+        value.floats().ok_or(Reason::Variable(index))
     }
 
     fn ints(&self, index: usize) -> Result<Array<i64>, Reason> {
         let (_, value) = self.input(index)?;
-        value.ints().ok_or_else(|| Reason::Variable(index, value.shape()))
+        value.ints().ok_or(Reason::Variable(index))
     }
 
     /// A constant that is the same number everywhere.
     fn scalar(&self, index: usize) -> Result<f32, Reason> {
-        let Array { values, shape } = self.floats(index)?;
+        let values = self.floats(index)?.values;
         match values.split_first() {
             Some((first, rest)) if rest.iter().all(|value| value == first) => Ok(*first),
-            _ => Err(Reason::Differs(index, shape)),
+            _ => Err(Reason::Differs(index)),
         }
     }
 
     /// Whole numbers from the attribute `name`, as old operator sets have them, or from input `index`.
-    fn ints_or_input(&self, name: &str, index: usize) -> Result<Option<Vec<i64>>, Reason> {
+    fn ints_or_input(&self, name: &'static str, index: usize) -> Result<Option<Vec<i64>>, Reason> {
         if self.attributes.has(name) {
             return self.ints_attribute(name).map(|ints| Some(ints.to_vec()));
         }
@@ -197,7 +197,7 @@ impl<'a> Node<'_, 'a> {
         let stored = attribute.name == "value" && attribute.r#type == AttributeType::Tensor as i32;
         match &attribute.t {
             Some(tensor) if stored => Ok(Meaning::Constant(Value::Stored(tensor))),
-            _ => Err(Reason::attribute(&attribute.name)),
+            _ => Err(Reason::UnknownAttribute(0)),
         }
     }
 
@@ -205,7 +205,7 @@ impl<'a> Node<'_, 'a> {
     fn cast(&self) -> Found<'a> {
         self.only(&["to", "saturate"])?;
         if self.int("to", 0)? != DataType::Float as i64 {
-            return Err(Reason::attribute("to"));
+            return Err(Reason::Attribute("to"));
         }
         let (name, value) = self.input(0)?;
         if let Value::Image(shape, Kind::Float) = value {
@@ -217,7 +217,7 @@ impl<'a> Node<'_, 'a> {
             }
             None => value.half_or_floats(),
         };
-        let floats = floats.ok_or_else(|| Reason::Variable(0, value.shape()))?;
+        let floats = floats.ok_or(Reason::Variable(0))?;
         Ok(Meaning::Constant(Value::Floats(floats)))
     }
 
@@ -246,7 +246,7 @@ impl<'a> Node<'_, 'a> {
         } else {
             vec![0.0; outputs]
         };
-        let group = usize::try_from(self.int("group", 1)?).map_err(|_| Reason::attribute("group"))?;
+        let group = usize::try_from(self.int("group", 1)?).map_err(|_| Reason::Attribute("group"))?;
         let depthwise = group > 1 && group == outputs && inputs == 1 && input.channels == outputs;
         if !(depthwise || (group == 1 && inputs == input.channels)) || outputs * inputs == 0 {
             return Err(Reason::Form(
@@ -274,10 +274,10 @@ impl<'a> Node<'_, 'a> {
         let (x, input) = self.image(0)?;
         let window = Window::new(self.attributes, None, input)?;
         if self.int("ceil_mode", 0)? != 0 {
-            return Err(Reason::attribute("ceil_mode"));
+            return Err(Reason::Attribute("ceil_mode"));
         }
         if window.dilation != [1, 1] {
-            return Err(Reason::attribute("dilations"));
+            return Err(Reason::Attribute("dilations"));
         }
         if !window.always_holds_a_pixel() {
             return Err(Reason::Form("a window may lie in the border"));
@@ -300,10 +300,9 @@ impl<'a> Node<'_, 'a> {
     fn reduce_mean(&self) -> Found<'a> {
         self.only(&["axes", "keepdims", "noop_with_empty_axes"])?;
         let (x, Shape { channels, .. }) = self.image(0)?;
-        let mut axes = self.ints_or_input("axes", 1)?.unwrap_or_default();
-        axes.iter_mut().filter(|axis| **axis < 0).for_each(|axis| *axis = axis.saturating_add(4));
-        axes.sort_unstable();
-        if axes != [2, 3] || self.int("keepdims", 1)? != 1 {
+        let axes = self.ints_or_input("axes", 1)?.unwrap_or_default();
+        let of_pixels = matches!(axes[..], [2 | -2, 3 | -1] | [3 | -1, 2 | -2]);
+        if !of_pixels || self.int("keepdims", 1)? != 1 {
             return Err(Reason::Form("the mean is not that of all pixels, one a channel"));
         }
         self.step(Op::Mean, vec![x], Shape { height: 1, width: 1, channels })
@@ -352,7 +351,7 @@ impl<'a> Node<'_, 'a> {
         self.only(&["mode"])?;
         let (x, input) = self.image(0)?;
         if self.text("mode", "nearest")? != "nearest" {
-            return Err(Reason::attribute("mode"));
+            return Err(Reason::Attribute("mode"));
         }
         let doubles = self.floats(1)?.values == [1.0, 1.0, 2.0, 2.0];
         self.doubled(Op::Upsample, x, input, doubles)
@@ -382,7 +381,9 @@ impl<'a> Node<'_, 'a> {
     fn slice(&self) -> Found<'a> {
         self.only(&["starts", "ends", "axes"])?;
         let (x, shape) = self.image(0)?;
-        let one = |name: &str, index: usize, default: Option<i64>| match self.ints_or_input(name, index)?.as_deref()
+        let one = |name: &'static str, index: usize, default: Option<i64>| match self
+            .ints_or_input(name, index)?
+            .as_deref()
         {
             Some([value]) => Ok(*value),
             None => default.ok_or(Reason::Missing(index)),
@@ -401,7 +402,7 @@ impl<'a> Node<'_, 'a> {
         self.only(&["axis", "split", "num_outputs"])?;
         let (x, shape) = self.image(0)?;
         if !matches!(self.int("axis", 0)?, 1 | -3) {
-            return Err(Reason::attribute("axis"));
+            return Err(Reason::Attribute("axis"));
         }
         let parts = self.proto.output.len();
         let sizes = match self.ints_or_input("split", 1)? {
@@ -455,7 +456,7 @@ impl<'a> Node<'_, 'a> {
         let (_, Shape { height, width, channels }) = self.image(1 - index)?;
         let sides = [width, height, channels, 1];
         let fits = shape.iter().rev().zip(sides).all(|(side, of_image)| *side == 1 || *side == of_image);
-        if fits && shape.len() <= sides.len() { Ok(()) } else { Err(Reason::Differs(index, shape)) }
+        if fits && shape.len() <= sides.len() { Ok(()) } else { Err(Reason::Differs(index)) }
     }
 
     fn of_two_images(&self, op: Binary, (a, of_a): (&'a str, Shape), (b, of_b): (&'a str, Shape)) -> Found<'a> {
@@ -505,7 +506,7 @@ impl<'a> Node<'_, 'a> {
     fn clip(&self) -> Found<'a> {
         self.only(&["min", "max"])?;
         let (x, shape) = self.image(0)?;
-        let bound = |index: usize, attribute: &str, none: f32| {
+        let bound = |index: usize, attribute: &'static str, none: f32| {
             if self.has_input(index) { self.scalar(index) } else { self.float(attribute, none) }
         };
         let (low, high) = (bound(1, "min", LOW)?, bound(2, "max", HIGH)?);
@@ -548,7 +549,7 @@ impl<'a> Node<'_, 'a> {
                 return self.step(Op::Dequantize, vec![name], *shape);
             }
             Value::Stored(stored) => *stored,
-            _ => return Err(Reason::NoImage(0, value.shape())),
+            _ => return Err(Reason::NoImage(0)),
         };
         let shape = tensor::shape(stored);
         let &[outputs, ..] = &shape[..] else { return Err(Reason::Form("its weights have no channels")) };
@@ -585,6 +586,6 @@ pub(super) fn checked(shape: Shape) -> Result<Shape, Reason> {
     let numbers = height.checked_mul(width).and_then(|pixels| pixels.checked_mul(channels));
     match numbers {
         Some(numbers) if (1..=MAX_NUMBERS).contains(&numbers) => Ok(shape),
-        _ => Err(Reason::Size([channels, height, width])),
+        _ => Err(Reason::Size),
     }
 }

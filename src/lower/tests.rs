@@ -333,7 +333,7 @@ fn planned(model: &ModelProto, isa: Isa) -> Result<engine::Network, super::Forei
         match lowering.unwrap() {
             Ok(Lowering::Steps(of_node)) => steps.extend(node.output.iter().map(String::as_str).zip(of_node)),
             Ok(Lowering::Constant) => (),
-            Err(reason) => return Err(super::ForeignNode::new(node, reason)),
+            Err(reason) => return Err(super::ForeignNode::new(node, reason, &values)),
         }
     }
     let outputs: Vec<&str> = graph.output.iter().map(|output| output.name.as_str()).collect();
@@ -799,7 +799,7 @@ fn a_node_that_the_engine_does_otherwise_is_left_with_the_reason() {
         ("does not have the operator", &|net, x| net.same("Sin", &[], &[x])),
         ("\"alpha\"", &|net, x| net.same("LeakyRelu", &[int("alpha", 1)], &[x])),
         ("not one of channels", &|net, x| net.same("Concat", &[int("axis", 2)], &[x, x])),
-        ("[1, 4, 1, 1], is not one number", &|net, x| {
+        ("not one number that goes with the image (inputs [1, 4, 8, 8], [1, 4, 1, 1])", &|net, x| {
             let by = net.constant(&[1, 4, 1, 1], &[1.0, 2.0, 3.0, 4.0]);
             net.same("Mul", &[], &[x, by])
         }),

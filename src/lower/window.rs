@@ -27,15 +27,15 @@ impl Window {
     /// The window of a convolution of this kernel, or of a pool, over `input`.
     pub fn new(attributes: Attributes<'_>, kernel: Option<[usize; 2]>, input: Shape) -> Result<Window, Reason> {
         let declared =
-            sizes::<2>(attributes, "kernel_shape", 1)?.or(kernel).ok_or(Reason::attribute("kernel_shape"))?;
+            sizes::<2>(attributes, "kernel_shape", 1)?.or(kernel).ok_or(Reason::Attribute("kernel_shape"))?;
         if kernel.is_some_and(|kernel| kernel != declared || kernel.contains(&0)) {
-            return Err(Reason::attribute("kernel_shape"));
+            return Err(Reason::Attribute("kernel_shape"));
         }
         let stride = sizes(attributes, "strides", 1)?.unwrap_or([1, 1]);
         let dilation = sizes(attributes, "dilations", 1)?.unwrap_or([1, 1]);
         let reach = [0, 1].map(|axis: usize| dilation[axis] * (declared[axis] - 1) + 1);
         let sides = [input.height, input.width];
-        let auto = attributes.text("auto_pad", "NOTSET").ok_or(Reason::attribute("auto_pad"))?;
+        let auto = attributes.text("auto_pad", "NOTSET").ok_or(Reason::Attribute("auto_pad"))?;
         let [top, left, bottom, right] = match auto {
             "NOTSET" => sizes(attributes, "pads", 0)?.unwrap_or([0; 4]),
             "VALID" => [0; 4],
@@ -48,13 +48,13 @@ impl Window {
                 });
                 [rows[0], columns[0], rows[1], columns[1]]
             }
-            _ => return Err(Reason::attribute("auto_pad")),
+            _ => return Err(Reason::Attribute("auto_pad")),
         };
         let (before, after) = ([top, left], [bottom, right]);
         let border = 2 * top.max(left).max(bottom).max(right);
         let numbers = (input.height + border).checked_mul(input.width + border);
         if numbers.and_then(|pixels| pixels.checked_mul(input.channels)).is_none_or(|all| all > MAX_NUMBERS) {
-            return Err(Reason::Size([input.channels, input.height + border, input.width + border]));
+            return Err(Reason::Size);
         }
         let mut out = [0; 2];
         for axis in 0..2 {
@@ -71,14 +71,18 @@ impl Window {
 }
 
 /// `N` sizes of at least `least`, if the node says them.
-fn sizes<const N: usize>(attributes: Attributes<'_>, name: &str, least: i64) -> Result<Option<[usize; N]>, Reason> {
-    let found = attributes.ints(name).ok_or(Reason::attribute(name))?;
+fn sizes<const N: usize>(
+    attributes: Attributes<'_>,
+    name: &'static str,
+    least: i64,
+) -> Result<Option<[usize; N]>, Reason> {
+    let found = attributes.ints(name).ok_or(Reason::Attribute(name))?;
     if !attributes.has(name) {
         return Ok(None);
     }
     if !found.iter().all(|size| (least..=MAX_WINDOW).contains(size)) {
-        return Err(Reason::attribute(name));
+        return Err(Reason::Attribute(name));
     }
     let sizes: Vec<usize> = found.iter().map(|size| *size as usize).collect();
-    sizes.try_into().map(Some).map_err(|_| Reason::attribute(name))
+    sizes.try_into().map(Some).map_err(|_| Reason::Attribute(name))
 }

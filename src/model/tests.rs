@@ -36,10 +36,14 @@ fn the_released_models_run_on_the_engine_alone() {
 #[cfg(feature = "tract")]
 fn with_its_graph(onnx: &[u8], model: &Model) -> Model {
     let file = onnx::read(onnx).unwrap();
-    let loaded = whole(&file, model.input_size, None, NotAlone::NoHead).unwrap();
-    let layout = Layout { form: model.layout.form, ..loaded.layout };
-    assert_eq!(loaded.shape[2], layout.columns);
-    Model { network: loaded.network, layout: Arc::new(layout), foreign: loaded.foreign.into(), ..model.clone() }
+    let loaded = whole(&file, Some(model.class_names()), model.input_size, None, NotAlone::NoHead).unwrap();
+    assert_eq!((loaded.layout.form, loaded.layout.columns), (model.layout.form, model.layout.columns));
+    Model {
+        network: loaded.network,
+        layout: Arc::new(loaded.layout),
+        foreign: loaded.foreign.into(),
+        ..model.clone()
+    }
 }
 
 /// What a model finds in a picture of waves.
@@ -110,7 +114,7 @@ fn of_foreign_detectors_the_engine_runs_the_layers() {
     }
     let model = form("anchors");
     let transposed = model.foreign_nodes().iter().find(|node| node.operator == "Transpose").unwrap();
-    assert!(transposed.to_string().ends_with("(Transpose): the engine does not have the operator"), "{transposed}");
+    assert!(transposed.to_string().contains("(Transpose): the engine does not have the operator"), "{transposed}");
 }
 
 /// Without tract a model that needs it is told the node that made it so.

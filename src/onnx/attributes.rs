@@ -7,10 +7,9 @@ use super::messages::{AttributeProto, AttributeType, NodeProto};
 pub(crate) struct Attributes<'a>(pub &'a NodeProto);
 
 impl<'a> Attributes<'a> {
-    /// The name of an attribute that is not among these.
-    pub fn other_than(self, known: &[&str]) -> Option<&'a str> {
-        let names = self.0.attribute.iter().map(|attribute| attribute.name.as_str());
-        names.into_iter().find(|name| !known.contains(name))
+    /// The index of an attribute that is not among these.
+    pub fn other_than(self, known: &[&str]) -> Option<usize> {
+        self.0.attribute.iter().position(|attribute| !known.contains(&attribute.name.as_str()))
     }
 
     pub fn has(self, name: &str) -> bool {

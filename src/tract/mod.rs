@@ -27,7 +27,7 @@ pub(crate) fn load(file: &File, input: InputSize) -> Result<(Network, Vec<usize>
     let Some(output) = graph.output.first() else {
         return Err(Error::new(Kind::InvalidModel, "the model has no output"));
     };
-    let needed = lower::needed(graph, [output.name.as_str()].into_iter());
+    let needed = lower::needed(graph, &[&output.name]);
     let mut inference = inference::Inference::new(file);
     let lowered = lower::lower(graph, file.opset, input, &needed, Some(&mut inference))?;
     let shape = inference.answer(&output.name)?;

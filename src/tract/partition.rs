@@ -92,7 +92,8 @@ pub(super) fn partition(
         if taken { levels[own].1.push(id) } else { levels[own].0.push(id) }
     }
     let foreign = graph.node.iter().enumerate();
-    let foreign = foreign.filter_map(|(id, node)| Some(ForeignNode::new(node, reasons.get(&id)?))).collect();
+    let foreign =
+        foreign.filter_map(|(id, node)| Some(ForeignNode::new(node, *reasons.get(&id)?, &values))).collect();
     let mut stages = Vec::new();
     for (of_tract, of_engine) in levels {
         if !of_tract.is_empty() {
