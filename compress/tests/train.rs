@@ -146,3 +146,34 @@ fn what_cannot_work_is_refused_with_the_options_name() {
     std::fs::write(good.run.join("state.safetensors"), b"cut").unwrap();
     assert!(matches!(train(&network, &good, Arc::default()), Err(Error::Checkpoint { .. })));
 }
+
+/// The first run of docs/train-your-own.md, with fewer and smaller images.
+#[test]
+fn the_commands_of_the_tutorial_give_a_model_that_finds_things() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let compress = |line: &str| {
+        let program = env!("CARGO_BIN_EXE_compress");
+        let released = root.join("models/micro-yolo.safetensors").to_str().unwrap().to_owned();
+        let samples = root.join("data/samples").to_str().unwrap().to_owned();
+        let words = line.split_whitespace().map(|word| match word {
+            "RELEASED" => released.clone(),
+            "SAMPLES" => samples.clone(),
+            word => word.to_owned(),
+        });
+        let output = std::process::Command::new(program).args(words).current_dir(&folder).output().unwrap();
+        assert!(output.status.success(), "{line}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    compress("data tiny --samples SAMPLES --output tiny.json");
+    compress("data tiny --samples SAMPLES --output tiny-val.json --count 50 --seed 2");
+    compress(
+        "train --run first --data tiny.json --network RELEASED --init RELEASED --init-rate 0.2 --rate 2e-3 --decay 0 \
+         --warmup 5 --images 480 --imgsz 96",
+    );
+    compress("export --checkpoint first/model.safetensors --output first.onnx --imgsz 96");
+    let told = compress("evaluate --model first.onnx --annotations tiny-val.json --images tiny-val");
+    let ap50 = told.lines().find_map(|line| line.strip_prefix("AP50 ")).unwrap_or_else(|| panic!("{told}"));
+    // A trial gave 0.84; random boxes give nothing.
+    assert!(ap50.trim().parse::<f32>().unwrap() > 0.5, "{told}");
+}
