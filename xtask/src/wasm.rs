@@ -30,7 +30,7 @@ const THREADED: &[&str] = &["--enable-relaxed-simd", "--enable-threads"];
 
 /// Arguments for rustc that make the memory one that threads share: for our crate alone, since the target's standard
 /// library, as rustup brings it, is made for one thread and could be made otherwise by a nightly compiler only. The
-/// linker is told not to mind. Helpers therefore run nothing of it; `src/engine/simd/team.rs` says more.
+/// linker is told not to mind. Helpers therefore run nothing of it; `src/engine/simd/thread_pool.rs` says more.
 #[rustfmt::skip]
 const SHARED_MEMORY: &[&str] = &[
     "-C", "target-feature=+atomics,+bulk-memory,+mutable-globals",
