@@ -226,9 +226,9 @@ impl DepthwiseI8 {
             for _ in 0..columns {
                 for group in 0..K.div_ceil(4) {
                     // Beyond the kernel the weights are zero, so any tap will do.
-                    let mut taps = [at[group * 4]; 4];
+                    let mut taps = [isa.load_half(at[group * 4]); 4];
                     for (r, tap) in taps.iter_mut().enumerate().skip(1) {
-                        *tap = at[(group * 4 + r).min(K - 1)];
+                        *tap = isa.load_half(at[(group * 4 + r).min(K - 1)]);
                     }
                     interleave_group(isa, taps, to);
                     to = to.add(4 * S::LANES);

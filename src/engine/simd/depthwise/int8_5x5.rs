@@ -58,17 +58,15 @@ pub(super) unsafe fn interleave_columns<S: Simd>(
 ) {
     // SAFETY: by this function's condition.
     unsafe {
-        let mut at = [source; 4];
-        for (r, at) in at.iter_mut().enumerate() {
-            *at = source.add(r * image.row);
-        }
-        let mut to = to;
+        let (mut at, mut to, row) = (source, to, image.row);
         for _ in 0..columns {
-            interleave_group(isa, at, to);
-            to = to.add(COLUMN_VECTORS * 4 * S::LANES);
-            for at in &mut at {
-                *at = at.add(image.pixel);
+            let mut taps = [isa.load_half(at); 4];
+            for (r, tap) in taps.iter_mut().enumerate().skip(1) {
+                *tap = isa.load_half(at.add(r * row));
             }
+            interleave_group(isa, taps, to);
+            to = to.add(COLUMN_VECTORS * 4 * S::LANES);
+            at = at.add(image.pixel);
         }
     }
 }
@@ -91,7 +89,11 @@ pub(super) unsafe fn interleave_fifth_row<S: Simd>(
         let (mut at, mut to) = (source.add(4 * image.row), to.add(4 * S::LANES));
         for _ in 0..columns {
             let pixel = image.pixel;
-            interleave_group(isa, [at, at.add(pixel), at.add(2 * pixel), at.add(3 * pixel)], to);
+            let mut taps = [isa.load_half(at); 4];
+            for (c, tap) in taps.iter_mut().enumerate().skip(1) {
+                *tap = isa.load_half(at.add(c * pixel));
+            }
+            interleave_group(isa, taps, to);
             to = to.add(COLUMN_VECTORS * 4 * S::LANES);
             at = at.add(pixel);
         }

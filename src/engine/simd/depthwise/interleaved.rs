@@ -27,20 +27,17 @@ pub(super) struct Tap {
     pub counts: bool,
 }
 
-/// Interleaves one group of [`Columns`].
+/// Interleaves one group of [`Columns`]. It takes the taps loaded: their addresses, as an array, the compiler would put into
+/// memory and read back for each load.
 ///
 /// # Safety
 ///
-/// `2 * LANES` bytes are readable at each tap, and `4 * LANES` writable at `to` and `SPAN` behind it.
+/// `4 * LANES` bytes are writable at `to` and `SPAN` behind it.
 #[inline(always)]
-pub(super) unsafe fn interleave_group<S: Simd>(isa: S, taps: [*const u8; 4], to: *mut u8) {
+pub(super) unsafe fn interleave_group<S: Simd>(isa: S, taps: [S::B; 4], to: *mut u8) {
+    let [first, second] = isa.interleave(taps);
     // SAFETY: by this function's condition.
     unsafe {
-        let mut loaded = [isa.load_half(taps[0]); 4];
-        for (loaded, tap) in loaded.iter_mut().zip(taps).skip(1) {
-            *loaded = isa.load_half(tap);
-        }
-        let [first, second] = isa.interleave(loaded);
         isa.store_bytes(to, first);
         isa.store_bytes(to.add(SPAN), second);
     }
