@@ -104,7 +104,8 @@ for (const [name, launch] of Object.entries(BROWSERS)) {
           { formats: played, worker, few: name === WINDOWS },
         );
         assert.equal(found.length, played.length * (name === WINDOWS ? 8 : 20));
-        for (const [how, labels] of found) assert.equal(labels, "cat", how);
+        // The best object; what a model sees beside it is not the point here.
+        for (const [how, labels] of found) assert.equal(labels.split(",")[0], "cat", `${how}: ${labels}`);
       });
     }
 
