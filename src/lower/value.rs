@@ -12,7 +12,7 @@ pub(crate) type Values<'a> = HashMap<&'a str, Value<'a>>;
 pub(crate) enum Value<'a> {
     /// `[1, channels, height, width]`, other numbers for each picture.
     Image(Shape, Kind),
-    /// A constant of the file. [`tensor::check`] has passed it.
+    /// A constant of the file, checked with the file.
     Stored(&'a TensorProto),
     Floats(Array<f32>),
     #[cfg_attr(not(feature = "tract"), expect(dead_code))]

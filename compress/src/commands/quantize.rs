@@ -9,6 +9,9 @@ use compress::{Error, Result, checkpoint, export};
 
 use super::Photographs;
 
+/// Photographs as a network sees them.
+type Images = Vec<Vec<f32>>;
+
 /// Turns a checkpoint, or an ONNX file of any detector, into an int8 ONNX file, calibrated on photographs.
 #[derive(clap::Args)]
 #[command(group = clap::ArgGroup::new("source").required(true).args(["checkpoint", "model"]))]
@@ -81,7 +84,7 @@ impl Quantize {
     }
 
     /// Photographs to calibrate on, and others to measure on.
-    fn photographs(&self, side: usize) -> Result<(Vec<Vec<f32>>, Vec<Vec<f32>>)> {
+    fn photographs(&self, side: usize) -> Result<(Images, Images)> {
         let mut images = self.photographs.read_at(self.held_out.get(), side)?;
         if images.len() < 2 {
             let problem = "needs two photographs: one to calibrate on, one to measure on".into();
