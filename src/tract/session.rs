@@ -91,7 +91,7 @@ impl Network {
     }
 
     /// Whether each stage is the engine's, in the order in which they run.
-    #[cfg(test)]
+    #[cfg(all(test, not(target_family = "wasm")))]
     pub fn stages(&self) -> Vec<bool> {
         self.0.stages.iter().map(|stage| matches!(stage.program, Program::Engine(_))).collect()
     }
