@@ -12,6 +12,16 @@ use super::Photographs;
 /// Photographs as a network sees them.
 type Images = Vec<Vec<f32>>;
 
+/// What came out with the least noise.
+struct Best<T> {
+    method: Method,
+    made: T,
+    noise: f64,
+}
+
+/// Noise by method.
+type Tried = serde_json::Map<String, serde_json::Value>;
+
 /// Turns a checkpoint, or an ONNX file of any detector, into an int8 ONNX file, calibrated on photographs.
 #[derive(clap::Args)]
 #[command(group = clap::ArgGroup::new("source").required(true).args(["checkpoint", "model"]))]
@@ -75,12 +85,24 @@ impl Quantize {
         }
     }
 
-    fn methods(&self) -> Vec<Method> {
-        match self.method {
+    /// What `quantize` makes with each method that was asked for and its noise: the one with the least, and all noises.
+    fn best<T>(&self, quantize: impl Fn(Method) -> Result<(T, f64)>) -> Result<(Option<Best<T>>, Tried)> {
+        let methods = match self.method {
             MethodName::Auto => METHODS.to_vec(),
             MethodName::Mse => vec![Method::Mse],
             MethodName::Percentile => vec![Method::Percentile(self.percentile)],
+        };
+        let mut best: Option<Best<T>> = None;
+        let mut tried = Tried::new();
+        for method in methods {
+            let (made, noise) = quantize(method)?;
+            println!("{method}: noise {noise:.5}");
+            tried.insert(method.to_string(), noise.into());
+            if best.as_ref().is_none_or(|best| noise < best.noise) {
+                best = Some(Best { method, made, noise });
+            }
         }
+        Ok((best, tried))
     }
 
     /// Photographs to calibrate on, and others to measure on.
@@ -107,18 +129,12 @@ impl Quantize {
         bar.finish_and_clear();
         let rounded = model.round(&seen, self.weight_bits);
         let exact = model.outputs(&model.to_onnx(), &held_out)?;
-        let mut best: Option<(Method, Vec<u8>, f64)> = None;
-        let mut tried = serde_json::Map::new();
-        for method in self.methods() {
+        let (best, tried) = self.best(|method| {
             let onnx = model.quantize(&seen, &rounded, method);
             let noise = quantize::noise(&exact, &model.outputs(&onnx, &held_out)?);
-            println!("{method}: noise {noise:.5}");
-            tried.insert(method.to_string(), noise.into());
-            if best.as_ref().is_none_or(|best| noise < best.2) {
-                best = Some((method, onnx, noise));
-            }
-        }
-        let Some((method, onnx, noise)) = best else { return Ok(()) };
+            Ok((onnx, noise))
+        })?;
+        let Some(Best { method, made: onnx, noise }) = best else { return Ok(()) };
         checkpoint::write_whole(&self.output, &onnx)?;
         if let Some(path) = &self.json {
             let report = serde_json::json!({
@@ -160,22 +176,16 @@ impl Quantize {
             Ok((onnx, quantize::noise(&exact, &scores)))
         };
 
-        let mut best: Option<(Method, Plan, Vec<u8>, f64)> = None;
-        let mut tried = serde_json::Map::new();
-        for method in self.methods() {
+        let (best, tried) = self.best(|method| {
             let mut plan = Plan::new(&graph, &calibration, method);
             plan.weight_bits = self.weight_bits;
             for &node in &float {
                 plan = plan.without(&calibration, node);
             }
             let (onnx, noise) = measure(&plan)?;
-            println!("{method}: noise {noise:.5}");
-            tried.insert(method.to_string(), noise.into());
-            if best.as_ref().is_none_or(|best| noise < best.3) {
-                best = Some((method, plan, onnx, noise));
-            }
-        }
-        let Some((method, plan, onnx, noise)) = best else { return Ok(()) };
+            Ok(((plan, onnx), noise))
+        })?;
+        let Some(Best { method, made: (plan, onnx), noise }) = best else { return Ok(()) };
 
         let mut table = Vec::new();
         if self.sensitivity {
