@@ -1,11 +1,12 @@
 //! Packages of Debian and Ubuntu, which xtask installs where it runs as root (a container, CI).
 
+use std::fs::File;
 use std::sync::OnceLock;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use xshell::{Shell, cmd};
 
-use crate::process;
+use crate::{process, workspace};
 
 /// A distribution whose packages xtask knows.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -47,6 +48,11 @@ fn parse(os_release: &str) -> Option<Distribution> {
 ///
 /// If this is not a place where packages may be installed, or `apt-get` fails.
 pub fn install(sh: &Shell, packages: &[&str]) -> Result<()> {
+    // `cargo xtask test` is two processes, and apt-get does not wait for another one.
+    let lock_path = workspace::tools_dir()?.join("apt.lock");
+    sh.create_dir(workspace::tools_dir()?)?;
+    let lock = File::create(&lock_path).with_context(|| format!("creating {}", lock_path.display()))?;
+    lock.lock().with_context(|| format!("locking {}", lock_path.display()))?;
     let missing: Vec<_> = packages.iter().filter(|package| !is_installed(sh, package)).collect();
     if missing.is_empty() {
         return Ok(());

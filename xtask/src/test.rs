@@ -3,9 +3,10 @@
 mod count;
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -29,7 +30,7 @@ pub struct TestArgs {
     skip: Vec<Part>,
 }
 
-/// A part of the tests. They run in this order: what is quick and fails often comes first.
+/// A part of the tests. In each [`Lane`] they run in this order: what is quick and fails often comes first.
 #[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
 enum Part {
     /// Rust formatting
@@ -70,6 +71,14 @@ impl Part {
     fn name(self) -> String {
         self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
     }
+
+    fn lane(self) -> Lane {
+        match self {
+            Part::Format | Part::Clippy | Part::Docs | Part::Native | Part::Deny | Part::Trainer => Lane::Native,
+            Part::E2e => Lane::Last,
+            _ => Lane::Web,
+        }
+    }
 }
 
 /// How a part ended.
@@ -85,17 +94,57 @@ enum Outcome {
 ///
 /// Only before the first part; what goes wrong in a part is counted as its failure.
 pub fn run(sh: &Shell, args: &TestArgs) -> Result<ExitCode> {
-    let is_ci = std::env::var("CI").is_ok_and(|value| value == "true" || value == "1");
     let parts = Part::value_variants().iter().copied();
-    let parts =
-        parts.filter(|part| (args.only.is_empty() || args.only.contains(part)) && !args.skip.contains(part));
+    let parts: Vec<Part> = parts
+        .filter(|part| (args.only.is_empty() || args.only.contains(part)) && !args.skip.contains(part))
+        .collect();
+    let of = |lane: Lane| parts.iter().copied().filter(move |part| part.lane() == lane);
+    let (native, web): (Vec<_>, Vec<_>) = (of(Lane::Native).collect(), of(Lane::Web).collect());
 
-    let mut rows = Vec::new();
-    let mut total = Counts::default();
-    for part in parts {
+    let mut report = Report { parts: parts.clone(), rows: Vec::new() };
+    let beside = (!native.is_empty() && !web.is_empty()).then(|| Beside::start(&web)).transpose()?;
+    native.iter().for_each(|&part| report.run(sh, part));
+    match beside {
+        Some(beside) => report.rows.push(beside.finish()?),
+        None => web.iter().for_each(|&part| report.run(sh, part)),
+    }
+    of(Lane::Last).for_each(|part| report.run(sh, part));
+    Ok(report.print())
+}
+
+/// Parts of one lane run one after the other, those of the first two lanes side by side: link-time optimisation, which
+/// the web's parts spend their time with, has one thread.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Lane {
+    /// All that needs no browser and no JavaScript.
+    Native,
+    /// The package and its tests.
+    Web,
+    /// Browsers and their clocks, undisturbed.
+    Last,
+}
+
+/// A line of the table that ends a run.
+struct Row {
+    name: String,
+    counts: Counts,
+    note: String,
+    time: Duration,
+}
+
+/// What is run, and how that ended.
+struct Report {
+    parts: Vec<Part>,
+    rows: Vec<Row>,
+}
+
+impl Report {
+    /// Runs one part.
+    fn run(&mut self, sh: &Shell, part: Part) {
+        let is_ci = std::env::var("CI").is_ok_and(|value| value == "true" || value == "1");
         println!("\n== {} ==", part.name());
         let started = Instant::now();
-        let (counts, note) = match run_part(sh, part) {
+        let (counts, note) = match run_part(sh, part, &self.parts) {
             Ok(Outcome::Ran(counts)) => (counts, String::new()),
             // CI must run everything; elsewhere a missing browser is the user's choice.
             Ok(Outcome::Missing(why)) if is_ci => (Counts::failure(), format!("cannot run: {why:#}")),
@@ -105,20 +154,58 @@ pub fn run(sh: &Shell, args: &TestArgs) -> Result<ExitCode> {
         if !note.is_empty() {
             println!("xtask: {}: {note}", part.name());
         }
-        total += counts;
-        rows.push((part, counts, note, started.elapsed()));
+        self.rows.push(Row { name: part.name(), counts, note, time: started.elapsed() });
     }
 
-    println!("\n{:<12}{:>8}{:>8}{:>10}", "part", "passed", "failed", "time");
-    for (part, counts, note, time) in rows {
-        let Counts { passed, failed } = counts;
-        println!("{:<12}{passed:>8}{failed:>8}{:>8.0} s  {note}", part.name(), time.as_secs_f64());
+    /// The table, and the line with the totals.
+    fn print(self) -> ExitCode {
+        let mut total = Counts::default();
+        println!("\n{:<12}{:>8}{:>8}{:>10}", "part", "passed", "failed", "time");
+        for Row { name, counts, note, time } in self.rows {
+            total += counts;
+            let Counts { passed, failed } = counts;
+            println!("{name:<12}{passed:>8}{failed:>8}{:>8.0} s  {note}", time.as_secs_f64());
+        }
+        println!("{} passed, {} failed", total.passed, total.failed);
+        if total.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
-    println!("{} passed, {} failed", total.passed, total.failed);
-    Ok(if total.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn run_part(sh: &Shell, part: Part) -> Result<Outcome> {
+/// A lane that runs in a process of its own, for its output not to mix with that of the other one.
+struct Beside {
+    child: Child,
+    output: PathBuf,
+    started: Instant,
+}
+
+impl Beside {
+    fn start(parts: &[Part]) -> Result<Beside> {
+        let output = workspace::target_dir("xtask")?.join("beside.log");
+        let file = File::create(&output).with_context(|| format!("creating {}", output.display()))?;
+        let names: Vec<String> = parts.iter().map(|part| part.name()).collect();
+        println!("xtask: at the same time, {}; their output follows later: {}", names.join(", "), output.display());
+        let mut command = Command::new(std::env::current_exe().context("where is xtask?")?);
+        let command = command.args(["test", "--only", &names.join(",")]).stdin(Stdio::null());
+        let child = command.stdout(file.try_clone()?).stderr(file).spawn().context("starting xtask once more")?;
+        Ok(Beside { child, output, started: Instant::now() })
+    }
+
+    /// Waits for the end, and prints what was printed.
+    fn finish(mut self) -> Result<Row> {
+        let status = self.child.wait()?;
+        let output = std::fs::read(&self.output).with_context(|| format!("reading {}", self.output.display()))?;
+        let output = String::from_utf8_lossy(&output);
+        println!("\n{}", output.trim_end());
+        let (counts, note) = match output.lines().next_back().and_then(Counts::totals) {
+            Some(counts) => (counts, "see the table above".to_owned()),
+            None => (Counts::failure(), format!("ended without a count: {status}")),
+        };
+        Ok(Row { name: "web".to_owned(), counts, note, time: self.started.elapsed() })
+    }
+}
+
+/// Runs a part of the `parts` that were asked for.
+fn run_part(sh: &Shell, part: Part, parts: &[Part]) -> Result<Outcome> {
     match part {
         Part::Format => {
             needs(setup::component(sh, Component::Format), |_| check(cmd!(sh, "cargo fmt --all --check")))
@@ -130,12 +217,15 @@ fn run_part(sh: &Shell, part: Part) -> Result<Outcome> {
             let cargo = cmd!(sh, "cargo doc --workspace --no-deps --document-private-items");
             check(cargo.env("RUSTDOCFLAGS", "-D warnings")).map(Outcome::Ran)
         }
-        Part::Native => tests(cmd!(sh, "cargo test --workspace --no-fail-fast")).map(Outcome::Ran),
-        Part::Deny => needs(audit::cargo_deny(sh), |cargo_deny| check(audit::crates(sh, &cargo_deny))),
-        Part::Trainer => {
-            let found = setup::cpp_compiler(sh).and_then(|_| libtorch::variables(sh));
-            needs(found, |variables| trainer(sh, &variables))
+        Part::Native => {
+            // With the trainer, if its part is to run: other features make cargo compile most crates once more.
+            let trainer = if parts.contains(&Part::Trainer) { libtorch(sh).ok() } else { None };
+            let features: &[&str] = if trainer.is_some() { &WITH_TRAINER } else { &[] };
+            let cargo = cmd!(sh, "cargo test --workspace {features...} --no-fail-fast");
+            tests(cargo.envs(trainer.unwrap_or_default())).map(Outcome::Ran)
         }
+        Part::Deny => needs(audit::cargo_deny(sh), |cargo_deny| check(audit::crates(sh, &cargo_deny))),
+        Part::Trainer => needs(libtorch(sh), |variables| trainer(sh, &variables, parts.contains(&Part::Native))),
         Part::Eslint => {
             needs(node::install(sh), |_| check(node::program(sh, "eslint")?.args(["--max-warnings", "0", "."])))
         }
@@ -193,13 +283,25 @@ fn needs<T>(found: Result<T>, part: impl FnOnce(T) -> Result<Counts>) -> Result<
     }
 }
 
-/// What the feature `train` adds; `Clippy` and `Native` check the rest of `compress`.
-fn trainer(sh: &Shell, libtorch: &[(&'static str, OsString)]) -> Result<Counts> {
-    let features = ["--package", "compress", "--features", "train"];
+/// Cargo's options for `compress` with its trainer.
+const WITH_TRAINER: [&str; 2] = ["--features", "compress/train"];
+
+/// The variables that the trainer compiles and runs with.
+fn libtorch(sh: &Shell) -> Result<Vec<(&'static str, OsString)>> {
+    setup::cpp_compiler(sh).and_then(|_| libtorch::variables(sh))
+}
+
+/// What the feature `train` adds to what `Clippy` checks, and to what `Native` tests unless that has done so.
+fn trainer(sh: &Shell, libtorch: &[(&'static str, OsString)], is_tested: bool) -> Result<Counts> {
     let variables = || libtorch.iter().map(|(name, value)| (name, value));
-    let mut total = check(cmd!(sh, "cargo clippy {features...} --all-targets -- -D warnings").envs(variables()))?;
-    total += tests(cmd!(sh, "cargo test {features...} --no-fail-fast --lib --bins -- train::").envs(variables()))?;
-    total += tests(cmd!(sh, "cargo test {features...} --test train --test distill").envs(variables()))?;
+    let mut total = check(
+        cmd!(sh, "cargo clippy --workspace {WITH_TRAINER...} --all-targets -- -D warnings").envs(variables()),
+    )?;
+    if !is_tested {
+        let cargo = || cmd!(sh, "cargo test --workspace {WITH_TRAINER...} --no-fail-fast").envs(variables());
+        total += tests(cargo().args(["--lib", "--bins", "--", "train::"]))?;
+        total += tests(cargo().args(["--test", "train", "--test", "distill"]))?;
+    }
     Ok(total)
 }
 

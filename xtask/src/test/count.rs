@@ -19,6 +19,12 @@ impl Counts {
     pub fn in_line(line: &str) -> Counts {
         libtest(line).or_else(|| node(line)).unwrap_or_default()
     }
+
+    /// Our own last line: `12 passed, 0 failed`.
+    pub fn totals(line: &str) -> Option<Counts> {
+        let (passed, failed) = line.strip_suffix(" failed")?.split_once(" passed, ")?;
+        Some(Counts { passed: passed.parse().ok()?, failed: failed.parse().ok()? })
+    }
 }
 
 impl AddAssign for Counts {
@@ -55,6 +61,14 @@ fn node(line: &str) -> Option<Counts> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn totals_of_a_whole_run() {
+        assert_eq!(Counts::totals("12 passed, 3 failed"), Some(Counts { passed: 12, failed: 3 }));
+        for line in ["12 passed, x failed", "part  passed  failed", "2 passed", ""] {
+            assert_eq!(Counts::totals(line), None, "{line}");
+        }
+    }
 
     #[test]
     fn closing_lines() {
