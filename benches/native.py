@@ -1,7 +1,7 @@
 """How long a frame takes natively, beside onnxruntime: `cargo xtask bench --native`.
 
     pip install onnx onnxruntime
-    cargo xtask bench --native [--models DIR] [--sizes 416,320,256] [--networks released,micro-yolo,yolov3-tiny]
+    cargo xtask bench --native [--models DIR] [--sizes 416,320,256] [--networks micro-yolo,micro-yolo-s]
                                [--rounds 30] [--tract]
 
 Both run on one thread and take turns frame by frame. A frame of ours is `detect`, with letterbox, decoding and
@@ -76,7 +76,7 @@ def main():
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--models", type=pathlib.Path, default=ROOT / "target/bench-models")
     arguments.add_argument("--sizes", default="416,320,256")
-    arguments.add_argument("--networks", default="released,micro-yolo,yolov3-tiny")
+    arguments.add_argument("--networks", default="micro-yolo,micro-yolo-s")
     arguments.add_argument("--rounds", type=int, default=30)
     arguments.add_argument("--program", type=pathlib.Path, default=ROOT / "target/release/examples/native")
     arguments.add_argument("--tract", action="store_true")

@@ -1,4 +1,4 @@
-// The bench's table as a picture: for each network and size a bar a runtime, as long as it is fast.
+// Pictures of the bench: its table as bars, and accuracy against time.
 
 const [BAR, GAP, LABEL, SCALE] = [16, 5, 190, 90];
 const COLOURS = [
@@ -9,11 +9,19 @@ const COLOURS = [
 
 const escape = (text) => text.replace(/[&<>"]/g, (sign) => `&#${sign.charCodeAt(0)};`);
 
+const svg = (width, height, parts) =>
+  [
+    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${Math.ceil(width)} ${Math.ceil(height)}" font-family="sans-serif" font-size="12">`,
+    `<rect width="100%" height="100%" fill="#fff"/>`,
+    ...parts,
+    "</svg>\n",
+  ].join("\n");
+
 /**
- * An SVG of rows `{ network, size, runtime, frame, ratio }`: milliseconds a frame, and how many times as fast as
+ * Bars, as long as a runtime is fast: an SVG of rows `{ network, size, runtime, frame, ratio }`: milliseconds a frame, and how many times as fast as
  * onnxruntime-web's float frame.
  */
-export function chart(rows) {
+export function bars(rows) {
   const parts = [];
   let y = 24;
   const title = ({ network, size }) => `${network}, ${size} px`;
@@ -34,7 +42,41 @@ export function chart(rows) {
     }
     y += 24;
   }
-  const width = LABEL + Math.max(1, ...rows.map(({ ratio }) => ratio)) * SCALE + 130;
-  const head = `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${Math.ceil(width)} ${y}" font-family="sans-serif" font-size="12">`;
-  return `${head}\n<rect width="100%" height="100%" fill="#fff"/>\n${parts.join("\n")}\n</svg>\n`;
+  return svg(LABEL + Math.max(1, ...rows.map(({ ratio }) => ratio)) * SCALE + 130, y, parts);
+}
+
+/** AP50 against milliseconds a frame, in logarithms: an SVG of points `{ name, runtime, frame, accuracy }`. */
+export function scatter(points) {
+  const [left, top, width, height] = [52, 20, 560, 320];
+  const frames = points.map(({ frame }) => frame);
+  const [least, most] = [Math.min(...frames) * 0.8, Math.max(...frames) * 1.2];
+  const highest = Math.max(...points.map(({ accuracy }) => accuracy)) * 1.1;
+  const x = (frame) => (left + (Math.log(frame / least) / Math.log(most / least)) * width).toFixed(1);
+  const y = (accuracy) => (top + height - (accuracy / highest) * height).toFixed(1);
+  const parts = [];
+  for (const value of [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000].filter((value) => value > least && value < most)) {
+    parts.push(
+      `<path d="M${x(value)} ${top}V${top + height}" stroke="#e3e6e8"/>`,
+      `<text x="${x(value)}" y="${top + height + 16}" text-anchor="middle">${value}</text>`,
+    );
+  }
+  for (let value = 0; value < highest; value += 10) {
+    parts.push(
+      `<path d="M${left} ${y(value)}H${left + width}" stroke="#e3e6e8"/>`,
+      `<text x="${left - 6}" y="${Number(y(value)) + 4}" text-anchor="end">${value}</text>`,
+    );
+  }
+  parts.push(
+    `<text x="${left + width / 2}" y="${top + height + 36}" text-anchor="middle">ms a frame, one thread</text>`,
+    `<text transform="translate(14 ${top + height / 2}) rotate(-90)" text-anchor="middle">coco-val AP50</text>`,
+  );
+  for (const { name, runtime, frame, accuracy } of points) {
+    const [, colour] = COLOURS.find(([pattern]) => pattern.test(runtime));
+    const engine = runtime.startsWith("micro-yolo") ? "" : `, ${runtime.split(" ")[0]}`;
+    parts.push(
+      `<circle cx="${x(frame)}" cy="${y(accuracy)}" r="5" fill="${colour}"/>`,
+      `<text x="${Number(x(frame)) + 8}" y="${Number(y(accuracy)) + 4}">${escape(name + engine)}</text>`,
+    );
+  }
+  return svg(left + width + 170, top + height + 46, parts);
 }

@@ -1,12 +1,12 @@
 // `cargo xtask bench`: how long a frame takes, beside onnxruntime-web, in headless Chromium.
 //
-//   cargo xtask bench [--models DIR] [--sizes 416,320,256] [--networks released,micro-yolo,yolov3-tiny]
-//                     [--rounds N] [--simd128] [--ours DIR] [--json FILE] [--svg FILE]
-//   cargo xtask bench --threads N [--sizes 416] [--networks released]    (one thread beside several)
+//   cargo xtask bench [--models DIR] [--sizes 416,320,256] [--networks micro-yolo,micro-yolo-s]
+//                     [--rounds N] [--simd128] [--ours DIR] [--json FILE] [--write]
+//   cargo xtask bench --threads N [--sizes 416] [--networks micro-yolo]  (one thread beside several)
 //   cargo xtask bench --profile [--sizes 416] [--networks micro-yolo]    (where a frame's time goes, step by step)
 //
-// Networks are files NAME-SIZE.onnx and NAME-SIZE-int8.onnx; benches/standin.py makes them, and xtask calls it where they
-// are missing. "released" are the models of models/, the others stand-ins with random weights.
+// Networks are files NAME-SIZE.onnx and NAME-SIZE-int8.onnx. Those of models/ are written for each size by
+// benches/models.py, which xtask calls.
 //
 // For "frame" and "best" all runtimes sit in one page, each on one thread, and take turns frame by frame, so that
 // whatever else the machine does meets all alike; "frame" is the median. A frame of ours is `detect` on a picture of the
@@ -17,16 +17,19 @@
 // With `--threads` the package's detector, in its worker, and onnxruntime-web run the float file on N threads each and on
 // one, in turn as above; ours runs the int8 file, too.
 //
+// `--write` puts the table into docs/performance.md, and draws it and the accuracy of benches/accuracy.json against time.
+// That file's networks of others are drawn where --models has them.
+//
 // A ratio is onnxruntime-web's float frame, its quickest way to run either file, over this one; the last line repeats
 // those of the first network at the first size.
-import { existsSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { cpus } from "node:os";
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 
 import { launchChromium } from "../../tests/e2e/lib/browsers.mjs";
 import { ROOT, serve } from "../../tests/e2e/lib/server.mjs";
-import { chart } from "./chart.mjs";
+import { bars, scatter } from "./chart.mjs";
 
 const HERE = join(ROOT, "benches/browser");
 
@@ -34,12 +37,12 @@ const { values: options } = parseArgs({
   options: {
     models: { type: "string", default: join(ROOT, "target/bench-models") },
     sizes: { type: "string", default: "416,320,256" },
-    networks: { type: "string", default: "released,micro-yolo,yolov3-tiny" },
+    networks: { type: "string", default: "micro-yolo,micro-yolo-s" },
     rounds: { type: "string", default: "40" },
     ours: { type: "string", default: join(ROOT, "pkg/wasm") },
     simd128: { type: "boolean", default: false },
     json: { type: "string" },
-    svg: { type: "string" },
+    write: { type: "boolean", default: false },
     profile: { type: "boolean", default: false },
     threads: { type: "string" },
   },
@@ -62,6 +65,8 @@ const server = await serve({ mounts: FOLDERS, headers: options.profile || option
 const browser = await launchChromium(["--disable-gpu", "--disable-background-networking"]);
 const rows = [];
 const pad = (text, width) => String(text).padStart(width);
+
+const where = () => `${cpus()[0].model.trim()}, Chromium ${browser.version()}, one thread, median of ${options.rounds} rounds, ms`;
 
 /** Calls `f` with `argument` in a new page. */
 async function inPage(f, argument) {
@@ -137,7 +142,7 @@ try {
       }
     }
   }
-  console.log(`${cpus()[0].model}, Chromium ${browser.version()}, one thread, median of ${options.rounds} rounds, ms`);
+  console.log(where());
 } finally {
   await browser.close();
   await server.close();
@@ -155,9 +160,50 @@ for (const { network, size, runtime, load, first, memory, frame, best, ratio } o
 }
 if (options.json) writeFileSync(options.json, `${JSON.stringify(rows, undefined, 1)}\n`);
 
-if (options.svg) writeFileSync(options.svg, chart(rows));
+if (options.write) write();
 
 const [first] = rows;
 const of = (runtime) => rows.find((row) => row.network === first.network && row.size === first.size && row.runtime === runtime);
 const shown = (runtime) => of(runtime)?.ratio.toFixed(2) ?? "-";
 if (first) console.log(`RATIO f32 ${shown("micro-yolo f32")} int8 ${shown("micro-yolo int8")}`);
+
+/** Puts table and pictures into the documents. */
+function write() {
+  const path = join(ROOT, "docs/performance.md");
+  const text = readFileSync(path, "utf8");
+  const place = /(<!-- begin: cargo xtask bench --write -->\n)[^]*(<!-- end: bench -->)/;
+  if (!place.test(text)) throw new Error(`${path} has no place for the table`);
+  const date = new Date().toISOString().slice(0, 10);
+  writeFileSync(path, text.replace(place, (_, begin, end) => `${begin}\n${where()}, ${date}.\n\n${table()}\n\n${end}`));
+  writeFileSync(join(ROOT, "docs/images/bench.svg"), bars(rows));
+
+  const accuracies = JSON.parse(readFileSync(join(HERE, "../accuracy.json"), "utf8"));
+  const points = accuracies.flatMap(({ file, name, coco }) => {
+    const kind = file.endsWith("-int8") ? "int8" : "f32";
+    const ofFile = rows.filter((row) => `${row.network}-${row.size}` === file.replace(/-int8$/, ""));
+    // Networks of others in both runtimes.
+    const runtimes = name.startsWith("micro-yolo") ? [`micro-yolo ${kind}`] : ["micro-yolo f32", "onnxruntime-web f32"];
+    const shown = ofFile.filter((row) => runtimes.includes(row.runtime));
+    return shown.map(({ runtime, frame }) => ({ name, runtime, frame, accuracy: coco }));
+  });
+  writeFileSync(join(ROOT, "docs/images/accuracy.svg"), scatter(points));
+}
+
+/** The rows as a Markdown table: a line for each network and size. */
+function table() {
+  const columns = ["onnxruntime-web f32", "onnxruntime-web int8", "micro-yolo f32", "micro-yolo int8"];
+  const lines = [
+    "| network | px | onnxruntime-web, float | int8 | **ours, float** | **int8** | ratio, float | int8 | int8, same file |",
+    `|---|${"--:|".repeat(8)}`,
+  ];
+  const title = ({ network, size }) => `${network} | ${size}`;
+  for (const name of new Set(rows.map(title))) {
+    const by = (runtime) => rows.find((row) => title(row) === name && row.runtime === runtime);
+    const times = columns.map((runtime) => (by(runtime) ? `${by(runtime).frame.toFixed(1)} (${by(runtime).best.toFixed(1)})` : "–"));
+    const ratio = (over, under) => (by(over) && by(under) ? (by(over).frame / by(under).frame).toFixed(2) : "–");
+    const [theirs, theirsInt8, ours, oursInt8] = columns;
+    const ratios = [ratio(theirs, ours), ratio(theirs, oursInt8), ratio(theirsInt8, oursInt8)];
+    lines.push(`| ${[name, ...times, ...ratios].join(" | ")} |`);
+  }
+  return lines.join("\n");
+}

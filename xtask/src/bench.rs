@@ -34,7 +34,7 @@ pub struct BenchArgs {
     /// Sides of the networks' input in pixels, e.g. 416,320,256
     #[arg(long)]
     sizes: Option<String>,
-    /// Among released, micro-yolo and yolov3-tiny, or NAME of a file NAME-SIZE.onnx in --models
+    /// Among micro-yolo and micro-yolo-s, or NAME of a file NAME-SIZE.onnx in --models
     #[arg(long)]
     networks: Option<String>,
     /// How often each takes its turn
@@ -49,9 +49,9 @@ pub struct BenchArgs {
     /// Also write what was measured as JSON
     #[arg(long, conflicts_with_all = ["profile", "native", "threads"])]
     json: Option<PathBuf>,
-    /// Also draw it
+    /// Also put it into docs/performance.md and draw it
     #[arg(long, conflicts_with_all = ["profile", "native", "threads"])]
-    svg: Option<PathBuf>,
+    write: bool,
 }
 
 impl BenchArgs {
@@ -67,10 +67,9 @@ impl BenchArgs {
             ("--models", path(&self.models)),
             ("--ours", path(&self.ours)),
             ("--json", path(&self.json)),
-            ("--svg", path(&self.svg)),
         ];
         let given = options.into_iter().filter_map(|(option, value)| Some([option.into(), value?]));
-        let flags = [(self.simd128, "--simd128"), (self.tract, "--tract")];
+        let flags = [(self.simd128, "--simd128"), (self.tract, "--tract"), (self.write, "--write")];
         let flags = flags.into_iter().filter(|(given, _)| *given).map(|(_, flag)| flag.into());
         given.flatten().chain(flags).collect()
     }
@@ -84,7 +83,7 @@ impl BenchArgs {
 /// If something of that is missing and cannot be installed, or the build fails.
 pub fn run(sh: &Shell, args: &BenchArgs) -> Result<ExitCode> {
     if args.models.is_none() {
-        make_models(sh)?;
+        make_models(sh, args.sizes.as_deref().unwrap_or("416,320,256"))?;
     }
     let options = args.options();
     if args.native {
@@ -118,15 +117,12 @@ fn python(sh: &Shell) -> Result<PathBuf> {
     environment.program("python").context("the virtual environment has no Python")
 }
 
-/// Makes the models that are measured unless they are there.
-fn make_models(sh: &Shell) -> Result<()> {
+/// The released models for the sizes that are measured.
+fn make_models(sh: &Shell, sizes: &str) -> Result<()> {
     let folder = workspace::target_dir("bench-models")?;
-    let made = |network: &str| folder.join(format!("{network}-256-int8.onnx")).is_file();
-    if ["released", "micro-yolo", "yolov3-tiny"].into_iter().all(made) {
-        return Ok(());
-    }
     let python = python(sh)?;
-    cmd!(sh, "{python} benches/standin.py {folder} --size 416 320 256").run()?;
+    let sizes = sizes.split(',').map(str::trim);
+    cmd!(sh, "{python} benches/models.py {folder} --size {sizes...}").run()?;
     Ok(())
 }
 
