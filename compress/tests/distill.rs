@@ -18,7 +18,7 @@ fn module(name: &str) -> PathBuf {
 
 fn distill(folder: &Path, run: &str, teacher: &Path, stage: Stage) -> TrainConfig {
     TrainConfig {
-        distill: Some(Distillation { teacher: teacher.to_owned(), stage }),
+        distill: Some(Distillation { teacher: teacher.to_owned(), stage, reuse: 1 }),
         images: 160,
         ..config(folder, run)
     }
@@ -118,6 +118,26 @@ fn a_module_teaches_too_beside_labels_and_alone() {
         train(&network, &config, Arc::default()).unwrap();
         let loss = logged(&config, "loss");
         assert!(falls(&loss, 0.9), "{stage:?}: {loss:?}");
+    }
+}
+
+#[test]
+fn images_serve_more_than_once_and_rates_follow_the_size_of_tensors() {
+    let folder = tempfile::tempdir().unwrap();
+    let network = zoo::network("micro_yolo", 2).unwrap();
+    let with = |stage, reuse| {
+        let config = distill(folder.path(), &format!("{stage:?}-{reuse}"), &module("teacher.pt"), stage);
+        let distill = config.distill.clone().map(|distill| Distillation { reuse, ..distill });
+        TrainConfig { distill, relative_rate: true, rate: 0.05, ..config }
+    };
+    let thrice = with(Stage::Whole, 3);
+    let summary = train(&network, &thrice, Arc::default()).unwrap();
+    assert_eq!(summary.images, 160);
+    let loss = logged(&thrice, "loss");
+    assert!(falls(&loss, 0.9), "{loss:?}");
+    for (stage, reuse) in [(Stage::Whole, 0), (Stage::Labels, 2)] {
+        let error = train(&network, &with(stage, reuse), Arc::default()).unwrap_err();
+        assert!(matches!(error, Error::Option { option: "--reuse", .. }), "{error}");
     }
 }
 

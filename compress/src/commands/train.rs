@@ -19,7 +19,7 @@ pub struct Train {
 
 impl Train {
     pub fn run(self) -> Result<()> {
-        let distill = self.teacher.map(|teacher| Distillation { teacher, stage: Stage::Labels });
+        let distill = self.teacher.map(|teacher| Distillation { teacher, stage: Stage::Labels, reuse: 1 });
         self.training.run(distill, Vec::new())
     }
 }

@@ -108,6 +108,7 @@ impl TrainerArgs {
             decay: 0.03,
             warmup: self.warmup,
             final_rate: 0.01,
+            relative_rate: false,
             average_over: 0.0,
             seed: self.seed,
             replicas: if cpu { cores } else { 1 },

@@ -71,6 +71,10 @@ pub struct TrainingArgs {
     /// Peak learning rate.
     #[arg(long, default_value_t = 2e-3)]
     rate: f64,
+    /// Make the learning rate a share of each tensor's size, its root mean square when the run starts. For networks
+    /// without batch normalisation, whose tensors differ in size.
+    #[arg(long)]
+    relative_rate: bool,
     /// Learning rate at the end, as a share of the peak.
     #[arg(long, default_value_t = 0.01)]
     final_rate: f64,
@@ -161,6 +165,7 @@ impl TrainingArgs {
             draw: [args.draw[0], args.draw[1]],
             teacher_min: args.teacher_min,
             rate: args.rate,
+            relative_rate: args.relative_rate,
             final_rate: args.final_rate,
             average_over: args.average_over,
             decay: args.decay,

@@ -11,6 +11,7 @@ mod distill;
 mod loss;
 mod model;
 mod optimizer;
+mod replay;
 mod run;
 mod teacher;
 

@@ -14,8 +14,9 @@ use super::distill::{self, Hints, Stage};
 use super::loss::{Criterion, Lesson, Loss};
 use super::model::{Layout, Replica, initial};
 use super::optimizer::{AdamW, average_keep};
-use super::teacher::Teacher;
-use crate::checkpoint::{self, Array, Weights};
+use super::replay::Replay;
+use super::teacher::{Answer, Teacher};
+use crate::checkpoint::{self, Array, TensorSpec, Weights};
 use crate::data::{BadData, Batch, Dataset, Loader, LoaderConfig};
 use crate::error::{Error, Result};
 use crate::journal::Journal;
@@ -45,6 +46,17 @@ pub struct Distillation {
     pub teacher: PathBuf,
     /// What is learned from it.
     pub stage: Stage,
+    /// How many times an image serves with the teacher's answer to it.
+    #[serde(default = "once", skip_serializing_if = "is_once")]
+    pub reuse: u64,
+}
+
+fn once() -> u64 {
+    1
+}
+
+fn is_once(times: &u64) -> bool {
+    *times == 1
 }
 
 /// Everything that decides a run.
@@ -91,6 +103,9 @@ pub struct TrainConfig {
     pub teacher_min: f32,
     /// Peak learning rate.
     pub rate: f64,
+    /// Whether the rate is a share of each tensor's own size, its root mean square when the run starts.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub relative_rate: bool,
     /// Learning rate at the end, as a share of the peak.
     pub final_rate: f64,
     /// The share of all steps that the model is an average of, if that is more than the last thousand.
@@ -298,6 +313,8 @@ pub fn train(network: &Network, config: &TrainConfig, stop: Arc<AtomicBool>) -> 
         let mut sums = [0.0; 7];
         let mut bad_steps = 0;
         let mut loss_scale = LossScale::of(kind);
+        let reuse = config.distill.as_ref().map_or(1, |distill| distill.reuse);
+        let first_step = state.step;
         loop {
             state.seconds = earlier + started.elapsed().as_secs_f64();
             let by_time = config.minutes.map_or(0.0, |minutes| state.seconds / (minutes * 60.0));
@@ -308,10 +325,11 @@ pub fn train(network: &Network, config: &TrainConfig, stop: Arc<AtomicBool>) -> 
                 return Ok(stopped);
             }
             loader.set_progress(progress);
+            let is_fresh = state.step - first_step < FRESH_STEPS || state.step.is_multiple_of(reuse);
             for worker in &workers {
-                worker.start.send(loss_scale.now).map_err(|_| ended())?;
+                worker.start.send(Turn { scale: loss_scale.now, is_fresh }).map_err(|_| ended())?;
             }
-            for worker in &workers {
+            for worker in workers.iter().filter(|_| is_fresh) {
                 worker.send_batch.send(loader.next_batch()?).map_err(|_| ended())?;
             }
             let mut size = 0;
@@ -431,11 +449,23 @@ fn open_log(path: &std::path::Path, step: u64) -> Result<Journal> {
 /// The threads of a replica, as the run sees them.
 struct Worker {
     send_batch: mpsc::SyncSender<Batch>,
-    /// Begins a step, with what the loss is multiplied by: the weights are those of the step before until then.
-    start: mpsc::SyncSender<f64>,
+    /// Begins a step: the weights are those of the step before until then.
+    start: mpsc::SyncSender<Turn>,
     results: mpsc::Receiver<Result<Part>>,
     /// Of its normalisations.
     measured: Tensor,
+}
+
+/// Steps at the start of a run whose images are all new ones, so that there are some to serve again.
+const FRESH_STEPS: u64 = 16;
+
+/// A step of a replica.
+#[derive(Clone, Copy)]
+struct Turn {
+    /// What the loss is multiplied by.
+    scale: f64,
+    /// Whether it takes a new batch, instead of images that the teacher has seen already.
+    is_fresh: bool,
 }
 
 /// A replica's result for its share of a batch.
@@ -458,6 +488,8 @@ struct Tutor {
     teacher: Teacher,
     stage: Stage,
     hints: Hints,
+    /// Only where images serve more than once.
+    replay: Option<Replay>,
 }
 
 impl Tutor {
@@ -469,7 +501,7 @@ impl Tutor {
         device: Device,
         kind: Kind,
     ) -> Result<Option<Tutor>> {
-        let Some(Distillation { teacher, stage }) = &config.distill else { return Ok(None) };
+        let Some(Distillation { teacher, stage, reuse }) = &config.distill else { return Ok(None) };
         let hints = Hints::new(network, graph);
         if *stage == Stage::Parts && hints.nodes.is_empty() {
             let problem = "`parts` needs layers that name the teacher's map that they stand for (`teacher`)".into();
@@ -477,27 +509,47 @@ impl Tutor {
         }
         let wanted: Vec<&str> = hints.names.iter().map(String::as_str).collect();
         let teacher = Teacher::load(teacher, network, &wanted, device, kind)?;
-        Ok(Some(Tutor { teacher, stage: *stage, hints }))
+        let replay = (*reuse > 1).then(|| Replay::new(config.replicas, config.seed));
+        Ok(Some(Tutor { teacher, stage: *stage, hints, replay }))
+    }
+
+    /// Images and the teacher's answer to them: to the new ones of `lesson`, or ones it has seen.
+    fn images(&mut self, lesson: Option<&Lesson>) -> Result<(Tensor, Answer)> {
+        if let Some(lesson) = lesson {
+            let answer = self.teacher.look(&lesson.rgb)?;
+            if let Some(replay) = &mut self.replay {
+                replay.keep(&lesson.rgb, &answer);
+            }
+            return Ok((lesson.rgb.shallow_clone(), answer));
+        }
+        let drawn = self.replay.as_mut().map(Replay::draw).transpose()?.flatten();
+        drawn.ok_or_else(|| Error::Training("there are no images to serve again".into()))
     }
 }
 
 impl Pupil {
-    /// What is to be learned from a lesson.
-    fn loss(&mut self, lesson: &Lesson) -> Result<Loss> {
+    /// What is to be learned from a lesson, or without one from images that the teacher has seen already, and their side
+    /// in pixels.
+    fn loss(&mut self, lesson: Option<&Lesson>) -> Result<(Loss, usize)> {
         let Pupil { replica, criterion, tutor } = self;
-        let Some(Tutor { teacher, stage, hints }) = tutor else {
+        let no_lesson = || Error::Training("there is no lesson".into());
+        let Some(tutor) = tutor else {
+            let lesson = lesson.ok_or_else(no_lesson)?;
             let predictions = replica.forward(&lesson.rgb)?;
-            return criterion.loss(&predictions, lesson);
+            return Ok((criterion.loss(&predictions, lesson)?, lesson.size));
         };
-        let answer = teacher.look(&lesson.rgb)?;
+        let (rgb, answer) = tutor.images(lesson)?;
+        let size = rgb.size()[1] as usize;
+        let Tutor { stage, hints, .. } = tutor;
         let given = (*stage == Stage::Parts).then_some(&answer.maps[..]);
-        let (predictions, maps) = replica.forward_with(&lesson.rgb, &hints.nodes, given)?;
+        let (predictions, maps) = replica.forward_with(&rgb, &hints.nodes, given)?;
         let unexplained = hints.unexplained(&maps, &answer.maps)?;
-        let whole = distill::whole(&predictions, &answer, unexplained, &mut criterion.geometry, lesson.size)?;
-        Ok(match stage {
+        let whole = distill::whole(&predictions, &answer, unexplained, &mut criterion.geometry, size)?;
+        let loss = match stage {
             Stage::Parts | Stage::Whole => whole,
-            Stage::Labels => whole.and(criterion.loss(&predictions, lesson)?),
-        })
+            Stage::Labels => whole.and(criterion.loss(&predictions, lesson.ok_or_else(no_lesson)?)?),
+        };
+        Ok((loss, size))
     }
 }
 
@@ -519,25 +571,30 @@ fn worker(
     mut pupil: Pupil,
     device: Device,
     lessons: mpsc::Receiver<Result<Lesson>>,
-    starts: mpsc::Receiver<f64>,
+    starts: mpsc::Receiver<Turn>,
     results: mpsc::SyncSender<Result<Part>>,
 ) {
     // Parallelism is over replicas: on two cores, two with one thread each are faster than one with two threads.
     if device == Device::Cpu {
         tch::set_num_threads(1);
     }
-    let mut part = |lesson: Lesson, scale: f64| -> Result<Part> {
-        let loss = pupil.loss(&lesson)?;
+    let mut part = |lesson: Option<&Lesson>, scale: f64| -> Result<Part> {
+        let (loss, size) = pupil.loss(lesson)?;
         (&loss.total * scale).f_backward()?;
         Ok(Part {
-            size: lesson.size,
+            size,
             gradient: pupil.replica.take_gradients()? / scale,
             losses: [loss.total.double_value(&[]), loss.class(), loss.bbox(), loss.object(), loss.maps()],
         })
     };
-    for scale in starts {
-        let Ok(lesson) = lessons.recv() else { return };
-        if results.send(lesson.and_then(|lesson| part(lesson, scale))).is_err() {
+    for Turn { scale, is_fresh } in starts {
+        let result = if is_fresh {
+            let Ok(lesson) = lessons.recv() else { return };
+            lesson.and_then(|lesson| part(Some(&lesson), scale))
+        } else {
+            part(None, scale)
+        };
+        if results.send(result).is_err() {
             return;
         }
     }
@@ -655,6 +712,14 @@ fn check(graph: &Graph, network: &Network, config: &TrainConfig) -> Result<()> {
     if learns_labels && !config.photos.is_empty() {
         return wrong("--photos", "photographs without boxes teach no labels: take --stage whole or parts".into());
     }
+    if let Some(Distillation { reuse, stage, .. }) = config.distill {
+        if reuse == 0 {
+            return wrong("--reuse", "an image serves at least once".into());
+        }
+        if reuse > 1 && stage == Stage::Labels {
+            return wrong("--reuse", "labels are not kept: take --stage whole or parts".into());
+        }
+    }
     if config.images == 0 {
         return wrong("--images", "0 images teach nothing".into());
     }
@@ -752,10 +817,15 @@ impl State {
         let frozen = &network.layers[..last.map_or(0, |last| last + 1)];
         let is_frozen =
             |tensor: &str| frozen.iter().any(|layer| Some(layer.name.as_str()) == tensor.split('.').next());
+        let start = layout.scatter(&learned, &measured);
+        let size = |spec: &TensorSpec| match start.get(&spec.name) {
+            Some(array) if config.relative_rate => size(array),
+            _ => 1.0,
+        };
         let rates = layout.fill(|spec| match spec.name.as_str() {
             name if is_frozen(name) => 0.0,
-            _ if taken.contains(&spec.name) => config.init_rate,
-            _ => 1.0,
+            _ if taken.contains(&spec.name) => config.init_rate * size(spec),
+            _ => size(spec),
         });
         let decays = layout.fill(|spec| if spec.name.ends_with("conv.weight") { config.decay } else { 0.0 });
         let tensor = |values: &[f32]| Tensor::from_slice(values).to_device(device);
@@ -831,6 +901,13 @@ impl State {
         let model = layout.scatter(&vector(&self.average)?, &vector(&self.average_measured)?);
         checkpoint::write(&config.run.join("model.safetensors"), network, &model, checkpoint::Precision::Half)
     }
+}
+
+/// The size of a tensor's values, their root mean square. One whose values are nearly 0 has to leave them, too.
+fn size(array: &Array) -> f32 {
+    let least = if array.shape.len() > 1 { 0.01 } else { 0.02 };
+    let squares: f32 = array.values.iter().map(|value| value * value).sum();
+    (squares / array.values.len().max(1) as f32).sqrt().max(least)
 }
 
 /// The layers that tensors belong to, shortly.

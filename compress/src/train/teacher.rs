@@ -44,6 +44,28 @@ pub enum Places {
     Anchors(Tensor),
 }
 
+impl Answer {
+    /// All of it: what it says of the places, then the maps.
+    pub fn tensors(&self) -> Vec<&Tensor> {
+        let places = match &self.places {
+            Places::Boxes { logits, ltrb } => vec![logits, ltrb],
+            Places::Anchors(values) => vec![values],
+        };
+        places.into_iter().chain(&self.maps).collect()
+    }
+
+    /// One with other `tensors`, in the order of [`Answer::tensors`].
+    pub fn with(&self, tensors: Vec<Tensor>) -> Answer {
+        let mut tensors = tensors.into_iter();
+        let mut next = || tensors.next().unwrap_or_default();
+        let places = match &self.places {
+            Places::Boxes { .. } => Places::Boxes { logits: next(), ltrb: next() },
+            Places::Anchors(_) => Places::Anchors(next()),
+        };
+        Answer { places, maps: tensors.collect() }
+    }
+}
+
 /// A teacher, as one thread asks it.
 pub struct Teacher {
     path: PathBuf,

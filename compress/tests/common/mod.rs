@@ -60,6 +60,7 @@ pub fn config(folder: &Path, run: &str) -> TrainConfig {
         decay: 0.03,
         warmup: 2,
         final_rate: 0.01,
+        relative_rate: false,
         average_over: 0.0,
         seed: 3,
         replicas: 1,
