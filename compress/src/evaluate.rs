@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use micro_yolo::{Detector, ImageView};
 
-use crate::data::{BadData, Dataset, Photo};
+use crate::data::{Annotated, BadData, Dataset, Photo};
 use crate::error::{Error, Result};
 
 /// Detections of one category that count per photograph.
@@ -198,83 +198,29 @@ pub fn run(onnx: &[u8], set: &Dataset, options: &Options, progress: &(dyn Fn(usi
     first.set_classes(Some(known.iter().copied()))?;
     builder = builder.classes(known);
 
-    let next = AtomicUsize::new(0);
-    let done = AtomicUsize::new(0);
-    let results = Mutex::new((vec![], vec![]));
-    let work = |mut detector: Detector| -> Result<()> {
-        loop {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            let Some(image) = images.get(index) else { return Ok(()) };
-            let result = Photo::read(&image.path).and_then(|photo| {
-                let found = detector.detect(ImageView::rgb(&photo.rgb, photo.width, photo.height)?)?;
-                Ok((found, [photo.width, photo.height]))
-            });
-            let result = match result {
-                Ok((_, size)) if size != [image.width, image.height] => Err(Error::Data {
-                    path: image.path.clone(),
-                    problem: format!("image {} is {size:?} px, not {:?}", image.id, [image.width, image.height]),
-                }),
-                other => other.map(|(found, _)| found),
-            };
-            match (result, options.bad_data) {
-                (Ok(found), _) => {
-                    let mut results = results.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-                    results.0.extend(found.into_iter().filter_map(|found| {
-                        let [x, y, width, height] =
-                            [found.bbox.x, found.bbox.y, found.bbox.width, found.bbox.height].map(f64::from);
-                        Some(Found {
-                            image: index,
-                            category: category_of[found.class]?,
-                            bbox: BoxXywh { x, y, width, height },
-                            score: found.score.into(),
-                        })
-                    }));
-                }
-                (Err(error @ (Error::Data { .. } | Error::Io { .. })), BadData::Skip) => {
-                    let mut results = results.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-                    results.1.push((index, error.to_string()));
-                }
-                (Err(error), _) => {
-                    next.store(images.len(), Ordering::Relaxed); // The other threads stop, too.
-                    return Err(error);
-                }
-            }
-            progress(done.fetch_add(1, Ordering::Relaxed) + 1);
-        }
-    };
+    let queue = Queue::new(&images, &category_of, options.bad_data, progress);
     std::thread::scope(|scope| -> Result<()> {
         let threads = (1..options.threads.min(images.len()))
             .map(|_| {
                 let detector = builder.build_with_model(&model)?;
-                Ok(scope.spawn(|| work(detector)))
+                Ok(scope.spawn(|| queue.work(detector)))
             })
             .collect::<Result<Vec<_>>>()?;
-        let mut result = work(first);
+        let mut result = queue.work(first);
         for thread in threads {
             let theirs = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             result = result.and(theirs);
         }
         result
     })?;
-    let (mut found, skipped) = results.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let Results { mut found, skipped } =
+        queue.results.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
     // Threads finish in any order; the detector's own order inside a photograph stays.
     found.sort_by_key(|found: &Found| found.image);
 
-    let left_out: Vec<usize> = skipped.iter().map(|(index, _)| *index).collect();
-    let mut truths = vec![];
-    for (index, image) in images.iter().enumerate().filter(|(index, _)| !left_out.contains(index)) {
-        truths.extend(image.objects.iter().map(|object| {
-            let [left, top, right, bottom] = object.ltrb.map(f64::from);
-            Truth {
-                image: index,
-                category: object.class,
-                bbox: BoxXywh { x: left, y: top, width: right - left, height: bottom - top },
-                area: object.area.into(),
-                crowd: object.crowd,
-                ignore: object.ignore || object.score.is_some(),
-            }
-        }));
-    }
+    let counted =
+        images.iter().enumerate().filter(|(index, _)| !skipped.iter().any(|(left_out, _)| left_out == index));
+    let truths: Vec<Truth> = counted.flat_map(|(index, image)| truths(index, image)).collect();
     let unknown = |class: &&String| !names.iter().any(|name| **name == ***class);
     Ok(Evaluation {
         scores: score(&truths, &found, images.len(), set.classes.len()),
@@ -283,6 +229,95 @@ pub fn run(onnx: &[u8], set: &Dataset, options: &Options, progress: &(dyn Fn(usi
         unknown: set.classes.iter().filter(unknown).cloned().collect(),
         skipped: set.skipped.iter().cloned().chain(skipped.into_iter().map(|(_, sentence)| sentence)).collect(),
         input_px: [model.input_size().width, model.input_size().height],
+    })
+}
+
+/// Photographs that several threads run detectors over.
+struct Queue<'a> {
+    images: &'a [&'a Annotated],
+    /// The category of each of the model's classes.
+    category_of: &'a [Option<usize>],
+    bad_data: BadData,
+    progress: &'a (dyn Fn(usize) + Sync),
+    next: AtomicUsize,
+    done: AtomicUsize,
+    results: Mutex<Results>,
+}
+
+#[derive(Default)]
+struct Results {
+    found: Vec<Found>,
+    /// The photographs that were left out, and why.
+    skipped: Vec<(usize, String)>,
+}
+
+impl<'a> Queue<'a> {
+    fn new(
+        images: &'a [&'a Annotated],
+        category_of: &'a [Option<usize>],
+        bad_data: BadData,
+        progress: &'a (dyn Fn(usize) + Sync),
+    ) -> Queue<'a> {
+        let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Queue { images, category_of, bad_data, progress, next, done, results: Mutex::default() }
+    }
+
+    /// What each thread does, until no photograph is left.
+    fn work(&self, mut detector: Detector) -> Result<()> {
+        loop {
+            let index = self.next.fetch_add(1, Ordering::Relaxed);
+            let Some(image) = self.images.get(index) else { return Ok(()) };
+            let result = self.detect(&mut detector, index, image);
+            let mut results = self.results.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            match (result, self.bad_data) {
+                (Ok(found), _) => results.found.extend(found),
+                (Err(error @ (Error::Data { .. } | Error::Io { .. })), BadData::Skip) => {
+                    results.skipped.push((index, error.to_string()));
+                }
+                (Err(error), _) => {
+                    self.next.store(self.images.len(), Ordering::Relaxed); // The other threads stop, too.
+                    return Err(error);
+                }
+            }
+            drop(results);
+            (self.progress)(self.done.fetch_add(1, Ordering::Relaxed) + 1);
+        }
+    }
+
+    fn detect(&self, detector: &mut Detector, index: usize, image: &Annotated) -> Result<Vec<Found>> {
+        let photo = Photo::read(&image.path)?;
+        let (size, expected) = ([photo.width, photo.height], [image.width, image.height]);
+        if size != expected {
+            let problem = format!("image {} is {size:?} px, not {expected:?}", image.id);
+            return Err(Error::Data { path: image.path.clone(), problem });
+        }
+        let found = detector.detect(ImageView::rgb(&photo.rgb, photo.width, photo.height)?)?;
+        let of_set = found.into_iter().filter_map(|found| {
+            let [x, y, width, height] =
+                [found.bbox.x, found.bbox.y, found.bbox.width, found.bbox.height].map(f64::from);
+            Some(Found {
+                image: index,
+                category: self.category_of[found.class]?,
+                bbox: BoxXywh { x, y, width, height },
+                score: found.score.into(),
+            })
+        });
+        Ok(of_set.collect())
+    }
+}
+
+/// The objects of a photograph.
+fn truths(index: usize, image: &Annotated) -> impl Iterator<Item = Truth> {
+    image.objects.iter().map(move |object| {
+        let [left, top, right, bottom] = object.ltrb.map(f64::from);
+        Truth {
+            image: index,
+            category: object.class,
+            bbox: BoxXywh { x: left, y: top, width: right - left, height: bottom - top },
+            area: object.area.into(),
+            crowd: object.crowd,
+            ignore: object.ignore || object.score.is_some(),
+        }
     })
 }
 

@@ -59,8 +59,6 @@ pub struct Annotated {
     pub height: u32,
     /// What is boxed completely.
     pub labelled: Labelled,
-    /// The `source` field of our sets; empty where there is none.
-    pub source: String,
     /// In the order of the file.
     pub objects: Vec<Object>,
 }
@@ -93,8 +91,6 @@ struct ImageEntry {
     width: u32,
     height: u32,
     labelled: Option<String>,
-    #[serde(default)]
-    source: String,
 }
 
 #[derive(Deserialize)]
@@ -118,6 +114,59 @@ struct AnnotationEntry {
 struct CategoryEntry {
     id: u64,
     name: String,
+}
+
+impl ImageEntry {
+    /// Why the image, in the file at `path`, cannot be used.
+    fn problem(&self, path: &Path) -> Option<String> {
+        if self.width == 0 || self.height == 0 {
+            return Some(format!("image {} is {}x{} px", self.id, self.width, self.height));
+        }
+        (!path.is_file()).then(|| format!("image {} is missing", self.id))
+    }
+
+    fn annotated(self, path: PathBuf) -> Annotated {
+        Annotated {
+            id: self.id,
+            path,
+            width: self.width,
+            height: self.height,
+            labelled: match self.labelled.as_deref() {
+                Some("voc20") => Labelled::Voc20,
+                Some("none") => Labelled::None,
+                _ => Labelled::All,
+            },
+            objects: Vec::new(),
+        }
+    }
+}
+
+impl AnnotationEntry {
+    /// The object, an area of its image, or what is wrong with it.
+    fn object(&self, class: usize, image: &Annotated) -> std::result::Result<Object, String> {
+        let [x, y, width, height] = self.bbox;
+        let (image_width, image_height) = (image.width as f32, image.height as f32);
+        // Boxes drawn by hand stick out by a pixel now and then.
+        let ltrb = [
+            x.clamp(0.0, image_width),
+            y.clamp(0.0, image_height),
+            (x + width).clamp(0.0, image_width),
+            (y + height).clamp(0.0, image_height),
+        ];
+        // Written so that NaN fails.
+        if !(ltrb[2] > ltrb[0] && ltrb[3] > ltrb[1]) {
+            let (id, bbox) = (self.id, self.bbox);
+            return Err(format!("annotation {id}: box {bbox:?} has no area inside image {}", image.id));
+        }
+        Ok(Object {
+            class,
+            ltrb,
+            score: self.score,
+            crowd: self.iscrowd != 0,
+            ignore: self.ignore || self.difficult,
+            area: self.area.unwrap_or((ltrb[2] - ltrb[0]) * (ltrb[3] - ltrb[1])),
+        })
+    }
 }
 
 /// Flags are 0 and 1 in some files, false and true in others.
@@ -171,29 +220,17 @@ impl Dataset {
         for entry in file.images {
             let path = images.join(&entry.file_name);
             let problem = if !known.insert(entry.id) {
-                format!("image id {} is used twice", entry.id)
-            } else if entry.width == 0 || entry.height == 0 {
-                format!("image {} is {}x{} px", entry.id, entry.width, entry.height)
-            } else if !path.is_file() {
-                format!("image {} is missing", entry.id)
+                Some(format!("image id {} is used twice", entry.id))
             } else {
-                index.insert(entry.id, kept.len());
-                kept.push(Annotated {
-                    id: entry.id,
-                    path,
-                    width: entry.width,
-                    height: entry.height,
-                    labelled: match entry.labelled.as_deref() {
-                        Some("voc20") => Labelled::Voc20,
-                        Some("none") => Labelled::None,
-                        _ => Labelled::All,
-                    },
-                    source: entry.source,
-                    objects: Vec::new(),
-                });
-                continue;
+                entry.problem(&path)
             };
-            bad(&path, problem)?;
+            match problem {
+                Some(problem) => bad(&path, problem)?,
+                None => {
+                    index.insert(entry.id, kept.len());
+                    kept.push(entry.annotated(path));
+                }
+            }
         }
 
         for entry in file.annotations {
@@ -208,32 +245,10 @@ impl Dataset {
                 bad(annotations, format!("annotation {}: there is no category {}", entry.id, entry.category_id))?;
                 continue;
             };
-            let [x, y, width, height] = entry.bbox;
-            let (image_width, image_height) = (image.width as f32, image.height as f32);
-            let ltrb = [
-                x.clamp(0.0, image_width),
-                y.clamp(0.0, image_height),
-                (x + width).clamp(0.0, image_width),
-                (y + height).clamp(0.0, image_height),
-            ];
-            // Boxes drawn by hand stick out by a pixel now and then; what is left inside must be an area. (Written
-            // so that NaN fails.)
-            if !(ltrb[2] > ltrb[0] && ltrb[3] > ltrb[1]) {
-                let bbox = entry.bbox;
-                bad(
-                    &image.path,
-                    format!("annotation {}: box {bbox:?} has no area inside image {}", entry.id, image.id),
-                )?;
-                continue;
+            match entry.object(class, image) {
+                Ok(object) => image.objects.push(object),
+                Err(problem) => bad(&image.path, problem)?,
             }
-            image.objects.push(Object {
-                class,
-                ltrb,
-                score: entry.score,
-                crowd: entry.iscrowd != 0,
-                ignore: entry.ignore || entry.difficult,
-                area: entry.area.unwrap_or((ltrb[2] - ltrb[0]) * (ltrb[3] - ltrb[1])),
-            });
         }
         if kept.is_empty() {
             return Err(Error::Data { path: annotations.to_owned(), problem: "has no images".into() });
@@ -284,7 +299,6 @@ impl Dataset {
                 width,
                 height,
                 labelled: Labelled::None,
-                source: String::new(),
                 objects: Vec::new(),
             });
         }

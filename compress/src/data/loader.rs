@@ -321,7 +321,6 @@ mod tests {
             width: 40,
             height: 40,
             labelled: Labelled::All,
-            source: String::new(),
             objects: vec![object(None)],
         };
         let mut images = vec![image(4, &good)];
