@@ -176,9 +176,10 @@ export class Pane {
   take(objects, size, { milliseconds, network = milliseconds, time }) {
     this.#raw = time === undefined ? objects : this.#steady.add(objects, time);
     this.#size = size;
-    this.#trails.add(objects);
     const started = performance.now();
-    this.refresh();
+    this.#sift();
+    this.#trails.add(this.found.seen);
+    this.#show();
     const now = performance.now();
     this.timing.add({ pixels: Math.max(0, milliseconds - network), network, draw: now - started }, now);
     if (now - this.#numbersAt >= NUMBERS_MS) {
@@ -189,8 +190,17 @@ export class Pane {
 
   /** After a change of threshold or classes. */
   refresh() {
+    this.#sift();
+    this.#show();
+  }
+
+  #sift() {
     const { score, classes } = this.#settings();
     this.found = sift(this.#raw, { score: score / 100, classes });
+  }
+
+  #show() {
+    const { score } = this.#settings();
     if (this.#size.width) this.#elements.summary.textContent = summary(this.found.seen, this.found.unsure, score);
     if (this.#lit !== undefined && this.#lit >= this.found.seen.length) this.#lit = undefined;
     this.#showList();
@@ -204,8 +214,13 @@ export class Pane {
       color: this.#color,
       mirror: this.#mirrored,
       lit: this.#lit === undefined ? undefined : this.found.seen[this.#lit],
-      trails: this.#settings().track ? this.#trails.list() : [],
+      trails: this.#shownTrails(),
     });
+  }
+
+  #shownTrails() {
+    const { track, classes } = this.#settings();
+    return track ? this.#trails.list().filter(({ label }) => !classes.length || classes.includes(label)) : [];
   }
 
   /**
@@ -238,7 +253,7 @@ export class Pane {
     // Lines as thick as they look on the screen.
     const { clientWidth, clientHeight } = this.#elements.stage;
     const pixelRatio = Math.max(1, width / Math.max(1, clientWidth), height / Math.max(1, clientHeight));
-    const trails = this.#settings().track ? this.#trails.list() : [];
+    const trails = this.#shownTrails();
     drawBoxes(overlay, this.found.seen, { width, height, color: this.#color, mirror: this.#mirrored, pixelRatio, trails });
     context.drawImage(overlay, 0, 0);
     return canvas;
