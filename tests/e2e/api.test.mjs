@@ -1,6 +1,6 @@
 // The package as a page uses it, from its sources, in both browsers: every kind of picture, every kind of mistake.
 import assert from "node:assert/strict";
-import { readFile } from "node:fs/promises";
+import { readFile, readdir } from "node:fs/promises";
 import { after, before, describe, test } from "node:test";
 import { join } from "node:path";
 import { launchChromium, launchFirefox } from "./lib/browsers.mjs";
@@ -145,6 +145,29 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
       assertBox(found[0], { ...RECTANGLE, x: 20 }, "first");
       assertBox(found[1], { ...RECTANGLE, x: 120 }, "second");
       assert.equal(found[2], "invalid-image");
+    });
+
+    test("files of unusual kinds: CMYK, 16 bits, animated", async () => {
+      const names = await readdir(join(ROOT, "tests/e2e/fixtures/pictures"));
+      const found = await page.evaluate(async (names) => {
+        const { Detector } = await import("/pkg/index.js");
+        const { MODEL, failure } = await import("/lib/in-page.js");
+        const detector = await Detector.load({ model: MODEL });
+        const answers = {};
+        for (const name of names) {
+          const url = `/fixtures/pictures/${name}`;
+          const image = Object.assign(new Image(), { src: url });
+          answers[name] = [await detector.detect(url), await detector.detect(image)];
+        }
+        // No browser of these has HEIC; that of an iPhone does.
+        const heic = new Uint8Array([0, 0, 0, 24, ...new TextEncoder().encode("ftypheic\0\0\0\0mif1heic"), ...new Uint8Array(99)]);
+        const { code } = await failure(detector.detect(new File([heic], "photo.heic", { type: "image/heic" })));
+        detector.dispose();
+        return { answers, code };
+      }, names);
+      assert.equal(names.length, 7);
+      for (const [name, ways] of Object.entries(found.answers)) for (const objects of ways) assertBox(objects, RECTANGLE, name);
+      assert.equal(found.code, "invalid-image");
     });
 
     test("an image whose source is taken away while it loads is not waited for", async () => {
