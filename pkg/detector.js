@@ -165,13 +165,15 @@ export class Detector {
     this.#check();
     const settings = this.#settings; // Those of the call's moment, whatever is set while it waits its turn.
     const taking = this.#backend.frame(source, { signal, transfer });
-    const waited = async (/** @type {Promise<import("./source.js").Frame>} */ taking) =>
-      abortable(taking, signal).catch((error) => {
+    let frame;
+    if (taking instanceof Promise) {
+      frame = await abortable(taking, signal).catch((error) => {
         taking.then(release, () => {}); // Nobody waits for it any more; a camera waits for its frames back.
         throw error;
       });
-    // What is at hand is looked at before the caller goes on and changes it.
-    const frame = taking instanceof Promise ? await waited(taking) : taking;
+    } else {
+      frame = taking; // At hand, and looked at before the caller goes on and changes it.
+    }
     const { width, height } = frame;
     if (took) took("image" in frame && "timestamp" in frame.image ? frame.image.timestamp : undefined);
     const { rows, timing } = await abortable(this.#backend.detect(frame, { settings, track, transfer }), signal);

@@ -36,7 +36,7 @@ export async function load(Class, parts, options = {}) {
   const { onProgress, worker } = options;
   if (onProgress && typeof onProgress !== "function") throw new MicroYoloError("invalid-option", "`onProgress` must be a function");
   // Text is true, that of "false" too.
-  if (![undefined, null, true, false].includes(worker)) throw new MicroYoloError("invalid-option", "`worker` must be true or false");
+  if (![undefined, null, true, false].includes(worker)) throw new MicroYoloError("invalid-option", "`worker` must be a boolean");
   if (options.signal?.aborted) throw aborted(options.signal);
   checkPlatform();
   const { backend, info } = await open(parts, options, { ...settings, inputSize, threads });

@@ -14,7 +14,7 @@ export function checkOptions(call, options, known, settable = []) {
   }
   const { signal } = /** @type {{ signal?: any }} */ (options);
   if (signal && typeof signal.aborted !== "boolean") {
-    throw new MicroYoloError("invalid-option", "`signal` must be an AbortSignal: of an AbortController, its `signal`");
+    throw new MicroYoloError("invalid-option", "`signal` must be an AbortSignal");
   }
   for (const [name, value] of Object.entries(options)) {
     if (value === undefined || known.includes(name)) continue;

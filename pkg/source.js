@@ -162,7 +162,7 @@ function imageElement(image, signal, portable) {
   const { naturalWidth: width, naturalHeight: height, currentSrc } = image;
   if (!width) {
     if (!currentSrc) throw new MicroYoloError("not-loaded", "the image element has no picture; set its `src` first");
-    const why = image.crossOrigin === null ? "" : ", or its site sends no CORS headers";
+    const why = image.crossOrigin === null ? "" : ", or one without CORS headers";
     throw new MicroYoloError("invalid-image", `not a picture the browser can show${why}: ${shown(currentSrc)}`);
   }
   // Drawn as it is, one chosen by `srcset` would have as few pixels as its natural size, which is in CSS pixels.
@@ -265,7 +265,7 @@ function nextFrame(video) {
  * @param {AbortSignal | undefined} signal
  */
 async function fetchImage(url, signal) {
-  if (!url) throw new MicroYoloError("invalid-source", "the address of the picture is empty"); // It would be the page.
+  if (!url) throw new MicroYoloError("invalid-source", "the address is empty"); // It would be the page.
   if (url.length > 1000 && /^[\w+/=\s-]+$/.test(url)) {
     throw new MicroYoloError("invalid-source", `base64 text is no address: put "data:image/jpeg;base64," before ${shown(url)}`);
   }
