@@ -129,7 +129,7 @@ export class Player {
     try {
       await loaded;
     } catch {
-      if (!signal.aborted) this.#fail({ code: "invalid-image" });
+      if (!signal.aborted) this.#fail({ code: "invalid-image", file: source.name });
       return;
     }
     picture.classList.remove("pending");
@@ -182,7 +182,7 @@ export class Player {
       video.play().catch(() => {});
       await Promise.race([shown, new Promise((resolve) => setTimeout(resolve, 1000))]);
     } catch {
-      if (!signal.aborted) this.#fail({ code: "invalid-image" });
+      if (!signal.aborted) this.#fail({ code: "invalid-image", file: source.name });
       return;
     }
     if (!signal.aborted) this.#watchFromNow();
