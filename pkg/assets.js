@@ -209,8 +209,10 @@ export async function loadAssets({ wasm, model, signal, onProgress }) {
   /** @type {Download<any>[]} */
   const downloads = [];
   let last = -1;
+  /** @type {{ error: unknown } | undefined} By the caller's own function: others wait for the same download. */
+  let thrown;
   const report = () => {
-    if (!onProgress) return;
+    if (!onProgress || thrown) return;
     const loaded = downloads.reduce((sum, one) => sum + one.loaded, 0);
     if (loaded === last) return;
     last = loaded;
@@ -219,7 +221,12 @@ export async function loadAssets({ wasm, model, signal, onProgress }) {
         sum === undefined || one.total === undefined ? undefined : sum + one.total,
       0,
     );
-    onProgress({ loaded, total });
+    try {
+      onProgress({ loaded, total });
+    } catch (error) {
+      thrown = { error };
+      controller.abort();
+    }
   };
   /**
    * @template T
@@ -234,11 +241,12 @@ export async function loadAssets({ wasm, model, signal, onProgress }) {
   report();
   try {
     const [module, bytes] = await Promise.all(parts);
+    if (thrown) throw thrown;
     return { module: /** @type {WebAssembly.Module} */ (module), model: /** @type {Uint8Array} */ (bytes) };
   } catch (error) {
     for (const part of parts) part.catch(() => {}); // The first failure is the answer; the second must not surface.
     controller.abort();
-    throw error;
+    throw thrown ? /** @type {{ error: unknown }} */ (thrown).error : error;
   } finally {
     signal?.removeEventListener("abort", forward);
   }

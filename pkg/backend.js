@@ -2,7 +2,7 @@
 import { MicroYoloError, disposed } from "./error.js";
 import { openWorker } from "./open-worker.js";
 import { kindOf } from "./kind.js";
-import { drawError, localFrame, portableFrame, release as releaseFrame } from "./source.js";
+import { copied, drawError, gone, localFrame, portableFrame, release as releaseFrame } from "./source.js";
 
 /** @typedef {import("./settings.js").Settings} Settings */
 /** @typedef {import("./settings.js").LoadSettings} LoadSettings */
@@ -24,8 +24,8 @@ import { drawError, localFrame, portableFrame, release as releaseFrame } from ".
  * @property {string} [address] of the worker's script
  * @property {(kind: Kind, module: WebAssembly.Module, model: Uint8Array, settings: LoadSettings) => Promise<ModelInfo>} load
  * again with another engine, if the first refused the model
- * @property {typeof portableFrame} frame makes the form of a source that `detect` takes
- * @property {(frame: Frame, options: DetectRequest) => Promise<Float32Array>} detect
+ * @property {typeof localFrame} frame makes the form of a source that `detect` takes, at once where the source is at hand
+ * @property {(frame: Frame, options: DetectRequest) => Promise<import("./engine.js").Found>} detect
  * @property {() => Promise<void>} resetTracks
  * @property {(reason?: MicroYoloError) => void} stop ends everything; calls under way are refused with `reason`
  */
@@ -172,8 +172,7 @@ export function workerBackend({ worker: start, helpers: bringHelpers }) {
             // The memory of a WebAssembly module cannot be given away.
           }
         }
-        // Sent as it is, a view would take its whole buffer along.
-        const data = copied(frame.data);
+        const data = frame.ours ? /** @type {Uint8Array<ArrayBuffer>} */ (frame.data) : copied(frame.data);
         return await send({ ...frame, data }, data.buffer);
       } catch (error) {
         if (error instanceof MicroYoloError) throw error;
@@ -201,24 +200,4 @@ function importError(cause) {
           "content security policy forbids it (script-src); `micro-yolo/inline` needs no other file",
         { cause },
       );
-}
-
-/**
- * @param {Uint8Array | Uint8ClampedArray} pixels
- * @returns {Uint8Array<ArrayBuffer>}
- */
-function copied(pixels) {
-  try {
-    return new Uint8Array(pixels); // Not slice(): that of node's Buffer copies nothing.
-  } catch (cause) {
-    if (cause instanceof RangeError) {
-      throw new MicroYoloError("image-too-large", "there is no memory for a copy of the pixels", { cause });
-    }
-    throw gone(cause);
-  }
-}
-
-/** @param {unknown} [cause] */
-function gone(cause) {
-  return new MicroYoloError("invalid-image", "the pixels are gone: their buffer was given away", { cause });
 }

@@ -22,6 +22,8 @@ export class Detector {
   #info;
   /** @type {MicroYoloError | undefined} Why it no longer detects. */
   #over;
+  /** @type {Readonly<import("./index.js").Timing> | undefined} */
+  #timing;
   /** @type {Set<() => void>} What ends the loops. */
   #watches = new Set();
   /** A function: such proxies wrap the objects that they hand out, and leave functions alone. */
@@ -59,6 +61,10 @@ export class Detector {
 
   get inputSize() {
     return this[ITSELF]().#info.input;
+  }
+
+  get timing() {
+    return this[ITSELF]().#timing;
   }
 
   get scoreThreshold() {
@@ -159,13 +165,19 @@ export class Detector {
     this.#check();
     const settings = this.#settings; // Those of the call's moment, whatever is set while it waits its turn.
     const taking = this.#backend.frame(source, { signal, transfer });
-    const frame = await abortable(taking, signal).catch((error) => {
-      taking.then(release, () => {}); // Nobody waits for it any more; a camera waits for its frames back.
-      throw error;
-    });
+    let frame;
+    if (taking instanceof Promise) {
+      frame = await abortable(taking, signal).catch((error) => {
+        taking.then(release, () => {}); // Nobody waits for it any more; a camera waits for its frames back.
+        throw error;
+      });
+    } else {
+      frame = taking; // At hand, and looked at before the caller goes on and changes it.
+    }
     const { width, height } = frame;
     if (took) took("image" in frame && "timestamp" in frame.image ? frame.image.timestamp : undefined);
-    const rows = await abortable(this.#backend.detect(frame, { settings, track, transfer }), signal);
+    const { rows, timing } = await abortable(this.#backend.detect(frame, { settings, track, transfer }), signal);
+    this.#timing = Object.freeze(timing);
     return { objects: objectsFromRows(rows, this.labels), width, height };
   }
 

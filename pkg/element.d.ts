@@ -2,17 +2,17 @@ import type { DetectedObject, MicroYoloError } from "./index.js";
 
 /**
  * Importing `micro-yolo/element` registers `<micro-yolo>`, which shows the objects over the first `<img>`, `<video>` or
- * `<canvas>` inside it, however deep (in a link, a `<figure>`, a `<picture>`): an image once for each picture that it shows,
- * a canvas once, a video as it plays, and again when it is played again. Elements of one model and input size share one
- * detector, loaded by the first and disposed of with the last.
+ * `<canvas>` inside it, however deep (in a link, a `<figure>`, a `<picture>`; not in a shadow tree): an image once for each
+ * picture that it shows, a canvas once, a video as it plays, and again when it is played again. Elements of one model and
+ * input size share one detector, loaded by the first and disposed of with the last.
  *
  * ```html
  * <micro-yolo score-threshold="0.4" classes="cat, dog"><img src="cat.jpg" alt="A cat" /></micro-yolo>
  * ```
  *
- * Boxes lie where the picture lies: inside border and padding, by `object-fit` and `object-position`, turned and mirrored
- * with it by transforms of the picture and of what is around it (without perspective, `offset-path` and `zoom`), also while
- * these change. Labels of a mirrored picture can still be read.
+ * Boxes lie where the picture lies: inside border and padding, by `object-fit`, `object-position` and `object-view-box`,
+ * enlarged by `zoom`, turned and mirrored with it by transforms of the picture and of what is around it (without perspective
+ * and `offset-path`), also while these change. Labels of a mirrored picture can still be read.
  *
  * | attribute | what it does |
  * |---|---|

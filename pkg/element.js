@@ -96,8 +96,7 @@ export class MicroYoloElement extends Base {
   }
 
   get scoreThreshold() {
-    const text = this.getAttribute("score-threshold");
-    return text === null ? 0.25 : Number(text);
+    return Number(this.getAttribute("score-threshold")?.trim() || 0.25);
   }
 
   set scoreThreshold(value) {
@@ -132,8 +131,10 @@ export class MicroYoloElement extends Base {
 
   /** Something inside is another, or elsewhere. */
   #changed() {
-    if (this.#find() === this.#media) this.#draw();
-    else this.#restart();
+    const media = this.#media;
+    if (this.#find() !== media) this.#restart();
+    else if (media && "naturalWidth" in media && media.complete && !media.naturalWidth) this.#clear(); // Its source is gone.
+    else this.#draw();
   }
 
   #restart() {
@@ -181,8 +182,8 @@ export class MicroYoloElement extends Base {
     const options = {};
     const model = this.getAttribute("model");
     const size = this.getAttribute("input-size");
-    if (model !== null) options.model = model;
-    if (size !== null) {
+    if (model) options.model = model;
+    if (size) {
       const [, width, height = width] = /^\s*(\d+)(?:\s*[x×]\s*(\d+))?\s*$/.exec(size) ?? [];
       if (!width) throw new MicroYoloError("invalid-option", `input-size must be like "320" or "320x224", not "${size}"`);
       options.inputSize = { width: Number(width), height: Number(height) };
@@ -238,8 +239,8 @@ export class MicroYoloElement extends Base {
     const isImage = "naturalWidth" in media;
     /** @param {Event} [event] */
     const look = async (event) => {
-      // That of a picture which was complete already may be on its way.
-      const same = event?.type === "load" && isImage && media.currentSrc === begun.src && event.timeStamp < begun.at + 1000;
+      // That of a picture which was complete, or broken, already may be on its way.
+      const same = event && isImage && media.currentSrc === begun.src && event.timeStamp < begun.at + 1000;
       if (event) begun.src = "";
       if (same) return;
       try {

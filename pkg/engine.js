@@ -20,6 +20,12 @@ import { platformError } from "./platform.js";
  * @typedef {{ memory: WebAssembly.Memory, round: number }} Team
  */
 
+/**
+ * @typedef {object} Found
+ * @property {Float32Array} rows of numbers, see objects.js
+ * @property {import("./index.js").Timing} timing
+ */
+
 /** @typedef {import("./wasm/micro_yolo_small.js").Engine} WasmEngine */
 
 /**
@@ -183,10 +189,12 @@ export class Engine {
    * @param {import("./source.js").Frame} frame
    * @param {Settings} settings
    * @param {boolean} track
-   * @returns {Float32Array} rows of numbers, see objects.js
+   * @returns {Found}
    */
   detect(frame, settings, track) {
+    const started = performance.now();
     const { data, width, height } = this.#reader.read(frame, this.info.input);
+    const read = performance.now();
     const scaled = "image" in frame ? { x: frame.width / width, y: frame.height / height } : { x: 1, y: 1 };
     const engine = this.#alive();
     this.#set(engine, settings);
@@ -194,8 +202,9 @@ export class Engine {
     const detect = () => engine.detect(bytes, width, height, track);
     const { team } = this;
     const rows = this.#instance.enter(team ? () => together(team, detect) : detect);
+    const timing = { pixels: read - started, network: performance.now() - read };
     if (scaled.x !== 1 || scaled.y !== 1) scaleRows(rows, scaled);
-    return rows;
+    return { rows, timing };
   }
 
   /** Forgets the objects followed so far. */

@@ -136,6 +136,14 @@ export interface DetectOptions {
   transfer?: boolean;
 }
 
+/** How long a picture took where the detector computes, in milliseconds. A browser's clock may be coarse: 0.1 to 1 ms. */
+export interface Timing {
+  /** Drawing it at the size that the engine takes, and reading the pixels. Of pixels given as such next to nothing. */
+  pixels: number;
+  /** The engine: letterbox, network, boxes and tracks. */
+  network: number;
+}
+
 export interface WatchOptions {
   /** Ends the loop, quietly. */
   signal?: AbortSignal;
@@ -193,6 +201,12 @@ export class Detector {
   /** Whether it computes in a worker of its own: see `LoadOptions.worker`. */
   readonly worker: boolean;
 
+  /**
+   * Of the picture that was answered last; `undefined` before the first. What a call takes beyond it is the decoding of the
+   * source, the way to the worker and back, and the wait for earlier calls.
+   */
+  readonly timing: Readonly<Timing> | undefined;
+
   /** The size in pixels to which pictures are fitted before the model sees them. */
   readonly inputSize: Readonly<{ width: number; height: number }>;
 
@@ -210,7 +224,8 @@ export class Detector {
   set classes(classes: readonly (string | number)[] | undefined);
 
   /**
-   * Finds the objects of one picture, the surest first. Calls made before earlier ones have finished wait their turn.
+   * Finds the objects of one picture, the surest first. Calls made before earlier ones have finished wait their turn. What is
+   * at hand (a canvas, a loaded image, a bitmap, pixels) is taken as it is at the call, and may be changed or closed after it.
    *
    * @throws {MicroYoloError} `not-loaded`, `tainted`, `invalid-image`, `image-too-large`, `invalid-source`, `network`,
    * `aborted`, `disposed`, `crashed`, `inference-failed`, `unsupported`

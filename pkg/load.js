@@ -33,6 +33,10 @@ export async function load(Class, parts, options = {}) {
   const settings = withSettings(defaultSettings, options);
   const inputSize = checkedInputSize(options.inputSize);
   const threads = checkedThreads(options.threads);
+  const { onProgress, worker } = options;
+  if (onProgress && typeof onProgress !== "function") throw new MicroYoloError("invalid-option", "`onProgress` must be a function");
+  // Text is true, that of "false" too.
+  if (![undefined, null, true, false].includes(worker)) throw new MicroYoloError("invalid-option", "`worker` must be a boolean");
   if (options.signal?.aborted) throw aborted(options.signal);
   checkPlatform();
   const { backend, info } = await open(parts, options, { ...settings, inputSize, threads });

@@ -12,6 +12,10 @@ export function checkOptions(call, options, known, settable = []) {
   if (typeof options !== "object" || options === null) {
     throw new MicroYoloError("invalid-option", `the options of ${call} must be an object, not ${shown(options)}`);
   }
+  const { signal } = /** @type {{ signal?: any }} */ (options);
+  if (signal && typeof signal.aborted !== "boolean") {
+    throw new MicroYoloError("invalid-option", "`signal` must be an AbortSignal");
+  }
   for (const [name, value] of Object.entries(options)) {
     if (value === undefined || known.includes(name)) continue;
     const nearest = nearestOf(name, [...known, ...settable]);

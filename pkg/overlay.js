@@ -25,10 +25,13 @@ export function overlay(media, host, size) {
   const style = getComputedStyle(media);
   const content = contentArea(style);
   if (!(content.width > 0 && content.height > 0 && size.width > 0 && size.height > 0)) return undefined;
-  const picture = fitted(style, content, size);
+  const view = viewBox(style, size);
+  if (!(view.width > 0 && view.height > 0)) return undefined;
+  const picture = fitted(style, content, view);
 
-  const inside = linear(media, host);
-  const outside = linear(host, null);
+  // Lengths of CSS are before zoom, rectangles on the screen after it.
+  const inside = linear(media, host).scale(zoom(media) / zoom(host));
+  const outside = linear(host, null).scale(zoom(host));
   // Rectangles on the screen are those of what was transformed; an affine map takes middles to middles.
   const [from, to] = [host, media].map((one) => one.getBoundingClientRect());
   const away = outside
@@ -66,8 +69,8 @@ export function overlay(media, host, size) {
     transform: /^1.0+,-?0.0+,-?0.0+,1.0+$/.test(axesOnly) ? "none" : `matrix(${axesOnly},0,0)`,
     place(box) {
       const sides = [
-        { at: picture.x + box.x * picture.scaleX, length: box.width * picture.scaleX },
-        { at: picture.y + box.y * picture.scaleY, length: box.height * picture.scaleY },
+        { at: picture.x + (box.x - view.x) * picture.scaleX, length: box.width * picture.scaleX },
+        { at: picture.y + (box.y - view.y) * picture.scaleY, length: box.height * picture.scaleY },
       ];
       if (turned) sides.reverse();
       const [x, y] = [across, down].map(({ flip, scale, length: whole }, index) => {
@@ -101,6 +104,30 @@ function contentArea(style) {
 }
 
 /**
+ * By how much CSS `zoom` enlarges an element, all around it counted. Browsers without the property are rarely asked to.
+ * @param {Element & { currentCSSZoom?: number }} element
+ */
+function zoom({ currentCSSZoom = 1 }) {
+  return currentCSSZoom;
+}
+
+/** Values of a list, perhaps functions with brackets in brackets. */
+const VALUES = /[^\s(]*\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\)|\S+/g;
+
+/**
+ * The part of the picture that is shown, by `object-view-box`: computed, it is none or an inset().
+ * @param {CSSStyleDeclaration} style
+ * @param {{ width: number, height: number }} size
+ */
+function viewBox(style, { width, height }) {
+  const inset = /^inset\((.*?)(?: round .*)?\)$/.exec(style.getPropertyValue("object-view-box"))?.[1].match(VALUES) ?? ["0px"];
+  const [top, right = top, bottom = top, left = right] = inset;
+  const x = resolved(left, width);
+  const y = resolved(top, height);
+  return { x, y, width: width - x - resolved(right, width), height: height - y - resolved(bottom, height) };
+}
+
+/**
  * Where the picture lies in its area, by `object-fit` and `object-position`.
  * @param {CSSStyleDeclaration} style
  * @param {{ width: number, height: number }} area
@@ -115,7 +142,7 @@ function fitted({ objectFit, objectPosition }, area, size) {
     scaleX = scaleY = scale;
   }
   // Two lengths, each with a percentage of the free space in it, perhaps in calc().
-  const [x = "50%", y = "50%"] = objectPosition.match(/[^\s(]*\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\)|\S+/g) ?? [];
+  const [x = "50%", y = "50%"] = objectPosition.match(VALUES) ?? [];
   return {
     scaleX,
     scaleY,

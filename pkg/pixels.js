@@ -1,6 +1,7 @@
 // Frame → RGBA pixels, not much larger than the model can use.
 import { checkReadback, newCanvas } from "./canvas.js";
 import { MicroYoloError } from "./error.js";
+import { kindOf } from "./kind.js";
 import { drawError, release } from "./source.js";
 
 /** What transparent pixels are seen against: the letterbox grey, as in src/image.rs. */
@@ -32,9 +33,11 @@ export class PixelReader {
    */
   read(frame, input) {
     if (!("image" in frame)) return frame;
-    const scale = Math.min(1, (TIMES_INPUT * input.width) / frame.width, (TIMES_INPUT * input.height) / frame.height);
-    const width = Math.max(1, Math.round(frame.width * scale));
-    const height = Math.max(1, Math.round(frame.height * scale));
+    // A bitmap of an image with `srcset` has the file's pixels; its size for the page is another.
+    const full = kindOf(frame.image) === "ImageBitmap" ? /** @type {ImageBitmap} */ (frame.image) : frame;
+    const scale = Math.min(1, (TIMES_INPUT * input.width) / full.width, (TIMES_INPUT * input.height) / full.height);
+    const width = Math.max(1, Math.round(full.width * scale));
+    const height = Math.max(1, Math.round(full.height * scale));
     const context = this.#resized(width, height);
     try {
       context.fillStyle = GREY;

@@ -1,6 +1,6 @@
 // Everything a page may hand to detect(), made into one of two forms: pixels, or something a canvas can draw. Sizes are
 // those the user sees: natural size of an image with its orientation applied, display size of a video.
-import { checkReadback } from "./canvas.js";
+import { checkReadback, newCanvas } from "./canvas.js";
 import { MicroYoloError, aborted, shown } from "./error.js";
 import { kindOf } from "./kind.js";
 
@@ -9,6 +9,7 @@ import { kindOf } from "./kind.js";
  * @property {Uint8Array | Uint8ClampedArray} data
  * @property {number} width
  * @property {number} height
+ * @property {boolean} [ours] Copied here, so it may be given away.
  */
 
 /**
@@ -22,15 +23,18 @@ import { kindOf } from "./kind.js";
 /** @typedef {Pixels | Drawing} Frame */
 
 /**
- * A frame that can travel to a worker: its pixels or a bitmap of our own.
+ * A frame that can travel to a worker: its pixels or a bitmap of our own. Of what is at hand the copy is made before this
+ * returns: the caller may draw the next picture on the same canvas at once.
  *
  * @param {import("./index.js").ImageSource} source
  * @param {{ signal?: AbortSignal, transfer?: boolean }} options
  * @returns {Promise<Frame>}
  */
 export async function portableFrame(source, { signal, transfer }) {
-  const frame = await localFrame(source, { signal, portable: true });
-  if (!("image" in frame) || frame.ours) return frame;
+  const taken = localFrame(source, { signal, portable: true });
+  const frame = taken instanceof Promise ? await taken : taken;
+  if (frame.ours) return frame;
+  if (!("image" in frame)) return transfer ? frame : { ...frame, data: copied(frame.data), ours: true };
   if (transfer && isTransferable(frame.image)) return { ...frame, ours: true };
   return { ...frame, image: await bitmap(frame.image), ours: true };
 }
@@ -67,14 +71,14 @@ function videoFrame(video) {
  * A frame for this thread: what can be drawn as it is stays as it is.
  *
  * @param {import("./index.js").ImageSource} source
- * @param {{ signal?: AbortSignal, portable?: boolean }} options
- * @returns {Promise<Frame>}
+ * @param {{ signal?: AbortSignal, transfer?: boolean, portable?: boolean }} options
+ * @returns {Frame | Promise<Frame>} a promise of what must be fetched, decoded or waited for
  */
-export async function localFrame(source, { signal, portable }) {
+export function localFrame(source, { signal, portable }) {
   switch (kindOf(source)) {
     case "String":
     case "URL":
-      return decoded(await fetchImage(String(source), signal));
+      return fetchImage(String(source), signal).then(decoded);
     case "Blob":
     case "File":
       return decoded(/** @type {Blob} */ (source));
@@ -82,7 +86,7 @@ export async function localFrame(source, { signal, portable }) {
       checkReadback(); // Most are read from a canvas of the page.
       return checkedPixels(/** @type {ImageData} */ (source));
     case "HTMLImageElement":
-      return imageElement(/** @type {HTMLImageElement} */ (source));
+      return imageElement(/** @type {HTMLImageElement} */ (source), signal, portable);
     case "HTMLVideoElement":
       return videoElement(/** @type {HTMLVideoElement} */ (source), signal, portable);
     case "HTMLCanvasElement":
@@ -149,24 +153,39 @@ function isCount(value) {
 
 /**
  * @param {HTMLImageElement} image
- * @returns {Promise<Frame>}
+ * @param {AbortSignal | undefined} signal
+ * @param {boolean | undefined} portable
+ * @returns {Frame | Promise<Frame>}
  */
-async function imageElement(image) {
-  if (!image.complete) {
+function imageElement(image, signal, portable) {
+  if (!image.complete) return loading(image, signal).then(() => imageElement(image, signal, portable));
+  const { naturalWidth: width, naturalHeight: height, currentSrc } = image;
+  if (!width) {
+    if (!currentSrc) throw new MicroYoloError("not-loaded", "the image element has no picture; set its `src` first");
+    const why = image.crossOrigin === null ? "" : ", or one without CORS headers";
+    throw new MicroYoloError("invalid-image", `not a picture the browser can show${why}: ${shown(currentSrc)}`);
+  }
+  // Drawn as it is, one chosen by `srcset` would have as few pixels as its natural size, which is in CSS pixels.
+  const chosen = image.srcset || image.parentElement?.localName === "picture";
+  if (!portable && chosen) return bitmap(image).then((image) => ({ image, width, height, ours: true }));
+  return drawing(image, width, height);
+}
+
+/**
+ * Not by events, for none tells that the source was taken away. Not decode(): in Firefox, after a change of `src`, it may
+ * answer for the picture before.
+ * @param {HTMLImageElement} image
+ * @param {AbortSignal | undefined} signal
+ */
+async function loading(image, signal) {
+  while (!image.complete) {
+    if (signal?.aborted) throw aborted(signal);
     if (image.loading === "lazy") {
       // Off screen such an image may never load: waiting for it could take for ever.
       throw new MicroYoloError("not-loaded", "the lazy image has not loaded yet; wait for its `load` event");
     }
-    // Not decode(): in Firefox, after a change of `src`, it may answer for the picture before.
-    await new Promise((resolve) => {
-      for (const event of ["load", "error"]) image.addEventListener(event, resolve, { once: true });
-    });
+    await new Promise((resolve) => setTimeout(resolve, 10));
   }
-  if (!image.naturalWidth) {
-    if (image.currentSrc) throw new MicroYoloError("invalid-image", `not a picture the browser can show: ${shown(image.currentSrc)}`);
-    throw new MicroYoloError("not-loaded", "the image element has no picture; set its `src` first");
-  }
-  return drawing(image, image.naturalWidth, image.naturalHeight);
 }
 
 /** So long a video that has loaded is asked for a frame. In milliseconds; 12 to 80 are usual. */
@@ -246,6 +265,7 @@ function nextFrame(video) {
  * @param {AbortSignal | undefined} signal
  */
 async function fetchImage(url, signal) {
+  if (!url) throw new MicroYoloError("invalid-source", "the address is empty"); // It would be the page.
   if (url.length > 1000 && /^[\w+/=\s-]+$/.test(url)) {
     throw new MicroYoloError("invalid-source", `base64 text is no address: put "data:image/jpeg;base64," before ${shown(url)}`);
   }
@@ -255,7 +275,9 @@ async function fetchImage(url, signal) {
     response = await fetch(url, { signal });
     if (response.ok) return await response.blob();
   } catch (cause) {
-    const why = "offline, another site without CORS, or forbidden by a content security policy (connect-src)";
+    let why = "offline, another site without CORS, or forbidden by a content security policy (connect-src)";
+    if (/^data:/i.test(url)) why = "no intact data: URL";
+    if (/^blob:/i.test(url)) why = "revoked, or of another site";
     throw new MicroYoloError("network", `${shown(url)} could not be fetched: ${why}`, { cause });
   }
   throw new MicroYoloError("network", `${shown(url)} answered ${response.status}`);
@@ -297,7 +319,15 @@ async function element(blob) {
 async function bitmap(source) {
   if (typeof createImageBitmap !== "function") throw noPictures();
   try {
-    return await createImageBitmap(source);
+    return await createImageBitmap(source).catch((error) => {
+      // Of an SVG that does not say its size Chromium makes none, or with a size for it an empty one (seen in 156).
+      const { naturalWidth: width, naturalHeight: height } = /** @type {HTMLImageElement} */ (source);
+      if (!width) throw error;
+      const canvas = newCanvas(width, height);
+      const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
+      context.drawImage(/** @type {HTMLImageElement} */ (source), 0, 0, width, height);
+      return createImageBitmap(canvas);
+    });
   } catch (cause) {
     throw drawError(cause);
   }
@@ -323,4 +353,25 @@ export function drawError(cause) {
     );
   }
   return new MicroYoloError("invalid-image", "the browser cannot decode this picture", { cause });
+}
+
+/**
+ * A copy to be sent: as it is, a view would take its whole buffer along.
+ * @param {Uint8Array | Uint8ClampedArray} pixels
+ * @returns {Uint8Array<ArrayBuffer>}
+ */
+export function copied(pixels) {
+  try {
+    return new Uint8Array(pixels); // Not slice(): that of node's Buffer copies nothing.
+  } catch (cause) {
+    if (cause instanceof RangeError) {
+      throw new MicroYoloError("image-too-large", "there is no memory for a copy of the pixels", { cause });
+    }
+    throw gone(cause);
+  }
+}
+
+/** @param {unknown} [cause] */
+export function gone(cause) {
+  return new MicroYoloError("invalid-image", "the pixels are gone: their buffer was given away", { cause });
 }

@@ -34,8 +34,8 @@ async function answer(request) {
     engine.resetTracks();
     return {};
   }
-  const rows = engine.detect(request.frame, request.settings, request.track);
-  return { value: rows, transfer: [rows.buffer] };
+  const value = engine.detect(request.frame, request.settings, request.track);
+  return { value, transfer: [value.rows.buffer] };
 }
 
 /**

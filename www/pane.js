@@ -3,7 +3,8 @@ import { Detector } from "./pkg/index.js";
 import { contained } from "./layout.js";
 import { drawBoxes } from "./overlay.js";
 import { objectAt, sift } from "./results.js";
-import { Timing, drawPlot } from "./timing.js";
+import { Steady } from "./steady.js";
+import { Timing, drawPlot, sum } from "./timing.js";
 import { Trails } from "./trails.js";
 import { duration, megabytes, summary } from "./words.js";
 
@@ -15,7 +16,7 @@ const NUMBERS_MS = 250;
 const threads = globalThis.crossOriginIsolated && navigator.hardwareConcurrency >= 4 ? 2 : 1;
 
 const IDS = ["stage", "frame", "boxes", "tag", "loading", "loading-text", "progress", "result", "name", "summary", "list"];
-IDS.push("time", "rate", "plot", "detect-time", "draw-time", "plot-top", "build");
+IDS.push("time", "rate", "plot", "pixels-time", "network-time", "draw-time", "plot-top", "build");
 
 export class Pane {
   /** @type {Promise<Detector>} */
@@ -34,6 +35,7 @@ export class Pane {
   #size = { width: 0, height: 0 };
   #mirrored = false;
   #trails = new Trails();
+  #steady = new Steady();
   #loading = new AbortController();
   /** @type {number | undefined} which of the list is pointed at */
   #lit;
@@ -150,9 +152,7 @@ export class Pane {
     this.#size = { width: 0, height: 0 };
     this.#mirrored = mirrored;
     this.#lit = undefined;
-    this.#trails.clear();
-    this.timing = new Timing();
-    this.#numbersAt = -Infinity;
+    this.again();
     this.refresh();
     this.#elements.summary.textContent = saying;
     this.#showNumbers();
@@ -162,6 +162,7 @@ export class Pane {
   again() {
     this.timing = new Timing();
     this.#trails.clear();
+    this.#steady.clear();
     this.#numbersAt = -Infinity;
   }
 
@@ -169,16 +170,18 @@ export class Pane {
    * Shows what was found.
    * @param {import("./pkg/index.js").DetectedObject[]} objects
    * @param {{ width: number, height: number }} size of the picture
-   * @param {number} milliseconds
+   * @param {{ milliseconds: number, network?: number, time?: number }} frame how long it took, how long of this the network,
+   *   and of a video the frame's time in seconds
    */
-  take(objects, size, milliseconds) {
-    this.#raw = objects;
+  take(objects, size, { milliseconds, network = milliseconds, time }) {
+    this.#raw = time === undefined ? objects : this.#steady.add(objects, time);
     this.#size = size;
-    this.#trails.add(objects);
     const started = performance.now();
-    this.refresh();
+    this.#sift();
+    this.#trails.add(this.found.seen);
+    this.#show();
     const now = performance.now();
-    this.timing.add(milliseconds, now - started, now);
+    this.timing.add({ pixels: Math.max(0, milliseconds - network), network, draw: now - started }, now);
     if (now - this.#numbersAt >= NUMBERS_MS) {
       this.#numbersAt = now;
       this.#showNumbers();
@@ -187,8 +190,17 @@ export class Pane {
 
   /** After a change of threshold or classes. */
   refresh() {
+    this.#sift();
+    this.#show();
+  }
+
+  #sift() {
     const { score, classes } = this.#settings();
     this.found = sift(this.#raw, { score: score / 100, classes });
+  }
+
+  #show() {
+    const { score } = this.#settings();
     if (this.#size.width) this.#elements.summary.textContent = summary(this.found.seen, this.found.unsure, score);
     if (this.#lit !== undefined && this.#lit >= this.found.seen.length) this.#lit = undefined;
     this.#showList();
@@ -202,8 +214,13 @@ export class Pane {
       color: this.#color,
       mirror: this.#mirrored,
       lit: this.#lit === undefined ? undefined : this.found.seen[this.#lit],
-      trails: this.#settings().track ? this.#trails.list() : [],
+      trails: this.#shownTrails(),
     });
+  }
+
+  #shownTrails() {
+    const { track, classes } = this.#settings();
+    return track ? this.#trails.list().filter(({ label }) => !classes.length || classes.includes(label)) : [];
   }
 
   /**
@@ -236,7 +253,7 @@ export class Pane {
     // Lines as thick as they look on the screen.
     const { clientWidth, clientHeight } = this.#elements.stage;
     const pixelRatio = Math.max(1, width / Math.max(1, clientWidth), height / Math.max(1, clientHeight));
-    const trails = this.#settings().track ? this.#trails.list() : [];
+    const trails = this.#shownTrails();
     drawBoxes(overlay, this.found.seen, { width, height, color: this.#color, mirror: this.#mirrored, pixelRatio, trails });
     context.drawImage(overlay, 0, 0);
     return canvas;
@@ -325,13 +342,13 @@ export class Pane {
     const { time, rate, plot, build } = this.#elements;
     const { count, average, rate: perSecond, frames } = this.timing;
     const text = (milliseconds) => (count ? duration(milliseconds) : "–");
-    time.textContent = text(average.detect + average.draw);
-    this.#elements["detect-time"].textContent = text(average.detect);
-    this.#elements["draw-time"].textContent = text(average.draw);
+    time.textContent = text(sum(average));
+    for (const part of ["pixels", "network", "draw"]) this.#elements[`${part}-time`].textContent = text(average[part]);
     rate.textContent = count > 1 && perSecond ? perSecond.toFixed(1) : "–";
     if (!build.offsetParent) return; // Not laid out: nothing to draw on.
     const style = getComputedStyle(plot);
-    const top = drawPlot(plot, frames, { detect: style.getPropertyValue("--plot-detect"), draw: style.getPropertyValue("--plot-draw") });
+    const [pixels, network, draw] = ["pixels", "network", "draw"].map((part) => style.getPropertyValue(`--plot-${part}`));
+    const top = drawPlot(plot, frames, { pixels, network, draw });
     this.#elements["plot-top"].textContent = count ? `${top} ms` : "";
   }
 }

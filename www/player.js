@@ -129,7 +129,7 @@ export class Player {
     try {
       await loaded;
     } catch {
-      if (!signal.aborted) this.#fail({ code: "invalid-image" });
+      if (!signal.aborted) this.#fail({ code: "invalid-image", file: source.name });
       return;
     }
     picture.classList.remove("pending");
@@ -151,7 +151,7 @@ export class Player {
         const started = performance.now();
         const objects = await detector.detect(bitmap ?? picture, { signal, transfer: Boolean(bitmap) });
         if (signal.aborted) return;
-        pane.take(objects, size, performance.now() - started);
+        pane.take(objects, size, { milliseconds: performance.now() - started, network: detector.timing?.network });
         this.#page.onTake();
       } catch (error) {
         if (signal.aborted) return;
@@ -182,7 +182,7 @@ export class Player {
       video.play().catch(() => {});
       await Promise.race([shown, new Promise((resolve) => setTimeout(resolve, 1000))]);
     } catch {
-      if (!signal.aborted) this.#fail({ code: "invalid-image" });
+      if (!signal.aborted) this.#fail({ code: "invalid-image", file: source.name });
       return;
     }
     if (!signal.aborted) this.#watchFromNow();
@@ -247,7 +247,7 @@ export class Player {
     const detector = await pane.detector;
     for await (const { objects, frame } of detector.watch(this.#video, { signal, track: this.#page.track() })) {
       if (signal.aborted) return;
-      pane.take(objects, frame, frame.milliseconds);
+      pane.take(objects, frame, { ...frame, network: detector.timing?.network });
       this.#page.onTake();
     }
   }
@@ -263,16 +263,18 @@ export class Player {
       if (document.visibilityState === "hidden" || (video.paused && video.currentTime === seen)) continue;
       const frame = await grab(video);
       if (!frame) continue;
-      seen = video.currentTime;
+      const time = (seen = video.currentTime);
       try {
         for (const [index, pane] of panes.entries()) {
           const copy = await createImageBitmap(frame);
           const started = performance.now();
-          const objects = await detectors[index].detect(copy, { signal, transfer: true });
+          const detector = detectors[index];
+          const objects = await detector.detect(copy, { signal, transfer: true });
           const milliseconds = performance.now() - started;
           if (signal.aborted) return;
           pane.showFrame(frame, frame);
-          pane.take(objects, { width: frame.width, height: frame.height }, milliseconds);
+          const size = { width: frame.width, height: frame.height };
+          pane.take(objects, size, { milliseconds, network: detector.timing?.network, time });
           this.#page.onTake();
         }
       } finally {

@@ -3,25 +3,36 @@
 /** Frames in the plot. */
 const KEPT = 120;
 
+/**
+ * @typedef {object} Times of one frame, in milliseconds
+ * @property {number} pixels bringing the frame to where the detector computes and reading its pixels
+ * @property {number} network the network, with the decoding of its boxes
+ * @property {number} draw boxes and list
+ */
+
+const PARTS = /** @type {const} */ (["pixels", "network", "draw"]);
+
+/** @param {Times} times */
+export const sum = ({ pixels, network, draw }) => pixels + network + draw;
+
 export class Timing {
-  /** @type {{ detect: number, draw: number }[]} in milliseconds, the oldest first */
+  /** @type {Times[]} the oldest first */
   frames = [];
   #ends = [];
-  #average = { detect: 0, draw: 0 };
+  /** @type {Times} */
+  #average = { pixels: 0, network: 0, draw: 0 };
   count = 0;
 
   /**
-   * @param {number} detect milliseconds from taking the frame to its objects
-   * @param {number} draw milliseconds
+   * @param {Times} times
    * @param {number} now
    */
-  add(detect, draw, now) {
+  add(times, now) {
     // About the last second of a video; a single picture counts as it is.
     const weight = this.count ? 0.1 : 1;
-    this.#average.detect += (detect - this.#average.detect) * weight;
-    this.#average.draw += (draw - this.#average.draw) * weight;
+    for (const part of PARTS) this.#average[part] += (times[part] - this.#average[part]) * weight;
     this.count += 1;
-    this.frames.push({ detect, draw });
+    this.frames.push(times);
     if (this.frames.length > KEPT) this.frames.shift();
     this.#ends.push(now);
     while (this.#ends.length > 2 && this.#ends[0] < now - 2000) this.#ends.shift();
@@ -39,10 +50,10 @@ export class Timing {
 }
 
 /**
- * The last frames as columns, detection with drawing on top, scaled to the slowest.
+ * The last frames as columns, their parts one on the other, scaled to the slowest.
  * @param {HTMLCanvasElement} canvas
- * @param {readonly { detect: number, draw: number }[]} frames
- * @param {{ detect: string, draw: string }} colors
+ * @param {readonly Times[]} frames
+ * @param {Record<keyof Times, string>} colors
  * @returns {number} milliseconds at the top of the plot
  */
 export function drawPlot(canvas, frames, colors) {
@@ -50,19 +61,21 @@ export function drawPlot(canvas, frames, colors) {
   const [width, height] = [Math.round(canvas.clientWidth * ratio), Math.round(canvas.clientHeight * ratio)];
   if (canvas.width !== width) canvas.width = width;
   if (canvas.height !== height) canvas.height = height;
-  const top = niceTop(Math.max(0, ...frames.map(({ detect, draw }) => detect + draw)));
+  const top = niceTop(Math.max(0, ...frames.map(sum)));
   const context = canvas.getContext("2d");
   if (!context) return top;
   context.clearRect(0, 0, width, height);
   const column = width / KEPT;
-  frames.forEach(({ detect, draw }, index) => {
+  const fill = Math.max(1, column - (column > 3 ? 1 : 0));
+  frames.forEach((times, index) => {
     const left = width - (frames.length - index) * column;
-    const [a, b] = [(detect / top) * height, (draw / top) * height];
-    const fill = Math.max(1, column - (column > 3 ? 1 : 0));
-    context.fillStyle = colors.detect;
-    context.fillRect(left, height - a, fill, a);
-    context.fillStyle = colors.draw;
-    context.fillRect(left, height - a - b, fill, b);
+    let bottom = height;
+    for (const part of PARTS) {
+      const high = (times[part] / top) * height;
+      bottom -= high;
+      context.fillStyle = colors[part];
+      context.fillRect(left, bottom, fill, high);
+    }
   });
   return top;
 }

@@ -26,7 +26,9 @@ const SENTENCES = {
  * @param {unknown} error
  */
 export function explain(error) {
-  const { code, message } = /** @type {{ code?: string, message?: string }} */ (error ?? {});
+  const { code, message, file = "" } = /** @type {{ code?: string, message?: string, file?: string }} */ (error ?? {});
+  // What phones make, and most browsers do not open.
+  if (code === "invalid-image" && /\.hei[cf]$/i.test(file)) return "This browser cannot open HEIC photographs. Save it as JPEG, then choose that.";
   return SENTENCES[code] ?? `Something went wrong: ${message ?? error}`;
 }
 

@@ -1,6 +1,6 @@
 // The package as a page uses it, from its sources, in both browsers: every kind of picture, every kind of mistake.
 import assert from "node:assert/strict";
-import { readFile } from "node:fs/promises";
+import { readFile, readdir } from "node:fs/promises";
 import { after, before, describe, test } from "node:test";
 import { join } from "node:path";
 import { launchChromium, launchFirefox } from "./lib/browsers.mjs";
@@ -146,6 +146,142 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
       assertBox(found[1], { ...RECTANGLE, x: 120 }, "second");
       assert.equal(found[2], "invalid-image");
     });
+
+    test("files of unusual kinds: CMYK, 16 bits, animated", async () => {
+      const names = await readdir(join(ROOT, "tests/e2e/fixtures/pictures"));
+      const found = await page.evaluate(async (names) => {
+        const { Detector } = await import("/pkg/index.js");
+        const { MODEL, failure } = await import("/lib/in-page.js");
+        const detector = await Detector.load({ model: MODEL });
+        const answers = {};
+        for (const name of names) {
+          const url = `/fixtures/pictures/${name}`;
+          const image = Object.assign(new Image(), { src: url });
+          answers[name] = [await detector.detect(url), await detector.detect(image)];
+        }
+        // No browser of these has HEIC; that of an iPhone does.
+        const heic = new Uint8Array([0, 0, 0, 24, ...new TextEncoder().encode("ftypheic\0\0\0\0mif1heic"), ...new Uint8Array(99)]);
+        const { code } = await failure(detector.detect(new File([heic], "photo.heic", { type: "image/heic" })));
+        detector.dispose();
+        return { answers, code };
+      }, names);
+      assert.equal(names.length, 7);
+      for (const [name, ways] of Object.entries(found.answers)) for (const objects of ways) assertBox(objects, RECTANGLE, name);
+      assert.equal(found.code, "invalid-image");
+    });
+
+    test("an image whose source is taken away while it loads is not waited for", async () => {
+      site.route("/never.jpg", () => {});
+      const code = await page.evaluate(async () => {
+        const { Detector } = await import("/pkg/index.js");
+        const { MODEL, failure } = await import("/lib/in-page.js");
+        const detector = await Detector.load({ model: MODEL });
+        const image = Object.assign(new Image(), { src: "/never.jpg" });
+        const call = failure(detector.detect(image));
+        image.removeAttribute("src");
+        const { code } = await call;
+        detector.dispose();
+        return code;
+      });
+      assert.equal(code, "not-loaded");
+    });
+
+    for (const worker of [true, false]) {
+      test(`an image chosen by srcset is seen with all its pixels, worker: ${worker}`, async () => {
+        const found = await page.evaluate(async (worker) => {
+          const { Detector } = await import("/pkg/index.js");
+          const detector = await Detector.load({ worker, scoreThreshold: 0.4 });
+          const answers = [];
+          for (const html of [
+            `<img src="/samples/cat.jpg">`,
+            `<img srcset="/samples/cat.jpg 451w" sizes="45.1px">`,
+            `<img srcset="/samples/cat.jpg 10x">`,
+            `<picture><source srcset="/samples/cat.jpg 10x"><img></picture>`,
+          ]) {
+            const image = Object.assign(document.createElement("div"), { innerHTML: html }).querySelector("img");
+            await image.decode();
+            answers.push({ width: image.naturalWidth, objects: await detector.detect(image) });
+          }
+          detector.dispose();
+          return answers;
+        }, worker);
+        const [{ objects: [whole] }, ...dense] = found;
+        assert.equal(whole.label, "cat");
+        for (const { width, objects } of dense) {
+          assert.equal(width, 45);
+          assert.equal(objects.length, 1, "seen as it is in the file");
+          assert.ok(Math.abs(objects[0].score - whole.score) < 0.02, `score ${objects[0].score}, not ${whole.score}`);
+          assert.ok(Math.abs(objects[0].box.width - (whole.box.width * width) / 451) < 0.5, "boxes are in the natural size");
+        }
+      });
+
+      test(`what is at hand is taken as it is at the call, worker: ${worker}`, async () => {
+        const found = await page.evaluate(
+          async ({ worker, rectangle }) => {
+            const { Detector } = await import("/pkg/index.js");
+            const { MODEL, blobOf, imageOf, spotCanvas } = await import("/lib/in-page.js");
+            const detector = await Detector.load({ model: MODEL, worker });
+            const canvas = spotCanvas(400, 200, rectangle);
+            const pixels = canvas.getContext("2d").getImageData(0, 0, 400, 200);
+            const bitmap = await createImageBitmap(canvas);
+            const frame = new VideoFrame(canvas, { timestamp: 0 });
+            const image = await imageOf(await blobOf(canvas));
+            const calls = { canvas, pixels, bitmap, frame, image };
+            for (const [name, source] of Object.entries(calls)) calls[name] = detector.detect(source);
+            canvas.getContext("2d").clearRect(0, 0, 400, 200);
+            pixels.data.fill(100);
+            bitmap.close();
+            frame.close();
+            image.removeAttribute("src");
+            const answers = {};
+            for (const [name, call] of Object.entries(calls)) answers[name] = await call;
+            detector.dispose();
+            return answers;
+          },
+          { worker, rectangle: RECTANGLE },
+        );
+        for (const [name, objects] of Object.entries(found)) assertBox(objects, RECTANGLE, name);
+      });
+
+      test(`an SVG that does not say its size is seen at the size that the browser gives it, worker: ${worker}`, async () => {
+        const found = await page.evaluate(async (worker) => {
+          const { Detector } = await import("/pkg/index.js");
+          const { MODEL, imageOf } = await import("/lib/in-page.js");
+          const detector = await Detector.load({ model: MODEL, worker });
+          const svg = `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 400 200"><rect width="400" height="200" fill="#777"/>
+            <rect x="120" y="40" width="160" height="100" fill="#f00"/></svg>`;
+          const blob = new Blob([svg], { type: "image/svg+xml" });
+          const image = await imageOf(blob);
+          const answers = [[image.naturalWidth, image.naturalHeight], await detector.detect(blob), await detector.detect(image)];
+          detector.dispose();
+          return answers;
+        }, worker);
+        const [size, ...answers] = found;
+        assert.deepEqual(size, [300, 150]);
+        for (const objects of answers) assertBox(objects, { x: 90, y: 30, w: 120, h: 75 }, "SVG");
+      });
+
+      test(`the times of the last picture are told, worker: ${worker}`, async () => {
+        const found = await page.evaluate(async (worker) => {
+          const { Detector } = await import("/pkg/index.js");
+          const detector = await Detector.load({ worker });
+          const none = detector.timing;
+          const started = performance.now();
+          await detector.detect("/samples/cat.jpg");
+          const all = performance.now() - started;
+          const { timing } = detector;
+          await detector.detect(new ImageData(640, 480));
+          const answers = { none, timing, all, pixels: detector.timing.pixels, frozen: Object.isFrozen(timing) };
+          detector.dispose();
+          return { ...answers, kept: detector.timing !== timing };
+        }, worker);
+        const { none, timing, all, pixels } = found;
+        assert.equal(none, undefined);
+        assert.ok(timing.network > 0 && timing.pixels >= 0 && timing.network + timing.pixels < all + 2, JSON.stringify(found));
+        assert.ok(pixels < 2, `nothing is read of pixels, for ${pixels} ms`);
+        assert.ok(found.frozen && found.kept);
+      });
+    }
 
     test("pictures far larger than the model, far longer than high, and of one pixel", async () => {
       const found = await page.evaluate(async () => {
@@ -329,6 +465,10 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
           { wasm: {} },
           { model: "http://[" },
           { wasm: 0 },
+          { signal: {} },
+          { signal: new AbortController() },
+          { worker: "false" },
+          { onProgress: 5 },
         ];
         const answers = [];
         for (const options of wrong) answers.push((await failure(Detector.load({ model: MODEL, ...options }))).code);
@@ -337,6 +477,10 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
           answers.push((await failure(() => (detector[option] = value))).code);
         }
         answers.push((await failure(() => new Detector())).code);
+        for (const signal of [{}, new AbortController()]) {
+          answers.push((await failure(detector.detect(new ImageData(4, 4), { signal }))).code);
+          answers.push((await failure(() => detector.watch(document.createElement("video"), { signal }))).code);
+        }
         const kept = [detector.scoreThreshold, detector.iouThreshold, detector.maxDetections, detector.classes];
         detector.dispose();
         return { answers, kept };
@@ -459,6 +603,20 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
       assert.deepEqual(found.seen.at(-1), { loaded: total, total });
       const loaded = found.seen.map((progress) => progress.loaded);
       assert.deepEqual(loaded, loaded.toSorted((a, b) => a - b));
+    });
+
+    test("a callback that throws ends its own load, and none that shares the download", async () => {
+      const found = await page.evaluate(async () => {
+        const { Detector } = await import("/pkg/index.js");
+        const { MODEL, failure } = await import("/lib/in-page.js");
+        const model = `${MODEL}?callback`;
+        const onProgress = () => {
+          throw new RangeError("mine");
+        };
+        const loads = [Detector.load({ model, onProgress }), Detector.load({ model })].map((load) => failure(load.then((one) => one.dispose())));
+        return Promise.all([...loads, failure(Detector.load({ model, onProgress }))]);
+      });
+      assert.deepEqual(found.map(({ name, message, code }) => (message ? `${name}: ${message}` : code)), ["RangeError: mine", "nothing thrown", "RangeError: mine"]);
     });
 
     test("the engine that suits the browser is chosen, and both see the same", async () => {

@@ -41,6 +41,13 @@ const CASES = {
   "element padded": { host: "display: block; padding: 11px 23px; border: 5px solid #00f" },
   "element flexible": { img: "margin: 8px", host: "display: flex; justify-content: center; width: 200px" },
   "from right to left": { host: "display: block; direction: rtl" },
+  "zoomed": { img: "zoom: 1.4; padding: 3px 11px" },
+  "element zoomed": { img: "padding-left: 20px", host: "zoom: 0.8" },
+  "in a zoomed box": { around: "<div style='zoom: 1.3; padding-left: 15px'>@</div>" },
+  "in a zoomed and mirrored box": { around: "<div style='zoom: 0.7; transform: scaleX(-1); padding-left: 15px'>@</div>" },
+  // Firefox shows the whole picture.
+  "a part of it": { img: "width: 160px; height: 100px; object-view-box: inset(10% 20px 10px 10px)" },
+  "a part of it, contained": { img: "width: 150px; height: 120px; object-fit: contain; object-view-box: xywh(10px 10px 80px 45px)" },
   "in a figure": { around: "<figure style='margin: 6px 12px'><figcaption>A caption</figcaption>@</figure>" },
   "in a link": { around: "<a href='#'>A link @</a>" },
   "in a <picture>": { around: "<picture><source media='print' srcset='none.png'>@</picture>" },
@@ -260,6 +267,57 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
       });
     });
 
+    test("pictures that show late, and others that the browser chooses", async () => {
+      await open();
+      const found = await page.evaluate(async () => {
+        const { make, heard, lib } = globalThis;
+        const answers = {};
+        const bare = URL.createObjectURL(await lib.blobOf(lib.spotCanvas(100, 100, { x: 0, y: 0, w: 0, h: 0 })));
+        const covers = (element) => {
+          const [a, b] = [element.querySelector("img"), element.shadowRoot.querySelector("canvas")].map((one) => one.getBoundingClientRect());
+          return a.width > 0 && ["x", "y", "width", "height"].every((name) => Math.abs(a[name] - b[name]) < 1.5);
+        };
+        for (const [what, css, shown] of [["element", "display: none", ""], ["element, skipped", "content-visibility: hidden", ""]]) {
+          const element = make(`<micro-yolo model="MODEL" style="${css}"><img src="PICTURE"></micro-yolo>`);
+          answers[what] = await heard(1);
+          element.style.cssText = shown;
+          await globalThis.frames(3);
+          answers[what].push(covers(element));
+        }
+        const picture = make(`<micro-yolo model="MODEL"><img src="PICTURE" style="display: none"></micro-yolo>`);
+        answers.image = await heard(1);
+        picture.querySelector("img").style.display = "";
+        await globalThis.frames(3);
+        answers.image.push(covers(picture));
+        // Far below: not loaded, so not looked at, and no error.
+        const lazy = make(`<micro-yolo model="MODEL" style="margin-top: 20000px"><img loading="lazy" src="/samples/cat.jpg"></micro-yolo>`);
+        await lib.sleep(300);
+        answers.lazy = globalThis.events.splice(0);
+        lazy.scrollIntoView();
+        answers.scrolled = await heard(1);
+        const chosen = make(`<micro-yolo model="MODEL"><picture><source srcset="PICTURE 2x"><img src="${bare}"></picture></micro-yolo>`);
+        answers.source = await heard(1);
+        answers.source.push(covers(chosen));
+        chosen.querySelector("source").srcset = bare;
+        answers["another source"] = await heard(1);
+        const dense = make(`<micro-yolo model="MODEL"><img srcset="${bare} 2x"></micro-yolo>`);
+        answers.srcset = await heard(1);
+        dense.querySelector("img").srcset = `${globalThis.picture} 2x`;
+        answers.srcset.push(...(await heard(1)), covers(dense));
+        return answers;
+      });
+      assert.deepEqual(found, {
+        "element": [1, true],
+        "element, skipped": [1, true],
+        "image": [1, true],
+        "lazy": [],
+        "scrolled": [0],
+        "source": [1, true],
+        "another source": [0],
+        "srcset": [0, 1, true],
+      });
+    });
+
     test("a broken picture or film is told, and a good one after it is seen", async () => {
       await open();
       const found = await page.evaluate(async () => {
@@ -276,6 +334,11 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
         answers["painted on nothing"] = painted() || element.objects.length > 0;
         image.src = globalThis.picture;
         answers["good again"] = await heard(1);
+        image.removeAttribute("src");
+        await lib.sleep(100);
+        answers["painted without a source"] = painted() || element.objects.length > 0 || globalThis.events.length > 0;
+        make(`<micro-yolo model="MODEL"><img src="http://127.0.0.1:9/refused.png"></micro-yolo>`);
+        answers["broken at once"] = await heard(1).then((said) => lib.sleep(300).then(() => said.concat(globalThis.events.splice(0))));
         // Broken already when it is put in.
         const broken = new Image();
         broken.src = "/nowhere.png";
@@ -315,6 +378,8 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
         "broken": ["invalid-image"],
         "painted on nothing": false,
         "good again": [1],
+        "painted without a source": false,
+        "broken at once": ["invalid-image"],
         "broken before": ["invalid-image"],
         "no src yet": [],
         "film": "number",
@@ -346,9 +411,11 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
         answers["no size"] = await set("input-size", "large");
         answers.back = await set("input-size", null);
         answers.track = await set("track", "");
+        answers["empty threshold"] = await set("score-threshold", "");
+        answers["empty size"] = await set("input-size", "");
         answers["no model"] = await set("model", "/nowhere.onnx");
         element.remove();
-        const coco = make(`<micro-yolo classes="dog, 15" input-size="256x224"><img src="/samples/cat.jpg"></micro-yolo>`);
+        const coco = make(`<micro-yolo model="" classes="dog, 15" input-size="256x224"><img src="/samples/cat.jpg"></micro-yolo>`);
         await heard(1);
         answers.cat = coco.objects.map(({ label }) => label);
         coco.setAttribute("classes", "dog,teddy bear");
@@ -368,6 +435,8 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
         "no size": ["invalid-option"],
         "back": [1],
         "track": [1],
+        "empty threshold": [1],
+        "empty size": [1],
         "no model": ["network"],
         "cat": ["cat"],
         "dog": [0],

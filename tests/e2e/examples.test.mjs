@@ -1,7 +1,7 @@
 // The examples, as they stand in examples/: each is built by its own command and finds the cat.
 import assert from "node:assert/strict";
 import { cp, mkdir, readFile, symlink, writeFile } from "node:fs/promises";
-import { delimiter, join } from "node:path";
+import { delimiter, join, parse } from "node:path";
 import { after, before, test } from "node:test";
 import { launchChromium, launchWithExtension } from "./lib/browsers.mjs";
 import { installed, run } from "./lib/project.mjs";
@@ -52,6 +52,33 @@ test("plain", async () => {
   await assertCat(root);
 });
 
+/** A copy of an example with the cat and with its framework, which is installed once, for the repository. */
+async function withFrameworks(name) {
+  const root = await copy(name);
+  await mkdir(join(root, "public"), { recursive: true });
+  await cp(CAT, join(root, "public/cat.jpg"));
+  await mkdir(join(root, "node_modules/@vitejs"), { recursive: true });
+  const { dependencies, devDependencies } = JSON.parse(await readFile(join(root, "package.json"), "utf8"));
+  for (const one of Object.keys({ ...dependencies, ...devDependencies })) {
+    if (one !== "micro-yolo") await symlink(join(ROOT, "node_modules", one), join(root, "node_modules", one));
+  }
+  return root;
+}
+
+/** The component of the page in this folder names the cat. */
+async function assertCaption(folder) {
+  const site = await serve({ mounts: { "/": folder } });
+  const page = await browser.newPage();
+  try {
+    await page.goto(site.url);
+    await page.waitForFunction(() => document.querySelector("figcaption")?.textContent, undefined, { timeout: 60_000 });
+    assert.match(await page.textContent("figcaption"), /\bcat\b/);
+  } finally {
+    await page.close();
+    await site.close();
+  }
+}
+
 for (const name of ["vite", "webpack", "rollup", "esbuild"]) {
   test(name, async () => {
     const root = await copy(name);
@@ -69,28 +96,29 @@ for (const [name, [language, file]] of Object.entries(COMPONENTS)) {
     const readme = await readFile(join(ROOT, "pkg/README.md"), "utf8");
     const component = await readFile(join(ROOT, "examples", name, file), "utf8");
     assert.ok(readme.includes(`\n\`\`\`${language}\n${component}\`\`\`\n`), `examples/${name}/${file} is another one than that of pkg/README.md`);
-    const root = await copy(name);
-    await mkdir(join(root, "public"), { recursive: true });
-    await cp(CAT, join(root, "public/cat.jpg"));
-    // The frameworks are installed once, for the repository.
-    await mkdir(join(root, "node_modules/@vitejs"), { recursive: true });
-    const { dependencies, devDependencies } = JSON.parse(await readFile(join(root, "package.json"), "utf8"));
-    for (const one of Object.keys({ ...dependencies, ...devDependencies })) {
-      if (one !== "micro-yolo") await symlink(join(ROOT, "node_modules", one), join(root, "node_modules", one));
-    }
+    const root = await withFrameworks(name);
     await run("npm", ["run", "build"], { cwd: root, env });
-    const site = await serve({ mounts: { "/": join(root, "dist") } });
-    const page = await browser.newPage();
-    try {
-      await page.goto(site.url);
-      await page.waitForFunction(() => document.querySelector("figcaption")?.textContent, undefined, { timeout: 60_000 });
-      assert.match(await page.textContent("figcaption"), /\bcat\b/);
-    } finally {
-      await page.close();
-      await site.close();
-    }
+    await assertCaption(join(root, "dist"));
   });
 }
+
+test("next", async () => {
+  const [plain, own] = await Promise.all(
+    ["react/Objects.jsx", "next/app/Objects.jsx"].map((path) => readFile(join(ROOT, "examples", path), "utf8")),
+  );
+  assert.equal(own, `"use client";\n\n${plain}`, "the component of React, and one line more");
+  const root = await withFrameworks("next");
+  // Its links lead out of the project, where Turbopack looks at nothing by itself.
+  const config = join(root, "next.config.js");
+  const text = await readFile(config, "utf8");
+  assert.ok(text.includes('output: "export"'));
+  const anywhere = JSON.stringify(parse(ROOT).root);
+  await writeFile(config, text.replace('output: "export"', `$&, turbopack: { root: ${anywhere} }`));
+  await run("npm", ["run", "build"], { cwd: root, env: { ...env, NEXT_TELEMETRY_DISABLED: "1" } });
+  // Rendered on the server: the picture is there before any script runs.
+  assert.match(await readFile(join(root, "out/index.html"), "utf8"), /<img[^>]* src="cat.jpg"/);
+  await assertCaption(join(root, "out"));
+});
 
 test("node", async () => {
   const root = await copy("node");

@@ -260,6 +260,8 @@ describe("page in chromium", () => {
       await page.locator("#file").setInputFiles({ name, mimeType, buffer: content });
       assert.match(await problem(page), /not a picture or video/, name);
     }
+    await page.locator("#file").setInputFiles({ name: "IMG_1.HEIC", mimeType: "image/heic", buffer: Buffer.from("ftypheic") });
+    await page.locator("#problem-text", { hasText: "HEIC" }).waitFor();
     await page.locator("#file").setInputFiles(CAT);
     await looked(page, "cat.jpg");
     assert.ok(await page.locator("#problem").isHidden());

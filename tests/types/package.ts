@@ -46,8 +46,9 @@ export async function compiles(video: HTMLVideoElement, canvas: HTMLCanvasElemen
   detector.classes = undefined;
   detector.classes = ["dog"] as const;
   const inWorker: boolean = detector.worker;
+  const network: number | undefined = detector.timing?.network;
   const others: Detector[] = [await InlineDetector.load({ threads: 2 }), await SmallDetector.load()];
-  void [inWorker, others];
+  void [inWorker, network, others];
   const element: MicroYoloElement = document.createElement("micro-yolo");
   element.addEventListener("detect", ({ detail }) => void detail.objects[0].label.length);
   element.addEventListener("detect-error", ({ detail }) => void detail.error.code);
