@@ -2,7 +2,7 @@ import type { DetectedObject, MicroYoloError } from "./index.js";
 
 /**
  * Importing `micro-yolo/element` registers `<micro-yolo>`, which shows the objects over the first `<img>`, `<video>` or
- * `<canvas>` inside it, however deep (in a link, a `<figure>`, a `<picture>`; not in a shadow tree): an image once for each
+ * `<canvas>` inside it, however deep (in a link, a `<figure>`, a `<picture>`, the open shadow tree of a component): an image once for each
  * picture that it shows, a canvas once, a video as it plays, and again when it is played again. Elements of one model and
  * input size share one detector, loaded by the first and disposed of with the last.
  *

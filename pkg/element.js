@@ -121,10 +121,10 @@ export class MicroYoloElement extends Base {
     this.#media = undefined;
   }
 
-  /** The first picture or video inside, however deep: in a link, a figure, a <picture>. */
+  /** The first picture or video inside, however deep: in a link, a figure, a <picture>, a component. */
   #find() {
     for (const one of this.#slot.assignedElements({ flatten: true })) {
-      const found = one.matches(MEDIA) ? one : one.querySelector(MEDIA);
+      const found = one.matches(MEDIA) ? one : mediaIn(one);
       if (found) return /** @type {Media} */ (found);
     }
   }
@@ -155,7 +155,12 @@ export class MicroYoloElement extends Base {
    */
   #follow(signal) {
     const mutations = new MutationObserver(() => this.#changed());
-    mutations.observe(this, { subtree: true, childList: true, attributes: true });
+    const inside = this.#slot.assignedElements({ flatten: true }).flatMap((one) => [one, ...one.querySelectorAll("*")]);
+    for (const root of [this, ...rootsOf(inside)]) mutations.observe(root, { subtree: true, childList: true, attributes: true });
+    // A component that is defined later has its tree then, and tells nobody.
+    for (const { localName } of inside.filter((one) => one.matches(":not(:defined)"))) {
+      void customElements.whenDefined(localName).then(() => signal.aborted || this.#restart());
+    }
     const sizes = new ResizeObserver(() => this.#draw());
     sizes.observe(this);
     if (this.#media) sizes.observe(this.#media);
@@ -324,6 +329,31 @@ export class MicroYoloElement extends Base {
     const shown = this.dispatchEvent(new CustomEvent("detect-error", { detail: { error }, cancelable: true }));
     if (shown) console.error(error);
   }
+}
+
+/**
+ * @param {ParentNode} root
+ * @returns {Element | null | undefined}
+ */
+function mediaIn(root) {
+  const found = root.querySelector(MEDIA);
+  if (found) return found;
+  const elements = [...root.querySelectorAll("*")];
+  if (root instanceof Element) elements.unshift(root);
+  for (const one of elements) {
+    // Our own tree has a canvas too.
+    const deeper = one.shadowRoot && !(one instanceof MicroYoloElement) && mediaIn(one.shadowRoot);
+    if (deeper) return deeper;
+  }
+}
+
+/**
+ * The open shadow trees of elements, and those within.
+ * @param {Element[]} elements
+ * @returns {ShadowRoot[]}
+ */
+function rootsOf(elements) {
+  return elements.flatMap(({ shadowRoot }) => (shadowRoot ? [shadowRoot, ...rootsOf([...shadowRoot.querySelectorAll("*")])] : []));
 }
 
 /** @param {number} value */

@@ -249,6 +249,24 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
         root.append(make(`<micro-yolo model="MODEL"><slot></slot></micro-yolo>`));
         outer.append(Object.assign(new Image(), { src: globalThis.picture }));
         answers["through a slot"] = await heard(1);
+        // In the shadow tree of a component, which is defined late and draws itself later.
+        const wrapped = make(`<micro-yolo model="MODEL"><p><late-image style="display: block; padding: 9px"></late-image></p></micro-yolo>`);
+        await lib.sleep(50);
+        customElements.define(
+          "late-image",
+          class extends HTMLElement {
+            connectedCallback() {
+              const root = this.attachShadow({ mode: "open" });
+              setTimeout(() => (root.innerHTML = `<style>img { padding: 4px }</style><img src="${globalThis.picture}">`), 50);
+            }
+          },
+        );
+        answers["in a component"] = await heard(1);
+        const shown = wrapped.querySelector("late-image").shadowRoot.querySelector("img");
+        const [image2, inner] = [shown, wrapped.shadowRoot.querySelector("canvas")].map((one) => one.getBoundingClientRect());
+        answers["in a component"].push([inner.x - image2.x, inner.y - image2.y, inner.width, inner.height].map(Math.round).join());
+        shown.src = URL.createObjectURL(await lib.blobOf(lib.spotCanvas(100, 100, { x: 0, y: 0, w: 0, h: 0 })));
+        answers["in a component"].push(...(await heard(1)));
         // An element of another window.
         const frame = document.body.appendChild(document.createElement("iframe"));
         const foreign = frame.contentDocument.createElement("img");
@@ -263,6 +281,7 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
         "a canvas instead": [1],
         "text keeps its lines": true,
         "through a slot": [1],
+        "in a component": [1, "4,4,120,60", 0],
         "of another window": [1],
       });
     });
