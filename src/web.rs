@@ -20,6 +20,7 @@ use crate::{Detection, Detector, ImageView, InputSize};
 /// A picture that a web page has, for [`Detector::detect_from`]; made by `into()` of a reference to it.
 ///
 /// Sizes are those the user sees: the natural size of an image, turned as its file says, and the display size of a video.
+/// An image with `srcset` is read with all its pixels, whatever that size.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub enum WebSource<'a> {
@@ -142,7 +143,8 @@ impl Reader {
         }
         let (width, height) = (f64::from(shown.0), f64::from(shown.1));
         let times = |side: u32| TIMES_INPUT * f64::from(side);
-        let scale = (times(input.width) / width).min(times(input.height) / height).min(1.0);
+        let most = if source.is_chosen() { f64::INFINITY } else { 1.0 };
+        let scale = (times(input.width) / width).min(times(input.height) / height).min(most);
         let scaled = |side: f64| ((side * scale).round() as u32).max(1);
         let read = (scaled(width), scaled(height));
         self.draw(source.object(), read)?;
@@ -254,6 +256,14 @@ impl WebSource<'_> {
             return Err(Error::new(Kind::InvalidImage, message));
         }
         Ok((width, height))
+    }
+
+    /// Whether it is an image that the browser has chosen among several. The natural size of such a one is in pixels of the
+    /// page, and tells nothing of the file's.
+    fn is_chosen(&self) -> bool {
+        let WebSource::HtmlImage(image) = self else { return false };
+        let in_picture = || image.parent_element().is_some_and(|parent| parent.local_name() == "picture");
+        !image.srcset().is_empty() || in_picture()
     }
 
     fn object(&self) -> &JsValue {

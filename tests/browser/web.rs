@@ -61,6 +61,13 @@ export function video(bytes) {
   return video;
 }
 
+/** One that the browser chooses for a screen of so many pixels a CSS pixel. */
+export function dense(bytes, density) {
+  const image = new Image();
+  image.srcset = `${URL.createObjectURL(new Blob([bytes]))} ${density}x`;
+  return image;
+}
+
 export const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 "#)]
 extern "C" {
@@ -76,6 +83,7 @@ extern "C" {
     #[wasm_bindgen(js_name = image)]
     fn image_of(bytes: Uint8Array) -> HtmlImageElement;
     fn foreign() -> HtmlImageElement;
+    fn dense(bytes: Uint8Array, density: u32) -> HtmlImageElement;
     fn video(bytes: Option<Uint8Array>) -> HtmlVideoElement;
     async fn pause(ms: u32) -> JsValue;
 }
@@ -193,6 +201,18 @@ async fn a_large_picture_is_drawn_smaller_and_its_boxes_are_in_its_own_pixels() 
     // No side vanishes.
     let line = canvas(&bitmap, 9000, 1);
     assert!(detector.detect_from(&line).is_ok());
+}
+
+#[wasm_bindgen_test]
+async fn an_image_of_a_set_is_read_with_the_pixels_of_its_file() {
+    let mut detector = detector();
+    let bitmap = cat().await;
+    let expected = detector.detect_from(&bitmap).unwrap();
+    let image = dense(Uint8Array::from(CAT), 10);
+    assert_eq!(first(&image, &["load", "error"]).await, "load");
+    assert!(image.natural_width() < bitmap.width() / 9, "{} px", image.natural_width());
+    let times = image.natural_width() as f32 / bitmap.width() as f32;
+    assert_near(&detector.detect_from(&image).unwrap(), &expected, times, "srcset");
 }
 
 #[wasm_bindgen_test]
