@@ -199,7 +199,8 @@ fn trainer(sh: &Shell, libtorch: &[(&'static str, OsString)]) -> Result<Counts> 
     let variables = || libtorch.iter().map(|(name, value)| (name, value));
     let mut total = check(cmd!(sh, "cargo clippy {features...} --all-targets -- -D warnings").envs(variables()))?;
     total += tests(cmd!(sh, "cargo test {features...} --no-fail-fast --lib --bins -- train::").envs(variables()))?;
-    total += tests(cmd!(sh, "cargo test {features...} --test train --test distill").envs(variables()))?;
+    total +=
+        tests(cmd!(sh, "cargo test {features...} --test train --test distill --test prune").envs(variables()))?;
     Ok(total)
 }
 
