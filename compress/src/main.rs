@@ -3,6 +3,7 @@
 mod commands;
 
 use clap::Parser;
+use compress::Error;
 
 /// Makes Micro-YOLO models: counts, trains, explores, prunes, quantises, evaluates and exports networks.
 #[derive(Parser)]
@@ -33,6 +34,9 @@ fn main() -> std::process::ExitCode {
     end_with_the_reader();
     match Cli::parse().command.run() {
         Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::BrokenPipe => {
+            std::process::ExitCode::SUCCESS
+        }
         Err(error) => {
             eprintln!("error: {error}");
             std::process::ExitCode::FAILURE
