@@ -106,7 +106,8 @@ impl NetworkCost {
         let mut total = Cost::default();
         for node in &graph.nodes {
             let Some(index) = node.layer else { continue };
-            let cost = node_cost(node, width, height);
+            let input = node.inputs.first().map_or(0, |&input| graph.nodes[input].channels);
+            let cost = node_cost(node, [input, node.channels], width, height);
             total += cost;
             if index == layers.len() {
                 layers.push(LayerCost {
@@ -167,11 +168,18 @@ impl NetworkCost {
     }
 }
 
-/// Parameters and MACs of a network by its graph, without the table: what the pruner asks for at every step.
+/// Parameters and MACs of a network by its graph, without the table.
 pub fn total(graph: &Graph, width: usize, height: usize) -> Cost {
+    let channels: Vec<usize> = graph.nodes.iter().map(|node| node.channels).collect();
+    total_with(graph, &channels, width, height)
+}
+
+/// The same with other widths: `channels` of each node's output. What the pruner asks for at every step.
+pub(crate) fn total_with(graph: &Graph, channels: &[usize], width: usize, height: usize) -> Cost {
     let mut total = Cost::default();
-    for node in &graph.nodes {
-        total += node_cost(node, width, height);
+    for (node, &output) in graph.nodes.iter().zip(channels) {
+        let input = node.inputs.first().map_or(0, |&input| channels[input]);
+        total += node_cost(node, [input, output], width, height);
     }
     total
 }
@@ -180,13 +188,16 @@ fn map_size(node: &Node, width: usize, height: usize) -> [usize; 2] {
     node.map_size(width, height).unwrap_or([0, 0])
 }
 
-fn node_cost(node: &Node, width: usize, height: usize) -> Cost {
-    let &Op::Conv { input, kernel, groups, norm, .. } = &node.op else { return Cost::default() };
-    let weights = (input / groups * kernel * kernel * node.channels) as u64;
+/// What a node costs that reads and writes so many channels.
+fn node_cost(node: &Node, [input, output]: [usize; 2], width: usize, height: usize) -> Cost {
+    let &Op::Conv { kernel, groups, norm, .. } = &node.op else { return Cost::default() };
+    // Of a depthwise convolution each channel reads one.
+    let read = if groups > 1 { 1 } else { input };
+    let weights = (read * kernel * kernel * output) as u64;
     let [map_width, map_height] = map_size(node, width, height);
     // A convolution without a map works on one cell, the mean of a map.
     let cells = (map_width * map_height).max(1) as u64;
-    let others = node.channels * if norm { 4 } else { 1 };
+    let others = output * if norm { 4 } else { 1 };
     Cost { weights, parameters: weights + others as u64, macs: weights * cells }
 }
 

@@ -3,6 +3,7 @@
 mod commands;
 
 use clap::Parser;
+use compress::Error;
 
 /// Makes Micro-YOLO models: counts, trains, explores, prunes, quantises, evaluates and exports networks.
 #[derive(Parser)]
@@ -12,9 +13,30 @@ struct Cli {
     command: commands::Command,
 }
 
+/// What the system says of a pipe that nobody reads any more: on Unix, and two on Windows.
+const CLOSED_PIPE: [&str; 3] = ["(os error 32)", "(os error 109)", "(os error 232)"];
+
+/// Ends quietly where what reads the output has ended, as in `compress cost | head -1`. `println!` panics then.
+fn end_with_the_reader() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let of_output = |text: &&str| text.starts_with("failed printing to stdout");
+        if let Some(text) = panic.payload_as_str().filter(of_output)
+            && CLOSED_PIPE.iter().any(|closed| text.ends_with(closed))
+        {
+            std::process::exit(0);
+        }
+        report(panic);
+    }));
+}
+
 fn main() -> std::process::ExitCode {
+    end_with_the_reader();
     match Cli::parse().command.run() {
         Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::BrokenPipe => {
+            std::process::ExitCode::SUCCESS
+        }
         Err(error) => {
             eprintln!("error: {error}");
             std::process::ExitCode::FAILURE

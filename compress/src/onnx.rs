@@ -1,5 +1,7 @@
 //! Builds ONNX graphs: what the exporter and the quantiser write with.
 
+use std::collections::HashSet;
+
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 use prost::Message;
@@ -20,17 +22,33 @@ const IR_VERSION: i64 = 8;
 pub struct GraphBuilder {
     graph: GraphProto,
     counter: usize,
+    /// Names that the graph had to begin with.
+    taken: HashSet<String>,
 }
 
 impl GraphBuilder {
     /// An empty graph.
     pub fn new(name: &str) -> GraphBuilder {
-        GraphBuilder { graph: GraphProto { name: name.into(), ..Default::default() }, counter: 0 }
+        GraphBuilder { graph: GraphProto { name: name.into(), ..Default::default() }, ..Default::default() }
     }
 
-    /// One that goes on with `graph`. Names made by [`GraphBuilder::step`] and the like may be taken there.
-    pub fn from_graph(graph: GraphProto) -> GraphBuilder {
-        GraphBuilder { graph, counter: 0 }
+    /// One that writes the nodes of `graph` anew and keeps the rest. Its own names are none of the graph's.
+    pub fn without_nodes_of(graph: &GraphProto) -> GraphBuilder {
+        let nodes = graph.node.iter().flat_map(|node| node.input.iter().chain(&node.output).chain([&node.name]));
+        let taken = nodes.chain(graph.initializer.iter().map(|tensor| &tensor.name)).cloned().collect();
+        let kept = GraphProto { node: Vec::new(), ..graph.clone() };
+        GraphBuilder { graph: kept, counter: 0, taken }
+    }
+
+    /// A name that nothing has.
+    fn fresh(&mut self, stem: &str) -> String {
+        loop {
+            self.counter += 1;
+            let name = format!("{stem}_{}", self.counter);
+            if !self.taken.contains(&name) {
+                return name;
+            }
+        }
     }
 
     /// What has been built.
@@ -68,8 +86,7 @@ impl GraphBuilder {
 
     /// Adds an operator without a name of its own.
     pub fn step(&mut self, op: &str, inputs: &[&str], attributes: Vec<AttributeProto>) -> String {
-        self.counter += 1;
-        let name = format!("{}_{}", op.to_lowercase(), self.counter);
+        let name = self.fresh(&op.to_lowercase());
         self.op(op, &name, inputs, attributes)
     }
 
@@ -90,22 +107,20 @@ impl GraphBuilder {
 
     /// A constant of 64-bit integers, one axis.
     pub fn ints(&mut self, values: &[i64]) -> String {
-        self.counter += 1;
+        let name = self.fresh("ints");
         let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        self.initializer(&format!("ints_{}", self.counter), &[values.len()], tensor_proto::DataType::Int64, bytes)
+        self.initializer(&name, &[values.len()], tensor_proto::DataType::Int64, bytes)
     }
 
     /// A 64-bit integer without axes.
     pub fn scalar_int(&mut self, value: i64) -> String {
-        self.counter += 1;
-        let name = format!("int_{}", self.counter);
+        let name = self.fresh("int");
         self.initializer(&name, &[], tensor_proto::DataType::Int64, value.to_le_bytes().to_vec())
     }
 
     /// A 32-bit float without axes.
     pub fn scalar(&mut self, value: f32) -> String {
-        self.counter += 1;
-        let name = format!("float_{}", self.counter);
+        let name = self.fresh("float");
         self.floats(&name, &[], &[value])
     }
 
@@ -176,4 +191,20 @@ fn value_info(name: &str, shape: &[i64]) -> ValueInfoProto {
     };
     let r#type = Some(TypeProto { value: Some(type_proto::Value::TensorType(tensor)), ..Default::default() });
     ValueInfoProto { name: name.into(), r#type, ..Default::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_the_graph_that_it_goes_on_with_are_not_used_again() {
+        let mut first = GraphBuilder::new("first");
+        let [one, two] = [first.scalar(1.0), first.scalar(2.0)];
+        first.op("Clip", "clip_4", &["images", &one, &two], vec![]);
+        let mut onnx = GraphBuilder::without_nodes_of(&first.into_graph());
+        assert_eq!(onnx.scalar(1.0), "float_3");
+        assert_eq!(onnx.step("Clip", &["a"], vec![]), "clip_5");
+        assert_eq!(GraphBuilder::new("other").scalar(1.0), "float_1");
+    }
 }

@@ -1,16 +1,17 @@
-//! Progressive channel pruning: round by round, the cut that costs the least accuracy for what it saves.
+//! Progressive channel pruning: round by round a share of the network goes, and what is left is tuned.
 //!
-//! A round tries, for each [group](groups::Group) of channels, the network without a small share of the group's least important
-//! ones: cut, fine-tuned briefly, measured. The best cut stays, is fine-tuned a little more, and the next round starts
-//! from there, until the budget is met or accuracy would fall below its floor.
+//! A round looks at photographs ([`Statistics`]), removes the channels whose loss costs least for what it saves, over all
+//! widths at once ([`choose`]), fits the convolutions that read them again by least squares ([`reduce`]), trains the
+//! thin network and measures it. Rounds go on until the budget is met or accuracy would fall below its floor.
 //!
 //! A run lives in a folder: `config.json`, `log.jsonl` (an [`Event`] a line), `round-NNN.safetensors` after each round,
 //! `path.svg`, and in the end `network.json` and `model.safetensors`. The same command continues a killed
-//! run; neither a round nor a trial is repeated.
+//! run; no round is repeated, and `cut-NNN.safetensors` and the folder `work` continue the one that was killed.
 
 pub mod groups;
+pub mod least_squares;
+pub mod statistics;
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -24,13 +25,26 @@ use crate::journal::Journal;
 use crate::network::Network;
 use crate::trainer::Trainer;
 use groups::Channel;
+use least_squares::{Target, choose, reduce};
+use statistics::Statistics;
+
+/// What a run begins with.
+#[derive(Debug, Clone, Copy)]
+pub struct Start<'a> {
+    /// The network to thin.
+    pub network: &'a Network,
+    /// Its weights.
+    pub weights: &'a Weights,
+    /// Photographs to look at, of [`PruneConfig::statistics_px`] (see [`crate::quantize::letterboxed`]).
+    pub images: &'a [Vec<f32>],
+}
 
 /// Everything that decides a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PruneConfig {
     /// Side of the square input in pixels that MACs are counted for.
     pub side_px: usize,
-    /// Share of a group's channels that a cut removes.
+    /// Share of the parameters and MACs that a round removes, at most. With a budget, rounds are made equal.
     pub share: f64,
     /// Widths are cut to multiples of this, and never below it.
     pub multiple: usize,
@@ -40,12 +54,12 @@ pub struct PruneConfig {
     pub max_macs: Option<u64>,
     /// Stop before AP50 falls below this.
     pub min_ap50: Option<f64>,
-    /// Images of fine-tuning in a trial; 0 for none.
-    pub trial_images: u64,
-    /// Images of fine-tuning after a round; 0 for none.
+    /// Photographs that a round looks at.
+    pub statistics: usize,
+    /// Side of their square input in pixels.
+    pub statistics_px: usize,
+    /// Images of training after a round; 0 for none.
     pub round_images: u64,
-    /// Groups that a round tries, those whose cut promises most for its importance; all without.
-    pub candidates: Option<usize>,
 }
 
 /// A line of the log.
@@ -58,26 +72,12 @@ pub enum Event {
         #[serde(flatten)]
         state: State,
     },
-    /// A cut that was tried.
-    Trial {
-        /// From 1.
-        round: usize,
-        /// The group's name.
-        group: String,
-        /// Channels of the group before and after.
-        channels: [usize; 2],
-        /// What the cut network costs and finds.
-        #[serde(flatten)]
-        state: State,
-    },
-    /// The cut that stays.
+    /// A round that is done.
     Round {
         /// From 1.
         round: usize,
-        /// The group's name.
-        group: String,
-        /// Channels of the group before and after.
-        channels: [usize; 2],
+        /// What was cut.
+        cuts: Vec<Narrowed>,
         /// What the network costs and finds now.
         #[serde(flatten)]
         state: State,
@@ -87,6 +87,15 @@ pub enum Event {
         /// In words.
         reason: String,
     },
+}
+
+/// A width that a round made smaller.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Narrowed {
+    /// The group's name.
+    pub group: String,
+    /// Channels of the group before and after.
+    pub channels: [usize; 2],
 }
 
 /// Cost and accuracy of a network.
@@ -101,8 +110,13 @@ pub struct State {
 }
 
 impl State {
-    fn new(cost: Cost, ap50: f64) -> State {
-        State { parameters: cost.parameters, macs: cost.macs, ap50 }
+    fn new(network: &Network, side_px: usize, ap50: f64) -> Result<State> {
+        let cost = cost::total(&network.graph()?, side_px, side_px);
+        Ok(State { parameters: cost.parameters, macs: cost.macs, ap50 })
+    }
+
+    fn cost(&self) -> Cost {
+        Cost { weights: 0, parameters: self.parameters, macs: self.macs }
     }
 }
 
@@ -111,7 +125,7 @@ impl State {
 pub struct Outcome {
     /// The thin network.
     pub network: Network,
-    /// Its weights, fine-tuned.
+    /// Its weights, tuned.
     pub weights: Weights,
     /// What it costs and finds.
     pub state: State,
@@ -121,27 +135,26 @@ pub struct Outcome {
     pub reason: String,
 }
 
-/// Prunes `network` in the folder `run`, until the budget, an error, or `stop` (then [`Error::Interrupted`]). `say`
-/// gets sentences about the progress.
+/// Prunes a network in the folder `run`, until the budget, an error, or `stop` (then [`Error::Interrupted`]). `say` gets
+/// sentences about the progress.
 ///
 /// # Errors
 ///
-/// No target, a target that cannot be met, a folder of another run, what the trainer says, a full disk.
+/// No target, a target that cannot be met, no photographs, a folder of another run, what the trainer says, a full disk.
 pub fn prune(
-    network: &Network,
-    weights: &Weights,
+    start: &Start,
     config: &PruneConfig,
     run: &Path,
     trainer: &mut dyn Trainer,
     stop: &AtomicBool,
     say: &dyn Fn(String),
 ) -> Result<Outcome> {
-    check(network, weights, config)?;
+    check(start, config)?;
     std::fs::create_dir_all(run).map_err(Error::io(run))?;
-    crate::run::same_recipe(network, config, run, true, &[])?;
+    crate::run::same_recipe(start.network, config, run, true, &[])?;
     crate::run::same_trainer(&trainer.recipe(), run)?;
     let (mut journal, events) = Journal::open::<Event>(&run.join("log.jsonl"))?;
-    let mut rounds = Rounds::resume(network, weights, config, run, events, trainer, &mut journal)?;
+    let mut rounds = Rounds::resume(start, config, run, events, trainer, &mut journal)?;
     let reason = loop {
         if let Some(reason) = rounds.ended.clone() {
             break reason;
@@ -149,8 +162,8 @@ pub fn prune(
         if config.is_met(&rounds.state) {
             break "the budget is met".to_string();
         }
-        if !rounds.next(config, run, trainer, &mut journal, stop, say)? {
-            break "no cut is left that keeps the floor".to_string();
+        if let Some(reason) = rounds.next(start.images, config, run, trainer, &mut journal, stop, say)? {
+            break reason;
         }
         let figure = path_figure(&rounds.events).map_err(Error::Figure)?;
         checkpoint::write_whole(&run.join("path.svg"), figure.as_bytes())?;
@@ -165,38 +178,54 @@ pub fn prune(
 }
 
 impl PruneConfig {
+    fn budget(&self) -> Target {
+        Target {
+            max_parameters: self.max_parameters,
+            max_macs: self.max_macs,
+            side_px: self.side_px,
+            multiple: self.multiple,
+        }
+    }
+
     fn is_met(&self, state: &State) -> bool {
         let has_budget = self.max_parameters.is_some() || self.max_macs.is_some();
-        has_budget
-            && self.max_parameters.is_none_or(|most| state.parameters <= most)
-            && self.max_macs.is_none_or(|most| state.macs <= most)
+        has_budget && self.budget().is_met(&state.cost())
     }
 
-    /// What a cut is worth: the share it saves of what is above each budget; of all MACs where there is only a floor.
-    fn saving(&self, before: Cost, after: Cost) -> f64 {
-        let part = |before: u64, after: u64, most: Option<u64>| match most {
-            Some(most) if before > most => (before - after) as f64 / (before - most) as f64,
-            _ => 0.0,
-        };
+    /// What the next round of a run from `start` aims at.
+    fn target(&self, start: &State, now: &State) -> Target {
+        let keep = 1.0 - self.share;
         if self.max_parameters.is_none() && self.max_macs.is_none() {
-            return (before.macs - after.macs) as f64 / before.macs as f64;
+            return Target { max_macs: Some((now.macs as f64 * keep) as u64), ..self.budget() };
         }
-        part(before.parameters, after.parameters, self.max_parameters)
-            + part(before.macs, after.macs, self.max_macs)
-    }
-
-    /// Channels that a cut leaves of `width`; `None` where it can take none.
-    fn narrower(&self, width: usize) -> Option<usize> {
-        let left = (width as f64 * (1.0 - self.share)) as usize / self.multiple * self.multiple;
-        // A share below one multiple takes one multiple.
-        let left = left.max(self.multiple);
-        (left < width).then_some(left)
+        let pairs = [(start.parameters, self.max_parameters), (start.macs, self.max_macs)];
+        // Rounds from a cost to a budget, by equal factors.
+        let needed = pairs.iter().filter_map(|&(from, most)| {
+            let most = most.filter(|&most| most < from)?;
+            Some(((most as f64 / from as f64).ln() / keep.ln()).ceil() as i32)
+        });
+        let rounds = needed.max().unwrap_or(1).max(1);
+        let after = |round: i32| {
+            let aim = |from: u64, most: Option<u64>| {
+                let most = most?;
+                let left = (most as f64 / from as f64).min(1.0).powf(f64::from(round) / f64::from(rounds));
+                Some(if round < rounds { ((from as f64 * left) as u64).max(most) } else { most })
+            };
+            Target {
+                max_parameters: aim(start.parameters, self.max_parameters),
+                max_macs: aim(start.macs, self.max_macs),
+                ..self.budget()
+            }
+        };
+        // A round may have removed more than it was to.
+        (1..rounds).map(after).find(|target| !target.is_met(&now.cost())).unwrap_or_else(|| after(rounds))
     }
 }
 
-fn check(network: &Network, weights: &Weights, config: &PruneConfig) -> Result<()> {
+fn check(start: &Start, config: &PruneConfig) -> Result<()> {
+    let network = start.network;
     let graph = network.graph()?;
-    checkpoint::check(&graph, weights)
+    checkpoint::check(&graph, start.weights)
         .map_err(|problem| Error::Network { network: network.name.clone(), problem })?;
     let wrong = |option: &'static str, problem: String| Err(Error::Option { option, problem });
     if config.max_parameters.is_none() && config.max_macs.is_none() && config.min_ap50.is_none() {
@@ -211,24 +240,29 @@ fn check(network: &Network, weights: &Weights, config: &PruneConfig) -> Result<(
     if config.min_ap50.is_some_and(|floor| !(0.0..=1.0).contains(&floor)) {
         return wrong("--min-ap50", "AP50 is from 0 to 1".into());
     }
+    if start.images.is_empty() {
+        return wrong("--statistics", "pruning needs photographs to look at".into());
+    }
     graph.check_size("--cost-imgsz", config.side_px, config.side_px)?;
+    graph.check_size("--imgsz", config.statistics_px, config.statistics_px)?;
     // The least there can be: every group at its narrowest.
     let groups = groups::groups(&graph);
-    let removed: Vec<&Channel> =
-        groups.iter().flat_map(|group| group.channels.iter().skip(config.multiple)).collect();
+    let spare = |group: &groups::Group| group.channels.len().saturating_sub(group.unit(config.multiple));
+    let removed: Vec<&Channel> = groups.iter().flat_map(|group| group.channels.iter().take(spare(group))).collect();
+    if removed.is_empty() {
+        let problem = format!("no width of `{}` can go: none is above {}", network.name, config.multiple);
+        return wrong("--multiple", problem);
+    }
     let least = groups::thin(network, &removed)?;
     let least = cost::total(&least.graph()?, config.side_px, config.side_px);
-    if let Some(most) = config.max_parameters.filter(|&most| most < least.parameters) {
-        let problem = format!(
-            "{most} cannot be met: with every width at {} there are still {}",
-            config.multiple, least.parameters
-        );
-        return wrong("--max-parameters", problem);
-    }
-    if let Some(most) = config.max_macs.filter(|&most| most < least.macs) {
-        let problem =
-            format!("{most} cannot be met: with every width at {} there are still {}", config.multiple, least.macs);
-        return wrong("--max-macs", problem);
+    for (option, most, least) in
+        [("--max-parameters", config.max_parameters, least.parameters), ("--max-macs", config.max_macs, least.macs)]
+    {
+        if let Some(most) = most.filter(|&most| most < least) {
+            let narrowest = config.multiple;
+            let problem = format!("{most} cannot be met: with every width at {narrowest} there are still {least}");
+            return wrong(option, problem);
+        }
     }
     Ok(())
 }
@@ -237,6 +271,8 @@ fn check(network: &Network, weights: &Weights, config: &PruneConfig) -> Result<(
 struct Rounds {
     network: Network,
     weights: Weights,
+    /// What the run began with.
+    start: State,
     state: State,
     /// Rounds done.
     round: usize,
@@ -248,15 +284,10 @@ fn round_file(run: &Path, round: usize) -> PathBuf {
     run.join(format!("round-{round:03}.safetensors"))
 }
 
-fn trial_file(run: &Path, round: usize, group: &str) -> PathBuf {
-    run.join(format!("trial-{round:03}-{group}.safetensors"))
-}
-
 impl Rounds {
     /// Goes on from the log, or starts it.
     fn resume(
-        network: &Network,
-        weights: &Weights,
+        start: &Start,
         config: &PruneConfig,
         run: &Path,
         mut events: Vec<Event>,
@@ -264,190 +295,118 @@ impl Rounds {
         journal: &mut Journal,
     ) -> Result<Rounds> {
         if events.is_empty() {
-            checkpoint::write(&round_file(run, 0), network, weights, Precision::Single)?;
-            let ap50 = trainer.measure(network, weights)?;
-            let state = State::new(cost::total(&network.graph()?, config.side_px, config.side_px), ap50);
-            events.push(Event::Start { state });
+            checkpoint::write(&round_file(run, 0), start.network, start.weights, Precision::Single)?;
+            let ap50 = trainer.measure(start.network, start.weights)?;
+            events.push(Event::Start { state: State::new(start.network, config.side_px, ap50)? });
             journal.write(&events[0])?;
         }
-        let (mut round, mut state, mut ended) = (0, None, None);
+        let (mut round, mut first, mut last, mut ended) = (0, None, None, None);
         for event in &events {
             match event {
-                Event::Start { state: start } => state = Some(*start),
-                Event::Round { round: done, state: after, .. } => (round, state) = (*done, Some(*after)),
-                Event::Trial { .. } => {}
+                Event::Start { state } => (first, last) = (Some(*state), Some(*state)),
+                Event::Round { round: done, state: after, .. } => (round, last) = (*done, Some(*after)),
                 Event::End { reason } => ended = Some(reason.clone()),
             }
         }
         let path = round_file(run, round);
-        let Some(state) = state else {
+        let (Some(start), Some(state)) = (first, last) else {
             return Err(Error::Checkpoint { path, problem: "the log does not begin with a start".into() });
         };
         let (network, weights) = checkpoint::read_with_network(&path)?;
-        Ok(Rounds { network, weights, state, round, events, ended })
+        Ok(Rounds { network, weights, start, state, round, events, ended })
     }
 
-    /// One more round; false where no cut is left that keeps the floor.
+    /// One more round; why there is none where that is the end.
+    #[allow(clippy::too_many_arguments)] // The run's own parts, as `prune` has them.
     fn next(
         &mut self,
+        images: &[Vec<f32>],
         config: &PruneConfig,
         run: &Path,
         trainer: &mut dyn Trainer,
         journal: &mut Journal,
         stop: &AtomicBool,
         say: &dyn Fn(String),
-    ) -> Result<bool> {
+    ) -> Result<Option<String>> {
         let round = self.round + 1;
-        let graph = self.network.graph()?;
-        let before = cost::total(&graph, config.side_px, config.side_px);
-        let mut cuts = self.cuts(config, before)?;
-        if let Some(most) = config.candidates {
-            cuts.sort_by(|a, b| a.price.total_cmp(&b.price));
-            cuts.truncate(most);
+        if stop.load(Ordering::Relaxed) {
+            return Err(Error::Interrupted);
+        }
+        let cut_file = run.join(format!("cut-{round:03}.safetensors"));
+        if !cut_file.exists() {
+            let looked = |done: usize| {
+                if done == images.len() {
+                    say(format!("round {round}: has looked at {done} photographs"));
+                }
+            };
+            let statistics =
+                Statistics::collect(&self.network, &self.weights, images, config.statistics_px, &looked)?;
+            let target = config.target(&self.start, &self.state);
+            let removed = choose(&self.network, &self.weights, &statistics, &target)?;
+            if removed.is_empty() {
+                return Ok(Some("no width can spare more channels".into()));
+            }
+            let removed: Vec<&Channel> = removed.iter().collect();
+            let (network, weights) = reduce(&self.network, &self.weights, &statistics, &removed)?;
+            checkpoint::write(&cut_file, &network, &weights, Precision::Single)?;
+        }
+        let (network, mut weights) = checkpoint::read_with_network(&cut_file)?;
+        let cuts = narrowed(&self.network, &network)?;
+        for Narrowed { group, channels: [before, after] } in &cuts {
+            say(format!("round {round}: {group} {before} → {after}"));
         }
         let work = run.join("work");
-        for cut in &cuts {
-            let known = |event: &Event| matches!(event, Event::Trial { round: r, group, .. } if *r == round && *group == cut.group);
-            if self.events.iter().any(known) {
-                continue;
-            }
-            if stop.load(Ordering::Relaxed) {
-                return Err(Error::Interrupted);
-            }
-            let removed: Vec<&Channel> = cut.removed.iter().collect();
-            let (network, mut weights) = groups::cut(&self.network, &self.weights, &removed)?;
-            if config.trial_images > 0 {
-                weights = trainer.train(&network, &weights, config.trial_images, &work)?;
-            }
-            let state = State::new(cut.cost, trainer.measure(&network, &weights)?);
-            let path = trial_file(run, round, &cut.group);
-            checkpoint::write(&path, &network, &weights, Precision::Single)?;
-            let event = Event::Trial { round, group: cut.group.clone(), channels: cut.channels, state };
-            journal.write(&event)?;
-            self.events.push(event);
-            say(format!(
-                "round {round}: {} {} → {}: AP50 {:.4}, {:.3} M parameters, {:.4} GMAC",
-                cut.group,
-                cut.channels[0],
-                cut.channels[1],
-                state.ap50,
-                state.parameters as f64 / 1e6,
-                state.macs as f64 / 1e9
-            ));
-            self.forget_losers(config, run, before, round)?;
-        }
-        let Some((group, channels, mut state)) = self.best(config, before, round) else { return Ok(false) };
-        let (network, mut weights) = checkpoint::read_with_network(&trial_file(run, round, &group))?;
         if config.round_images > 0 {
             weights = trainer.train(&network, &weights, config.round_images, &work)?;
-            state.ap50 = trainer.measure(&network, &weights)?;
         }
-        checkpoint::write(&round_file(run, round), &network, &weights, Precision::Single)?;
-        let event = Event::Round { round, group: group.clone(), channels, state };
-        journal.write(&event)?;
-        self.events.push(event);
-        say(format!("round {round}: {group} stays at {}: AP50 {:.4}", channels[1], state.ap50));
-        let _ = std::fs::remove_file(trial_file(run, round, &group)); // Only a waste of room if it stays.
-        (self.network, self.weights, self.state, self.round) = (network, weights, state, round);
-        Ok(true)
-    }
-
-    /// The cuts that a round may try.
-    fn cuts(&self, config: &PruneConfig, before: Cost) -> Result<Vec<Cut>> {
-        let graph = self.network.graph()?;
-        let groups = groups::groups(&graph);
-        let importance = groups::importance(&graph, &self.weights, &groups);
-        let mut cuts = vec![];
-        for (group, importance) in groups.into_iter().zip(importance) {
-            let width = group.channels.len();
-            let Some(left) = config.narrower(width) else { continue };
-            let mut order: Vec<usize> = (0..width).collect();
-            order.sort_by(|&a, &b| importance[a].total_cmp(&importance[b]));
-            order.truncate(width - left);
-            let all: f64 = importance.iter().sum();
-            let lost = order.iter().map(|&i| importance[i]).sum::<f64>() / all.max(f64::MIN_POSITIVE);
-            let removed: Vec<Channel> = order.iter().map(|&i| group.channels[i].clone()).collect();
-            let network = groups::thin(&self.network, &removed.iter().collect::<Vec<_>>())?;
-            let cost = cost::total(&network.graph()?, config.side_px, config.side_px);
-            let saving = config.saving(before, cost);
-            if saving > 0.0 {
-                cuts.push(Cut { group: group.name, channels: [width, left], removed, cost, price: lost / saving });
-            }
+        let state = State::new(&network, config.side_px, trainer.measure(&network, &weights)?)?;
+        say(format!(
+            "round {round}: AP50 {:.4}, {:.3} M parameters, {:.4} GMAC",
+            state.ap50,
+            state.parameters as f64 / 1e6,
+            state.macs as f64 / 1e9
+        ));
+        let is_kept = config.min_ap50.is_none_or(|floor| state.ap50 >= floor);
+        if is_kept {
+            checkpoint::write(&round_file(run, round), &network, &weights, Precision::Single)?;
+            let event = Event::Round { round, cuts, state };
+            journal.write(&event)?;
+            self.events.push(event);
+            (self.network, self.weights, self.state, self.round) = (network, weights, state, round);
         }
-        Ok(cuts)
-    }
-
-    /// The trial of `round` with the least AP50 lost for what it saves. Of those that lose nothing, the one that saves
-    /// most.
-    fn best(&self, config: &PruneConfig, before: Cost, round: usize) -> Option<(String, [usize; 2], State)> {
-        let price = |state: &State| {
-            let cost = Cost { weights: 0, parameters: state.parameters, macs: state.macs };
-            let (lost, saving) = (self.state.ap50 - state.ap50, config.saving(before, cost));
-            if lost > 0.0 { lost / saving } else { -saving }
-        };
-        self.events
-            .iter()
-            .filter_map(|event| match event {
-                Event::Trial { round: r, group, channels, state } if *r == round => Some((group, channels, state)),
-                _ => None,
-            })
-            .filter(|(_, _, state)| config.min_ap50.is_none_or(|floor| state.ap50 >= floor))
-            .min_by(|a, b| price(a.2).total_cmp(&price(b.2)))
-            .map(|(group, channels, state)| (group.clone(), *channels, *state))
-    }
-
-    /// Removes the files of this round's trials but the best one's.
-    fn forget_losers(&self, config: &PruneConfig, run: &Path, before: Cost, round: usize) -> Result<()> {
-        let best = self.best(config, before, round).map(|(group, ..)| group);
-        let tried: BTreeSet<&String> = self
-            .events
-            .iter()
-            .filter_map(|event| match event {
-                Event::Trial { round: r, group, .. } if *r == round => Some(group),
-                _ => None,
-            })
-            .collect();
-        for group in tried.into_iter().filter(|group| Some(*group) != best.as_ref()) {
-            let path = trial_file(run, round, group);
-            if path.exists() {
-                std::fs::remove_file(&path).map_err(Error::io(&path))?;
-            }
-        }
-        Ok(())
+        // Only a waste of room if they stay.
+        let _ = std::fs::remove_file(&cut_file);
+        let _ = std::fs::remove_dir_all(&work);
+        Ok((!is_kept).then(|| "the next round would fall below the floor of AP50".into()))
     }
 }
 
-/// A cut that may be tried.
-struct Cut {
-    group: String,
-    channels: [usize; 2],
-    removed: Vec<Channel>,
-    cost: Cost,
-    /// Share of the group's importance lost for what is saved.
-    price: f64,
+/// The widths that are smaller in the network `after`.
+fn narrowed(before: &Network, after: &Network) -> Result<Vec<Narrowed>> {
+    let [before, after] = [groups::groups(&before.graph()?), groups::groups(&after.graph()?)];
+    let pairs = before.into_iter().filter_map(|group| {
+        let thin = after.iter().find(|thin| thin.name == group.name)?;
+        let channels = [group.channels.len(), thin.channels.len()];
+        (channels[1] < channels[0]).then_some(Narrowed { group: group.name, channels })
+    });
+    Ok(pairs.collect())
 }
 
-/// The way of a run: AP50 against MACs, of what stayed and of what was tried.
+/// The way of a run: AP50 against MACs.
 ///
 /// # Errors
 ///
 /// A message, if there is nothing to draw.
 pub fn path_figure(events: &[Event]) -> Result<String, String> {
-    let (mut stayed, mut tried) = (vec![], vec![]);
-    for event in events {
-        match event {
-            Event::Start { state } => stayed.push((state.macs as f64, state.ap50, "start".to_string())),
-            Event::Round { state, .. } => stayed.push((state.macs as f64, state.ap50, String::new())),
-            Event::Trial { state, .. } => tried.push((state.macs as f64, state.ap50, String::new())),
-            Event::End { .. } => {}
-        }
-    }
+    let point = |event: &Event| match event {
+        Event::Start { state } => Some((state.macs as f64, state.ap50, "start".to_string())),
+        Event::Round { state, .. } => Some((state.macs as f64, state.ap50, String::new())),
+        Event::End { .. } => None,
+    };
+    let points = events.iter().filter_map(point).collect();
     let titles = Titles { title: "Progressive channel pruning", x: "multiply-accumulates", y: "AP50" };
-    let mut series = vec![Series { name: "after each round".into(), points: stayed, line: true }];
-    if !tried.is_empty() {
-        series.push(Series { name: "tried".into(), points: tried, line: false });
-    }
-    figure::plot(titles, &series, Axis::Linear, Axis::Linear)
+    let series = Series { name: "after each round".into(), points, line: true };
+    figure::plot(titles, &[series], Axis::Linear, Axis::Linear)
 }
 
 #[cfg(test)]
@@ -457,11 +416,9 @@ mod tests {
     use crate::network::{Activation, Head, Layer, LayerKind};
     use crate::zoo;
 
-    /// Accuracy falls with the share of each group's channels that are gone, most where `dear` says; training gives back
-    /// nothing but is counted.
+    /// Accuracy falls with the share of each group's channels that are gone; training gives back nothing but is counted.
     struct Formula {
         full: Vec<(String, usize)>,
-        dear: &'static str,
         trained: u64,
         measured: usize,
         /// Fails at this measurement, as a kill would.
@@ -469,10 +426,10 @@ mod tests {
     }
 
     impl Formula {
-        fn new(network: &Network, dear: &'static str) -> Formula {
+        fn new(network: &Network) -> Formula {
             let full = groups::groups(&network.graph().unwrap());
             let full = full.into_iter().map(|group| (group.name, group.channels.len())).collect();
-            Formula { full, dear, trained: 0, measured: 0, breaks_at: usize::MAX }
+            Formula { full, trained: 0, measured: 0, breaks_at: usize::MAX }
         }
     }
 
@@ -493,8 +450,7 @@ mod tests {
                 .zip(&self.full)
                 .map(|(group, (name, full))| {
                     assert_eq!(&group.name, name);
-                    let gone = 1.0 - group.channels.len() as f64 / *full as f64;
-                    gone * if name.contains(self.dear) { 0.1 } else { 0.001 }
+                    0.01 * (1.0 - group.channels.len() as f64 / *full as f64)
                 })
                 .sum();
             Ok(0.5 - lost)
@@ -533,45 +489,67 @@ mod tests {
     fn config() -> PruneConfig {
         PruneConfig {
             side_px: 64,
-            share: 0.25,
+            share: 0.15,
             multiple: 8,
             max_parameters: None,
             max_macs: None,
             min_ap50: None,
-            trial_images: 10,
+            statistics: 4,
+            statistics_px: 32,
             round_images: 100,
-            candidates: Some(4),
         }
+    }
+
+    fn images() -> Vec<Vec<f32>> {
+        let mut random = fastrand::Rng::with_seed(4);
+        (0..4).map(|_| (0..3 * 32 * 32).map(|_| random.f32()).collect()).collect()
     }
 
     fn go(config: &PruneConfig, run: &Path, trainer: &mut Formula) -> Result<Outcome> {
         let (network, weights) = small();
-        prune(&network, &weights, config, run, trainer, &AtomicBool::new(false), &|_| ())
+        let start = Start { network: &network, weights: &weights, images: &images() };
+        prune(&start, config, run, trainer, &AtomicBool::new(false), &|_| ())
     }
 
     #[test]
-    fn rounds_go_on_to_the_budget_and_spare_what_is_dear() {
+    fn rounds_go_on_to_the_budget() {
         let folder = tempfile::tempdir().unwrap();
         let (network, _) = small();
-        let mut trainer = Formula::new(&network, "context");
-        let config = PruneConfig { max_parameters: Some(10_000), candidates: None, ..config() };
+        let mut trainer = Formula::new(&network);
+        let config = PruneConfig { max_parameters: Some(10_000), ..config() };
         let outcome = go(&config, folder.path(), &mut trainer).unwrap();
-        assert!(outcome.state.parameters <= 10_000, "{outcome:?}");
+        assert!(outcome.state.parameters <= 10_000 && outcome.state.parameters > 8_500, "{outcome:?}");
         assert_eq!(outcome.reason, "the budget is met");
-        assert!(outcome.state.ap50 > 0.49, "cheap channels were to be had: {}", outcome.state.ap50);
-        let context = |network: &Network| {
-            groups::groups(&network.graph().unwrap()).into_iter().find(|g| g.name.contains("expand")).unwrap()
-        };
-        assert_eq!(context(&outcome.network).channels.len(), context(&network).channels.len());
+        assert!(outcome.rounds > 1);
+        assert_eq!(trainer.trained, 100 * outcome.rounds as u64);
+        for group in groups::groups(&outcome.network.graph().unwrap()) {
+            assert_eq!(group.channels.len() % 8, 0, "{group:?}");
+        }
         // What is left behind is the thin network, ready to train.
         let (again, _) = checkpoint::read_with_network(&folder.path().join("model.safetensors")).unwrap();
         assert_eq!(again, outcome.network);
         assert_eq!(Network::read(folder.path().join("network.json")).unwrap(), outcome.network);
         assert!(std::fs::read_to_string(folder.path().join("path.svg")).unwrap().contains("<svg"));
-        let trials = std::fs::read_dir(folder.path())
-            .unwrap()
-            .filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().starts_with("trial-"));
-        assert_eq!(trials.count(), 0);
+        let files = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        assert!(files.into_iter().all(|name| !name.to_string_lossy().starts_with("cut-")));
+        let (_, events) = Journal::open::<Event>(&folder.path().join("log.jsonl")).unwrap();
+        let cuts = |event: &Event| if let Event::Round { cuts, .. } = event { cuts.len() } else { 0 };
+        assert!(events.iter().map(cuts).sum::<usize>() >= outcome.rounds, "{events:?}");
+    }
+
+    #[test]
+    fn rounds_are_equal_steps_to_both_budgets() {
+        let config = PruneConfig { max_parameters: Some(500), max_macs: Some(2_000), share: 0.3, ..config() };
+        let state = |parameters, macs| State { parameters, macs, ap50: 0.5 };
+        let start = state(1000, 2_500);
+        // ln 0.5 / ln 0.7 = 1.94: two rounds.
+        let first = config.target(&start, &start);
+        assert_eq!((first.max_parameters, first.max_macs), (Some(707), Some(2_236)));
+        // Of two that are met already, the next counts.
+        let last = config.target(&start, &state(700, 2_100));
+        assert_eq!((last.max_parameters, last.max_macs), (Some(500), Some(2_000)));
+        let floor = PruneConfig { max_parameters: None, max_macs: None, ..config };
+        assert_eq!(floor.target(&start, &state(700, 2_000)).max_macs, Some(1_400));
     }
 
     #[test]
@@ -579,15 +557,15 @@ mod tests {
         let whole = tempfile::tempdir().unwrap();
         let (network, _) = small();
         let config = PruneConfig { max_macs: Some(1_000_000), ..config() };
-        let mut trainer = Formula::new(&network, "block");
+        let mut trainer = Formula::new(&network);
         let expected = go(&config, whole.path(), &mut trainer).unwrap();
         assert!(expected.rounds > 2);
         let measured = trainer.measured;
 
         let folder = tempfile::tempdir().unwrap();
         let mut all = 0;
-        for breaks_at in [1, 2, 5, 7, usize::MAX] {
-            let mut trainer = Formula { breaks_at, ..Formula::new(&network, "block") };
+        for breaks_at in [1, 2, 2, 1, usize::MAX] {
+            let mut trainer = Formula { breaks_at, ..Formula::new(&network) };
             let result = go(&config, folder.path(), &mut trainer);
             all += trainer.measured - usize::from(breaks_at != usize::MAX);
             match result {
@@ -602,19 +580,44 @@ mod tests {
         let log = |folder: &Path| std::fs::read_to_string(folder.join("log.jsonl")).unwrap();
         assert_eq!(log(folder.path()), log(whole.path()));
         // Once more: nothing is left to do.
-        let mut trainer = Formula::new(&network, "block");
+        let mut trainer = Formula::new(&network);
         assert_eq!(go(&config, folder.path(), &mut trainer).unwrap(), expected);
         assert_eq!((trainer.measured, trainer.trained), (0, 0));
+    }
+
+    #[test]
+    fn a_round_that_was_cut_is_not_cut_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let (network, weights) = small();
+        let config = PruneConfig { min_ap50: Some(0.49), ..config() };
+        let mut killed = Formula { breaks_at: 2, ..Formula::new(&network) };
+        assert!(matches!(go(&config, folder.path(), &mut killed), Err(Error::Interrupted)));
+        // Another cut than the round would make.
+        let group = groups::groups(&network.graph().unwrap()).remove(0);
+        let removed: Vec<&Channel> = group.channels[..8].iter().collect();
+        let (thin, thin_weights) = groups::cut(&network, &weights, &removed).unwrap();
+        checkpoint::write(&folder.path().join("cut-001.safetensors"), &thin, &thin_weights, Precision::Single)
+            .unwrap();
+        go(&config, folder.path(), &mut Formula::new(&network)).unwrap();
+        let (first, _) = checkpoint::read_with_network(&round_file(folder.path(), 1)).unwrap();
+        assert_eq!(first, thin);
     }
 
     #[test]
     fn the_floor_is_kept() {
         let folder = tempfile::tempdir().unwrap();
         let (network, _) = small();
-        let config = PruneConfig { min_ap50: Some(0.499), ..config() };
-        let outcome = go(&config, folder.path(), &mut Formula::new(&network, "block")).unwrap();
-        assert!(outcome.state.ap50 >= 0.499 && outcome.rounds > 0, "{outcome:?}");
-        assert_eq!(outcome.reason, "no cut is left that keeps the floor");
+        let config = PruneConfig { min_ap50: Some(0.48), ..config() };
+        let outcome = go(&config, folder.path(), &mut Formula::new(&network)).unwrap();
+        assert!(outcome.state.ap50 >= 0.48 && outcome.rounds > 0, "{outcome:?}");
+        assert!(outcome.reason.contains("floor"), "{}", outcome.reason);
+        // Without a floor that counts, until nothing can go.
+        let folder = tempfile::tempdir().unwrap();
+        let config = PruneConfig { min_ap50: Some(0.0), ..config };
+        let outcome = go(&config, folder.path(), &mut Formula::new(&network)).unwrap();
+        assert_eq!(outcome.reason, "no width can spare more channels");
+        let widths = groups::groups(&outcome.network.graph().unwrap());
+        assert!(widths.iter().all(|group| group.channels.len() == 8), "{widths:?}");
     }
 
     #[test]
@@ -628,23 +631,30 @@ mod tests {
             (PruneConfig { min_ap50: Some(2.0), ..config() }, "--min-ap50"),
             (PruneConfig { min_ap50: Some(0.1), share: f64::NAN, ..config() }, "--share"),
             (PruneConfig { min_ap50: Some(0.1), multiple: 0, ..config() }, "--multiple"),
+            (PruneConfig { min_ap50: Some(0.1), multiple: 64, ..config() }, "--multiple"),
             (PruneConfig { min_ap50: Some(0.1), side_px: 1 << 40, ..config() }, "--cost-imgsz"),
+            (PruneConfig { min_ap50: Some(0.1), statistics_px: 33, ..config() }, "--imgsz"),
         ];
         for (config, expected) in cases {
-            match go(&config, folder.path(), &mut Formula::new(&network, "block")) {
+            match go(&config, folder.path(), &mut Formula::new(&network)) {
                 Err(Error::Option { option, .. }) => assert_eq!(option, expected),
                 other => panic!("{expected}: {other:?}"),
             }
         }
-        // A folder of another run, and weights of another network.
+        // A folder of another run, no photographs, and weights of another network.
         let first = PruneConfig { min_ap50: Some(0.4999), ..config() };
-        go(&first, folder.path(), &mut Formula::new(&network, "block")).unwrap();
+        go(&first, folder.path(), &mut Formula::new(&network)).unwrap();
         let other = PruneConfig { min_ap50: Some(0.3), ..config() };
-        let error = go(&other, folder.path(), &mut Formula::new(&network, "block")).unwrap_err();
+        let error = go(&other, folder.path(), &mut Formula::new(&network)).unwrap_err();
         assert!(matches!(error, Error::Option { option: "--run", .. }), "{error}");
+        let refused = |start: Start| {
+            let mut trainer = Formula::new(start.network);
+            prune(&start, &first, folder.path(), &mut trainer, &AtomicBool::new(false), &|_| ()).unwrap_err()
+        };
+        let none = refused(Start { network: &network, weights: &weights, images: &[] });
+        assert!(matches!(none, Error::Option { option: "--statistics", .. }), "{none}");
         let tiny = zoo::network("yolov3_tiny", 3).unwrap();
-        let mut trainer = Formula::new(&tiny, "conv");
-        let error = prune(&tiny, &weights, &first, folder.path(), &mut trainer, &AtomicBool::new(false), &|_| ());
-        assert!(matches!(error, Err(Error::Network { .. })));
+        let foreign = refused(Start { network: &tiny, weights: &weights, images: &images() });
+        assert!(matches!(foreign, Error::Network { .. }), "{foreign}");
     }
 }

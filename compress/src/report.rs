@@ -596,11 +596,16 @@ fn prunings(page: &mut Report, runs: &[Run]) -> Result<()> {
         page.text("| round | cut | channels | parameters | MACs | AP50 |\n|--:|---|--:|--:|--:|--:|");
         for event in events {
             let (round, group, channels, state) = match event {
-                Event::Start { state } => (0, "", String::new(), state),
-                Event::Round { round, group, channels, state } => {
-                    (*round, group.as_str(), format!("{} → {}", channels[0], channels[1]), state)
+                Event::Start { state } => (0, String::new(), String::new(), state),
+                Event::Round { round, cuts, state } => {
+                    let channels = |i: usize| cuts.iter().map(|cut| cut.channels[i]).sum::<usize>();
+                    let groups = match cuts.as_slice() {
+                        [cut] => cut.group.clone(),
+                        cuts => format!("{} widths", cuts.len()),
+                    };
+                    (*round, groups, format!("{} → {}", channels(0), channels(1)), state)
                 }
-                Event::Trial { .. } | Event::End { .. } => continue,
+                Event::End { .. } => continue,
             };
             page.text(&format!(
                 "| {round} | {group} | {channels} | {} | {} | {} |",
@@ -759,9 +764,15 @@ mod tests {
             Event::Start { state },
             Event::Round {
                 round: 1,
-                group: "stem".into(),
-                channels: [16, 8],
+                cuts: vec![prune::Narrowed { group: "stem".into(), channels: [16, 8] }],
                 state: State { macs: 600_000_000, ..state },
+            },
+            Event::Round {
+                round: 2,
+                cuts: [[32, 24], [64, 48]]
+                    .map(|channels| prune::Narrowed { group: "block".into(), channels })
+                    .to_vec(),
+                state: State { macs: 500_000_000, ..state },
             },
         ];
         let log: String = events.iter().map(|event| serde_json::to_string(event).unwrap() + "\n").collect();
@@ -788,6 +799,7 @@ mod tests {
             "| first | m |",
             "| coco-val | 320×320 | 10.0 | 23.4 |",
             "| 1 | stem | 16 → 8 |",
+            "| 2 | 2 widths | 96 → 72 |",
             "| block1: Ghost k=5 | 2,000 |",
             "| percentile 99.9 | 0.00200 |",
             "Left in floats: stem.",

@@ -2,8 +2,6 @@
 //! and a figure.
 
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use crate::checkpoint::Weights;
 use crate::data::Dataset;
@@ -15,7 +13,7 @@ use crate::network::Network;
 /// Trains and measures networks.
 pub trait Trainer {
     /// Trains `network` on about `images` images, from whatever of `start` fits by name and shape. `work` is a folder
-    /// for files of the run; a kill may leave some there.
+    /// for files of the training. Called with the same after a kill, it goes on.
     ///
     /// # Errors
     ///
@@ -58,29 +56,32 @@ impl Measure {
     }
 }
 
-/// Trains here, with libtorch, and measures with the detector. Without the feature `train` it only measures.
+/// Trains here, with libtorch, and measures with the detector.
+#[cfg(feature = "train")]
 pub struct Local {
     /// How networks are measured.
     pub measure: Measure,
     /// How they are trained; run folder, start and number of images are set for each.
-    #[cfg(feature = "train")]
     pub recipe: crate::train::TrainConfig,
     /// Set to stop training.
-    pub stop: Arc<AtomicBool>,
+    pub stop: std::sync::Arc<std::sync::atomic::AtomicBool>,
 }
 
+#[cfg(feature = "train")]
 impl Trainer for Local {
-    #[cfg(feature = "train")]
     fn train(&mut self, network: &Network, start: &Weights, images: u64, work: &Path) -> Result<Weights> {
         use crate::checkpoint::{self, Precision};
         use crate::error::Error;
-        // Files of a killed training, which is not resumed.
-        if work.exists() {
-            std::fs::remove_dir_all(work).map_err(Error::io(work))?;
+        let init = work.join(format!("start-for-{images}.safetensors"));
+        let known = checkpoint::read(&init).ok();
+        if !known.is_some_and(|(weights, known)| known.as_ref() == Some(network) && weights == *start) {
+            // Files of another training.
+            if work.exists() {
+                std::fs::remove_dir_all(work).map_err(Error::io(work))?;
+            }
+            std::fs::create_dir_all(work).map_err(Error::io(work))?;
+            checkpoint::write(&init, network, start, Precision::Single)?;
         }
-        std::fs::create_dir_all(work).map_err(Error::io(work))?;
-        let init = work.join("start.safetensors");
-        checkpoint::write(&init, network, start, Precision::Single)?;
         let config = crate::train::TrainConfig {
             run: work.to_owned(),
             init: (!start.is_empty()).then_some(init),
@@ -94,12 +95,6 @@ impl Trainer for Local {
         Ok(checkpoint::read_with_network(&summary.model)?.1)
     }
 
-    #[cfg(not(feature = "train"))]
-    fn train(&mut self, _: &Network, _: &Weights, _: u64, _: &Path) -> Result<Weights> {
-        let problem = "this build cannot train: build with `--features train`, or give 0 images".into();
-        Err(crate::Error::Option { option: "--trial-images", problem })
-    }
-
     fn measure(&mut self, network: &Network, weights: &Weights) -> Result<f64> {
         self.measure.ap50(network, weights)
     }
@@ -107,10 +102,7 @@ impl Trainer for Local {
     fn recipe(&self) -> serde_json::Value {
         let Measure { set, side_px, .. } = &self.measure;
         let first = set.images.first().map(|image| &image.path);
-        #[cfg(feature = "train")]
         let mut recipe = self.recipe.lasting();
-        #[cfg(not(feature = "train"))]
-        let mut recipe = serde_json::json!({});
         recipe["measured_on"] = serde_json::json!([first, set.images.len(), side_px]);
         recipe
     }

@@ -33,6 +33,16 @@ fn new_writes_what_the_other_commands_read() {
 }
 
 #[test]
+fn it_ends_quietly_where_nobody_reads_its_output() {
+    for args in [&["cost"][..], &["cost", "--network", "micro_yolo"], &["new", "--network", "micro_yolo"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = Command::new(env!("CARGO_BIN_EXE_compress")).args(args).stdout(writer).output().unwrap();
+        assert!(output.status.success() && output.stderr.is_empty(), "{args:?}: {output:?}");
+    }
+}
+
+#[test]
 fn import_writes_a_checkpoint_and_its_network() {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/import");
     let (cfg, weights) = (fixtures.join("tiny.cfg"), fixtures.join("tiny.weights"));

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # How micro-yolo-s was made, run by run. The schedule follows the clock, so another machine sees another number of images.
 # `release` was made with older defaults of augmentation (no mixup, no cutout, `--draw 4 2.5`) and a network without a head
-# at stride 8: a rerun gives another model. Needs train-hand.json, train-teacher.json and mobilenet-v1-0.5.safetensors here.
+# at stride 8, and `prune` then tried one width at a time: a rerun gives another model. Needs train-hand.json, train-teacher.json and mobilenet-v1-0.5.safetensors here.
 set -euo pipefail
 compress() { cargo run --release --package compress --features train -- "$@"; }
 
 compress train --run runs/release --data train-hand.json --data train-teacher.json \
   --init mobilenet-v1-0.5.safetensors --freeze block3 --imgsz 192,256@0.55 --images 1000000 --minutes 57
 compress prune --run runs/prune --checkpoint runs/release/model.safetensors --max-parameters 1000000 \
-  --max-macs 500000000 --share 0.2 --candidates 4 --trial-images 0 --round-images 1600 --mosaic 0 \
+  --max-macs 500000000 --round-images 5000 --mosaic 0 \
   --data train-hand.json --data train-teacher.json --val train-hand.json --val-images 200 --imgsz 256
 compress train --run runs/thin --network runs/prune/network.json --init runs/prune/model.safetensors --init-rate 1 \
   --rate 1e-3 --freeze block1 --data train-hand.json --data train-teacher.json --imgsz 256 --minutes 22 \

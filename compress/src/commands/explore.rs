@@ -4,9 +4,11 @@ use std::path::PathBuf;
 
 use compress::checkpoint::{self, Weights};
 use compress::explore::{ExploreConfig, Kind, Outcome, Shard, explore, merge};
+use compress::trainer::Local;
 use compress::{Error, Result};
 
-use super::trainer::TrainerArgs;
+use super::measuring::MeasuringArgs;
+use super::training::RecipeArgs;
 
 /// Tries kinds of layers, kernels, expansions and reductions under a budget; the same command goes on after a kill.
 ///
@@ -63,12 +65,16 @@ pub struct Explore {
     #[arg(long, default_value_t = 3)]
     keep_one_in: usize,
     #[command(flatten)]
-    trainer: TrainerArgs,
+    measuring: MeasuringArgs,
+    #[command(flatten)]
+    recipe: RecipeArgs,
 }
 
 impl Explore {
     pub fn run(self) -> Result<()> {
-        let base = super::network(&self.network, self.trainer.classes()?)?;
+        let recipe = self.recipe.config(None, Vec::new())?;
+        let measure = self.measuring.measure(&recipe)?;
+        let base = super::network(&self.network, measure.set.classes.len())?;
         let config = ExploreConfig {
             layers: self.layers,
             kinds: self.kinds,
@@ -94,7 +100,7 @@ impl Explore {
                 Some(path) => checkpoint::read(path)?.0,
             };
             let stop = super::stop_on_interrupt()?;
-            let mut trainer = self.trainer.trainer(stop.clone())?;
+            let mut trainer = Local { measure, recipe, stop: stop.clone() };
             explore(&base, &start, &config, &self.run, shard, &mut trainer, &stop, &|sentence| {
                 println!("{sentence}")
             })?

@@ -6,17 +6,20 @@ mod data;
 #[cfg(feature = "train")]
 mod distill;
 mod evaluate;
+#[cfg(feature = "train")]
 mod explore;
 mod export;
 mod import;
+#[cfg(feature = "train")]
+mod measuring;
 mod new;
+#[cfg(feature = "train")]
 mod prune;
 mod quantize;
 mod report;
 mod revive;
 #[cfg(feature = "train")]
 mod train;
-mod trainer;
 #[cfg(feature = "train")]
 mod training;
 mod trim;
@@ -49,12 +52,14 @@ pub enum Command {
     /// Writes a checkpoint as ONNX.
     Export(export::Export),
     /// Tries kinds of layers under a budget.
+    #[cfg(feature = "train")]
     Explore(explore::Explore),
     /// Reads a network that Darknet has trained.
     Import(import::Import),
     /// Writes a built-in network as JSON.
     New(new::New),
-    /// Removes channels round by round, with fine-tuning in between.
+    /// Removes channels round by round, with training in between.
+    #[cfg(feature = "train")]
     Prune(prune::Prune),
     /// Turns a checkpoint into an int8 ONNX file.
     Quantize(quantize::Quantize),
@@ -79,9 +84,11 @@ impl Command {
             Command::Distill(command) => command.run(),
             Command::Evaluate(command) => command.run(),
             Command::Export(command) => command.run(),
+            #[cfg(feature = "train")]
             Command::Explore(command) => command.run(),
             Command::Import(command) => command.run(),
             Command::New(command) => command.run(),
+            #[cfg(feature = "train")]
             Command::Prune(command) => command.run(),
             Command::Quantize(command) => command.run(),
             Command::Report(command) => command.run(),
@@ -170,6 +177,7 @@ fn progress(count: usize, what: &'static str) -> ProgressBar {
 }
 
 /// A flag that Ctrl-C sets, for work that stops cleanly. A second Ctrl-C ends at once.
+#[cfg(feature = "train")]
 fn stop_on_interrupt() -> Result<std::sync::Arc<std::sync::atomic::AtomicBool>> {
     use std::sync::atomic::{AtomicBool, Ordering};
     let stop = std::sync::Arc::new(AtomicBool::new(false));

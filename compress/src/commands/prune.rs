@@ -1,14 +1,21 @@
 //! `compress prune`.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use compress::prune::{PruneConfig, prune};
-use compress::{Error, Result, checkpoint};
+use compress::data::Dataset;
+use compress::prune::{PruneConfig, Start, prune};
+use compress::train::{Distillation, Stage, check};
+use compress::trainer::Local;
+use compress::{Error, Result, checkpoint, quantize};
 
-use super::trainer::TrainerArgs;
+use super::measuring::MeasuringArgs;
+use super::training::RecipeArgs;
 
-/// Thins a network channel by channel; the same command goes on after a kill.
+/// Removes channels round by round, those whose loss costs least, and trains the network after each; the same command
+/// goes on after a kill.
 #[derive(clap::Args)]
+#[command(mut_arg("rate", |arg| arg.default_value("5e-4")), mut_arg("warmup", |arg| arg.default_value("20")))]
 pub struct Prune {
     /// The run's folder: config, log, checkpoints, figure.
     #[arg(long)]
@@ -28,32 +35,59 @@ pub struct Prune {
     /// Side of the square input in pixels that multiply-accumulates are counted for.
     #[arg(long, default_value_t = 416)]
     cost_imgsz: usize,
-    /// Share of a group's channels that a cut removes.
-    #[arg(long, default_value_t = 0.125)]
+    /// Share of the parameters and multiply-accumulates that a round removes, at most.
+    #[arg(long, default_value_t = 0.15)]
     share: f64,
     /// Widths stay multiples of this.
     #[arg(long, default_value_t = 8)]
     multiple: usize,
-    /// Images of fine-tuning in a trial; 0 only cuts and measures.
-    #[arg(long, default_value_t = 1000)]
-    trial_images: u64,
-    /// Images of fine-tuning after a round.
-    #[arg(long, default_value_t = 4000)]
+    /// Photographs that a round looks at to choose the channels.
+    #[arg(long, default_value = "128")]
+    statistics: NonZeroUsize,
+    /// Images of training after a round; 0 only cuts and measures.
+    #[arg(long, default_value_t = 8000)]
     round_images: u64,
-    /// Groups that a round tries, those whose cut promises most [default: all].
+    /// The network to learn from after a round, as `distill` takes it: often the one to start from. Without it the boxes
+    /// of --data teach.
     #[arg(long)]
-    candidates: Option<usize>,
+    teacher: Option<PathBuf>,
+    /// A folder of photographs without boxes, to learn from the teacher; beside --data or instead of it. Several times for
+    /// several folders.
+    #[arg(long, requires = "teacher")]
+    photos: Vec<PathBuf>,
+    /// How many times an image serves with the teacher's answer to it, as in `distill`.
+    #[arg(long, default_value_t = 1, requires = "teacher")]
+    reuse: u64,
     #[command(flatten)]
-    trainer: TrainerArgs,
+    measuring: MeasuringArgs,
+    #[command(flatten)]
+    recipe: RecipeArgs,
 }
 
 impl Prune {
     pub fn run(self) -> Result<()> {
         let (network, weights) = checkpoint::read_with_network(&self.checkpoint)?;
-        if self.trainer.classes()? != network.classes {
+        let distill = self.teacher.map(|teacher| Distillation { teacher, stage: Stage::Whole, reuse: self.reuse });
+        let recipe = self.recipe.config(distill, self.photos)?;
+        let measure = self.measuring.measure(&recipe)?;
+        if measure.set.classes.len() != network.classes {
             let problem = format!("has other categories than `{}`, which has {}", network.name, network.classes);
             return Err(Error::Option { option: "--val", problem });
         }
+        if self.round_images > 0 {
+            check(&network, &compress::train::TrainConfig { images: self.round_images, ..recipe.clone() })?;
+        }
+        let mut files = Vec::new();
+        for (annotations, folder) in &recipe.data {
+            files.extend(Dataset::read(annotations, folder, recipe.bad_data)?.images);
+        }
+        for folder in &recipe.photos {
+            files.extend(Dataset::of_folder(folder, &[], recipe.bad_data)?.images);
+        }
+        let files = files.into_iter().map(|image| image.path).collect();
+        let (count, side) = (self.statistics.get(), measure.side_px);
+        network.graph()?.check_size("--imgsz", side, side)?;
+        let images = quantize::photographs(files, count, side, recipe.seed, recipe.bad_data)?;
         let config = PruneConfig {
             side_px: self.cost_imgsz,
             share: self.share,
@@ -61,14 +95,14 @@ impl Prune {
             max_parameters: self.max_parameters,
             max_macs: self.max_macs,
             min_ap50: self.min_ap50,
-            trial_images: self.trial_images,
+            statistics: count,
+            statistics_px: side,
             round_images: self.round_images,
-            candidates: self.candidates,
         };
         let stop = super::stop_on_interrupt()?;
-        let mut trainer = self.trainer.trainer(stop.clone())?;
-        let outcome =
-            prune(&network, &weights, &config, &self.run, &mut trainer, &stop, &|sentence| println!("{sentence}"))?;
+        let mut trainer = Local { measure, recipe, stop: stop.clone() };
+        let start = Start { network: &network, weights: &weights, images: &images };
+        let outcome = prune(&start, &config, &self.run, &mut trainer, &stop, &|sentence| println!("{sentence}"))?;
         println!("{} after {} rounds", outcome.reason, outcome.rounds);
         println!("parameters {}", outcome.state.parameters);
         println!("macs {}", outcome.state.macs);

@@ -1,4 +1,4 @@
-//! The options that `train` and `distill` have in common.
+//! The options of training, which `train`, `distill`, `prune` and `explore` have in common.
 
 use std::path::PathBuf;
 
@@ -19,10 +19,6 @@ pub struct TrainingArgs {
     /// Multiplies the anchors of the network's head, if it has some; the zoo's are for 416 px.
     #[arg(long, default_value_t = 1.0)]
     anchor_scale: f32,
-    /// Annotation file in COCO's format; its images lie in the folder of the same name without `.json`, or as
-    /// `FILE:FOLDER` says. Several times for several sets.
-    #[arg(long)]
-    data: Vec<String>,
     /// Weights to start from (safetensors): whatever fits by name and shape.
     #[arg(long)]
     init: Option<PathBuf>,
@@ -41,6 +37,17 @@ pub struct TrainingArgs {
     /// End after this many minutes of training, before --images if need be.
     #[arg(long)]
     minutes: Option<f64>,
+    #[command(flatten)]
+    recipe: RecipeArgs,
+}
+
+/// Data, augmentation and schedule, of any training.
+#[derive(clap::Args)]
+pub struct RecipeArgs {
+    /// Annotation file in COCO's format; its images lie in the folder of the same name without `.json`, or as
+    /// `FILE:FOLDER` says. Several times for several sets.
+    #[arg(long)]
+    data: Vec<String>,
     /// Images a step.
     #[arg(long, default_value_t = 16)]
     batch: usize,
@@ -128,7 +135,7 @@ impl TrainingArgs {
 
     fn network(&self) -> Result<Network> {
         // A network file has its own number of classes; one of the zoo takes that of the data, else COCO's.
-        let classes = match self.data.first().map(|set| super::annotations_and_images(set)) {
+        let classes = match self.recipe.data.first().map(|set| super::annotations_and_images(set)) {
             Some((annotations, images)) => Dataset::read(&annotations, &images, BadData::Skip)?.classes.len(),
             None => COCO_CLASSES,
         };
@@ -142,20 +149,36 @@ impl TrainingArgs {
     }
 
     fn config(self, distill: Option<Distillation>, photos: Vec<PathBuf>) -> Result<TrainConfig> {
+        Ok(TrainConfig {
+            run: self.run,
+            init: self.init,
+            init_rate: self.init_rate,
+            freeze: self.freeze,
+            int8: self.int8,
+            images: self.images,
+            minutes: self.minutes,
+            ..self.recipe.config(distill, photos)?
+        })
+    }
+}
+
+impl RecipeArgs {
+    /// A training of a network that starts from weights of its own. Its folder, its weights and its length are to be set.
+    pub fn config(self, distill: Option<Distillation>, photos: Vec<PathBuf>) -> Result<TrainConfig> {
         let args = self;
         let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
         let cpu = args.device == "cpu";
         Ok(TrainConfig {
-            run: args.run,
+            run: PathBuf::new(),
             data: args.data.iter().map(|set| super::annotations_and_images(set)).collect(),
             photos,
-            init: args.init,
-            init_rate: args.init_rate,
-            freeze: args.freeze,
-            int8: args.int8,
+            init: None,
+            init_rate: 1.0,
+            freeze: None,
+            int8: false,
             distill,
-            images: args.images,
-            minutes: args.minutes,
+            images: 0,
+            minutes: None,
             batch: args.batch,
             sizes: sizes(&args.imgsz)?,
             mosaic: (args.mosaic, args.mosaic_until),

@@ -41,6 +41,9 @@ pub struct Layer {
     /// of a layer of the teacher, or `features.3` for the fourth inner map of a TorchScript module.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub teacher: Option<String>,
+    /// Which channels of that map, after pruning; all if empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub teacher_channels: Vec<usize>,
     /// What it computes.
     #[serde(flatten)]
     pub kind: LayerKind,
@@ -418,7 +421,7 @@ impl LayerKind {
 impl Layer {
     /// A layer that reads the one before it.
     pub fn new(name: impl Into<String>, kind: LayerKind) -> Layer {
-        Layer { name: name.into(), from: Vec::new(), teacher: None, kind }
+        Layer { name: name.into(), from: Vec::new(), teacher: None, teacher_channels: Vec::new(), kind }
     }
 
     /// The same layer, reading those named.

@@ -1,10 +1,10 @@
-//! Groups of channels that are removed together, their importance, and the network without them.
+//! Groups of channels that are removed together, and the network without them.
 
 use std::collections::BTreeMap;
 
 use crate::checkpoint::{Array, Weights};
 use crate::error::{Error, Result};
-use crate::network::{Activation, Graph, LayerKind, NORM_EPSILON, Network, NodeId, Op};
+use crate::network::{Graph, LayerKind, NORM_EPSILON, Network, NodeId, Op};
 
 /// Channels, of one or more nodes, that can only go together: `(node, channel of its output)`, ascending.
 ///
@@ -19,6 +19,17 @@ pub struct Group {
     pub name: String,
     /// In rising order.
     pub channels: Vec<Channel>,
+}
+
+impl Group {
+    /// How many of its channels make `multiple` channels in a map that they are in: fewer where a map has each of them
+    /// twice, as a Ghost module's.
+    pub fn unit(&self, multiple: usize) -> usize {
+        let Some(channel) = self.channels.first() else { return multiple };
+        let times = |node: NodeId| channel.iter().filter(|&&(other, _)| other == node).count();
+        let most = channel.iter().map(|&(node, _)| times(node)).max().unwrap_or(1);
+        multiple.div_ceil(most.max(1)).max(1)
+    }
 }
 
 /// The groups of a network, in its order. What the head reads and the image are in none.
@@ -120,7 +131,7 @@ pub fn thin(network: &Network, removed: &[&Channel]) -> Result<Network> {
 }
 
 /// By node, which channels stay.
-fn keep(graph: &Graph, removed: &[&Channel]) -> Vec<Vec<bool>> {
+pub(super) fn keep(graph: &Graph, removed: &[&Channel]) -> Vec<Vec<bool>> {
     let mut keep: Vec<Vec<bool>> = graph.nodes.iter().map(|node| vec![true; node.channels]).collect();
     for &(node, channel) in removed.iter().copied().flatten() {
         keep[node][channel] = false;
@@ -146,6 +157,15 @@ fn thin_to(network: &Network, graph: &Graph, keep: &[Vec<bool>]) -> Result<Netwo
             }
             _ => {}
         }
+    }
+    for (index, layer) in thin.layers.iter_mut().enumerate().filter(|(_, layer)| layer.teacher.is_some()) {
+        let output = graph.nodes.iter().rposition(|node| node.layer == Some(index));
+        let Some(keep) = output.map(|id| &keep[id]).filter(|keep| keep.contains(&false)) else { continue };
+        if layer.teacher_channels.is_empty() {
+            layer.teacher_channels = (0..keep.len()).collect();
+        }
+        let mut kept = keep.iter();
+        layer.teacher_channels.retain(|_| kept.next() == Some(&true));
     }
     let thin_graph = thin.graph()?;
     for (id, node) in graph.nodes.iter().enumerate() {
@@ -208,76 +228,8 @@ fn select(array: &Array, rows: &[bool], columns: Option<&Vec<bool>>) -> Array {
     Array { shape, values }
 }
 
-/// How much each channel of each of `groups` matters, for ranking inside a group: its strength at the convolutions that
-/// read it times the norm of their weights for it, summed.
-///
-/// Needs no data: behind a batch normalisation a channel is about normal with mean `bias` and deviation `weight`, which
-/// gives its root mean square behind the activation. A dead channel (all of that below zero) comes out as 0.
-pub fn importance(graph: &Graph, weights: &Weights, groups: &[Group]) -> Vec<Vec<f64>> {
-    let strengths = strengths(graph, weights);
-    // By node and channel, the norms of all weights that read it.
-    let mut readers: Vec<Vec<f64>> = graph.nodes.iter().map(|node| vec![0.0; node.channels]).collect();
-    for node in &graph.nodes {
-        let Op::Conv { groups: 1, input, .. } = node.op else { continue };
-        let weight = &weights[&format!("{}.conv.weight", node.name)].values;
-        let area = weight.len() / (node.channels * input);
-        let mut squares = vec![0.0; input];
-        for (row, scale) in weight.chunks(input * area).zip(scales(weights, &node.name, node.channels)) {
-            for (square, cells) in squares.iter_mut().zip(row.chunks(area)) {
-                *square += cells.iter().map(|weight| (f64::from(*weight) * scale).powi(2)).sum::<f64>();
-            }
-        }
-        for (norm, square) in readers[node.inputs[0]].iter_mut().zip(squares) {
-            *norm += square.sqrt();
-        }
-    }
-    let matters = |channel: &Channel| channel.iter().map(|&(id, i)| strengths[id][i] * readers[id][i]).sum();
-    groups.iter().map(|group| group.channels.iter().map(matters).collect()).collect()
-}
-
-/// Root mean square of each channel of each node.
-fn strengths(graph: &Graph, weights: &Weights) -> Vec<Vec<f64>> {
-    let mut strengths: Vec<Vec<f64>> = Vec::new();
-    for node in &graph.nodes {
-        let strength = match &node.op {
-            Op::Image => vec![1.0; node.channels],
-            Op::Detect { .. } => vec![],
-            Op::Concat => node.inputs.iter().flat_map(|&input| strengths[input].clone()).collect(),
-            Op::Add => (0..node.channels)
-                .map(|channel| {
-                    node.inputs.iter().map(|&input| strengths[input][channel].powi(2)).sum::<f64>().sqrt()
-                })
-                .collect(),
-            // A gate is 1 at most; its value depends on the photograph.
-            Op::MaxPool { .. } | Op::Upsample { .. } | Op::GlobalAveragePool | Op::Scale => {
-                strengths[node.inputs[0]].clone()
-            }
-            Op::Conv { activation, .. } => {
-                let tensor = |part: &str| weights.get(&format!("{}.{part}", node.name)).map(|array| &array.values);
-                match (tensor("bn.weight"), tensor("bn.bias")) {
-                    (Some(scale), Some(shift)) => scale
-                        .iter()
-                        .zip(shift)
-                        .map(|(scale, shift)| root_mean_square((*shift).into(), scale.abs().into(), *activation))
-                        .collect(),
-                    _ => {
-                        let square = |value: &f32| f64::from(*value).powi(2);
-                        let weight = &weights[&format!("{}.conv.weight", node.name)].values;
-                        let bias = &weights[&format!("{}.conv.bias", node.name)].values;
-                        let rows = weight.chunks(weight.len() / node.channels).zip(bias);
-                        rows.map(|(row, bias)| (row.iter().map(square).sum::<f64>() + square(bias)).sqrt())
-                            .collect()
-                    }
-                }
-            }
-        };
-        strengths.push(strength);
-    }
-    strengths
-}
-
 /// What batch normalisation multiplies each channel of a convolution by; 1 without.
-fn scales(weights: &Weights, node: &str, channels: usize) -> Vec<f64> {
+pub(super) fn scales(weights: &Weights, node: &str, channels: usize) -> Vec<f64> {
     let tensor = |part: &str| weights.get(&format!("{node}.bn.{part}")).map(|array| &array.values);
     match (tensor("weight"), tensor("running_var")) {
         (Some(scale), Some(variance)) => {
@@ -289,27 +241,13 @@ fn scales(weights: &Weights, node: &str, channels: usize) -> Vec<f64> {
     }
 }
 
-/// Root mean square of `activation` of a normal variable.
-fn root_mean_square(mean: f64, deviation: f64, activation: Activation) -> f64 {
-    /// Steps of the midpoint rule over ±4 deviations; the rank of channels needs no more.
-    const STEPS: usize = 64;
-    let (mut sum, mut weight) = (0.0, 0.0);
-    for step in 0..STEPS {
-        let z = ((step as f64 + 0.5) / STEPS as f64 * 2.0 - 1.0) * 4.0;
-        let density = (-z * z / 2.0).exp();
-        sum += density * activation.apply(mean + z * deviation).powi(2);
-        weight += density;
-    }
-    (sum / weight).sqrt()
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::*;
     use crate::network::reference::{Map, random_weights, run};
-    use crate::network::{Head, Layer, PoolPadding};
+    use crate::network::{Activation, Head, Layer, PoolPadding};
     use crate::zoo;
 
     /// Sets what the channels' convolutions give to zero.
@@ -328,7 +266,7 @@ mod tests {
     }
 
     /// The maps that the head reads, on an image of noise.
-    fn head_maps(network: &Network, weights: &Weights, side: usize) -> Vec<Map> {
+    pub(in crate::prune) fn head_maps(network: &Network, weights: &Weights, side: usize) -> Vec<Map> {
         let graph = network.graph().unwrap();
         let mut random = fastrand::Rng::with_seed(7);
         let values = (0..3 * side * side).map(|_| random.f32()).collect();
@@ -366,7 +304,7 @@ mod tests {
     }
 
     /// Networks with every kind of layer in an order of chance: a skip joined by concatenation, one by a sum.
-    fn any_network() -> impl Strategy<Value = Network> {
+    pub(in crate::prune) fn any_network() -> impl Strategy<Value = Network> {
         let layer = (0..7usize, 1..7usize, prop::sample::select(vec![1usize, 3, 5]), 1..9usize);
         prop::collection::vec(layer, 1..7).prop_map(|choices| {
             let activation = Activation::LeakyRelu;
@@ -466,17 +404,21 @@ mod tests {
     }
 
     #[test]
-    fn a_dead_channel_matters_least() {
-        let network = zoo::network("micro_yolo", 3).unwrap();
-        let graph = network.graph().unwrap();
-        let mut weights = random_weights(&graph, 3);
-        // Never above zero in front of a ReLU6.
-        weights.get_mut("block3.depthwise.bn.weight").unwrap().values[5] = 1e-3;
-        weights.get_mut("block3.depthwise.bn.bias").unwrap().values[5] = -1.0;
-        let group = groups(&graph).into_iter().find(|group| group.name == "block2.pointwise").unwrap();
-        let importance = importance(&graph, &weights, &[group]).remove(0);
-        assert_eq!(importance[5], 0.0);
-        assert!(importance.iter().enumerate().all(|(i, &value)| i == 5 || value > 0.0), "{importance:?}");
+    fn a_layer_that_stands_for_a_teachers_map_knows_which_of_its_channels_are_left() {
+        let mut network = zoo::network("micro_yolo", 3).unwrap();
+        network.layers[2].teacher = Some("features.0".into());
+        let name = format!("{}.pointwise", network.layers[2].name);
+        let without = |network: &Network, gone: &[usize]| {
+            let groups = groups(&network.graph().unwrap());
+            let group = groups.into_iter().find(|group| group.name == name).unwrap();
+            let removed: Vec<&Channel> = gone.iter().map(|&channel| &group.channels[channel]).collect();
+            thin(network, &removed).unwrap()
+        };
+        let thin = without(&network, &[0, 2]);
+        assert_eq!(thin.layers[2].teacher_channels[..3], [1, 3, 4]);
+        let thinner = without(&thin, &[1]);
+        assert_eq!(thinner.layers[2].teacher_channels[..3], [1, 4, 5]);
+        assert!(thinner.layers[3].teacher_channels.is_empty());
     }
 
     #[test]

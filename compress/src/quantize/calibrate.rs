@@ -127,11 +127,12 @@ pub fn calibrate(
     let is_read = |id: usize| {
         graph.nodes.iter().zip(&windows).any(|(node, windows)| windows.is_some() && node.inputs[0] == id)
     };
-    let watched: Vec<usize> =
-        (1..graph.nodes.len()).filter(|&id| is_read(id) || places[id].is_some() && makes(&graph, id)).collect();
+    let watched: Vec<usize> = (1..graph.nodes.len())
+        .filter(|&id| is_read(id) || places[id].is_some() && is_computed(&graph, id))
+        .collect();
     let mut take = |id: usize, values: &[f32], height: usize, width: usize| {
         // Moved maps have the values of what they are made of.
-        if let Some(place) = places[id].filter(|_| makes(&graph, id)) {
+        if let Some(place) = places[id].filter(|_| is_computed(&graph, id)) {
             values.iter().for_each(|value| histograms[place].add(*value));
         }
         for (node, windows) in graph.nodes.iter().zip(&mut windows) {
@@ -179,7 +180,8 @@ pub(crate) fn watch(
     Ok(())
 }
 
-fn makes(graph: &crate::network::Graph, id: usize) -> bool {
+/// Whether a node computes values instead of moving them.
+fn is_computed(graph: &crate::network::Graph, id: usize) -> bool {
     use crate::network::Op;
     !matches!(graph.nodes[id].op, Op::MaxPool { .. } | Op::Upsample { .. } | Op::Concat)
 }

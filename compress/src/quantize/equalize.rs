@@ -36,7 +36,7 @@ pub fn equalize(
     progress: &dyn Fn(usize),
 ) -> Result<Weights> {
     let graph = network.graph()?;
-    let makers: Vec<usize> = (0..graph.nodes.len()).filter(|&id| makes(&graph.nodes[id].op)).collect();
+    let makers: Vec<usize> = (0..graph.nodes.len()).filter(|&id| is_measured(&graph.nodes[id].op)).collect();
     let mut largest: Vec<Vec<f64>> = graph.nodes.iter().map(|node| vec![0.0; node.channels]).collect();
     watch(network, weights, images, side, &makers, progress, |id, map, height, width| {
         for (largest, channel) in largest[id].iter_mut().zip(map.chunks(height * width)) {
@@ -71,8 +71,8 @@ pub fn equalize(
     Ok(equalized)
 }
 
-/// Whether a node computes values instead of moving them.
-fn makes(op: &Op) -> bool {
+/// Whether the values of a node are measured: of those that are not, others tell.
+fn is_measured(op: &Op) -> bool {
     matches!(op, Op::Conv { .. } | Op::Add)
 }
 

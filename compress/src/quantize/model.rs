@@ -15,7 +15,7 @@ use tract_onnx::prelude::*;
 
 use super::calibrate::{Runnable, run, values};
 use super::rounding::{Rounded, Windows, round_convolution};
-use super::write::integers;
+use super::write::{self, integers};
 use super::{Histogram, Method, Scale, Scores};
 use crate::error::{Error, Result};
 use crate::export::Folded;
@@ -199,7 +199,7 @@ impl Model {
     /// The int8 file: standard QDQ, activations in 0…127 with a `Clip` in front, as [`super::to_onnx`] writes them.
     pub fn quantize(&self, seen: &Seen, rounded: &[Rounded], method: Method) -> Vec<u8> {
         let scales: Vec<Scale> = seen.histograms.iter().map(|histogram| histogram.scale(method)).collect();
-        let mut onnx = GraphBuilder::from_graph(GraphProto { node: Vec::new(), ..self.graph.clone() });
+        let mut onnx = GraphBuilder::without_nodes_of(&self.graph);
         let mut bytes: HashMap<&str, String> = HashMap::new();
         let image = input(&self.graph).map(|input| input.name.as_str()).unwrap_or_default();
         if let Some(&place) = self.places.get(image) {
@@ -426,22 +426,14 @@ fn load(proto: &ModelProto, side: usize) -> TractResult<Runnable> {
     model.into_optimized()?.into_runnable()
 }
 
-/// Clips the tensor `name` to what the bytes of `scale` can say, and takes it there and back. What is only moved is in
-/// range already.
+/// Takes the tensor `name` to bytes and back. What is only moved is in range already.
 fn quantised(onnx: &mut GraphBuilder, name: &str, scale: Scale, is_moved: bool) -> String {
-    let part = |part: &str| format!("{name}.int8.{part}");
-    let step = onnx.floats(&part("scale"), &[], &[scale.scale]);
-    let zero = onnx.initializer(&part("zero"), &[], DataType::Uint8, vec![scale.zero_point]);
-    let clipped = match is_moved {
-        true => name.to_owned(),
-        false => {
-            let low = onnx.floats(&part("low"), &[], &[scale.low()]);
-            let high = onnx.floats(&part("high"), &[], &[scale.high()]);
-            onnx.op("Clip", &part("clip"), &[name, &low, &high], vec![])
-        }
-    };
-    let bytes = onnx.op("QuantizeLinear", &part("uint8"), &[&clipped, &step, &zero], vec![]);
-    onnx.op("DequantizeLinear", &part("float"), &[&bytes, &step, &zero], vec![])
+    let prefix = format!("{name}.int8");
+    if is_moved {
+        write::quantised(onnx, &prefix, name, scale)
+    } else {
+        write::bytes(onnx, &prefix, name, scale, write::UNBOUNDED)
+    }
 }
 
 #[cfg(test)]

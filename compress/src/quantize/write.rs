@@ -9,6 +9,9 @@ use crate::export;
 use crate::network::{Activation, Network, Op};
 use crate::onnx::{GraphBuilder, int};
 
+/// Of values that may be anything.
+pub(super) const UNBOUNDED: (f32, f32) = (f32::NEG_INFINITY, f32::INFINITY);
+
 /// Writes `network` with `weights` for inputs of `width` × `height` pixels, what `plan` says in integers (weights as
 /// `rounded` has them, by node), the rest in 32-bit floats.
 ///
@@ -54,7 +57,7 @@ pub fn to_onnx(
                 let bounds = match activation {
                     Activation::Relu => Some((0.0, f32::INFINITY)),
                     Activation::Relu6 => Some((0.0, 6.0)),
-                    Activation::None => Some((f32::NEG_INFINITY, f32::INFINITY)),
+                    Activation::None => Some(UNBOUNDED),
                     Activation::LeakyRelu | Activation::HardSigmoid => None,
                 };
                 match (scale, bounds) {
@@ -62,7 +65,7 @@ pub fn to_onnx(
                     (Some(scale), Some(bounds)) => bytes(&mut onnx, &node.name, &conv, scale, bounds),
                     (Some(scale), None) => {
                         let map = export::activate(&mut onnx, node, &conv, activation);
-                        bytes(&mut onnx, &node.name, &map, scale, (f32::NEG_INFINITY, f32::INFINITY))
+                        bytes(&mut onnx, &node.name, &map, scale, UNBOUNDED)
                     }
                     (None, _) => export::activate(&mut onnx, node, &conv, activation),
                 }
@@ -78,9 +81,7 @@ pub fn to_onnx(
                     (Some(scale), Op::MaxPool { .. } | Op::Upsample { .. } | Op::Concat) => {
                         quantised(&mut onnx, &node.name, &map, scale)
                     }
-                    (Some(scale), _) => {
-                        bytes(&mut onnx, &node.name, &map, scale, (f32::NEG_INFINITY, f32::INFINITY))
-                    }
+                    (Some(scale), _) => bytes(&mut onnx, &node.name, &map, scale, UNBOUNDED),
                     (None, _) => map,
                 }
             }
@@ -123,13 +124,14 @@ pub(super) fn integers(
 }
 
 /// Clips `map` to what the bytes can say and to `bounds`, and takes it there and back.
-fn bytes(onnx: &mut GraphBuilder, name: &str, map: &str, scale: Scale, bounds: (f32, f32)) -> String {
+pub(super) fn bytes(onnx: &mut GraphBuilder, name: &str, map: &str, scale: Scale, bounds: (f32, f32)) -> String {
     let (low, high) = (onnx.scalar(scale.low().max(bounds.0)), onnx.scalar(scale.high().min(bounds.1)));
     let clipped = onnx.op("Clip", &format!("{name}.clip"), &[map, &low, &high], vec![]);
     quantised(onnx, name, &clipped, scale)
 }
 
-fn quantised(onnx: &mut GraphBuilder, name: &str, map: &str, scale: Scale) -> String {
+/// Takes `map` to bytes and back.
+pub(super) fn quantised(onnx: &mut GraphBuilder, name: &str, map: &str, scale: Scale) -> String {
     debug_assert!(scale.zero_point <= ACTIVATION_MAX);
     let step = onnx.scalar(scale.scale);
     let zero = onnx.initializer(&format!("{name}.zero"), &[], DataType::Uint8, vec![scale.zero_point]);

@@ -33,7 +33,7 @@ const SEEN_MIN: f64 = 0.05;
 const VARIANCE_FLOOR: f64 = 0.05;
 
 /// The layers of a student that stand for a teacher's maps.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Hints {
     /// The nodes of their outputs, ascending.
     pub nodes: Vec<NodeId>,
@@ -41,21 +41,51 @@ pub struct Hints {
     pub names: Vec<String>,
     /// Their names in the student.
     pub layers: Vec<String>,
+    /// Of each map of the teacher, the channels that the student has; all if empty.
+    pub channels: Vec<Vec<usize>>,
 }
 
 impl Hints {
     /// Those of a network.
     pub fn new(network: &Network, graph: &Graph) -> Hints {
-        let mut hints = Hints { nodes: Vec::new(), names: Vec::new(), layers: Vec::new() };
+        let mut hints = Hints::default();
         for (index, layer) in network.layers.iter().enumerate() {
             let node = graph.nodes.iter().rposition(|node| node.layer == Some(index));
             if let (Some(name), Some(node)) = (&layer.teacher, node) {
                 hints.nodes.push(node);
                 hints.names.push(name.clone());
                 hints.layers.push(layer.name.clone());
+                hints.channels.push(layer.teacher_channels.clone());
             }
         }
         hints
+    }
+
+    /// Of the teacher's maps, `[batch, channels, h, w]` each, the channels that the student has.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Training`] for a map that has not so many, naming layer and map.
+    pub fn of(&self, maps: Vec<Tensor>) -> Result<Vec<Tensor>> {
+        let mut chosen = Vec::with_capacity(maps.len());
+        for (index, map) in maps.into_iter().enumerate() {
+            let channels: Vec<i64> = self.channels[index].iter().map(|&channel| channel as i64).collect();
+            let Some(&last) = channels.iter().max() else {
+                chosen.push(map);
+                continue;
+            };
+            if last >= map.size()[1] {
+                return Err(Error::Training(format!(
+                    "layer `{}` has channel {last} of the teacher's `{}`, which is {:?}",
+                    self.layers[index],
+                    self.names[index],
+                    map.size()
+                )));
+            }
+            let channels = Tensor::from_slice(&channels).to_device(map.device());
+            chosen.push(map.f_index_select(1, &channels)?);
+        }
+        Ok(chosen)
     }
 
     /// The mean over all hints of the share of the teacher's map that the student's does not explain.

@@ -17,4 +17,4 @@ mod teacher;
 
 pub use distill::Stage;
 pub use model::{Layout, Predictions, Replica, initial};
-pub use run::{Distillation, Precision, Summary, TrainConfig, train};
+pub use run::{Distillation, Precision, Summary, TrainConfig, check, train};

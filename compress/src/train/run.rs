@@ -218,20 +218,9 @@ struct State {
 /// disk. What was learned until the last checkpoint stays.
 pub fn train(network: &Network, config: &TrainConfig, stop: Arc<AtomicBool>) -> Result<Summary> {
     let graph = network.graph()?;
-    check(&graph, network, config)?;
+    check_options(&graph, network, config)?;
     std::fs::create_dir_all(&config.run).map_err(Error::io(&config.run))?;
-    let device = device(&config.device)?;
-    let kind = match (config.precision, device) {
-        (Precision::F16, Device::Cpu) if !has_safe_f16() => {
-            let problem =
-                "libtorch's 16-bit kernels write beyond their memory on processors without AVX-512: take f32";
-            return Err(Error::Option { option: "--precision", problem: problem.into() });
-        }
-        (Precision::F32, _) => Kind::Float,
-        (Precision::F16, _) | (Precision::Auto, Device::Cuda(_)) => Kind::Half,
-        (Precision::Auto, Device::Cpu) if !has_bf16() => Kind::Float,
-        _ => Kind::BFloat16,
-    };
+    let (device, kind) = device_and_kind(config)?;
     let dataset = read_data(config, network)?;
     let network = &Network { names: dataset.classes.clone(), ..network.clone() };
     for problem in &dataset.skipped {
@@ -431,6 +420,37 @@ pub fn train(network: &Network, config: &TrainConfig, stop: Arc<AtomicBool>) -> 
     })
 }
 
+/// Whether [`train`] would begin: options, data and teacher fit the network. Writes nothing.
+///
+/// # Errors
+///
+/// As [`train`]'s.
+pub fn check(network: &Network, config: &TrainConfig) -> Result<()> {
+    let graph = network.graph()?;
+    check_options(&graph, network, config)?;
+    let (device, kind) = device_and_kind(config)?;
+    let dataset = read_data(config, network)?;
+    let network = Network { names: dataset.classes, ..network.clone() };
+    Tutor::new(&network, &graph, config, device, kind).map(|_| ())
+}
+
+/// What a run computes on and in.
+fn device_and_kind(config: &TrainConfig) -> Result<(Device, Kind)> {
+    let device = device(&config.device)?;
+    let kind = match (config.precision, device) {
+        (Precision::F16, Device::Cpu) if !has_safe_f16() => {
+            let problem =
+                "libtorch's 16-bit kernels write beyond their memory on processors without AVX-512: take f32";
+            return Err(Error::Option { option: "--precision", problem: problem.into() });
+        }
+        (Precision::F32, _) => Kind::Float,
+        (Precision::F16, _) | (Precision::Auto, Device::Cuda(_)) => Kind::Half,
+        (Precision::Auto, Device::Cpu) if !has_bf16() => Kind::Float,
+        _ => Kind::BFloat16,
+    };
+    Ok((device, kind))
+}
+
 /// The log up to `step`: steps after the last checkpoint are repeated, and must not be logged twice.
 fn open_log(path: &std::path::Path, step: u64) -> Result<Journal> {
     let (journal, lines) = Journal::open::<LogLine>(path)?;
@@ -538,9 +558,10 @@ impl Pupil {
             let predictions = replica.forward(&lesson.rgb)?;
             return Ok((criterion.loss(&predictions, lesson)?, lesson.size));
         };
-        let (rgb, answer) = tutor.images(lesson)?;
+        let (rgb, mut answer) = tutor.images(lesson)?;
         let size = rgb.size()[1] as usize;
         let Tutor { stage, hints, .. } = tutor;
+        answer.maps = hints.of(answer.maps)?;
         let given = (*stage == Stage::Parts).then_some(&answer.maps[..]);
         let (predictions, maps) = replica.forward_with(&rgb, &hints.nodes, given)?;
         let unexplained = hints.unexplained(&maps, &answer.maps)?;
@@ -685,7 +706,7 @@ fn device(name: &str) -> Result<Device> {
     }
 }
 
-fn check(graph: &Graph, network: &Network, config: &TrainConfig) -> Result<()> {
+fn check_options(graph: &Graph, network: &Network, config: &TrainConfig) -> Result<()> {
     let wrong = |option, problem: String| Err(Error::Option { option, problem });
     if config.replicas == 0 || config.batch == 0 || !config.batch.is_multiple_of(config.replicas) {
         return wrong("--batch", format!("{} is no multiple of {} replicas", config.batch, config.replicas));

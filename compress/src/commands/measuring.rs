@@ -1,0 +1,36 @@
+//! The options of the commands that measure the networks that they train.
+
+use compress::Result;
+use compress::data::Dataset;
+use compress::train::TrainConfig;
+use compress::trainer::Measure;
+
+/// What networks are measured on.
+#[derive(clap::Args)]
+pub struct MeasuringArgs {
+    /// The set to measure AP50 on, as `FILE.json` or `FILE.json:FOLDER`. Take one that is not the test of the final model.
+    #[arg(long)]
+    val: String,
+    /// Measure on this many photographs of it, spread evenly [default: all].
+    #[arg(long)]
+    val_images: Option<std::num::NonZeroUsize>,
+}
+
+impl MeasuringArgs {
+    /// Measures at the last size that `config` trains at.
+    pub fn measure(&self, config: &TrainConfig) -> Result<Measure> {
+        let (annotations, images) = super::annotations_and_images(&self.val);
+        let mut set = Dataset::read(&annotations, &images, config.bad_data)?;
+        if let Some(wanted) = self.val_images {
+            let (wanted, all) = (wanted.get(), set.images.len());
+            let mut index = 0..all;
+            set.images.retain(|_| {
+                // Every image whose number begins another of `wanted` even parts.
+                index.next().is_some_and(|i| i == 0 || i * wanted / all != (i - 1) * wanted / all)
+            });
+        }
+        let side_px = config.sizes.last().map_or(0, |size| size.0);
+        let threads = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+        Ok(Measure { set, side_px, threads })
+    }
+}
