@@ -6,6 +6,7 @@ mod data;
 #[cfg(feature = "train")]
 mod distill;
 mod evaluate;
+#[cfg(feature = "train")]
 mod explore;
 mod export;
 mod import;
@@ -48,7 +49,8 @@ pub enum Command {
     Evaluate(evaluate::Evaluate),
     /// Writes a checkpoint as ONNX.
     Export(export::Export),
-    /// Tries kinds of layers under a budget.
+    /// Finds the best kinds of layers under a budget, by a teacher's maps.
+    #[cfg(feature = "train")]
     Explore(explore::Explore),
     /// Reads a network that Darknet has trained.
     Import(import::Import),
@@ -79,6 +81,7 @@ impl Command {
             Command::Distill(command) => command.run(),
             Command::Evaluate(command) => command.run(),
             Command::Export(command) => command.run(),
+            #[cfg(feature = "train")]
             Command::Explore(command) => command.run(),
             Command::Import(command) => command.run(),
             Command::New(command) => command.run(),

@@ -11,9 +11,11 @@ mod distill;
 mod loss;
 mod model;
 mod optimizer;
+mod parts;
 mod run;
 mod teacher;
 
 pub use distill::Stage;
 pub use model::{Layout, Predictions, Replica, initial};
+pub use parts::PartLearner;
 pub use run::{Distillation, Precision, Summary, TrainConfig, train};
