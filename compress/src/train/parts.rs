@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tch::{Device, Kind, Tensor};
 
 use super::distill::unexplained_variance;
+use super::loss::to_vec;
 use super::model::{Layout, Replica, initial, without_weights};
 use super::optimizer::AdamW;
 use super::run::{self, Distillation, LossScale, TrainConfig, train};
@@ -17,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::evaluate;
 use crate::explore::{Candidate, CheckResult, Learned, Learner, Part, Plan, milliseconds, sources};
 use crate::export::{self, Storage};
-use crate::network::{Graph, Network, NodeId};
+use crate::network::{Graph, Network, NodeId, Op};
 
 /// The share of the steps of a part that measures behind them, on batches that nothing was learned from.
 const MEASURED: f64 = 0.1;
@@ -59,11 +60,22 @@ struct Pupil {
 const MOST_BAD_STEPS: u32 = 20;
 
 impl Pupil {
-    fn new(part: &Part, candidate: &Candidate, config: &TrainConfig, device: Device, kind: Kind) -> Result<Pupil> {
+    /// With random weights, and normalisation at its end that gives the means and deviations of the teacher's channels:
+    /// these may be far from 0 and 1, and would be learned slowly.
+    fn new(
+        part: &Part,
+        candidate: &Candidate,
+        config: &TrainConfig,
+        moments: &Moments,
+        device: Device,
+        kind: Kind,
+    ) -> Result<Pupil> {
         let graph = candidate.graph(part)?;
         let layout = Layout::new(&graph);
         let (mut learned, mut measured) = (vec![0.0; layout.learned as usize], vec![0.0; layout.measured as usize]);
-        layout.gather(&initial(&graph, config.seed), &mut learned, &mut measured);
+        let mut start = initial(&graph, config.seed);
+        moments.set(&mut start, &graph);
+        layout.gather(&start, &mut learned, &mut measured);
         let rates = layout.fill(|_| 1.0);
         let decays = layout.fill(|spec| if spec.name.ends_with("conv.weight") { config.decay } else { 0.0 });
         let tensor = |values: &[f32]| Tensor::from_slice(values).to_device(device);
@@ -108,13 +120,7 @@ impl Pupil {
     }
 
     fn weights(&self) -> Result<Weights> {
-        let vector = |tensor: &Tensor| -> Result<Vec<f32>> {
-            let mut values = vec![0f32; tensor.numel()];
-            let len = values.len();
-            tensor.to_device(Device::Cpu).f_copy_data(&mut values, len)?;
-            Ok(values)
-        };
-        Ok(self.layout.scatter(&vector(&self.learned)?, &vector(&self.replica.measured)?))
+        Ok(self.layout.scatter(&to_vec(&self.learned)?, &to_vec(&self.replica.measured)?))
     }
 }
 
@@ -122,6 +128,50 @@ impl Pupil {
 struct Lesson {
     input: Tensor,
     output: Tensor,
+}
+
+/// Means and standard deviations of a map's channels.
+struct Moments {
+    means: Vec<f32>,
+    deviations: Vec<f32>,
+}
+
+impl Moments {
+    /// Of `[batch, channels, height, width]`.
+    fn of(map: &Tensor) -> Result<Moments> {
+        let map = map.to_kind(Kind::Float);
+        let (deviations, means) = map.f_std_mean_dim([0, 2, 3].as_slice(), false, false)?;
+        Ok(Moments { means: to_vec(&means)?, deviations: to_vec(&deviations)? })
+    }
+
+    /// Makes them those of what the last convolutions of `graph` give before their activation.
+    fn set(&self, weights: &mut Weights, graph: &Graph) {
+        let mut ends = vec![(graph.nodes.len() - 1, 0)];
+        while let Some((id, first)) = ends.pop() {
+            let node = &graph.nodes[id];
+            let mut put = |part: &str, values: &[f32]| {
+                if let Some(array) = weights.get_mut(&format!("{}.{part}", node.name)) {
+                    array.values.copy_from_slice(&values[first..first + node.channels]);
+                }
+            };
+            match node.op {
+                Op::Conv { norm: true, .. } => {
+                    put("bn.weight", &self.deviations);
+                    put("bn.bias", &self.means);
+                }
+                Op::Conv { .. } => put("conv.bias", &self.means),
+                Op::MaxPool { .. } => ends.push((node.inputs[0], first)),
+                Op::Concat => {
+                    let mut first = first;
+                    for &input in &node.inputs {
+                        ends.push((input, first));
+                        first += graph.nodes[input].channels;
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
 }
 
 /// Asks the teacher for lessons on a part.
@@ -266,10 +316,19 @@ impl Learner for PartLearner {
             ..self.training.clone()
         };
         let mut lessons = Lessons::new(base, part, &self.distill.teacher, device, kind)?;
-        let pupils = candidates.iter().map(|candidate| Pupil::new(part, candidate, &config, device, kind));
-        let mut pupils = pupils.collect::<Result<Vec<Pupil>>>()?;
         let dataset = run::read_data(&config, base)?;
         let mut loader = Loader::start(dataset, run::loader_config(&config, batch, 0))?;
+        let mut next = |progress: f32| -> Result<Lesson> {
+            loader.set_progress(progress);
+            let samples = loader.next_batch()?;
+            let side = samples.size as i64;
+            let rgb = Tensor::f_from_data_size(&samples.rgb, &[batch as i64, side, side, 3], Kind::Uint8)?;
+            lessons.of(&rgb.to_device(device))
+        };
+        let moments = Moments::of(&next(0.0)?.output)?;
+        let pupils =
+            candidates.iter().map(|candidate| Pupil::new(part, candidate, &config, &moments, device, kind));
+        let mut pupils = pupils.collect::<Result<Vec<Pupil>>>()?;
         let measuring = ((steps as f64 * MEASURED) as u64).max(LEAST_MEASURED);
         let bar = indicatif::ProgressBar::new(steps + measuring);
         if let Ok(style) = indicatif::ProgressStyle::with_template("{bar:24} {pos}/{len} {msg}, {eta} left") {
@@ -281,11 +340,7 @@ impl Learner for PartLearner {
                 return Err(Error::Interrupted);
             }
             let progress = (step as f32 / steps as f32).min(1.0);
-            loader.set_progress(progress);
-            let samples = loader.next_batch()?;
-            let side = samples.size as i64;
-            let rgb = Tensor::f_from_data_size(&samples.rgb, &[batch as i64, side, side, 3], Kind::Uint8)?;
-            let lesson = lessons.of(&rgb.to_device(device))?;
+            let lesson = next(progress)?;
             if step <= steps {
                 let rate = run::rate(&config, step, progress);
                 each(&mut pupils, config.replicas, &lesson, device, |pupil, lesson| {
