@@ -411,7 +411,7 @@ fn check(config: &ExploreConfig) -> Result<()> {
 }
 
 fn part_file(run: &Path, part: &Part) -> std::path::PathBuf {
-    run.join(format!("part-{}.safetensors", part.name))
+    run.join(format!("part-{}.safetensors", part.name.replace(['/', '\\'], "_")))
 }
 
 type Table = BTreeMap<(String, String), Measured>;
@@ -655,7 +655,10 @@ fn finish(plan: &Plan, run: &Path) -> Result<Outcome> {
         weights = checkpoint::read(&trained)?.0;
     }
     checkpoint::write_whole(&run.join("network.json"), network.to_json().as_bytes())?;
-    checkpoint::write(&run.join("model.safetensors"), &network, &weights, Precision::Half)?;
+    // A module has no weights by name: what stays then has some after a check only.
+    if checkpoint::check(&network.graph()?, &weights).is_ok() {
+        checkpoint::write(&run.join("model.safetensors"), &network, &weights, Precision::Half)?;
+    }
     Ok(Outcome::Done { network, best: combinations[best].clone() })
 }
 

@@ -51,7 +51,7 @@ pub enum Command {
     Export(export::Export),
     /// Finds the best kinds of layers under a budget, by a teacher's maps.
     #[cfg(feature = "train")]
-    Explore(explore::Explore),
+    Explore(Box<explore::Explore>),
     /// Reads a network that Darknet has trained.
     Import(import::Import),
     /// Writes a built-in network as JSON.

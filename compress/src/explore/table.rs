@@ -123,11 +123,12 @@ pub fn combinations_markdown(combinations: &[Combination]) -> String {
     text
 }
 
-/// A field of CSV: our names have no quotation marks or commas.
+/// The candidates as CSV.
 fn csv(candidates: &[Measured]) -> String {
     let mut text = String::from("part,candidate,unexplained,parameters,macs,ms\n");
     for Measured { part, candidate, unexplained, parameters, macs, ms } in candidates {
         let ms = ms.map_or(String::new(), |ms| ms.to_string());
+        let part = part.replace('"', "\"\"");
         let _ = writeln!(text, "\"{part}\",\"{candidate}\",{unexplained},{parameters},{macs},{ms}");
     }
     text

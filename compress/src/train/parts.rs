@@ -29,6 +29,10 @@ const LEAST_MEASURED: u64 = 4;
 /// The share of a training's steps that warms up at most.
 const WARMUP: f64 = 0.1;
 
+/// What a candidate's channels vary by at first, as a share of the teacher's: what is not learned yet only adds to the
+/// error.
+const FIRST_DEVIATION: f32 = 0.25;
+
 /// Learns with libtorch from a teacher.
 pub struct PartLearner {
     /// How the whole is trained to check it, and with that: data, augmentation, rates, batch and precision of the parts.
@@ -60,8 +64,8 @@ struct Pupil {
 const MOST_BAD_STEPS: u32 = 20;
 
 impl Pupil {
-    /// With random weights, and normalisation at its end that gives the means and deviations of the teacher's channels:
-    /// these may be far from 0 and 1, and would be learned slowly.
+    /// With random weights, and normalisation at its end that gives the means of the teacher's channels and a share of
+    /// their deviations: these may be far from 0 and 1, and would be learned slowly.
     fn new(
         part: &Part,
         candidate: &Candidate,
@@ -130,7 +134,7 @@ struct Lesson {
     output: Tensor,
 }
 
-/// Means and standard deviations of a map's channels.
+/// Means of a map's channels, and [`FIRST_DEVIATION`] of their standard deviations.
 struct Moments {
     means: Vec<f32>,
     deviations: Vec<f32>,
@@ -141,7 +145,7 @@ impl Moments {
     fn of(map: &Tensor) -> Result<Moments> {
         let map = map.to_kind(Kind::Float);
         let (deviations, means) = map.f_std_mean_dim([0, 2, 3].as_slice(), false, false)?;
-        Ok(Moments { means: to_vec(&means)?, deviations: to_vec(&deviations)? })
+        Ok(Moments { means: to_vec(&means)?, deviations: to_vec(&(deviations * f64::from(FIRST_DEVIATION)))? })
     }
 
     /// Makes them those of what the last convolutions of `graph` give before their activation.
