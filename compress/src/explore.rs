@@ -1,14 +1,22 @@
-//! Exploration: which kind of layer, kernel, expansion and reduction does best, under a budget.
+//! Exploration: which kind of layer, kernel, expansion, reduction and depth does best for each part of a network, under a
+//! budget.
 //!
-//! A layer has a dozen choices, so all combinations cannot be tried. Two assumptions reduce the work. Layers affect
-//! accuracy nearly independently, so each change is tried by itself against the base network (coordinate-wise); in
-//! the end the good ones are combined and trained as one more trial. Bad changes show early, so trials run in rungs
-//! (successive halving, Jamieson & Talwalkar 2016): all of them briefly, the better part
-//! [`ExploreConfig::keep_one_in`] times as long, and so on. All trainings of a rung have the same length and seed.
+//! A part is one or several layers that stand for a map of a teacher ([`parts`]). All candidates of a part learn side by
+//! side, from the teacher's own input map, to give its output map; one pass of the teacher serves them all. What a
+//! candidate cannot give is its unexplained variance. Together with parameters, multiply-accumulates and the engine's
+//! milliseconds that makes a table, from which the best combinations under the budget follow exactly ([`choose()`]).
+//! They minimise the sum of the unexplained variances, in which every part counts the same. A short distillation of the
+//! whole checks the best few.
 //!
-//! A run lives in a folder: `config.json` and a log `shard-I-of-N.jsonl` for each of the N shards that the trials are
-//! spread over. The remaining work follows from the logs alone, so any scheduler can run the shards, in any order, and
-//! again after a kill. A shard ends when the rest of a rung belongs to others. In the end: `network.json`, `bars.svg`.
+//! A run lives in a folder: `config.json`, a log `shard-I-of-N.jsonl` for each of the N shards that the parts are spread
+//! over, what was learned in `part-NAME.safetensors`, and a folder for each check. The remaining work follows from the
+//! logs alone, so any scheduler can run the shards, in any order, and again after a kill. In the end: `table.md`,
+//! `candidates.csv`, `combinations.json`, `bars.svg`, `network.json`, and `model.safetensors` to go on from.
+
+mod choose;
+mod parts;
+mod table;
+mod time;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,19 +24,22 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::{self, Weights};
-use crate::cost::{self, Cost};
+use crate::checkpoint::{self, Array, Precision, Weights};
+use crate::cost;
 use crate::error::{Error, Result};
-use crate::figure::{self, Bar};
 use crate::journal::{self, Journal};
-use crate::network::{Activation, Graph, LayerKind, Network};
-use crate::trainer::Trainer;
+use crate::network::Network;
 
-/// Everything that decides a run.
+pub use choose::{Budget, Choice, Item, choose};
+pub use parts::{AS_IT_IS, Candidate, Part, sources, with_hints};
+pub use table::{bars, candidates_markdown, combinations_markdown};
+pub use time::milliseconds;
+
+/// Everything that decides a run, apart from how networks are trained.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ExploreConfig {
-    /// The layers to change; all convolutional ones with normalisation but the first if empty.
-    pub layers: Vec<String>,
+    /// The parts to explore, by their first layer; all if empty.
+    pub parts: Vec<String>,
     /// Kinds to try.
     pub kinds: Vec<Kind>,
     /// Kernels to try.
@@ -37,19 +48,26 @@ pub struct ExploreConfig {
     pub expansions: Vec<usize>,
     /// Reductions β of its squeeze-and-excitation to try; 0 leaves it out.
     pub reductions: Vec<usize>,
-    /// Networks with more parameters are not tried.
-    pub max_parameters: Option<u64>,
-    /// Networks with more multiply-accumulates are not tried.
-    pub max_macs: Option<u64>,
-    /// Side of the square input in pixels that they are counted for.
+    /// Numbers of blocks, one behind the other, to try.
+    pub depths: Vec<usize>,
+    /// Whether blocks are also tried with the pool that the part ends with, beside those with its stride in the block.
+    pub pools: bool,
+    /// All parameters together.
+    pub max_parameters: u64,
+    /// All multiply-accumulates together.
+    pub max_macs: u64,
+    /// Milliseconds of the parts together, in int8, on this machine.
+    pub max_ms: Option<f64>,
+    /// Side of the square input in pixels that multiply-accumulates and milliseconds are for.
     pub side_px: usize,
-    /// Images of each training in the first rung.
-    pub images: u64,
-    /// Rungs.
-    pub rungs: usize,
-    /// A rung keeps one in so many trials, and trains them so many times as long.
-    pub keep_one_in: usize,
+    /// Whether milliseconds are measured.
+    pub time: bool,
+    /// How many of the best combinations are checked by a training of the whole.
+    pub check: usize,
 }
+
+/// Options that may change when a run goes on: the table stays valid.
+const MAY_CHANGE: [&str; 4] = ["max_parameters", "max_macs", "max_ms", "check"];
 
 /// A kind of layer to try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -65,7 +83,7 @@ pub enum Kind {
     Ghost,
 }
 
-/// Which part of the trials to run: `index` of `count`, from 1.
+/// Which part of the work to do: `index` of `count`, from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shard {
     /// From 1.
@@ -81,6 +99,10 @@ impl Shard {
     fn file(self) -> String {
         format!("shard-{}-of-{}.jsonl", self.index, self.count)
     }
+
+    fn has(self, number: usize) -> bool {
+        number % self.count == self.index - 1
+    }
 }
 
 impl std::str::FromStr for Shard {
@@ -95,589 +117,736 @@ impl std::str::FromStr for Shard {
     }
 }
 
-/// A finished trial: a line of a log.
+/// A candidate that has learned.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Trial {
-    /// From 1; the combination of the best is one more than the last.
-    pub rung: usize,
-    /// `base`, `combined`, or the layer and what it was made.
-    pub name: String,
-    /// Images of its training.
-    pub images: u64,
-    /// See [`Cost::parameters`].
+pub struct Measured {
+    /// The part that it stands for.
+    pub part: String,
+    /// See [`Candidate::name`].
+    pub candidate: String,
+    /// The share of the teacher's map that it does not give.
+    pub unexplained: f64,
+    /// See [`cost::Cost::parameters`].
     pub parameters: u64,
-    /// See [`Cost::macs`].
+    /// See [`cost::Cost::macs`].
     pub macs: u64,
-    /// As measured by [`Trainer::measure`].
-    pub ap50: f64,
+    /// Milliseconds of the engine, in int8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ms: Option<f64>,
 }
 
-/// A network that differs from the base in one layer.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Change {
-    /// `base`, or the layer and what it became.
+/// A combination whose network was trained as a whole.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Checked {
+    /// By part, the candidate.
+    pub picks: BTreeMap<String, String>,
+    /// What came out.
+    #[serde(flatten)]
+    pub result: CheckResult,
+}
+
+/// What a training of the whole gave.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct CheckResult {
+    /// Images of the training.
+    pub images: u64,
+    /// Its loss at the end.
+    pub loss: f64,
+    /// The share of the teacher's maps that the whole does not give, mean over all.
+    pub unexplained: f64,
+    /// AP50, 0 to 1, where a set to measure it on was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ap50: Option<f64>,
+}
+
+impl CheckResult {
+    /// Larger is better: AP50 where it was measured, else the loss.
+    fn merit(&self) -> f64 {
+        self.ap50.unwrap_or(-self.loss)
+    }
+}
+
+/// A line of a log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "what", rename_all = "snake_case")]
+enum Line {
+    Candidate(Measured),
+    Check(Checked),
+}
+
+/// A combination: one candidate a part.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Combination {
+    /// `best`, `second` …, or what all parts have become.
     pub name: String,
-    /// Index of the layer; none for the base.
-    pub layer: Option<usize>,
-    /// The network.
-    pub network: Network,
-    /// What it costs.
-    pub cost: Cost,
+    /// By part, the candidate.
+    pub picks: BTreeMap<String, String>,
+    /// Mean over the parts.
+    pub unexplained: f64,
+    /// Of the whole network.
+    pub parameters: u64,
+    /// Of the whole network.
+    pub macs: u64,
+    /// Of the parts together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ms: Option<f64>,
+    /// Whether it is the one to take.
+    pub best: bool,
+    /// What the training of the whole gave.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checked: Option<CheckResult>,
+}
+
+/// What is known in a run's folder.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Results {
+    /// By part and candidate.
+    pub candidates: Vec<Measured>,
+    /// The best combinations, and for comparison those with the same candidate for every part.
+    pub combinations: Vec<Combination>,
+}
+
+/// A candidate's share of the teacher's map that it does not give, and its weights.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Learned {
+    /// See [`Measured::unexplained`].
+    pub unexplained: f64,
+    /// By name, as in its layers.
+    pub weights: Weights,
+}
+
+/// Learns and measures for an exploration.
+pub trait Learner {
+    /// Has all candidates of a part of `base` learn side by side; one result each, in their order.
+    ///
+    /// # Errors
+    ///
+    /// A teacher that does not fit, training fails, or is interrupted: then [`Error::Interrupted`].
+    fn learn(&mut self, base: &Network, part: &Part, candidates: &[Candidate]) -> Result<Vec<Learned>>;
+
+    /// Milliseconds of the engine for a candidate, in int8, for a network's input of `side_px`.
+    ///
+    /// # Errors
+    ///
+    /// The engine does not run it.
+    fn milliseconds(&mut self, part: &Part, candidate: &Candidate, side_px: usize) -> Result<f64>;
+
+    /// Trains the whole network from `start`, in `folder`, which a killed training goes on from.
+    ///
+    /// # Errors
+    ///
+    /// As [`Learner::learn`].
+    fn check(&mut self, network: &Network, start: &Weights, folder: &Path) -> Result<(CheckResult, Weights)>;
+
+    /// The settings of all that, as a JSON object: a resumed run must use the same.
+    fn recipe(&self) -> serde_json::Value;
 }
 
 /// The outcome of [`explore`] or [`merge`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
-    /// So many trials of the rung are up to other shards.
+    /// The rest is up to other shards.
     Waiting {
-        /// From 1.
-        rung: usize,
-        /// Trials without a result.
-        missing: usize,
+        /// Candidates that have not learned.
+        candidates: usize,
+        /// Best combinations that have not been trained, as far as they are known.
+        checks: usize,
     },
     /// All is done.
     Done {
         /// The best network.
         network: Network,
-        /// Its trial.
-        best: Trial,
+        /// Its combination.
+        best: Combination,
     },
 }
 
-/// The base and all its changes that keep the budget, in the order of the layers.
-///
-/// # Errors
-///
-/// A side that does not fit; a layer that is not there or cannot be changed; a base above the budget; nothing to try.
-pub fn changes(base: &Network, config: &ExploreConfig) -> Result<Vec<Change>> {
-    let graph = base.graph()?;
-    graph.check_size("--cost-imgsz", config.side_px, config.side_px)?;
-    let wrong = |option: &'static str, problem: String| Error::Option { option, problem };
-    let fits = |cost: &Cost| {
-        config.max_parameters.is_none_or(|most| cost.parameters <= most)
-            && config.max_macs.is_none_or(|most| cost.macs <= most)
-    };
-    let cost = cost::total(&graph, config.side_px, config.side_px);
-    if !fits(&cost) {
-        let problem = format!(
-            "`{}` has {} parameters and {} multiply-accumulates itself: thin it first or raise the budget",
-            base.name, cost.parameters, cost.macs
-        );
-        return Err(wrong(if config.max_macs.is_some() { "--max-macs" } else { "--max-parameters" }, problem));
-    }
-    let mut changes = vec![Change { name: "base".into(), layer: None, network: base.clone(), cost }];
-    for index in layers(base, config).map_err(|problem| wrong("--layers", problem))? {
-        let input = input_channels(&graph, index);
-        for (what, kind) in kinds(&base.layers[index].kind, input, config) {
-            if kind == base.layers[index].kind {
-                continue;
-            }
-            let mut network = base.clone();
-            network.layers[index].kind = kind;
-            // An odd width has no Ghost module, and an Add may not fit any more: such changes are none.
-            let Ok(graph) = network.graph() else { continue };
-            let cost = cost::total(&graph, config.side_px, config.side_px);
-            if fits(&cost) {
-                let name = format!("{}: {what}", base.layers[index].name);
-                changes.push(Change { name, layer: Some(index), network, cost });
-            }
-        }
-    }
-    if changes.len() == 1 {
-        return Err(wrong("--kinds", "no change of any layer keeps the budget".into()));
-    }
-    Ok(changes)
+/// The network, its parts and what may stand for each.
+pub struct Plan {
+    base: Network,
+    /// Weights by name for whatever no candidate replaces.
+    start: Weights,
+    config: ExploreConfig,
+    parts: Vec<(Part, Vec<Candidate>)>,
+    /// What is no part costs this.
+    rest: cost::Cost,
 }
 
-/// Indices of the layers to change.
-fn layers(base: &Network, config: &ExploreConfig) -> Result<Vec<usize>, String> {
-    let can_change = |kind: &LayerKind| {
-        matches!(
-            kind,
-            LayerKind::Conv { norm: true, .. }
-                | LayerKind::DsConv { norm: true, .. }
-                | LayerKind::MbConv { norm: true, .. }
-                | LayerKind::Ghost { norm: true, .. }
-        )
-    };
-    if config.layers.is_empty() {
-        // The first reads the photograph: three channels leave nothing to make cheaper.
-        let all = base.layers.iter().enumerate().skip(1);
-        return Ok(all.filter(|(_, layer)| can_change(&layer.kind)).map(|(index, _)| index).collect());
-    }
-    let find = |name: &String| match base.layers.iter().position(|layer| layer.name == *name) {
-        Some(index) if can_change(&base.layers[index].kind) => Ok(index),
-        Some(_) => Err(format!("`{name}` is no convolution with normalisation")),
-        None => Err(format!("`{}` has no layer `{name}`", base.name)),
-    };
-    config.layers.iter().map(find).collect()
-}
-
-fn input_channels(graph: &Graph, layer: usize) -> usize {
-    let first = graph.nodes.iter().find(|node| node.layer == Some(layer));
-    first.map_or(0, |node| node.inputs.iter().map(|&input| graph.nodes[input].channels).sum())
-}
-
-/// All that a layer may become, with a name for each.
-fn kinds(now: &LayerKind, input: usize, config: &ExploreConfig) -> Vec<(String, LayerKind)> {
-    let (out, stride, activation) = match *now {
-        LayerKind::Conv { out, stride, activation, .. }
-        | LayerKind::DsConv { out, stride, activation, .. }
-        | LayerKind::MbConv { out, stride, activation, .. }
-        | LayerKind::Ghost { out, stride, activation, .. } => (out, stride, activation),
-        _ => return vec![],
-    };
-    let activation = if activation == Activation::None { Activation::Relu6 } else { activation };
-    let mut kinds = vec![];
-    for kind in &config.kinds {
-        for &kernel in &config.kernels {
-            match kind {
-                Kind::Conv => {
-                    let conv = LayerKind::Conv { out, kernel, stride, activation, norm: true };
-                    kinds.push((format!("Conv k={kernel}"), conv));
-                }
-                Kind::Ds => {
-                    kinds.push((format!("DSConv k={kernel}"), LayerKind::ds_conv(out, kernel, stride, activation)));
-                }
-                Kind::Ghost => {
-                    kinds.push((format!("Ghost k={kernel}"), LayerKind::ghost(out, kernel, stride, activation)));
-                }
-                Kind::Mb => {
-                    for &alpha in &config.expansions {
-                        for &beta in &config.reductions {
-                            let expansion = alpha * input;
-                            let squeeze = expansion.checked_div(beta).map_or(0, |squeeze| squeeze.max(1));
-                            let what = match beta {
-                                0 => format!("MBConv k={kernel} α={alpha} without SE"),
-                                _ => format!("MBConv k={kernel} α={alpha} β={beta}"),
-                            };
-                            let kind = LayerKind::mb_conv(expansion, out, kernel, stride, squeeze, activation);
-                            kinds.push((what, kind));
-                        }
-                    }
+impl Plan {
+    /// What there is to explore of `base`. `teacher` is the teacher's network and weights, if it has any by name;
+    /// `start` are weights for what stays, which the teacher's complete.
+    ///
+    /// Candidates that no combination within the budget has are left out.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Option`]: a network that names nothing in the teacher, parts that there are not, a side that does not
+    /// fit, a budget that nothing keeps, nothing to try.
+    pub fn new(
+        base: Network,
+        teacher: Option<(&Network, &Weights)>,
+        mut start: Weights,
+        config: ExploreConfig,
+    ) -> Result<Plan> {
+        check(&config)?;
+        let base = with_hints(base, teacher.map(|teacher| teacher.0))?;
+        let graph = base.graph()?;
+        graph.check_size("--cost-imgsz", config.side_px, config.side_px)?;
+        if let Some((_, weights)) = teacher {
+            for spec in checkpoint::tensors(&graph) {
+                if let Some(array) = weights.get(&spec.name).filter(|array| array.shape == spec.shape) {
+                    start.entry(spec.name).or_insert_with(|| array.clone());
                 }
             }
         }
-    }
-    kinds
-}
-
-/// Runs this shard's part of the trials, rung after rung, as far as it can; `say` gets a sentence about each.
-///
-/// # Errors
-///
-/// A budget that nothing keeps, a folder of another run, what the trainer says, a full disk; [`Error::Interrupted`]
-/// after `stop`.
-#[allow(clippy::too_many_arguments)] // A run's own parts; a struct of them would serve this one call.
-pub fn explore(
-    base: &Network,
-    start: &Weights,
-    config: &ExploreConfig,
-    run: &Path,
-    shard: Shard,
-    trainer: &mut dyn Trainer,
-    stop: &AtomicBool,
-    say: &dyn Fn(String),
-) -> Result<Outcome> {
-    let changes = changes(base, config)?;
-    check(config)?;
-    std::fs::create_dir_all(run).map_err(Error::io(run))?;
-    crate::run::same_recipe(base, config, run, true, &[])?;
-    crate::run::same_trainer(&trainer.recipe(), run)?;
-    let (mut journal, _) = Journal::open::<Trial>(&run.join(shard.file()))?;
-    let start = &without_explored(base, config, start)?;
-    loop {
-        let results = results(run)?;
-        let rung = match progress(&changes, config, &results) {
-            Progress::Rung(rung) => rung,
-            Progress::Done(combined) => return finish(&changes, config, run, &results, combined),
+        let with_candidates = |part: Part| {
+            let all = parts::candidates(&base, &part, &config, teacher)?;
+            Ok((part, all))
         };
-        let missing: Vec<&(usize, Change)> = rung
-            .trials
-            .iter()
-            .filter(|(_, change)| !results.contains_key(&(rung.number, change.name.clone())))
-            .collect();
-        let mine: Vec<&Change> = missing
-            .iter()
-            .filter(|(index, _)| index % shard.count == shard.index - 1)
-            .map(|(_, change)| change)
-            .collect();
-        if mine.is_empty() {
-            return Ok(Outcome::Waiting { rung: rung.number, missing: missing.len() });
+        let parts = parts::parts(&base, &config.parts)?.into_iter().map(with_candidates);
+        let parts = parts.collect::<Result<Vec<(Part, Vec<Candidate>)>>>()?;
+        let mut rest = cost::total(&graph, config.side_px, config.side_px);
+        for (_, candidates) in &parts {
+            rest.parameters -= candidates[0].cost.parameters;
+            rest.macs -= candidates[0].cost.macs;
         }
-        for change in mine {
-            if stop.load(Ordering::Relaxed) {
-                return Err(Error::Interrupted);
-            }
-            let work = run.join(format!("work-{}-of-{}", shard.index, shard.count));
-            let weights = trainer.train(&change.network, start, rung.images, &work)?;
-            let trial = Trial {
-                rung: rung.number,
-                name: change.name.clone(),
-                images: rung.images,
-                parameters: change.cost.parameters,
-                macs: change.cost.macs,
-                ap50: trainer.measure(&change.network, &weights)?,
-            };
-            journal.write(&trial)?;
-            say(format!(
-                "rung {}: {}: AP50 {:.4}, {:.3} M parameters, {:.3} GMAC",
-                trial.rung,
-                trial.name,
-                trial.ap50,
-                trial.parameters as f64 / 1e6,
-                trial.macs as f64 / 1e9
-            ));
-        }
+        let mut plan = Plan { base, start, config, parts, rest };
+        plan.keep_affordable()?;
+        Ok(plan)
     }
-}
 
-/// `start` without the weights of the explored layers: every trial learns them from random weights, since the base
-/// would have an advantage otherwise.
-fn without_explored(base: &Network, config: &ExploreConfig, start: &Weights) -> Result<Weights> {
-    let layers = layers(base, config).map_err(|problem| Error::Option { option: "--layers", problem })?;
-    let explored = |tensor: &str| layers.iter().any(|&i| tensor.split('.').next() == Some(&*base.layers[i].name));
-    let kept = start.iter().filter(|(tensor, _)| !explored(tensor));
-    Ok(kept.map(|(tensor, array)| (tensor.clone(), array.clone())).collect())
-}
-
-/// Collects what all shards have done, and draws it as far as it is.
-///
-/// # Errors
-///
-/// A folder of another run, or of none.
-pub fn merge(base: &Network, config: &ExploreConfig, run: &Path) -> Result<Outcome> {
-    let changes = changes(base, config)?;
-    crate::run::same_recipe(base, config, run, false, &[])?;
-    let results = results(run)?;
-    match progress(&changes, config, &results) {
-        Progress::Done(combined) => finish(&changes, config, run, &results, combined),
-        Progress::Rung(rung) => {
-            let missing = |change: &Change| !results.contains_key(&(rung.number, change.name.clone()));
-            let missing = rung.trials.iter().filter(|(_, change)| missing(change)).count();
-            if !results.is_empty() {
-                draw(run, &results, None)?;
-            }
-            Ok(Outcome::Waiting { rung: rung.number, missing })
+    /// Drops the candidates that are too dear even beside the cheapest ones of all other parts.
+    fn keep_affordable(&mut self) -> Result<()> {
+        let costs = |candidates: &[Candidate]| -> Vec<Item> {
+            candidates
+                .iter()
+                .map(|Candidate { cost, .. }| Item {
+                    parameters: cost.parameters,
+                    macs: cost.macs,
+                    ..Item::default()
+                })
+                .collect()
+        };
+        let all: Vec<Vec<Item>> = self.parts.iter().map(|(_, candidates)| costs(candidates)).collect();
+        let least = choose::least(&all);
+        let parameters = least.parameters + self.rest.parameters;
+        let macs = least.macs + self.rest.macs;
+        let ExploreConfig { max_parameters, max_macs, .. } = self.config;
+        let wrong = |option, problem| Err(Error::Option { option, problem });
+        if parameters > max_parameters {
+            let problem = format!("{max_parameters}: the cheapest combination has {parameters} parameters");
+            return wrong("--max-parameters", problem);
         }
+        if macs > max_macs {
+            let problem = format!("{max_macs}: the cheapest combination has {macs} multiply-accumulates");
+            return wrong("--max-macs", problem);
+        }
+        for ((_, candidates), all) in self.parts.iter_mut().zip(&all) {
+            let least = choose::least(std::slice::from_ref(all));
+            candidates.retain(|Candidate { cost, .. }| {
+                parameters - least.parameters + cost.parameters <= max_parameters
+                    && macs - least.macs + cost.macs <= max_macs
+            });
+        }
+        if self.parts.iter().all(|(_, candidates)| candidates.len() < 2) {
+            return wrong("--kinds", "there is nothing to choose from within the budget".into());
+        }
+        Ok(())
+    }
+
+    /// The network, with the teacher's maps at its layers.
+    pub fn base(&self) -> &Network {
+        &self.base
+    }
+
+    /// The parts and their candidates.
+    pub fn parts(&self) -> &[(Part, Vec<Candidate>)] {
+        &self.parts
+    }
+
+    /// The network of a combination, and the weights to start it from: what its candidates have learned, and for the
+    /// rest the base's.
+    fn network(&self, picks: &[usize], run: &Path) -> Result<(Network, Weights)> {
+        let chosen: Vec<(&Part, &Candidate)> =
+            self.parts.iter().zip(picks).map(|((part, all), &pick)| (part, &all[pick])).collect();
+        let network = parts::with_candidates(&self.base, &chosen)?;
+        let mut weights = self.start.clone();
+        for (part, candidate) in chosen {
+            if !candidate.taken_over {
+                let prefix = format!("{}/", candidate.name);
+                let learned = checkpoint::read(&part_file(run, part))?.0;
+                let own = learned
+                    .into_iter()
+                    .filter_map(|(name, array)| Some((name.strip_prefix(&prefix)?.into(), array)));
+                weights.extend(own);
+            }
+        }
+        // Nothing that is not the network's.
+        let names: Vec<String> = checkpoint::tensors(&network.graph()?).into_iter().map(|spec| spec.name).collect();
+        weights.retain(|name, _| names.contains(name));
+        Ok((network, weights))
     }
 }
 
 fn check(config: &ExploreConfig) -> Result<()> {
     let wrong = |option: &'static str, problem: &str| Err(Error::Option { option, problem: problem.into() });
-    if config.rungs == 0 {
-        return wrong("--rungs", "there must be at least one");
+    if config.kinds.is_empty() || config.kernels.is_empty() {
+        return wrong("--kinds", "there is nothing to try");
     }
-    if config.keep_one_in < 2 {
-        return wrong("--keep-one-in", "a rung that keeps all is none: take 2 or more");
+    if config.depths.iter().any(|depth| !(1..=4).contains(depth)) || config.depths.is_empty() {
+        return wrong("--depths", "a part is 1 to 4 blocks deep");
+    }
+    if config.kinds.contains(&Kind::Mb) && (config.expansions.is_empty() || config.expansions.contains(&0)) {
+        return wrong("--expansions", "an expansion is 1 or more");
+    }
+    if let Some(ms) = config.max_ms {
+        if !config.time {
+            return wrong("--max-ms", "needs measured times: leave out --no-time");
+        }
+        if !(ms > 0.0 && ms.is_finite()) {
+            return wrong("--max-ms", "is a time above zero");
+        }
     }
     Ok(())
 }
 
-type Results = BTreeMap<(usize, String), Trial>;
+fn part_file(run: &Path, part: &Part) -> std::path::PathBuf {
+    run.join(format!("part-{}.safetensors", part.name.replace(['/', '\\'], "_")))
+}
 
-/// All trials in the logs of all shards.
-///
-/// # Errors
-///
-/// A log cannot be read.
-pub fn results(run: &Path) -> Result<Results> {
-    let mut results = Results::new();
+type Table = BTreeMap<(String, String), Measured>;
+type Checks = BTreeMap<BTreeMap<String, String>, CheckResult>;
+
+/// What all shards have logged.
+fn logged(run: &Path) -> Result<(Table, Checks)> {
+    let (mut table, mut checks) = (Table::new(), Checks::new());
     for entry in std::fs::read_dir(run).map_err(Error::io(run))? {
         let path = entry.map_err(Error::io(run))?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if name.starts_with("shard-") && name.ends_with(".jsonl") {
-            for trial in journal::read::<Trial>(&path)? {
-                results.insert((trial.rung, trial.name.clone()), trial);
+            for line in journal::read::<Line>(&path)? {
+                match line {
+                    Line::Candidate(measured) => {
+                        table.insert((measured.part.clone(), measured.candidate.clone()), measured);
+                    }
+                    Line::Check(Checked { picks, result }) => {
+                        checks.insert(picks, result);
+                    }
+                }
             }
         }
     }
-    Ok(results)
+    Ok((table, checks))
 }
 
-/// Trainings that are equal.
-struct Rung {
-    number: usize,
-    images: u64,
-    /// With the number that spreads them over shards.
-    trials: Vec<(usize, Change)>,
-}
-
-enum Progress {
-    /// This rung has trials without a result.
-    Rung(Rung),
-    /// Everything has a result; with the combination, if there was one.
-    Done(Option<Change>),
-}
-
-/// The first rung that is not done.
-fn progress(changes: &[Change], config: &ExploreConfig, results: &Results) -> Progress {
-    let mut kept: Vec<usize> = (0..changes.len()).collect();
-    let mut images = config.images;
-    let result = |rung: usize, index: usize| results.get(&(rung, changes[index].name.clone()));
-    for number in 1..=config.rungs {
-        if kept.iter().any(|&index| result(number, index).is_none()) {
-            let trials = kept.iter().enumerate().map(|(i, &index)| (i, changes[index].clone())).collect();
-            return Progress::Rung(Rung { number, images, trials });
-        }
-        if number == config.rungs {
-            break;
-        }
-        let ap50 = |index: usize| result(number, index).map_or(0.0, |trial| trial.ap50);
-        let mut order = kept.clone();
-        order.sort_by(|&a, &b| ap50(b).total_cmp(&ap50(a)));
-        order.truncate(kept.len().div_ceil(config.keep_one_in).max(2));
-        // The base stays, for comparison.
-        if !order.contains(&0) {
-            order.pop();
-            order.push(0);
-        }
-        order.sort_unstable();
-        kept = order;
-        images *= config.keep_one_in as u64;
-    }
-    let Some(combined) = combine(changes, &kept, config, &|index| result(config.rungs, index)) else {
-        return Progress::Done(None);
-    };
-    if results.contains_key(&(config.rungs + 1, combined.name.clone())) {
-        return Progress::Done(Some(combined));
-    }
-    Progress::Rung(Rung { number: config.rungs + 1, images, trials: vec![(0, combined)] })
-}
-
-/// The changes that beat the base, best first, one a layer, as far as the budget goes. None for fewer than two.
-fn combine<'a>(
-    changes: &[Change],
-    kept: &[usize],
-    config: &ExploreConfig,
-    result: &dyn Fn(usize) -> Option<&'a Trial>,
-) -> Option<Change> {
-    let ap50 = |index: usize| result(index).map_or(0.0, |trial| trial.ap50);
-    let mut better: Vec<usize> =
-        kept.iter().copied().filter(|&index| index != 0 && ap50(index) > ap50(0)).collect();
-    better.sort_by(|&a, &b| ap50(b).total_cmp(&ap50(a)));
-    let mut combined = Change { name: "combined".into(), ..changes[0].clone() };
-    let mut changed: Vec<usize> = vec![];
-    for index in better {
-        let Some(layer) = changes[index].layer.filter(|layer| !changed.contains(layer)) else { continue };
-        let mut network = combined.network.clone();
-        network.layers[layer].kind = changes[index].network.layers[layer].kind.clone();
-        let Ok(graph) = network.graph() else { continue };
-        let cost = cost::total(&graph, config.side_px, config.side_px);
-        let fits = config.max_parameters.is_none_or(|most| cost.parameters <= most)
-            && config.max_macs.is_none_or(|most| cost.macs <= most);
-        if fits {
-            combined = Change { network, cost, ..combined };
-            changed.push(layer);
-        }
-    }
-    (changed.len() > 1).then_some(combined)
-}
-
-/// Writes what came out and returns it.
-fn finish(
-    changes: &[Change],
-    config: &ExploreConfig,
-    run: &Path,
-    results: &Results,
-    combined: Option<Change>,
-) -> Result<Outcome> {
-    // Only trainings of the same length are compared.
-    let last = results.values().filter(|trial| trial.rung >= config.rungs);
-    let Some(best) = last.max_by(|a, b| a.ap50.total_cmp(&b.ap50)).cloned() else {
-        return Ok(Outcome::Waiting { rung: 1, missing: changes.len() });
-    };
-    let network = combined
-        .iter()
-        .chain(changes)
-        .find(|change| change.name == best.name)
-        .map_or_else(|| changes[0].network.clone(), |change| change.network.clone());
-    checkpoint::write_whole(&run.join("network.json"), network.to_json().as_bytes())?;
-    draw(run, results, Some(&best))?;
-    Ok(Outcome::Done { network, best })
-}
-
-fn draw(run: &Path, results: &Results, best: Option<&Trial>) -> Result<()> {
-    let svg = bars(results.values(), best).map_err(Error::Figure)?;
-    checkpoint::write_whole(&run.join("bars.svg"), svg.as_bytes())
-}
-
-/// All trials as bars, each by its longest training, its cost beside it, the best marked.
+/// The candidates and combinations of a run's folder, as far as it is.
 ///
 /// # Errors
 ///
-/// A message, if there is nothing to draw.
-pub fn bars<'a>(trials: impl Iterator<Item = &'a Trial>, best: Option<&Trial>) -> Result<String, String> {
-    let mut longest: BTreeMap<&str, &Trial> = BTreeMap::new();
-    for trial in trials {
-        let known = longest.entry(&trial.name).or_insert(trial);
-        if trial.rung > known.rung {
-            *known = trial;
+/// A file cannot be read, or is of another program.
+pub fn results(run: &Path) -> Result<Results> {
+    let candidates = logged(run)?.0.into_values().collect();
+    let path = run.join(table::COMBINATIONS);
+    let combinations = if path.exists() {
+        let text = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
+        serde_json::from_str(&text).map_err(Error::json(&path))?
+    } else {
+        Vec::new()
+    };
+    Ok(Results { candidates, combinations })
+}
+
+/// Runs this shard's part of the work as far as it can; `say` gets a sentence about each result.
+///
+/// # Errors
+///
+/// A folder of another run, what the learner says, times that no combination keeps, a full disk; [`Error::Interrupted`]
+/// after `stop`.
+pub fn explore(
+    plan: &Plan,
+    run: &Path,
+    shard: Shard,
+    learner: &mut dyn Learner,
+    stop: &AtomicBool,
+    say: &dyn Fn(String),
+) -> Result<Outcome> {
+    std::fs::create_dir_all(run).map_err(Error::io(run))?;
+    for sentence in crate::run::same_recipe(&plan.base, &plan.config, run, true, &MAY_CHANGE)? {
+        say(sentence);
+    }
+    crate::run::same_trainer(&learner.recipe(), run)?;
+    let (mut journal, _) = Journal::open::<Line>(&run.join(shard.file()))?;
+    for (number, (part, candidates)) in plan.parts.iter().enumerate() {
+        if !shard.has(number) {
+            continue;
+        }
+        let (table, _) = logged(run)?;
+        let is_missing = |candidate: &&Candidate| !table.contains_key(&(part.name.clone(), candidate.name.clone()));
+        let missing: Vec<Candidate> = candidates.iter().filter(is_missing).cloned().collect();
+        if missing.is_empty() {
+            continue;
+        }
+        if stop.load(Ordering::Relaxed) {
+            return Err(Error::Interrupted);
+        }
+        for measured in measure(plan, run, part, &missing, learner)? {
+            say(format!(
+                "{}: {}: {:.4} unexplained, {} parameters, {:.2} MMAC{}",
+                part.name,
+                measured.candidate,
+                measured.unexplained,
+                cost::grouped(measured.parameters),
+                measured.macs as f64 / 1e6,
+                measured.ms.map_or(String::new(), |ms| format!(", {ms:.3} ms"))
+            ));
+            journal.write(&Line::Candidate(measured))?;
         }
     }
-    let mut trials: Vec<&Trial> = longest.into_values().collect();
-    // Short trainings below long ones: their figures are not comparable.
-    trials.sort_by(|a, b| b.images.cmp(&a.images).then(b.ap50.total_cmp(&a.ap50)));
-    let bars: Vec<Bar> = trials
-        .into_iter()
-        .map(|trial| Bar {
-            name: format!("{} ({} k)", trial.name, trial.images.div_ceil(1000)),
-            value: trial.ap50,
-            note: format!("{:.2} M {:.2} G", trial.parameters as f64 / 1e6, trial.macs as f64 / 1e9),
-            marked: best.is_some_and(|best| best == trial),
-        })
-        .collect();
-    figure::bars("Exploration: AP50, parameters, MACs (images of training)", "AP50", &bars)
+    let (table, checks) = logged(run)?;
+    if let Some(choices) = best(plan, &table)? {
+        for (number, choice) in choices.iter().enumerate().take(plan.config.check) {
+            let picks = named(plan, &choice.picks);
+            if !shard.has(number) || checks.contains_key(&picks) {
+                continue;
+            }
+            if stop.load(Ordering::Relaxed) {
+                return Err(Error::Interrupted);
+            }
+            let (network, start) = plan.network(&choice.picks, run)?;
+            say(format!("checking combination {} by training the whole", number + 1));
+            let folder = run.join(table::check_folder(&picks));
+            let (result, weights) = learner.check(&network, &start, &folder)?;
+            checkpoint::write(&folder.join(CHECKED), &network, &weights, Precision::Half)?;
+            say(format!(
+                "combination {}: loss {:.3}, {:.4} unexplained{}",
+                number + 1,
+                result.loss,
+                result.unexplained,
+                result.ap50.map_or(String::new(), |ap50| format!(", AP50 {ap50:.4}"))
+            ));
+            journal.write(&Line::Check(Checked { picks, result }))?;
+        }
+    }
+    finish(plan, run)
+}
+
+/// The weights of a check.
+const CHECKED: &str = "checked.safetensors";
+
+/// Has candidates learn and measures them; what they have learned is on the disk when this returns.
+fn measure(
+    plan: &Plan,
+    run: &Path,
+    part: &Part,
+    candidates: &[Candidate],
+    learner: &mut dyn Learner,
+) -> Result<Vec<Measured>> {
+    let pupils: Vec<Candidate> = candidates.iter().filter(|candidate| !candidate.taken_over).cloned().collect();
+    let learned = if pupils.is_empty() { Vec::new() } else { learner.learn(&plan.base, part, &pupils)? };
+    let path = part_file(run, part);
+    let mut weights = if path.exists() { checkpoint::read(&path)?.0 } else { Weights::new() };
+    for (candidate, learned) in pupils.iter().zip(&learned) {
+        let named = |(name, array): (&String, &Array)| (format!("{}/{name}", candidate.name), array.clone());
+        weights.extend(learned.weights.iter().map(named));
+    }
+    checkpoint::write(&path, &plan.base, &weights, Precision::Half)?;
+    let mut unexplained = learned.iter().map(|learned| learned.unexplained);
+    let mut all = Vec::new();
+    for candidate in candidates {
+        let unexplained = if candidate.taken_over { Some(0.0) } else { unexplained.next() };
+        let Some(unexplained) = unexplained.filter(|share| share.is_finite()) else {
+            let problem = format!("`{}` of `{}` diverged: lower --rate", candidate.name, part.name);
+            return Err(Error::Training(problem));
+        };
+        let ms = match plan.config.time {
+            true => Some(learner.milliseconds(part, candidate, plan.config.side_px)?),
+            false => None,
+        };
+        all.push(Measured {
+            part: part.name.clone(),
+            candidate: candidate.name.clone(),
+            unexplained,
+            parameters: candidate.cost.parameters,
+            macs: candidate.cost.macs,
+            ms,
+        });
+    }
+    Ok(all)
+}
+
+/// By part, what its candidates lose and cost; none while one has not been measured.
+fn items(plan: &Plan, table: &Table) -> Option<Vec<Vec<Item>>> {
+    let item = |part: &Part, candidate: &Candidate| {
+        let measured = table.get(&(part.name.clone(), candidate.name.clone()))?;
+        let Measured { unexplained: loss, parameters, macs, ms, .. } = *measured;
+        Some(Item { loss, parameters, macs, ms: ms.unwrap_or(0.0) })
+    };
+    let of = |(part, all): &(Part, Vec<Candidate>)| all.iter().map(|candidate| item(part, candidate)).collect();
+    plan.parts.iter().map(of).collect()
+}
+
+/// The best combinations, one at least; none while a candidate has not been measured.
+fn best(plan: &Plan, table: &Table) -> Result<Option<Vec<Choice>>> {
+    let Some(items) = items(plan, table) else { return Ok(None) };
+    let ExploreConfig { max_parameters, max_macs, max_ms, .. } = plan.config;
+    let budget = Budget {
+        parameters: max_parameters - plan.rest.parameters,
+        macs: max_macs - plan.rest.macs,
+        ms: max_ms.unwrap_or(f64::INFINITY),
+    };
+    let choices = choose(&items, &budget, plan.config.check.max(1));
+    if !choices.is_empty() {
+        return Ok(Some(choices));
+    }
+    let least = choose::least(&items).ms;
+    Err(match max_ms {
+        Some(ms) if least > ms => Error::Option {
+            option: "--max-ms",
+            problem: format!("{ms}: the fastest combination takes {least:.3} ms"),
+        },
+        _ => Error::Option {
+            option: "--max-macs",
+            problem: "no combination keeps all budgets together: raise one of them".into(),
+        },
+    })
+}
+
+fn named(plan: &Plan, picks: &[usize]) -> BTreeMap<String, String> {
+    let name =
+        |((part, all), &pick): (&(Part, Vec<Candidate>), &usize)| (part.name.clone(), all[pick].name.clone());
+    plan.parts.iter().zip(picks).map(name).collect()
+}
+
+/// Collects what all shards have done, and writes it as far as it is.
+///
+/// # Errors
+///
+/// A folder of another run, or of none; times that no combination keeps.
+pub fn merge(plan: &Plan, run: &Path) -> Result<Outcome> {
+    crate::run::same_recipe(&plan.base, &plan.config, run, false, &MAY_CHANGE)?;
+    finish(plan, run)
+}
+
+/// Writes the table, and what came out if all is done.
+fn finish(plan: &Plan, run: &Path) -> Result<Outcome> {
+    let (table, checks) = logged(run)?;
+    let is_known =
+        |part: &Part, candidate: &Candidate| table.contains_key(&(part.name.clone(), candidate.name.clone()));
+    let missing = |(part, all): &(Part, Vec<Candidate>)| all.iter().filter(|c| !is_known(part, c)).count();
+    let missing: usize = plan.parts.iter().map(missing).sum();
+    let Some(choices) = best(plan, &table)? else {
+        table::write(run, plan, &table, &[])?;
+        return Ok(Outcome::Waiting { candidates: missing, checks: plan.config.check });
+    };
+    let result = |choice: &Choice| checks.get(&named(plan, &choice.picks)).copied();
+    let unchecked = choices.iter().take(plan.config.check).filter(|choice| result(choice).is_none()).count();
+    let merit = |choice: &Choice| result(choice).map_or(f64::NEG_INFINITY, |result| result.merit());
+    // The first of equals, so the best by the table where nothing was checked.
+    let best =
+        (1..choices.len()).fold(0, |best, i| if merit(&choices[i]) > merit(&choices[best]) { i } else { best });
+    let combinations = table::combinations(plan, &table, &choices, best, &checks);
+    table::write(run, plan, &table, &combinations)?;
+    if unchecked > 0 {
+        return Ok(Outcome::Waiting { candidates: 0, checks: unchecked });
+    }
+    let (network, mut weights) = plan.network(&choices[best].picks, run)?;
+    let trained = run.join(table::check_folder(&named(plan, &choices[best].picks))).join(CHECKED);
+    if plan.config.check > 0 {
+        weights = checkpoint::read(&trained)?.0;
+    }
+    checkpoint::write_whole(&run.join("network.json"), network.to_json().as_bytes())?;
+    // A module has no weights by name: what stays then has some after a check only.
+    if checkpoint::check(&network.graph()?, &weights).is_ok() {
+        checkpoint::write(&run.join("model.safetensors"), &network, &weights, Precision::Half)?;
+    }
+    Ok(Outcome::Done { network, best: combinations[best].clone() })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::network::LayerKind;
     use crate::zoo;
 
-    /// Accuracy by the layers alone: kernels of 5 are good, and more so in `context`; a longer training adds to all.
+    /// Explains by the layers alone: more parameters explain more, kernels of 5 a bit more.
+    #[derive(Default)]
     struct Formula {
-        trained: Vec<(String, u64)>,
-        breaks_at: usize,
+        learned: Vec<String>,
+        checked: usize,
+        breaks_at: Option<usize>,
     }
 
-    impl Formula {
-        fn new() -> Formula {
-            Formula { trained: vec![], breaks_at: usize::MAX }
-        }
-    }
-
-    impl Trainer for Formula {
-        fn train(&mut self, network: &Network, _: &Weights, images: u64, _: &Path) -> Result<Weights> {
-            if self.trained.len() == self.breaks_at {
+    impl Learner for Formula {
+        fn learn(&mut self, _: &Network, part: &Part, candidates: &[Candidate]) -> Result<Vec<Learned>> {
+            if self.breaks_at == Some(self.learned.len()) {
                 return Err(Error::Interrupted);
             }
-            self.trained.push((network.to_json(), images));
-            Ok(Weights::new())
+            self.learned.push(part.name.clone());
+            let learned = |candidate: &Candidate| {
+                let good = if candidate.name.contains("k=5") { 0.05 } else { 0.0 };
+                let unexplained = 1.0 / (1.0 + candidate.cost.parameters as f64 / 200.0).sqrt() - good;
+                let specs = checkpoint::tensors(&candidate.graph(part)?);
+                let array = |shape: Vec<usize>| Array { values: vec![0.5; shape.iter().product()], shape };
+                let weights = specs.into_iter().map(|spec| (spec.name, array(spec.shape))).collect();
+                Ok(Learned { unexplained, weights })
+            };
+            candidates.iter().map(learned).collect()
         }
 
-        fn measure(&mut self, network: &Network, _: &Weights) -> Result<f64> {
-            let good = |layer: &crate::network::Layer| match layer.kind {
-                LayerKind::DsConv { kernel: 5, .. } if layer.name.starts_with("block1") => 0.01,
-                LayerKind::MbConv { kernel: 7, .. } => 0.02,
-                LayerKind::Ghost { .. } => -0.02,
-                _ => 0.0,
-            };
-            let images = self.trained.last().map_or(0, |last| last.1);
-            Ok(0.3 + network.layers.iter().map(good).sum::<f64>() + images as f64 * 1e-6)
+        fn milliseconds(&mut self, _: &Part, candidate: &Candidate, _: usize) -> Result<f64> {
+            Ok(candidate.cost.macs as f64 / 1e8)
+        }
+
+        fn check(&mut self, network: &Network, start: &Weights, folder: &Path) -> Result<(CheckResult, Weights)> {
+            std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
+            self.checked += 1;
+            // Training turns it round: what has more layers is better.
+            let loss = 10.0 - network.layers.len() as f64 + start.len() as f64 * 1e-6;
+            Ok((CheckResult { images: 7, loss, unexplained: 0.1, ap50: None }, start.clone()))
         }
 
         fn recipe(&self) -> serde_json::Value {
-            serde_json::json!({})
+            serde_json::json!({"rate": 1})
         }
     }
 
-    fn config() -> ExploreConfig {
+    pub(super) fn config() -> ExploreConfig {
         ExploreConfig {
-            layers: ["block1", "block12", "context"].map(String::from).to_vec(),
-            kinds: vec![Kind::Ds, Kind::Mb, Kind::Ghost],
-            kernels: vec![3, 5, 7],
-            expansions: vec![1],
-            reductions: vec![8],
-            max_parameters: Some(2_560_000),
-            max_macs: Some(1_090_000_000),
+            parts: Vec::new(),
+            kinds: vec![Kind::Conv, Kind::Ds, Kind::Mb, Kind::Ghost],
+            kernels: vec![3, 5],
+            expansions: vec![1, 2],
+            reductions: vec![0, 8],
+            depths: vec![1, 2],
+            pools: true,
+            max_parameters: 2_560_000,
+            max_macs: 1_090_000_000,
+            max_ms: None,
             side_px: 416,
-            images: 100,
-            rungs: 2,
-            keep_one_in: 3,
+            time: true,
+            check: 3,
         }
     }
 
-    fn base() -> Network {
-        zoo::network("micro_yolo", 3).unwrap()
+    fn small() -> ExploreConfig {
+        let parts = ["conv4", "conv7", "conv9", "conv11"].map(String::from).to_vec();
+        ExploreConfig { parts, max_parameters: 80_000, max_macs: 40_000_000, ..config() }
     }
 
-    fn go(run: &Path, shard: Shard, trainer: &mut Formula) -> Result<Outcome> {
-        explore(&base(), &Weights::new(), &config(), run, shard, trainer, &AtomicBool::new(false), &|_| ())
-    }
-
-    #[test]
-    fn changes_keep_the_budget_and_change_one_layer() {
-        let (base, config) = (base(), config());
-        let changes = changes(&base, &config).unwrap();
-        assert_eq!(changes[0].name, "base");
-        assert!(changes.len() > 15, "{}", changes.len());
-        for change in &changes[1..] {
-            let differ = change.network.layers.iter().zip(&base.layers).filter(|(a, b)| a != b).count();
-            assert_eq!(differ, 1, "{}", change.name);
-            assert!(change.cost.parameters <= 2_560_000 && change.cost.macs <= 1_090_000_000, "{}", change.name);
+    /// YOLOv3-tiny at an eighth of its widths: what the tests write and read is small.
+    fn thin() -> Network {
+        let mut network = zoo::network("yolov3_tiny", 3).unwrap();
+        for layer in &mut network.layers {
+            if let LayerKind::Conv { out, norm: true, .. } = &mut layer.kind {
+                *out /= 8;
+            }
         }
-        let tight = ExploreConfig { max_macs: Some(1000), ..config.clone() };
-        assert!(matches!(super::changes(&base, &tight), Err(Error::Option { option: "--max-macs", .. })));
-        let vast = ExploreConfig { side_px: 1 << 40, ..config.clone() };
-        assert!(matches!(super::changes(&base, &vast), Err(Error::Option { option: "--cost-imgsz", .. })));
-        let unknown = ExploreConfig { layers: vec!["none".into()], ..config };
-        assert!(matches!(super::changes(&base, &unknown), Err(Error::Option { option: "--layers", .. })));
+        network
+    }
+
+    fn plan_of(config: ExploreConfig) -> Result<Plan> {
+        let network = thin();
+        let shapes = checkpoint::tensors(&network.graph().unwrap());
+        let array = |shape: Vec<usize>| Array { values: vec![0.5; shape.iter().product()], shape };
+        let weights: Weights = shapes.into_iter().map(|spec| (spec.name, array(spec.shape))).collect();
+        Plan::new(network.clone(), Some((&network, &weights)), Weights::new(), config)
+    }
+
+    fn go(plan: &Plan, run: &Path, shard: Shard, learner: &mut Formula) -> Result<Outcome> {
+        explore(plan, run, shard, learner, &AtomicBool::new(false), &|_| ())
     }
 
     #[test]
-    fn explored_layers_start_from_nothing_in_every_trial() {
-        let base = base();
-        let empty = |shape| checkpoint::Array { shape, values: vec![] };
-        let specs = checkpoint::tensors(&base.graph().unwrap());
-        let start: Weights = specs.into_iter().map(|spec| (spec.name, empty(spec.shape))).collect();
-        let kept = without_explored(&base, &config(), &start).unwrap();
-        assert!(kept.len() < start.len());
-        let gone: Vec<&String> = start.keys().filter(|name| !kept.contains_key(*name)).collect();
-        assert!(
-            gone.iter().all(|name| ["block1", "block12", "context"].contains(&name.split('.').next().unwrap()))
-        );
-        // `block1` is no prefix of names here: `block10` keeps its weights.
-        assert!(kept.keys().any(|name| name.starts_with("block10.")));
-        assert!(!kept.keys().any(|name| name.starts_with("block1.") || name.starts_with("context.")));
-    }
-
-    #[test]
-    fn the_best_changes_are_found_and_put_together() {
+    fn the_best_combination_under_the_budget_is_found_checked_and_written() {
         let folder = tempfile::tempdir().unwrap();
-        let mut trainer = Formula::new();
-        let Outcome::Done { network, best } = go(folder.path(), Shard::ALL, &mut trainer).unwrap() else {
+        let run = folder.path();
+        let plan = plan_of(small()).unwrap();
+        let mut learner = Formula::default();
+        let Outcome::Done { network, best } = go(&plan, run, Shard::ALL, &mut learner).unwrap() else { panic!() };
+        assert_eq!((learner.learned.len(), learner.checked), (4, 3), "one pass a part, three checks");
+        let cost = cost::total(&network.graph().unwrap(), 416, 416);
+        assert_eq!((cost.parameters, cost.macs), (best.parameters, best.macs));
+        assert!(cost.parameters <= 80_000 && cost.macs <= 40_000_000, "{cost:?}");
+
+        let Results { candidates, combinations } = results(run).unwrap();
+        let all: usize = plan.parts().iter().map(|(_, all)| all.len()).sum();
+        assert_eq!(candidates.len(), all);
+        let checked: Vec<&Combination> = combinations.iter().filter(|c| c.checked.is_some()).collect();
+        assert_eq!(checked.len(), 3);
+        assert!(checked.windows(2).all(|pair| pair[0].unexplained <= pair[1].unexplained));
+        // The checks decide among them.
+        let loss = |combination: &Combination| combination.checked.unwrap().loss;
+        assert!(checked.iter().all(|combination| loss(&best) <= loss(combination)));
+        assert_eq!(combinations.iter().filter(|combination| combination.best).count(), 1);
+        // What all parts can be is there for comparison.
+        assert!(combinations.iter().any(|combination| combination.name == "DSConv k=3"), "{combinations:?}");
+
+        assert_eq!(Network::read(run.join("network.json")).unwrap(), network);
+        let (same, weights) = checkpoint::read_with_network(&run.join("model.safetensors")).unwrap();
+        assert_eq!(same, network);
+        assert!(checkpoint::check(&network.graph().unwrap(), &weights).is_ok(), "it is whole: {weights:?}");
+        let table = std::fs::read_to_string(run.join("table.md")).unwrap();
+        assert!(table.contains("| conv7 |") && table.contains("DSConv k=5"), "{table}");
+        let csv = std::fs::read_to_string(run.join("candidates.csv")).unwrap();
+        assert_eq!(csv.lines().count(), all + 1);
+        let bars = std::fs::read_to_string(run.join("bars.svg")).unwrap();
+        assert!(bars.contains("best") && bars.contains("DSConv k=3"));
+    }
+
+    #[test]
+    fn a_time_changes_the_choice_without_learning_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let plan = plan_of(ExploreConfig { check: 0, ..small() }).unwrap();
+        let Outcome::Done { best, .. } = go(&plan, folder.path(), Shard::ALL, &mut Formula::default()).unwrap()
+        else {
             panic!()
         };
-        assert_eq!(best.name, "combined");
-        let kind = |name: &str| network.layers.iter().find(|layer| layer.name == name).unwrap().kind.clone();
-        // α of 1 with a kernel of 7 was the best for all three.
-        for name in ["block1", "block12", "context"] {
-            assert!(matches!(kind(name), LayerKind::MbConv { kernel: 7, .. }), "{name}: {:?}", kind(name));
-        }
-        // A third of the first rung was trained three times as long.
-        let long = trainer.trained.iter().filter(|(_, images)| *images == 300).count();
-        let all = changes(&base(), &config()).unwrap().len();
-        assert_eq!(long, all.div_ceil(3) + 1);
-        assert_eq!(trainer.trained.len(), all + long);
-        assert_eq!(Network::read(folder.path().join("network.json")).unwrap(), network);
-        assert!(std::fs::read_to_string(folder.path().join("bars.svg")).unwrap().contains("combined"));
+        let faster = best.ms.unwrap() * 0.5;
+        let plan = plan_of(ExploreConfig { max_ms: Some(faster), check: 0, ..small() }).unwrap();
+        let mut learner = Formula::default();
+        let Outcome::Done { best: fast, .. } = go(&plan, folder.path(), Shard::ALL, &mut learner).unwrap() else {
+            panic!()
+        };
+        assert!(learner.learned.is_empty());
+        assert!(fast.ms.unwrap() <= faster && fast.unexplained > best.unexplained, "{fast:?}");
+        let plan = plan_of(ExploreConfig { max_ms: Some(1e-6), check: 0, ..small() }).unwrap();
+        let error = merge(&plan, folder.path()).unwrap_err();
+        assert!(matches!(error, Error::Option { option: "--max-ms", .. }), "{error}");
     }
 
     #[test]
     fn shards_and_kills_come_to_the_same() {
+        let plan = plan_of(small()).unwrap();
         let whole = tempfile::tempdir().unwrap();
-        let mut trainer = Formula::new();
-        let expected = go(whole.path(), Shard::ALL, &mut trainer).unwrap();
-        let all = trainer.trained.len();
+        let expected = go(&plan, whole.path(), Shard::ALL, &mut Formula::default()).unwrap();
 
         let folder = tempfile::tempdir().unwrap();
-        let mut trained = 0;
-        let mut killed = Formula { breaks_at: 2, ..Formula::new() };
-        let first = Shard { index: 1, count: 3 };
-        assert!(matches!(go(folder.path(), first, &mut killed), Err(Error::Interrupted)));
-        trained += killed.trained.len();
-        let waiting = merge(&base(), &config(), folder.path()).unwrap();
-        assert!(matches!(waiting, Outcome::Waiting { rung: 1, .. }), "{waiting:?}");
-        for _ in 0..4 {
-            for index in [2, 1, 3] {
-                let mut trainer = Formula::new();
-                go(folder.path(), Shard { index, count: 3 }, &mut trainer).unwrap();
-                trained += trainer.trained.len();
+        let mut killed = Formula { breaks_at: Some(1), ..Formula::default() };
+        let first = Shard { index: 1, count: 2 };
+        assert!(matches!(go(&plan, folder.path(), first, &mut killed), Err(Error::Interrupted)));
+        let waiting = merge(&plan, folder.path()).unwrap();
+        assert!(matches!(waiting, Outcome::Waiting { candidates: 1.., .. }), "{waiting:?}");
+        let (mut learned, mut checked) = (killed.learned.clone(), 0);
+        for _ in 0..3 {
+            for index in [2, 1] {
+                let mut learner = Formula::default();
+                go(&plan, folder.path(), Shard { index, count: 2 }, &mut learner).unwrap();
+                learned.extend(learner.learned);
+                checked += learner.checked;
             }
         }
-        assert_eq!(merge(&base(), &config(), folder.path()).unwrap(), expected);
-        assert_eq!(trained, all, "nothing twice");
+        assert_eq!(merge(&plan, folder.path()).unwrap(), expected);
+        learned.sort();
+        assert_eq!((learned, checked), (["conv11", "conv4", "conv7", "conv9"].map(String::from).to_vec(), 3));
+        // A line cut short by a kill is learned again.
+        let log = folder.path().join("shard-2-of-2.jsonl");
+        let text = std::fs::read_to_string(&log).unwrap();
+        let cut = text.lines().position(|line| line.contains("conv11")).unwrap();
+        let kept: Vec<&str> = text.lines().take(cut).collect();
+        std::fs::write(&log, kept.join("\n") + "\n{\"what\":\"candi").unwrap();
+        let mut again = Formula::default();
+        go(&plan, folder.path(), Shard { index: 2, count: 2 }, &mut again).unwrap();
+        assert_eq!(again.learned, ["conv11"]);
     }
 
     #[test]
@@ -689,10 +858,48 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_explored_is_refused() {
+        let refused = |config: ExploreConfig, option: &str| match plan_of(config) {
+            Err(Error::Option { option: told, problem }) => assert_eq!(told, option, "{problem}"),
+            Err(other) => panic!("{other}"),
+            Ok(_) => panic!("{option} was taken"),
+        };
+        refused(ExploreConfig { max_parameters: 1000, ..small() }, "--max-parameters");
+        refused(ExploreConfig { max_macs: 1000, ..small() }, "--max-macs");
+        refused(ExploreConfig { side_px: 100, ..small() }, "--cost-imgsz");
+        refused(ExploreConfig { kinds: vec![], ..small() }, "--kinds");
+        // All that is left is the layer itself.
+        let same =
+            ExploreConfig { parts: vec!["conv4".into()], kinds: vec![Kind::Conv], kernels: vec![3], ..small() };
+        let free = ExploreConfig { max_parameters: u64::MAX / 2, max_macs: u64::MAX / 2, ..same };
+        refused(ExploreConfig { depths: vec![1], parts: vec!["conv5".into()], ..free }, "--kinds");
+        refused(ExploreConfig { parts: vec!["none".into()], ..small() }, "--parts");
+        refused(ExploreConfig { depths: vec![0], ..small() }, "--depths");
+        refused(ExploreConfig { expansions: vec![0], ..small() }, "--expansions");
+        refused(ExploreConfig { time: false, max_ms: Some(1.0), ..small() }, "--max-ms");
+        refused(ExploreConfig { max_ms: Some(f64::NAN), ..small() }, "--max-ms");
+    }
+
+    #[test]
+    fn candidates_beyond_the_budget_do_not_learn() {
+        let plan = plan_of(small()).unwrap();
+        let (_, conv7) = plan.parts().iter().find(|(part, _)| part.name == "conv7").unwrap();
+        assert!(conv7.iter().all(|candidate| candidate.cost.parameters < 60_000), "{conv7:?}");
+        assert!(conv7.iter().any(|candidate| matches!(candidate.layers[0].kind, LayerKind::DsConv { .. })));
+    }
+
+    #[test]
     fn a_folder_of_another_run_is_refused() {
         let folder = tempfile::tempdir().unwrap();
-        go(folder.path(), Shard::ALL, &mut Formula::new()).unwrap();
-        let other = ExploreConfig { images: 7, ..config() };
-        assert!(matches!(merge(&base(), &other, folder.path()), Err(Error::Option { option: "--run", .. })));
+        let plan = plan_of(small()).unwrap();
+        go(&plan, folder.path(), Shard::ALL, &mut Formula::default()).unwrap();
+        let other = plan_of(ExploreConfig { kernels: vec![7], ..small() }).unwrap();
+        for error in [
+            merge(&other, folder.path()).unwrap_err(),
+            go(&other, folder.path(), Shard::ALL, &mut Formula::default()).unwrap_err(),
+        ] {
+            assert!(matches!(error, Error::Option { option: "--run", .. }), "{error}");
+        }
+        assert!(merge(&plan, Path::new("nowhere")).is_err());
     }
 }

@@ -94,7 +94,7 @@ enum Kind {
     /// At most [`STEPS_MAX`] steps.
     Training(Vec<Step>),
     Pruning(Vec<Event>),
-    Exploration(Vec<explore::Trial>),
+    Exploration(explore::Results),
 }
 
 /// A network's name, and what it costs at [`SIDE`].
@@ -212,7 +212,7 @@ fn read_folder(folder: &Path) -> Result<Run> {
     names.sort();
     let log = folder.join("log.jsonl");
     let kind = if names.iter().any(|name| name.starts_with("shard-")) {
-        Kind::Exploration(explore::results(folder)?.into_values().collect())
+        Kind::Exploration(explore::results(folder)?)
     } else if names.iter().any(|name| name == "round-000.safetensors") {
         Kind::Pruning(journal::read(&log)?)
     } else {
@@ -558,28 +558,24 @@ fn comparisons(page: &mut Report, runs: &[Run]) {
 
 fn explorations(page: &mut Report, runs: &[Run]) -> Result<()> {
     for run in runs {
-        let Kind::Exploration(trials) = &run.kind else { continue };
+        let Kind::Exploration(explore::Results { candidates, combinations }) = &run.kind else { continue };
         page.text(&format!("## Exploration: {}\n", run.name));
         page.text(
-            "Each bar is a training of the base network with one layer changed, or with the best changes together. \
-             Compare only bars with the same number of images.\n",
+            "Each candidate learned by itself to give the teacher's map from the teacher's input map; what it does not \
+             give is unexplained. A combination has one candidate for each part. Its milliseconds are those of the \
+             parts together, in int8.\n",
         );
-        let last = trials.iter().map(|trial| trial.rung).max();
-        let best = trials.iter().filter(|trial| Some(trial.rung) == last).max_by(|a, b| a.ap50.total_cmp(&b.ap50));
-        let name = format!("exploration-{}.svg", run.name);
-        page.figure(&name, "AP50 of every trial with its cost", explore::bars(trials.iter(), best))?;
-        page.text("| trial | images | parameters | MACs | AP50 |\n|---|--:|--:|--:|--:|");
-        for trial in trials {
-            page.text(&format!(
-                "| {} | {} | {} | {} | {} |",
-                trial.name,
-                cost::grouped(trial.images),
-                cost::grouped(trial.parameters),
-                cost::grouped(trial.macs),
-                percent(Some(trial.ap50))
-            ));
+        if !combinations.is_empty() {
+            let name = format!("exploration-{}.svg", run.name);
+            page.figure(
+                &name,
+                "Unexplained variance of combinations, with their costs",
+                explore::bars(combinations),
+            )?;
+            page.text(&explore::combinations_markdown(combinations));
         }
-        page.text("");
+        let best = combinations.iter().find(|combination| combination.best);
+        page.text(&explore::candidates_markdown(candidates, best));
     }
     Ok(())
 }
@@ -779,16 +775,16 @@ mod tests {
         std::fs::write(pruning.join("log.jsonl"), log).unwrap();
 
         let exploration = run("kinds");
-        let trial = explore::Trial {
-            rung: 1,
-            name: "block1: Ghost k=5".into(),
-            images: 2000,
-            parameters: 1_000_000,
-            macs: 500_000_000,
-            ap50: 0.1,
-        };
-        std::fs::write(exploration.join("shard-1-of-1.jsonl"), serde_json::to_string(&trial).unwrap() + "\n")
-            .unwrap();
+        let measured = serde_json::json!({
+            "what": "candidate", "part": "block1", "candidate": "Ghost k=5", "unexplained": 0.1,
+            "parameters": 1_000_000, "macs": 500_000_000,
+        });
+        std::fs::write(exploration.join("shard-1-of-1.jsonl"), measured.to_string() + "\n").unwrap();
+        let combination = serde_json::json!([{
+            "name": "best", "picks": {"block1": "Ghost k=5"}, "unexplained": 0.1, "parameters": 2_000_000,
+            "macs": 600_000_000, "ms": 12.0, "best": true,
+        }]);
+        std::fs::write(exploration.join("combinations.json"), combination.to_string()).unwrap();
 
         let read_all = |paths: &[PathBuf]| -> Vec<Run> { paths.iter().map(|path| read(path).unwrap()).collect() };
         let runs = read_all(&[training, baseline, other, pruning, exploration]);
@@ -800,7 +796,8 @@ mod tests {
             "| coco-val | 320×320 | 10.0 | 23.4 |",
             "| 1 | stem | 16 → 8 |",
             "| 2 | 2 widths | 96 → 72 |",
-            "| block1: Ghost k=5 | 2,000 |",
+            "| block1 | **Ghost k=5** | 0.1000 | 1,000,000 |",
+            "| **best** | 0.1000 | 2,000,000 | 600.0 | 12.00 |",
             "| percentile 99.9 | 0.00200 |",
             "Left in floats: stem.",
             "| block1.depthwise | 0.000400 |",

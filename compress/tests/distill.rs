@@ -6,10 +6,12 @@ mod common;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use common::{config, log_lines};
-use compress::network::{Activation, Layer, LayerKind, Network};
-use compress::train::{Distillation, Stage, TrainConfig, train};
+use compress::explore::{self, ExploreConfig, Kind, Outcome, Plan, Shard, explore, merge};
+use compress::network::{Activation, Head, Layer, LayerKind, Network};
+use compress::train::{Distillation, PartLearner, Stage, TrainConfig, initial, train};
 use compress::{Error, checkpoint, zoo};
 
 fn module(name: &str) -> PathBuf {
@@ -201,4 +203,108 @@ fn teachers_that_do_not_fit_are_refused_and_told_why() {
     let network = Network { names: vec!["square".into(), "disc".into()], ..network };
     checkpoint::write(&renamed, &network, &weights, checkpoint::Precision::Half).unwrap();
     refused(&two, &renamed, &none, &["calls `disc` what the data calls `circle`"]);
+}
+
+/// A small dense network with one class scale, its layers called as `named` says.
+fn dense(named: impl Fn(&str) -> String) -> Network {
+    let conv = |name: &str, out, stride| {
+        let kind = LayerKind::Conv { out, kernel: 3, stride, activation: Activation::LeakyRelu, norm: true };
+        Layer::new(named(name), kind)
+    };
+    let head = |name: &str, out| {
+        let kind = LayerKind::Conv { out, kernel: 1, stride: 1, activation: Activation::None, norm: false };
+        Layer { from: vec![named("three")], ..Layer::new(name, kind) }
+    };
+    let layers = vec![
+        conv("one", 16, 2),
+        conv("two", 32, 1),
+        Layer::new(named("pool"), LayerKind::max_pool(2, 2)),
+        conv("three", 32, 2),
+        head("sides", 4),
+        head("scores", 2),
+        Layer::new("detect", LayerKind::Detect { head: Head::AnchorFree }).from(["sides", "scores"]),
+    ];
+    let names = vec!["square".into(), "circle".into()];
+    Network { name: "dense".into(), classes: 2, names, layers }
+}
+
+/// What is explored in the tests here: two parts, dense and depthwise.
+fn two_kinds() -> ExploreConfig {
+    ExploreConfig {
+        parts: vec!["my_two".into(), "my_three".into()],
+        kinds: vec![Kind::Ds],
+        kernels: vec![3],
+        expansions: vec![1],
+        reductions: vec![0],
+        depths: vec![1],
+        pools: false,
+        max_parameters: 1_000_000,
+        max_macs: 1_000_000_000,
+        max_ms: None,
+        side_px: 64,
+        time: true,
+        check: 1,
+    }
+}
+
+fn learner(folder: &Path, teacher: &Path) -> PartLearner {
+    PartLearner {
+        training: TrainConfig { mosaic: (0.0, 1.0), rate: 1e-2, ..config(folder, "explored") },
+        distill: Distillation { teacher: teacher.to_owned(), stage: Stage::Whole, reuse: 1 },
+        part_images: 640,
+        val: None,
+        stop: Arc::default(),
+    }
+}
+
+#[test]
+fn what_could_be_the_teacher_itself_explains_more_than_what_cannot() {
+    let folder = tempfile::tempdir().unwrap();
+    let network = dense(str::to_owned);
+    let weights = initial(&network.graph().unwrap(), 5);
+    let teacher = folder.path().join("dense.safetensors");
+    checkpoint::write(&teacher, &network, &weights, checkpoint::Precision::Single).unwrap();
+    // Other names, so that nothing is taken over.
+    let mut base = dense(|name| format!("my_{name}"));
+    for (layer, map) in [(0, "one"), (2, "pool"), (3, "three")] {
+        base.layers[layer].teacher = Some(map.into());
+    }
+    let plan = Plan::new(base.clone(), Some((&network, &weights)), Default::default(), two_kinds()).unwrap();
+    let mut pupil = learner(folder.path(), &teacher);
+    let run = folder.path().join("run");
+    let outcome = explore(&plan, &run, Shard::ALL, &mut pupil, &AtomicBool::new(false), &|_| ()).unwrap();
+    let Outcome::Done { network: explored, best } = outcome else { panic!("{outcome:?}") };
+    let candidates = explore::results(&run).unwrap().candidates;
+    assert_eq!(candidates.len(), 4, "{candidates:?}");
+    for part in ["my_two", "my_three"] {
+        let of = |name: &str| candidates.iter().find(|c| c.part == part && c.candidate == name).unwrap();
+        let (own, ds) = (of("as it is"), of("DSConv k=3"));
+        assert!(own.unexplained < 0.7 * ds.unexplained, "{part}: {own:?}, {ds:?}");
+        assert!(ds.unexplained < 1.5 && ds.parameters < own.parameters && ds.ms.is_some(), "{ds:?}");
+    }
+    // The budget allows what explains most.
+    assert!(best.picks.values().all(|pick| pick == "as it is"), "{best:?}");
+    assert!(best.checked.unwrap().loss.is_finite());
+    let (same, weights) = checkpoint::read_with_network(&run.join("model.safetensors")).unwrap();
+    assert_eq!(same.layers, explored.layers);
+    assert!(checkpoint::check(&explored.graph().unwrap(), &weights).is_ok());
+
+    // A smaller budget takes what was learned, and learns nothing again.
+    let least = candidates.iter().filter(|c| c.part == "my_two").map(|c| c.parameters).min().unwrap();
+    let less = best.parameters - least;
+    let config = ExploreConfig { max_parameters: less, check: 0, ..two_kinds() };
+    let plan = Plan::new(base.clone(), Some((&network, &weights)), Default::default(), config).unwrap();
+    let Outcome::Done { best, .. } = merge(&plan, &run).unwrap() else { panic!("all has been learned") };
+    assert!(best.parameters <= less && best.picks.values().any(|pick| pick == "DSConv k=3"), "{best:?}");
+
+    // Maps that there are not, and others than they should be.
+    for (layer, map, told) in
+        [(3, "four", "no layer `four`"), (2, "two", "`my_two` stands for"), (0, "two", "`my_two` reads")]
+    {
+        let mut wrong = base.clone();
+        wrong.layers[layer].teacher = Some(map.into());
+        let plan = Plan::new(wrong, Some((&network, &weights)), Default::default(), two_kinds()).unwrap();
+        let error = pupil.try_out(&plan).unwrap_err();
+        assert!(matches!(error, Error::Teacher { .. }) && error.to_string().contains(told), "{error}");
+    }
 }

@@ -3,37 +3,48 @@
 use std::path::PathBuf;
 
 use compress::checkpoint::{self, Weights};
-use compress::explore::{ExploreConfig, Kind, Outcome, Shard, explore, merge};
-use compress::trainer::Local;
+use compress::data::Dataset;
+use compress::explore::{ExploreConfig, Kind, Outcome, Plan, Shard, explore, merge};
+use compress::network::Network;
+use compress::train::{Distillation, PartLearner, Stage};
 use compress::{Error, Result};
 
-use super::measuring::MeasuringArgs;
-use super::training::RecipeArgs;
+use super::training::TrainingArgs;
 
-/// Tries kinds of layers, kernels, expansions and reductions under a budget; the same command goes on after a kill.
+/// Finds the best kind of layer for every part of a network, under a budget, by a teacher's inner maps; the same command
+/// goes on after a kill.
 ///
-/// A job array runs `--shard 1/8` to `--shard 8/8`, once for each rung; `--merge` collects the results.
+/// A part is a layer of --network that names the teacher's map it stands for (`teacher` in its JSON), with those before it
+/// that name none. If none does, each layer stands for the teacher's of the same name, a pool together with the
+/// convolution in front of it. All candidates of a part learn side by side to give the teacher's map. The combination
+/// with the least unexplained variance, summed over the parts, is found exactly; the best few are trained as a
+/// whole, as `distill` does with the same options.
+///
+/// A job array runs `--shard 1/8` to `--shard 8/8`, and once more for the checks; `--merge` collects the results.
 #[derive(clap::Args)]
+#[command(mut_arg("images", |arg| arg.default_value("8000").help("Images of the training that checks a combination")))]
 pub struct Explore {
-    /// The run's folder: config, logs, figure, the best network.
+    #[command(flatten)]
+    training: TrainingArgs,
+    /// The network to learn from: a checkpoint of ours, or a TorchScript module (docs/train-your-own.md has the
+    /// contract).
     #[arg(long)]
-    run: PathBuf,
-    /// The network to change: of the zoo, or a JSON file.
-    #[arg(long, default_value = "micro_yolo")]
-    network: String,
-    /// Run this part of the trials, say 2/8.
+    teacher: PathBuf,
+    /// A folder of photographs without boxes. Several times for several folders; beside --data or instead of it.
+    #[arg(long)]
+    photos: Vec<PathBuf>,
+    /// Images that all candidates of a part learn from.
+    #[arg(long, default_value_t = 4000)]
+    part_images: u64,
+    /// Do this share of the work, say 2/8.
     #[arg(long, conflicts_with = "merge")]
     shard: Option<String>,
     /// Only collect and draw what all shards have done.
     #[arg(long)]
     merge: bool,
-    /// Weights that every training starts from: whatever fits by name and shape. The layers to change start from random
-    /// weights in every trial, since the base would have an advantage otherwise.
-    #[arg(long)]
-    init: Option<PathBuf>,
-    /// The layers to change, with commas [default: all convolutional ones but the first].
+    /// The parts to explore, each by its first layer, with commas [default: all].
     #[arg(long, value_delimiter = ',')]
-    layers: Vec<String>,
+    parts: Vec<String>,
     /// Kinds to try, with commas.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "conv,ds,mb,ghost")]
     kinds: Vec<Kind>,
@@ -44,78 +55,123 @@ pub struct Explore {
     #[arg(long, value_delimiter = ',', default_value = "1,2")]
     expansions: Vec<usize>,
     /// Reductions β of squeeze-and-excitation to try, with commas; 0 leaves it out.
-    #[arg(long, value_delimiter = ',', default_value = "8")]
+    #[arg(long, value_delimiter = ',', default_value = "0,8")]
     reductions: Vec<usize>,
-    /// Do not try networks with more parameters.
+    /// Numbers of blocks one behind the other to try, with commas.
+    #[arg(long, value_delimiter = ',', default_value = "1,2")]
+    depths: Vec<usize>,
+    /// For parts that end with a pool, also try blocks with that pool behind them. Without, the stride is in the block.
+    #[arg(long)]
+    pools: bool,
+    /// Parameters of the whole network, at most.
     #[arg(long, default_value_t = 2_560_000)]
     max_parameters: u64,
-    /// Do not try networks with more multiply-accumulates at --cost-imgsz.
+    /// Multiply-accumulates of the whole network at --cost-imgsz, at most.
     #[arg(long, default_value_t = 1_090_000_000)]
     max_macs: u64,
-    /// Side of the square input in pixels that multiply-accumulates are counted for.
+    /// Milliseconds of the parts together at --cost-imgsz, at most: of our engine, in int8, on one thread of this machine.
+    #[arg(long)]
+    max_ms: Option<f64>,
+    /// Do not measure milliseconds.
+    #[arg(long)]
+    no_time: bool,
+    /// Side of the square input in pixels that costs are for.
     #[arg(long, default_value_t = 416)]
     cost_imgsz: usize,
-    /// Images of each training in the first rung.
-    #[arg(long, default_value_t = 2000)]
-    images: u64,
-    /// Rungs: each keeps the better part of the trials and trains them longer.
+    /// So many of the best combinations are trained as a whole; the best of them is taken.
     #[arg(long, default_value_t = 3)]
-    rungs: usize,
-    /// Keep one in so many, and train it so many times as long.
-    #[arg(long, default_value_t = 3)]
-    keep_one_in: usize,
-    #[command(flatten)]
-    measuring: MeasuringArgs,
-    #[command(flatten)]
-    recipe: RecipeArgs,
+    check: usize,
+    /// A set to measure AP50 on behind these trainings, as --data takes it. Without it their loss decides. Take one that
+    /// is not the test of the final model.
+    #[arg(long)]
+    val: Option<String>,
 }
 
 impl Explore {
     pub fn run(self) -> Result<()> {
-        let recipe = self.recipe.config(None, Vec::new())?;
-        let measure = self.measuring.measure(&recipe)?;
-        let base = super::network(&self.network, measure.set.classes.len())?;
+        let shard = match &self.shard {
+            None => Shard::ALL,
+            Some(text) => text.parse().map_err(|problem| Error::Option { option: "--shard", problem })?,
+        };
         let config = ExploreConfig {
-            layers: self.layers,
+            parts: self.parts,
             kinds: self.kinds,
             kernels: self.kernels,
             expansions: self.expansions,
             reductions: self.reductions,
-            max_parameters: Some(self.max_parameters),
-            max_macs: Some(self.max_macs),
+            depths: self.depths,
+            pools: self.pools,
+            max_parameters: self.max_parameters,
+            max_macs: self.max_macs,
+            max_ms: self.max_ms,
             side_px: self.cost_imgsz,
-            images: self.images,
-            rungs: self.rungs,
-            keep_one_in: self.keep_one_in,
+            time: !self.no_time,
+            check: self.check,
         };
+        let distill = Distillation { teacher: self.teacher, stage: Stage::Whole, reuse: 1 };
+        let (network, training) = self.training.network_and_config(Some(distill.clone()), self.photos)?;
+        let (run, bad_data) = (training.run.clone(), training.bad_data);
+        let start = match &training.init {
+            None => Weights::new(),
+            Some(path) => checkpoint::read(path)?.0,
+        };
+        let val = match &self.val {
+            None => None,
+            Some(set) => {
+                let (annotations, images) = super::annotations_and_images(set);
+                Some(Dataset::read(&annotations, &images, bad_data)?)
+            }
+        };
+        let is_ours = distill.teacher.extension().is_some_and(|extension| extension == "safetensors");
+        let teacher = if is_ours { Some(checkpoint::read_with_network(&distill.teacher)?) } else { None };
+        let stop = super::stop_on_interrupt()?;
+        let mut learner = PartLearner { training, distill, part_images: self.part_images, val, stop: stop.clone() };
+        let network = Network { names: learner.names(&network)?, ..network };
+        let teacher = teacher.as_ref().map(|(network, weights)| (network, weights));
+        let plan = Plan::new(network, teacher, start, config)?;
         let outcome = if self.merge {
-            merge(&base, &config, &self.run)?
+            merge(&plan, &run)?
         } else {
-            let shard = match &self.shard {
-                None => Shard::ALL,
-                Some(text) => text.parse().map_err(|problem| Error::Option { option: "--shard", problem })?,
-            };
-            let start = match &self.init {
-                None => Weights::new(),
-                Some(path) => checkpoint::read(path)?.0,
-            };
-            let stop = super::stop_on_interrupt()?;
-            let mut trainer = Local { measure, recipe, stop: stop.clone() };
-            explore(&base, &start, &config, &self.run, shard, &mut trainer, &stop, &|sentence| {
-                println!("{sentence}")
-            })?
+            learner.try_out(&plan)?;
+            explore(&plan, &run, shard, &mut learner, &stop, &|sentence| println!("{sentence}"))?
         };
         match outcome {
-            Outcome::Waiting { rung, missing } => {
-                println!("rung {rung} waits for {missing} trials of other shards");
-            }
+            Outcome::Waiting { candidates: 0, checks } => println!("waiting for {checks} checks of other shards"),
+            Outcome::Waiting { candidates, .. } => println!("waiting for {candidates} candidates of other shards"),
             Outcome::Done { best, .. } => {
-                println!("best: {}, in {}", best.name, self.run.join("network.json").display());
+                for (part, candidate) in &best.picks {
+                    println!("{part}: {candidate}");
+                }
                 println!("parameters {}", best.parameters);
                 println!("macs {}", best.macs);
-                println!("AP50 {:.3}", best.ap50);
+                println!("in {}", run.join("model.safetensors").display());
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        explore: Explore,
+    }
+
+    #[test]
+    fn options_are_read_as_documented() {
+        Line::command().debug_assert();
+        let needed = ["", "--run", "a", "--teacher", "b", "--photos", "c"];
+        let Line { explore } = Line::parse_from(needed.into_iter().chain(["--kinds", "ds,mb", "--kernels", "3,7"]));
+        assert_eq!((explore.kinds, explore.kernels), (vec![Kind::Ds, Kind::Mb], vec![3, 7]));
+        // Shorter than `distill` is by itself.
+        let (_, training) = explore.training.network_and_config(None, explore.photos).unwrap();
+        assert_eq!(training.images, 8000);
+        assert!(Line::try_parse_from(needed.into_iter().chain(["--merge", "--shard", "1/2"])).is_err());
     }
 }

@@ -51,9 +51,9 @@ pub enum Command {
     Evaluate(evaluate::Evaluate),
     /// Writes a checkpoint as ONNX.
     Export(export::Export),
-    /// Tries kinds of layers under a budget.
+    /// Finds the best kinds of layers under a budget, by a teacher's maps.
     #[cfg(feature = "train")]
-    Explore(explore::Explore),
+    Explore(Box<explore::Explore>),
     /// Reads a network that Darknet has trained.
     Import(import::Import),
     /// Writes a built-in network as JSON.

@@ -125,12 +125,21 @@ impl TrainingArgs {
     /// Trains, until its end or Ctrl-C. `distill` is what to learn from beside labels, `photos` are folders of photographs
     /// without boxes.
     pub fn run(self, distill: Option<Distillation>, photos: Vec<PathBuf>) -> Result<()> {
-        let network = self.network()?;
-        let config = self.config(distill, photos)?;
+        let (network, config) = self.network_and_config(distill, photos)?;
         let summary = train(&network, &config, super::stop_on_interrupt()?)?;
         let how = if summary.stopped { "stopped" } else { "done" };
         println!("{how} after {} images in {:.0} s: {}", summary.images, summary.seconds, summary.model.display());
         Ok(())
+    }
+
+    /// The network, and how it is trained.
+    pub fn network_and_config(
+        self,
+        distill: Option<Distillation>,
+        photos: Vec<PathBuf>,
+    ) -> Result<(Network, TrainConfig)> {
+        let network = self.network()?;
+        Ok((network, self.config(distill, photos)?))
     }
 
     fn network(&self) -> Result<Network> {

@@ -144,6 +144,24 @@ impl Graph {
         Ok(Graph { nodes: builder.nodes, classes: network.classes })
     }
 
+    /// A chain of layers, each reading the one before it and the first a map of `channels` at `stride`, which is node 0.
+    /// There is no head.
+    ///
+    /// # Errors
+    ///
+    /// A message naming the layer, as [`Graph::new`].
+    pub fn chain(layers: &[Layer], channels: usize, stride: usize) -> Result<Graph, String> {
+        let input = Node { name: "image".into(), layer: None, inputs: Vec::new(), op: Op::Image, channels, stride };
+        let mut builder = Builder { nodes: vec![input], outputs: HashMap::new(), classes: 1, layer: 0 };
+        for (index, layer) in layers.iter().enumerate() {
+            builder.layer = index;
+            let layer = Layer { from: Vec::new(), ..layer.clone() };
+            let output = builder.layer(&layer).map_err(|problem| format!("layer `{}`: {problem}", layer.name))?;
+            builder.outputs.insert(layer.name, output);
+        }
+        Ok(Graph { nodes: builder.nodes, classes: 1 })
+    }
+
     /// How the maps at the end are read.
     pub fn head(&self) -> Option<&Head> {
         match self.nodes.last() {

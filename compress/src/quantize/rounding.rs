@@ -48,7 +48,7 @@ impl Windows {
     }
 
     /// Of which nothing is known: weights go to the nearest byte.
-    pub(super) fn unseen(groups: usize, length: usize) -> Windows {
+    pub(crate) fn unseen(groups: usize, length: usize) -> Windows {
         let sums = vec![0.0; groups * length];
         Windows { kernel: 1, stride: 1, groups, length, count: 0, sums, products: vec![] }
     }

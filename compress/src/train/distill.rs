@@ -112,7 +112,7 @@ impl Hints {
 }
 
 /// The mean over channels of the squared error in units of the channel's variance, `[batch, channels, h, w]` each.
-fn unexplained_variance(student: &Tensor, teacher: &Tensor) -> Result<Tensor> {
+pub(super) fn unexplained_variance(student: &Tensor, teacher: &Tensor) -> Result<Tensor> {
     let teacher = teacher.to_kind(Kind::Float);
     let variance = teacher.f_var_dim([0, 2, 3].as_slice(), false, true)?;
     let floor = variance.mean(Kind::Float) * VARIANCE_FLOOR + 1e-9;

@@ -11,10 +11,12 @@ mod distill;
 mod loss;
 mod model;
 mod optimizer;
+mod parts;
 mod replay;
 mod run;
 mod teacher;
 
 pub use distill::Stage;
 pub use model::{Layout, Predictions, Replica, initial};
+pub use parts::PartLearner;
 pub use run::{Distillation, Precision, Summary, TrainConfig, check, train};

@@ -6,7 +6,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::depthwise::{self, Window};
 use crate::checkpoint::{self, Array, TensorSpec, Weights};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::network::{Activation, Graph, Head, NORM_EPSILON, Network, NodeId, Op, PoolPadding, UpsampleMode};
 use crate::quantize::{ACTIVATION_MAX, Plan};
 
@@ -203,6 +203,19 @@ impl Replica {
             None => 0,
             Some(layer) => graph.nodes.iter().rposition(|node| node.layer == Some(layer)).unwrap_or(0),
         };
+        Replica::of_graph(graph, layout, learned, measured, kind, frozen, int8)
+    }
+
+    /// The same for a graph, which needs no head; nodes up to `frozen` are not trained.
+    pub(super) fn of_graph(
+        graph: Graph,
+        layout: &Layout,
+        learned: &Tensor,
+        measured: Tensor,
+        kind: Kind,
+        frozen: NodeId,
+        int8: Option<Plan>,
+    ) -> Result<Replica> {
         let parameters = layout
             .views(learned, true)
             .into_iter()
@@ -284,6 +297,24 @@ impl Replica {
     ) -> Result<(Predictions, Vec<Tensor>)> {
         // Permuting the channels of interleaved pixels gives libtorch's channels-last layout for free.
         let image = (rgb.permute([0, 3, 1, 2]).to_kind(self.kind) * (1.0 / 255.0)).to_kind(self.kind);
+        let (predictions, maps) = self.run(image, seen, given)?;
+        Ok((predictions.ok_or_else(|| Error::Training("there is no head".into()))?, maps))
+    }
+
+    /// Runs the graph on what its node 0 gives, `[batch, channels, height, width]`, and returns the map of its last node.
+    pub(super) fn forward_from(&mut self, map: &Tensor) -> Result<Tensor> {
+        let last = self.graph.nodes.len() - 1;
+        let (_, mut maps) = self.run(map.to_kind(self.kind), &[last], None)?;
+        maps.pop().ok_or_else(|| Error::Training("there are no layers".into()))
+    }
+
+    /// What [`forward_with`](Replica::forward_with) does; without predictions where there is no head.
+    fn run(
+        &mut self,
+        image: Tensor,
+        seen: &[NodeId],
+        given: Option<&[Tensor]>,
+    ) -> Result<(Option<Predictions>, Vec<Tensor>)> {
         let mut maps: Vec<Tensor> = vec![self.as_activation(0, image)?];
         let mut pending = Vec::new();
         let mut seen_maps = Vec::with_capacity(seen.len());
@@ -337,44 +368,15 @@ impl Replica {
                         }
                     }
                 }
-                &Op::MaxPool { kernel, stride, padding } => {
-                    let (kernel, stride) = (kernel as i64, stride as i64);
-                    let pool = |map: &Tensor, border: i64| {
-                        map.f_max_pool2d([kernel, kernel], [stride, stride], [border, border], [1, 1], false)
-                    };
-                    // As far as the last window reaches.
-                    let border = |side: i64| kernel - stride + side % stride;
-                    let size = input(0).size();
-                    let (below, right) = (border(size[2]), border(size[3]));
-                    match padding {
-                        PoolPadding::Both => pool(input(0), kernel / 2)?,
-                        PoolPadding::End if below + right == 0 => pool(input(0), 0)?,
-                        PoolPadding::End => {
-                            pool(&input(0).f_pad([0, right, 0, below], "constant", f64::NEG_INFINITY)?, 0)?
-                        }
-                    }
-                }
-                &Op::Upsample { factor, mode } => {
-                    let size = input(0).size();
-                    let size = [size[2] * factor as i64, size[3] * factor as i64];
-                    match mode {
-                        UpsampleMode::Nearest => input(0).f_upsample_nearest2d(size, None, None)?,
-                        UpsampleMode::Bilinear => input(0).f_upsample_bilinear2d(size, false, None, None)?,
-                    }
-                }
-                Op::Concat => {
+                op @ (Op::MaxPool { .. }
+                | Op::Upsample { .. }
+                | Op::Concat
+                | Op::Add
+                | Op::GlobalAveragePool
+                | Op::Scale) => {
                     let inputs: Vec<&Tensor> = node.inputs.iter().map(|&id| &maps[id]).collect();
-                    Tensor::f_cat(&inputs, 1)?
+                    without_weights(op, &inputs)?
                 }
-                Op::Add => {
-                    let mut sum = input(0).shallow_clone();
-                    for &id in &node.inputs[1..] {
-                        sum = sum.f_add(&maps[id])?;
-                    }
-                    sum
-                }
-                Op::GlobalAveragePool => input(0).f_adaptive_avg_pool2d([1, 1])?,
-                Op::Scale => input(0).f_mul(input(1))?,
                 Op::Detect { head: Head::Anchors { anchors } } => {
                     let values = 5 + self.graph.classes as i64;
                     let places = |(&id, anchors): (&usize, &Vec<[f32; 2]>)| {
@@ -386,7 +388,7 @@ impl Replica {
                     let all = node.inputs.iter().zip(anchors).map(places);
                     let all = all.collect::<std::result::Result<Vec<_>, tch::TchError>>()?;
                     self.pending = pending;
-                    return Ok((Predictions::Anchors(Tensor::f_cat(&all, 1)?), seen_maps));
+                    return Ok((Some(Predictions::Anchors(Tensor::f_cat(&all, 1)?)), seen_maps));
                 }
                 Op::Detect { head } => {
                     // The first or the second maps of all pairs, side by side.
@@ -401,7 +403,7 @@ impl Replica {
                         Head::Distribution { .. } => Predictions::Distribution { bins: first, logits },
                         _ => Predictions::AnchorFree { sides: first, logits },
                     };
-                    return Ok((predictions, seen_maps));
+                    return Ok((Some(predictions), seen_maps));
                 }
             };
             let mut map = self.as_activation(id, map)?;
@@ -412,7 +414,8 @@ impl Replica {
             }
             maps.push(map);
         }
-        unreachable!("a graph ends with its head")
+        self.pending = pending;
+        Ok((None, seen_maps))
     }
 
     /// The gradients as one vector in the layout of the learned values, and leaves none behind.
@@ -446,6 +449,50 @@ impl Replica {
         self.parameters.values_mut().for_each(Tensor::zero_grad);
         Ok(flat)
     }
+}
+
+/// The output of an operation that has no weights and is no head, from the maps that it reads.
+pub(super) fn without_weights(op: &Op, inputs: &[&Tensor]) -> Result<Tensor> {
+    Ok(match op {
+        &Op::MaxPool { kernel, stride, padding } => {
+            let (kernel, stride) = (kernel as i64, stride as i64);
+            let pool = |map: &Tensor, border: i64| {
+                map.f_max_pool2d([kernel, kernel], [stride, stride], [border, border], [1, 1], false)
+            };
+            // As far as the last window reaches.
+            let border = |side: i64| kernel - stride + side % stride;
+            let size = inputs[0].size();
+            let (below, right) = (border(size[2]), border(size[3]));
+            match padding {
+                PoolPadding::Both => pool(inputs[0], kernel / 2)?,
+                PoolPadding::End if below + right == 0 => pool(inputs[0], 0)?,
+                PoolPadding::End => {
+                    pool(&inputs[0].f_pad([0, right, 0, below], "constant", f64::NEG_INFINITY)?, 0)?
+                }
+            }
+        }
+        &Op::Upsample { factor, mode } => {
+            let size = inputs[0].size();
+            let size = [size[2] * factor as i64, size[3] * factor as i64];
+            match mode {
+                UpsampleMode::Nearest => inputs[0].f_upsample_nearest2d(size, None, None)?,
+                UpsampleMode::Bilinear => inputs[0].f_upsample_bilinear2d(size, false, None, None)?,
+            }
+        }
+        Op::Concat => Tensor::f_cat(inputs, 1)?,
+        Op::Add => {
+            let mut sum = inputs[0].shallow_clone();
+            for input in &inputs[1..] {
+                sum = sum.f_add(input)?;
+            }
+            sum
+        }
+        Op::GlobalAveragePool => inputs[0].f_adaptive_avg_pool2d([1, 1])?,
+        Op::Scale => inputs[0].f_mul(inputs[1])?,
+        Op::Image | Op::Conv { .. } | Op::Detect { .. } => {
+            return Err(Error::Training("an operation has weights, or is no map".into()));
+        }
+    })
 }
 
 fn activate(mut map: Tensor, activation: Activation) -> Tensor {

@@ -246,24 +246,8 @@ pub fn train(network: &Network, config: &TrainConfig, stop: Arc<AtomicBool>) -> 
     let mut log = open_log(&config.run.join("log.jsonl"), state.step)?;
 
     let share = config.batch / config.replicas;
-    let mut loader = Loader::start(
-        dataset,
-        LoaderConfig {
-            batch: share,
-            first_batch: state.step * config.replicas as u64,
-            seed: config.seed,
-            threads: config.loader_threads,
-            keep_bytes: (config.keep_gib * (1u64 << 30) as f64) as usize,
-            draw: config.draw,
-            teacher_min: config.teacher_min,
-            mosaic: config.mosaic,
-            mixup: config.mixup,
-            cover: config.cover,
-            rare: config.rare,
-            sizes: config.sizes.clone(),
-            bad_data: config.bad_data,
-        },
-    )?;
+    let first_batch = state.step * config.replicas as u64;
+    let mut loader = Loader::start(dataset, loader_config(config, share, first_batch))?;
     let has_objectness = matches!(graph.head(), Some(Head::Anchors { .. }));
     let bar = progress_bar(config.images, state.images);
 
@@ -435,7 +419,11 @@ pub fn check(network: &Network, config: &TrainConfig) -> Result<()> {
 }
 
 /// What a run computes on and in.
-fn device_and_kind(config: &TrainConfig) -> Result<(Device, Kind)> {
+///
+/// # Errors
+///
+/// [`Error::Option`] for floats that libtorch is not safe in here.
+pub(super) fn device_and_kind(config: &TrainConfig) -> Result<(Device, Kind)> {
     let device = device(&config.device)?;
     let kind = match (config.precision, device) {
         (Precision::F16, Device::Cpu) if !has_safe_f16() => {
@@ -449,6 +437,25 @@ fn device_and_kind(config: &TrainConfig) -> Result<(Device, Kind)> {
         _ => Kind::BFloat16,
     };
     Ok((device, kind))
+}
+
+/// How batches of `batch` samples are made, from the `first_batch`th on.
+pub(super) fn loader_config(config: &TrainConfig, batch: usize, first_batch: u64) -> LoaderConfig {
+    LoaderConfig {
+        batch,
+        first_batch,
+        seed: config.seed,
+        threads: config.loader_threads,
+        keep_bytes: (config.keep_gib * (1u64 << 30) as f64) as usize,
+        draw: config.draw,
+        teacher_min: config.teacher_min,
+        mosaic: config.mosaic,
+        mixup: config.mixup,
+        cover: config.cover,
+        rare: config.rare,
+        sizes: config.sizes.clone(),
+        bad_data: config.bad_data,
+    }
 }
 
 /// The log up to `step`: steps after the last checkpoint are repeated, and must not be logged twice.
@@ -623,21 +630,22 @@ fn worker(
 
 /// What the loss is multiplied by, so that gradients stay in the range of the floats that they are computed in: halved
 /// when one leaves it, which costs a step, and doubled when none has for long.
-struct LossScale {
-    now: f64,
+pub(super) struct LossScale {
+    /// What it is for the next step.
+    pub(super) now: f64,
     most: f64,
     good_steps: u32,
 }
 
 impl LossScale {
-    fn of(kind: Kind) -> LossScale {
+    pub(super) fn of(kind: Kind) -> LossScale {
         // Of the floats here only 16-bit ones have a smaller range than gradients need.
         let (now, most) = if kind == Kind::Half { (16_384.0, 65_536.0) } else { (1.0, 1.0) };
         LossScale { now, most, good_steps: 0 }
     }
 
     /// After a step whose gradient was finite, or not.
-    fn follow(&mut self, finite: bool) {
+    pub(super) fn follow(&mut self, finite: bool) {
         self.good_steps = if finite { self.good_steps + 1 } else { 0 };
         if !finite {
             self.now = (self.now / 2.0).max(1.0);
@@ -648,7 +656,7 @@ impl LossScale {
 }
 
 /// Linear warm-up, then a cosine down to the final rate.
-fn rate(config: &TrainConfig, step: u64, progress: f32) -> f64 {
+pub(super) fn rate(config: &TrainConfig, step: u64, progress: f32) -> f64 {
     let warm = (step as f64 / config.warmup.max(1) as f64).min(1.0);
     let cosine = 0.5 * (1.0 + (std::f64::consts::PI * progress as f64).cos());
     config.rate * warm * (config.final_rate + (1.0 - config.final_rate) * cosine)
@@ -693,7 +701,7 @@ pub(super) fn has_safe_f16() -> bool {
     }
 }
 
-fn device(name: &str) -> Result<Device> {
+pub(super) fn device(name: &str) -> Result<Device> {
     match name {
         "cpu" => Ok(Device::Cpu),
         // Without cuDNN's trials of its algorithms: the first step took 20 to 40 seconds with them, 10 without.
@@ -706,7 +714,7 @@ fn device(name: &str) -> Result<Device> {
     }
 }
 
-fn check_options(graph: &Graph, network: &Network, config: &TrainConfig) -> Result<()> {
+pub(super) fn check_options(graph: &Graph, network: &Network, config: &TrainConfig) -> Result<()> {
     let wrong = |option, problem: String| Err(Error::Option { option, problem });
     if config.replicas == 0 || config.batch == 0 || !config.batch.is_multiple_of(config.replicas) {
         return wrong("--batch", format!("{} is no multiple of {} replicas", config.batch, config.replicas));
@@ -779,7 +787,7 @@ fn int8_plan(network: &Network, graph: &Graph, dataset: &Dataset, config: &Train
 }
 
 /// All sets in one. Photographs without boxes have the classes of the first set with boxes, or else the network's.
-fn read_data(config: &TrainConfig, network: &Network) -> Result<Dataset> {
+pub(super) fn read_data(config: &TrainConfig, network: &Network) -> Result<Dataset> {
     let mut all: Option<Dataset> = None;
     let mut add = |set: Dataset, path: &PathBuf| match &mut all {
         None => {

@@ -1,0 +1,419 @@
+//! Candidates of an exploration learn the parts of a teacher, side by side.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tch::{Device, Kind, Tensor};
+
+use super::distill::unexplained_variance;
+use super::loss::to_vec;
+use super::model::{Layout, Replica, initial, without_weights};
+use super::optimizer::AdamW;
+use super::run::{self, Distillation, LossScale, TrainConfig, train};
+use super::teacher::{Answer, Teacher};
+use crate::checkpoint::{self, Precision, Weights};
+use crate::data::{Dataset, Loader};
+use crate::error::{Error, Result};
+use crate::evaluate;
+use crate::explore::{Candidate, CheckResult, Learned, Learner, Part, Plan, milliseconds, sources};
+use crate::export::{self, Storage};
+use crate::network::{Graph, Network, NodeId, Op};
+
+/// The share of the steps of a part that measures behind them, on batches that nothing was learned from.
+const MEASURED: f64 = 0.1;
+
+/// Batches that measure, at least.
+const LEAST_MEASURED: u64 = 4;
+
+/// The share of a training's steps that warms up at most.
+const WARMUP: f64 = 0.1;
+
+/// What a candidate's channels vary by at first, as a share of the teacher's: what is not learned yet only adds to the
+/// error.
+const FIRST_DEVIATION: f32 = 0.25;
+
+/// Learns with libtorch from a teacher.
+pub struct PartLearner {
+    /// How the whole is trained to check it, and with that: data, augmentation, rates, batch and precision of the parts.
+    pub training: TrainConfig,
+    /// The teacher, and what is learned of it by the whole.
+    pub distill: Distillation,
+    /// Images that the candidates of a part learn from.
+    pub part_images: u64,
+    /// The set to measure AP50 on after a check.
+    pub val: Option<Dataset>,
+    /// Set to stop.
+    pub stop: Arc<AtomicBool>,
+}
+
+/// A candidate that learns.
+struct Pupil {
+    name: String,
+    replica: Replica,
+    layout: Layout,
+    learned: Tensor,
+    optimizer: AdamW,
+    scale: LossScale,
+    bad_steps: u32,
+    /// Of the batches that measure.
+    unexplained: f64,
+}
+
+/// Steps without a number in a row that end a training.
+const MOST_BAD_STEPS: u32 = 20;
+
+impl Pupil {
+    /// With random weights, and normalisation at its end that gives the means of the teacher's channels and a share of
+    /// their deviations: these may be far from 0 and 1, and would be learned slowly.
+    fn new(
+        part: &Part,
+        candidate: &Candidate,
+        config: &TrainConfig,
+        moments: &Moments,
+        device: Device,
+        kind: Kind,
+    ) -> Result<Pupil> {
+        let graph = candidate.graph(part)?;
+        let layout = Layout::new(&graph);
+        let (mut learned, mut measured) = (vec![0.0; layout.learned as usize], vec![0.0; layout.measured as usize]);
+        let mut start = initial(&graph, config.seed);
+        moments.set(&mut start, &graph);
+        layout.gather(&start, &mut learned, &mut measured);
+        let rates = layout.fill(|_| 1.0);
+        let decays = layout.fill(|spec| if spec.name.ends_with("conv.weight") { config.decay } else { 0.0 });
+        let tensor = |values: &[f32]| Tensor::from_slice(values).to_device(device);
+        let learned = tensor(&learned);
+        let replica = Replica::of_graph(graph, &layout, &learned, tensor(&measured), kind, 0, None)?;
+        Ok(Pupil {
+            name: candidate.name.clone(),
+            replica,
+            layout,
+            learned,
+            optimizer: AdamW::new(&rates, &decays, device),
+            scale: LossScale::of(kind),
+            bad_steps: 0,
+            unexplained: 0.0,
+        })
+    }
+
+    /// One step (from 1) towards the teacher's map.
+    fn learn(&mut self, lesson: &Lesson, step: u64, rate: f64) -> Result<()> {
+        let unexplained = self.unexplained(lesson)?;
+        (&unexplained * self.scale.now).f_backward()?;
+        let gradient = self.replica.take_gradients()? / self.scale.now;
+        let norm = self.optimizer.step(&mut self.learned, gradient, step, rate);
+        self.scale.follow(norm.is_finite());
+        self.bad_steps = if norm.is_finite() { 0 } else { self.bad_steps + 1 };
+        if self.bad_steps > MOST_BAD_STEPS {
+            return Err(Error::Training(format!("`{}` gives no numbers any more: lower --rate", self.name)));
+        }
+        Ok(())
+    }
+
+    /// Counts what it does not explain of a batch that it has not learned from.
+    fn measure(&mut self, lesson: &Lesson) -> Result<()> {
+        let _guard = tch::no_grad_guard();
+        self.unexplained += self.unexplained(lesson)?.double_value(&[]);
+        Ok(())
+    }
+
+    fn unexplained(&mut self, lesson: &Lesson) -> Result<Tensor> {
+        let map = self.replica.forward_from(&lesson.input)?;
+        unexplained_variance(&map, &lesson.output)
+    }
+
+    fn weights(&self) -> Result<Weights> {
+        Ok(self.layout.scatter(&to_vec(&self.learned)?, &to_vec(&self.replica.measured)?))
+    }
+}
+
+/// What a part reads and gives in the teacher, `[batch, channels, height, width]` each.
+struct Lesson {
+    input: Tensor,
+    output: Tensor,
+}
+
+/// Means of a map's channels, and [`FIRST_DEVIATION`] of their standard deviations.
+struct Moments {
+    means: Vec<f32>,
+    deviations: Vec<f32>,
+}
+
+impl Moments {
+    /// Of `[batch, channels, height, width]`.
+    fn of(map: &Tensor) -> Result<Moments> {
+        let map = map.to_kind(Kind::Float);
+        let (deviations, means) = map.f_std_mean_dim([0, 2, 3].as_slice(), false, false)?;
+        Ok(Moments { means: to_vec(&means)?, deviations: to_vec(&(deviations * f64::from(FIRST_DEVIATION)))? })
+    }
+
+    /// Makes them those of what the last convolutions of `graph` give before their activation.
+    fn set(&self, weights: &mut Weights, graph: &Graph) {
+        let mut ends = vec![(graph.nodes.len() - 1, 0)];
+        while let Some((id, first)) = ends.pop() {
+            let node = &graph.nodes[id];
+            let mut put = |part: &str, values: &[f32]| {
+                if let Some(array) = weights.get_mut(&format!("{}.{part}", node.name)) {
+                    array.values.copy_from_slice(&values[first..first + node.channels]);
+                }
+            };
+            match node.op {
+                Op::Conv { norm: true, .. } => {
+                    put("bn.weight", &self.deviations);
+                    put("bn.bias", &self.means);
+                }
+                Op::Conv { .. } => put("conv.bias", &self.means),
+                Op::MaxPool { .. } => ends.push((node.inputs[0], first)),
+                Op::Concat => {
+                    let mut first = first;
+                    for &input in &node.inputs {
+                        ends.push((input, first));
+                        first += graph.nodes[input].channels;
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Asks the teacher for lessons on a part.
+struct Lessons {
+    teacher: Teacher,
+    path: std::path::PathBuf,
+    graph: Graph,
+    part: Part,
+    /// The nodes of the base whose maps the teacher gives, before the part's own output.
+    known: Vec<NodeId>,
+}
+
+impl Lessons {
+    fn new(base: &Network, part: &Part, path: &Path, device: Device, kind: Kind) -> Result<Lessons> {
+        let graph = base.graph()?;
+        let sources = sources(base, &graph, part.input).map_err(Error::Training)?;
+        let wanted: Vec<&str> =
+            sources.iter().map(|(_, map)| map.as_str()).chain([part.teacher.as_str()]).collect();
+        let teacher = Teacher::load(path, base, &wanted, device, kind)?;
+        let known = sources.iter().map(|(node, _)| *node).collect();
+        Ok(Lessons { teacher, path: path.to_owned(), graph, part: part.clone(), known })
+    }
+
+    /// The part's maps of 8-bit RGB, `[batch, size, size, 3]`.
+    fn of(&mut self, rgb: &Tensor) -> Result<Lesson> {
+        let Answer { mut maps, .. } = self.teacher.look(rgb)?;
+        let _guard = tch::no_grad_guard();
+        let output = maps.pop().ok_or_else(|| Error::Training("the teacher gives no map".into()))?;
+        let input = self.map(self.part.input, &maps, rgb)?;
+        let side = rgb.size()[1];
+        let check = |map: &Tensor, (channels, stride): (usize, usize), what: &str| {
+            let cells = (side as usize).div_ceil(stride) as i64;
+            let expected = [rgb.size()[0], channels as i64, cells, cells];
+            if map.size() == expected {
+                return Ok(());
+            }
+            let problem = format!(
+                "its map that `{}` {what} is {:?} for {side} px, the network's is {expected:?}",
+                self.part.name,
+                map.size()
+            );
+            Err(Error::Teacher { path: self.path.clone(), problem })
+        };
+        check(&input, self.part.from, "reads")?;
+        check(&output, self.part.to, "stands for")?;
+        Ok(Lesson { input, output })
+    }
+
+    /// The map of a node of the base, from those that the teacher gives.
+    fn map(&self, node: NodeId, given: &[Tensor], rgb: &Tensor) -> Result<Tensor> {
+        if node == 0 {
+            return Ok(rgb.permute([0, 3, 1, 2]).to_kind(Kind::Float) * (1.0 / 255.0));
+        }
+        if let Some(place) = self.known.iter().position(|&known| known == node) {
+            return Ok(given[place].shallow_clone());
+        }
+        let of = &self.graph.nodes[node];
+        let inputs = of.inputs.iter().map(|&input| self.map(input, given, rgb)).collect::<Result<Vec<Tensor>>>()?;
+        without_weights(&of.op, &inputs.iter().collect::<Vec<_>>())
+    }
+}
+
+/// Has each pupil do the same, on as many threads as there are replicas in a training.
+fn each(
+    pupils: &mut [Pupil],
+    threads: usize,
+    lesson: &Lesson,
+    device: Device,
+    work: impl Fn(&mut Pupil, &Lesson) -> Result<()> + Sync,
+) -> Result<()> {
+    let share = pupils.len().div_ceil(threads.max(1)).max(1);
+    std::thread::scope(|scope| {
+        let work = &work;
+        let mut running = Vec::new();
+        for pupils in pupils.chunks_mut(share) {
+            // Tensors are handed over, not shared.
+            let lesson = Lesson { input: lesson.input.shallow_clone(), output: lesson.output.shallow_clone() };
+            running.push(scope.spawn(move || {
+                if device == Device::Cpu {
+                    tch::set_num_threads(1);
+                }
+                pupils.iter_mut().try_for_each(|pupil| work(pupil, &lesson))
+            }));
+        }
+        running
+            .into_iter()
+            .try_for_each(|thread| thread.join().map_err(|_| Error::Training("a thread ended".into()))?)
+    })
+}
+
+impl PartLearner {
+    /// Reads the data once, for the names of the network's classes and to refuse what cannot be used.
+    ///
+    /// # Errors
+    ///
+    /// Data or options that cannot be used.
+    pub fn names(&self, base: &Network) -> Result<Vec<String>> {
+        run::check_options(&base.graph()?, base, &self.config())?;
+        if self.part_images < self.training.batch as u64 {
+            let problem = format!("{} are less than a batch of {}", self.part_images, self.training.batch);
+            return Err(Error::Option { option: "--part-images", problem });
+        }
+        Ok(run::read_data(&self.training, base)?.classes)
+    }
+
+    /// Whether the teacher has the maps that the parts read and stand for, on a grey image.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Teacher`]: no teacher, one that does not fit the network, a map that it does not have or of another
+    /// shape.
+    pub fn try_out(&self, plan: &Plan) -> Result<()> {
+        let device = run::device(&self.training.device)?;
+        let side = self.training.sizes.first().map_or(64, |size| size.0) as i64;
+        let grey = Tensor::full([1, side, side, 3], 128, (Kind::Uint8, device));
+        for (part, _) in plan.parts() {
+            Lessons::new(plan.base(), part, &self.distill.teacher, device, Kind::Float)?.of(&grey)?;
+        }
+        Ok(())
+    }
+
+    /// Of a check.
+    fn config(&self) -> TrainConfig {
+        let steps = self.training.images / self.training.batch.max(1) as u64;
+        TrainConfig {
+            distill: Some(self.distill.clone()),
+            warmup: self.training.warmup.min((steps as f64 * WARMUP) as u64).max(1),
+            log_every: self.training.log_every.min(steps / 20).max(1),
+            ..self.training.clone()
+        }
+    }
+}
+
+impl Learner for PartLearner {
+    fn learn(&mut self, base: &Network, part: &Part, candidates: &[Candidate]) -> Result<Vec<Learned>> {
+        let (device, kind) = run::device_and_kind(&self.training)?;
+        let batch = self.training.batch;
+        let steps = self.part_images / batch as u64;
+        let config = TrainConfig {
+            warmup: self.training.warmup.min((steps as f64 * WARMUP) as u64).max(1),
+            ..self.training.clone()
+        };
+        let mut lessons = Lessons::new(base, part, &self.distill.teacher, device, kind)?;
+        let dataset = run::read_data(&config, base)?;
+        let mut loader = Loader::start(dataset, run::loader_config(&config, batch, 0))?;
+        let mut next = |progress: f32| -> Result<Lesson> {
+            loader.set_progress(progress);
+            let samples = loader.next_batch()?;
+            let side = samples.size as i64;
+            let rgb = Tensor::f_from_data_size(&samples.rgb, &[batch as i64, side, side, 3], Kind::Uint8)?;
+            lessons.of(&rgb.to_device(device))
+        };
+        let moments = Moments::of(&next(0.0)?.output)?;
+        let pupils =
+            candidates.iter().map(|candidate| Pupil::new(part, candidate, &config, &moments, device, kind));
+        let mut pupils = pupils.collect::<Result<Vec<Pupil>>>()?;
+        let measuring = ((steps as f64 * MEASURED) as u64).max(LEAST_MEASURED);
+        let bar = indicatif::ProgressBar::new(steps + measuring);
+        if let Ok(style) = indicatif::ProgressStyle::with_template("{bar:24} {pos}/{len} {msg}, {eta} left") {
+            bar.set_style(style);
+        }
+        bar.set_message(format!("batches for {} candidates of {}", pupils.len(), part.name));
+        for step in 1..=steps + measuring {
+            if self.stop.load(Ordering::Relaxed) {
+                return Err(Error::Interrupted);
+            }
+            let progress = (step as f32 / steps as f32).min(1.0);
+            let lesson = next(progress)?;
+            if step <= steps {
+                let rate = run::rate(&config, step, progress);
+                each(&mut pupils, config.replicas, &lesson, device, |pupil, lesson| {
+                    pupil.learn(lesson, step, rate)
+                })?;
+            } else {
+                each(&mut pupils, config.replicas, &lesson, device, Pupil::measure)?;
+            }
+            bar.inc(1);
+        }
+        bar.finish_and_clear();
+        let learned = |pupil: &Pupil| {
+            Ok(Learned { unexplained: pupil.unexplained / measuring as f64, weights: pupil.weights()? })
+        };
+        pupils.iter().map(learned).collect()
+    }
+
+    fn milliseconds(&mut self, part: &Part, candidate: &Candidate, side_px: usize) -> Result<f64> {
+        milliseconds(part, candidate, side_px)
+    }
+
+    fn check(&mut self, network: &Network, start: &Weights, folder: &Path) -> Result<(CheckResult, Weights)> {
+        std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
+        let init = folder.join("start.safetensors");
+        checkpoint::write(&init, network, start, Precision::Single)?;
+        let config = TrainConfig { run: folder.to_owned(), init: Some(init), ..self.config() };
+        let summary = train(network, &config, self.stop.clone())?;
+        if summary.stopped {
+            return Err(Error::Interrupted);
+        }
+        let (trained, weights) = checkpoint::read_with_network(&summary.model)?;
+        let (loss, unexplained) = end_of_log(&folder.join("log.jsonl"))?;
+        let ap50 = match &self.val {
+            None => None,
+            Some(set) => {
+                let side = config.sizes[config.sizes.len() - 1].0;
+                let onnx = export::to_onnx(&trained, &weights, (side, side), Storage::Single)?;
+                let threads = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+                let options = evaluate::Options { threads, ..evaluate::Options::default() };
+                Some(evaluate::run(&onnx, set, &options, &|_| ())?.scores.ap50.unwrap_or(0.0))
+            }
+        };
+        Ok((CheckResult { images: summary.images, loss, unexplained, ap50 }, weights))
+    }
+
+    fn recipe(&self) -> serde_json::Value {
+        let mut recipe = self.config().lasting();
+        recipe["images"] = self.training.images.into();
+        recipe["part_images"] = self.part_images.into();
+        recipe["measured_on"] = match &self.val {
+            Some(set) => serde_json::json!([set.images.first().map(|image| &image.path), set.images.len()]),
+            None => serde_json::Value::Null,
+        };
+        recipe
+    }
+}
+
+/// The mean loss, and share of the maps that is not explained, of a training's last tenth.
+fn end_of_log(path: &Path) -> Result<(f64, f64)> {
+    #[derive(serde::Deserialize)]
+    struct Line {
+        loss: f64,
+        #[serde(default)]
+        maps: f64,
+    }
+    let lines = crate::journal::read::<Line>(path)?;
+    let last = &lines[lines.len() - lines.len().div_ceil(10)..];
+    if last.is_empty() {
+        return Err(Error::Training(format!("{} has no line: train on more --images", path.display())));
+    }
+    let mean = |of: fn(&Line) -> f64| last.iter().map(of).sum::<f64>() / last.len() as f64;
+    Ok((mean(|line| line.loss), mean(|line| line.maps)))
+}
