@@ -7,6 +7,7 @@
 //! Images are pixels by channels. The parts of a concatenation lie in the concatenated image from the start, a slice
 //! lies in what it is cut from; neither is copied unless a part has to be in two places.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::net::{Conv, Id, Kind, Net, Op, Quant, Shape};
@@ -17,8 +18,9 @@ use super::simd::image::{PixelLayout, View, ViewMut};
 use super::simd::layout::PlaneLayout;
 use super::simd::pool::{self, PoolWindow};
 use super::simd::quantize::{Quantize, Scale};
-use super::simd::tile::Im2col;
-use super::simd::{Activation, Isa, Requantize, ThreadPool, layout, resize};
+use super::simd::tile::{BLOCK_PIXELS, Im2col};
+use super::simd::{Activation, Isa, MAX_THREADS, Requantize, ThreadPool, layout, resize};
+use crate::limits::product;
 
 /// Elements behind the last pixel that kernels may read along with it.
 const SLACK: usize = 64;
@@ -85,8 +87,12 @@ impl Buffer {
         (self.shape.height + 2 * self.halo) * (self.shape.width + 2 * self.halo)
     }
 
+    /// Saturates: a wide border around many channels is more than 32 bits count.
     fn length(&self) -> usize {
-        self.plane() * if self.planar { self.shape.channels } else { self.pixel } + SLACK
+        let Shape { height, width, channels } = self.shape;
+        let pixel = if self.planar { channels } else { self.pixel };
+        let numbers = product([height + 2 * self.halo, width + 2 * self.halo, pixel]);
+        usize::try_from(numbers).unwrap_or(usize::MAX).saturating_add(SLACK)
     }
 
     /// Where the channels from `first` on lie.
@@ -131,6 +137,37 @@ struct Step {
     output: Option<Place>,
     /// Border to write before the step, with the buffer's geometry: origin, row and pixel, extent, width, value.
     halo: Option<Halo>,
+}
+
+impl Step {
+    /// Copies a part of a concatenation that lies elsewhere in it as well; false if the step is another one.
+    fn copies_within<T: Copy>(&self, to: Place, memory: &mut [T]) -> bool {
+        let (Work::Copy, [from]) = (&self.work, &self.inputs[..]) else { return false };
+        if from.buffer != to.buffer {
+            return false;
+        }
+        let Shape { height, width, channels } = from.shape;
+        for y in 0..height {
+            for x in 0..width {
+                let [from, to] = [from.target, to.target].map(|at| at.origin + y * at.row + x * at.pixel);
+                memory.copy_within(from..from + channels, to);
+            }
+        }
+        true
+    }
+
+    /// The most numbers that it keeps beside its input and output, on as many threads as there may be.
+    fn scratch(&self) -> u64 {
+        let Some(Place { shape: Shape { width, channels, .. }, .. }) = self.inputs.first() else { return 0 };
+        // A row for a pool or a resize, a block of pixels for a depthwise convolution inside another.
+        let pixels = match &self.work {
+            Work::ConvF32(conv) if conv.depthwise.is_some() => BLOCK_PIXELS * MAX_THREADS,
+            Work::ConvI8(conv, _) if conv.depthwise.is_some() => BLOCK_PIXELS * MAX_THREADS,
+            Work::MaxPool(_) | Work::Bilinear => *width,
+            _ => 0,
+        };
+        product([pixels, *channels])
+    }
 }
 
 #[cfg(feature = "profile")]
@@ -277,6 +314,19 @@ impl Plan {
         Planner::new(net, isa).plan()
     }
 
+    /// Bytes of the memory that it runs in, with copies of its results.
+    pub(super) fn memory_bytes(&self) -> u64 {
+        let sum = |lengths: &[usize]| lengths.iter().fold(0u64, |sum, length| sum.saturating_add(*length as u64));
+        let results = self.outputs.iter().map(|place| {
+            let Shape { height, width, channels } = place.shape;
+            product([height, width, channels])
+        });
+        let results = results.fold(0, u64::saturating_add);
+        let scratch = self.steps.iter().map(Step::scratch).max().unwrap_or(0);
+        let floats = sum(&self.floats).saturating_add(results).saturating_add(scratch);
+        floats.saturating_mul(4).saturating_add(sum(&self.bytes))
+    }
+
     /// Runs the plan on planes of floats and hands each output to `finish`.
     pub(super) fn run(&self, arena: &mut Arena, inputs: &[&[f32]], finish: impl FnMut(Output<'_>)) {
         self.prepare(arena);
@@ -322,7 +372,9 @@ impl Plan {
                 if let Some(halo) = &step.halo {
                     halo.fill(&mut memory, 0.0);
                 }
-                self.step_to_floats(step, output, &mut memory, arena, inputs);
+                if !step.copies_within(output, &mut memory) {
+                    self.step_to_floats(step, output, &mut memory, arena, inputs);
+                }
                 arena.floats[output.buffer] = memory;
             }
             Kind::Byte(_) => {
@@ -330,7 +382,9 @@ impl Plan {
                 if let Some(halo) = &step.halo {
                     halo.fill(&mut memory, halo.byte);
                 }
-                self.step_to_bytes(step, output, &mut memory, arena, inputs);
+                if !step.copies_within(output, &mut memory) {
+                    self.step_to_bytes(step, output, &mut memory, arena, inputs);
+                }
                 arena.bytes[output.buffer] = memory;
             }
         }
@@ -684,41 +738,56 @@ impl<'a> Planner<'a> {
         });
     }
 
-    /// Lets the inputs of a placed concatenation lie in its buffer, as far as they can.
-    fn take_in(&mut self, concat: Id) {
-        let Some((buffer, mut channel)) = self.place[concat] else { return };
-        for (position, &input) in self.net.nodes[concat].inputs.iter().enumerate() {
-            let node = &self.net.nodes[input];
-            let twice = self.net.nodes[concat].inputs[..position].contains(&input);
-            // Whoever writes a part must not read from the same memory.
-            let reads_it = node.inputs.iter().any(|i| self.place[*i].is_some_and(|(b, _)| b == buffer));
-            let read_by_writers = self.net.nodes[concat]
-                .inputs
-                .iter()
-                .any(|other| *other != input && self.depends_directly(*other, input));
-            let free = self.place[input].is_none()
-                && !self.inside[input]
-                && !twice
-                && !reads_it
-                && !read_by_writers
-                && !matches!(node.op, Op::Slice(_) | Op::Input(_))
-                && std::mem::discriminant(&node.kind) == std::mem::discriminant(&self.net.nodes[concat].kind);
-            if free {
-                self.place[input] = Some((buffer, channel));
-                if matches!(node.op, Op::Concat) {
-                    self.take_in(input);
+    /// Lets the inputs of a placed concatenation lie in its buffer, as far as they can, and those of concatenations among
+    /// them.
+    fn take_in(&mut self, outer: Id) {
+        let Some((buffer, first)) = self.place[outer] else { return };
+        let written_from = self.read_by_writers(outer);
+        // Concatenations, and the channel where each begins. Not by recursion: files can be deep.
+        let mut open = vec![(outer, first)];
+        while let Some((concat, mut channel)) = open.pop() {
+            for &input in &self.net.nodes[concat].inputs {
+                let node = &self.net.nodes[input];
+                // Whoever writes a part must not read from the same memory.
+                let reads_it = node.inputs.iter().any(|i| self.place[*i].is_some_and(|(b, _)| b == buffer));
+                let free = self.place[input].is_none()
+                    && !self.inside[input]
+                    && !reads_it
+                    && !written_from.contains(&input)
+                    && !matches!(node.op, Op::Slice(_) | Op::Input(_))
+                    && std::mem::discriminant(&node.kind) == std::mem::discriminant(&self.net.nodes[concat].kind);
+                if free {
+                    self.place[input] = Some((buffer, channel));
+                    if matches!(node.op, Op::Concat) {
+                        open.push((input, channel));
+                    }
                 }
+                channel += node.shape.channels;
             }
-            channel += node.shape.channels;
         }
     }
 
-    /// Whether `node`, or a depthwise convolution inside it, or the slices it reads, read `input`.
-    fn depends_directly(&self, node: Id, input: Id) -> bool {
-        self.net.nodes[node].inputs.iter().any(|&i| {
-            let through = self.inside[i] || matches!(self.net.nodes[i].op, Op::Slice(_) | Op::Concat);
-            i == input || (through && self.depends_directly(i, input))
-        })
+    /// What is read to compute the inputs of a concatenation, and of those among them: by the inputs, by depthwise
+    /// convolutions inside them, and through slices and concatenations, which lie in what they are made of.
+    fn read_by_writers(&self, outer: Id) -> HashSet<Id> {
+        let nodes = &self.net.nodes;
+        let (mut concats, mut seen) = (vec![outer], HashSet::new());
+        let mut open = Vec::new();
+        while let Some(concat) = concats.pop() {
+            for &input in nodes[concat].inputs.iter().filter(|input| seen.insert(**input)) {
+                if matches!(nodes[input].op, Op::Concat) { concats.push(input) } else { open.push(input) }
+            }
+        }
+        let mut read = HashSet::new();
+        while let Some(writer) = open.pop() {
+            for &id in &nodes[writer].inputs {
+                let through = self.inside[id] || matches!(nodes[id].op, Op::Slice(_) | Op::Concat);
+                if read.insert(id) && through {
+                    open.push(id);
+                }
+            }
+        }
+        read
     }
 
     /// Widens each buffer's border to what its readers' windows reach.

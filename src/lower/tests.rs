@@ -326,8 +326,10 @@ fn planned(model: &ModelProto, isa: Isa) -> Result<engine::Network, super::Forei
     let input = crate::size::InputSize { width: width as u32, height: height as u32 };
     let all = vec![true; graph.node.len()];
     let opset = model.opset_import[0].version;
+    let limits = crate::Limits::default();
+    let budget = &mut crate::limits::Budget::new(&limits);
     let Lowered { nodes, values, .. } =
-        super::graph::lower_from(graph, opset, input, channels, &all, None).unwrap();
+        super::graph::lower_from(graph, opset, input, channels, &all, None, budget).unwrap();
     let mut steps = Vec::new();
     for (node, lowering) in graph.node.iter().zip(nodes) {
         match lowering.unwrap() {

@@ -164,11 +164,17 @@ impl Case {
             detector.detect(ImageView::rgb(&pixels, 20, 10)?)
         });
         match outcome {
-            // A network may have lost what keeps its scores below 1.
-            Ok(found) => check_detections(&found, 0.0..=f32::MAX, 20, 10),
+            Ok(found) => check_detections(&found, 0.0..=1.0, 20, 10),
             Err(error) => check_error(
                 &error,
-                &["invalid-model", "unsupported-model", "unsupported-operator", "needs-tract", "inference-failed"],
+                &[
+                    "invalid-model",
+                    "unsupported-model",
+                    "unsupported-operator",
+                    "model-too-large",
+                    "needs-tract",
+                    "inference-failed",
+                ],
             ),
         }
     }
@@ -206,7 +212,13 @@ impl Frame {
             Err(error) => {
                 return check_error(
                     &error,
-                    &["invalid-option", "invalid-model", "unsupported-model", "inference-failed"],
+                    &[
+                        "invalid-option",
+                        "invalid-model",
+                        "unsupported-model",
+                        "model-too-large",
+                        "inference-failed",
+                    ],
                 );
             }
         };
