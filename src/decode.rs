@@ -46,11 +46,12 @@ enum Wrong {
 }
 
 impl Wrong {
+    #[inline(never)]
     fn check(self) -> Result<()> {
         let message = match self {
             Wrong::Nothing => return Ok(()),
             Wrong::Score(score) => format!(
-                "the network gives {score} for a score, which must be from 0 to 1: it may lack its last sigmoid, or compute beyond its precision"
+                "the network gives {score} for a score, which must be from 0 to 1: it may lack its last sigmoid"
             ),
             Wrong::Box => "the network gives NaN for a side of a box".to_owned(),
         };
@@ -126,7 +127,7 @@ impl Decoder {
         };
         let least = layout.scores.least(want.score_min);
         // NaN is not below it either, and has to be noticed.
-        let may_pass = |value: f32| !(value < least);
+        let may_pass = |value: f32| value >= least || value.is_nan();
         let mut first = 0;
         for part in parts {
             let columns = part.len() / classes;

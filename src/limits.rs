@@ -45,6 +45,12 @@ impl<'a> Budget<'a> {
         Budget { limits, memory: 0, macs: 0 }
     }
 
+    /// The most bytes of memory.
+    #[cfg(feature = "tract")]
+    pub fn memory_limit(&self) -> u64 {
+        self.limits.memory_bytes
+    }
+
     /// # Errors
     ///
     /// `model-too-large` if these are more nodes than the limit.
@@ -58,6 +64,7 @@ impl<'a> Budget<'a> {
     /// # Errors
     ///
     /// `model-too-large` if with it the memory is more than the limit.
+    #[inline(never)]
     pub fn take(&mut self, bytes: u64, at: &str) -> Result<()> {
         self.fits(bytes, at)?;
         self.memory = self.memory.saturating_add(bytes);
@@ -104,8 +111,9 @@ fn too_large(needed: u64, limit: u64, unit: &str, at: &str) -> Error {
 }
 
 /// The product of sizes; one that is beyond measure is the largest number.
-pub(crate) fn product(sizes: impl IntoIterator<Item = usize>) -> u64 {
-    sizes.into_iter().fold(1, |product: u64, size| product.saturating_mul(size as u64))
+#[inline(never)]
+pub(crate) fn product(sizes: &[usize]) -> u64 {
+    sizes.iter().fold(1, |product: u64, size| product.saturating_mul(*size as u64))
 }
 
 #[cfg(test)]
@@ -133,8 +141,8 @@ mod tests {
 
     #[test]
     fn products_end_at_the_largest_number() {
-        assert_eq!(product([3, 4, 5]), 60);
-        assert_eq!(product([usize::MAX, usize::MAX, 7]), u64::MAX);
-        assert_eq!(product([]), 1);
+        assert_eq!(product(&[3, 4, 5]), 60);
+        assert_eq!(product(&[usize::MAX, usize::MAX, 7]), u64::MAX);
+        assert_eq!(product(&[]), 1);
     }
 }

@@ -26,8 +26,10 @@ pub(crate) use network::Session;
 /// # What a model file must be
 ///
 /// ONNX, operator set 9 or later, weights inside the file, with
-/// - one input, `f32` `[1, 3, H, W]`, red, green, blue in 0 to 1, letterboxed on 114/255;
-/// - one output (more are ignored), `f32`, in one of the three forms of [`OutputForm`].
+/// - one input, `f32` or `f16`, `[1, 3, H, W]`, red, green, blue in 0 to 1, letterboxed on 114/255;
+/// - one output (more are ignored), `f32` or `f16`, in one of the three forms of [`OutputForm`].
+///
+/// A network in half precision is computed in single precision.
 ///
 /// An input side that the file leaves open is taken from [`with_input_size`](Model::with_input_size) or from
 /// the `imgsz` of its metadata.
@@ -94,7 +96,7 @@ impl Model {
             return Err(Error::new(Kind::UnsupportedModel, message));
         }
         let input_size = input::size(&file.graph, size, file.metadata.imgsz)?;
-        budget.take(product([3, input_size.width as usize, input_size.height as usize, 4]), "")?;
+        budget.take(product(&[3, input_size.width as usize, input_size.height as usize, 4]), "")?;
         let has_names = |classes: usize| names.as_ref().is_none_or(|names| names.len() == classes);
         let suppressed = file.metadata.end_to_end == Some(true);
         // If the engine does not run it alone, it is looked at once more.

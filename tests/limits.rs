@@ -209,12 +209,14 @@ fn messages_without_content_are_counted_before_they_are_made() {
         let inner = if inside.is_empty() { content } else { wrap(inside, &content) };
         wrap(&[7 << 3 | 2], &inner)
     };
-    let nodes = refused("nodes", &model(&[1 << 3 | 2, 0], 5_000_000, &[]), Limits::default());
-    assert!(nodes.to_string().contains("5000000 nodes and stored tensors"), "{nodes}");
-    let attributes = refused("attributes", &model(&[5 << 3 | 2, 0], 5_000_000, &[1 << 3 | 2]), Limits::default());
-    assert!(attributes.to_string().contains("MB of memory"), "{attributes}");
-    let names = refused("names", &model(&[1 << 3 | 2, 0], 30_000_000, &[1 << 3 | 2]), Limits::default());
-    assert!(names.to_string().contains("MB of memory"), "{names}");
+    let nodes = refused("nodes", &model(&[1 << 3 | 2, 0], 100_000, &[]), Limits::default());
+    assert!(nodes.to_string().contains("100000 nodes and stored tensors"), "{nodes}");
+    let mut limits = Limits::default();
+    limits.memory_bytes = 30_000_000;
+    for (name, field) in [("attributes", 5), ("names of inputs", 1)] {
+        let error = refused(name, &model(&[field << 3 | 2, 0], 400_000, &[1 << 3 | 2]), limits.clone());
+        assert!(error.to_string().contains("MB of memory"), "{name}: {error}");
+    }
 }
 
 #[test]
@@ -282,6 +284,48 @@ fn limits_can_be_lower_and_higher() {
     Model::with_limits(&onnx, None, &limits).unwrap();
     let large = InputSize { width: 2048, height: 2048 };
     assert_eq!(Model::with_limits(&onnx, Some(large), &limits).unwrap_err().code(), "model-too-large");
+}
+
+#[test]
+fn tensors_that_grow_with_what_is_in_the_picture_are_held_to_the_limit() {
+    // As many boxes as the suppression keeps, each against each: 38 MB.
+    let axes = ints_attribute("axes", &[0, 1]);
+    let nodes = vec![
+        node("Reshape", &["x", "by four"], "few"),
+        node("Tile", &["few", "times"], "boxes"),
+        node("Reshape", &["x", "in a row"], "scores"),
+        node("NonMaxSuppression", &["boxes", "scores", "most", "overlap"], "kept"),
+        with(node("Cast", &["kept"], "rows"), &[int_attribute("to", DataType::Float as i64)]),
+        with(node("Transpose", &["rows"], "columns"), &[ints_attribute("perm", &[1, 0])]),
+        node("MatMul", &["rows", "columns"], "all"),
+        with(node("ReduceMax", &["all"], "largest"), &[axes]),
+        node("Mul", &["largest", "little"], "less"),
+        node("Add", &["x", "less"], "sum"),
+        node("Reshape", &["sum", "flat"], "row"),
+        node("Slice", &["row", "start", "end"], "last"),
+    ];
+    let weights = vec![
+        ints("by four", &[1, 768, 4]),
+        ints("times", &[1, 4, 1]),
+        ints("in a row", &[1, 1, 3072]),
+        ints("most", &[3072]),
+        floats("overlap", &[1], 1.0),
+        floats("little", &[1], 1e-9),
+        ints("flat", &[3072]),
+        ints("start", &[0]),
+        ints("end", &[3070]),
+    ];
+    let onnx = model(32, nodes, weights);
+    let detect = |memory_bytes: u64| {
+        let mut limits = Limits::default();
+        limits.memory_bytes = memory_bytes;
+        let mut detector = Detector::builder().limits(limits).build(&onnx).unwrap();
+        detector.detect(micro_yolo::ImageView::rgb(&[90; 3 * 32 * 32], 32, 32).unwrap())
+    };
+    detect(100_000_000).unwrap();
+    let error = detect(20_000_000).unwrap_err();
+    assert_eq!(error.code(), "inference-failed");
+    assert!(format!("{error:?}").contains("larger than the limit of memory"), "{error:?}");
 }
 
 /// Concatenations that read the one before them twice: paths through them double with each.

@@ -7,7 +7,6 @@
 //! Images are pixels by channels. The parts of a concatenation lie in the concatenated image from the start, a slice
 //! lies in what it is cut from; neither is copied unless a part has to be in two places.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::net::{Conv, Id, Kind, Net, Op, Quant, Shape};
@@ -91,7 +90,7 @@ impl Buffer {
     fn length(&self) -> usize {
         let Shape { height, width, channels } = self.shape;
         let pixel = if self.planar { channels } else { self.pixel };
-        let numbers = product([height + 2 * self.halo, width + 2 * self.halo, pixel]);
+        let numbers = product(&[height + 2 * self.halo, width + 2 * self.halo, pixel]);
         usize::try_from(numbers).unwrap_or(usize::MAX).saturating_add(SLACK)
     }
 
@@ -140,22 +139,6 @@ struct Step {
 }
 
 impl Step {
-    /// Copies a part of a concatenation that lies elsewhere in it as well; false if the step is another one.
-    fn copies_within<T: Copy>(&self, to: Place, memory: &mut [T]) -> bool {
-        let (Work::Copy, [from]) = (&self.work, &self.inputs[..]) else { return false };
-        if from.buffer != to.buffer {
-            return false;
-        }
-        let Shape { height, width, channels } = from.shape;
-        for y in 0..height {
-            for x in 0..width {
-                let [from, to] = [from.target, to.target].map(|at| at.origin + y * at.row + x * at.pixel);
-                memory.copy_within(from..from + channels, to);
-            }
-        }
-        true
-    }
-
     /// The most numbers that it keeps beside its input and output, on as many threads as there may be.
     fn scratch(&self) -> u64 {
         let Some(Place { shape: Shape { width, channels, .. }, .. }) = self.inputs.first() else { return 0 };
@@ -166,7 +149,7 @@ impl Step {
             Work::MaxPool(_) | Work::Bilinear => *width,
             _ => 0,
         };
-        product([pixels, *channels])
+        product(&[pixels, *channels])
     }
 }
 
@@ -315,16 +298,20 @@ impl Plan {
     }
 
     /// Bytes of the memory that it runs in, with copies of its results.
+    #[cold]
     pub(super) fn memory_bytes(&self) -> u64 {
-        let sum = |lengths: &[usize]| lengths.iter().fold(0u64, |sum, length| sum.saturating_add(*length as u64));
-        let results = self.outputs.iter().map(|place| {
-            let Shape { height, width, channels } = place.shape;
-            product([height, width, channels])
-        });
-        let results = results.fold(0, u64::saturating_add);
-        let scratch = self.steps.iter().map(Step::scratch).max().unwrap_or(0);
-        let floats = sum(&self.floats).saturating_add(results).saturating_add(scratch);
-        floats.saturating_mul(4).saturating_add(sum(&self.bytes))
+        let mut floats = self.steps.iter().map(Step::scratch).max().unwrap_or(0);
+        for length in &self.floats {
+            floats = floats.saturating_add(*length as u64);
+        }
+        for Place { shape: Shape { height, width, channels }, .. } in &self.outputs {
+            floats = floats.saturating_add(product(&[*height, *width, *channels]));
+        }
+        let mut bytes = floats.saturating_mul(4);
+        for length in &self.bytes {
+            bytes = bytes.saturating_add(*length as u64);
+        }
+        bytes
     }
 
     /// Runs the plan on planes of floats and hands each output to `finish`.
@@ -372,9 +359,7 @@ impl Plan {
                 if let Some(halo) = &step.halo {
                     halo.fill(&mut memory, 0.0);
                 }
-                if !step.copies_within(output, &mut memory) {
-                    self.step_to_floats(step, output, &mut memory, arena, inputs);
-                }
+                self.step_to_floats(step, output, &mut memory, arena, inputs);
                 arena.floats[output.buffer] = memory;
             }
             Kind::Byte(_) => {
@@ -382,9 +367,7 @@ impl Plan {
                 if let Some(halo) = &step.halo {
                     halo.fill(&mut memory, halo.byte);
                 }
-                if !step.copies_within(output, &mut memory) {
-                    self.step_to_bytes(step, output, &mut memory, arena, inputs);
-                }
+                self.step_to_bytes(step, output, &mut memory, arena, inputs);
                 arena.bytes[output.buffer] = memory;
             }
         }
@@ -742,18 +725,18 @@ impl<'a> Planner<'a> {
     /// them.
     fn take_in(&mut self, outer: Id) {
         let Some((buffer, first)) = self.place[outer] else { return };
-        let written_from = self.read_by_writers(outer);
+        let kept_out = self.kept_out(outer);
         // Concatenations, and the channel where each begins. Not by recursion: files can be deep.
         let mut open = vec![(outer, first)];
         while let Some((concat, mut channel)) = open.pop() {
             for &input in &self.net.nodes[concat].inputs {
                 let node = &self.net.nodes[input];
-                // Whoever writes a part must not read from the same memory.
+                // Whoever writes a part must not read from the same memory, nor a copy be made within it.
                 let reads_it = node.inputs.iter().any(|i| self.place[*i].is_some_and(|(b, _)| b == buffer));
                 let free = self.place[input].is_none()
                     && !self.inside[input]
                     && !reads_it
-                    && !written_from.contains(&input)
+                    && !kept_out[input]
                     && !matches!(node.op, Op::Slice(_) | Op::Input(_))
                     && std::mem::discriminant(&node.kind) == std::mem::discriminant(&self.net.nodes[concat].kind);
                 if free {
@@ -767,27 +750,35 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// What is read to compute the inputs of a concatenation, and of those among them: by the inputs, by depthwise
-    /// convolutions inside them, and through slices and concatenations, which lie in what they are made of.
-    fn read_by_writers(&self, outer: Id) -> HashSet<Id> {
+    /// Inputs of a concatenation, and of those among them, that cannot lie in its buffer: those that are in it twice, and
+    /// those that are read to compute others, also by depthwise convolutions inside them, and through slices and
+    /// concatenations, which lie in what they are made of.
+    fn kept_out(&self, outer: Id) -> Vec<bool> {
         let nodes = &self.net.nodes;
-        let (mut concats, mut seen) = (vec![outer], HashSet::new());
-        let mut open = Vec::new();
+        let (mut seen, mut kept_out) = (vec![false; nodes.len()], vec![false; nodes.len()]);
+        let (mut concats, mut writers) = (vec![outer], Vec::new());
         while let Some(concat) = concats.pop() {
-            for &input in nodes[concat].inputs.iter().filter(|input| seen.insert(**input)) {
-                if matches!(nodes[input].op, Op::Concat) { concats.push(input) } else { open.push(input) }
-            }
-        }
-        let mut read = HashSet::new();
-        while let Some(writer) = open.pop() {
-            for &id in &nodes[writer].inputs {
-                let through = self.inside[id] || matches!(nodes[id].op, Op::Slice(_) | Op::Concat);
-                if read.insert(id) && through {
-                    open.push(id);
+            for &input in &nodes[concat].inputs {
+                if std::mem::replace(&mut seen[input], true) {
+                    kept_out[input] = true;
+                } else if matches!(nodes[input].op, Op::Concat) {
+                    concats.push(input);
+                } else {
+                    writers.push(input);
                 }
             }
         }
-        read
+        let mut read = vec![false; nodes.len()];
+        while let Some(writer) = writers.pop() {
+            for &id in &nodes[writer].inputs {
+                let through = self.inside[id] || matches!(nodes[id].op, Op::Slice(_) | Op::Concat);
+                kept_out[id] = true;
+                if through && !std::mem::replace(&mut read[id], true) {
+                    writers.push(id);
+                }
+            }
+        }
+        kept_out
     }
 
     /// Widens each buffer's border to what its readers' windows reach.

@@ -10,13 +10,14 @@ const MOST_LANES: usize = 16;
 
 /// Numbers in an image.
 pub(super) fn numbers(Shape { height, width, channels }: Shape) -> u64 {
-    product([height, width, channels])
+    product(&[height, width, channels])
 }
 
 /// Multiply-accumulates of a step of the engine, or numbers that it touches.
+#[inline(never)]
 pub(super) fn of_step(op: &Op, out: Shape) -> u64 {
     let each = match op {
-        Op::Conv(conv) => product([conv.inputs(), conv.kernel.0, conv.kernel.1]),
+        Op::Conv(conv) => product(&[conv.inputs(), conv.kernel.0, conv.kernel.1]),
         Op::MaxPool(pool) => (pool.kernel.0 + pool.kernel.1) as u64,
         _ => 1,
     };
@@ -24,9 +25,10 @@ pub(super) fn of_step(op: &Op, out: Shape) -> u64 {
 }
 
 /// Bytes of a convolution's weights: as the file has them, and packed for the kernels.
+#[inline(never)]
 pub(super) fn weights(conv: &Conv) -> u64 {
     let outputs = conv.bias.len();
-    let packed = product([conv.inputs(), conv.kernel.0, conv.kernel.1, outputs.next_multiple_of(MOST_LANES), 4]);
+    let packed = product(&[conv.inputs(), conv.kernel.0, conv.kernel.1, outputs.next_multiple_of(MOST_LANES), 4]);
     packed.saturating_add(4 * conv.weights.len() as u64)
 }
 
@@ -34,7 +36,7 @@ pub(super) fn weights(conv: &Conv) -> u64 {
 /// is in the picture counts as nothing.
 #[cfg(feature = "tract")]
 pub(crate) fn of_node(node: &NodeProto, inputs: &[Option<Vec<usize>>], outputs: &[Option<Vec<usize>>]) -> u64 {
-    let volume = |shape: Option<&Vec<usize>>| shape.map_or(0, |shape| product(shape.iter().copied()));
+    let volume = |shape: Option<&Vec<usize>>| shape.map_or(0, |shape| product(shape));
     let input = |index: usize| inputs.get(index).and_then(Option::as_ref);
     let side = |index: usize, axis_from_end: usize| {
         let shape = input(index)?;
@@ -60,7 +62,7 @@ pub(crate) fn of_node(node: &NodeProto, inputs: &[Option<Vec<usize>>], outputs: 
         "Einsum" => einsum(attributes.text("equation", "").unwrap_or_default(), inputs),
         "MaxPool" | "AveragePool" | "LpPool" => {
             let kernel = attributes.ints("kernel_shape").unwrap_or_default();
-            out.saturating_mul(product(kernel.iter().map(|side| usize::try_from(*side).unwrap_or(0))))
+            kernel.iter().fold(out, |work, side| work.saturating_mul(side.unsigned_abs()))
         }
         "LRN" => out.saturating_mul(attributes.int("size", 1).unwrap_or(1).unsigned_abs()),
         // Each candidate against each that stays.
@@ -70,7 +72,7 @@ pub(crate) fn of_node(node: &NodeProto, inputs: &[Option<Vec<usize>>], outputs: 
         }
         // Step by step along an axis, with all that a step costs.
         "LSTM" | "GRU" | "RNN" => {
-            let steps = input(0).map_or(0, |shape| product(shape.iter().take(2).copied()));
+            let steps = input(0).map_or(0, |shape| product(&shape[..shape.len().min(2)]));
             let weights = volume(input(1)).saturating_add(volume(input(2)));
             steps.saturating_mul(weights.saturating_add(1000))
         }
@@ -92,7 +94,7 @@ fn einsum(equation: &str, inputs: &[Option<Vec<usize>>]) -> u64 {
         let letters: Vec<char> = term.chars().filter(|letter| letter.is_alphabetic()).collect();
         if letters.len() != shape.len() {
             // With an ellipsis it is not told here which side is which.
-            others = others.saturating_mul(product(shape.iter().copied()));
+            others = others.saturating_mul(product(shape));
             continue;
         }
         for (letter, &side) in letters.into_iter().zip(shape) {
@@ -102,7 +104,7 @@ fn einsum(equation: &str, inputs: &[Option<Vec<usize>>]) -> u64 {
             }
         }
     }
-    others.saturating_mul(product(sides.into_iter().map(|(_, side)| side)))
+    sides.into_iter().fold(others, |work, (_, side)| work.saturating_mul(side as u64))
 }
 
 #[cfg(test)]

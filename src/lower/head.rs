@@ -109,7 +109,7 @@ pub(crate) fn up_to_head(
         }
         let stride = level.stride as f32;
         let at = |index: usize| (index as f32 + offset) * stride;
-        let centres = product([shape.height, shape.width, size_of::<[f32; 2]>()]);
+        let centres = product(&[shape.height, shape.width, size_of::<[f32; 2]>()]);
         budget.take(centres, name).map_err(NotAlone::TooLarge)?;
         let cells = 0..shape.height * shape.width;
         let centres = cells.map(|cell| [at(cell % shape.width), at(cell / shape.width)]).collect();

@@ -2,6 +2,8 @@
 
 pub(crate) mod attributes;
 mod footprint;
+#[cfg(feature = "tract")]
+mod half;
 pub(crate) mod head;
 pub(crate) mod input;
 pub(crate) mod messages;
@@ -49,8 +51,11 @@ pub(crate) fn read(onnx: &[u8], budget: &mut Budget<'_>) -> Result<File> {
     let opset = validate::validate(&proto)?;
     let metadata = Metadata::read(&proto);
     let ModelProto { graph, opset_import: opsets, .. } = proto;
-    let Some(graph) = graph else {
+    #[cfg_attr(not(feature = "tract"), expect(unused_mut))]
+    let Some(mut graph) = graph else {
         return Err(Error::new(Kind::InvalidModel, "the model has no graph"));
     };
+    #[cfg(feature = "tract")]
+    half::widen(&mut graph, budget)?;
     Ok(File { graph, opset, opsets, metadata })
 }

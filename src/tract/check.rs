@@ -44,6 +44,9 @@ pub(super) fn check(node: &NodeProto, inputs: &[Option<Known>]) -> Result<(), &'
         let has_none = node.proto.op_type == "Constant" || node.proto.op_type.starts_with("Random");
         return if has_none { Ok(()) } else { Err("its first input is missing") };
     };
+    if node.varies_in_size() {
+        return Err("its size depends on what is in the image");
+    }
     // Behind operators whose results depend on what is in the picture.
     let Some(shape) = first.shape.as_deref() else { return Ok(()) };
     let rank = shape.len() as i64;
@@ -139,6 +142,19 @@ impl<'n> Node<'n> {
 
     fn axis(&self, rank: i64) -> Option<usize> {
         self.axis_or(rank, 0)
+    }
+
+    /// Whether an input that says how large the result is is no constant.
+    fn varies_in_size(&self) -> bool {
+        if !matches!(
+            self.proto.op_type.as_str(),
+            "Tile" | "Expand" | "Resize" | "Upsample" | "Pad" | "OneHot" | "ConstantOfShape"
+        ) {
+            return false;
+        }
+        let first = usize::from(self.proto.op_type != "ConstantOfShape");
+        let last = if self.proto.op_type == "Resize" { 3 } else { first };
+        (first..=last).any(|index| self.known(index).is_some_and(|known| !known.is_constant))
     }
 
     /// Sizes that could overflow what is computed of them.

@@ -16,7 +16,7 @@ use tract_onnx::tract_hir::internal::{DimLike, InferenceFact};
 use super::check::{Known, asked, check};
 use crate::engine::net::Shape;
 use crate::error::{Error, Kind, Result};
-use crate::limits::{Budget, product};
+use crate::limits::Budget;
 use crate::lower::{self, Array, Value};
 use crate::onnx::File;
 use crate::onnx::messages::{DataType, NodeProto, TensorProto};
@@ -260,7 +260,7 @@ fn size(fact: &InferenceFact) -> TractResult<u64> {
     let Some(shape) = concrete(fact) else { return Ok(0) };
     let each = fact.datum_type.concretize().map_or(4, |kind| kind.size_of());
     // A side of 0 does not excuse the others: strides are products of them all the same.
-    Ok(product(shape.iter().map(|side| *side.max(&1)).chain([each])))
+    Ok(shape.iter().fold(each as u64, |bytes, side| bytes.saturating_mul((*side).max(1) as u64)))
 }
 
 /// What is known of a tensor of the file.

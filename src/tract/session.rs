@@ -11,7 +11,7 @@ use super::inference::unsupported;
 use super::partition::{Stage, Work};
 use crate::engine;
 use crate::error::{Error, Kind, Result};
-use crate::limits::Budget;
+use crate::limits::{Budget, product};
 use crate::size::InputSize;
 
 /// A divided network, ready to run. Clones share the weights.
@@ -37,7 +37,8 @@ struct Ready {
 
 enum Program {
     Engine(engine::Network),
-    Tract(Arc<TypedRunnableModel>),
+    /// With the most bytes that a tensor may have whose size depends on what is in the picture.
+    Tract(Arc<TypedRunnableModel>, u64),
 }
 
 impl Network {
@@ -68,7 +69,7 @@ impl Network {
                     let plan = runnable(&proto.encode_to_vec())?;
                     let bytes = memory_bytes(&plan).map_err(|error| unsupported("a part has no shapes", error))?;
                     budget.take(bytes, "")?;
-                    Program::Tract(plan)
+                    Program::Tract(plan, budget.memory_limit())
                 }
             };
             let outputs = outputs.into_iter().map(|name| {
@@ -95,7 +96,7 @@ impl Network {
         let failed = |error| unsupported("the network could not be made ready to run", error);
         let states = self.0.stages.iter().map(|stage| match &stage.program {
             Program::Engine(_) => Ok(State::Engine(engine::Memory::new(1))),
-            Program::Tract(plan) => plan.spawn().map(State::Tract).map_err(failed),
+            Program::Tract(plan, _) => plan.spawn().map(State::Tract).map_err(failed),
         });
         Ok(Session {
             states: states.collect::<Result<_>>()?,
@@ -206,9 +207,8 @@ impl Session {
             let inputs: TVec<TValue> = inputs.collect();
             let outputs = match (&stage.program, state) {
                 (Program::Engine(network), State::Engine(memory)) => region(network, memory, &inputs)?,
-                (_, State::Tract(state)) => {
-                    state.run(inputs).map_err(|error| failed("the network failed while running", error))?
-                }
+                (Program::Tract(_, largest), State::Tract(state)) => part(state, inputs, *largest)
+                    .map_err(|error| failed("the network failed while running", error))?,
                 _ => TVec::new(),
             };
             for (slot, output) in stage.outputs.iter().zip(outputs) {
@@ -217,6 +217,22 @@ impl Session {
         }
         Ok(())
     }
+}
+
+/// Runs a part on tract. Tensors whose sizes were unknown when it was loaded are held to the limit once they are known.
+fn part(state: &mut TypedSimpleState, inputs: TVec<TValue>, largest: u64) -> TractResult<TVec<TValue>> {
+    state.run_plan_with_eval(inputs, |context, state, node, inputs| {
+        for output in &node.outputs {
+            let fact = &output.fact;
+            if fact.shape.as_concrete().is_none()
+                && let Ok(shape) = fact.shape.eval_to_usize(context.symbols)
+                && product(&shape).saturating_mul(fact.datum_type.size_of() as u64) > largest
+            {
+                return Err(TractError::msg(format!("a tensor of {shape:?} is larger than the limit of memory")));
+            }
+        }
+        tract_onnx::tract_core::plan::eval(context, state, node, inputs)
+    })
 }
 
 /// Runs a region of the engine.
