@@ -78,7 +78,7 @@ impl Error {
     /// | `unsupported-operator` | the graph uses an operator the runtime does not have; the message names it |
     /// | `needs-tract` | the graph is more than the engine runs by itself, and this crate was built without `tract` |
     /// | `invalid-option` | a threshold that is not in 0 to 1, an unknown class, an input size that is no multiple of 32 |
-    /// | `inference-failed` | the network did not run to its end |
+    /// | `inference-failed` | the network did not run to its end, or gave scores that are NaN or above 1, or boxes that are NaN |
     ///
     /// With the feature `web`, of pictures of a page:
     ///
