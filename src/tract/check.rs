@@ -199,6 +199,17 @@ impl<'n> Node<'n> {
     fn gather(&self, shape: &[usize]) -> Result<(), &'static str> {
         let side = self.axis(shape.len() as i64).and_then(|axis| shape.get(axis));
         let side = *side.ok_or("there is no such axis")? as i64;
+        // The others are read at the same places in both.
+        if self.proto.op_type == "GatherElements"
+            && let Some(at) = self.shape(1)
+        {
+            let axis = self.axis(shape.len() as i64);
+            let inside = |(number, (at, side)): (usize, (&usize, &usize))| at <= side || Some(number) == axis;
+            let reads = !at.contains(&0);
+            if at.len() != shape.len() || reads && (side == 0 || !at.iter().zip(shape).enumerate().all(inside)) {
+                return Err("it reads beyond its input");
+            }
+        }
         match self.known(1).and_then(|known| known.ints.as_ref()) {
             Some(at) if at.iter().any(|at| !(-side..side).contains(at)) => Err("it reads beyond its input"),
             _ => Ok(()),
@@ -282,4 +293,28 @@ fn distinct(axes: &[i64], rank: i64) -> Vec<i64> {
 
 fn fit(axes: &[i64], rank: i64) -> Result<(), &'static str> {
     if axes.iter().all(|axis| (0..rank).contains(axis)) { Ok(()) } else { Err("there is no such axis") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::onnx::messages::{AttributeProto, AttributeType};
+
+    #[test]
+    fn elements_are_gathered_from_within() {
+        let fits = |data: &[usize], at: &[usize], axis: i64| {
+            let r#type = AttributeType::Int as i32;
+            let axis = AttributeProto { name: "axis".into(), i: axis, r#type, ..Default::default() };
+            let node = NodeProto { op_type: "GatherElements".into(), attribute: vec![axis], ..Default::default() };
+            let known =
+                [data, at].map(|shape| Some(Known { shape: Some(shape.to_vec()), is_constant: false, ints: None }));
+            check(&node, &known).is_ok()
+        };
+        assert!(fits(&[1, 180, 7], &[1, 20, 7], 1));
+        assert!(fits(&[1, 180, 7], &[1, 500, 7], -2), "one may be read several times");
+        assert!(!fits(&[1, 180, 7], &[1, 20, 8], 1));
+        assert!(!fits(&[1, 180, 0], &[1, 20, 1], 2));
+        assert!(!fits(&[1, 180, 7], &[20, 7], 1));
+        assert!(fits(&[1, 180, 0], &[1, 0, 4], 2));
+    }
 }
