@@ -38,13 +38,22 @@ export class Detector {
   constructor(token, backend, info, settings) {
     if (token !== FROM_LOAD) throw new MicroYoloError("invalid-option", "detectors are made with Detector.load()");
     this.#backend = backend;
-    const { labels, input } = info;
-    this.#info = { ...info, labels: Object.freeze([...labels]), input: Object.freeze({ ...input }) };
+    const { labels, input, foreign } = info;
+    this.#info = {
+      ...info,
+      labels: Object.freeze([...labels]),
+      input: Object.freeze({ ...input }),
+      foreign: Object.freeze(foreign.map((node) => Object.freeze(node))),
+    };
     this.#settings = settings;
   }
 
   get labels() {
     return this[ITSELF]().#info.labels;
+  }
+
+  get foreign() {
+    return this[ITSELF]().#info.foreign;
   }
 
   get build() {

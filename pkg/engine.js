@@ -13,6 +13,7 @@ import { platformError } from "./platform.js";
  * @property {"simd128" | "relaxed-simd" | "threads"} build
  * @property {number} threads
  * @property {{ width: number, height: number }} input
+ * @property {import("./index.js").ForeignNode[]} foreign
  */
 
 /**
@@ -26,7 +27,7 @@ import { platformError } from "./platform.js";
  * @property {import("./index.js").Timing} timing
  */
 
-/** @typedef {import("./wasm/micro_yolo_small.js").Engine} WasmEngine */
+/** @typedef {import("./wasm/micro_yolo_small.js").Engine & { foreign?: () => string[] }} WasmEngine */
 
 /**
  * @typedef {Pick<typeof import("./wasm/micro_yolo_small.js"), "Engine"> & {
@@ -132,6 +133,16 @@ function refusedModel(cause) {
   return new MicroYoloError("unsupported-model", `the runtime gave up on this network${what}`, { cause });
 }
 
+/**
+ * @param {string[]} texts name, operator and reason of each node
+ * @returns {import("./index.js").ForeignNode[]}
+ */
+function foreignNodes(texts) {
+  const nodes = [];
+  for (let at = 0; at < texts.length; at += 3) nodes.push({ name: texts[at], operator: texts[at + 1], reason: texts[at + 2] });
+  return nodes;
+}
+
 /** A model, ready to run. */
 export class Engine {
   #instance;
@@ -161,16 +172,20 @@ export class Engine {
    * @param {Uint8Array} model
    * @param {LoadSettings} settings
    */
-  constructor(instance, glue, model, { inputSize, threads, ...settings }) {
+  constructor(instance, glue, model, { inputSize, threads, limits, ...settings }) {
     this.#instance = instance;
     this.#generation = instance.generation;
-    const engine = instance.enter(() => new glue.Engine(model, inputSize?.width, inputSize?.height, threads), refusedModel);
+    const { memoryBytes, nodes, macs } = limits ?? {};
+    /** @returns {WasmEngine} */
+    const make = () => new glue.Engine(model, inputSize?.width, inputSize?.height, threads, memoryBytes, nodes, macs);
+    const engine = instance.enter(make, refusedModel);
     this.#engine = engine;
     this.info = instance.enter(() => ({
       labels: engine.labels(),
       build: /** @type {ModelInfo["build"]} */ (engine.build),
       threads: engine.threads,
       input: { width: engine.inputWidth, height: engine.inputHeight },
+      foreign: foreignNodes(engine.foreign?.() ?? []),
     }));
     try {
       this.#set(engine, settings);

@@ -86,6 +86,29 @@ export interface Progress {
   total: number | undefined;
 }
 
+/** What a model may take. It is worked out from the file before the memory is allocated. */
+export interface Limits {
+  /**
+   * Bytes of memory for all that is made of the file: its content, its weights as often as they are copied and packed, the
+   * tensors between its layers. An upper estimate. Default 1 GiB (2 ** 30), enough for YOLOv8x at 640 px.
+   */
+  memoryBytes?: number;
+  /** Nodes of the graph and stored tensors, together. Default 20000. */
+  nodes?: number;
+  /** Multiply-accumulates for one picture, and what takes as long. Default 500 billion, four times YOLOv8x at 640 px. */
+  macs?: number;
+}
+
+/** A node of the model that the engine itself does not have, and that is therefore run by a slower one. */
+export interface ForeignNode {
+  /** Its name in the file, or that of its first output. */
+  name: string;
+  /** Its ONNX operator. */
+  operator: string;
+  /** Why the engine does not run it, and the shapes of its inputs. */
+  reason: string;
+}
+
 export interface LoadOptions extends DetectorSettings {
   /** The model, an ONNX file: its URL or its bytes. Default: the model inside this package. */
   model?: string | URL | ArrayBufferView | ArrayBufferLike | Blob;
@@ -119,6 +142,11 @@ export interface LoadOptions extends DetectorSettings {
    * ask for fewer than `navigator.hardwareConcurrency`.
    */
   threads?: number;
+  /**
+   * What the model may take: one beyond it is refused with `model-too-large`. `Infinity` is no limit, for a file that you
+   * trust. Default: enough for large detectors, and too little for a file that is made to fill memory.
+   */
+  limits?: Limits;
   /** Gives the loading up: rejects with code `aborted`. */
   signal?: AbortSignal;
   /** Called as bytes arrive, at least once. */
@@ -187,12 +215,19 @@ export class Detector {
    * download; after a failure the next call tries again.
    *
    * @throws {MicroYoloError} `aborted`, `network`, `no-simd`, `unsupported`, `worker-failed`, `invalid-engine`,
-   * `invalid-model`, `unsupported-model`, `unsupported-operator`, `needs-tract`, `invalid-option`, `crashed`
+   * `invalid-model`, `unsupported-model`, `model-too-large`, `unsupported-operator`, `needs-tract`, `invalid-option`,
+   * `crashed`
    */
   static load(options?: LoadOptions): Promise<Detector>;
 
   /** The model's class names, by `classId`. */
   readonly labels: readonly string[];
+
+  /**
+   * The nodes of the model that the engine itself does not have: none for the models of this package. The full engines run
+   * them with tract; the others refuse such a model. The fewer there are, the faster the model.
+   */
+  readonly foreign: readonly Readonly<ForeignNode>[];
 
   /** Which engine computes: the one for relaxed SIMD is the faster, and `threads` the same with helpers. */
   readonly build: "simd128" | "relaxed-simd" | "threads";
@@ -264,12 +299,13 @@ export class Detector {
  * | `crashed` | the engine trapped: this detector is dead, a new one can be loaded. Please report it |
  * | `disposed` | the detector was disposed of |
  * | `image-too-large` | pixels with a side above 16384, or more than memory can hold: scale them down |
- * | `inference-failed` | the network did not run to its end |
+ * | `inference-failed` | the network did not run to its end, or gave scores above 1 or `NaN`: the message says which |
  * | `invalid-engine` | the `wasm` file is broken, another one, or of another version of this package; the message names it |
  * | `invalid-image` | not a picture or video the browser can decode, an empty one, or pixels of the wrong length |
  * | `invalid-model` | the model is no intact ONNX file; the message says if it is a web page sent in its place |
  * | `invalid-option` | an option out of its range (`NaN`, negative …), of the wrong type, or one that does not exist |
  * | `invalid-source` | `detect` was given something that is no picture at all |
+ * | `model-too-large` | the model needs more memory, nodes or work than `limits` allows: the message says how much |
  * | `needs-tract` | the model is more than the small engine runs, which `micro-yolo/small` and `micro-yolo/inline` have, or which was asked for as `wasm`; `micro-yolo` may run it |
  * | `network` | engine, model, picture, the rest of a video or a module of the package could not be fetched: offline, 404, no CORS, a content security policy |
  * | `no-simd` | the browser's WebAssembly has no SIMD (it came with Chrome 91, Firefox 89, Safari 16.4) |
@@ -291,6 +327,7 @@ export type ErrorCode =
   | "invalid-model"
   | "invalid-option"
   | "invalid-source"
+  | "model-too-large"
   | "needs-tract"
   | "network"
   | "no-simd"

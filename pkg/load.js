@@ -6,13 +6,13 @@ import { MicroYoloError, abortable, aborted, shown } from "./error.js";
 import { whyNotStarted } from "./open-worker.js";
 import { checkOptions } from "./options.js";
 import { canShareMemory, checkPlatform } from "./platform.js";
-import { checkedInputSize, checkedThreads, defaultSettings, withSettings } from "./settings.js";
+import { checkedInputSize, checkedLimits, checkedThreads, defaultSettings, withSettings } from "./settings.js";
 
 /** @typedef {import("./index.js").LoadOptions} LoadOptions */
 /** @typedef {import("./parts.js").Parts} Parts */
 /** @typedef {import("./parts.js").Kind} Kind */
 
-const OPTIONS = ["model", "wasm", "inputSize", "worker", "threads", "signal", "onProgress", ...Object.keys(defaultSettings)];
+const OPTIONS = ["model", "wasm", "inputSize", "worker", "threads", "limits", "signal", "onProgress", ...Object.keys(defaultSettings)];
 
 /**
  * Whether to start a worker where nobody says. Not where there are none (Node), and not from a worker: the page is free
@@ -37,9 +37,10 @@ export async function load(Class, parts, options = {}) {
   if (onProgress && typeof onProgress !== "function") throw new MicroYoloError("invalid-option", "`onProgress` must be a function");
   // Text is true, that of "false" too.
   if (![undefined, null, true, false].includes(worker)) throw new MicroYoloError("invalid-option", "`worker` must be a boolean");
+  const limits = checkedLimits(options.limits);
   if (options.signal?.aborted) throw aborted(options.signal);
   checkPlatform();
-  const { backend, info } = await open(parts, options, { ...settings, inputSize, threads });
+  const { backend, info } = await open(parts, options, { ...settings, inputSize, threads, limits });
   return /** @type {InstanceType<T>} */ (new Class(FROM_LOAD, backend, info, settings));
 }
 
@@ -158,7 +159,7 @@ function kindOf(module) {
  * @param {boolean} named whether the engine was the user's choice
  */
 function explained({ code, message, cause }, model, named) {
-  const ofModel = ["invalid-model", "unsupported-model", "unsupported-operator", "needs-tract"].includes(code);
+  const ofModel = ["invalid-model", "unsupported-model", "model-too-large", "unsupported-operator", "needs-tract"].includes(code);
   const address = ofModel && (typeof model === "string" || model instanceof URL) ? `${shown(model)}: ` : "";
   const entry = code === "needs-tract" && !named ? ". This entry of the package has no engine for it: import `micro-yolo`" : "";
   return new MicroYoloError(code, `${address}${message}${entry}`, { cause });

@@ -1,5 +1,6 @@
 // What a detector may be asked to do differently, checked where it is set, so that a wrong number never travels.
 import { MicroYoloError } from "./error.js";
+import { checkOptions } from "./options.js";
 
 /**
  * @typedef {object} Settings
@@ -9,7 +10,13 @@ import { MicroYoloError } from "./error.js";
  * @property {(string | number)[] | undefined} classes
  */
 
-/** @typedef {Settings & { inputSize?: { width: number, height: number }, threads: number }} LoadSettings */
+/**
+ * @typedef {Settings & {
+ *   inputSize?: { width: number, height: number },
+ *   threads: number,
+ *   limits?: import("./index.js").Limits,
+ * }} LoadSettings
+ */
 
 /** @type {Readonly<Settings>} The same defaults as the Rust crate's builder. */
 export const defaultSettings = Object.freeze({
@@ -64,6 +71,22 @@ function count(name, value) {
  */
 export function checkedThreads(value) {
   return value === undefined ? 1 : Math.min(count("threads", value), 16);
+}
+
+/**
+ * What a model may take; what is left out the engine knows.
+ * @param {unknown} value
+ * @returns {import("./index.js").Limits | undefined}
+ */
+export function checkedLimits(value) {
+  if (value === undefined) return undefined;
+  checkOptions("`limits`", value, ["memoryBytes", "nodes", "macs"]);
+  const limits = /** @type {import("./index.js").Limits} */ ({ ...value });
+  for (const [name, limit] of Object.entries(limits)) {
+    if (limit === undefined || (typeof limit === "number" && limit >= 0)) continue; // False for NaN.
+    throw new MicroYoloError("invalid-option", `\`limits.${name}\` must be a number from 0 to Infinity, not ${String(limit)}`);
+  }
+  return limits;
 }
 
 /** @param {unknown} value */

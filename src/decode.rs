@@ -1,6 +1,7 @@
 //! The network's raw output → candidates.
 
 use crate::detection::BoxLtrb;
+use crate::error::{Error, Kind, Result};
 #[cfg(any(feature = "tract", test))]
 use crate::layout::OutputForm;
 use crate::layout::{Boxes, Layout, Parts, Scale, Scores};
@@ -22,8 +23,39 @@ impl Want<'_> {
         self.classes.is_none_or(|flags| flags.get(class) == Some(&true))
     }
 
-    fn score(&self, score: f32) -> bool {
-        score >= self.score_min && score.is_finite()
+    /// The score, if it is wanted. What is no probability is noted.
+    fn score(&self, score: f32, wrong: &mut Wrong) -> Option<f32> {
+        if score.is_nan() || score > 1.0 + ROUNDING {
+            *wrong = Wrong::Score(score);
+            return None;
+        }
+        (score >= self.score_min).then(|| score.min(1.0))
+    }
+}
+
+/// How far above 1 a probability may be that was computed in half precision.
+const ROUNDING: f32 = 1e-3;
+
+/// What no detector answers.
+#[derive(Default)]
+enum Wrong {
+    #[default]
+    Nothing,
+    Score(f32),
+    Box,
+}
+
+impl Wrong {
+    #[inline(never)]
+    fn check(self) -> Result<()> {
+        let message = match self {
+            Wrong::Nothing => return Ok(()),
+            Wrong::Score(score) => format!(
+                "the network gives {score} for a score, which must be from 0 to 1: it may lack its last sigmoid"
+            ),
+            Wrong::Box => "the network gives NaN for a side of a box".to_owned(),
+        };
+        Err(Error::new(Kind::Inference, message))
     }
 }
 
@@ -37,38 +69,50 @@ pub(crate) struct Decoder {
 impl Decoder {
     /// Reads `outputs`, row-major, and puts what is wanted into `candidates`, whose old content goes.
     ///
-    /// A place gives at most one candidate, its best wanted class, unless `want` is multi-label. Whatever is not
-    /// finite or has no area is left out.
-    pub fn decode(&mut self, layout: &Layout, outputs: &[&[f32]], want: Want<'_>, candidates: &mut Vec<Candidate>) {
+    /// A place gives at most one candidate, its best wanted class, unless `want` is multi-label. A box that is
+    /// infinite or has no area is left out.
+    ///
+    /// # Errors
+    ///
+    /// `inference-failed` if a wanted class has a score that is NaN or above 1, or if a box with a wanted score is NaN.
+    pub fn decode(
+        &mut self,
+        layout: &Layout,
+        outputs: &[&[f32]],
+        want: Want<'_>,
+        candidates: &mut Vec<Candidate>,
+    ) -> Result<()> {
         candidates.clear();
+        let mut taken = Taken { candidates, wrong: Wrong::default() };
         match (&layout.parts, outputs) {
-            (Some(parts), _) => self.class_rows(parts, outputs, want, candidates),
+            (Some(parts), _) => self.class_rows(parts, outputs, want, &mut taken),
             #[cfg(any(feature = "tract", test))]
-            (None, [first, ..]) => self.whole(layout, first, want, candidates),
+            (None, [first, ..]) => self.whole(layout, first, want, &mut taken),
             (None, _) => (),
         }
+        taken.wrong.check()
     }
 
     /// An answer in one piece, which only networks have that the engine does not run alone.
     #[cfg(any(feature = "tract", test))]
-    fn whole(&mut self, layout: &Layout, answer: &[f32], want: Want<'_>, candidates: &mut Vec<Candidate>) {
+    fn whole(&mut self, layout: &Layout, answer: &[f32], want: Want<'_>, taken: &mut Taken<'_>) {
         match layout.form {
             OutputForm::ClassRows => {
                 let (boxes, scores) = answer.split_at(4 * layout.columns);
                 let whole = Parts { scores: Scores::Probabilities, boxes: Boxes::CentreSize, pixels: false };
-                self.class_rows(&whole, &[boxes, scores], want, candidates);
+                self.class_rows(&whole, &[boxes, scores], want, taken);
             }
-            OutputForm::Objectness => objectness(answer, layout.columns, want, candidates),
-            OutputForm::EndToEnd => end_to_end(answer, want, candidates),
+            OutputForm::Objectness => objectness(answer, layout.columns, want, taken),
+            OutputForm::EndToEnd => end_to_end(answer, want, taken),
         }
     }
 
-    fn class_rows(&mut self, layout: &Parts, outputs: &[&[f32]], want: Want<'_>, candidates: &mut Vec<Candidate>) {
+    fn class_rows(&mut self, layout: &Parts, outputs: &[&[f32]], want: Want<'_>, taken: &mut Taken<'_>) {
         let (box_parts, numbers) = match &layout.boxes {
             Boxes::CentreSize => (1, 4),
             Boxes::Distances(scales) => (scales.len(), 4),
             Boxes::Distributions { bins, scales } => (scales.len(), 4 * bins),
-            Boxes::Anchors(scales) => return anchors(scales, outputs, want, candidates),
+            Boxes::Anchors(scales) => return anchors(scales, outputs, want, taken),
         };
         let (boxes, parts) = outputs.split_at(box_parts);
         let places = boxes.iter().map(|part| part.len() / numbers).sum::<usize>();
@@ -77,13 +121,13 @@ impl Decoder {
             return; // A file may name none.
         }
         let mut take = |place: usize, class: usize, value: f32| {
-            let score = layout.scores.score(value);
-            if want.score(score) {
-                push(candidates, layout.bbox(boxes, place), class as u32, score);
+            if let Some(score) = want.score(layout.scores.score(value), &mut taken.wrong) {
+                taken.push(layout.bbox(boxes, place), class as u32, score);
             }
         };
         let least = layout.scores.least(want.score_min);
-        let passes = |value: f32| value >= least && value.is_finite();
+        // NaN is not below it either, and has to be noticed.
+        let may_pass = |value: f32| value >= least || value.is_nan();
         let mut first = 0;
         for part in parts {
             let columns = part.len() / classes;
@@ -91,10 +135,10 @@ impl Decoder {
             self.best.resize(columns, (f32::NEG_INFINITY, 0));
             let best = &mut self.best;
             let mut found = |place: usize, class: usize, value: f32| {
-                if !passes(value) {
+                if !may_pass(value) {
                     return;
                 }
-                if want.multi_label {
+                if want.multi_label || value.is_nan() {
                     take(first + place, class, value);
                 } else if value > best[place].0 {
                     best[place] = (value, class as u32);
@@ -102,7 +146,7 @@ impl Decoder {
             };
             // Nearly every score is below the threshold, so whole chunks are passed over by comparisons that the
             // compiler turns into vector instructions; a maximum would not be, because of NaN.
-            let any = |chunk: &[f32]| chunk.iter().fold(false, |any, &value| any | (value >= least));
+            let any = |chunk: &[f32]| chunk.iter().fold(false, |any, &value| any | may_pass(value));
             if layout.pixels {
                 for (place, scores) in part.chunks_exact(classes).enumerate().filter(|(_, scores)| any(scores)) {
                     let wanted = scores.iter().enumerate().filter(|(class, _)| want.class(*class));
@@ -164,7 +208,7 @@ impl Parts {
 }
 
 /// A box that is left out.
-const NOWHERE: BoxLtrb = BoxLtrb { left: f32::NAN, top: f32::NAN, right: f32::NAN, bottom: f32::NAN };
+const NOWHERE: BoxLtrb = BoxLtrb { left: 0.0, top: 0.0, right: 0.0, bottom: 0.0 };
 
 /// The mean of 0, 1 … `bins - 1`, each weighed by its part in the softmax of `logit`.
 fn expectation(bins: usize, logit: impl Fn(usize) -> f32) -> f32 {
@@ -179,7 +223,7 @@ fn expectation(bins: usize, logit: impl Fn(usize) -> f32) -> f32 {
 }
 
 /// YOLOv3's maps (Redmon & Farhadi 2018, section 2.1): scale by scale, anchor by anchor, cell by cell.
-fn anchors(scales: &[(Scale, Vec<[f32; 2]>)], parts: &[&[f32]], want: Want<'_>, candidates: &mut Vec<Candidate>) {
+fn anchors(scales: &[(Scale, Vec<[f32; 2]>)], parts: &[&[f32]], want: Want<'_>, taken: &mut Taken<'_>) {
     let sigmoid = |logit| Scores::Logits.score(logit);
     let least = Scores::Logits.least(want.score_min);
     for ((scale, anchors), part) in scales.iter().zip(parts) {
@@ -189,10 +233,10 @@ fn anchors(scales: &[(Scale, Vec<[f32; 2]>)], parts: &[&[f32]], want: Want<'_>, 
             for (cell, &[x, y]) in part.chunks_exact(numbers).zip(&scale.centres) {
                 let [cx, cy, w, h, object, ref classes @ ..] = cell[index * each..][..each] else { return };
                 // A score is the product of two probabilities, so neither may be below the least.
-                if object < least || object.is_nan() {
+                if object < least {
                     continue;
                 }
-                let object = sigmoid(object);
+                let Some(object) = want.score(sigmoid(object), &mut taken.wrong) else { continue };
                 let bbox = BoxLtrb::from_cx_cy_w_h(
                     sigmoid(cx) * scale.stride + x,
                     sigmoid(cy) * scale.stride + y,
@@ -200,19 +244,19 @@ fn anchors(scales: &[(Scale, Vec<[f32; 2]>)], parts: &[&[f32]], want: Want<'_>, 
                     h.exp() * height,
                 );
                 let mut best = (f32::NEG_INFINITY, 0);
-                for (class, &logit) in classes.iter().enumerate().filter(|(_, logit)| **logit >= least) {
-                    let score = sigmoid(logit) * object;
-                    if !(want.score(score) && want.class(class)) {
+                for (class, &logit) in classes.iter().enumerate().filter(|(class, _)| want.class(*class)) {
+                    if logit < least {
                         continue;
                     }
+                    let Some(score) = want.score(sigmoid(logit) * object, &mut taken.wrong) else { continue };
                     if want.multi_label {
-                        push(candidates, bbox, class as u32, score);
+                        taken.push(bbox, class as u32, score);
                     } else if score > best.0 {
                         best = (score, class as u32);
                     }
                 }
                 if best.0 != f32::NEG_INFINITY {
-                    push(candidates, bbox, best.1, best.0);
+                    taken.push(bbox, best.1, best.0);
                 }
             }
         }
@@ -220,46 +264,55 @@ fn anchors(scales: &[(Scale, Vec<[f32; 2]>)], parts: &[&[f32]], want: Want<'_>, 
 }
 
 #[cfg(any(feature = "tract", test))]
-fn objectness(output: &[f32], columns: usize, want: Want<'_>, candidates: &mut Vec<Candidate>) {
+fn objectness(output: &[f32], columns: usize, want: Want<'_>, taken: &mut Taken<'_>) {
     for row in output.chunks_exact(columns) {
         let [cx, cy, w, h, object, ref classes @ ..] = *row else { return };
         // Class probabilities are at most 1, so the product cannot be above the objectness.
-        if !want.score(object) {
-            continue;
-        }
+        let Some(object) = want.score(object, &mut taken.wrong) else { continue };
         let bbox = BoxLtrb::from_cx_cy_w_h(cx, cy, w, h);
         let mut best = (f32::NEG_INFINITY, 0);
-        for (class, &probability) in classes.iter().enumerate() {
-            let score = object * probability;
-            if !(want.score(score) && want.class(class)) {
-                continue;
-            }
+        for (class, &probability) in classes.iter().enumerate().filter(|(class, _)| want.class(*class)) {
+            // Each for itself: a product may hide that one of the two is no probability.
+            let Some(probability) = want.score(probability, &mut taken.wrong) else { continue };
+            let Some(score) = want.score(object * probability, &mut taken.wrong) else { continue };
             if want.multi_label {
-                push(candidates, bbox, class as u32, score);
+                taken.push(bbox, class as u32, score);
             } else if score > best.0 {
                 best = (score, class as u32);
             }
         }
         if best.0 != f32::NEG_INFINITY {
-            push(candidates, bbox, best.1, best.0);
+            taken.push(bbox, best.1, best.0);
         }
     }
 }
 
 #[cfg(any(feature = "tract", test))]
-fn end_to_end(output: &[f32], want: Want<'_>, candidates: &mut Vec<Candidate>) {
+fn end_to_end(output: &[f32], want: Want<'_>, taken: &mut Taken<'_>) {
     let (rows, _) = output.as_chunks::<6>();
     for &[left, top, right, bottom, score, class] in rows {
         // Unused rows are padded with zeros or with class -1.
-        if want.score(score) && class >= 0.0 && class.is_finite() && want.class(class as usize) {
-            push(candidates, BoxLtrb { left, top, right, bottom }, class as u32, score);
+        let is_class = class >= 0.0 && class.is_finite() && want.class(class as usize);
+        if is_class && let Some(score) = want.score(score, &mut taken.wrong) {
+            taken.push(BoxLtrb { left, top, right, bottom }, class as u32, score);
         }
     }
 }
 
-fn push(candidates: &mut Vec<Candidate>, bbox: BoxLtrb, class: u32, score: f32) {
-    if bbox.is_finite() && bbox.has_area() {
-        candidates.push(Candidate { bbox, class, score });
+/// Candidates so far.
+struct Taken<'a> {
+    candidates: &'a mut Vec<Candidate>,
+    wrong: Wrong,
+}
+
+impl Taken<'_> {
+    fn push(&mut self, bbox: BoxLtrb, class: u32, score: f32) {
+        let BoxLtrb { left, top, right, bottom } = bbox;
+        if [left, top, right, bottom].iter().any(|side| side.is_nan()) {
+            self.wrong = Wrong::Box;
+        } else if bbox.is_finite() && bbox.has_area() {
+            self.candidates.push(Candidate { bbox, class, score });
+        }
     }
 }
 
@@ -270,11 +323,14 @@ mod tests {
     const ALL: Want<'_> = Want { score_min: 0.25, classes: None, multi_label: false };
 
     fn decode(form: OutputForm, output: &[f32], columns: usize, want: Want<'_>) -> Vec<Candidate> {
+        try_decode(form, output, columns, want).unwrap()
+    }
+
+    fn try_decode(form: OutputForm, output: &[f32], columns: usize, want: Want<'_>) -> Result<Vec<Candidate>> {
         let mut candidates =
             vec![Candidate { bbox: BoxLtrb::from_cx_cy_w_h(0.0, 0.0, 1.0, 1.0), class: 9, score: 9.0 }];
         let layout = Layout { form, columns, parts: None };
-        Decoder::default().decode(&layout, &[output], want, &mut candidates);
-        candidates
+        Decoder::default().decode(&layout, &[output], want, &mut candidates).map(|()| candidates)
     }
 
     fn candidate(left: f32, top: f32, right: f32, bottom: f32, class: u32, score: f32) -> Candidate {
@@ -352,7 +408,7 @@ mod tests {
         let parts = Some(Parts { scores: Scores::Logits, boxes, pixels: true });
         let layout = Layout { form: OutputForm::ClassRows, columns: 0, parts };
         let mut candidates = Vec::new();
-        Decoder::default().decode(&layout, outputs, want, &mut candidates);
+        Decoder::default().decode(&layout, outputs, want, &mut candidates).unwrap();
         candidates
     }
 
@@ -410,23 +466,88 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_finite_is_left_out() {
-        for poison in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-            for at in 0..5 {
-                let mut output = [5.0, 5.0, 2.0, 2.0, 0.8];
-                output[at] = poison;
-                assert_eq!(decode(OutputForm::ClassRows, &output, 1, ALL), [], "{poison} at {at}");
-                let mut output = [5.0, 5.0, 2.0, 2.0, 0.8, 0.9];
-                output[at] = poison;
-                assert_eq!(decode(OutputForm::Objectness, &output, 6, ALL), [], "{poison} at {at}");
-                let mut output = [5.0, 5.0, 7.0, 7.0, 0.8, 1.0];
-                output[at] = poison;
-                assert_eq!(decode(OutputForm::EndToEnd, &output, 6, ALL), [], "{poison} at {at}");
+    fn scores_that_are_none_are_errors_in_every_form() {
+        let wrong = [f32::NAN, f32::INFINITY, 2.63, 1.01];
+        let fine = [(f32::NEG_INFINITY, None), (-1.0, None), (0.1, None), (1.0, Some(1.0)), (1.0005, Some(1.0))];
+        // Sole class, classes beside good ones, class and objectness, and an answer that is already suppressed.
+        type Answer = fn(f32) -> Vec<f32>;
+        let forms: [(OutputForm, usize, Answer); 5] = [
+            (OutputForm::ClassRows, 1, |score| vec![5.0, 5.0, 2.0, 2.0, score]),
+            (OutputForm::ClassRows, 1, |score| vec![5.0, 5.0, 2.0, 2.0, 0.0, score, 0.0]),
+            (OutputForm::Objectness, 6, |score| vec![5.0, 5.0, 2.0, 2.0, score, 1.0]),
+            (OutputForm::Objectness, 7, |score| vec![5.0, 5.0, 2.0, 2.0, 1.0, 0.0, score]),
+            (OutputForm::EndToEnd, 6, |score| vec![4.0, 4.0, 6.0, 6.0, score, 0.0]),
+        ];
+        for (form, columns, answer) in forms {
+            for multi_label in [false, true] {
+                let want = Want { multi_label, ..ALL };
+                for score in wrong {
+                    let error = try_decode(form, &answer(score), columns, want).unwrap_err();
+                    assert_eq!(error.code(), "inference-failed", "{form:?}: {score}");
+                    assert!(error.to_string().contains(&format!("gives {score} for a score")), "{error}");
+                }
+                for (score, expected) in fine {
+                    let found = decode(form, &answer(score), columns, want);
+                    assert_eq!(found.first().map(|one| one.score), expected, "{form:?}: {score}");
+                }
             }
         }
-        // A score that is not finite does not hide the good class beside it.
-        let output = [5.0, 5.0, 2.0, 2.0, f32::NAN, 0.8, f32::INFINITY];
-        assert_eq!(decode(OutputForm::ClassRows, &output, 1, ALL), [candidate(4.0, 4.0, 6.0, 6.0, 1, 0.8)]);
+        // One that the other hides.
+        for pair in [[2.63, 0.3], [0.3, 2.63], [f32::NAN, 0.9], [0.9, f32::NAN]] {
+            let answer = [5.0, 5.0, 2.0, 2.0, pair[0], pair[1]];
+            assert!(try_decode(OutputForm::Objectness, &answer, 6, ALL).is_err(), "{pair:?}");
+        }
+        // Of a class that nobody wants nobody asks.
+        let want = Want { classes: Some(&[false, true]), ..ALL };
+        let found = decode(OutputForm::ClassRows, &[5.0, 5.0, 2.0, 2.0, 7.0, 0.8], 1, want);
+        assert_eq!(found, [candidate(4.0, 4.0, 6.0, 6.0, 1, 0.8)]);
+    }
+
+    #[test]
+    fn logits_are_probabilities_unless_they_are_nan() {
+        let boxes = || Boxes::Distances([Scale { stride: 8.0, centres: vec![[4.0, 4.0]] }].into());
+        let decode = |boxes, outputs: &[&[f32]]| {
+            let parts = Some(Parts { scores: Scores::Logits, boxes, pixels: true });
+            let mut candidates = Vec::new();
+            let layout = Layout { form: OutputForm::ClassRows, columns: 0, parts };
+            Decoder::default().decode(&layout, outputs, ALL, &mut candidates).map(|()| candidates)
+        };
+        let sides = [1.0; 4];
+        assert_eq!(decode(boxes(), &[&sides, &[f32::INFINITY]]).unwrap()[0].score, 1.0);
+        assert_eq!(decode(boxes(), &[&sides, &[f32::NEG_INFINITY]]).unwrap(), []);
+        assert_eq!(decode(boxes(), &[&sides, &[f32::NAN]]).unwrap_err().code(), "inference-failed");
+        let scale = Scale { stride: 8.0, centres: vec![[0.0, 0.0]] };
+        let anchors = Boxes::Anchors(vec![(scale, vec![[10.0, 20.0]])].into());
+        for (object, class) in [(f32::NAN, 3.0), (3.0, f32::NAN)] {
+            let cell = [0.0, 0.0, 0.0, 0.0, object, class];
+            assert_eq!(decode(anchors.clone(), &[&cell]).unwrap_err().code(), "inference-failed");
+        }
+        let sure = [0.0, 0.0, 0.0, 0.0, f32::INFINITY, 40.0];
+        assert_eq!(decode(anchors, &[&sure]).unwrap()[0].score, 1.0);
+    }
+
+    #[test]
+    fn boxes_that_are_nan_are_errors_and_infinite_ones_are_left_out() {
+        for at in 0..4 {
+            let forms = [
+                (OutputForm::ClassRows, 1, vec![5.0, 5.0, 2.0, 2.0, 0.8]),
+                (OutputForm::Objectness, 6, vec![5.0, 5.0, 2.0, 2.0, 0.8, 0.9]),
+                (OutputForm::EndToEnd, 6, vec![5.0, 5.0, 7.0, 7.0, 0.8, 1.0]),
+            ];
+            for (form, columns, mut output) in forms {
+                for infinite in [f32::INFINITY, f32::NEG_INFINITY] {
+                    output[at] = infinite;
+                    assert_eq!(decode(form, &output, columns, ALL), [], "{form:?}: {infinite} at {at}");
+                }
+                output[at] = f32::NAN;
+                let error = try_decode(form, &output, columns, ALL).unwrap_err();
+                assert_eq!(error.code(), "inference-failed", "{form:?} at {at}");
+                assert!(error.to_string().contains("NaN for a side of a box"), "{error}");
+                // Nobody looks at the box of what is not wanted.
+                output[4] = 0.1;
+                assert_eq!(decode(form, &output, columns, ALL), [], "{form:?} at {at}");
+            }
+        }
     }
 
     #[test]
@@ -473,7 +594,7 @@ mod tests {
             let found = |parts, outputs: &[&[f32]]| {
                 let mut candidates = Vec::new();
                 let layout = Layout { form: OutputForm::ClassRows, columns: 7, parts };
-                Decoder::default().decode(&layout, outputs, want, &mut candidates);
+                Decoder::default().decode(&layout, outputs, want, &mut candidates).unwrap();
                 candidates.sort_by_key(|c| (c.bbox.left as i32, c.class));
                 candidates
             };
@@ -535,7 +656,7 @@ mod tests {
         let mut times = Vec::new();
         for _ in 0..200 {
             let start = std::time::Instant::now();
-            decoder.decode(&layout, &[&output], ALL, &mut candidates);
+            decoder.decode(&layout, &[&output], ALL, &mut candidates).unwrap();
             let found = candidates.len();
             crate::nms::suppress(&mut candidates, 0.45, 100);
             times.push(start.elapsed());

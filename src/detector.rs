@@ -6,6 +6,7 @@ use crate::error::{Error, Kind, Result};
 use crate::image::ImageView;
 use crate::layout::OutputForm;
 use crate::letterbox::Letterbox;
+use crate::limits::Limits;
 use crate::model::{Model, Session};
 use crate::nms::{self, Candidate};
 use crate::size::InputSize;
@@ -54,6 +55,7 @@ pub struct DetectorBuilder {
     input_size: Option<InputSize>,
     multi_label: bool,
     threads: usize,
+    limits: Limits,
 }
 
 impl Default for DetectorBuilder {
@@ -66,6 +68,7 @@ impl Default for DetectorBuilder {
             input_size: None,
             multi_label: false,
             threads: 1,
+            limits: Limits::default(),
         }
     }
 }
@@ -128,6 +131,13 @@ impl DetectorBuilder {
         self
     }
 
+    /// What the model may take of memory and work. Default: [`Limits::default`], enough for large detectors and too little
+    /// for a file that is made to fill memory.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
     /// Loads the model and makes the detector.
     ///
     /// # Errors
@@ -138,7 +148,7 @@ impl DetectorBuilder {
         // Before the model: a wrong threshold should not take a second to be found.
         check_fraction("score_threshold", self.score_threshold)?;
         check_fraction("iou_threshold", self.iou_threshold)?;
-        self.build_with_model(&Model::load(onnx, self.input_size)?)
+        self.build_with_model(&Model::load(onnx, self.input_size, &self.limits)?)
     }
 
     /// Makes a detector of a model that is loaded already; many detectors can share one model's weights.
@@ -214,7 +224,7 @@ impl Detector {
     ///
     /// # Errors
     ///
-    /// `inference-failed` if the network does not run to its end. Nothing about the image itself can fail here:
+    /// `inference-failed` if the network does not run to its end, or gives scores that are NaN or above 1. Nothing about the image itself can fail here:
     /// it was checked when the [`ImageView`] was made.
     pub fn detect(&mut self, image: ImageView<'_>) -> Result<Vec<Detection>> {
         let InputSize { width, height } = self.model.input_size();
@@ -227,7 +237,7 @@ impl Detector {
             multi_label: self.multi_label,
         };
         let layout = self.model.layout();
-        phase("decode", || self.decoder.decode(layout, &outputs, want, &mut self.candidates));
+        phase("decode", || self.decoder.decode(layout, &outputs, want, &mut self.candidates))?;
         phase("suppress", || {
             if layout.form == OutputForm::EndToEnd {
                 nms::best(&mut self.candidates, self.max_detections);

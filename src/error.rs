@@ -32,6 +32,7 @@ pub(crate) enum Kind {
     ImageTooLarge,
     InvalidModel,
     UnsupportedModel,
+    ModelTooLarge,
     UnsupportedOperator,
     /// Only in a build without tract.
     #[cfg_attr(feature = "tract", expect(dead_code))]
@@ -73,10 +74,11 @@ impl Error {
     /// | `image-too-large` | a side above [`MAX_SIDE_PX`](crate::MAX_SIDE_PX) |
     /// | `invalid-model` | the bytes are no intact ONNX file |
     /// | `unsupported-model` | intact ONNX, but no detector this crate can run: inputs, outputs or shapes are not those of the [model contract](crate::Model) |
+    /// | `model-too-large` | the model needs more memory, nodes or work than its [limits](crate::Limits) allow; the message says how much |
     /// | `unsupported-operator` | the graph uses an operator the runtime does not have; the message names it |
     /// | `needs-tract` | the graph is more than the engine runs by itself, and this crate was built without `tract` |
     /// | `invalid-option` | a threshold that is not in 0 to 1, an unknown class, an input size that is no multiple of 32 |
-    /// | `inference-failed` | the network did not run to its end |
+    /// | `inference-failed` | the network did not run to its end, or gave scores that are NaN or above 1, or boxes that are NaN |
     ///
     /// With the feature `web`, of pictures of a page:
     ///
@@ -92,6 +94,7 @@ impl Error {
             Kind::ImageTooLarge => "image-too-large",
             Kind::InvalidModel => "invalid-model",
             Kind::UnsupportedModel => "unsupported-model",
+            Kind::ModelTooLarge => "model-too-large",
             Kind::UnsupportedOperator => "unsupported-operator",
             Kind::NeedsTract => "needs-tract",
             Kind::InvalidOption => "invalid-option",
@@ -113,11 +116,15 @@ impl Error {
         self.kind == Kind::NotLoaded
     }
 
-    /// Whether the model was refused: damaged, of another form, or with an unknown operator.
+    /// Whether the model was refused: damaged, of another form, too large, or with an unknown operator.
     pub fn is_model(&self) -> bool {
         matches!(
             self.kind,
-            Kind::InvalidModel | Kind::UnsupportedModel | Kind::UnsupportedOperator | Kind::NeedsTract
+            Kind::InvalidModel
+                | Kind::UnsupportedModel
+                | Kind::ModelTooLarge
+                | Kind::UnsupportedOperator
+                | Kind::NeedsTract
         )
     }
 

@@ -27,7 +27,7 @@
 //!
 //! Those of this project, and detectors of the YOLO family as PyTorch exports them to ONNX: see [`Model`] for what the
 //! file must have, and [`OutputForm`] for what may come out. A file is checked before it runs: whatever its bytes, the
-//! answer is a detector that works or an error.
+//! answer is a detector that works or an error. What it may take of memory and time has [`Limits`].
 //!
 //! # Features
 //!
@@ -48,6 +48,7 @@ mod error;
 mod image;
 mod layout;
 mod letterbox;
+mod limits;
 mod lower;
 mod model;
 mod nms;
@@ -68,6 +69,7 @@ pub use crate::detector::{
 pub use crate::error::{Error, Result};
 pub use crate::image::{ImageView, MAX_SIDE_PX, PixelFormat};
 pub use crate::layout::OutputForm;
+pub use crate::limits::Limits;
 pub use crate::lower::ForeignNode;
 pub use crate::model::Model;
 pub use crate::onnx::Metadata;

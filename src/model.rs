@@ -11,6 +11,7 @@ use std::sync::Arc;
 use crate::engine;
 use crate::error::{Error, Kind, Result};
 use crate::layout::{Layout, OutputForm};
+use crate::limits::{Budget, Limits, product};
 use crate::lower::ForeignNode;
 use crate::lower::head::{self, NotAlone, UpToHead};
 use crate::onnx::{self, File, Metadata, input};
@@ -25,8 +26,10 @@ pub(crate) use network::Session;
 /// # What a model file must be
 ///
 /// ONNX, operator set 9 or later, weights inside the file, with
-/// - one input, `f32` `[1, 3, H, W]`, red, green, blue in 0 to 1, letterboxed on 114/255;
-/// - one output (more are ignored), `f32`, in one of the three forms of [`OutputForm`].
+/// - one input, `f32` or `f16`, `[1, 3, H, W]`, red, green, blue in 0 to 1, letterboxed on 114/255;
+/// - one output (more are ignored), `f32` or `f16`, in one of the three forms of [`OutputForm`].
+///
+/// A network in half precision is computed in single precision.
 ///
 /// An input side that the file leaves open is taken from [`with_input_size`](Model::with_input_size) or from
 /// the `imgsz` of its metadata.
@@ -49,9 +52,10 @@ impl Model {
     /// # Errors
     ///
     /// `invalid-model` if the bytes are no intact ONNX file, `unsupported-model` if the network is no detector
-    /// as described [above](Model), `unsupported-operator` if it has an operator that the runtime lacks.
+    /// as described [above](Model), `unsupported-operator` if it has an operator that the runtime lacks,
+    /// `model-too-large` if it needs more than the default [`Limits`].
     pub fn from_onnx(onnx: &[u8]) -> Result<Model> {
-        Model::load(onnx, None)
+        Model::load(onnx, None, &Limits::default())
     }
 
     /// Loads a model for another input size: smaller is faster, larger sees smaller objects.
@@ -64,36 +68,54 @@ impl Model {
     /// As [`from_onnx`](Model::from_onnx), and `invalid-option` if a side is no multiple of 32 or not in 32 to
     /// 4,096.
     pub fn with_input_size(onnx: &[u8], size: InputSize) -> Result<Model> {
-        Model::load(onnx, Some(size))
+        Model::load(onnx, Some(size), &Limits::default())
     }
 
-    pub(crate) fn load(onnx: &[u8], size: Option<InputSize>) -> Result<Model> {
+    /// Loads a model that may take as much as `limits` say, at the input size it declares or at another one.
+    ///
+    /// # Errors
+    ///
+    /// As [`from_onnx`](Model::from_onnx) and [`with_input_size`](Model::with_input_size).
+    pub fn with_limits(onnx: &[u8], size: Option<InputSize>, limits: &Limits) -> Result<Model> {
+        Model::load(onnx, size, limits)
+    }
+
+    pub(crate) fn load(onnx: &[u8], size: Option<InputSize>, limits: &Limits) -> Result<Model> {
         if let Some(size) = size {
             check_size_option(size)?;
         }
-        contain_panics(|| Model::load_unguarded(onnx, size))
+        contain_panics(|| Model::load_unguarded(onnx, size, limits))
     }
 
-    fn load_unguarded(onnx: &[u8], size: Option<InputSize>) -> Result<Model> {
-        let file = onnx::read(onnx)?;
+    fn load_unguarded(onnx: &[u8], size: Option<InputSize>, limits: &Limits) -> Result<Model> {
+        let mut budget = Budget::new(limits);
+        let file = onnx::read(onnx, &mut budget)?;
         let names = file.metadata.class_names()?;
         if let Some(task) = file.metadata.task.as_deref().filter(|task| *task != "detect") {
             let message = format!("the model's task is {task:?}; this crate runs \"detect\" models");
             return Err(Error::new(Kind::UnsupportedModel, message));
         }
         let input_size = input::size(&file.graph, size, file.metadata.imgsz)?;
+        budget.take(product(&[3, input_size.width as usize, input_size.height as usize, 4]), "")?;
         let has_names = |classes: usize| names.as_ref().is_none_or(|names| names.len() == classes);
         let suppressed = file.metadata.end_to_end == Some(true);
-        let loaded = match head::up_to_head(&file, file.metadata.head().as_ref(), input_size) {
-            Ok(UpToHead { net, shape, parts }) if has_names(shape[1] - 4) && !suppressed => Loaded {
-                network: Network::Engine(engine::Network::new(net)),
-                layout: Layout { form: OutputForm::ClassRows, columns: shape[2], parts: Some(parts) },
-                classes: Some(shape[1] - 4),
-                foreign: Vec::new(),
-            },
+        // If the engine does not run it alone, it is looked at once more.
+        let mut alone = budget.clone();
+        let loaded = match head::up_to_head(&file, file.metadata.head().as_ref(), input_size, &mut alone) {
+            Ok(UpToHead { net, shape, parts }) if has_names(shape[1] - 4) && !suppressed => {
+                let network = engine::Network::new(net);
+                alone.take(network.memory_bytes(), "")?;
+                Loaded {
+                    network: Network::Engine(network),
+                    layout: Layout { form: OutputForm::ClassRows, columns: shape[2], parts: Some(parts) },
+                    classes: Some(shape[1] - 4),
+                    foreign: Vec::new(),
+                }
+            }
+            Err(NotAlone::TooLarge(error)) => return Err(error),
             other => {
                 let why = other.err().unwrap_or(NotAlone::Head("its classes are not those that the file names"));
-                whole(&file, names.as_deref(), input_size, size, why)?
+                whole(&file, names.as_deref(), input_size, size, why, &mut budget)?
             }
         };
         let Loaded { network, layout, classes, foreign } = loaded;
@@ -180,8 +202,9 @@ fn whole(
     input: InputSize,
     asked: Option<InputSize>,
     _: NotAlone,
+    budget: &mut Budget<'_>,
 ) -> Result<Loaded> {
-    let (network, shape, foreign) = tract::load(file, input).map_err(|error| match asked {
+    let (network, shape, foreign) = tract::load(file, input, budget).map_err(|error| match asked {
         Some(_) => error.with_hint("another input size was asked for; some files work at their own only"),
         None => error,
     })?;
@@ -192,10 +215,18 @@ fn whole(
 
 /// Without tract there is no other way to run a network than on the engine alone.
 #[cfg(not(feature = "tract"))]
-fn whole(_: &File, _: Option<&[Arc<str>]>, _: InputSize, _: Option<InputSize>, why: NotAlone) -> Result<Loaded> {
+fn whole(
+    _: &File,
+    _: Option<&[Arc<str>]>,
+    _: InputSize,
+    _: Option<InputSize>,
+    why: NotAlone,
+    _: &mut Budget<'_>,
+) -> Result<Loaded> {
     let why = match why {
         NotAlone::Node(node) => node.to_string(),
         NotAlone::Head(what) => format!("the metadata `{}` is not so: {what}", onnx::head::KEY),
+        NotAlone::TooLarge(error) => return Err(error),
         NotAlone::NoHead => format!("it has no metadata `{}`", onnx::head::KEY),
     };
     let message = format!("the engine does not run this network alone, and this build has no tract: {why}");

@@ -10,7 +10,7 @@ use wasm_bindgen::prelude::*;
 
 use crate::bytes;
 use crate::error::{Error, Kind};
-use crate::{Class, Detection, Detector, ImageView, Tracker};
+use crate::{Class, Detection, Detector, ImageView, Limits, Tracker};
 
 /// Numbers an object takes in the answer of [`Engine::detect`].
 const ROW: usize = 7;
@@ -45,7 +45,8 @@ pub struct Engine {
 
 #[wasm_bindgen]
 impl Engine {
-    /// Loads an ONNX model. Without an input size, the model's own; without threads, the caller's alone.
+    /// Loads an ONNX model. Without an input size, the model's own; without threads, the caller's alone; without limits,
+    /// the crate's.
     ///
     /// # Errors
     ///
@@ -56,11 +57,22 @@ impl Engine {
         input_width_px: Option<u32>,
         input_height_px: Option<u32>,
         threads: Option<u32>,
+        memory_bytes: Option<f64>,
+        nodes: Option<f64>,
+        macs: Option<f64>,
     ) -> Result<Engine, JsError> {
         speak_when_panicking();
         let mut model = Vec::new();
         bytes::copy(onnx, &mut model).map_err(|message| js_error(Error::new(Kind::UnsupportedModel, message)))?;
-        let mut builder = Detector::builder().threads(threads.unwrap_or(1) as usize);
+        let mut limits = Limits::default();
+        let wanted =
+            [(memory_bytes, &mut limits.memory_bytes), (nodes, &mut limits.nodes), (macs, &mut limits.macs)];
+        for (number, limit) in wanted {
+            if let Some(number) = number {
+                *limit = number as u64; // Saturates.
+            }
+        }
+        let mut builder = Detector::builder().threads(threads.unwrap_or(1) as usize).limits(limits);
         if let (Some(width), Some(height)) = (input_width_px, input_height_px) {
             builder = builder.input_size(width, height);
         }
@@ -112,6 +124,13 @@ impl Engine {
     /// Names of the classes, in the order of their numbers.
     pub fn labels(&self) -> Vec<String> {
         self.detector.model().class_names().iter().map(ToString::to_string).collect()
+    }
+
+    /// Name, operator and reason of each node that tract runs, one after the other.
+    #[cfg(feature = "tract")]
+    pub fn foreign(&self) -> Vec<String> {
+        let nodes = self.detector.model().foreign_nodes().iter();
+        nodes.flat_map(|node| [&node.name, &node.operator, &node.reason]).cloned().collect()
     }
 
     /// Finds the objects in `width` x `height` pixels of straight RGBA.

@@ -88,7 +88,7 @@ fn models_that_are_no_detectors_are_told_what_is_expected() {
                 tensor.elem_type = pb::tensor_proto::DataType::Uint8 as i32;
             },
             code: "unsupported-model",
-            says: "uint8; expected float32",
+            says: "uint8; expected float32 or float16",
         },
         Case {
             name: "two inputs",

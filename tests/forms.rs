@@ -5,6 +5,7 @@ mod common;
 
 use common::{assert_same_objects, dim, dims, edited, fixture, form, open_dim, photo};
 use micro_yolo::{Detector, ImageView, InputSize, Model, OutputForm};
+use tract_onnx::pb;
 
 const PHOTOS: [&str; 3] = ["astronaut.jpg", "cat.jpg", "coffee.jpg"];
 
@@ -24,6 +25,52 @@ fn every_form_finds_what_onnxruntime_finds() {
             let found = detector.detect(view).unwrap();
             assert_same_objects(&found, &photos[photo_name], 0.02, &format!("{name} on {photo_name}"));
         }
+    }
+}
+
+#[test]
+fn a_network_in_half_precision_finds_what_onnxruntime_finds() {
+    let (onnx, fixture) = (common::read("tests/fixtures/half.onnx"), fixture("half"));
+    let mut detector = Detector::builder()
+        .score_threshold(fixture["score_threshold"].as_f64().unwrap() as f32)
+        .iou_threshold(1.0)
+        .max_detections(fixture["max_detections"].as_u64().unwrap() as usize)
+        .build(&onnx)
+        .unwrap();
+    // As tests/fixtures/half.py makes them.
+    let pixels: Vec<u8> = (0..96 * 96 * 3)
+        .map(|at| {
+            let (y, x, channel) = (at / 288, at / 3 % 96, at % 3);
+            (7 * x + 3 * y + 50 * channel + x * y % 17 * 5) as u8
+        })
+        .collect();
+    let found = detector.detect(ImageView::rgb(&pixels, 96, 96).unwrap()).unwrap();
+    assert_same_objects(&found, &fixture["expected"], 0.01, "half precision");
+    assert_eq!(found.len(), 20);
+    // It is the same network as in single precision, and runs on the same engine.
+    let operators =
+        |model: &Model| -> Vec<String> { model.foreign_nodes().iter().map(|node| node.operator.clone()).collect() };
+    assert_eq!(operators(detector.model()), operators(&Model::from_onnx(&form("class-rows")).unwrap()));
+
+    // Types that are neither are named.
+    let with_type = |kind: pb::tensor_proto::DataType| {
+        let onnx = edited(&onnx, |proto| {
+            let graph = proto.graph.as_mut().unwrap();
+            let pb::type_proto::Value::TensorType(tensor) =
+                graph.input[0].r#type.as_mut().unwrap().value.as_mut().unwrap();
+            tensor.elem_type = kind as i32;
+        });
+        Model::from_onnx(&onnx).unwrap_err()
+    };
+    for (kind, name) in
+        [(pb::tensor_proto::DataType::Bfloat16, "bfloat16"), (pb::tensor_proto::DataType::Double, "double")]
+    {
+        let error = with_type(kind);
+        assert_eq!(error.code(), "unsupported-model");
+        assert!(
+            error.to_string().contains(&format!("is {name}; expected float32 or float16, in 0 to 1")),
+            "{error}"
+        );
     }
 }
 

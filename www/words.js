@@ -9,6 +9,7 @@ const SENTENCES = {
   "invalid-engine": "The detector's program arrived damaged. Reload the page; if that does not help, the site is broken.",
   "invalid-model": "The neural network arrived damaged. Reload the page; if that does not help, the site is broken.",
   "unsupported-model": "The neural network on this site is not one that this page can run.",
+  "model-too-large": "The neural network on this site needs more memory or time than this page gives one.",
   "needs-tract": "The neural network on this site is not one that this page can run.",
   "unsupported-operator": "The neural network on this site is not one that this page can run.",
   "invalid-image": "That is not a picture or video this browser can open, or the file is damaged.",
@@ -37,6 +38,7 @@ const OWN_MODEL = {
   "invalid-model": "That model cannot be read: it is no intact ONNX file.",
   "unsupported-model": "That model is no YOLO network of a form that this page knows.",
   "unsupported-operator": "That model uses an operator that this page does not have.",
+  "model-too-large": "That model needs more memory or time than this page gives one.",
   "inference-failed": "That model could not be run to its end.",
   "invalid-option": "That model does not take this input size.",
 };

@@ -449,9 +449,11 @@ mod tests {
 
     /// The network of a file up to its head.
     fn fused(onnx: &[u8], width: u32, height: u32) -> Net {
-        let file = crate::onnx::read(onnx).unwrap();
+        let limits = crate::Limits::default();
+        let budget = &mut crate::limits::Budget::new(&limits);
+        let file = crate::onnx::read(onnx, budget).unwrap();
         let (head, size) = (file.metadata.head(), crate::InputSize { width, height });
-        let mut net = crate::lower::head::up_to_head(&file, head.as_ref(), size).unwrap().net;
+        let mut net = crate::lower::head::up_to_head(&file, head.as_ref(), size, budget).unwrap().net;
         fuse(&mut net);
         net
     }

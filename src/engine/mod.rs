@@ -59,6 +59,11 @@ impl Network {
         Network(Arc::new(Plan::new(&net, isa)))
     }
 
+    /// Bytes of the memory that one caller runs it in, however many threads there are.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        self.0.memory_bytes()
+    }
+
     /// Runs it on `[1, 3, H, W]`; gives each output pixel by pixel.
     pub(crate) fn run<'a>(&self, memory: &'a mut Memory, input: &[f32]) -> Vec<&'a [f32]> {
         let Memory { arena, outputs } = memory;

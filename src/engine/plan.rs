@@ -17,8 +17,9 @@ use super::simd::image::{PixelLayout, View, ViewMut};
 use super::simd::layout::PlaneLayout;
 use super::simd::pool::{self, PoolWindow};
 use super::simd::quantize::{Quantize, Scale};
-use super::simd::tile::Im2col;
-use super::simd::{Activation, Isa, Requantize, ThreadPool, layout, resize};
+use super::simd::tile::{BLOCK_PIXELS, Im2col};
+use super::simd::{Activation, Isa, MAX_THREADS, Requantize, ThreadPool, layout, resize};
+use crate::limits::product;
 
 /// Elements behind the last pixel that kernels may read along with it.
 const SLACK: usize = 64;
@@ -85,8 +86,12 @@ impl Buffer {
         (self.shape.height + 2 * self.halo) * (self.shape.width + 2 * self.halo)
     }
 
+    /// Saturates: a wide border around many channels is more than 32 bits count.
     fn length(&self) -> usize {
-        self.plane() * if self.planar { self.shape.channels } else { self.pixel } + SLACK
+        let Shape { height, width, channels } = self.shape;
+        let pixel = if self.planar { channels } else { self.pixel };
+        let numbers = product(&[height + 2 * self.halo, width + 2 * self.halo, pixel]);
+        usize::try_from(numbers).unwrap_or(usize::MAX).saturating_add(SLACK)
     }
 
     /// Where the channels from `first` on lie.
@@ -131,6 +136,21 @@ struct Step {
     output: Option<Place>,
     /// Border to write before the step, with the buffer's geometry: origin, row and pixel, extent, width, value.
     halo: Option<Halo>,
+}
+
+impl Step {
+    /// The most numbers that it keeps beside its input and output, on as many threads as there may be.
+    fn scratch(&self) -> u64 {
+        let Some(Place { shape: Shape { width, channels, .. }, .. }) = self.inputs.first() else { return 0 };
+        // A row for a pool or a resize, a block of pixels for a depthwise convolution inside another.
+        let pixels = match &self.work {
+            Work::ConvF32(conv) if conv.depthwise.is_some() => BLOCK_PIXELS * MAX_THREADS,
+            Work::ConvI8(conv, _) if conv.depthwise.is_some() => BLOCK_PIXELS * MAX_THREADS,
+            Work::MaxPool(_) | Work::Bilinear => *width,
+            _ => 0,
+        };
+        product(&[pixels, *channels])
+    }
 }
 
 #[cfg(feature = "profile")]
@@ -275,6 +295,23 @@ impl Plan {
     /// Plans `net` for an instruction set.
     pub(super) fn new(net: &Net, isa: Isa) -> Plan {
         Planner::new(net, isa).plan()
+    }
+
+    /// Bytes of the memory that it runs in, with copies of its results.
+    #[cold]
+    pub(super) fn memory_bytes(&self) -> u64 {
+        let mut floats = self.steps.iter().map(Step::scratch).max().unwrap_or(0);
+        for length in &self.floats {
+            floats = floats.saturating_add(*length as u64);
+        }
+        for Place { shape: Shape { height, width, channels }, .. } in &self.outputs {
+            floats = floats.saturating_add(product(&[*height, *width, *channels]));
+        }
+        let mut bytes = floats.saturating_mul(4);
+        for length in &self.bytes {
+            bytes = bytes.saturating_add(*length as u64);
+        }
+        bytes
     }
 
     /// Runs the plan on planes of floats and hands each output to `finish`.
@@ -684,41 +721,64 @@ impl<'a> Planner<'a> {
         });
     }
 
-    /// Lets the inputs of a placed concatenation lie in its buffer, as far as they can.
-    fn take_in(&mut self, concat: Id) {
-        let Some((buffer, mut channel)) = self.place[concat] else { return };
-        for (position, &input) in self.net.nodes[concat].inputs.iter().enumerate() {
-            let node = &self.net.nodes[input];
-            let twice = self.net.nodes[concat].inputs[..position].contains(&input);
-            // Whoever writes a part must not read from the same memory.
-            let reads_it = node.inputs.iter().any(|i| self.place[*i].is_some_and(|(b, _)| b == buffer));
-            let read_by_writers = self.net.nodes[concat]
-                .inputs
-                .iter()
-                .any(|other| *other != input && self.depends_directly(*other, input));
-            let free = self.place[input].is_none()
-                && !self.inside[input]
-                && !twice
-                && !reads_it
-                && !read_by_writers
-                && !matches!(node.op, Op::Slice(_) | Op::Input(_))
-                && std::mem::discriminant(&node.kind) == std::mem::discriminant(&self.net.nodes[concat].kind);
-            if free {
-                self.place[input] = Some((buffer, channel));
-                if matches!(node.op, Op::Concat) {
-                    self.take_in(input);
+    /// Lets the inputs of a placed concatenation lie in its buffer, as far as they can, and those of concatenations among
+    /// them.
+    fn take_in(&mut self, outer: Id) {
+        let Some((buffer, first)) = self.place[outer] else { return };
+        let kept_out = self.kept_out(outer);
+        // Concatenations, and the channel where each begins. Not by recursion: files can be deep.
+        let mut open = vec![(outer, first)];
+        while let Some((concat, mut channel)) = open.pop() {
+            for &input in &self.net.nodes[concat].inputs {
+                let node = &self.net.nodes[input];
+                // Whoever writes a part must not read from the same memory, nor a copy be made within it.
+                let reads_it = node.inputs.iter().any(|i| self.place[*i].is_some_and(|(b, _)| b == buffer));
+                let free = self.place[input].is_none()
+                    && !self.inside[input]
+                    && !reads_it
+                    && !kept_out[input]
+                    && !matches!(node.op, Op::Slice(_) | Op::Input(_))
+                    && std::mem::discriminant(&node.kind) == std::mem::discriminant(&self.net.nodes[concat].kind);
+                if free {
+                    self.place[input] = Some((buffer, channel));
+                    if matches!(node.op, Op::Concat) {
+                        open.push((input, channel));
+                    }
                 }
+                channel += node.shape.channels;
             }
-            channel += node.shape.channels;
         }
     }
 
-    /// Whether `node`, or a depthwise convolution inside it, or the slices it reads, read `input`.
-    fn depends_directly(&self, node: Id, input: Id) -> bool {
-        self.net.nodes[node].inputs.iter().any(|&i| {
-            let through = self.inside[i] || matches!(self.net.nodes[i].op, Op::Slice(_) | Op::Concat);
-            i == input || (through && self.depends_directly(i, input))
-        })
+    /// Inputs of a concatenation, and of those among them, that cannot lie in its buffer: those that are in it twice, and
+    /// those that are read to compute others, also by depthwise convolutions inside them, and through slices and
+    /// concatenations, which lie in what they are made of.
+    fn kept_out(&self, outer: Id) -> Vec<bool> {
+        let nodes = &self.net.nodes;
+        let (mut seen, mut kept_out) = (vec![false; nodes.len()], vec![false; nodes.len()]);
+        let (mut concats, mut writers) = (vec![outer], Vec::new());
+        while let Some(concat) = concats.pop() {
+            for &input in &nodes[concat].inputs {
+                if std::mem::replace(&mut seen[input], true) {
+                    kept_out[input] = true;
+                } else if matches!(nodes[input].op, Op::Concat) {
+                    concats.push(input);
+                } else {
+                    writers.push(input);
+                }
+            }
+        }
+        let mut read = vec![false; nodes.len()];
+        while let Some(writer) = writers.pop() {
+            for &id in &nodes[writer].inputs {
+                let through = self.inside[id] || matches!(nodes[id].op, Op::Slice(_) | Op::Concat);
+                kept_out[id] = true;
+                if through && !std::mem::replace(&mut read[id], true) {
+                    writers.push(id);
+                }
+            }
+        }
+        kept_out
     }
 
     /// Widens each buffer's border to what its readers' windows reach.

@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 
+use super::cost;
 use super::operators::{self, Meaning, Step};
 use super::reason::Reason;
 use super::value::{Value, Values};
 use crate::engine::net::{Id, Kind, Net, Node, Op, Shape};
 use crate::error::Result;
+use crate::limits::Budget;
 use crate::onnx::messages::{GraphProto, NodeProto};
 use crate::size::InputSize;
 
@@ -19,8 +21,8 @@ pub(crate) trait Inference<'a> {
     ///
     /// # Errors
     ///
-    /// `unsupported-operator` or `unsupported-model`, naming the node.
-    fn infer(&mut self, node: &'a NodeProto, values: &Values<'a>) -> Result<Vec<Value<'a>>>;
+    /// `unsupported-operator` or `unsupported-model`, naming the node; `model-too-large` if its outputs are too large.
+    fn infer(&mut self, node: &'a NodeProto, budget: &mut Budget<'_>) -> Result<Vec<Value<'a>>>;
 }
 
 /// What becomes of a node that the table knows.
@@ -45,15 +47,16 @@ pub(crate) struct Lowered<'a> {
 ///
 /// # Errors
 ///
-/// Those of `inference`.
+/// Those of `inference`, and `model-too-large`.
 pub(crate) fn lower<'a>(
     graph: &'a GraphProto,
     opset: i64,
     input: InputSize,
     needed: &[bool],
     inference: Option<&mut dyn Inference<'a>>,
+    budget: &mut Budget<'_>,
 ) -> Result<Lowered<'a>> {
-    lower_from(graph, opset, input, 3, needed, inference)
+    lower_from(graph, opset, input, 3, needed, inference, budget)
 }
 
 /// [`lower`] for an input of any number of channels.
@@ -64,6 +67,7 @@ pub(super) fn lower_from<'a>(
     channels: usize,
     needed: &[bool],
     mut inference: Option<&mut dyn Inference<'a>>,
+    budget: &mut Budget<'_>,
 ) -> Result<Lowered<'a>> {
     let mut values: Values<'a> =
         graph.initializer.iter().map(|weight| (weight.name.as_str(), Value::Stored(weight))).collect();
@@ -84,12 +88,18 @@ pub(super) fn lower_from<'a>(
         let are_floats = |steps: &[Step<'_>]| steps.iter().all(|step| step.kind == Kind::Float);
         let inferred = match &meaning {
             Ok(Meaning::Steps(steps)) if are_floats(steps) => None,
-            _ => inference.as_mut().map(|inference| inference.infer(node, &values)),
+            _ => inference.as_mut().map(|inference| inference.infer(node, budget)),
         };
         let names = node.output.iter().map(String::as_str);
         nodes.push(Some(match meaning {
             Ok(Meaning::Steps(steps)) => {
                 for (name, step) in names.zip(&steps) {
+                    budget.work(cost::of_step(&step.op, step.shape), name)?;
+                    if let Op::Conv(conv) = &step.op {
+                        budget.take(cost::weights(conv), name)?;
+                    }
+                    let each = if step.kind == Kind::Float { 4 } else { 1 };
+                    budget.fits(cost::numbers(step.shape).saturating_mul(each), name)?;
                     values.insert(name, Value::Image(step.shape, step.kind));
                     if let (Some(inference), Kind::Float) = (&mut inference, step.kind) {
                         inference.image(name, step.shape);
@@ -98,6 +108,7 @@ pub(super) fn lower_from<'a>(
                 Ok(Lowering::Steps(steps))
             }
             Ok(Meaning::Constant(value)) => {
+                budget.take(value.own_bytes(), node.label())?;
                 values.extend(names.take(1).zip([value]));
                 Ok(Lowering::Constant)
             }

@@ -6,7 +6,9 @@ use super::reason::ForeignNode;
 use super::value::Value;
 use crate::engine::Activation;
 use crate::engine::net::{Kind, Net, Op, Shape};
+use crate::error::Error;
 use crate::layout::{Boxes, Parts, Scale, Scores};
+use crate::limits::{Budget, product};
 use crate::onnx::File;
 use crate::onnx::head::{Head, HeadKind};
 use crate::onnx::messages::ValueInfoProto;
@@ -32,13 +34,20 @@ pub(crate) enum NotAlone {
     /// The engine does not know a node before the head.
     #[cfg_attr(feature = "tract", expect(dead_code))]
     Node(ForeignNode),
+    /// It is too large, however it is run.
+    TooLarge(Error),
 }
 
 /// Start of the names of the sides of boxes behind their exponential function, which is no tensor of the file.
 const DISTANCE: &str = "distance of ";
 
 /// Cuts the network at its head. What the metadata says of the maps must be so.
-pub(crate) fn up_to_head(file: &File, head: Option<&Head>, input: InputSize) -> Result<UpToHead, NotAlone> {
+pub(crate) fn up_to_head(
+    file: &File,
+    head: Option<&Head>,
+    input: InputSize,
+    budget: &mut Budget<'_>,
+) -> Result<UpToHead, NotAlone> {
     // With tract, which gives the reason for each node, nothing more is to be found out.
     if cfg!(feature = "tract") && head.is_none() {
         return Err(NotAlone::NoHead);
@@ -54,8 +63,7 @@ pub(crate) fn up_to_head(file: &File, head: Option<&Head>, input: InputSize) -> 
     if of_maps.iter().zip(&of_answer).any(|(map, answer)| *map && !*answer) {
         return Err(wrong("the output does not depend on one of its maps"));
     }
-    // Without inference there are no errors.
-    let lowered = lower(graph, file.opset, input, &of_maps, None).map_err(|_| wrong("its shapes are unknown"))?;
+    let lowered = lower(graph, file.opset, input, &of_maps, None, budget).map_err(NotAlone::TooLarge)?;
     let Lowered { nodes, values, image } = lowered;
     let mut steps: Vec<(&str, Step<'_>)> = Vec::with_capacity(graph.node.len());
     for (node, lowered) in graph.node.iter().zip(nodes) {
@@ -101,6 +109,8 @@ pub(crate) fn up_to_head(file: &File, head: Option<&Head>, input: InputSize) -> 
         }
         let stride = level.stride as f32;
         let at = |index: usize| (index as f32 + offset) * stride;
+        let centres = product(&[shape.height, shape.width, size_of::<[f32; 2]>()]);
+        budget.take(centres, name).map_err(NotAlone::TooLarge)?;
         let cells = 0..shape.height * shape.width;
         let centres = cells.map(|cell| [at(cell % shape.width), at(cell / shape.width)]).collect();
         scales.push(Scale { stride, centres });

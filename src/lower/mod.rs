@@ -4,6 +4,7 @@
 //! node, and makes one of the engine's graphs of nodes that it knows. Where the file says at which maps its head
 //! begins, [`head`] cuts the network there.
 
+mod cost;
 mod graph;
 pub(crate) mod head;
 mod operators;
@@ -11,6 +12,8 @@ mod reason;
 mod value;
 mod window;
 
+#[cfg(feature = "tract")]
+pub(crate) use cost::of_node as cost_of_node;
 #[cfg(feature = "tract")]
 pub(crate) use graph::{Inference, Lowered, Lowering, lower, needed, net};
 pub use reason::ForeignNode;

@@ -252,6 +252,19 @@ impl Network {
         self.node("Concat", &[int("axis", 1)], inputs, [1, channels, height, width])
     }
 
+    /// The channels from `start` to `end`.
+    fn sliced(&mut self, x: Id, start: i64, end: i64) -> Id {
+        let [_, _, height, width] = self.shape(x);
+        let [start_id, end_id, axis] = [start, end, 1].map(|number| {
+            let id = self.tensor([0; 4]);
+            let (data_type, int64_data) = (DataType::Int64 as i32, vec![number]);
+            let tensor = TensorProto { name: name(id), dims: vec![1], data_type, int64_data, ..Default::default() };
+            self.graph.initializer.push(tensor);
+            id
+        });
+        self.node("Slice", &[], &[x, start_id, end_id, axis], [1, (end - start) as usize, height, width])
+    }
+
     fn doubled(&mut self, x: Id, attributes: &[AttributeProto]) -> Id {
         let [_, channels, height, width] = self.shape(x);
         let region = self.constant(&[0], &[]);
@@ -326,8 +339,10 @@ fn planned(model: &ModelProto, isa: Isa) -> Result<engine::Network, super::Forei
     let input = crate::size::InputSize { width: width as u32, height: height as u32 };
     let all = vec![true; graph.node.len()];
     let opset = model.opset_import[0].version;
+    let limits = crate::Limits::default();
+    let budget = &mut crate::limits::Budget::new(&limits);
     let Lowered { nodes, values, .. } =
-        super::graph::lower_from(graph, opset, input, channels, &all, None).unwrap();
+        super::graph::lower_from(graph, opset, input, channels, &all, None, budget).unwrap();
     let mut steps = Vec::new();
     for (node, lowering) in graph.node.iter().zip(nodes) {
         match lowering.unwrap() {
@@ -765,6 +780,36 @@ fn a_concatenation_inside_another_agrees() {
     let outer = net.concat(&[inner, c, b]);
     let y = net.conv(outer, square(4, 3, 2, false), false);
     agrees(&net.finish(&[y]), 5e-5);
+}
+
+/// Parts that have to be in two places of one image, in floats and in bytes.
+#[test]
+fn a_concatenation_of_one_image_twice_agrees() {
+    for bytes in [false, true] {
+        let (mut net, x) = Network::new([1, 6, 9, 10]);
+        let a = net.conv(x, square(7, 3, 1, false), false);
+        let a = if bytes { net.quantized(a, 0.05, 60) } else { a };
+        let inner = net.concat(&[a, a]);
+        let outer = net.concat(&[inner, a]);
+        let y = net.conv(outer, square(4, 3, 2, false), false);
+        if bytes { agrees(&net.finish(&[outer]), 0.051) } else { agrees(&net.finish(&[y, outer]), 5e-5) }
+    }
+}
+
+/// The inner one's part is read by what writes beside it.
+#[test]
+fn a_concatenation_beside_a_reader_of_its_part_agrees() {
+    for through_slice in [false, true] {
+        let (mut net, x) = Network::new([1, 6, 9, 10]);
+        let a = net.conv(x, square(8, 3, 1, false), false);
+        let b = net.conv(x, square(3, 3, 1, false), false);
+        let from = if through_slice { net.sliced(a, 2, 5) } else { a };
+        let c = net.conv(from, square(5, 3, 1, false), false);
+        let inner = net.concat(&[a, b]);
+        let outer = net.concat(&[c, inner]);
+        let y = net.conv(outer, square(4, 3, 2, false), false);
+        agrees(&net.finish(&[y, outer]), 5e-5);
+    }
 }
 
 #[test]

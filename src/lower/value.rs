@@ -42,6 +42,17 @@ impl Value<'_> {
         })
     }
 
+    /// Bytes of a constant that is not the file's own.
+    pub fn own_bytes(&self) -> u64 {
+        let bytes = match self {
+            Value::Floats(array) => 4 * array.values.len(),
+            Value::Ints(array) => 8 * array.values.len(),
+            Value::Quantised(_, int8) => int8.weights.len(),
+            Value::Image(..) | Value::Stored(_) | Value::Other(_) => 0,
+        };
+        bytes as u64
+    }
+
     /// The numbers of a constant of the file.
     pub fn stored(&self) -> Option<Stored> {
         match self {

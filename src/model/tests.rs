@@ -35,8 +35,10 @@ fn the_released_models_run_on_the_engine_alone() {
 /// The same model with the graph behind its head, which runs on tract.
 #[cfg(feature = "tract")]
 fn with_its_graph(onnx: &[u8], model: &Model) -> Model {
-    let file = onnx::read(onnx).unwrap();
-    let loaded = whole(&file, Some(model.class_names()), model.input_size, None, NotAlone::NoHead).unwrap();
+    let file = onnx::read(onnx, &mut Budget::new(&Limits::default())).unwrap();
+    let limits = Limits::default();
+    let budget = &mut Budget::new(&limits);
+    let loaded = whole(&file, Some(model.class_names()), model.input_size, None, NotAlone::NoHead, budget).unwrap();
     assert_eq!((loaded.layout.form, loaded.layout.columns), (model.layout.form, model.layout.columns));
     Model {
         network: loaded.network,
@@ -55,7 +57,9 @@ fn candidates(model: &Model) -> Vec<Candidate> {
     }
     let want = crate::decode::Want { score_min: 0.05, classes: None, multi_label: false };
     let mut candidates = Vec::new();
-    crate::decode::Decoder::default().decode(&model.layout, &session.run().unwrap(), want, &mut candidates);
+    crate::decode::Decoder::default()
+        .decode(&model.layout, &session.run().unwrap(), want, &mut candidates)
+        .unwrap();
     candidates
 }
 

@@ -26,10 +26,16 @@ pub(crate) fn size(
     let Some(tensor) = input.r#type.as_ref().and_then(|kind| kind.tensor_type.as_ref()) else {
         return unsupported(format!("the input {name:?} is no tensor"));
     };
+    // With tract it has become float32.
+    #[cfg(not(feature = "tract"))]
+    if tensor.elem_type == pb::DataType::Float16 as i32 {
+        let message = format!("the input {name:?} is float16, which this build does not read");
+        return Err(Error::new(Kind::NeedsTract, message));
+    }
     if tensor.elem_type != pb::DataType::Float as i32 {
         let found = pb::DataType::try_from(tensor.elem_type)
             .map_or_else(|_| format!("type {}", tensor.elem_type), |kind| format!("{kind:?}").to_lowercase());
-        return unsupported(format!("the input {name:?} is {found}; expected float32 in 0 to 1"));
+        return unsupported(format!("the input {name:?} is {found}; expected float32 or float16, in 0 to 1"));
     }
     let dims: Vec<Option<i64>> =
         tensor.shape.iter().flat_map(|shape| &shape.dim).map(|dim| dim.dim_value).collect();

@@ -1,6 +1,9 @@
 //! ONNX files: bytes → one checked graph, in ONNX's own terms. Knows no runtime.
 
 pub(crate) mod attributes;
+mod footprint;
+#[cfg(feature = "tract")]
+mod half;
 pub(crate) mod head;
 pub(crate) mod input;
 pub(crate) mod messages;
@@ -12,6 +15,8 @@ mod validate;
 use prost::Message;
 
 use crate::error::{Error, Kind, Result};
+use crate::limits::Budget;
+use footprint::Footprint;
 use messages::{GraphProto, ModelProto, OperatorSetIdProto};
 pub use metadata::Metadata;
 
@@ -31,11 +36,14 @@ pub(crate) struct File {
 /// # Errors
 ///
 /// `invalid-model` where the bytes are no ONNX or contradict themselves, `unsupported-model` or `unsupported-operator`
-/// where the file is sound but beyond what this crate runs.
-pub(crate) fn read(onnx: &[u8]) -> Result<File> {
+/// where the file is sound but beyond what this crate runs, `model-too-large` where it is beyond the limits.
+pub(crate) fn read(onnx: &[u8], budget: &mut Budget<'_>) -> Result<File> {
     if onnx.is_empty() {
         return Err(Error::new(Kind::InvalidModel, "the model is empty (0 bytes)"));
     }
+    let Footprint { bytes, nodes } = Footprint::new(onnx);
+    budget.nodes(nodes)?;
+    budget.take(bytes, "")?;
     let proto = ModelProto::decode(onnx).map_err(|error| {
         let message = format!("these {} bytes are no intact ONNX file", onnx.len());
         Error::new(Kind::InvalidModel, message).with_source(error)
@@ -43,8 +51,11 @@ pub(crate) fn read(onnx: &[u8]) -> Result<File> {
     let opset = validate::validate(&proto)?;
     let metadata = Metadata::read(&proto);
     let ModelProto { graph, opset_import: opsets, .. } = proto;
-    let Some(graph) = graph else {
+    #[cfg_attr(not(feature = "tract"), expect(unused_mut))]
+    let Some(mut graph) = graph else {
         return Err(Error::new(Kind::InvalidModel, "the model has no graph"));
     };
+    #[cfg(feature = "tract")]
+    half::widen(&mut graph, budget)?;
     Ok(File { graph, opset, opsets, metadata })
 }

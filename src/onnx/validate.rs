@@ -9,9 +9,6 @@ use super::messages::{self as pb, AttributeType};
 use super::tensor;
 use crate::error::{Error, Kind, Result};
 
-/// The most nodes a graph may have. The largest detectors have some thousand.
-const MAX_NODES: usize = 20_000;
-
 /// Checks everything about `proto` that needs no shapes. Gives the version of ONNX's operator set.
 ///
 /// # Errors
@@ -33,10 +30,6 @@ pub(super) fn validate(proto: &pb::ModelProto) -> Result<i64> {
         }
         Some(version) => version,
     };
-    if graph.node.len() + graph.initializer.len() > MAX_NODES {
-        let message = format!("the model has {} nodes; {MAX_NODES} are supported", graph.node.len());
-        return Err(Error::new(Kind::UnsupportedModel, message));
-    }
     if !graph.sparse_initializer.is_empty() {
         return Err(Error::new(Kind::UnsupportedModel, "the model has sparse weights; store them dense"));
     }

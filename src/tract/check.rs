@@ -17,18 +17,36 @@ pub(super) struct Known {
     pub ints: Option<Vec<i64>>,
 }
 
+/// Operators of which an input is the shape of the result, or how often the input is repeated.
+const SHAPES: [&str; 4] = ["Expand", "Tile", "ConstantOfShape", "Range"];
+
+/// How many values a node makes at least, where one of its inputs says it.
+pub(super) fn asked(node: &NodeProto, inputs: &[Option<Known>]) -> u64 {
+    let ints = |index: usize| inputs.get(index)?.as_ref()?.ints.as_deref();
+    match (node.op_type.as_str(), ints(0), ints(1), ints(2)) {
+        ("Range", Some([from]), Some([to]), Some([step])) => to.abs_diff(*from) / step.unsigned_abs().max(1),
+        ("ConstantOfShape", Some(sides), ..) | ("Expand" | "Tile", _, Some(sides), _) => {
+            sides.iter().fold(1, |product: u64, side| product.saturating_mul(side.unsigned_abs()))
+        }
+        _ => 0,
+    }
+}
+
 /// Says what does not fit.
 ///
 /// # Errors
 ///
 /// In words that follow the name of the node.
-pub(super) fn check(node: &NodeProto, inputs: &[Option<Known>], largest: usize) -> Result<(), &'static str> {
+pub(super) fn check(node: &NodeProto, inputs: &[Option<Known>]) -> Result<(), &'static str> {
     let node = Node { attributes: Attributes(node), proto: node, inputs };
-    node.sizes(largest)?;
+    node.sizes()?;
     let Some(first) = node.known(0) else {
         let has_none = node.proto.op_type == "Constant" || node.proto.op_type.starts_with("Random");
         return if has_none { Ok(()) } else { Err("its first input is missing") };
     };
+    if node.varies_in_size() {
+        return Err("its size depends on what is in the image");
+    }
     // Behind operators whose results depend on what is in the picture.
     let Some(shape) = first.shape.as_deref() else { return Ok(()) };
     let rank = shape.len() as i64;
@@ -126,8 +144,21 @@ impl<'n> Node<'n> {
         self.axis_or(rank, 0)
     }
 
-    /// Sizes that could overflow what is computed of them, or make a tensor above `largest` bytes.
-    fn sizes(&self, largest: usize) -> Result<(), &'static str> {
+    /// Whether an input that says how large the result is is no constant.
+    fn varies_in_size(&self) -> bool {
+        if !matches!(
+            self.proto.op_type.as_str(),
+            "Tile" | "Expand" | "Resize" | "Upsample" | "Pad" | "OneHot" | "ConstantOfShape"
+        ) {
+            return false;
+        }
+        let first = usize::from(self.proto.op_type != "ConstantOfShape");
+        let last = if self.proto.op_type == "Resize" { 3 } else { first };
+        (first..=last).any(|index| self.known(index).is_some_and(|known| !known.is_constant))
+    }
+
+    /// Sizes that could overflow what is computed of them.
+    fn sizes(&self) -> Result<(), &'static str> {
         // Slices say "to the end" by the largest number there is.
         let ends = |name: &str| matches!(name, "starts" | "ends");
         let beyond = |int: &i64| !(-MAX_SIZE..=MAX_SIZE).contains(int);
@@ -137,17 +168,10 @@ impl<'n> Node<'n> {
             }
         }
         let operator = self.proto.op_type.as_str();
-        let is_shape = matches!(operator, "Expand" | "Tile" | "ConstantOfShape" | "Range");
-        let is_size =
-            is_shape || matches!(operator, "Pad" | "Resize" | "Upsample" | "OneHot" | "Reshape" | "Gather");
-        for ints in self.inputs.iter().flatten().filter_map(|known| known.ints.as_ref()).filter(|_| is_size) {
-            let product = ints.iter().try_fold(1i64, |product, int| product.checked_mul((*int).abs().max(1)));
-            let too_large = product.is_none_or(|product| product > largest as i64);
-            if ints.iter().any(beyond) || (is_shape && too_large) {
-                return Err("a size is beyond bounds");
-            }
-        }
-        Ok(())
+        let is_size = SHAPES.contains(&operator)
+            || matches!(operator, "Pad" | "Resize" | "Upsample" | "OneHot" | "Reshape" | "Gather");
+        let mut sizes = self.inputs.iter().flatten().filter_map(|known| known.ints.as_ref()).filter(|_| is_size);
+        if sizes.any(|ints| ints.iter().any(beyond)) { Err("a size is beyond bounds") } else { Ok(()) }
     }
 
     fn slice(&self, rank: i64) -> Result<(), &'static str> {
@@ -175,6 +199,17 @@ impl<'n> Node<'n> {
     fn gather(&self, shape: &[usize]) -> Result<(), &'static str> {
         let side = self.axis(shape.len() as i64).and_then(|axis| shape.get(axis));
         let side = *side.ok_or("there is no such axis")? as i64;
+        // The others are read at the same places in both.
+        if self.proto.op_type == "GatherElements"
+            && let Some(at) = self.shape(1)
+        {
+            let axis = self.axis(shape.len() as i64);
+            let inside = |(number, (at, side)): (usize, (&usize, &usize))| at <= side || Some(number) == axis;
+            let reads = !at.contains(&0);
+            if at.len() != shape.len() || reads && (side == 0 || !at.iter().zip(shape).enumerate().all(inside)) {
+                return Err("it reads beyond its input");
+            }
+        }
         match self.known(1).and_then(|known| known.ints.as_ref()) {
             Some(at) if at.iter().any(|at| !(-side..side).contains(at)) => Err("it reads beyond its input"),
             _ => Ok(()),
@@ -258,4 +293,28 @@ fn distinct(axes: &[i64], rank: i64) -> Vec<i64> {
 
 fn fit(axes: &[i64], rank: i64) -> Result<(), &'static str> {
     if axes.iter().all(|axis| (0..rank).contains(axis)) { Ok(()) } else { Err("there is no such axis") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::onnx::messages::{AttributeProto, AttributeType};
+
+    #[test]
+    fn elements_are_gathered_from_within() {
+        let fits = |data: &[usize], at: &[usize], axis: i64| {
+            let r#type = AttributeType::Int as i32;
+            let axis = AttributeProto { name: "axis".into(), i: axis, r#type, ..Default::default() };
+            let node = NodeProto { op_type: "GatherElements".into(), attribute: vec![axis], ..Default::default() };
+            let known =
+                [data, at].map(|shape| Some(Known { shape: Some(shape.to_vec()), is_constant: false, ints: None }));
+            check(&node, &known).is_ok()
+        };
+        assert!(fits(&[1, 180, 7], &[1, 20, 7], 1));
+        assert!(fits(&[1, 180, 7], &[1, 500, 7], -2), "one may be read several times");
+        assert!(!fits(&[1, 180, 7], &[1, 20, 8], 1));
+        assert!(!fits(&[1, 180, 0], &[1, 20, 1], 2));
+        assert!(!fits(&[1, 180, 7], &[20, 7], 1));
+        assert!(fits(&[1, 180, 0], &[1, 0, 4], 2));
+    }
 }

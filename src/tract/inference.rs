@@ -3,7 +3,7 @@
 //! Node by node in the order of the file, which is one in which they can run: every input's shape is known when a node's
 //! turn comes. That way a file that asks for more memory than there is can be refused before tract computes a constant.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use prost::Message;
 use tract_onnx::Onnx;
@@ -13,17 +13,14 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::infer::Factoid;
 use tract_onnx::tract_hir::internal::{DimLike, InferenceFact};
 
-use super::check::{Known, check};
+use super::check::{Known, asked, check};
 use crate::engine::net::Shape;
 use crate::error::{Error, Kind, Result};
-use crate::lower::{self, Array, Value, Values};
+use crate::limits::Budget;
+use crate::lower::{self, Array, Value};
 use crate::onnx::File;
 use crate::onnx::messages::{DataType, NodeProto, TensorProto};
 use crate::onnx::tensor::{self, Values as Stored};
-
-/// What a tensor between two layers may take at most, in bytes. The largest layer of the largest YOLO at 1280 px has
-/// half of it; a file that asks for more is damaged or hostile.
-const MAX_TENSOR_BYTES: usize = 256 << 20;
 
 /// Constants up to this size tell shapes; larger ones are weights, of which nothing but the shape is of interest.
 const MAX_CONSTANT_BYTES: usize = 1 << 20;
@@ -36,6 +33,8 @@ pub(super) struct Inference<'a> {
     opset: i64,
     symbols: InferenceModel,
     facts: HashMap<&'a str, InferenceFact>,
+    /// Tensors that are the same for each picture, although tract may compute them only when it loads its part.
+    fixed: HashSet<&'a str>,
 }
 
 impl<'a> Inference<'a> {
@@ -53,6 +52,7 @@ impl<'a> Inference<'a> {
             opset: file.opset,
             symbols: InferenceModel::default(),
             facts: facts.collect(),
+            fixed: file.graph.initializer.iter().map(|weight| weight.name.as_str()).collect(),
         }
     }
 
@@ -84,6 +84,11 @@ impl<'a> Inference<'a> {
         stored(name, &*self.facts.get(name)?.value.concretize()?)
     }
 
+    /// Bytes of a tensor; 0 if that is not known.
+    pub fn bytes(&self, name: &str) -> u64 {
+        self.facts.get(name).and_then(|fact| size(fact).ok()).unwrap_or(0)
+    }
+
     pub fn is_constant(&self, name: &str) -> bool {
         self.facts.get(name).is_some_and(|fact| fact.value.concretize().is_some())
     }
@@ -97,11 +102,12 @@ impl<'a> Inference<'a> {
         Some((kind, (0..rank).map(side).collect()))
     }
 
-    fn facts_of(&mut self, node: &NodeProto) -> TractResult<Vec<InferenceFact>> {
+    /// What is known of the node's outputs; the inner error is that they are too large.
+    fn facts_of(&mut self, node: &NodeProto, budget: &mut Budget<'_>) -> TractResult<Result<Vec<InferenceFact>>> {
         let proto = pb::NodeProto::decode(&node.encode_to_vec()[..])?;
         let Some(build) = self.onnx.op_register.0.get(&node.op_type) else {
             // `infer` has looked.
-            return Ok(Vec::new());
+            return Ok(Ok(Vec::new()));
         };
         let parents = self.empty.graph.iter().collect();
         let context = ParsingContext {
@@ -128,10 +134,26 @@ impl<'a> Inference<'a> {
         }
         // Without values first: those of constants are computed only once they are known to fit into memory.
         let (_, found, _) = op.infer_facts(inputs.clone(), outputs.clone(), tvec!())?;
-        found.iter().try_for_each(check_size)?;
+        if let Err(error) = charge(&found, self.is_fixed(node), budget, node.label())? {
+            return Ok(Err(error));
+        }
         let (_, found, _) = op.infer(inputs, outputs, tvec!())?;
-        found.iter().try_for_each(check_size)?;
-        Ok(found.into_vec())
+        found.iter().try_for_each(|fact| size(fact).map(drop))?;
+        Ok(Ok(found.into_vec()))
+    }
+
+    /// Whether the node computes the same for each picture.
+    fn is_fixed(&self, node: &NodeProto) -> bool {
+        node.input.iter().all(|name| {
+            let is_known = |fact: &InferenceFact| fact.value.concretize().is_some();
+            name.is_empty()
+                || self.fixed.contains(name.as_str())
+                || self.facts.get(name.as_str()).is_some_and(is_known)
+        })
+    }
+
+    fn shapes_of(&self, names: &[String]) -> Vec<Option<Vec<usize>>> {
+        names.iter().map(|name| self.facts.get(name.as_str()).and_then(concrete)).collect()
     }
 
     fn shapes(&self, node: &NodeProto) -> String {
@@ -170,7 +192,7 @@ impl<'a> lower::Inference<'a> for Inference<'a> {
         self.facts.insert(name, InferenceFact::dt_shape(DatumType::F32, [1, channels, height, width]));
     }
 
-    fn infer(&mut self, node: &'a NodeProto, _: &Values<'a>) -> Result<Vec<Value<'a>>> {
+    fn infer(&mut self, node: &'a NodeProto, budget: &mut Budget<'_>) -> Result<Vec<Value<'a>>> {
         let name = node.label();
         if !self.onnx.op_register.0.contains_key(&node.op_type) {
             let message = format!("the node {name:?} needs the operator {}, which is not supported", node.op_type);
@@ -180,11 +202,15 @@ impl<'a> lower::Inference<'a> for Inference<'a> {
             let shapes = self.shapes(node);
             format!("the node {name:?} ({}) does not fit its inputs {shapes}", node.op_type)
         };
-        if let Err(what) = check(node, &self.known(node), MAX_TENSOR_BYTES) {
+        let known = self.known(node);
+        if let Err(what) = check(node, &known) {
             return Err(Error::new(Kind::UnsupportedModel, format!("{}: {what}", misfit())));
         }
+        // Before tract multiplies them.
+        budget.fits(asked(node, &known), name)?;
         let message = misfit();
-        let facts = self.facts_of(node).map_err(|error| unsupported(message, error))?;
+        let facts = self.facts_of(node, budget).map_err(|error| unsupported(message, error))??;
+        let is_fixed = self.is_fixed(node);
         let mut facts = facts.into_iter();
         let outputs = node.output.iter().map(String::as_str);
         let values = outputs.map(|name| {
@@ -194,9 +220,15 @@ impl<'a> lower::Inference<'a> for Inference<'a> {
             let fact = facts.next().unwrap_or_default();
             let value = value_of(&fact);
             self.facts.insert(name, fact);
+            if is_fixed {
+                self.fixed.insert(name);
+            }
             value
         });
-        Ok(values.collect())
+        let values = values.collect();
+        budget
+            .work(lower::cost_of_node(node, &self.shapes_of(&node.input), &self.shapes_of(&node.output)), name)?;
+        Ok(values)
     }
 }
 
@@ -205,20 +237,30 @@ fn concrete(fact: &InferenceFact) -> Option<Vec<usize>> {
     fact.shape.as_concrete_finite().ok().flatten().map(|shape| shape.to_vec())
 }
 
-/// Refuses what does not fit into memory.
-fn check_size(fact: &InferenceFact) -> TractResult<()> {
+/// Takes the memory of a node's outputs: for good if they are the same for each picture, else tract says later how many of
+/// them there are at once.
+fn charge(
+    outputs: &[InferenceFact],
+    is_fixed: bool,
+    budget: &mut Budget<'_>,
+    name: &str,
+) -> TractResult<Result<()>> {
+    let sizes = outputs.iter().map(size).collect::<TractResult<Vec<u64>>>()?;
+    let bytes = sizes.into_iter().fold(0, u64::saturating_add);
+    // As it is known here, and once more in tract's own copy.
+    Ok(if is_fixed { budget.take(bytes.saturating_mul(2), name) } else { budget.fits(bytes, name) })
+}
+
+/// Bytes of a tensor; 0 if its shape depends on what is in the picture.
+fn size(fact: &InferenceFact) -> TractResult<u64> {
     let sides = fact.shape.dims().filter_map(Factoid::concretize).filter_map(|side| side.to_i64().ok());
     if sides.into_iter().any(|side| side < 0) {
         return Err(TractError::msg("a tensor has a negative side"));
     }
-    let Some(shape) = concrete(fact) else { return Ok(()) };
-    let size = fact.datum_type.concretize().map_or(4, |kind| kind.size_of());
+    let Some(shape) = concrete(fact) else { return Ok(0) };
+    let each = fact.datum_type.concretize().map_or(4, |kind| kind.size_of());
     // A side of 0 does not excuse the others: strides are products of them all the same.
-    let bytes = shape.iter().try_fold(size, |bytes, &side| bytes.checked_mul(side.max(1)));
-    if bytes.is_none_or(|bytes| bytes > MAX_TENSOR_BYTES) {
-        return Err(TractError::msg(format!("a tensor of {shape:?} is larger than {} MB", MAX_TENSOR_BYTES >> 20)));
-    }
-    Ok(())
+    Ok(shape.iter().fold(each as u64, |bytes, side| bytes.saturating_mul((*side).max(1) as u64)))
 }
 
 /// What is known of a tensor of the file.

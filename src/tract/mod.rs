@@ -11,6 +11,7 @@ mod partition;
 mod session;
 
 use crate::error::{Error, Kind, Result};
+use crate::limits::Budget;
 use crate::lower::{self, ForeignNode};
 use crate::onnx::File;
 use crate::size::InputSize;
@@ -21,16 +22,20 @@ pub(crate) use session::{Network, Session};
 /// # Errors
 ///
 /// `unsupported-operator` or `unsupported-model`, naming the node, where tract does not know it either or its inputs do not
-/// fit; `unsupported-model` for an answer whose shape is not fixed.
-pub(crate) fn load(file: &File, input: InputSize) -> Result<(Network, Vec<usize>, Vec<ForeignNode>)> {
+/// fit; `unsupported-model` for an answer whose shape is not fixed; `model-too-large` beyond the limits.
+pub(crate) fn load(
+    file: &File,
+    input: InputSize,
+    budget: &mut Budget<'_>,
+) -> Result<(Network, Vec<usize>, Vec<ForeignNode>)> {
     let graph = &file.graph;
     let Some(output) = graph.output.first() else {
         return Err(Error::new(Kind::InvalidModel, "the model has no output"));
     };
     let needed = lower::needed(graph, &[&output.name]);
     let mut inference = inference::Inference::new(file);
-    let lowered = lower::lower(graph, file.opset, input, &needed, Some(&mut inference))?;
+    let lowered = lower::lower(graph, file.opset, input, &needed, Some(&mut inference), budget)?;
     let shape = inference.answer(&output.name)?;
-    let (stages, foreign) = partition::partition(file, lowered, &inference)?;
-    Ok((Network::new(stages, input, &output.name, &shape)?, shape, foreign))
+    let (stages, foreign) = partition::partition(file, lowered, &inference, budget)?;
+    Ok((Network::new(stages, input, &output.name, &shape, budget)?, shape, foreign))
 }

@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 use super::inference::Inference;
 use crate::engine::net::{Net, Op};
 use crate::error::{Error, Kind, Result};
+use crate::limits::Budget;
 use crate::lower::{self, ForeignNode, Lowered, Lowering, Reason, Step, Values};
 use crate::onnx::File;
 use crate::onnx::messages::{
@@ -30,6 +31,10 @@ pub(super) enum Work {
     Tract(ModelProto),
 }
 
+/// How often a constant is in memory while tract loads its part: here, in the bytes of the part, as tract reads them, as its
+/// tensor, and packed.
+const COPIES: u64 = 5;
+
 /// The version of the file format that the models for tract say they are of. Any is read.
 const IR_VERSION: i64 = 8;
 
@@ -37,11 +42,13 @@ const IR_VERSION: i64 = 8;
 ///
 /// # Errors
 ///
-/// `unsupported-model` where a tensor between two stages is of a type or rank that is not known.
+/// `unsupported-model` where a tensor between two stages is of a type or rank that is not known; `model-too-large` where
+/// too many constants are read.
 pub(super) fn partition(
     file: &File,
     lowered: Lowered<'_>,
     inference: &Inference<'_>,
+    budget: &mut Budget<'_>,
 ) -> Result<(Vec<Stage>, Vec<ForeignNode>)> {
     let graph = &file.graph;
     let Lowered { nodes, values, image } = lowered;
@@ -97,7 +104,7 @@ pub(super) fn partition(
     let mut stages = Vec::new();
     for (of_tract, of_engine) in levels {
         if !of_tract.is_empty() {
-            stages.push(model(file, &links, &of_tract, &constants, image, inference)?);
+            stages.push(model(file, &links, &of_tract, &constants, image, inference, budget)?);
         }
         if !of_engine.is_empty() {
             stages.push(region(&links, &of_engine, &mut steps, &values));
@@ -212,6 +219,7 @@ fn model(
     constants: &HashSet<usize>,
     image: &str,
     inference: &Inference<'_>,
+    budget: &mut Budget<'_>,
 ) -> Result<Stage> {
     let graph = &file.graph;
     let weights: HashMap<&str, &TensorProto> =
@@ -226,6 +234,9 @@ fn model(
             continue;
         }
         let maker = links.makers.get(name).copied();
+        if weights.contains_key(name) || maker.is_some_and(|id| constants.contains(&id)) {
+            budget.take(COPIES.saturating_mul(inference.bytes(name)), name)?;
+        }
         if let Some(weight) = weights.get(name) {
             initializer.push((*weight).clone());
         } else if let Some(id) = maker.filter(|id| constants.contains(id)) {

@@ -11,6 +11,7 @@ use super::inference::unsupported;
 use super::partition::{Stage, Work};
 use crate::engine;
 use crate::error::{Error, Kind, Result};
+use crate::limits::{Budget, product};
 use crate::size::InputSize;
 
 /// A divided network, ready to run. Clones share the weights.
@@ -36,7 +37,8 @@ struct Ready {
 
 enum Program {
     Engine(engine::Network),
-    Tract(Arc<TypedRunnableModel>),
+    /// With the most bytes that a tensor may have whose size depends on what is in the picture.
+    Tract(Arc<TypedRunnableModel>, u64),
 }
 
 impl Network {
@@ -44,16 +46,31 @@ impl Network {
     ///
     /// # Errors
     ///
-    /// `unsupported-model` where tract cannot run its part.
-    pub(super) fn new(stages: Vec<Stage>, input: InputSize, answer: &str, shape: &[usize]) -> Result<Network> {
+    /// `unsupported-model` where tract cannot run its part, `model-too-large` where one needs too much memory.
+    pub(super) fn new(
+        stages: Vec<Stage>,
+        input: InputSize,
+        answer: &str,
+        shape: &[usize],
+        budget: &mut Budget<'_>,
+    ) -> Result<Network> {
         let mut slots: HashMap<String, usize> = HashMap::new();
         let mut ready = Vec::with_capacity(stages.len());
         for Stage { work, inputs, outputs } in stages {
             // What no stage before has computed is the image.
             let inputs = inputs.into_iter().map(|name| slots.get(&name).copied().unwrap_or(0)).collect();
             let program = match work {
-                Work::Engine(net) => Program::Engine(engine::Network::new(net)),
-                Work::Tract(proto) => Program::Tract(runnable(&proto.encode_to_vec())?),
+                Work::Engine(net) => {
+                    let network = engine::Network::new(net);
+                    budget.take(network.memory_bytes(), "")?;
+                    Program::Engine(network)
+                }
+                Work::Tract(proto) => {
+                    let plan = runnable(&proto.encode_to_vec())?;
+                    let bytes = memory_bytes(&plan).map_err(|error| unsupported("a part has no shapes", error))?;
+                    budget.take(bytes, "")?;
+                    Program::Tract(plan, budget.memory_limit())
+                }
             };
             let outputs = outputs.into_iter().map(|name| {
                 let next = slots.len() + 1;
@@ -79,7 +96,7 @@ impl Network {
         let failed = |error| unsupported("the network could not be made ready to run", error);
         let states = self.0.stages.iter().map(|stage| match &stage.program {
             Program::Engine(_) => Ok(State::Engine(engine::Memory::new(1))),
-            Program::Tract(plan) => plan.spawn().map(State::Tract).map_err(failed),
+            Program::Tract(plan, _) => plan.spawn().map(State::Tract).map_err(failed),
         });
         Ok(Session {
             states: states.collect::<Result<_>>()?,
@@ -102,6 +119,34 @@ fn runnable(onnx: &[u8]) -> Result<Arc<TypedRunnableModel>> {
     let model = tract_onnx::onnx().model_for_read(&mut Cursor::new(onnx));
     let model = model.and_then(InferenceModelExt::into_optimized).and_then(TypedModel::into_runnable);
     model.map_err(|error| unsupported("a part of the network cannot be made ready to run", error))
+}
+
+/// The most bytes of tensors, beside constants, that there are at once while tract runs a part. Those whose shape depends on
+/// what is in the picture count as nothing.
+fn memory_bytes(plan: &TypedRunnableModel) -> TractResult<u64> {
+    let model = plan.model();
+    let order = plan.order_without_consts();
+    let mut last_use = vec![0; model.nodes.len()];
+    for (step, id) in order.iter().enumerate() {
+        for id in model.nodes[*id].inputs.iter().map(|input| input.node).chain([*id]) {
+            last_use[id] = step;
+        }
+    }
+    for output in model.output_outlets()? {
+        last_use[output.node] = order.len();
+    }
+    let mut ends: Vec<u64> = vec![0; order.len() + 1];
+    let (mut now, mut most) = (0u64, 0u64);
+    for (step, id) in order.iter().enumerate() {
+        let outputs = model.nodes[*id].outputs.iter();
+        let bytes = outputs.map(|output| output.fact.mem_size().to_i64().map_or(0, |bytes| bytes.max(0) as u64));
+        let bytes = bytes.fold(0, u64::saturating_add);
+        now = now.saturating_add(bytes);
+        ends[last_use[*id]] = ends[last_use[*id]].saturating_add(bytes);
+        most = most.max(now);
+        now -= ends[step].min(now);
+    }
+    Ok(most)
 }
 
 /// A running network with the tensors of one caller.
@@ -162,9 +207,8 @@ impl Session {
             let inputs: TVec<TValue> = inputs.collect();
             let outputs = match (&stage.program, state) {
                 (Program::Engine(network), State::Engine(memory)) => region(network, memory, &inputs)?,
-                (_, State::Tract(state)) => {
-                    state.run(inputs).map_err(|error| failed("the network failed while running", error))?
-                }
+                (Program::Tract(_, largest), State::Tract(state)) => part(state, inputs, *largest)
+                    .map_err(|error| failed("the network failed while running", error))?,
                 _ => TVec::new(),
             };
             for (slot, output) in stage.outputs.iter().zip(outputs) {
@@ -173,6 +217,22 @@ impl Session {
         }
         Ok(())
     }
+}
+
+/// Runs a part on tract. Tensors whose sizes were unknown when it was loaded are held to the limit once they are known.
+fn part(state: &mut TypedSimpleState, inputs: TVec<TValue>, largest: u64) -> TractResult<TVec<TValue>> {
+    state.run_plan_with_eval(inputs, |context, state, node, inputs| {
+        for output in &node.outputs {
+            let fact = &output.fact;
+            if fact.shape.as_concrete().is_none()
+                && let Ok(shape) = fact.shape.eval_to_usize(context.symbols)
+                && product(&shape).saturating_mul(fact.datum_type.size_of() as u64) > largest
+            {
+                return Err(TractError::msg(format!("a tensor of {shape:?} is larger than the limit of memory")));
+            }
+        }
+        tract_onnx::tract_core::plan::eval(context, state, node, inputs)
+    })
 }
 
 /// Runs a region of the engine.

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 use std::sync::LazyLock;
 
-use micro_yolo::{Detection, Detector, Error, ImageView};
+use micro_yolo::{Detection, Detector, Error, ImageView, Limits};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
@@ -97,6 +97,14 @@ fn options() -> impl Strategy<Value = Options> {
     )
 }
 
+/// Far below what a process may have: the estimate need not be exact, but of the right size.
+fn limits() -> Limits {
+    let mut limits = Limits::default();
+    limits.memory_bytes = 128 << 20;
+    limits.macs = 5_000_000_000;
+    limits
+}
+
 impl Case {
     /// The case of a seed: always the same one.
     pub fn new(seed: u64) -> Case {
@@ -159,16 +167,23 @@ impl Case {
         if let Case::Frame { frame, options, .. } = self {
             return frame.check(options, &onnx);
         }
-        let outcome = Detector::builder().score_threshold(0.0).build(&onnx).and_then(|mut detector| {
-            let pixels = [90u8; 3 * 20 * 10];
-            detector.detect(ImageView::rgb(&pixels, 20, 10)?)
-        });
+        let outcome =
+            Detector::builder().score_threshold(0.0).limits(limits()).build(&onnx).and_then(|mut detector| {
+                let pixels = [90u8; 3 * 20 * 10];
+                detector.detect(ImageView::rgb(&pixels, 20, 10)?)
+            });
         match outcome {
-            // A network may have lost what keeps its scores below 1.
-            Ok(found) => check_detections(&found, 0.0..=f32::MAX, 20, 10),
+            Ok(found) => check_detections(&found, 0.0..=1.0, 20, 10),
             Err(error) => check_error(
                 &error,
-                &["invalid-model", "unsupported-model", "unsupported-operator", "needs-tract", "inference-failed"],
+                &[
+                    "invalid-model",
+                    "unsupported-model",
+                    "unsupported-operator",
+                    "model-too-large",
+                    "needs-tract",
+                    "inference-failed",
+                ],
             ),
         }
     }
@@ -193,7 +208,8 @@ impl Frame {
             .iou_threshold(options.iou)
             .max_detections(options.max_detections)
             .multi_label(options.multi_label)
-            .threads(options.threads);
+            .threads(options.threads)
+            .limits(limits());
         if let Some(classes) = &options.classes {
             builder = builder.classes(classes.iter().copied());
         }
@@ -206,7 +222,13 @@ impl Frame {
             Err(error) => {
                 return check_error(
                     &error,
-                    &["invalid-option", "invalid-model", "unsupported-model", "inference-failed"],
+                    &[
+                        "invalid-option",
+                        "invalid-model",
+                        "unsupported-model",
+                        "model-too-large",
+                        "inference-failed",
+                    ],
                 );
             }
         };

@@ -101,9 +101,61 @@ test("any mutated model is refused or runs", async () => {
     });
     outcomes[outcome] = (outcomes[outcome] ?? 0) + 1;
     assert.ok(
-      ["fine", "invalid-model", "unsupported-model", "unsupported-operator", "inference-failed"].includes(outcome),
+      ["fine", "invalid-model", "unsupported-model", "model-too-large", "unsupported-operator", "inference-failed"].includes(outcome),
       `mutation ${count}: ${outcome}`,
     );
   }
   assert.ok(outcomes.fine > 0 && outcomes["invalid-model"] > 0, JSON.stringify(outcomes));
+});
+
+test("a model beyond the limits is refused before it takes the memory, and says what it needs", async () => {
+  const refused = async (limits, model = options.model) => {
+    const error = await Detector.load({ ...options, model, limits }).catch((error) => error);
+    assert.equal(error.code, "model-too-large", String(error));
+    return error.message;
+  };
+  assert.match(await refused({ memoryBytes: 50_000 }), /MB of memory.* and the limit is 0; the option `limits` raises it/);
+  assert.match(await refused({ nodes: 3 }), /nodes and stored tensors, and the limit is 3;/);
+  assert.match(await refused({ macs: 1000 }), /million multiply-accumulates a picture/);
+  for (const limits of [undefined, {}, { memoryBytes: undefined }, { memoryBytes: Infinity, nodes: Infinity, macs: Infinity }]) {
+    (await Detector.load({ ...options, limits })).dispose();
+  }
+  for (const limits of [null, 5, { memoryBytes: NaN }, { nodes: -1 }, { macs: "1e9" }, { memory: 5 }]) {
+    assert.equal(await code(() => Detector.load({ ...options, limits })), "invalid-option", JSON.stringify(limits));
+  }
+
+  // The factors of a resize, 2 in the file, become 4096.
+  const model = Uint8Array.from(await readFile(at("tests/fixtures/forms/class-rows.onnx")));
+  const bytes = (factor) => new Uint8Array(Float32Array.of(1, 1, factor, factor).buffer);
+  const place = Buffer.from(model).indexOf(bytes(2));
+  assert.ok(place > 0);
+  model.set(bytes(4096), place);
+  (await Detector.load({ ...options, model: await readFile(at("tests/fixtures/forms/class-rows.onnx")) })).dispose();
+  const before = memory.buffer.byteLength;
+  assert.match(await refused(undefined, model), /^the model needs \d{4,} MB of memory up to ".*Resize/);
+  assert.ok(memory.buffer.byteLength - before < 2 ** 20, `${memory.buffer.byteLength - before} bytes more`);
+});
+
+test("the nodes that the engine leaves to tract are told, with the reason", async () => {
+  const detector = await Detector.load({ ...options, model: await readFile(at("tests/fixtures/forms/class-rows.onnx")) });
+  assert.ok(detector.foreign.length > 0);
+  for (const { name, operator, reason } of detector.foreign) {
+    assert.ok(name && /^[A-Z][A-Za-z]+$/.test(operator) && / \(inputs .*\)$/.test(reason), `${name} ${operator} ${reason}`);
+  }
+  assert.ok(Object.isFrozen(detector.foreign) && Object.isFrozen(detector.foreign[0]));
+  detector.dispose();
+
+  const own = await Detector.load({ ...options, model: await readFile(at("models/micro-yolo-s-int8.onnx")) });
+  assert.deepEqual(own.foreign, []);
+  own.dispose();
+});
+
+test("a model in half precision is read, by the full engine", async () => {
+  const model = await readFile(at("tests/fixtures/half.onnx"));
+  const detector = await Detector.load({ ...options, model, scoreThreshold: 0.2 });
+  const objects = await detector.detect(spot(96, 96, { x: 10, y: 10, w: 40, h: 40 }));
+  assert.ok(objects.length > 0 && objects.every(({ score }) => score >= 0.2 && score <= 1));
+  detector.dispose();
+  const wasm = await readFile(at("pkg/wasm/micro_yolo_small_bg.wasm"));
+  assert.equal(await code(() => Detector.load({ wasm, model, worker: false })), "needs-tract");
 });

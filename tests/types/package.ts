@@ -18,6 +18,7 @@ export async function compiles(video: HTMLVideoElement, canvas: HTMLCanvasElemen
     scoreThreshold: 0.5,
     classes: ["cat", 16],
     inputSize: { width: 320, height: 224 },
+    limits: { memoryBytes: 2 ** 31, macs: Infinity },
   });
   const sources: ImageSource[] = [
     video,
@@ -48,7 +49,8 @@ export async function compiles(video: HTMLVideoElement, canvas: HTMLCanvasElemen
   const inWorker: boolean = detector.worker;
   const network: number | undefined = detector.timing?.network;
   const others: Detector[] = [await InlineDetector.load({ threads: 2 }), await SmallDetector.load()];
-  void [inWorker, network, others];
+  const reasons: string[] = detector.foreign.map(({ name, operator, reason }) => `${name} (${operator}): ${reason}`);
+  void [inWorker, network, others, reasons];
   const element: MicroYoloElement = document.createElement("micro-yolo");
   element.addEventListener("detect", ({ detail }) => void detail.objects[0].label.length);
   element.addEventListener("detect-error", ({ detail }) => void detail.error.code);
@@ -74,6 +76,10 @@ export async function mustNotCompile(detector: Detector, canvas: HTMLCanvasEleme
   detector.watch(canvas);
   // @ts-expect-error The model's names are not ours to change.
   detector.labels = [];
+  // @ts-expect-error No such limit.
+  await Detector.load({ limits: { seconds: 5 } });
+  // @ts-expect-error What the engine lacks is not ours to change.
+  detector.foreign[0].reason = "";
   // @ts-expect-error Nor are they one by one.
   detector.labels.push("unicorn");
   // @ts-expect-error Sizes are needed.

@@ -37,6 +37,6 @@ mod x86;
 pub(crate) use activation::Activation;
 pub(crate) use isa::Isa;
 pub(crate) use quantize::{LARGEST_RESULT, Requantize};
-pub(crate) use thread_pool::ThreadPool;
+pub(crate) use thread_pool::{MAX_THREADS, ThreadPool};
 #[cfg(all(target_family = "wasm", feature = "threads"))]
 pub(crate) use thread_pool::{help, round_address};

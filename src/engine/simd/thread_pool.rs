@@ -62,6 +62,9 @@ mod single {
     }
 }
 
+/// The most threads, the caller's own included.
+pub(crate) const MAX_THREADS: usize = 16;
+
 #[cfg(any(not(target_family = "wasm"), feature = "threads"))]
 mod threaded {
     use std::cell::UnsafeCell;
@@ -72,9 +75,6 @@ mod threaded {
     use std::thread::{self, JoinHandle};
 
     use super::Range;
-
-    /// The most threads, the caller's own included.
-    const MAX_THREADS: usize = 16;
 
     /// Chunks for each thread: enough that the others wait little for one that starts late or has a slower core.
     const CHUNKS: usize = 4;
@@ -226,7 +226,7 @@ mod threaded {
         /// A pool of as many threads, the caller's own included; natively of fewer if the system gives no more. In
         /// WebAssembly the workers are those who call `help`.
         pub(crate) fn new(threads: usize) -> ThreadPool {
-            let workers = threads.clamp(1, MAX_THREADS) - 1;
+            let workers = threads.clamp(1, super::MAX_THREADS) - 1;
             if workers == 0 {
                 return ThreadPool::default();
             }

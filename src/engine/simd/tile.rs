@@ -11,7 +11,7 @@ use super::isa::Task;
 use super::operations::Simd;
 
 /// Pixels that go through all weights before the next ones do.
-pub(super) const BLOCK_PIXELS: usize = 48;
+pub(crate) const BLOCK_PIXELS: usize = 48;
 /// Lanes of the widest panel of weights: two vectors of the widest instruction set.
 const MAX_PANEL: usize = 32;
 
