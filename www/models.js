@@ -15,8 +15,8 @@
 export const MODELS = [
   { id: "large-int8", name: "Large, int8", bytes: 2_125_237, source: undefined },
   { id: "large-float", name: "Large, float", bytes: 3_690_722, source: "./models/micro-yolo.onnx" },
-  { id: "small-int8", name: "Small, int8", bytes: 1_082_528, source: "./models/micro-yolo-s-int8.onnx" },
-  { id: "small-float", name: "Small, float", bytes: 1_915_409, source: "./models/micro-yolo-s.onnx" },
+  { id: "small-int8", name: "Small, int8", bytes: 1_097_489, source: "./models/micro-yolo-s-int8.onnx" },
+  { id: "small-float", name: "Small, float", bytes: 1_740_360, source: "./models/micro-yolo-s.onnx" },
 ];
 
 /** The file of models/ behind each. */

@@ -463,7 +463,7 @@ mod tests {
         if crate::is_packaged() {
             return;
         }
-        for (name, side) in [("micro-yolo-int8", 416), ("micro-yolo-s-int8", 320)] {
+        for (name, side) in [("micro-yolo-int8", 416), ("micro-yolo-s-int8", 416)] {
             let path = format!("{}/models/{name}.onnx", env!("CARGO_MANIFEST_DIR"));
             let net = fused(&std::fs::read(path).unwrap(), side, side);
             let floats: Vec<&str> =
