@@ -7,6 +7,8 @@ const COLOURS = [
   [/./, "#9aa3ab"],
 ];
 
+const colourOf = (runtime) => COLOURS.find(([pattern]) => pattern.test(runtime))[1];
+
 const escape = (text) => text.replace(/[&<>"]/g, (sign) => `&#${sign.charCodeAt(0)};`);
 
 const svg = (width, height, parts) =>
@@ -30,12 +32,11 @@ export function bars(rows) {
     parts.push(`<text x="8" y="${y}" font-weight="bold">${escape(name)}</text>`);
     y += 10;
     for (const { runtime, frame, ratio } of group.toSorted((a, b) => a.ratio - b.ratio)) {
-      const [, colour] = COLOURS.find(([pattern]) => pattern.test(runtime));
       const width = (ratio * SCALE).toFixed(1);
       const base = y + BAR - 4;
       parts.push(
         `<text x="${LABEL - 8}" y="${base}" text-anchor="end">${escape(runtime)}</text>`,
-        `<rect x="${LABEL}" y="${y}" width="${width}" height="${BAR}" fill="${colour}"/>`,
+        `<rect x="${LABEL}" y="${y}" width="${width}" height="${BAR}" fill="${colourOf(runtime)}"/>`,
         `<text x="${LABEL + Number(width) + 6}" y="${base}">${ratio.toFixed(2)} × (${frame.toFixed(1)} ms)</text>`,
       );
       y += BAR + GAP;
@@ -45,7 +46,10 @@ export function bars(rows) {
   return svg(LABEL + Math.max(1, ...rows.map(({ ratio }) => ratio)) * SCALE + 130, y, parts);
 }
 
-/** AP50 against milliseconds a frame, in logarithms: an SVG of points `{ name, runtime, frame, accuracy }`. */
+/**
+ * AP50 against milliseconds a frame, in logarithms: an SVG of points `{ name, runtime, frame, accuracy }`. A line joins those of
+ * one name.
+ */
 export function scatter(points) {
   const [left, top, width, height] = [52, 20, 560, 320];
   const frames = points.map(({ frame }) => frame);
@@ -70,13 +74,21 @@ export function scatter(points) {
     `<text x="${left + width / 2}" y="${top + height + 36}" text-anchor="middle">ms a frame, one thread</text>`,
     `<text transform="translate(14 ${top + height / 2}) rotate(-90)" text-anchor="middle">coco-val AP50</text>`,
   );
-  for (const { name, runtime, frame, accuracy } of points) {
-    const [, colour] = COLOURS.find(([pattern]) => pattern.test(runtime));
-    const engine = runtime.startsWith("micro-yolo") ? "" : `, ${runtime.split(" ")[0]}`;
+  for (const name of new Set(points.map(({ name }) => name))) {
+    const group = points.filter((point) => point.name === name).toSorted((a, b) => a.frame - b.frame);
+    const last = group.at(-1);
     parts.push(
-      `<circle cx="${x(frame)}" cy="${y(accuracy)}" r="5" fill="${colour}"/>`,
-      `<text x="${Number(x(frame)) + 8}" y="${Number(y(accuracy)) + 4}">${escape(name + engine)}</text>`,
+      `<polyline points="${group.map(({ frame, accuracy }) => `${x(frame)},${y(accuracy)}`).join(" ")}" fill="none" stroke="#9aa3ab"/>`,
+      ...group.map(({ runtime, frame, accuracy }) => `<circle cx="${x(frame)}" cy="${y(accuracy)}" r="5" fill="${colourOf(runtime)}"/>`),
+      `<text x="${Number(x(last.frame)) + 9}" y="${Number(y(last.accuracy)) + 4}">${escape(name)}</text>`,
     );
   }
-  return svg(left + width + 170, top + height + 46, parts);
+  for (const [index, runtime] of ["micro-yolo int8", "micro-yolo f32", "onnxruntime-web f32"].entries()) {
+    const line = top + height - 60 + 20 * index;
+    parts.push(
+      `<circle cx="${left + 20}" cy="${line}" r="5" fill="${colourOf(runtime)}"/>`,
+      `<text x="${left + 32}" y="${line + 4}">${["this engine, int8", "this engine, floats", "onnxruntime-web, floats"][index]}</text>`,
+    );
+  }
+  return svg(left + width + 110, top + height + 46, parts);
 }

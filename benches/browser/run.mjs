@@ -179,10 +179,9 @@ function write() {
 
   const accuracies = JSON.parse(readFileSync(join(HERE, "../accuracy.json"), "utf8"));
   const points = accuracies.flatMap(({ file, name, coco }) => {
-    const kind = file.endsWith("-int8") ? "int8" : "f32";
+    const isInt8 = file.endsWith("-int8");
+    const runtimes = isInt8 ? ["micro-yolo int8"] : ["micro-yolo f32", "onnxruntime-web f32"];
     const ofFile = rows.filter((row) => `${row.network}-${row.size}` === file.replace(/-int8$/, ""));
-    // Networks of others in both runtimes.
-    const runtimes = name.startsWith("micro-yolo") ? [`micro-yolo ${kind}`] : ["micro-yolo f32", "onnxruntime-web f32"];
     const shown = ofFile.filter((row) => runtimes.includes(row.runtime));
     return shown.map(({ runtime, frame }) => ({ name, runtime, frame, accuracy: coco }));
   });

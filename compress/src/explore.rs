@@ -1,7 +1,7 @@
 //! Exploration: which kind of layer, kernel, expansion, reduction and depth does best for each part of a network, under a
 //! budget.
 //!
-//! A part is one or several layers that stand for a map of a teacher ([`parts`]). All candidates of a part learn side by
+//! A part is one or several layers that stand for a map of a teacher. All candidates of a part learn side by
 //! side, from the teacher's own input map, to give its output map; one pass of the teacher serves them all. What a
 //! candidate cannot give is its unexplained variance. Together with parameters, multiply-accumulates and the engine's
 //! milliseconds that makes a table, from which the best combinations under the budget follow exactly ([`choose()`]).

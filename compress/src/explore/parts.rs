@@ -46,7 +46,7 @@ impl Candidate {
     ///
     /// # Errors
     ///
-    /// [`Error::Training`] for layers that do not fit, which [`candidates`] has ruled out.
+    /// [`Error::Training`] for layers that do not fit, which `candidates` has ruled out.
     pub fn graph(&self, part: &Part) -> Result<Graph> {
         Graph::chain(&self.layers, part.from.0, part.from.1).map_err(Error::Training)
     }
