@@ -82,7 +82,7 @@ describe("tools of the page in chromium", () => {
     await slider.fill("42");
     await page.getByLabel("Overlap threshold").fill("70");
     await page.getByLabel("Model", { exact: true }).selectOption("small-int8");
-    await page.waitForFunction(() => /^320/.test(document.querySelector("#build").textContent), null, { timeout: 60_000 });
+    await page.waitForFunction(() => /^416/.test(document.querySelector("#build").textContent), null, { timeout: 60_000 });
     await seesCat(page);
     await page.reload();
     assert.deepEqual([await slider.inputValue(), await page.locator("#iou-text").textContent()], ["42", "70 %"]);
@@ -211,7 +211,7 @@ describe("tools of the page in chromium", () => {
     await sees(page, "cup");
     await page.getByLabel("Compare two models").check();
     await sees(page, "cat", "#list-b");
-    assert.match(await page.locator("#build-b").textContent(), /^320/);
+    assert.match(await page.locator("#build-b").textContent(), /^416/);
     assert.deepEqual(await page.locator("h3").allTextContents(), ["Large, int8", "Small, int8"]);
     for (const id of ["time", "time-b"]) assert.match(await page.locator(`#${id}`).textContent(), / ms$/);
     await page.screenshot({ path: join(SHOTS, "compared.png") });
@@ -258,7 +258,7 @@ describe("tools of the page in chromium", () => {
     const buffer = await readFile(join(ROOT, "models/micro-yolo-s.onnx"));
     await page.locator("#model-file").setInputFiles({ name: "mine.onnx", mimeType: "", buffer });
     await page.waitForFunction((text) => document.querySelector("#model").selectedOptions[0].textContent === text, `mine.onnx (${(buffer.length / 1e6).toFixed(1)} MB)`);
-    await page.waitForFunction(() => /^320/.test(document.querySelector("#build").textContent), null, { timeout: 60_000 });
+    await page.waitForFunction(() => /^416/.test(document.querySelector("#build").textContent), null, { timeout: 60_000 });
     await seesCat(page);
     assert.ok(await page.locator("#problem").isHidden());
     // By its address, which a link can name.
