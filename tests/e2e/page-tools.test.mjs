@@ -178,10 +178,12 @@ describe("tools of the page in chromium", () => {
     const page = await visit(t, { path: "#sample=tour&track=1" });
     await page.locator("#list .label", { hasText: /#\d/ }).first().waitFor({ timeout: 60_000 });
     await page.waitForFunction(() => Number(document.querySelector("#rate").textContent) > 0, null, { timeout: 60_000 });
-    const parts = await Promise.all(["time", "pixels-time", "network-time", "draw-time"].map((id) => page.locator(`#${id}`).textContent()));
+    // All at once: they change with every frame.
+    const ids = ["time", "pixels-time", "network-time", "draw-time"];
+    const parts = await page.evaluate((ids) => ids.map((id) => document.getElementById(id).textContent), ids);
     for (const text of parts) assert.match(text, / ms$/);
     const [all, ...split] = parts.map(parseFloat);
-    assert.ok(split.every((one) => one < all) && Math.abs(all - split.reduce((sum, one) => sum + one)) < 1.5, parts.join(", "));
+    assert.ok(split.every((one) => one < all) && Math.abs(all - split.reduce((sum, one) => sum + one)) < 2.1, parts.join(", "));
     await page.waitForTimeout(1000);
     await page.screenshot({ path: join(SHOTS, "tracked.png") });
     await page.getByLabel("Track objects in video").uncheck();

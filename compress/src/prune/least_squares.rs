@@ -441,6 +441,9 @@ mod tests {
             prop_assume!(!groups.is_empty());
             let channels = &groups[pick % groups.len()].channels;
             let (original, copy) = (&channels[0], &channels[1]);
+            // Larger kernels read a border, where a channel that others and a constant predict is not what they say.
+            let reads_cells = |node: &crate::network::Node| matches!(node.op, Op::Conv { kernel: 1, .. });
+            prop_assume!(original.iter().all(|&(id, _)| readers(&graph, id).all(|(_, node)| reads_cells(node))));
             duplicate(&graph, &mut weights, original, copy);
             // Enough that no correlation is taken for chance, of means over maps too.
             let widest = graph.nodes.iter().map(|node| node.channels).max().unwrap_or(0);
@@ -448,8 +451,7 @@ mod tests {
             let statistics = Statistics::collect(&network, &weights, &images, side, &|_| ()).unwrap();
             let (thin, fitted) = reduce(&network, &weights, &statistics, &[copy]).unwrap();
             let off = off((&network, &weights), (&thin, &fitted), side);
-            // The ridge that keeps the moments invertible costs up to 0.2 % where channels hardly differ.
-            prop_assert!(off < 1e-2, "{}", off);
+            prop_assert!(off < 2e-3, "{}", off);
         }
 
         #[test]
