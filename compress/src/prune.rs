@@ -240,11 +240,8 @@ fn check(start: &Start, config: &PruneConfig) -> Result<()> {
     if config.min_ap50.is_some_and(|floor| !(0.0..=1.0).contains(&floor)) {
         return wrong("--min-ap50", "AP50 is from 0 to 1".into());
     }
-    if start.images.is_empty() {
-        return wrong("--statistics", "pruning needs photographs to look at".into());
-    }
     graph.check_size("--cost-imgsz", config.side_px, config.side_px)?;
-    graph.check_size("--imgsz", config.statistics_px, config.statistics_px)?;
+    Statistics::check(&graph, start.images, config.statistics_px)?;
     // The least there can be: every group at its narrowest.
     let groups = groups::groups(&graph);
     let spare = |group: &groups::Group| group.channels.len().saturating_sub(group.unit(config.multiple));

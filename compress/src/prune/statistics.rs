@@ -113,6 +113,19 @@ pub struct Statistics {
 }
 
 impl Statistics {
+    /// Whether [`collect`](Self::collect) can look at such images.
+    ///
+    /// # Errors
+    ///
+    /// No images, a side that does not fit.
+    pub fn check(graph: &Graph, images: &[Vec<f32>], side: usize) -> Result<()> {
+        if images.is_empty() {
+            let problem = "pruning needs photographs to look at".into();
+            return Err(Error::Option { option: "--statistics", problem });
+        }
+        graph.check_size("--imgsz", side, side)
+    }
+
     /// Runs the network on `images` (see [`quantize::letterboxed`]) of `side` × `side` pixels.
     ///
     /// # Errors
@@ -125,12 +138,8 @@ impl Statistics {
         side: usize,
         progress: &dyn Fn(usize),
     ) -> Result<Statistics> {
-        if images.is_empty() {
-            let problem = "pruning needs photographs to look at".into();
-            return Err(Error::Option { option: "--statistics", problem });
-        }
         let graph = network.graph()?;
-        graph.check_size("--imgsz", side, side)?;
+        Statistics::check(&graph, images, side)?;
         let last = graph.nodes.len() - 1;
         let mut moments: Vec<Option<Moments>> = vec![None; graph.nodes.len()];
         for node in graph.nodes.iter().filter(|node| is_dense(node)) {
