@@ -239,6 +239,10 @@ pub(crate) fn plain(onnx: &mut GraphBuilder, node: &Node, inputs: &[&str]) -> St
             onnx.op("Resize", &node.name, &[inputs[0], "", &scales], attributes)
         }
         Op::Concat => onnx.op("Concat", &node.name, inputs, vec![int("axis", 1)]),
+        &Op::Slice { start } => {
+            let [starts, ends, axes] = [start, start + node.channels, 1].map(|value| onnx.ints(&[value as i64]));
+            onnx.op("Slice", &node.name, &[inputs[0], &starts, &ends, &axes], vec![])
+        }
         Op::Add => {
             let mut sum = inputs[0].to_owned();
             for (i, input) in inputs.iter().enumerate().skip(1) {

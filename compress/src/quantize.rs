@@ -154,7 +154,7 @@ pub fn places(graph: &Graph) -> Vec<Option<usize>> {
     let mut wanted: Vec<bool> = graph.nodes.iter().map(|node| node.stride > 0).collect();
     for (id, node) in graph.nodes.iter().enumerate() {
         match node.op {
-            Op::MaxPool { .. } | Op::Upsample { .. } | Op::Concat => {
+            Op::MaxPool { .. } | Op::Upsample { .. } | Op::Concat | Op::Slice { .. } => {
                 for &input in &node.inputs {
                     let (a, b) = (root(&parent, id), root(&parent, input));
                     parent[a.max(b)] = a.min(b);

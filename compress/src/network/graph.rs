@@ -93,6 +93,11 @@ pub enum Op {
     },
     /// Concatenation along channels.
     Concat,
+    /// Neighbouring channels, as many as the node has.
+    Slice {
+        /// The first of them.
+        start: usize,
+    },
     /// Sum.
     Add,
     /// Mean over the map, `[C, 1, 1]`.
@@ -117,7 +122,7 @@ impl Graph {
     /// [`Error::Network`], naming the layer: a name used twice or a reserved one, an input that is no earlier layer
     /// (which rules out cycles), maps whose sizes or channels do not fit, a zero width, an even kernel, a stride
     /// other than 1 or 2, a head whose maps have other channels than it reads, no [`LayerKind::Detect`] at the end,
-    /// bilinear upsampling by another factor than 2, a pool with an even window padded on both sides, bins and offsets
+    /// a slice of channels that its input does not have, bilinear upsampling by another factor than 2, a pool with an even window padded on both sides, bins and offsets
     /// out of range, channels, kernels or strides far above what any detector has.
     pub fn new(network: &Network) -> Result<Graph> {
         let image =
@@ -303,6 +308,16 @@ impl Builder {
                 }
                 let channels = maps.iter().map(|map| map.0).sum();
                 self.push(name.into(), inputs, Op::Concat, channels, stride)
+            }
+            &LayerKind::Slice { start, channels } => {
+                let (all, stride) = self.map(input)?;
+                let end = start.checked_add(channels).filter(|&end| channels > 0 && end <= all);
+                if end.is_none() {
+                    return Err(format!(
+                        "takes {channels} channels from {start} on: its input has {all}, counted from 0"
+                    ));
+                }
+                self.push(name.into(), vec![input], Op::Slice { start }, channels, stride)
             }
             LayerKind::Add => {
                 let first = self.map(input)?;
@@ -532,6 +547,10 @@ mod tests {
         };
         refused(2, LayerKind::Upsample { factor: 4, mode: UpsampleMode::Bilinear }, "bilinear upsampling is by 2");
         refused(1, LayerKind::MaxPool { kernel: 2, stride: 2, padding: PoolPadding::Both }, "odd");
+        for (start, channels) in [(0, 0), (8, 0), (0, 9), (3, 6), (8, 1), (usize::MAX, 2), (2, usize::MAX)] {
+            let told = format!("{channels} channels from {start} on: its input has 8");
+            refused(2, LayerKind::Slice { start, channels }, &told);
+        }
         for (bins, offset, told) in
             [(1, 0.5, "1 bins"), (usize::MAX, 0.5, "bins"), (8, f32::NAN, "NaN"), (8, 1.5, "1.5")]
         {

@@ -153,6 +153,13 @@ pub enum LayerKind {
     },
     /// Concatenation along channels.
     Concat,
+    /// The channels `start..start + channels` of its input.
+    Slice {
+        /// The first of them.
+        start: usize,
+        /// How many, at least one.
+        channels: usize,
+    },
     /// Sum of maps of one shape.
     Add,
     /// Turns the maps it reads into boxes and class scores; always the last layer.
@@ -412,6 +419,7 @@ impl LayerKind {
             LayerKind::MaxPool { .. } => "MaxPool",
             LayerKind::Upsample { .. } => "Upsample",
             LayerKind::Concat => "Concat",
+            LayerKind::Slice { .. } => "Slice",
             LayerKind::Add => "Add",
             LayerKind::Detect { .. } => "Detect",
         }

@@ -89,6 +89,10 @@ pub fn run(graph: &Graph, weights: &Weights, image: Map) -> Vec<Map> {
                 let values = (0..node.inputs.len()).flat_map(|i| input(i).values.iter().copied()).collect();
                 Map { channels: node.channels, height, width, values }
             }
+            &Op::Slice { start } => {
+                let map = input(0);
+                Map::filled(node.channels, map.height, map.width, |channel, y, x| map.at(start + channel, y, x))
+            }
             Op::Add => {
                 let mut sum = input(0).clone();
                 for i in 1..node.inputs.len() {

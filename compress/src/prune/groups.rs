@@ -8,14 +8,15 @@ use crate::network::{Graph, LayerKind, NORM_EPSILON, Network, NodeId, Op};
 
 /// Channels, of one or more nodes, that can only go together: `(node, channel of its output)`, ascending.
 ///
-/// A convolution's output, the depthwise convolution that reads it, its place in a concatenation, both sides of a sum,
-/// the map and the gate of squeeze-and-excitation …
+/// A convolution's output, the depthwise convolution that reads it, its place in a concatenation and in a slice, both
+/// sides of a sum, the map and the gate of squeeze-and-excitation …
 pub type Channel = Vec<(NodeId, usize)>;
 
 /// A width of the network: channels that pass through the same nodes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Group {
-    /// The convolution that makes them, or the convolutions, joined by `+`.
+    /// Unique: the convolution that makes them, or the convolutions, joined by `+`. Of several groups that the same ones
+    /// make, since slices take some of their channels and not others, the second ends in `#2` and so on.
     pub name: String,
     /// In rising order.
     pub channels: Vec<Channel>,
@@ -63,6 +64,7 @@ pub fn groups(graph: &Graph) -> Vec<Group> {
                     to += graph.nodes[input].channels;
                 }
             }
+            &Op::Slice { start } => tie(node.inputs[0], start, 0, node.channels),
             Op::Detect { .. } => {
                 for &input in &node.inputs {
                     fixed.extend(offsets[input]..offsets[input + 1]);
@@ -83,15 +85,25 @@ pub fn groups(graph: &Graph) -> Vec<Group> {
             }
         }
     }
-    let mut groups: BTreeMap<Vec<NodeId>, Group> = BTreeMap::new();
+    // Of two channels that pass through the same nodes, a slice may have one once and the other twice.
+    let mut groups: BTreeMap<Vec<NodeId>, Vec<Channel>> = BTreeMap::new();
     for channel in channels.into_values() {
-        let mut nodes: Vec<NodeId> = channel.iter().map(|&(node, _)| node).collect();
+        let nodes: Vec<NodeId> = channel.iter().map(|&(node, _)| node).collect();
+        groups.entry(nodes).or_default().push(channel);
+    }
+    let mut known: BTreeMap<String, usize> = BTreeMap::new();
+    let named = |(mut nodes, channels): (Vec<NodeId>, Vec<Channel>)| {
         nodes.dedup();
         let makers = nodes.iter().filter(|&&id| matches!(graph.nodes[id].op, Op::Conv { groups: 1, .. }));
-        let name = makers.map(|&id| graph.nodes[id].name.as_str()).collect::<Vec<_>>().join("+");
-        groups.entry(nodes).or_insert_with(|| Group { name, channels: vec![] }).channels.push(channel);
-    }
-    groups.into_values().collect()
+        let mut name = makers.map(|&id| graph.nodes[id].name.as_str()).collect::<Vec<_>>().join("+");
+        let count = known.entry(name.clone()).or_default();
+        *count += 1;
+        if *count > 1 {
+            name += &format!("#{count}");
+        }
+        Group { name, channels }
+    };
+    groups.into_iter().map(named).collect()
 }
 
 /// Sets of elements, joined pair by pair.
@@ -154,6 +166,10 @@ fn thin_to(network: &Network, graph: &Graph, keep: &[Vec<bool>]) -> Result<Netwo
             (LayerKind::MbConv { expansion, .. }, ".expand") => *expansion = kept(id),
             (LayerKind::MbConv { squeeze, .. } | LayerKind::SqueezeExcite { squeeze, .. }, ".squeeze") => {
                 *squeeze = kept(id)
+            }
+            (LayerKind::Slice { start, channels }, "") => {
+                *start = keep[node.inputs[0]][..*start].iter().filter(|&&kept| kept).count();
+                *channels = kept(id);
             }
             _ => {}
         }
@@ -303,9 +319,10 @@ pub(super) mod tests {
         assert!(alive, "a network that gives nothing but zeros shows nothing");
     }
 
-    /// Networks with every kind of layer in an order of chance: a skip joined by concatenation, one by a sum.
+    /// Networks with every kind of layer in an order of chance: a skip joined by concatenation, one by a sum, a block
+    /// that reads a slice and is joined with another one, which may overlap or leave channels that nobody reads.
     pub(in crate::prune) fn any_network() -> impl Strategy<Value = Network> {
-        let layer = (0..7usize, 1..7usize, prop::sample::select(vec![1usize, 3, 5]), 1..9usize);
+        let layer = (0..9usize, 1..7usize, prop::sample::select(vec![1usize, 3, 5]), 1..9usize);
         prop::collection::vec(layer, 1..7).prop_map(|choices| {
             let activation = Activation::LeakyRelu;
             let conv = |out, norm, activation| LayerKind::Conv { out, kernel: 3, stride: 2, activation, norm };
@@ -315,6 +332,17 @@ pub(super) mod tests {
                 let name = format!("layer{i}");
                 let before = layers[layers.len() - 1].name.clone();
                 let squeeze = middle / 2;
+                if choice > 6 {
+                    let (name, right) = (name.as_str(), format!("right{i}"));
+                    let slice = |start, channels| LayerKind::Slice { start, channels };
+                    let (end, start) = (1 + middle % channels, out % channels);
+                    layers.push(Layer::new(format!("left{i}"), slice(0, end)));
+                    layers.push(Layer::new(name, LayerKind::ds_conv(out, kernel, 1, activation)));
+                    layers.push(Layer::new(&right, slice(start, channels - start)).from([before.as_str()]));
+                    layers.push(Layer::new(format!("join{i}"), LayerKind::Concat).from([&right, name]));
+                    channels += out - start;
+                    continue;
+                }
                 let kind = match choice {
                     0 => LayerKind::ds_conv(out, kernel, 1, activation),
                     1 => LayerKind::MbConv {

@@ -329,6 +329,9 @@ fn sensitivity(
                     add(&mut sensitivity[input], &mut parts.by_ref().take(graph.nodes[input].channels));
                 }
             }
+            &Op::Slice { start } => {
+                add(&mut sensitivity[node.inputs[0]][start..], &mut own.iter().copied());
+            }
             Op::GlobalAveragePool => {
                 let input = node.inputs[0];
                 let cells = graph.nodes[input].map_size(side, side).map_or(1, |[width, height]| width * height);

@@ -183,7 +183,7 @@ pub(crate) fn watch(
 /// Whether a node computes values instead of moving them.
 fn is_computed(graph: &crate::network::Graph, id: usize) -> bool {
     use crate::network::Op;
-    !matches!(graph.nodes[id].op, Op::MaxPool { .. } | Op::Upsample { .. } | Op::Concat)
+    !matches!(graph.nodes[id].op, Op::MaxPool { .. } | Op::Upsample { .. } | Op::Concat | Op::Slice { .. })
 }
 
 /// The class scores of a network on some images, one list an image.

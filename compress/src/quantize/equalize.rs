@@ -99,6 +99,10 @@ fn factors(graph: &Graph, makers: &[usize], largest: &[Vec<f64>]) -> Vec<Vec<f64
                 let parts = node.inputs.iter().flat_map(|&map| offsets[map]..offsets[map + 1]);
                 own.zip(parts).for_each(|(element, part)| ties.join(element, part));
             }
+            Op::Slice { start } => {
+                let first = offsets[node.inputs[0]] + start;
+                own.clone().for_each(|element| ties.join(element, first + element - own.start));
+            }
             Op::MaxPool { .. } | Op::Upsample { .. } | Op::GlobalAveragePool | Op::Add => {
                 for &map in &node.inputs {
                     own.clone().for_each(|element| ties.join(element, offsets[map] + element - own.start));
@@ -198,7 +202,7 @@ mod tests {
     fn the_function_stays_and_int8_is_closer_to_it() {
         let network = network();
         let graph = network.graph().unwrap();
-        let weights = made_uneven(&network, &random_weights(&graph, 5), 100.0);
+        let weights = made_uneven(&network, &random_weights(&graph, 10), 100.0);
         let images = images(4);
         let equalized = equalize(&network, &weights, &images[..2], SIDE, &|_| ()).unwrap();
         let onnx = |weights: &Weights| export::to_onnx(&network, weights, (SIDE, SIDE), Storage::Single).unwrap();

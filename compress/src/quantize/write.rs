@@ -78,7 +78,7 @@ pub fn to_onnx(
                 let map = export::plain(&mut onnx, node, &inputs);
                 match (scale, op) {
                     // Bytes that are only moved are in range already.
-                    (Some(scale), Op::MaxPool { .. } | Op::Upsample { .. } | Op::Concat) => {
+                    (Some(scale), Op::MaxPool { .. } | Op::Upsample { .. } | Op::Concat | Op::Slice { .. }) => {
                         quantised(&mut onnx, &node.name, &map, scale)
                     }
                     (Some(scale), _) => bytes(&mut onnx, &node.name, &map, scale, UNBOUNDED),

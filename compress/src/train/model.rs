@@ -7,7 +7,7 @@ use tch::{Device, Kind, Tensor};
 use super::depthwise::{self, Window};
 use crate::checkpoint::{self, Array, TensorSpec, Weights};
 use crate::error::{Error, Result};
-use crate::network::{Activation, Graph, Head, NORM_EPSILON, Network, NodeId, Op, PoolPadding, UpsampleMode};
+use crate::network::{Activation, Graph, Head, NORM_EPSILON, Network, Node, NodeId, Op, PoolPadding, UpsampleMode};
 use crate::quantize::{ACTIVATION_MAX, Plan};
 
 /// Share of a batch's statistics that goes into the running ones.
@@ -269,7 +269,7 @@ impl Replica {
     /// The output of node `id`, rounded if it is bytes. What is only moved was rounded before.
     fn as_activation(&self, id: usize, map: Tensor) -> Result<Tensor> {
         let moved = match self.graph.nodes[id].op {
-            Op::MaxPool { .. } | Op::Concat => true,
+            Op::MaxPool { .. } | Op::Concat | Op::Slice { .. } => true,
             Op::Upsample { mode, .. } => mode == UpsampleMode::Nearest,
             _ => false,
         };
@@ -368,14 +368,15 @@ impl Replica {
                         }
                     }
                 }
-                op @ (Op::MaxPool { .. }
+                Op::MaxPool { .. }
                 | Op::Upsample { .. }
                 | Op::Concat
+                | Op::Slice { .. }
                 | Op::Add
                 | Op::GlobalAveragePool
-                | Op::Scale) => {
+                | Op::Scale => {
                     let inputs: Vec<&Tensor> = node.inputs.iter().map(|&id| &maps[id]).collect();
-                    without_weights(op, &inputs)?
+                    without_weights(node, &inputs)?
                 }
                 Op::Detect { head: Head::Anchors { anchors } } => {
                     let values = 5 + self.graph.classes as i64;
@@ -452,8 +453,8 @@ impl Replica {
 }
 
 /// The output of an operation that has no weights and is no head, from the maps that it reads.
-pub(super) fn without_weights(op: &Op, inputs: &[&Tensor]) -> Result<Tensor> {
-    Ok(match op {
+pub(super) fn without_weights(node: &Node, inputs: &[&Tensor]) -> Result<Tensor> {
+    Ok(match &node.op {
         &Op::MaxPool { kernel, stride, padding } => {
             let (kernel, stride) = (kernel as i64, stride as i64);
             let pool = |map: &Tensor, border: i64| {
@@ -480,6 +481,7 @@ pub(super) fn without_weights(op: &Op, inputs: &[&Tensor]) -> Result<Tensor> {
             }
         }
         Op::Concat => Tensor::f_cat(inputs, 1)?,
+        &Op::Slice { start } => inputs[0].f_narrow(1, start as i64, node.channels as i64)?,
         Op::Add => {
             let mut sum = inputs[0].shallow_clone();
             for input in &inputs[1..] {
@@ -586,6 +588,39 @@ mod tests {
             assert!((slope - ours).abs() < 0.02 * (1.0 + slope.abs()), "{weight}: {ours}, measured {slope}");
         }
         assert!(gradient[place("box.depthwise.conv.weight")].iter().all(|g| *g == 0.0));
+    }
+
+    #[test]
+    fn every_operation_gives_what_the_reference_gives() {
+        let network = include_str!("../../tests/export/distribution.json");
+        let network: Network = serde_json::from_str(network).unwrap();
+        let graph = network.graph().unwrap();
+        let weights = crate::network::reference::random_weights(&graph, 24);
+        let layout = Layout::new(&graph);
+        let (mut learned, mut measured) = (vec![0.0; layout.learned as usize], vec![0.0; layout.measured as usize]);
+        layout.gather(&weights, &mut learned, &mut measured);
+        // All frozen: normalisation is by the measured values.
+        let (learned, measured) = (Tensor::from_slice(&learned), Tensor::from_slice(&measured));
+        let mut replica =
+            Replica::new(&network, &layout, &learned, measured, Kind::Float, Some("scores64"), None).unwrap();
+        let (width, height) = (96, 64);
+        let pixels: Vec<u8> = (0..height * width * 3).map(|i| (i * 37 % 251) as u8).collect();
+        let rgb = Tensor::from_slice(&pixels).view([1, height as i64, width as i64, 3]);
+        let nodes: Vec<usize> = (1..graph.nodes.len() - 1).collect();
+        let (_, maps) = replica.forward_with(&rgb, &nodes, None).unwrap();
+
+        let values = (0..pixels.len()).map(|i| f32::from(pixels[i % (width * height) * 3 + i / (width * height)]));
+        let values = values.map(|value| value / 255.0).collect();
+        let image = crate::network::reference::Map { channels: 3, height, width, values };
+        let expected = crate::network::reference::run(&graph, &weights, image);
+        for (id, map) in nodes.into_iter().zip(maps) {
+            let (name, expected) = (&graph.nodes[id].name, &expected[id]);
+            let shape = [1, expected.channels, expected.height, expected.width].map(|side| side as i64);
+            assert_eq!(map.size(), shape, "{name}");
+            let actual: Vec<f32> = Vec::try_from(map.contiguous().flatten(0, -1)).unwrap();
+            let off = actual.iter().zip(&expected.values).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
+            assert!(off < 1e-4, "{name}: {off}");
+        }
     }
 
     #[test]

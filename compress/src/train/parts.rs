@@ -234,7 +234,7 @@ impl Lessons {
         }
         let of = &self.graph.nodes[node];
         let inputs = of.inputs.iter().map(|&input| self.map(input, given, rgb)).collect::<Result<Vec<Tensor>>>()?;
-        without_weights(&of.op, &inputs.iter().collect::<Vec<_>>())
+        without_weights(of, &inputs.iter().collect::<Vec<_>>())
     }
 }
 
