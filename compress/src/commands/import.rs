@@ -6,16 +6,20 @@ use compress::checkpoint::{self, Precision};
 use compress::import::{self, Options};
 use compress::{Error, Result};
 
-/// Reads a network that Darknet has trained, YOLOv3-tiny or a relative of it: writes a checkpoint, and the network as
-/// JSON beside it.
+/// Reads a network from elsewhere: writes a checkpoint, and the network as JSON beside it.
+///
+/// From Darknet, YOLOv3-tiny and its relatives (`--cfg` and `--weights`); or NanoDet-Plus-m (`--nanodet`).
 #[derive(clap::Args)]
 pub struct Import {
     /// Darknet's description of the network.
-    #[arg(long)]
-    cfg: PathBuf,
+    #[arg(long, requires = "weights", required_unless_present = "nanodet")]
+    cfg: Option<PathBuf>,
     /// What was trained with that cfg.
-    #[arg(long)]
-    weights: PathBuf,
+    #[arg(long, requires = "cfg")]
+    weights: Option<PathBuf>,
+    /// NanoDet-Plus-m as the TorchScript module that it is as a teacher. Needs the feature `train`.
+    #[arg(long, conflicts_with_all = ["cfg", "weights", "masks"])]
+    nanodet: Option<PathBuf>,
     /// The names of the classes, one a line (`coco.names`); without it they are numbered.
     #[arg(long)]
     names: Option<PathBuf>,
@@ -34,8 +38,18 @@ impl Import {
             let problem = "is the checkpoint, which does not end in .json".into();
             return Err(Error::Option { option: "--output", problem });
         }
-        let masks = self.masks.as_deref().map(import::parse_masks).transpose()?;
-        let imported = import::darknet(&self.cfg, &self.weights, &Options { names: self.names, masks })?;
+        let imported = match (&self.nanodet, &self.cfg, &self.weights) {
+            (None, Some(cfg), Some(weights)) => {
+                let masks = self.masks.as_deref().map(import::parse_masks).transpose()?;
+                import::darknet(cfg, weights, &Options { names: self.names, masks })?
+            }
+            #[cfg(feature = "train")]
+            (Some(module), ..) => import::nanodet(module, self.names.as_deref())?,
+            _ => {
+                let problem = "reads TorchScript: build with --features train".into();
+                return Err(Error::Option { option: "--nanodet", problem });
+            }
+        };
         for note in &imported.notes {
             eprintln!("note: {note}");
         }
@@ -44,7 +58,7 @@ impl Import {
         checkpoint::write_whole(&description, format!("{}\n", network.to_json()).as_bytes())?;
         let (width, height) = imported.input_px;
         println!(
-            "{} and {}: {} classes, {} layers; the cfg's input is {width}x{height} px",
+            "{} and {}: {} classes, {} layers, for {width}x{height} px",
             self.output.display(),
             description.display(),
             network.classes,

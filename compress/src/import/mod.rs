@@ -1,8 +1,10 @@
 //! Networks from elsewhere.
 //!
-//! [`darknet`] reads what Darknet trains: YOLOv3-tiny and its relatives.
+//! [`darknet`] reads what Darknet trains: YOLOv3-tiny and its relatives. [`nanodet`] reads NanoDet-Plus.
 
 mod cfg;
+#[cfg(feature = "train")]
+mod nanodet;
 mod weights;
 
 use std::path::{Path, PathBuf};
@@ -13,6 +15,9 @@ use crate::checkpoint::{self, Weights};
 use crate::data::class_names;
 use crate::error::{Error, Result};
 use crate::network::Network;
+
+#[cfg(feature = "train")]
+pub use nanodet::nanodet;
 
 /// Which anchors each head has: of every `[yolo]` section, in the order of the cfg, the numbers of its anchors.
 pub type Masks = Vec<Vec<usize>>;
@@ -29,11 +34,11 @@ pub struct Options {
 /// A network that was read, and its weights.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Imported {
-    /// Layers have Darknet's numbers in their names: `conv13` is layer 13 of its print-out.
+    /// Layers of Darknet's have its numbers in their names: `conv13` is layer 13 of its print-out.
     pub network: Network,
     /// Every tensor of the network.
     pub weights: Weights,
-    /// Width and height of the cfg's input in pixels. The anchors are in pixels of any input.
+    /// Width and height of the input in pixels, as the cfg says. Anchors are in pixels of any input.
     pub input_px: (usize, usize),
     /// What differs from the files, a sentence each.
     pub notes: Vec<String>,

@@ -3,6 +3,7 @@
 mod micro_yolo;
 mod micro_yolo_anchors;
 mod micro_yolo_plus;
+pub(crate) mod nanodet_plus;
 mod yolo_lite;
 mod yolo_nano;
 mod yolov3_tiny;
@@ -13,11 +14,12 @@ use crate::network::Network;
 type Build = fn(usize) -> Network;
 
 /// Names and builders, in the order the documents list them.
-const ZOO: [(&str, Build); 6] = [
+const ZOO: [(&str, Build); 7] = [
     ("micro_yolo", micro_yolo::micro_yolo),
     ("micro_yolo_anchors", micro_yolo_anchors::micro_yolo_anchors),
     ("yolov3_tiny", yolov3_tiny::yolov3_tiny),
     ("micro_yolo_plus", micro_yolo_plus::micro_yolo_plus),
+    ("nanodet_plus", nanodet_plus::nanodet_plus),
     ("yolo_lite", yolo_lite::yolo_lite),
     ("yolo_nano", yolo_nano::yolo_nano),
 ];
