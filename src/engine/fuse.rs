@@ -36,7 +36,9 @@ fn apply(net: &mut Net, uses: &[usize], id: Id) -> bool {
         Op::Mul => mul(net, id),
         Op::Quantize { low, high } => quantize(net, uses, id, low, high),
         Op::Conv(_) => conv_on_bytes(net, uses, id),
-        Op::MaxPool(_) | Op::Upsample | Op::Slice(_) | Op::Concat => behind_dequantize(net, id) || narrow(net, id),
+        Op::MaxPool(_) | Op::Upsample | Op::Slice(_) | Op::Shuffle(_) | Op::Concat => {
+            behind_dequantize(net, id) || narrow(net, id)
+        }
         // Means of bytes are within their bounds, but are rounded: it stays behind its DequantizeLinear until a
         // QuantizeLinear comes.
         Op::Bilinear => narrow(net, id),
@@ -356,7 +358,7 @@ fn quantize(net: &mut Net, uses: &[usize], id: Id, low: f32, high: f32) -> bool 
             redirect(net, id, before);
             true
         }
-        Op::Concat | Op::Upsample | Op::MaxPool(_) | Op::Slice(_) if alone => {
+        Op::Concat | Op::Upsample | Op::MaxPool(_) | Op::Slice(_) | Op::Shuffle(_) if alone => {
             // Each input is quantised by itself; rounding does not care about the order.
             let inputs = net.nodes[before].inputs.clone();
             let (name, kind) = (net.nodes[id].name.clone(), net.nodes[id].kind);

@@ -164,6 +164,8 @@ pub(crate) enum Op {
     Concat,
     /// Some of the channels, from this one on.
     Slice(usize),
+    /// Channels of as many equal parts in turn: the first of each part, the second of each, and so on.
+    Shuffle(usize),
     /// Floats, clamped, to bytes; or bytes to bytes of another scale. The scale is that of the node's [`Kind`].
     Quantize {
         low: f32,

@@ -123,6 +123,8 @@ enum Work {
     Upsample,
     Bilinear,
     Copy,
+    /// Of as many parts.
+    Shuffle(usize),
     Quantize(Quantize),
     /// Byte to byte by table.
     Table(Box<[u8; 256]>),
@@ -193,6 +195,7 @@ impl Step {
             Work::Upsample => ("upsample".to_owned(), 0),
             Work::Bilinear => ("bilinear".to_owned(), 0),
             Work::Copy => ("copy".to_owned(), 0),
+            Work::Shuffle(_) => ("shuffle".to_owned(), 0),
             Work::Quantize(_) => ("quantize".to_owned(), 0),
             Work::Table(_) => ("table".to_owned(), 0),
             Work::Dequantize => ("dequantize".to_owned(), 0),
@@ -466,6 +469,15 @@ impl Plan {
                     Work::Copy => {
                         elementwise::copy(isa, output.shape, source, ViewMut { data: to, layout: target })
                     }
+                    Work::Shuffle(parts) => {
+                        elementwise::shuffle(
+                            isa,
+                            output.shape,
+                            *parts,
+                            source,
+                            ViewMut { data: to, layout: target },
+                        );
+                    }
                     other => unreachable!("{other:?} gives no floats from one image"),
                 }
             }
@@ -546,6 +558,15 @@ impl Plan {
                     }
                     Work::Copy => {
                         elementwise::copy(isa, output.shape, source, ViewMut { data: to, layout: target })
+                    }
+                    Work::Shuffle(parts) => {
+                        elementwise::shuffle(
+                            isa,
+                            output.shape,
+                            *parts,
+                            source,
+                            ViewMut { data: to, layout: target },
+                        );
                     }
                     other => unreachable!("{other:?} gives no bytes from one image"),
                 }
@@ -851,6 +872,7 @@ impl<'a> Planner<'a> {
             Op::MaxPool(window) => push(Work::MaxPool(*window), &node.inputs),
             Op::Upsample => push(Work::Upsample, &node.inputs),
             Op::Bilinear => push(Work::Bilinear, &node.inputs),
+            Op::Shuffle(parts) => push(Work::Shuffle(*parts), &node.inputs),
             Op::Slice(_) => {}
             Op::Concat => {
                 let (_, mut channel) = self.place[id].unwrap_or_default();

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use super::cost;
 use super::operators::{self, Meaning, Step};
 use super::reason::Reason;
+use super::shuffle::{Part, Shuffles};
 use super::value::{Value, Values};
 use crate::engine::net::{Id, Kind, Net, Node, Op, Shape};
 use crate::error::Result;
@@ -35,7 +36,7 @@ pub(crate) enum Lowering<'a> {
 
 /// A graph of which it is known what each node means to the engine.
 pub(crate) struct Lowered<'a> {
-    /// By node; `None` for those that were not looked at.
+    /// By node; `None` for those that were not looked at, and for those that a later one stands for.
     pub nodes: Vec<Option<Result<Lowering<'a>, Reason>>>,
     pub values: Values<'a>,
     /// The name of the one input that is no weight.
@@ -79,12 +80,20 @@ pub(super) fn lower_from<'a>(
         inference.image(image, shape);
     }
     let mut nodes = Vec::with_capacity(graph.node.len());
-    for (node, needed) in graph.node.iter().zip(needed) {
+    let mut shuffles = Shuffles::new(graph);
+    for (id, (node, needed)) in graph.node.iter().zip(needed).enumerate() {
         if !needed {
             nodes.push(None);
             continue;
         }
-        let meaning = operators::meaning(node, opset, &values);
+        let meaning = match shuffles.part(id, &values) {
+            Some(Part::Inner) => {
+                nodes.push(None);
+                continue;
+            }
+            Some(Part::Last(step)) => Ok(Meaning::Steps(vec![step])),
+            None => operators::meaning(node, opset, &values),
+        };
         let are_floats = |steps: &[Step<'_>]| steps.iter().all(|step| step.kind == Kind::Float);
         let inferred = match &meaning {
             Ok(Meaning::Steps(steps)) if are_floats(steps) => None,

@@ -2,13 +2,14 @@
 //!
 //! [`operators`] is the table that says what each operator means to the engine; [`graph`] applies it to a graph, node by
 //! node, and makes one of the engine's graphs of nodes that it knows. Where the file says at which maps its head
-//! begins, [`head`] cuts the network there.
+//! begins, [`head`] cuts the network there. [`shuffle`] finds the one pattern of several nodes.
 
 mod cost;
 mod graph;
 pub(crate) mod head;
 mod operators;
 mod reason;
+mod shuffle;
 mod value;
 mod window;
 

@@ -30,10 +30,11 @@ pub(crate) struct Step<'a> {
 }
 
 impl Step<'_> {
-    /// Whether it is worth a change of layout; the others come along with those that are.
+    /// Whether it is worth a change of layout; the others come along with those that are. A shuffle always is, as nothing
+    /// else computes what its inner nodes do.
     #[cfg(feature = "tract")]
     pub fn is_heavy(&self) -> bool {
-        matches!(self.op, Op::Conv(_) | Op::MaxPool(_) | Op::Upsample | Op::Bilinear)
+        matches!(self.op, Op::Conv(_) | Op::MaxPool(_) | Op::Upsample | Op::Bilinear | Op::Shuffle(_))
     }
 }
 

@@ -255,14 +255,31 @@ impl Network {
     /// The channels from `start` to `end`.
     fn sliced(&mut self, x: Id, start: i64, end: i64) -> Id {
         let [_, _, height, width] = self.shape(x);
-        let [start_id, end_id, axis] = [start, end, 1].map(|number| {
-            let id = self.tensor([0; 4]);
-            let (data_type, int64_data) = (DataType::Int64 as i32, vec![number]);
-            let tensor = TensorProto { name: name(id), dims: vec![1], data_type, int64_data, ..Default::default() };
-            self.graph.initializer.push(tensor);
-            id
-        });
+        let [start_id, end_id, axis] = [start, end, 1].map(|number| self.numbers(&[number]));
         self.node("Slice", &[], &[x, start_id, end_id, axis], [1, (end - start) as usize, height, width])
+    }
+
+    fn numbers(&mut self, numbers: &[i64]) -> Id {
+        let id = self.tensor([0; 4]);
+        let (data_type, int64_data) = (DataType::Int64 as i32, numbers.to_vec());
+        let dims = vec![numbers.len() as i64];
+        self.graph.initializer.push(TensorProto {
+            name: name(id),
+            dims,
+            data_type,
+            int64_data,
+            ..Default::default()
+        });
+        id
+    }
+
+    /// Three nodes, with what the Reshapes are told; gives the last one and the one before.
+    fn shuffled(&mut self, x: Id, groups: i64, parted: &[i64], whole: &[i64]) -> [Id; 2] {
+        let shape = self.shape(x);
+        let (parted, whole) = (self.numbers(parted), self.numbers(whole));
+        let x = self.node("Reshape", &[], &[x, parted], [groups as usize, 0, 0, 0]);
+        let x = self.node("Transpose", &[ints("perm", &[0, 2, 1, 3, 4])], &[x], [0; 4]);
+        [self.node("Reshape", &[], &[x, whole], shape), x]
     }
 
     fn doubled(&mut self, x: Id, attributes: &[AttributeProto]) -> Id {
@@ -345,10 +362,10 @@ fn planned(model: &ModelProto, isa: Isa) -> Result<engine::Network, super::Forei
         super::graph::lower_from(graph, opset, input, channels, &all, None, budget).unwrap();
     let mut steps = Vec::new();
     for (node, lowering) in graph.node.iter().zip(nodes) {
-        match lowering.unwrap() {
-            Ok(Lowering::Steps(of_node)) => steps.extend(node.output.iter().map(String::as_str).zip(of_node)),
-            Ok(Lowering::Constant) => (),
-            Err(reason) => return Err(super::ForeignNode::new(node, reason, &values)),
+        match lowering {
+            Some(Ok(Lowering::Steps(of_node))) => steps.extend(node.output.iter().map(String::as_str).zip(of_node)),
+            Some(Ok(Lowering::Constant)) | None => (),
+            Some(Err(reason)) => return Err(super::ForeignNode::new(node, reason, &values)),
         }
     }
     let outputs: Vec<&str> = graph.output.iter().map(|output| output.name.as_str()).collect();
@@ -810,6 +827,77 @@ fn a_concatenation_beside_a_reader_of_its_part_agrees() {
         let y = net.conv(outer, square(4, 3, 2, false), false);
         agrees(&net.finish(&[y, outer]), 5e-5);
     }
+}
+
+/// As ShuffleNet's blocks have them: behind a concatenation, before slices; in floats and in bytes.
+#[test]
+fn channel_shuffles_agree() {
+    let forms: [(i64, [i64; 5], [i64; 4]); 4] = [
+        (2, [1, 2, 6, 9, 10], [1, 12, 9, 10]),
+        (3, [1, 3, -1, 9, 10], [1, -1, 9, 10]),
+        (4, [-1, 4, 3, 9, 10], [0, 12, 9, 10]),
+        (12, [0, 12, 1, 9, 10], [-1, 12, 9, 10]),
+    ];
+    for (groups, parted, whole) in forms {
+        for bytes in [false, true] {
+            let (mut net, x) = Network::new([1, 6, 9, 10]);
+            let [a, b] = [5, 7].map(|outputs| net.conv(x, square(outputs, 3, 1, false), bytes));
+            let [a, b] = if bytes { [a, b].map(|part| net.quantized(part, 0.05, 60)) } else { [a, b] };
+            let joined = net.concat(&[a, b]);
+            let [y, _] = net.shuffled(joined, groups, &parted, &whole);
+            let y = if bytes { net.quantized(y, 0.05, 60) } else { y };
+            let [left, right] = [net.sliced(y, 0, 5), net.sliced(y, 5, 12)];
+            let right = net.conv(right, square(4, 3, 1, false), bytes);
+            let model = net.finish(&[y, left, right]);
+            if bytes { agrees(&model, 0.06) } else { agrees(&model, 5e-5) }
+        }
+    }
+}
+
+/// In a network that is divided, a stage that has the last node of a shuffle reads what the first one does.
+#[test]
+fn channel_shuffles_between_stages_agree() {
+    let (mut net, x) = Network::new([1, 3, 9, 10]);
+    let a = net.conv(x, square(8, 3, 1, false), false);
+    let foreign = net.same("Sin", &[], &[a]);
+    let b = net.conv(foreign, square(4, 3, 1, false), false);
+    let [first, second] = [a, foreign].map(|x| net.shuffled(x, 2, &[1, 2, 4, 9, 10], &[1, 8, 9, 10])[0]);
+    let joined = net.concat(&[first, second, b]);
+    let last = net.conv(joined, square(5, 3, 1, false), false);
+    let answer = net.same("Sin", &[], &[last]);
+    let model = net.finish(&[answer]);
+    let input = picture(&model);
+
+    let limits = crate::Limits::default();
+    let budget = &mut crate::limits::Budget::new(&limits);
+    let file = crate::onnx::read(&model.encode_to_vec(), budget).unwrap();
+    let size = crate::size::InputSize { width: 10, height: 9 };
+    let (network, _, foreign) = crate::tract::load(&file, size, budget).unwrap();
+    assert_eq!(foreign.iter().map(|node| node.operator.as_str()).collect::<Vec<_>>(), ["Sin", "Sin"]);
+    let mut session = network.session().unwrap();
+    session.input().unwrap().copy_from_slice(&input);
+    let expected = on_tract(&model, &input).remove(0);
+    let off = session.run().unwrap().iter().zip(&expected).map(|(a, b)| (a - b).abs());
+    assert!(off.fold(0.0, f32::max) < 5e-5);
+}
+
+/// Reshapes that are no shuffle, and one whose inner tensor somebody else reads.
+#[test]
+fn what_is_no_channel_shuffle_is_not_taken_for_one() {
+    let refused = |parted: &[i64], whole: &[i64], inner_is_wanted: bool| {
+        let (mut net, x) = Network::new([1, 12, 8, 8]);
+        let [y, inner] = net.shuffled(x, 2, parted, whole);
+        let outputs = if inner_is_wanted { vec![y, inner] } else { vec![y] };
+        planned(&net.finish(&outputs), Isa::best()).err().map(|node| node.operator)
+    };
+    assert_eq!(refused(&[1, 2, 6, 8, 8], &[1, 12, 8, 8], false), None);
+    let reshape = Some("Reshape".to_owned());
+    assert_eq!(refused(&[1, 2, 6, 8, 8], &[1, 12, 8, 8], true), reshape);
+    assert_eq!(refused(&[1, 2, 6, 8, 8], &[1, 12, 64, 1], false), reshape);
+    assert_eq!(refused(&[1, 2, 6, 8, 8], &[12, 1, 8, 8], false), reshape);
+    assert_eq!(refused(&[2, 1, 6, 8, 8], &[1, 12, 8, 8], false), reshape);
+    assert_eq!(refused(&[1, 2, 6, 64, 1], &[1, 12, 8, 8], false), reshape);
+    assert_eq!(refused(&[1, 2, 7, 8, 8], &[1, 12, 8, 8], false), reshape);
 }
 
 #[test]

@@ -74,7 +74,8 @@ pub(super) fn partition(
     for (id, node) in graph.node.iter().enumerate() {
         makers.extend(node.output.iter().map(|name| (name.as_str(), id)));
         if steps.contains_key(&id) || reasons.contains_key(&id) {
-            node.input.iter().for_each(|name| readers.entry(name.as_str()).or_default().push(id));
+            let names = node.input.iter().map(String::as_str).chain(read_by_step(&steps, id));
+            names.for_each(|name| readers.entry(name).or_default().push(id));
         }
     }
     let links = Links { graph, readers, makers, answer };
@@ -89,7 +90,8 @@ pub(super) fn partition(
         if !(taken || reasons.contains_key(&id)) {
             continue;
         }
-        let above = node.input.iter().filter_map(|name| links.makers.get(name.as_str())).map(|maker| {
+        let names = node.input.iter().map(String::as_str).chain(read_by_step(&steps, id));
+        let above = names.filter_map(|name| links.makers.get(name)).map(|maker| {
             let from = level.get(maker).copied().unwrap_or(0);
             from + usize::from(!taken && steps.contains_key(maker))
         });
@@ -111,6 +113,12 @@ pub(super) fn partition(
         }
     }
     Ok((stages, foreign))
+}
+
+/// What the engine's steps for a node read, which may be an output of a node further up than the ones that the node itself
+/// reads from.
+fn read_by_step<'s, 'a>(steps: &'s HashMap<usize, Vec<Step<'a>>>, id: usize) -> impl Iterator<Item = &'a str> + 's {
+    steps.get(&id).into_iter().flatten().flat_map(|step| step.inputs.iter().copied())
 }
 
 /// Who makes and who reads each tensor.

@@ -45,6 +45,30 @@ pub(crate) fn copy<T: Copy>(isa: Isa, shape: Shape, source: View<'_, T>, destina
     );
 }
 
+/// Takes the channels of each pixel from as many equal parts in turn.
+pub(crate) fn shuffle<T: Copy>(
+    isa: Isa,
+    shape: Shape,
+    parts: usize,
+    source: View<'_, T>,
+    destination: ViewMut<'_, T>,
+) {
+    each_pixel(
+        isa,
+        shape,
+        source,
+        destination,
+        #[inline(always)]
+        |a, b| {
+            for (part, a) in a.chunks_exact(shape.channels / parts).enumerate() {
+                for (a, b) in a.iter().zip(b[part..].iter_mut().step_by(parts)) {
+                    *b = *a;
+                }
+            }
+        },
+    );
+}
+
 /// `destination = f(source)` for every element.
 pub(crate) fn map<A: Copy, B>(
     isa: Isa,

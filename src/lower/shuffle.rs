@@ -1,0 +1,128 @@
+//! Channel shuffles (ShuffleNet, Zhang et al. 2018): three nodes of a file that are one step of the engine.
+//!
+//! A Reshape parts the channels of an image into groups, a Transpose swaps groups and channels, and a second Reshape gives
+//! the image its form back. What lies between is no image, so no line of the table can stand for one node alone.
+
+use std::collections::HashMap;
+
+use super::operators::Step;
+use super::value::{Value, Values};
+use crate::engine::net::{Kind, Op, Shape};
+use crate::onnx::attributes::Attributes;
+use crate::onnx::messages::{GraphProto, NodeProto};
+use crate::onnx::tensor::{self, Values as Stored};
+
+/// The transposition of `[1, groups, channels, height, width]`.
+const PERMUTATION: [i64; 5] = [0, 2, 1, 3, 4];
+
+/// The shuffles of a graph, as its nodes are looked at one after the other.
+pub(super) struct Shuffles<'a> {
+    graph: &'a GraphProto,
+    /// By the first node: the second and the third.
+    triples: HashMap<usize, [usize; 2]>,
+    /// What has been found out about second and third nodes.
+    known: HashMap<usize, Part<'a>>,
+}
+
+/// What a node is to a shuffle.
+pub(super) enum Part<'a> {
+    /// One of the first two.
+    Inner,
+    Last(Step<'a>),
+}
+
+impl<'a> Shuffles<'a> {
+    pub fn new(graph: &'a GraphProto) -> Shuffles<'a> {
+        // Who alone reads a tensor; `None` where several do, or the answer is it.
+        let mut readers: HashMap<&str, Option<usize>> = HashMap::new();
+        for (id, node) in graph.node.iter().enumerate() {
+            for name in &node.input {
+                readers.entry(name).and_modify(|reader| *reader = None).or_insert(Some(id));
+            }
+        }
+        for output in &graph.output {
+            readers.insert(&output.name, None);
+        }
+        let behind = |node: &NodeProto, operator: &str| {
+            let [output] = &node.output[..] else { return None };
+            let id = readers.get(output.as_str()).copied().flatten()?;
+            let reader = &graph.node[id];
+            (reader.op_type == operator && reader.input.first() == Some(output)).then_some(id)
+        };
+        let triple = |(first, node): (usize, &'a NodeProto)| {
+            let second = (node.op_type == "Reshape").then(|| behind(node, "Transpose")).flatten()?;
+            let is_swap = Attributes(&graph.node[second]).ints("perm") == Some(&PERMUTATION);
+            let third = is_swap.then(|| behind(&graph.node[second], "Reshape")).flatten()?;
+            Some((first, [second, third]))
+        };
+        let triples = graph.node.iter().enumerate().filter_map(triple).collect();
+        Shuffles { graph, triples, known: HashMap::new() }
+    }
+
+    /// What node `id` is to a shuffle, if it is part of one. To be asked of every node in turn, with what is known of the
+    /// tensors before it.
+    pub fn part(&mut self, id: usize, values: &Values<'a>) -> Option<Part<'a>> {
+        if let Some([second, third]) = self.triples.remove(&id) {
+            let step = self.step(id, third, values)?;
+            self.known.insert(second, Part::Inner);
+            self.known.insert(third, Part::Last(step));
+            return Some(Part::Inner);
+        }
+        self.known.remove(&id)
+    }
+
+    fn step(&self, first: usize, third: usize, values: &Values<'a>) -> Option<Step<'a>> {
+        let node = &self.graph.node[first];
+        let image = node.input.first()?.as_str();
+        let Some(&Value::Image(shape, Kind::Float)) = values.get(image) else { return None };
+        let Shape { height, width, channels } = shape;
+        let whole = [1, channels, height, width];
+        let [1, groups, of_group, h, w] = self.target(node, &whole, values)?[..] else { return None };
+        if (groups * of_group, h, w) != (channels, height, width) {
+            return None;
+        }
+        let turned = [1, of_group, groups, height, width];
+        if self.target(&self.graph.node[third], &turned, values)? != whole {
+            return None;
+        }
+        Some(Step { op: Op::Shuffle(groups), inputs: vec![image], shape, kind: Kind::Float })
+    }
+
+    /// The shape that a Reshape gives to a tensor of the shape `from`.
+    fn target(&self, node: &NodeProto, from: &[usize], values: &Values<'a>) -> Option<Vec<usize>> {
+        let keeps_zeros = Attributes(node).int("allowzero", 0)? != 0;
+        let wanted = self.ints(node.input.get(1)?, values)?;
+        let mut shape = Vec::with_capacity(wanted.len());
+        for (axis, &side) in wanted.iter().enumerate() {
+            shape.push(match side {
+                0 if !keeps_zeros => *from.get(axis)?,
+                // Filled in below.
+                -1 => 0,
+                side => usize::try_from(side).ok()?,
+            });
+        }
+        if let Some(open) = wanted.iter().position(|side| *side == -1) {
+            let others = shape.iter().enumerate().filter(|(axis, _)| *axis != open).map(|(_, side)| side);
+            let others = others.copied().try_fold(1usize, usize::checked_mul).filter(|others| *others > 0)?;
+            shape[open] = from.iter().product::<usize>() / others;
+        }
+        let product = shape.iter().copied().try_fold(1usize, usize::checked_mul)?;
+        (product == from.iter().product::<usize>()).then_some(shape)
+    }
+
+    /// Whole numbers that are known, or stand in a node that has not been looked at yet.
+    fn ints(&self, name: &str, values: &Values<'a>) -> Option<Vec<i64>> {
+        if let Some(value) = values.get(name) {
+            return value.ints().map(|array| array.values);
+        }
+        let maker =
+            self.graph.node.iter().find(|node| {
+                node.op_type == "Constant" && node.output.first().is_some_and(|output| output == name)
+            })?;
+        let [attribute] = &maker.attribute[..] else { return None };
+        match tensor::values(attribute.t.as_ref()?)? {
+            Stored::I64(values) => Some(values),
+            _ => None,
+        }
+    }
+}
