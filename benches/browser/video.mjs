@@ -75,9 +75,9 @@ try {
   const page = await browser.newPage();
   await page.goto(server.url);
   const model = { f32: "/models/micro-yolo.onnx", int8: "/models/micro-yolo-int8.onnx" };
-  const plain = "/pkg/wasm/micro_yolo_bg.wasm";
+  const simd128 = "/pkg/wasm/micro_yolo_full_bg.wasm";
   const runs = [
-    { name: "f32", model: model.f32, inputSize: 416, wasm: plain },
+    { name: "f32", model: model.f32, inputSize: 416, wasm: simd128 },
     { name: "f32", model: model.f32, inputSize: 416 },
     { name: "int8", model: model.int8, inputSize: 416 },
     { name: "int8", model: model.int8 },

@@ -256,7 +256,7 @@ describe("tools of the page in chromium", () => {
     assert.match(await problem(page), /no intact ONNX file/);
     assert.equal(await model.inputValue(), DEFAULTS.model);
     await seesCat(page);
-    // One of this project's networks, which the small engine runs.
+    // One of this project's networks, which the plain engine runs.
     const buffer = await readFile(join(ROOT, "models/micro-yolo-s.onnx"));
     await page.locator("#model-file").setInputFiles({ name: "mine.onnx", mimeType: "", buffer });
     await page.waitForFunction((text) => document.querySelector("#model").selectedOptions[0].textContent === text, `mine.onnx (${(buffer.length / 1e6).toFixed(1)} MB)`);
