@@ -235,7 +235,7 @@ test("a browser that hides pixels is named", async (t) => {
 });
 
 describe("an extension (Manifest V3)", () => {
-  let context, site, folder;
+  let browser, id, site, folder;
   before(async () => {
     folder = await mkdtemp(join(tmpdir(), "micro-yolo-extension-"));
     await cp(project.home, join(folder, "pkg"), { recursive: true });
@@ -269,22 +269,21 @@ describe("an extension (Manifest V3)", () => {
     for (const [path, text] of Object.entries(files)) await writeFile(join(folder, path), text);
     site = await serve({ mounts: {} });
     site.route("/", (_, response) => response.writeHead(200, HTML).end("<!doctype html><title>waiting</title>"));
-    context = await launchWithExtension(folder);
+    ({ browser, id } = await launchWithExtension(folder));
   });
   after(async () => {
-    await context?.close();
+    await browser?.close();
     await site?.close();
     await rm(folder, { recursive: true, force: true });
   });
 
   test("its background, its content script and its pages find the cat", async () => {
-    const page = await context.newPage();
+    const page = await browser.newPage();
     const [background, content, inline] = JSON.parse(await whatIsSeen(page, site.url));
     assert.match(background, /\bcat\b.*; worker false/);
     assert.match(content, /\bcat\b.*; worker/);
     assert.match(inline, /\bcat\b.*; worker/);
-    const [{ hostname }] = context.serviceWorkers().map((worker) => new URL(worker.url()));
-    assert.match(await whatIsSeen(page, `chrome-extension://${hostname}/panel.html`), /\bcat\b.*; worker true/);
+    assert.match(await whatIsSeen(page, `chrome-extension://${id}/panel.html`), /\bcat\b.*; worker true/);
   });
 });
 
