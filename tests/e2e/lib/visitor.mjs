@@ -1,4 +1,4 @@
-// A visitor of the page in Chromium: arriving, what is done, and what is seen.
+// A visitor of the page: arriving, what is done, and what is seen.
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
