@@ -1,6 +1,6 @@
 // The engine with tract, which runs any network.
 import { Instance } from "./engine.js";
-import * as glue from "./wasm/micro_yolo.js";
+import * as glue from "./wasm/micro_yolo_full.js";
 
 export { Engine } from "./engine.js";
 /** The one of this thread. */

@@ -27,10 +27,10 @@ import { platformError } from "./platform.js";
  * @property {import("./index.js").Timing} timing
  */
 
-/** @typedef {import("./wasm/micro_yolo_small.js").Engine & { foreign?: () => string[] }} WasmEngine */
+/** @typedef {import("./wasm/micro_yolo.js").Engine & { foreign?: () => string[] }} WasmEngine */
 
 /**
- * @typedef {Pick<typeof import("./wasm/micro_yolo_small.js"), "Engine"> & {
+ * @typedef {Pick<typeof import("./wasm/micro_yolo.js"), "Engine"> & {
  *   __wbg_reset_state?: () => void,
  *   default: (options: { module_or_path: WebAssembly.Module }) => Promise<{ memory: WebAssembly.Memory }>,
  *   roundAddress?: () => number,

@@ -113,12 +113,12 @@ export interface LoadOptions extends DetectorSettings {
   /** The model, an ONNX file: its URL or its bytes. Default: the model inside this package. */
   model?: string | URL | ArrayBufferView | ArrayBufferLike | Blob;
   /**
-   * The engine: its URL, its bytes or the compiled module. This package has five. `wasm/micro_yolo_small_bg.wasm` runs
-   * the networks of this project, `wasm/micro_yolo_bg.wasm`, seven times the size, any; both run in every browser with
-   * SIMD, and `wasm/micro_yolo_small_relaxed_bg.wasm` and `wasm/micro_yolo_relaxed_bg.wasm`, which are faster, in those
-   * with relaxed SIMD too (Chrome 114, Node 22). `wasm/micro_yolo_threads_bg.wasm` is for `threads`. Default: the fastest
-   * small one that runs here, from beside this file, and if the model needs more, the full one. `micro-yolo/inline` and
-   * `micro-yolo/small` take the small ones only. Without a worker the first one given serves all detectors of the thread
+   * The engine: its URL, its bytes or the compiled module. This package has five. The plain `wasm/micro_yolo_bg.wasm` runs
+   * the networks of this project, `wasm/micro_yolo_full_bg.wasm`, seven times the size, any; both run in every browser
+   * with SIMD, and `wasm/micro_yolo_relaxed_bg.wasm` and `wasm/micro_yolo_full_relaxed_bg.wasm`, which are faster, in
+   * those with relaxed SIMD too (Chrome 114, Node 22). `wasm/micro_yolo_threads_bg.wasm` is for `threads`. Default: the
+   * fastest plain one that runs here, from beside this file, and if the model needs more, the full one.
+   * `micro-yolo/inline` and `micro-yolo/small` take the plain ones only. Without a worker the first one given serves all detectors of the thread
    * that name one.
    */
   wasm?: string | URL | ArrayBufferView | ArrayBufferLike | WebAssembly.Module;
@@ -306,7 +306,7 @@ export class Detector {
  * | `invalid-option` | an option out of its range (`NaN`, negative …), of the wrong type, or one that does not exist |
  * | `invalid-source` | `detect` was given something that is no picture at all |
  * | `model-too-large` | the model needs more memory, nodes or work than `limits` allows: the message says how much |
- * | `needs-tract` | the model is more than the small engine runs, which `micro-yolo/small` and `micro-yolo/inline` have, or which was asked for as `wasm`; `micro-yolo` may run it |
+ * | `needs-tract` | the model is more than the plain engine runs, which `micro-yolo/small` and `micro-yolo/inline` have, or which was asked for as `wasm`; `micro-yolo` may run it |
  * | `network` | engine, model, picture, the rest of a video or a module of the package could not be fetched: offline, 404, no CORS, a content security policy |
  * | `no-simd` | the browser's WebAssembly has no SIMD (it came with Chrome 91, Firefox 89, Safari 16.4) |
  * | `not-loaded` | the `<img>` has no source or the `<video>` no frame yet: wait for `load` or `loadeddata`. Also a film whose frames the browser gives to nobody (protected, or in a page never shown), after 5 s |

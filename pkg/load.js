@@ -45,7 +45,7 @@ export async function load(Class, parts, options = {}) {
 }
 
 /**
- * Loads the engine and the model. Where the caller names no engine, the small one comes first; a model that is more than it
+ * Loads the engine and the model. Where the caller names no engine, the plain one comes first; a model that is more than it
  * runs brings in the full one. Where nobody insists on a worker and none starts, the calling thread computes.
  * @param {Parts} parts
  * @param {LoadOptions} options
@@ -61,7 +61,7 @@ async function open(parts, { worker, signal, onProgress, ...options }, settings)
   /** @param {Kind} kind */
   const engine = (kind) => ({ kind, wasm: partOf(parts, kind).file() });
   /** Helpers serve a detector that has a worker: a page's own thread must not wait for them. */
-  const first = () => (inWorker && settings.threads > 1 && parts.engines.threads && canShareMemory() ? "threads" : "small");
+  const first = () => (inWorker && settings.threads > 1 && parts.engines.threads && canShareMemory() ? "threads" : "plain");
 
   /**
    * Has the calling thread compute, or throws where a worker was demanded.
@@ -120,7 +120,7 @@ async function open(parts, { worker, signal, onProgress, ...options }, settings)
           assets = await fetched(engine("full"), assets.model);
         } else if (error.code === "worker-failed" && inWorker) {
           backend = await insteadOfWorker(error, backend.address);
-          if (!named && assets.kind === "threads") assets = await fetched(engine("small"), assets.model);
+          if (!named && assets.kind === "threads") assets = await fetched(engine("plain"), assets.model);
         } else {
           throw explained(error, model, named);
         }
@@ -149,7 +149,7 @@ function partOf(parts, kind) {
 function kindOf(module) {
   const exports = new Set(WebAssembly.Module.exports(module).map(({ name }) => name));
   if (exports.has("withTract")) return "full";
-  return exports.has("roundAddress") ? "threads" : "small";
+  return exports.has("roundAddress") ? "threads" : "plain";
 }
 
 /**

@@ -9,14 +9,14 @@ export const parts = {
   worker: () => new Worker(new URL("./worker.js", import.meta.url), { type: "module" }),
   helpers: () => import("./helpers.js"),
   engines: {
-    small: {
+    plain: {
       file: () =>
         packaged(() =>
           hasRelaxedSimd()
-            ? new URL("./wasm/micro_yolo_small_relaxed_bg.wasm", import.meta.url)
-            : new URL("./wasm/micro_yolo_small_bg.wasm", import.meta.url),
+            ? new URL("./wasm/micro_yolo_relaxed_bg.wasm", import.meta.url)
+            : new URL("./wasm/micro_yolo_bg.wasm", import.meta.url),
         ),
-      local: () => import("./engine-small.js"),
+      local: () => import("./engine-plain.js"),
     },
     threads: {
       file: () => packaged(() => new URL("./wasm/micro_yolo_threads_bg.wasm", import.meta.url)),

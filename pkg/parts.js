@@ -13,7 +13,7 @@ import { hasRelaxedSimd } from "./platform.js";
  * @property {() => Promise<Pick<typeof import("./engine.js"), "Engine"> & { instance: import("./engine.js").Instance }>} local brings it to the calling thread
  */
 
-/** @typedef {"small" | "full" | "threads"} Kind */
+/** @typedef {"plain" | "full" | "threads"} Kind */
 
 /**
  * What an entry of the package is made of.
@@ -21,7 +21,7 @@ import { hasRelaxedSimd } from "./platform.js";
  * @property {() => ModelSource | Promise<ModelSource>} model
  * @property {() => Worker} worker starts one
  * @property {() => Promise<typeof import("./helpers.js")>} [helpers]
- * @property {Partial<Record<Kind, EnginePart>> & { small: EnginePart }} engines
+ * @property {Partial<Record<Kind, EnginePart>> & { plain: EnginePart }} engines
  */
 
 /** @satisfies {Parts} */
@@ -33,8 +33,8 @@ export const parts = {
       file: () =>
         packaged(() =>
           hasRelaxedSimd()
-            ? new URL("./wasm/micro_yolo_relaxed_bg.wasm", import.meta.url)
-            : new URL("./wasm/micro_yolo_bg.wasm", import.meta.url),
+            ? new URL("./wasm/micro_yolo_full_relaxed_bg.wasm", import.meta.url)
+            : new URL("./wasm/micro_yolo_full_bg.wasm", import.meta.url),
         ),
       local: () => import("./engine-full.js"),
     },

@@ -73,7 +73,7 @@ export function platformError(cause, engine = "the engine") {
   return new MicroYoloError(
     "unsupported",
     `this browser, or version of Node, has no relaxed SIMD, which ${engine} needs: ` +
-      "take micro_yolo_small_bg.wasm, or micro_yolo_bg.wasm for models from elsewhere",
+      "take micro_yolo_bg.wasm, or micro_yolo_full_bg.wasm for models from elsewhere",
     { cause },
   );
 }

@@ -6,13 +6,13 @@
 // One script, and all it may need imported at the top: bundlers differ in what else they can make of a worker. Vite 5 to 7 make
 // no second file for one, and Parcel (seen in 2.16) none that two share.
 import { instance as full } from "./engine-full.js";
-import { instance as small } from "./engine-small.js";
+import { instance as plain } from "./engine-plain.js";
 import { instance as threads } from "./engine-threads.js";
 import { Engine } from "./engine.js";
 import { MicroYoloError } from "./error.js";
 import init, { help } from "./wasm/micro_yolo_threads.js";
 
-const instances = { full, small, threads };
+const instances = { full, plain, threads };
 
 /** Bytes of stack of a helper; kernels take a tenth. */
 const STACK = 1 << 18;

@@ -23,22 +23,23 @@ const browser = await launchChromium();
 try {
   const page = await browser.newPage();
   for (const { file, size, ground = "transparent", scale = 1 } of ICONS) {
-    await page.setViewportSize({ width: size, height: size });
+    await page.setViewport({ width: size, height: size });
     await page.setContent(
       `<style>html { background: ${ground} } body { margin: 0; height: 100vh; display: grid; place-items: center }</style>` +
         `<img src="${icon}" width="${size * scale}" height="${size * scale}">`,
     );
-    await page.locator("img").evaluate((image) => image.decode());
+    await page.$eval("img", (image) => image.decode());
     await writeFile(join(folder, file), await page.screenshot({ omitBackground: true }));
   }
   // What the page shows on arrival.
-  await page.setViewportSize({ width: 1280, height: 800 });
+  await page.setViewport({ width: 1280, height: 800 });
   await page.goto(site.url);
-  await page.locator("#list .label").first().waitFor();
-  const shot = `data:image/png;base64,${(await page.locator("#stage").screenshot()).toString("base64")}`;
+  await page.waitForSelector("#list .label", { visible: true });
+  const stage = await page.$("#stage");
+  const shot = `data:image/png;base64,${await stage.screenshot({ encoding: "base64" })}`;
   // 1200 × 630 is what link previews are cut from.
   await page.goto("about:blank");
-  await page.setViewportSize({ width: 1200, height: 630 });
+  await page.setViewport({ width: 1200, height: 630 });
   await page.setContent(`
     <style>
       body { margin: 0; height: 630px; box-sizing: border-box; padding: 50px; background: #121517; color: #e9eceb;

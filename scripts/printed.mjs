@@ -24,7 +24,7 @@ export async function printed() {
 /** What is found now. */
 export async function found() {
   const model = (await readFile(at("pkg/parts-small.js"), "utf8")).match(/wasm\/([\w-]+\.onnx)/)[1];
-  const options = { wasm: await readFile(at("pkg/wasm/micro_yolo_small_bg.wasm")), model: await readFile(at(`models/${model}`)) };
+  const options = { wasm: await readFile(at("pkg/wasm/micro_yolo_bg.wasm")), model: await readFile(at(`models/${model}`)) };
   const detector = await Detector.load({ ...options, worker: false, scoreThreshold: 0.4 });
   const objects = await detector.detect(jpeg.decode(await readFile(at("data/samples/cat.jpg")), { useTArray: true }));
   detector.dispose();

@@ -71,10 +71,10 @@ async function tidy() {
   for (const request of await cache.keys()) if (!keys.has(request.url)) await cache.delete(request);
 }
 
-/** Of the engines, those that this browser runs: the one in use, and beside a small one the full one of its kind. */
+/** Of the engines, those that this browser runs: the one in use, and beside a plain one the full one of its kind. */
 function enginesFor(used) {
   const engines = used.filter((path) => path.endsWith(".wasm"));
-  const full = engines.map((path) => path.replace(/_small|_threads/, (part) => (part === "_threads" ? "_relaxed" : "")));
+  const full = engines.map((path) => path.replace("_threads", "_relaxed").replace(/micro_yolo(?!_full)/, "micro_yolo_full"));
   return new Set([...engines, ...full]);
 }
 

@@ -18,22 +18,22 @@ function picture(size) {
   return rgba;
 }
 
-/** Our modules with their glue, the small engine and the full one. Imported under another address a glue is another instance. */
+/** Our modules with their glue, the plain engine and the full one. Imported under another address a glue is another instance. */
 const BUILDS = {
   relaxed: [
-    ["micro_yolo_small.js", "micro_yolo_small_relaxed_bg.wasm"],
     ["micro_yolo.js", "micro_yolo_relaxed_bg.wasm"],
+    ["micro_yolo_full.js", "micro_yolo_full_relaxed_bg.wasm"],
   ],
   simd128: [
-    ["micro_yolo_small.js", "micro_yolo_small_bg.wasm"],
     ["micro_yolo.js", "micro_yolo_bg.wasm"],
+    ["micro_yolo_full.js", "micro_yolo_full_bg.wasm"],
   ],
 };
 
 /** Loads a build of ours for one model: a function that takes a frame's time. */
 async function ours(folder, build, model, size) {
   let engine;
-  // As the package does it: the small engine first, the full one for a model that is more than that runs.
+  // As the package does it: the plain engine first, the full one for a model that is more than that runs.
   for (const [name, module] of folder === "ours" ? BUILDS[build] : BUILDS[build].slice(1)) {
     const glue = await import(`/${folder}/${name}?${build}`);
     await glue.default({ module_or_path: `/${folder}/${module}` });
@@ -155,8 +155,8 @@ globalThis.cold = async (job, name) => {
 
 /** Rows of `[name, multiply-accumulates, milliseconds at best]` for one model, and the machine's peaks. */
 globalThis.profile = async ({ url, size, rounds }) => {
-  const glue = await import(`/ours/micro_yolo.js`);
-  await glue.default({ module_or_path: "/ours/micro_yolo_relaxed_bg.wasm" });
+  const glue = await import(`/ours/micro_yolo_full.js`);
+  await glue.default({ module_or_path: "/ours/micro_yolo_full_relaxed_bg.wasm" });
   const engine = new glue.Engine(await bytes(url), size, size);
   engine.setScoreThreshold(1);
   const rgba = picture(size);

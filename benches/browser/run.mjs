@@ -62,11 +62,13 @@ const FOLDERS = {
 const ISOLATED = { "cross-origin-opener-policy": "same-origin", "cross-origin-embedder-policy": "require-corp" };
 const server = await serve({ mounts: FOLDERS, headers: options.profile || options.threads ? ISOLATED : {} });
 
-const browser = await launchChromium(["--disable-gpu", "--disable-background-networking"]);
+// However long a page measures.
+const browser = await launchChromium(["--disable-gpu", "--disable-background-networking"], { protocolTimeout: 0 });
+const version = (await browser.version()).replace(/^.*\//, "");
 const rows = [];
 const pad = (text, width) => String(text).padStart(width);
 
-const where = () => `${cpus()[0].model.trim()}, Chromium ${browser.version()}, one thread, median of ${options.rounds} rounds, ms`;
+const where = () => `${cpus()[0].model.trim()}, Chromium ${version}, one thread, median of ${options.rounds} rounds, ms`;
 
 /** Calls `f` with `argument` in a new page. */
 async function inPage(f, argument) {
@@ -109,7 +111,7 @@ async function several(name, size, threads) {
 try {
   const sizes = options.sizes.split(",").map(Number);
   if (options.threads) {
-    console.log(`${cpus()[0].model}, Chromium ${browser.version()}, median of ${options.rounds} rounds, ms`);
+    console.log(`${cpus()[0].model}, Chromium ${version}, median of ${options.rounds} rounds, ms`);
     for (const network of options.networks.split(",")) {
       for (const size of sizes) await several(`${network}-${size}`, size, Number(options.threads));
     }

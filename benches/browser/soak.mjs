@@ -89,7 +89,7 @@ for (const [name, launch] of Object.entries({ Chromium: launchChromium, Firefox:
   const browser = await (name === "Chromium" ? launch(["--js-flags=--expose-gc"]) : launch());
   const version = (await browser.version()).replace(/^.*\//, "").split(".")[0];
   const page = await browser.newPage();
-  page.setDefaultTimeout?.(0);
+  page.setDefaultTimeout(0);
   await page.goto(`${server.url}blank.html`);
   for (const [what, step, total] of [["frames", look, frames], ["cycles", cycle, cycles]]) {
     let done = 0;

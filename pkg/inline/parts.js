@@ -1,11 +1,11 @@
 // The parts of `micro-yolo/inline`. The modules `inline:NAME` are made by xtask/inline.mjs: files as base64 text of their
 // gzip, and the worker's script as text.
-import plainEngine from "inline:micro_yolo_small_bg.wasm";
-import relaxedEngine from "inline:micro_yolo_small_relaxed_bg.wasm";
+import simdEngine from "inline:micro_yolo_bg.wasm";
+import relaxedEngine from "inline:micro_yolo_relaxed_bg.wasm";
 import model from "inline:micro-yolo-int8.onnx";
 import script from "inline:worker";
 import { compiled } from "../assets.js";
-import { Engine, instance } from "../engine-small.js";
+import { Engine, instance } from "../engine-plain.js";
 import { MicroYoloError } from "../error.js";
 import { hasRelaxedSimd } from "../platform.js";
 
@@ -38,9 +38,9 @@ export const parts = {
     return new Worker(address); // No module: browsers had such workers only later.
   },
   engines: {
-    small: {
+    plain: {
       file() {
-        engine ??= unpacked(hasRelaxedSimd() ? relaxedEngine : plainEngine).then(compiled);
+        engine ??= unpacked(hasRelaxedSimd() ? relaxedEngine : simdEngine).then(compiled);
         engine.catch(() => (engine = undefined));
         return engine;
       },

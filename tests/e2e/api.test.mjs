@@ -481,12 +481,12 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
           answers.push((await failure(detector.detect(new ImageData(4, 4), { signal }))).code);
           answers.push((await failure(() => detector.watch(document.createElement("video"), { signal }))).code);
         }
-        const kept = [detector.scoreThreshold, detector.iouThreshold, detector.maxDetections, detector.classes];
+        const kept = [detector.scoreThreshold, detector.iouThreshold, detector.maxDetections, detector.classes === undefined];
         detector.dispose();
         return { answers, kept };
       });
       assert.deepEqual(found.answers, found.answers.map(() => "invalid-option"));
-      assert.deepEqual(found.kept, [0.25, 0.45, 100, undefined]);
+      assert.deepEqual(found.kept, [0.25, 0.45, 100, true]);
     });
 
     test("after dispose() every call says so, and those under way end", async () => {
@@ -560,7 +560,7 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
       assert.equal((await load({ model: "/nowhere.onnx" })).code, "network");
       assert.equal((await load({ wasm: "/nowhere.wasm" })).code, "network");
       assert.equal((await load({ model: "http://127.0.0.1:9/x.onnx" })).code, "network");
-      site.route("/halved/engine-small.js", (_, response) => response.writeHead(503, { "content-type": "text/javascript" }).end());
+      site.route("/halved/engine-plain.js", (_, response) => response.writeHead(503, { "content-type": "text/javascript" }).end());
       assert.equal((await load({ from: "/halved/", worker: false })).code, "network");
       assert.equal((await load({ wasm: "/garbage.wasm" })).code, "invalid-engine");
       assert.equal((await load({ model: "/truncated.onnx" })).code, "invalid-model");
@@ -596,7 +596,7 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
       assert.equal(found.aborted, "aborted");
       const requests = site.requests.slice(asked);
       const engineFiles = requests.filter((path) => path.endsWith(".wasm"));
-      assert.match(engineFiles.join(" "), /^\/pkg\/wasm\/micro_yolo_small(_relaxed)?_bg\.wasm \/pkg\/wasm\/micro_yolo\1_bg\.wasm$/);
+      assert.match(engineFiles.join(" "), /^\/pkg\/wasm\/micro_yolo(_relaxed)?_bg\.wasm \/pkg\/wasm\/micro_yolo_full\1_bg\.wasm$/);
       assert.equal(requests.filter((path) => path === "/fixtures/red-spot.onnx").length, 1);
       const files = [...engineFiles, "/tests/e2e/fixtures/red-spot.onnx"].map((path) => readFile(join(ROOT, path.slice(1))));
       const total = (await Promise.all(files)).reduce((sum, file) => sum + file.length, 0);
@@ -643,7 +643,7 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
         };
         const plain = await load({});
         WebAssembly.validate = (bytes) => isRelaxed(bytes) || validate(bytes);
-        const bySelf = await load({ wasm: "/pkg/wasm/micro_yolo_bg.wasm" });
+        const bySelf = await load({ wasm: "/pkg/wasm/micro_yolo_full_bg.wasm" });
         WebAssembly.validate = validate;
         return { best, plain, bySelf, probed };
       });
@@ -655,7 +655,7 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
     });
 
     for (const worker of [true, false]) {
-      test(`our own model runs on the small engine, any other brings in the full one, worker: ${worker}`, async () => {
+      test(`our own model runs on the plain engine, any other brings in the full one, worker: ${worker}`, async () => {
         await page.goto(`${site.url}blank.html`);
         const asked = site.requests.length;
         const own = await page.evaluate(async (worker) => {
@@ -665,7 +665,7 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
         }, worker);
         assert.ok(own > 0);
         const engines = () => site.requests.slice(asked).filter((path) => path.endsWith(".wasm")).map((path) => path.split("/").at(-1));
-        assert.match(engines().join(" "), /^micro_yolo_small(_relaxed)?_bg\.wasm$/);
+        assert.match(engines().join(" "), /^micro_yolo(_relaxed)?_bg\.wasm$/);
         const found = await page.evaluate(async (worker) => {
           const { Detector } = await import("/pkg/index.js");
           const { MODEL, failure, spotCanvas } = await import("/lib/in-page.js");
@@ -676,11 +676,11 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
           const still = (await globalThis.own.detect(new ImageData(64, 48))).length;
           const again = (await other.detect(picture)).length;
           for (const one of [globalThis.own, other]) one.dispose();
-          const { code } = await failure(Detector.load({ model: MODEL, wasm: "/pkg/wasm/micro_yolo_small_bg.wasm" }));
+          const { code } = await failure(Detector.load({ model: MODEL, wasm: "/pkg/wasm/micro_yolo_bg.wasm" }));
           return { labels, still, again, code };
         }, worker);
         assert.deepEqual(found, { labels: ["red spot"], still: own, again: 1, code: "needs-tract" });
-        assert.match(engines()[1], /^micro_yolo(_relaxed)?_bg\.wasm$/);
+        assert.match(engines()[1], /^micro_yolo_full(_relaxed)?_bg\.wasm$/);
       });
     }
 
@@ -753,7 +753,7 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
 
     for (const worker of [true, false]) {
       test(`a crash is said, sticks, and the next load works, worker: ${worker}`, async () => {
-        const engine = await readFile(join(ROOT, "pkg/wasm/micro_yolo_bg.wasm"));
+        const engine = await readFile(join(ROOT, "pkg/wasm/micro_yolo_full_bg.wasm"));
         site.route("/trap.wasm", (_, response) => response.end(withTrap(engine, "engine_setClasses")));
         await page.goto(`${site.url}blank.html`);
         const found = await page.evaluate(async (worker) => {

@@ -129,7 +129,7 @@ for (const version of [5, 6, 7, 8]) {
   });
 }
 
-test("micro-yolo/small leaves the large engines out", async (t) => {
+test("micro-yolo/small leaves the full engines out", async (t) => {
   const { build } = await import("vite");
   const root = await owner("small", { "index.html": html("/main.js"), "main.js": one("micro-yolo/small") });
   await build({ root, logLevel: "error", configFile: false, base: "./" });
@@ -232,7 +232,7 @@ describe("esbuild", () => {
   test("makes a classic script of micro-yolo, which has no address and says so, or takes the files by name", async (t) => {
     const alone = await served(t, await bundle("iife", one("micro-yolo"), { format: "iife" }));
     assert.match(await seen(alone), /^failed: unsupported: .*micro-yolo\/inline/);
-    const named = `{ wasm: "wasm/micro_yolo_small_bg.wasm", model: "wasm/micro-yolo-int8.onnx" }`;
+    const named = `{ wasm: "wasm/micro_yolo_bg.wasm", model: "wasm/micro-yolo-int8.onnx" }`;
     const folder = await bundle("iife-named", one("micro-yolo", named), { format: "iife" });
     await cp(join(project.home, "wasm"), join(folder, "wasm"), { recursive: true });
     assert.match(await seen(await served(t, folder)), /\bcat\b.*; worker false; threads 1; simd128$/);

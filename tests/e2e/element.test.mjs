@@ -81,7 +81,7 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
       await page?.close();
       page = await browser.newPage();
       page.on("pageerror", (error) => errors.push(String(error)));
-      await (page.setViewportSize ?? page.setViewport).call(page, size);
+      await page.setViewport(size);
       await page.goto(`${site.url}blank.html`);
       await page.evaluate(async () => {
         await import("/pkg/element.js");

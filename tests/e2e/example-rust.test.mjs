@@ -18,8 +18,8 @@ test("rust", { skip: missing }, async (t) => {
   t.after(() => browser.close());
   const page = await browser.newPage();
   await page.goto(site.url);
-  await page.waitForFunction(() => document.querySelector("pre").textContent, undefined, { timeout: 60_000 });
-  assert.match(await page.textContent("pre"), /^cat \d+ % at \d+, \d+\n/);
+  await page.waitForFunction(() => document.querySelector("pre").textContent, { timeout: 60_000 });
+  assert.match(await page.$eval("pre", (one) => one.textContent), /^cat \d+ % at \d+, \d+\n/);
   const seen = await page.evaluate(() => {
     const canvas = document.querySelector("canvas");
     const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);

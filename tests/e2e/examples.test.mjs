@@ -33,8 +33,8 @@ async function assertCat(folder) {
   const page = await browser.newPage();
   try {
     await page.goto(site.url);
-    await page.waitForFunction(() => document.querySelector("pre").textContent, undefined, { timeout: 60_000 });
-    const [{ label }] = JSON.parse(await page.textContent("pre"));
+    await page.waitForFunction(() => document.querySelector("pre").textContent, { timeout: 60_000 });
+    const [{ label }] = JSON.parse(await page.$eval("pre", (one) => one.textContent));
     assert.equal(label, "cat");
   } finally {
     await page.close();
@@ -71,8 +71,8 @@ async function assertCaption(folder) {
   const page = await browser.newPage();
   try {
     await page.goto(site.url);
-    await page.waitForFunction(() => document.querySelector("figcaption")?.textContent, undefined, { timeout: 60_000 });
-    assert.match(await page.textContent("figcaption"), /\bcat\b/);
+    await page.waitForFunction(() => document.querySelector("figcaption")?.textContent, { timeout: 60_000 });
+    assert.match(await page.$eval("figcaption", (one) => one.textContent), /\bcat\b/);
   } finally {
     await page.close();
     await site.close();
@@ -135,13 +135,13 @@ test("extension", async (t) => {
   site.route("/page.html", (_, response) =>
     response.writeHead(200, { "content-type": "text/html" }).end('<!doctype html><img src="cat.jpg">'),
   );
-  const context = await launchWithExtension(root);
-  t.after(() => Promise.all([context.close(), site.close()]));
-  const page = await context.newPage();
+  const { browser } = await launchWithExtension(root);
+  t.after(() => Promise.all([browser.close(), site.close()]));
+  const page = await browser.newPage();
   // The extension was installed this moment: a page that comes too soon finds no background to ask, so it comes again.
   for (let left = 6; ; left -= 1) {
     await page.goto(`${site.url}page.html`);
-    const seen = page.waitForFunction(() => document.querySelector("img").title === "cat", undefined, { timeout: 10_000 });
+    const seen = page.waitForFunction(() => document.querySelector("img").title === "cat", { timeout: 10_000 });
     if (await seen.then(() => true, (error) => left === 1 && Promise.reject(error))) return;
   }
 });

@@ -4,9 +4,11 @@ import { execFile } from "node:child_process";
 import { readFile } from "node:fs/promises";
 import { after, before, describe, test } from "node:test";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import { launchChromium, launchFirefox } from "./lib/browsers.mjs";
 import { ROOT, serve } from "./lib/server.mjs";
+import { button, choose, isVisible, named, seesCat } from "./lib/visitor.mjs";
 
 /** The site as `cargo xtask build --site` makes it, or one that was made before. */
 async function builtSite() {
@@ -26,6 +28,8 @@ const serveSite = () => serve({ mounts: { "/yolo/": folder } });
 
 /** What the page says once all is kept. */
 const KEPT = "Works offline, with all models.";
+const kept = (page) =>
+  page.waitForFunction((kept) => document.querySelector("#offline-state").textContent === kept, { timeout: 60_000 }, KEPT);
 
 describe("offline in chromium", () => {
   let browser;
@@ -36,14 +40,14 @@ describe("offline in chromium", () => {
 
   test("after one visit everything works without a network", async (t) => {
     const site = await serveSite();
-    const context = await browser.newContext();
+    const context = await browser.createBrowserContext();
     t.after(() => Promise.all([context.close(), site.close().catch(() => {})]));
     const page = await context.newPage();
     const errors = [];
     page.on("pageerror", (error) => errors.push(String(error)));
-    page.on("console", (message) => ["error", "warning"].includes(message.type()) && errors.push(message.text()));
+    page.on("console", (message) => ["error", "warn"].includes(message.type()) && errors.push(message.text()));
     await page.goto(`${site.url}yolo/`);
-    await page.locator("#offline-state", { hasText: KEPT }).waitFor({ timeout: 60_000 });
+    await kept(page);
     // Nothing twice, beyond what the page itself had fetched; and no engine that this browser does not run.
     const engines = new Set(site.requests.filter((path) => path.endsWith(".wasm")));
     assert.ok(engines.size <= 2, [...engines].join());
@@ -52,36 +56,34 @@ describe("offline in chromium", () => {
     const asked = site.requests.length;
     await site.close();
     await page.reload();
-    const sees = (label, list = "#list") =>
-      page.locator(`${list} .label`, { hasText: new RegExp(`^${label}$`) }).first().waitFor({ timeout: 60_000 });
-    await sees("cat");
-    await page.getByRole("button", { name: "Film: tour" }).click();
+    await seesCat(page);
+    await page.locator(button("Film: tour")).click();
     await page.waitForFunction(() => document.querySelector("#stage").dataset.showing === "video");
-    await sees("cat");
-    await page.getByRole("button", { name: "Cat", exact: true }).click();
+    await seesCat(page);
+    await page.locator(button("Cat")).click();
     for (const model of ["small-float", "small-int8", "large-float"]) {
-      await page.getByLabel("Model", { exact: true }).selectOption(model);
-      await page.waitForFunction(() => document.querySelector("#build").textContent.startsWith("416"), null, { timeout: 60_000 });
-      await sees("cat");
+      await page.locator(named("combobox", "Model")).fill(model);
+      await page.waitForFunction(() => document.querySelector("#build").textContent.startsWith("416"), { timeout: 60_000 });
+      await seesCat(page);
     }
     // A model that needs the full engine.
-    await page.locator("#model-file").setInputFiles(join(ROOT, "tests/e2e/fixtures/red-spot.onnx"));
-    await page.waitForFunction(() => document.querySelector("#build").textContent.startsWith("160"), null, { timeout: 60_000 });
+    await choose(page, "#model-file", join(ROOT, "tests/e2e/fixtures/red-spot.onnx"));
+    await page.waitForFunction(() => document.querySelector("#build").textContent.startsWith("160"), { timeout: 60_000 });
     // A document, and the page under its other address.
     assert.equal((await page.goto(`${site.url}yolo/models/README.md`)).status(), 200);
     await page.goto(`${site.url}yolo/index.html?from=home#sample=cat`);
-    await sees("cat");
+    await seesCat(page);
     assert.equal(site.requests.length, asked);
     assert.deepEqual(errors.filter((error) => !/ERR_CONNECTION_REFUSED|service.?worker|update/i.test(error)), []);
   });
 
   test("a new version is offered, and only what changed is fetched", async (t) => {
     const site = await serveSite();
-    const context = await browser.newContext();
+    const context = await browser.createBrowserContext();
     t.after(() => Promise.all([context.close(), site.close().catch(() => {})]));
     const page = await context.newPage();
     await page.goto(`${site.url}yolo/`);
-    await page.locator("#offline-state", { hasText: KEPT }).waitFor({ timeout: 60_000 });
+    await kept(page);
     // Another version: one file and its hash are other ones.
     const css = `${await readFile(join(folder, "style.css"), "utf8")}\nh1 { letter-spacing: 7px }\n`;
     const digest = Buffer.from(await crypto.subtle.digest("SHA-256", Buffer.from(css))).toString("hex").slice(0, 32);
@@ -94,26 +96,26 @@ describe("offline in chromium", () => {
     // A file that is not what the list says, as in a deployment that is half done: the version before stays.
     const update = () => page.evaluate(async () => void (await (await navigator.serviceWorker.ready).update().catch(() => {})));
     await update();
-    await page.waitForTimeout(500);
-    assert.ok(await page.locator("#update").isHidden());
+    await sleep(500);
+    assert.ok(!(await isVisible(page, "#update")));
     await page.reload();
-    await page.locator("#list .label").first().waitFor({ timeout: 60_000 });
+    await page.waitForSelector("#list .label", { visible: true, timeout: 60_000 });
     text = worker;
     const asked = site.requests.length;
     await update();
-    await page.locator("#update").waitFor({ timeout: 30_000 });
+    await page.waitForSelector("#update", { visible: true, timeout: 30_000 });
     assert.deepEqual(new Set(site.requests.slice(asked)), new Set(["/yolo/service-worker.js", "/yolo/style.css"]));
-    await page.getByRole("button", { name: "Reload" }).click();
-    await page.waitForFunction(() => getComputedStyle(document.querySelector("h1")).letterSpacing === "7px", null, { timeout: 30_000 });
+    await page.locator(button("Reload")).click();
+    await page.waitForFunction(() => getComputedStyle(document.querySelector("h1")).letterSpacing === "7px", { timeout: 30_000 });
   });
 
   test("films are answered in parts", async (t) => {
     const site = await serveSite();
-    const context = await browser.newContext();
+    const context = await browser.createBrowserContext();
     t.after(() => Promise.all([context.close(), site.close().catch(() => {})]));
     const page = await context.newPage();
     await page.goto(`${site.url}yolo/`);
-    await page.locator("#offline-state", { hasText: KEPT }).waitFor({ timeout: 60_000 });
+    await kept(page);
     const film = await readFile(join(folder, "samples/scenes/tour.mp4"));
     const ask = (range) =>
       page.evaluate(async (range) => {
@@ -127,11 +129,11 @@ describe("offline in chromium", () => {
 
   test("a page that is worked on keeps nothing, and frees an address that a built site had", async (t) => {
     const site = await serveSite();
-    const context = await browser.newContext();
+    const context = await browser.createBrowserContext();
     t.after(() => Promise.all([context.close(), site.close().catch(() => {})]));
     const page = await context.newPage();
     await page.goto(`${site.url}yolo/`);
-    await page.locator("#offline-state", { hasText: KEPT }).waitFor({ timeout: 60_000 });
+    await kept(page);
     const build = await readFile(join(ROOT, "www/build.js"));
     site.route("/yolo/build.js", (_, response) => response.writeHead(200, { "content-type": "text/javascript" }).end(build));
     // As its server would answer: without the kept files.
@@ -142,7 +144,7 @@ describe("offline in chromium", () => {
       return OFFLINE;
     });
     await page.reload();
-    await page.locator("#list .label").first().waitFor({ timeout: 60_000 });
+    await page.waitForSelector("#list .label", { visible: true, timeout: 60_000 });
     await page.waitForFunction(async () => (await navigator.serviceWorker.getRegistrations()).length === 0);
   });
 });
@@ -154,14 +156,13 @@ describe("offline in firefox", () => {
     try {
       const page = await browser.newPage();
       await page.goto(own.url);
-      await page.waitForFunction((kept) => document.querySelector("#offline-state").textContent === kept, { timeout: 60_000 }, KEPT);
+      await kept(page);
       await own.close();
       await page.reload();
-      const cat = () => [...document.querySelectorAll("#list .label")].some((one) => one.textContent === "cat");
-      await page.waitForFunction(cat, { timeout: 60_000 });
+      await seesCat(page);
       await page.select("#model", "small-int8");
       await page.waitForFunction(() => document.querySelector("#build").textContent.startsWith("416"), { timeout: 60_000 });
-      await page.waitForFunction(cat, { timeout: 60_000 });
+      await seesCat(page);
     } finally {
       await browser.close();
       await own.close().catch(() => {});

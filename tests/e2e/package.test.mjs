@@ -32,8 +32,8 @@ test("the tarball holds what it needs, and depends on nothing", async () => {
   for (const needed of ["index.js", "index.d.ts", "worker.js", "inline.js", "small.js", "draw.d.ts", "element.d.ts", "README.md", "LICENSE-MIT"]) {
     assert.ok(files.includes(needed), `${needed} is missing`);
   }
-  const engines = ["", "_relaxed", "_small", "_small_relaxed"].map((kind) => `micro_yolo${kind}_bg.wasm`);
-  for (const needed of [...engines, "micro_yolo.js", "micro_yolo_small.js", "micro-yolo-int8.onnx"]) {
+  const engines = ["", "_relaxed", "_full", "_full_relaxed"].map((kind) => `micro_yolo${kind}_bg.wasm`);
+  for (const needed of [...engines, "micro_yolo_full.js", "micro_yolo.js", "micro-yolo-int8.onnx"]) {
     assert.ok(files.includes(`wasm/${needed}`), `${needed} is missing`);
   }
   const unwanted = files.filter((path) => /test|node_modules|\.map$|^\.|\/\./.test(path));
@@ -64,16 +64,16 @@ test("Node finds objects in pixels, and says what it cannot do", async () => {
     const file = (path) => readFile(new URL(import.meta.resolve(path)));
     const code = (promise) => promise.then(() => "fine", (error) => error.code);
     const said = [await code(Detector.load()), await code(Detector.load({ worker: false }))];
-    const options = { wasm: await file("micro-yolo/wasm/micro_yolo_small_bg.wasm"), model: await file("micro-yolo/wasm/micro-yolo-int8.onnx") };
+    const options = { wasm: await file("micro-yolo/wasm/micro_yolo_bg.wasm"), model: await file("micro-yolo/wasm/micro-yolo-int8.onnx") };
     const detector = await Detector.load(options);
     said.push(detector.worker, Array.isArray(await detector.detect({ data: new Uint8Array(64 * 64 * 4), width: 64, height: 64 })));
     said.push(await code(detector.detect("cat.jpg")));
     said.push(await code(detector.detect(new Blob(["x"]))), await code(Detector.load({ ...options, worker: true })));
     // An engine for another runtime is no broken file.
-    const relaxed = await file("micro-yolo/wasm/micro_yolo_small_relaxed_bg.wasm");
+    const relaxed = await file("micro-yolo/wasm/micro_yolo_relaxed_bg.wasm");
     const plain = !WebAssembly.validate(relaxed);
     const other = await Detector.load({ ...options, wasm: relaxed }).catch((error) => error.code + ": " + error.message);
-    said.push(plain ? /^unsupported: .*relaxed SIMD.*micro_yolo_small_bg/.test(other) : typeof other === "object");
+    said.push(plain ? /^unsupported: .*relaxed SIMD.*micro_yolo_bg/.test(other) : typeof other === "object");
     said.push(await code(Detector.load({ ...options, wasm: relaxed.subarray(0, 100_000) })));
     // Nothing has to be read.
     const { Detector: Inline } = await import("micro-yolo/inline");

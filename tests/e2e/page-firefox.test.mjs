@@ -6,7 +6,7 @@ import { after, before, describe, test } from "node:test";
 import { join } from "node:path";
 import { launchFirefox } from "./lib/browsers.mjs";
 import { ROOT, serve } from "./lib/server.mjs";
-import { CAT, SHOTS } from "./lib/visitor.mjs";
+import { CAT, SHOTS, seesCat } from "./lib/visitor.mjs";
 
 let site, temporary;
 before(async () => {
@@ -30,8 +30,6 @@ describe("page in firefox", () => {
   after(async () => await browser?.close());
 
   const until = (page, work, ...values) => page.waitForFunction(work, { timeout: 60_000 }, ...values);
-  const seesCat = (page) =>
-    until(page, () => [...document.querySelectorAll("#list .label")].some((one) => one.textContent === "cat"));
 
   test("samples, a file and the threshold", async () => {
     const page = await browser.newPage();

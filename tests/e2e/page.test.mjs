@@ -5,10 +5,14 @@ import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { after, before, describe, test } from "node:test";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { launchChromium } from "./lib/browsers.mjs";
 import { writeClip } from "./lib/clip.mjs";
 import { ROOT, serve } from "./lib/server.mjs";
-import { CAT, CAT_PAGE, SHOTS, labels, looked, painted, problem, sees, seesCat, visitPage } from "./lib/visitor.mjs";
+import {
+  CAT, CAT_PAGE, SHOTS, attribute, button, choose, isVisible, labels, looked, named, painted, problem, sees, seesCat,
+  text, texts, visitPage,
+} from "./lib/visitor.mjs";
 import { MODELS } from "../../www/models.js";
 import { SAMPLES } from "../../www/samples.js";
 
@@ -34,10 +38,17 @@ describe("page in chromium", () => {
 
   const visit = (t, options) => visitPage(browser, site.url, t, options);
 
+  /** The path of a file with this name and content. */
+  const file = async (name, content) => {
+    const path = join(temporary, name);
+    await writeFile(path, content);
+    return path;
+  };
+
   /** How many pixels of a screenshot have the colour of boxes that most have. */
-  const pixelsOfBoxes = (page, png) =>
+  const pixelsOfBoxes = (page, base64) =>
     page.evaluate(
-      async ({ base64 }) => {
+      async (base64) => {
         const { PALETTE } = await import("./colors.js");
         const bytes = Uint8Array.from(atob(base64), (char) => char.charCodeAt(0));
         const shot = await createImageBitmap(new Blob([bytes]));
@@ -52,19 +63,19 @@ describe("page in chromium", () => {
         });
         return Math.max(...counts);
       },
-      { base64: png.toString("base64") },
+      base64,
     );
 
   test("a sample runs on arrival, and each shows what it promises", async (t) => {
     const page = await visit(t);
     await looked(page, SAMPLES[0].name);
     assert.ok((await painted(page)) > 500);
-    assert.match(await page.locator("#time").textContent(), /^\d+(\.\d)? ms$/);
-    assert.match(await page.locator("#build").textContent(), /^\d+ × \d+ px, (relaxed )?SIMD, 1 thread$/);
+    assert.match(await text(page, "#time"), /^\d+(\.\d)? ms$/);
+    assert.match(await text(page, "#build"), /^\d+ × \d+ px, (relaxed )?SIMD, 1 thread$/);
     await page.screenshot({ path: join(SHOTS, "arrival-light.png") });
     for (const { name, shows, also = [], file } of SAMPLES) {
-      await page.getByRole("button", { name, exact: true }).click();
-      assert.equal(await page.locator("#samples-list [aria-current]").textContent(), file.endsWith(".mp4") ? `▶${name}` : name);
+      await page.locator(button(name)).click();
+      assert.equal(await text(page, "#samples-list [aria-current]"), file.endsWith(".mp4") ? `▶${name}` : name);
       if (file.endsWith(".mp4")) {
         for (const label of shows) await sees(page, label);
         continue;
@@ -74,38 +85,37 @@ describe("page in chromium", () => {
       for (const label of shows) assert.ok(found.has(label), `${name}: ${label} is not among ${[...found]}`);
       for (const label of found) assert.ok(shows.includes(label) || also.includes(label), `${name}: ${label} is wrong`);
     }
-    assert.ok(await page.locator("#problem").isHidden());
+    assert.ok(!(await isVisible(page, "#problem")));
   });
 
   test("a file is chosen, several make a strip, and a broken one no broken picture", async (t) => {
     const page = await visit(t, { expectErrors: true });
-    await page.locator("#file").setInputFiles(CAT);
+    await choose(page, "#file", CAT);
     await looked(page, "cat.jpg");
-    assert.ok(await page.locator("#mine").isHidden());
-    const jpeg = async (name) => ({ name, mimeType: "image/jpeg", buffer: await readFile(join(ROOT, "data/samples", name)) });
-    const coffee = await jpeg("coffee.jpg");
-    await page.locator("#file").setInputFiles([await jpeg("cat.jpg"), coffee, { name: "broken.png", mimeType: "image/png", buffer: Buffer.from("x") }]);
+    assert.ok(!(await isVisible(page, "#mine")));
+    const coffee = join(ROOT, "data/samples/coffee.jpg");
+    await choose(page, "#file", CAT, coffee, await file("broken.png", "x"));
     await looked(page, "cat.jpg");
-    const names = () => page.locator("#mine .name").allTextContents();
+    const names = () => texts(page, "#mine .name");
     assert.deepEqual(await names(), ["cat.jpg", "coffee.jpg", "broken.png"]);
-    await page.locator("#mine .placeholder").waitFor();
-    await page.locator("#mine").getByRole("button", { name: "coffee.jpg" }).click();
+    await page.waitForSelector("#mine .placeholder", { visible: true });
+    await page.locator(`#mine ${button("coffee.jpg")}`).click();
     await looked(page, "coffee.jpg");
-    assert.equal(await page.locator("#mine [aria-current] .name").textContent(), "coffee.jpg");
+    assert.equal(await text(page, "#mine [aria-current] .name"), "coffee.jpg");
     await page.screenshot({ path: join(SHOTS, "several.png") });
     // By keyboard to the next one.
     await page.keyboard.press("ArrowRight");
     await page.keyboard.press("Enter");
     assert.match(await problem(page), /not a picture or video/);
-    assert.ok(await page.locator("#picture").isHidden());
-    assert.equal(await page.locator("#picture").getAttribute("src"), null);
+    assert.ok(!(await isVisible(page, "#picture")));
+    assert.equal(await attribute(page, "#picture", "src"), null);
     await page.screenshot({ path: join(SHOTS, "broken.png") });
     await page.keyboard.press("ArrowRight");
     await page.keyboard.press("Enter");
     await looked(page, "cat.jpg");
-    assert.ok(await page.locator("#problem").isHidden());
+    assert.ok(!(await isVisible(page, "#problem")));
     // Of a drop, the pictures; the rest stays in the strip.
-    await page.locator("#file").setInputFiles([{ name: "text.txt", mimeType: "text/plain", buffer: Buffer.from("x") }, coffee]);
+    await choose(page, "#file", await file("text.txt", "x"), coffee);
     await looked(page, "coffee.jpg");
   });
 
@@ -117,11 +127,18 @@ describe("page in chromium", () => {
       transfer.items.add(new File([blob], "dropped.jpg", { type: "image/jpeg" }));
       return transfer;
     });
-    await page.dispatchEvent("#stage", "dragenter", { dataTransfer: files });
-    assert.ok(await page.locator("#stage.dropping .drop-hint").isVisible());
+    const drag = (type) =>
+      page.$eval(
+        "#stage",
+        (stage, type, dataTransfer) => void stage.dispatchEvent(new DragEvent(type, { dataTransfer, bubbles: true, cancelable: true })),
+        type,
+        files,
+      );
+    await drag("dragenter");
+    assert.ok(await isVisible(page, "#stage.dropping .drop-hint"));
     await page.screenshot({ path: join(SHOTS, "dropping.png") });
-    await page.dispatchEvent("#stage", "drop", { dataTransfer: files });
-    assert.ok(await page.locator(".drop-hint").isHidden());
+    await drag("drop");
+    assert.ok(!(await isVisible(page, ".drop-hint")));
     await looked(page, "dropped.jpg");
   });
 
@@ -147,18 +164,17 @@ describe("page in chromium", () => {
     await paste(page, { text: `${site.url}samples/cat.jpg` }, "#address");
     await paste(page, { text: "hello" });
     assert.match(await problem(page), /no address/);
-    assert.equal(await page.locator("#picture").getAttribute("alt"), "coffee.jpg");
+    assert.equal(await attribute(page, "#picture", "alt"), "coffee.jpg");
   });
 
   test("there is a way back to the start", async (t) => {
     const page = await visit(t, CAT_PAGE);
     await seesCat(page);
-    await page.getByRole("button", { name: "Clear" }).click();
-    assert.equal(await page.locator("#stage").getAttribute("data-showing"), "nothing");
+    await page.locator(button("Clear")).click();
+    assert.equal(await attribute(page, "#stage", "data-showing"), "nothing");
     assert.deepEqual(await labels(page), []);
-    assert.equal(await page.locator("#summary").textContent(), "Nothing yet.");
-    assert.ok(await page.getByRole("button", { name: "Save", exact: true }).isDisabled());
-    assert.ok(await page.getByRole("button", { name: "Clear" }).isDisabled());
+    assert.equal(await text(page, "#summary"), "Nothing yet.");
+    for (const name of ["Save", "Clear"]) assert.ok(await page.$eval(button(name), (one) => one.disabled), name);
     assert.equal(await page.evaluate(() => document.activeElement.id), "camera");
     await page.screenshot({ path: join(SHOTS, "start.png") });
   });
@@ -168,130 +184,131 @@ describe("page in chromium", () => {
     await writeClip(browser, CAT, clip);
     const withCat = await launchChromium([...FAKE_CAMERA, `--use-file-for-fake-video-capture=${clip}`]);
     t.after(() => withCat.close());
-    const context = await withCat.newContext({
-      viewport: { width: 1200, height: 860 },
-      permissions: ["camera"],
-      colorScheme: "dark",
-    });
-    const page = await context.newPage();
+    await withCat.defaultBrowserContext().overridePermissions(new URL(site.url).origin, ["camera"]);
+    const page = await withCat.newPage();
+    await page.setViewport({ width: 1200, height: 860 });
+    await page.emulateMediaFeatures([{ name: "prefers-color-scheme", value: "dark" }]);
     await page.goto(site.url);
-    const camera = page.getByRole("button", { name: "Use the camera" });
+    const camera = button("Use the camera");
     await looked(page, SAMPLES[0].name);
-    await camera.click();
+    await page.locator(camera).click();
     await seesCat(page);
-    await page.waitForFunction(() => Number(document.querySelector("#rate").textContent) > 0, undefined, { timeout: 60_000 });
-    assert.match(await page.locator("#time").textContent(), / ms$/);
-    const shot = await page.locator("#stage").screenshot();
+    await page.waitForFunction(() => Number(document.querySelector("#rate").textContent) > 0, { timeout: 60_000 });
+    assert.match(await text(page, "#time"), / ms$/);
+    const shot = await (await page.$("#stage")).screenshot({ encoding: "base64" });
     await writeFile(join(SHOTS, "camera-dark.png"), await page.screenshot());
     assert.ok((await pixelsOfBoxes(page, shot)) > 300, "boxes are seen over the mirrored video");
     // Nothing of it is sent anywhere.
     const asked = site.requests.length;
-    await page.waitForTimeout(500);
+    await sleep(500);
     assert.deepEqual(site.requests.slice(asked), []);
-    const stop = page.getByRole("button", { name: "Stop the camera" });
-    assert.equal(await stop.getAttribute("aria-pressed"), "true");
-    await stop.click();
-    await camera.waitFor();
-    assert.equal(await page.locator("#stage").getAttribute("data-showing"), "nothing");
+    const stop = button("Stop the camera");
+    assert.equal(await attribute(page, stop, "aria-pressed"), "true");
+    await page.locator(stop).click();
+    await page.waitForSelector(camera, { visible: true });
+    assert.equal(await attribute(page, "#stage", "data-showing"), "nothing");
     assert.equal(await page.evaluate(() => document.querySelector("#video").srcObject), null);
     // From the camera straight to a picture, and back.
-    await camera.click();
+    await page.locator(camera).click();
     await seesCat(page);
-    await page.getByRole("button", { name: "Breakfast" }).click();
-    await camera.waitFor();
-    assert.equal(await page.locator("#stage").getAttribute("data-showing"), "picture");
+    await page.locator(button("Breakfast")).click();
+    await page.waitForSelector(camera, { visible: true });
+    assert.equal(await attribute(page, "#stage", "data-showing"), "picture");
   });
 
   test("with two cameras one can be chosen", async (t) => {
     const two = await launchChromium(["--use-fake-device-for-media-stream=device-count=2"]);
     t.after(() => two.close());
-    const page = await (await two.newContext({ permissions: ["camera"] })).newPage();
+    await two.defaultBrowserContext().overridePermissions(new URL(site.url).origin, ["camera"]);
+    const page = await two.newPage();
     await page.goto(site.url);
-    await page.getByRole("button", { name: "Use the camera" }).click();
-    const choice = page.getByLabel("Which camera");
-    await choice.waitFor({ timeout: 60_000 });
-    const names = await choice.locator("option").allTextContents();
-    assert.equal(names.length, 2);
+    await page.locator(button("Use the camera")).click();
+    const choice = await page.waitForSelector(named("combobox", "Which camera"), { visible: true, timeout: 60_000 });
+    const options = await choice.$$eval("option", (all) => all.map(({ textContent, value }) => [textContent, value]));
+    assert.equal(options.length, 2);
     const device = () => page.evaluate(() => document.querySelector("#video").srcObject?.getVideoTracks()[0].label);
     const first = await device();
-    await choice.selectOption({ label: names.find((name) => name !== first) });
+    await choice.select(options.find(([name]) => name !== first)[1]);
     await page.waitForFunction(
       (first) => {
         const label = document.querySelector("#video").srcObject?.getVideoTracks()[0].label;
         return label && label !== first;
       },
-      first,
       { timeout: 60_000 },
+      first,
     );
     assert.equal(await choice.evaluate((one) => one.selectedOptions[0].textContent), await device());
-    assert.ok(await page.locator("#problem").isHidden());
+    assert.ok(!(await isVisible(page, "#problem")));
   });
 
   test("a camera that is denied, or not there, is explained", async (t) => {
     // No permission is given, and a browser without a face denies then.
     const page = await visit(t);
-    await page.getByRole("button", { name: "Use the camera" }).click();
+    await page.locator(button("Use the camera")).click();
     assert.match(await problem(page), /not allowed/);
     await page.screenshot({ path: join(SHOTS, "denied.png") });
-    assert.equal(await page.locator("#stage").getAttribute("data-showing"), "nothing");
+    assert.equal(await attribute(page, "#stage", "data-showing"), "nothing");
     // A picture still works, and takes the complaint away.
-    await page.getByRole("button", { name: "Cat", exact: true }).click();
+    await page.locator(button("Cat")).click();
     await seesCat(page);
-    assert.ok(await page.locator("#problem").isHidden());
+    assert.ok(!(await isVisible(page, "#problem")));
 
     const bare = await launchChromium();
     t.after(() => bare.close());
-    const context = await bare.newContext({ permissions: ["camera"] });
-    const without = await context.newPage();
+    await bare.defaultBrowserContext().overridePermissions(new URL(site.url).origin, ["camera"]);
+    const without = await bare.newPage();
     await without.goto(site.url);
-    await without.getByRole("button", { name: "Use the camera" }).click();
-    await without.locator("#problem").waitFor();
-    assert.match(await without.locator("#problem-text").textContent(), /No camera was found/);
+    await without.locator(button("Use the camera")).click();
+    assert.match(await problem(without), /No camera was found/);
   });
 
   test("a broken file is explained", async (t) => {
     const page = await visit(t, { expectErrors: true });
-    for (const [name, mimeType, content] of [
-      ["broken.jpg", "image/jpeg", (await readFile(CAT)).subarray(0, 200)],
-      ["empty.png", "image/png", Buffer.alloc(0)],
-      ["text.txt", "text/plain", Buffer.from("no picture")],
-      ["broken.webm", "video/webm", Buffer.from("no video")],
+    for (const [name, content] of [
+      ["broken.jpg", (await readFile(CAT)).subarray(0, 200)],
+      ["empty.png", ""],
+      ["text.txt", "no picture"],
+      ["broken.webm", "no video"],
     ]) {
-      await page.locator("#file").setInputFiles({ name, mimeType, buffer: content });
+      await choose(page, "#file", await file(name, content));
       assert.match(await problem(page), /not a picture or video/, name);
     }
-    await page.locator("#file").setInputFiles({ name: "IMG_1.HEIC", mimeType: "image/heic", buffer: Buffer.from("ftypheic") });
-    await page.locator("#problem-text", { hasText: "HEIC" }).waitFor();
-    await page.locator("#file").setInputFiles(CAT);
+    await choose(page, "#file", await file("IMG_1.HEIC", "ftypheic"));
+    await page.waitForFunction(() => /HEIC/.test(document.querySelector("#problem-text").textContent));
+    await choose(page, "#file", CAT);
     await looked(page, "cat.jpg");
-    assert.ok(await page.locator("#problem").isHidden());
+    assert.ok(!(await isVisible(page, "#problem")));
   });
 
   test("loading shows its progress, and a lost network can be tried again", async (t) => {
     const page = await visit(t, { expectErrors: true, path: "nothing-here" });
     let release;
     const held = new Promise((resolve) => (release = resolve));
-    await page.route("**/micro-yolo-int8.onnx", async (route) => {
+    await page.setRequestInterception(true);
+    const lose = async (request) => {
+      if (!request.url().endsWith("/micro-yolo-int8.onnx")) return request.continue();
       await held;
-      await route.abort("internetdisconnected");
-    });
+      await request.abort("internetdisconnected");
+    };
+    page.on("request", lose);
     await page.goto(site.url);
-    await page.locator("#loading").waitFor();
+    await page.waitForSelector("#loading", { visible: true });
     await page.waitForFunction(() => /\d MB/.test(document.querySelector("#loading-text").textContent));
     await page.screenshot({ path: join(SHOTS, "loading.png") });
     // A click during the loading is not lost.
-    await page.getByRole("button", { name: "Cat", exact: true }).click();
+    await page.locator(button("Cat")).click();
     release();
     assert.match(await problem(page), /Are you connected/);
-    await page.unroute("**/micro-yolo-int8.onnx");
-    await page.getByRole("button", { name: "Try again" }).click();
+    await page.setRequestInterception(false);
+    page.off("request", lose);
+    await page.locator(button("Try again")).click();
     await seesCat(page);
-    assert.ok(await page.locator("#problem").isHidden());
+    assert.ok(!(await isVisible(page, "#problem")));
   });
 
   test("an old browser is told what it lacks", async (t) => {
     const page = await visit(t, { expectErrors: true, path: "nothing-here" });
-    await page.addInitScript(() => {
+    await page.evaluateOnNewDocument(() => {
       WebAssembly.validate = () => false;
     });
     await page.goto(site.url);
@@ -339,13 +356,13 @@ describe("page in chromium", () => {
       .concat(["Track objects in video", "Open an ONNX model", "Show only", "Add", "Export as", "Save", "Copy", "Copy link"])
       .concat(["How can nothing leave this machine?", `How does a detector fit into ${(MODELS[0].bytes / 1e6).toFixed(1)} MB?`], links);
     assert.deepEqual(reached, expected);
-    await page.getByRole("button", { name: "Cat", exact: true }).focus();
+    await page.focus(button("Cat"));
     await page.keyboard.press("Enter");
     await seesCat(page);
     // What a screen reader is told.
-    assert.equal(await page.locator("#spoken").getAttribute("aria-live"), "polite");
-    assert.equal(await page.locator("#problem").getAttribute("role"), "alert");
-    assert.equal(await page.locator("#boxes").getAttribute("aria-hidden"), "true");
+    assert.equal(await attribute(page, "#spoken", "aria-live"), "polite");
+    assert.equal(await attribute(page, "#problem", "role"), "alert");
+    assert.equal(await attribute(page, "#boxes", "aria-hidden"), "true");
     const unnamed = await page.evaluate(() =>
       [...document.querySelectorAll("button, input, select, summary")]
         .filter((one) => !(one.innerText?.trim() || one.labels?.length || one.ariaLabel))
@@ -356,9 +373,9 @@ describe("page in chromium", () => {
 
   test("axe finds nothing, in any state", async (t) => {
     const source = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
-    const cat = await readFile(CAT);
     for (const colorScheme of ["light", "dark"]) {
-      const page = await visit(t, { colorScheme, expectErrors: true, reducedMotion: "reduce" });
+      const media = { "prefers-color-scheme": colorScheme, "prefers-reduced-motion": "reduce" };
+      const page = await visit(t, { media, expectErrors: true });
       const check = async (state) => {
         await page.evaluate(source);
         const found = await page.evaluate(async () => {
@@ -370,18 +387,14 @@ describe("page in chromium", () => {
       await looked(page, SAMPLES[0].name);
       await check("arrival");
       await page.evaluate(() => document.querySelectorAll("details").forEach((one) => (one.open = true)));
-      await page.getByLabel("Show only").fill("cat");
-      await page.getByLabel("Show only").press("Enter");
-      await page.getByLabel("Compare two models").check();
+      await page.locator(named("combobox", "Show only")).fill("cat");
+      await page.keyboard.press("Enter");
+      await page.locator(named("checkbox", "Compare two models")).click();
       await sees(page, "cat", "#list-b");
-      await page.locator("#list li").first().hover();
+      await page.hover("#list li");
       await check("comparison, details and a chip");
-      await page.locator("#file").setInputFiles(["cat.jpg", "broken.png"].map((name, index) => ({
-        name,
-        mimeType: "image/jpeg",
-        buffer: index ? Buffer.from("x") : cat,
-      })));
-      await page.locator("#mine").getByRole("button", { name: "broken.png" }).click();
+      await choose(page, "#file", CAT, await file("broken.png", "x"));
+      await page.locator(`#mine ${button("broken.png")}`).click();
       await problem(page);
       await check("strip and problem");
       const seconds = await page.evaluate(() => getComputedStyle(document.querySelector("#camera")).transitionDuration);
@@ -389,20 +402,21 @@ describe("page in chromium", () => {
     }
   });
 
-  for (const [name, options] of Object.entries({
-    "small-phone": { viewport: { width: 320, height: 640 }, deviceScaleFactor: 2, colorScheme: "light", isMobile: true },
-    "phone-on-its-side": { viewport: { width: 844, height: 390 }, deviceScaleFactor: 2, colorScheme: "light", isMobile: true },
-    "phone-light": { viewport: { width: 360, height: 740 }, deviceScaleFactor: 2, colorScheme: "light", isMobile: true },
-    "phone-dark": { viewport: { width: 360, height: 740 }, deviceScaleFactor: 2, colorScheme: "dark", isMobile: true },
-    "wide-dark": { viewport: { width: 1600, height: 1000 }, colorScheme: "dark" },
+  const PHONE = { deviceScaleFactor: 2, isMobile: true };
+  for (const [name, [colorScheme, viewport]] of Object.entries({
+    "small-phone": ["light", { width: 320, height: 640, ...PHONE }],
+    "phone-on-its-side": ["light", { width: 844, height: 390, ...PHONE }],
+    "phone-light": ["light", { width: 360, height: 740, ...PHONE }],
+    "phone-dark": ["dark", { width: 360, height: 740, ...PHONE }],
+    "wide-dark": ["dark", { width: 1600, height: 1000 }],
   })) {
     test(`fits ${name}, and its text can be read`, async (t) => {
-      const page = await visit(t, options);
-      await page.getByRole("button", { name: "Cat", exact: true }).click();
+      const page = await visit(t, { viewport, media: { "prefers-color-scheme": colorScheme } });
+      await page.locator(button("Cat")).click();
       await seesCat(page);
       await page.evaluate(() => scrollTo(0, 0));
       await page.screenshot({ path: join(SHOTS, `${name}.png`), fullPage: true });
-      await page.getByLabel("Compare two models").check();
+      await page.locator(named("checkbox", "Compare two models")).click();
       await sees(page, "cat", "#list-b");
       await page.screenshot({ path: join(SHOTS, `${name}-compared.png`), fullPage: true });
       const layout = await page.evaluate(() => ({

@@ -5,6 +5,7 @@ import { after, before, test } from "node:test";
 import { join } from "node:path";
 import { launchChromium } from "./lib/browsers.mjs";
 import { ROOT, SITE, serve } from "./lib/server.mjs";
+import { button } from "./lib/visitor.mjs";
 
 const CDN = "https://cdn.jsdelivr.net/npm/micro-yolo/";
 let site, browser, pages;
@@ -38,7 +39,7 @@ async function open(t, name) {
 
 test("the picture's page shows its cat", async (t) => {
   const page = await open(t, "Picture");
-  await page.waitForFunction(() => document.querySelector("micro-yolo").objects?.[0]?.label === "cat", undefined, { timeout: 60_000 });
+  await page.waitForFunction(() => document.querySelector("micro-yolo").objects?.[0]?.label === "cat", { timeout: 60_000 });
 });
 
 test("the video's page draws over the video", async (t) => {
@@ -48,7 +49,6 @@ test("the video's page draws over the video", async (t) => {
       const canvas = document.querySelector("canvas");
       return canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data.some((value) => value > 0);
     },
-    undefined,
     { timeout: 60_000, polling: 200 },
   );
   const [video, canvas] = await page.evaluate(() =>
@@ -60,7 +60,7 @@ test("the video's page draws over the video", async (t) => {
 test("the camera's page looks, and stops", async (t) => {
   const page = await open(t, "Camera");
   // Of the fake camera's picture anything may be seen.
-  await page.waitForFunction(() => document.querySelector("p").textContent !== "Starting …", undefined, { timeout: 60_000 });
-  await page.getByRole("button", { name: "Stop" }).click();
-  await page.waitForFunction(() => document.querySelector("p").textContent === "Stopped.", undefined, { timeout: 60_000 });
+  await page.waitForFunction(() => document.querySelector("p").textContent !== "Starting …", { timeout: 60_000 });
+  await page.locator(button("Stop")).click();
+  await page.waitForFunction(() => document.querySelector("p").textContent === "Stopped.", { timeout: 60_000 });
 });

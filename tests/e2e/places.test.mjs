@@ -175,10 +175,10 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
 
     test("a server that answers everything with its page is named, and the address", async (t) => {
       const index = (_, response) => response.writeHead(200, HTML).end("\n<!DOCTYPE html><title>app</title>");
-      for (const file of ["micro_yolo_small_relaxed_bg.wasm", "micro_yolo_small_bg.wasm"]) site.route(`/pkg/wasm/${file}`, index);
+      for (const file of ["micro_yolo_relaxed_bg.wasm", "micro_yolo_bg.wasm"]) site.route(`/pkg/wasm/${file}`, index);
       const engine = await page(say("index"));
-      assert.match(engine.seen, /^failed: invalid-engine: http.*\/pkg\/wasm\/micro_yolo_small.*web page.*micro-yolo\/inline/);
-      for (const file of ["micro_yolo_small_relaxed_bg.wasm", "micro_yolo_small_bg.wasm"]) site.unroute(`/pkg/wasm/${file}`);
+      assert.match(engine.seen, /^failed: invalid-engine: http.*\/pkg\/wasm\/micro_yolo(_relaxed)?_bg\.wasm.*web page.*micro-yolo\/inline/);
+      for (const file of ["micro_yolo_relaxed_bg.wasm", "micro_yolo_bg.wasm"]) site.unroute(`/pkg/wasm/${file}`);
       site.route("/pkg/wasm/micro-yolo-int8.onnx", index);
       t.after(() => site.unroute("/pkg/wasm/micro-yolo-int8.onnx"));
       assert.match((await page(say("index"))).seen, /^failed: invalid-model: http.*micro-yolo-int8\.onnx.*web page.*micro-yolo\/inline/);
@@ -189,14 +189,14 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
       assert.match(said.join(), /worker\.js was answered with a web page/);
     });
 
-    test("a model that is more than the small engine runs is refused with the entry that takes it", async () => {
+    test("a model that is more than the plain engine runs is refused with the entry that takes it", async () => {
       const model = await readFile(join(ROOT, "tests/e2e/fixtures/red-spot.onnx"));
       site.route("/red-spot.onnx", (_, response) => response.end(model));
       for (const entry of ["small", "inline"]) {
         const { seen } = await page(say(entry, '{ model: "/red-spot.onnx" }'));
         assert.match(seen, /^failed: needs-tract: \/red-spot\.onnx: .*import `micro-yolo`/);
       }
-      const full = '{ wasm: "/pkg/wasm/micro_yolo_bg.wasm" }';
+      const full = '{ wasm: "/pkg/wasm/micro_yolo_full_bg.wasm" }';
       assert.match((await page(say("small", full))).seen, /^failed: invalid-option: .*import `micro-yolo`/);
     });
   });
@@ -235,7 +235,7 @@ test("a browser that hides pixels is named", async (t) => {
 });
 
 describe("an extension (Manifest V3)", () => {
-  let context, site, folder;
+  let browser, id, site, folder;
   before(async () => {
     folder = await mkdtemp(join(tmpdir(), "micro-yolo-extension-"));
     await cp(project.home, join(folder, "pkg"), { recursive: true });
@@ -269,22 +269,21 @@ describe("an extension (Manifest V3)", () => {
     for (const [path, text] of Object.entries(files)) await writeFile(join(folder, path), text);
     site = await serve({ mounts: {} });
     site.route("/", (_, response) => response.writeHead(200, HTML).end("<!doctype html><title>waiting</title>"));
-    context = await launchWithExtension(folder);
+    ({ browser, id } = await launchWithExtension(folder));
   });
   after(async () => {
-    await context?.close();
+    await browser?.close();
     await site?.close();
     await rm(folder, { recursive: true, force: true });
   });
 
   test("its background, its content script and its pages find the cat", async () => {
-    const page = await context.newPage();
+    const page = await browser.newPage();
     const [background, content, inline] = JSON.parse(await whatIsSeen(page, site.url));
     assert.match(background, /\bcat\b.*; worker false/);
     assert.match(content, /\bcat\b.*; worker/);
     assert.match(inline, /\bcat\b.*; worker/);
-    const [{ hostname }] = context.serviceWorkers().map((worker) => new URL(worker.url()));
-    assert.match(await whatIsSeen(page, `chrome-extension://${hostname}/panel.html`), /\bcat\b.*; worker true/);
+    assert.match(await whatIsSeen(page, `chrome-extension://${id}/panel.html`), /\bcat\b.*; worker true/);
   });
 });
 

@@ -65,7 +65,6 @@ test("a video: the second piece draws on the canvas", async () => {
         const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
         return data.some((value) => value > 0);
       },
-      undefined,
       { timeout: 60_000, polling: 200 },
     );
   });

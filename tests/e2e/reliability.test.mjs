@@ -86,7 +86,7 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
     });
 
     test("a load is given up at every stage, and the next one works", async () => {
-      const files = { "/late.wasm": "pkg/wasm/micro_yolo_bg.wasm", "/late.onnx": "tests/e2e/fixtures/red-spot.onnx" };
+      const files = { "/late.wasm": "pkg/wasm/micro_yolo_full_bg.wasm", "/late.onnx": "tests/e2e/fixtures/red-spot.onnx" };
       const contents = Object.fromEntries(
         await Promise.all(Object.entries(files).map(async ([path, file]) => [path, await readFile(join(ROOT, file))])),
       );

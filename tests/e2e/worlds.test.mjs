@@ -84,15 +84,15 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
           clearInterval(timer);
           detector.dispose();
           // Engine and model.
-          const engine = await (await fetch("/pkg/wasm/micro_yolo_bg.wasm")).arrayBuffer();
+          const engine = await (await fetch("/pkg/wasm/micro_yolo_full_bg.wasm")).arrayBuffer();
           const model = await (await fetch(MODEL)).arrayBuffer();
           const address = (path) => new other.URL(path, location);
           for (const [kind, options] of Object.entries({
             "module": { wasm: await other.WebAssembly.compile(engine), model: MODEL },
-            "URLs": { wasm: address("/pkg/wasm/micro_yolo_bg.wasm"), model: address(MODEL) },
+            "URLs": { wasm: address("/pkg/wasm/micro_yolo_full_bg.wasm"), model: address(MODEL) },
             "bytes": { wasm: new other.Uint8Array(engine), model: new other.Uint8Array(model) },
             "buffers": { wasm: new other.Uint8Array(engine).buffer, model: new other.Uint8Array(model).buffer },
-            "model as Blob": { wasm: "/pkg/wasm/micro_yolo_bg.wasm", model: new other.Blob([model]) },
+            "model as Blob": { wasm: "/pkg/wasm/micro_yolo_full_bg.wasm", model: new other.Blob([model]) },
             "classes": { model: MODEL, classes: other.Array.of("red spot") },
           })) {
             const one = await Detector.load({ worker, ...options }).catch((error) => error);

@@ -19,7 +19,7 @@ before(async () => {
     return result;
   };
   const [wasm, model] = await Promise.all(
-    ["pkg/wasm/micro_yolo_bg.wasm", "tests/e2e/fixtures/red-spot.onnx"].map((path) => readFile(at(path))),
+    ["pkg/wasm/micro_yolo_full_bg.wasm", "tests/e2e/fixtures/red-spot.onnx"].map((path) => readFile(at(path))),
   );
   options = { wasm: await WebAssembly.compile(wasm), model, worker: false };
 });
@@ -156,6 +156,6 @@ test("a model in half precision is read, by the full engine", async () => {
   const objects = await detector.detect(spot(96, 96, { x: 10, y: 10, w: 40, h: 40 }));
   assert.ok(objects.length > 0 && objects.every(({ score }) => score >= 0.2 && score <= 1));
   detector.dispose();
-  const wasm = await readFile(at("pkg/wasm/micro_yolo_small_bg.wasm"));
+  const wasm = await readFile(at("pkg/wasm/micro_yolo_bg.wasm"));
   assert.equal(await code(() => Detector.load({ wasm, model, worker: false })), "needs-tract");
 });

@@ -14,7 +14,7 @@ const foreign = vm.runInNewContext("({ Uint8Array, Uint8ClampedArray, ArrayBuffe
 let engine, model, options;
 before(async () => {
   [engine, model] = await Promise.all(
-    ["pkg/wasm/micro_yolo_bg.wasm", "tests/e2e/fixtures/red-spot.onnx"].map((path) => readFile(at(path))),
+    ["pkg/wasm/micro_yolo_full_bg.wasm", "tests/e2e/fixtures/red-spot.onnx"].map((path) => readFile(at(path))),
   );
   options = { wasm: await WebAssembly.compile(engine), model, worker: false };
 });

@@ -94,7 +94,7 @@ pub fn run(sh: &Shell, args: &BenchArgs) -> Result<ExitCode> {
     let chromium = Browser::Chromium.ensure(sh)?;
     let mut node = process::program(sh, "node").arg("benches/browser/run.mjs");
     if args.profile {
-        let folder = build(sh, "tract,relaxed-simd,profile", "micro_yolo_relaxed_bg.wasm")?;
+        let folder = build(sh, "tract,relaxed-simd,profile", "micro_yolo_full_relaxed_bg.wasm")?;
         node = node.args(["--profile", "--ours"]).arg(folder);
     } else {
         wasm::build(sh)?;
@@ -145,9 +145,9 @@ fn build(sh: &Shell, features: &str, name: &str) -> Result<PathBuf> {
     std::fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
     let bytes = std::fs::read(&module).with_context(|| format!("reading {}", module.display()))?;
     let mut bindgen = Bindgen::new();
-    let generated = bindgen.input_bytes("micro_yolo", bytes).typescript(false).web(true)?.generate(&folder);
+    let generated = bindgen.input_bytes("micro_yolo_full", bytes).typescript(false).web(true)?.generate(&folder);
     generated.context("wasm-bindgen cannot make the glue")?;
-    optimize(sh, &folder.join("micro_yolo_bg.wasm"), &folder.join(name))?;
+    optimize(sh, &folder.join("micro_yolo_full_bg.wasm"), &folder.join(name))?;
     Ok(folder)
 }
 

@@ -1,5 +1,6 @@
 //! `cargo xtask build`: the crate as a WebAssembly module with its JavaScript glue, in pkg/wasm, and pkg/inline.js.
 
+use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -44,19 +45,23 @@ const SHARED_MEMORY: &[&str] = &[
 /// All builds, in the order they are made: those that run any network, then those that run ours and no other, without
 /// tract, one of them on several threads.
 pub const VARIANTS: &[Variant] = &[
-    Variant { file: "micro_yolo_bg.wasm", features: &["tract"], wasm_features: &[] },
-    Variant { file: "micro_yolo_relaxed_bg.wasm", features: &["tract", "relaxed-simd"], wasm_features: RELAXED },
-    Variant { file: "micro_yolo_small_bg.wasm", features: &[], wasm_features: &[] },
-    Variant { file: "micro_yolo_small_relaxed_bg.wasm", features: &["relaxed-simd"], wasm_features: RELAXED },
+    Variant { file: "micro_yolo_full_bg.wasm", features: &["tract"], wasm_features: &[] },
+    Variant {
+        file: "micro_yolo_full_relaxed_bg.wasm",
+        features: &["tract", "relaxed-simd"],
+        wasm_features: RELAXED,
+    },
+    Variant { file: "micro_yolo_bg.wasm", features: &[], wasm_features: &[] },
+    Variant { file: "micro_yolo_relaxed_bg.wasm", features: &["relaxed-simd"], wasm_features: RELAXED },
     Variant { file: "micro_yolo_threads_bg.wasm", features: &["relaxed-simd", "threads"], wasm_features: THREADED },
 ];
 
 impl Variant {
     /// Name of its glue, `NAME.js`.
     fn glue(&self) -> &'static str {
-        match (self.is_threaded(), self.is_small()) {
+        match (self.is_threaded(), self.is_full()) {
             (true, _) => "micro_yolo_threads",
-            (false, true) => "micro_yolo_small",
+            (false, true) => "micro_yolo_full",
             (false, false) => GLUE,
         }
     }
@@ -66,9 +71,9 @@ impl Variant {
         self.features.contains(&"threads")
     }
 
-    /// Whether it runs this project's networks and no other.
-    pub fn is_small(&self) -> bool {
-        !self.features.contains(&"tract")
+    /// Whether it runs any network, by tract; the others run this project's networks and no other.
+    pub fn is_full(&self) -> bool {
+        self.features.contains(&"tract")
     }
 
     /// Whether it needs a browser with relaxed SIMD.
@@ -77,9 +82,12 @@ impl Variant {
     }
 }
 
-/// Name that the glue is made under, `NAME.js`, and that of the full builds. Builds of a kind differ in kernels, not in
+/// Name that the glue is made under, `NAME.js`, and that of the plain builds. Builds of a kind differ in kernels, not in
 /// what they import and export, so that one serves all of them.
 const GLUE: &str = "micro_yolo";
+
+/// What the glue consists of, behind its name.
+const GLUE_FILES: [&str; 3] = [".js", ".d.ts", "_bg.wasm.d.ts"];
 
 /// Counts the changes in how [`bind`] makes the glue, so that outdated glue is made again.
 const GLUE_FORM: u32 = 1;
@@ -157,6 +165,7 @@ pub fn build(sh: &Shell) -> Result<()> {
         let module = compile(sh, toolchain, variant)?;
         finish(sh, variant, &module, optimizer.as_deref(), &out_dir)?;
     }
+    remove_stale(&out_dir)?;
     copy_model(&out_dir)?;
     inline(sh)
 }
@@ -189,15 +198,27 @@ fn inline(sh: &Shell) -> Result<()> {
     print_size(&workspace::path("pkg/inline.js"))
 }
 
-/// Puts the default model beside the module, where the package looks for it, and takes away what lay there before: the
-/// package takes in every model of the folder.
-fn copy_model(out_dir: &Path) -> Result<()> {
+/// Removes modules, glue and models that earlier builds left under other names: the package takes in every file of the
+/// folder.
+fn remove_stale(out_dir: &Path) -> Result<()> {
+    let mut made = HashSet::from([DEFAULT_MODEL.to_owned()]);
+    for variant in VARIANTS {
+        made.extend([variant.file.to_owned(), stamp(variant)]);
+        made.extend(GLUE_FILES.map(|kind| format!("{}{kind}", variant.glue())));
+    }
     for entry in std::fs::read_dir(out_dir).with_context(|| format!("reading {}", out_dir.display()))? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "onnx") && !path.ends_with(DEFAULT_MODEL) {
+        let entry = entry?;
+        let is_made = entry.file_name().to_str().is_some_and(|name| made.contains(name));
+        if !is_made && entry.file_type()?.is_file() {
+            let path = entry.path();
             std::fs::remove_file(&path).with_context(|| format!("removing {}", path.display()))?;
         }
     }
+    Ok(())
+}
+
+/// Puts the default model beside the module, where the package looks for it.
+fn copy_model(out_dir: &Path) -> Result<()> {
     let from = workspace::path("models").join(DEFAULT_MODEL);
     let to = out_dir.join(DEFAULT_MODEL);
     let bytes = std::fs::read(&from).with_context(|| format!("reading the default model {}", from.display()))?;
@@ -291,12 +312,17 @@ fn module_in(messages: &[u8]) -> Option<PathBuf> {
     modules.next_back()
 }
 
+/// Name of the file beside a module that tells what it was made from.
+fn stamp(variant: &Variant) -> String {
+    format!(".{}.stamp", variant.file)
+}
+
 /// Makes the glue and shrinks the module, unless that was done for this very module.
 fn finish(sh: &Shell, variant: &Variant, module: &Path, optimizer: Option<&Path>, out_dir: &Path) -> Result<()> {
     let bytes = std::fs::read(module).with_context(|| format!("reading {}", module.display()))?;
     let wasm = out_dir.join(variant.file);
     let glue = out_dir.join(format!("{}.js", variant.glue()));
-    let stamp = out_dir.join(format!(".{}.stamp", variant.file));
+    let stamp = out_dir.join(stamp(variant));
 
     let mut hasher = DefaultHasher::new();
     (&bytes, OPTIMIZATIONS, WASM_FEATURES, variant.wasm_features, optimizer, env!("CARGO_PKG_VERSION"), GLUE_FORM)
@@ -316,7 +342,7 @@ fn finish(sh: &Shell, variant: &Variant, module: &Path, optimizer: Option<&Path>
         }
         place(&made, &wasm)?;
         if variant.file == format!("{}_bg.wasm", variant.glue()) {
-            for kind in [".js", ".d.ts", "_bg.wasm.d.ts"] {
+            for kind in GLUE_FILES {
                 place(
                     &generated.join(format!("{GLUE}{kind}")),
                     &out_dir.join(format!("{}{kind}", variant.glue())),
@@ -411,6 +437,22 @@ impl std::fmt::Display for Size {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn files_that_no_build_makes_are_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let kept =
+            ["micro_yolo_bg.wasm", ".micro_yolo_full_bg.wasm.stamp", "micro_yolo_threads.d.ts", DEFAULT_MODEL];
+        let stale = ["micro_yolo_other_bg.wasm", "micro_yolo_other.js", "other.onnx"];
+        for name in kept.iter().chain(&stale) {
+            std::fs::write(dir.path().join(name), "").unwrap();
+        }
+        remove_stale(dir.path()).unwrap();
+        for name in kept {
+            assert!(dir.path().join(name).is_file(), "{name}");
+        }
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), kept.len());
+    }
 
     #[test]
     fn the_module_is_found_among_cargos_messages() {

@@ -1,8 +1,9 @@
-// The browsers of the tests: Chromium by Playwright, Firefox by WebDriver BiDi (Puppeteer), each behind the few
-// methods that the tests need.
+// The browsers of tests, benches and scripts, driven by Puppeteer: Chromium by its DevTools protocol, Firefox by WebDriver
+// BiDi. Both are those of the system.
 import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 import { delimiter, join } from "node:path";
+import puppeteer from "puppeteer-core";
 
 /**
  * @param {string} variable
@@ -25,13 +26,43 @@ export const firefoxPath = () => find("FIREFOX", ["firefox", "firefox-esr", "Fir
 /** Chromium refuses to run as root with its sandbox, as containers do. */
 const SANDBOX = process.getuid?.() === 0 ? ["--no-sandbox"] : [];
 
+/** Without a screen it says that there is no mouse, and pages are laid out for thumbs. */
+const MOUSE = "--blink-settings=primaryHoverType=2,availableHoverTypes=2,primaryPointerType=4,availablePointerTypes=4";
+
+/** CSS pixels of a new page. */
+const defaultViewport = { width: 1280, height: 720 };
+
 /**
  * @param {string[]} [args]
- * @param {object} [options] Playwright's
+ * @param {import("puppeteer-core").LaunchOptions} [options]
  */
-export async function launchChromium(args = [], options = {}) {
-  const { chromium } = await import("playwright-core");
-  return chromium.launch({ executablePath: chromiumPath(), args: [...SANDBOX, ...args], ...options });
+export function launchChromium(args = [], options = {}) {
+  return puppeteer.launch({ executablePath: chromiumPath(), args: [...SANDBOX, MOUSE, ...args], defaultViewport, ...options });
+}
+
+/**
+ * @param {Record<string, unknown>} [preferences]
+ * @param {import("puppeteer-core").LaunchOptions} [options]
+ */
+export function launchFirefox(preferences = {}, options = {}) {
+  return puppeteer.launch({
+    browser: "firefox",
+    executablePath: firefoxPath(),
+    extraPrefsFirefox: preferences,
+    defaultViewport,
+    ...options,
+  });
+}
+
+/**
+ * Chromium with an extension.
+ * @param {string} folder of the extension
+ * @returns {Promise<{ browser: import("puppeteer-core").Browser, id: string }>} `id`: the extension's
+ */
+export async function launchWithExtension(folder) {
+  // Extensions are installed through a pipe only.
+  const browser = await launchChromium([], { enableExtensions: true, pipe: true });
+  return { browser, id: await browser.installExtension(folder) };
 }
 
 /**
@@ -50,33 +81,4 @@ export async function openDisplay() {
     server.stdio[3].on("data", (text) => resolve(String(text).trim()));
   });
   return number && { env: { ...env, DISPLAY: `:${number}` }, close: () => server.kill() };
-}
-
-/**
- * Chromium with an extension, for which it wants a profile.
- * @param {string} folder of the extension
- */
-export async function launchWithExtension(folder) {
-  const { chromium } = await import("playwright-core");
-  return chromium.launchPersistentContext("", {
-    executablePath: chromiumPath(),
-    ignoreDefaultArgs: ["--disable-extensions"],
-    args: [
-      ...SANDBOX,
-      `--disable-extensions-except=${folder}`,
-      `--load-extension=${folder}`,
-      "--disable-features=DisableLoadExtensionCommandLineSwitch",
-    ],
-  });
-}
-
-/** @param {Record<string, unknown>} [preferences] */
-export async function launchFirefox(preferences = {}) {
-  const { default: puppeteer } = await import("puppeteer-core");
-  return puppeteer.launch({
-    browser: "firefox",
-    executablePath: firefoxPath(),
-    headless: true,
-    extraPrefsFirefox: preferences,
-  });
 }

@@ -7,7 +7,7 @@ const FRAMES = 30;
 
 /**
  * Writes a `.y4m` file (4:2:0, 30 frames a second).
- * @param {import("playwright-core").Browser} browser decodes the photograph
+ * @param {import("puppeteer-core").Browser} browser decodes the photograph
  * @param {string} photo
  * @param {string} path
  */

@@ -1,5 +1,6 @@
-// A visitor of the page in Chromium: arriving, and what is seen.
+// A visitor of the page: arriving, what is done, and what is seen.
 import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { ROOT } from "./server.mjs";
 
@@ -9,12 +10,25 @@ export const CAT = join(ROOT, "data/samples/cat.jpg");
 
 /**
  * A fresh visitor of the page at `url`. Fails the test on any error in the console that is not expected.
- * @param {import("playwright-core").Browser} browser
+ * @param {import("puppeteer-core").Browser} browser
  * @param {string} url
+ * @param {import("node:test").TestContext} t
+ * @param {object} [options]
+ * @param {string} [options.path] behind the URL
+ * @param {boolean} [options.expectErrors]
+ * @param {import("puppeteer-core").Viewport} [options.viewport]
+ * @param {Record<string, string>} [options.media] CSS media features and their values
+ * @param {import("puppeteer-core").Permission[]} [options.permissions]
  */
-export async function visitPage(browser, url, t, { expectErrors = false, path = "", ...options } = {}) {
-  const context = await browser.newContext({ viewport: { width: 1200, height: 860 }, ...options });
+export async function visitPage(browser, url, t, options = {}) {
+  const { path = "", expectErrors = false, viewport = { width: 1200, height: 860 }, media = {}, permissions } = options;
+  const context = await browser.createBrowserContext();
+  if (permissions) await context.overridePermissions(new URL(url).origin, permissions);
   const page = await context.newPage();
+  await page.setViewport(viewport);
+  await page.emulateMediaFeatures(Object.entries(media).map(([name, value]) => ({ name, value })));
+  // Each of several visitors has the focus.
+  await page.emulateFocusedPage(true);
   const errors = [];
   page.on("pageerror", (error) => errors.push(String(error)));
   page.on("console", (message) => message.type() === "error" && errors.push(message.text()));
@@ -26,20 +40,74 @@ export async function visitPage(browser, url, t, { expectErrors = false, path = 
   return page;
 }
 
-export const labels = (page, list = "#list") => page.locator(`${list} .label`).allTextContents();
+/** Selectors of what assistive technology knows by this role and exactly this name. */
+export const named = (role, name) => `::-p-aria([name="${name}"][role="${role}"])`;
+export const button = (name) => named("button", name);
+
+/** The text of the first such element, once there is one. */
+export const text = (page, selector) => page.locator(selector).map((one) => one.textContent).wait();
+export const texts = (page, selector) => page.$$eval(selector, (all) => all.map((one) => one.textContent));
+export const attribute = (page, selector, name) => page.$eval(selector, (one, name) => one.getAttribute(name), name);
+export const value = (page, selector) => page.$eval(selector, (one) => one.value);
+/** Whether there is such an element, and it shows. */
+export const isVisible = (page, selector) =>
+  page.$$eval(selector, (all) => all.some((one) => one.checkVisibility({ visibilityProperty: true })));
+
+/** Chooses files for the field with this selector. */
+export const choose = async (page, selector, ...paths) => (await page.$(selector)).uploadFile(...paths);
+
+/**
+ * Does what has the page offer a file, and takes the file.
+ * @param {import("puppeteer-core").Page} page
+ * @param {string} folder for the file
+ * @param {() => Promise<void>} work
+ */
+export async function downloaded(page, folder, work) {
+  const session = await page.browser().target().createCDPSession();
+  try {
+    await session.send("Browser.setDownloadBehavior", {
+      behavior: "allowAndName",
+      browserContextId: page.browserContext().id,
+      downloadPath: folder,
+      eventsEnabled: true,
+    });
+    const file = new Promise((resolve, reject) => {
+      let name;
+      session.on("Browser.downloadWillBegin", ({ suggestedFilename }) => (name = suggestedFilename));
+      session.on("Browser.downloadProgress", ({ guid, state }) => {
+        if (state === "completed") resolve({ name, path: join(folder, guid) });
+        if (state === "canceled") reject(new Error(`the download of ${name} was cancelled`));
+      });
+    });
+    await work();
+    const { name, path } = await file;
+    return { name, bytes: await readFile(path) };
+  } finally {
+    await session.detach();
+  }
+}
+
+export const labels = (page, list = "#list") => texts(page, `${list} .label`);
+/** Once an object with this label, with or without a number, is in the list. */
 export const sees = (page, label, list = "#list") =>
-  page.locator(`${list} .label`, { hasText: new RegExp(`^${label}( #\\d+)?$`) }).first().waitFor({ timeout: 60_000 });
+  page.waitForFunction(
+    (selector, pattern) => [...document.querySelectorAll(selector)].some((one) => one.checkVisibility() && new RegExp(pattern).test(one.textContent)),
+    { timeout: 60_000 },
+    `${list} .label`,
+    `^${label}( #\\d+)?$`,
+  );
 export const seesCat = (page) => sees(page, "cat");
 /** Once the picture of this name is shown and looked at. */
 export const looked = (page, name) =>
   page.waitForFunction(
     (name) => document.querySelector("#picture").alt === name && document.querySelector("#time").textContent !== "–",
-    name,
     { timeout: 60_000 },
+    name,
   );
+/** Once a problem shows: its text. */
 export const problem = async (page) => {
-  await page.locator("#problem").waitFor({ timeout: 60_000 });
-  return page.locator("#problem-text").textContent();
+  await page.waitForSelector("#problem", { visible: true, timeout: 60_000 });
+  return text(page, "#problem-text");
 };
 /** The page with the cat in it. */
 export const CAT_PAGE = { path: "#sample=cat" };

@@ -20,7 +20,7 @@ const TOLERANCE: f64 = 0.03;
 const ON_DEMAND: &[&str] = &["draw.js", "element.js", "helpers.js", "inline.js", "overlay.js", "small.js"];
 
 /// The glue of all engines, which the worker's script imports.
-const GLUE: &[&str] = &["micro_yolo.js", "micro_yolo_small.js", "micro_yolo_threads.js"];
+const GLUE: &[&str] = &["micro_yolo.js", "micro_yolo_full.js", "micro_yolo_threads.js"];
 
 /// Arguments of `cargo xtask size`.
 #[derive(Args, Default)]
@@ -38,7 +38,7 @@ pub struct SizeArgs {
 struct Download {
     /// The package's modules and the glue, minified, each compressed by itself.
     javascript: u64,
-    /// The larger of the small engines: a browser loads one.
+    /// The larger of the plain engines: a browser loads one.
     engine: u64,
     /// The larger of the engines that run any network, which a visitor of the default model never meets.
     full_engine: u64,
@@ -115,7 +115,7 @@ impl Download {
         }
         let (mut engine, mut full_engine) = (0, 0);
         for variant in wasm::VARIANTS {
-            let largest = if variant.is_small() { &mut engine } else { &mut full_engine };
+            let largest = if variant.is_full() { &mut full_engine } else { &mut engine };
             *largest = gzip(&package.join("wasm").join(variant.file))?.max(*largest);
         }
         Ok(Download {
