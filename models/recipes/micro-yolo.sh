@@ -1,20 +1,21 @@
 #!/usr/bin/env bash
-# How micro-yolo was made. Needs nanodet-plus-m.pt (its contract: docs/train-your-own.md), the training photographs in
-# train-hand and train-teacher, and Python with torch 2.11.0, numpy, safetensors and pillow.
+# How micro-yolo was made. Needs nanodet-plus-m.pt (its contract: docs/train-your-own.md) and the training photographs in
+# train-hand and train-teacher, with train-hand.json. Labels are not used.
 #
-# The released weights come from these steps with another loader of photographs (mosaics as well), so a rerun gives similar
-# weights, not the same. `compress distill` has the third and, with --int8, the fourth step too, with AdamW.
+# The released weights come from these steps in PyTorch, so a rerun gives similar weights, not the same.
 set -euo pipefail
 compress() { cargo run --release --package compress --features train -- "$@"; }
-recipes=compress/recipes
+learn=(--teacher nanodet-plus-m.pt --photos train-hand --photos train-teacher --imgsz 320 --relative-rate --decay 0 --reuse 3
+  --final-rate 0.02 --warmup 50 --mosaic-until 1 --mixup 0 --cover 0)
 mkdir -p runs
 
-python3 $recipes/chain.py --teacher nanodet-plus-m.pt --photos train-hand --out runs/chain.safetensors
-python3 $recipes/thin.py --checkpoint runs/chain.safetensors --photos train-hand --gmac 1.08 --out runs/thin.safetensors
-python3 $recipes/tune.py --teacher nanodet-plus-m.pt --photos train-hand --images 23000 \
-  --checkpoint runs/thin.safetensors --out runs/tuned.safetensors
-python3 $recipes/tune.py --teacher nanodet-plus-m.pt --photos train-hand --images 15000 --int8 --rate 3.5e-4 \
-  --checkpoint runs/tuned.safetensors --out models/micro-yolo.safetensors
-compress export --checkpoint models/micro-yolo.safetensors --output models/micro-yolo.onnx --imgsz 416
-compress quantize --checkpoint models/micro-yolo.safetensors --output models/micro-yolo-int8.onnx --imgsz 416 \
+compress import --nanodet nanodet-plus-m.pt --names models/recipes/coco.names --output runs/nanodet.safetensors
+compress prune --run runs/cut --checkpoint runs/nanodet.safetensors --max-macs MACS --share 0.06 --round-images 0 \
+  --teacher nanodet-plus-m.pt --val train-hand.json --val-images 200
+compress distill --run runs/tuned --network runs/cut/network.json --init runs/cut/model.safetensors --init-rate 1 \
+  "${learn[@]}" --rate 7e-4 --images FLOAT
+compress distill --run runs/int8 --network runs/cut/network.json --init runs/tuned/model.safetensors --init-rate 1 --int8 \
+  "${learn[@]}" --rate 4e-4 --images INT8
+compress export --checkpoint runs/int8/model.safetensors --output models/micro-yolo.onnx --imgsz 416
+compress quantize --checkpoint runs/int8/model.safetensors --output models/micro-yolo-int8.onnx --imgsz 416 \
   --no-equalize --method percentile --percentile 99.99 --data train-hand.json --images 96 --held-out 24
