@@ -22,6 +22,16 @@ class Conv:
         self.kernel, self.stride, self.depthwise, self.activation = kernel, stride, depthwise, activation
 
 
+class Slice:
+    """The channels from one on, so many."""
+
+    def __init__(self, start, channels):
+        self.start, self.channels = start, channels
+
+    def of(self, channels):
+        return channels[self.start : self.start + self.channels]
+
+
 class Network:
     """Layers as in the JSON form, and tensors by name (`stem.conv.weight`, OIHW)."""
 
@@ -63,6 +73,8 @@ class Network:
                 maps[name] = self.rounded(name, out)
             elif step == "concat":
                 maps[name] = torch.cat(inputs, 1)
+            elif isinstance(step, Slice):
+                maps[name] = inputs[0][:, step.start : step.start + step.channels]
             elif step == "add":
                 maps[name] = self.rounded(name, sum(inputs[1:], inputs[0]))
         return maps
@@ -157,6 +169,9 @@ def steps(layers):
             yield conv(name + ".primary", sources[0], layer["kernel"], layer["stride"], False, activation)
             yield conv(name + ".cheap", name + ".primary", 3, 1, True, activation)
             yield name, "concat", [name + ".primary", name + ".cheap"]
+            out = name
+        elif kind == "slice":
+            yield name, Slice(layer["start"], layer["channels"]), sources
             out = name
         elif kind == "detect":
             return

@@ -35,7 +35,7 @@ def scales(net):
     """By map, the name of the scale it has in int8: what is only moved shares one."""
     sets = Sets()
     for name, step, sources in net.steps:
-        if step in MOVES:
+        if step in MOVES or isinstance(step, nets.Slice):
             for source in sources:
                 sets.join(source, name)
     return {name: sets.root(name) for name, _, _ in net.steps} | {"image": sets.root("image")}
@@ -51,6 +51,8 @@ def equalize(net, images):
             channels[name] = [(name, i) for i in range(net.channels(name))]
         elif step == "concat":
             channels[name] = [channel for source in sources for channel in channels[source]]
+        elif isinstance(step, nets.Slice):
+            channels[name] = step.of(channels[sources[0]])
         else:
             channels[name] = channels[sources[0]]
             if step == "add":
