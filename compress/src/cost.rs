@@ -401,7 +401,15 @@ mod tests {
     }
 
     #[test]
-    fn layers_add_up_to_the_total() {
+    fn layers_add_up_to_the_total_and_slices_cost_nothing() {
+        let mut sliced = zoo::network("micro_yolo", 80).unwrap();
+        let before = total(&sliced.graph().unwrap(), 416, 416);
+        let half = Layer::new("half", LayerKind::Slice { start: 3, channels: 5 });
+        sliced.layers.insert(sliced.layers.len() - 1, half);
+        let cost = NetworkCost::new(&sliced, 416, 416).unwrap();
+        assert_eq!(cost.total, before);
+        let half = cost.layers.iter().find(|layer| layer.name == "half").unwrap();
+        assert_eq!((half.kind, half.output_channels, half.cost), ("Slice", 5, Cost::default()));
         for name in zoo::names() {
             let network = zoo::network(name, 80).unwrap();
             let cost = NetworkCost::new(&network, 416, 416).unwrap();

@@ -133,6 +133,43 @@ mod tests {
     }
 
     #[test]
+    fn dead_channels_go_from_every_slice_that_has_them() {
+        let side = 64;
+        let text = include_str!("../tests/export/distribution.json");
+        let network: Network = serde_json::from_str(text).unwrap();
+        let mut weights = random_weights(&network.graph().unwrap(), 5);
+        let mut random = fastrand::Rng::with_seed(2);
+        let images: Vec<Vec<f32>> = (0..2).map(|_| (0..3 * side * side).map(|_| random.f32()).collect()).collect();
+        // Always 0 in channels 0 and 6 of `sum`: the left slice has the first, the right one the second.
+        let dead = [("ghost.primary", 6, 0), ("ghost.cheap", 6, 0), ("shortcut.pointwise", 12, 0)];
+        for (name, channels, channel) in dead.into_iter().chain([("shortcut.pointwise", 12, 6)]) {
+            for part in ["conv.weight", "conv.bias"] {
+                let values = &mut weights.get_mut(&format!("{name}.{part}")).unwrap().values;
+                let row = values.len() / channels;
+                values[channel * row..][..row].fill(0.0);
+            }
+        }
+        let trimmed = trim(&network, &weights, &images, side, 1, &|_| ()).unwrap();
+        let slices: Vec<(usize, usize)> = trimmed
+            .network
+            .layers
+            .iter()
+            .filter_map(|layer| match layer.kind {
+                crate::network::LayerKind::Slice { start, channels } => Some((start, channels)),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(slices[..2], [(0, 5), (3, 7)], "{:?}", trimmed.cut);
+        let scores = |network: &Network, weights: &Weights| {
+            let onnx = to_onnx(network, weights, (side, side), Storage::Single).unwrap();
+            quantize::scores(&onnx, &images, side).unwrap()
+        };
+        let noise = quantize::noise(&scores(&network, &weights), &scores(&trimmed.network, &trimmed.weights));
+        // A dead channel may vary by 0.02.
+        assert!(noise < 1e-6, "{noise}");
+    }
+
+    #[test]
     fn a_constant_that_a_wide_convolution_reads_stays() {
         let (side, channels) = (64, 4..8);
         let network = zoo::network("micro_yolo", 3).unwrap();

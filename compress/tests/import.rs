@@ -135,13 +135,13 @@ fn weights_that_do_not_fit_are_refused_with_the_numbers() {
     refused(&bytes[..11], &["too short for the header"]);
     refused(&bytes[..12], &[&format!("{values} of {values} values are missing"), "layer 0 (line 17"]);
     refused(&bytes[..19], &["layer 0 (line 17"]);
-    // The last convolution has 7 biases and 7×10×3×3 weights.
+    // The last convolution has 7 biases and 7×13×3×3 weights.
     refused(
         &bytes[..bytes.len() - 4],
-        &[&format!("1 of {values} values are missing"), "layer 23", "has 636 of 637"],
+        &[&format!("1 of {values} values are missing"), "layer 26", "has 825 of 826"],
     );
-    refused(&bytes[..bytes.len() - 3], &["1 of ", "layer 23"]);
-    refused(&bytes[..bytes.len() - 4 * 690], &["690 of ", "layer 20"]);
+    refused(&bytes[..bytes.len() - 3], &["1 of ", "layer 26"]);
+    refused(&bytes[..bytes.len() - 4 * 879], &["879 of ", "layer 20"]);
     let more = [&bytes[..], &[0; 9]].concat();
     refused(&more, &["9 bytes (2 values) are left over", "11 convolutions"]);
     // A header that claims another version: four of the eight bytes are then taken for a value.
@@ -159,7 +159,7 @@ fn weights_that_do_not_fit_are_refused_with_the_numbers() {
     };
     damaged(0, f32::NAN, &["layer 0 (line 17 of the cfg), bias", "1 of 4 values"]);
     damaged(5, f32::INFINITY, &["layer 0", "scale"]);
-    damaged(values - 1, f32::NEG_INFINITY, &["layer 23", "weights", "1 of 630"]);
+    damaged(values - 1, f32::NEG_INFINITY, &["layer 26", "weights", "1 of 819"]);
     damaged(14, -0.5, &["layer 0", "variance of channel 2 is -0.5"]);
     damaged(4, f32::MAX, &["layer 0", "scale of channel 0 is too large"]);
     let wrong = wrong.into_inner();
@@ -197,7 +197,9 @@ fn cfgs_that_cannot_be_read_as_they_stand_name_section_and_line() {
     refused("layers = -3", "layers = -9223372036854775808", &["before the first"]);
     refused("layers = -3", "layers = -1", &["reads layer 12, a [yolo]"]);
     refused("layers = -3", "layers = ", &["is no number"]);
-    refused("layers = -3", "layers = -3\ngroups=2\ngroup_id=1", &["`groups=2` is not supported"]);
+    refused("group_id = 1", "group_id = 2", &["`group_id=2`: 0 to 1"]);
+    refused("groups = 2", "groups = 0", &["`groups=0`"]);
+    refused("groups = 2", "groups = 3", &["[route] divides the 10 channels of `route22` into 3 groups"]);
     refused("[route]\nlayers = -3", "", &["[convolutional] reads layer 12, a [yolo]: put a [route] before it"]);
     refused("layers = -1, 7", "layers = -1, 4", &["reads layer 4, a depthwise convolution"]);
     refused("layers = -1, 7", "layers = -1, 8", &["joins maps of strides 16 and 32"]);

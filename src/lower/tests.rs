@@ -829,6 +829,7 @@ fn a_concatenation_beside_a_reader_of_its_part_agrees() {
     }
 }
 
+<<<<<<< HEAD
 /// As ShuffleNet's blocks have them: behind a concatenation, before slices; in floats and in bytes.
 #[test]
 fn channel_shuffles_agree() {
@@ -850,10 +851,46 @@ fn channel_shuffles_agree() {
             let right = net.conv(right, square(4, 3, 1, false), bytes);
             let model = net.finish(&[y, left, right]);
             if bytes { agrees(&model, 0.06) } else { agrees(&model, 5e-5) }
+=======
+/// Blocks of half of the channels: what each reads is joined from slices of what earlier ones gave, of all widths that a
+/// copy treats apart, of each other and of what lies in another concatenation. In bytes all have one scale.
+#[test]
+fn a_concatenation_of_slices_agrees() {
+    for bytes in [false, true] {
+        let (mut net, x) = Network::new([1, 6, 5, 7]);
+        let stored = |net: &mut Network, x| if bytes { net.quantized(x, 0.05, 60) } else { x };
+        let a = net.conv(x, square(75, 3, 1, false), false);
+        let a = stored(&mut net, a);
+        let mut parts = Vec::new();
+        let mut end = 75;
+        for width in [1, 2, 3, 4, 7, 9, 16, 33] {
+            let part = net.sliced(a, end - width, end);
+            parts.push(stored(&mut net, part));
+            end -= width;
+        }
+        let half = net.concat(&parts);
+        let half = stored(&mut net, half);
+        let b = net.conv(half, Layer { outputs: 20, ..POINTWISE }, false);
+        let b = stored(&mut net, b);
+        let of_half = net.sliced(half, 5, 70);
+        let of_half = stored(&mut net, of_half);
+        let inner = net.sliced(of_half, 40, 65);
+        let inner = stored(&mut net, inner);
+        let both = net.concat(&[inner, b, parts[3]]);
+        let both = stored(&mut net, both);
+        let c = net.sliced(both, 20, 49);
+        if bytes {
+            let c = stored(&mut net, c);
+            // A byte of `b` may round the other way.
+            agrees(&net.finish(&[c, half]), 0.051);
+        } else {
+            agrees(&net.finish(&[c, half]), 5e-5);
+>>>>>>> slice
         }
     }
 }
 
+<<<<<<< HEAD
 /// In a network that is divided, a stage that has the last node of a shuffle reads what the first one does.
 #[test]
 fn channel_shuffles_between_stages_agree() {
@@ -900,6 +937,8 @@ fn what_is_no_channel_shuffle_is_not_taken_for_one() {
     assert_eq!(refused(&[1, 2, 7, 8, 8], &[1, 12, 8, 8], false), reshape);
 }
 
+=======
+>>>>>>> slice
 #[test]
 fn an_answer_in_pixels_is_that_in_planes_turned() {
     let (mut net, x) = Network::new([1, 3, 6, 9]);

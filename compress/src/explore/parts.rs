@@ -234,7 +234,12 @@ pub fn sources(network: &Network, graph: &Graph, node: NodeId) -> Result<Vec<(No
     }
     let mut all = Vec::new();
     for &input in &graph.nodes[node].inputs {
-        all.extend(sources(network, graph, input)?);
+        // Two slices may be of one map.
+        for source in sources(network, graph, input)? {
+            if !all.contains(&source) {
+                all.push(source);
+            }
+        }
     }
     Ok(all)
 }

@@ -458,9 +458,26 @@ impl<'a> Reader<'a> {
     }
 
     fn route(&mut self, section: &Section) -> Result<Output> {
-        section.check(&["layers"], &[], &[("groups", 1.0), ("group_id", 0.0)])?;
+        section.check(&["layers", "groups", "group_id"], &[], &[])?;
         let entry = section.required("layers")?;
-        let maps = self.named(section, entry)?;
+        let groups = section.number("groups", 1, 1..=MOST_CHANNELS)?;
+        let group = section.number("group_id", 0, 0..=groups - 1)?;
+        let mut maps = self.named(section, entry)?;
+        let several = maps.len() > 1;
+        // Of each map one of so many equal parts.
+        for (index, (map, channels, _)) in maps.iter_mut().enumerate().filter(|_| groups > 1) {
+            if !channels.is_multiple_of(groups) {
+                let problem = format!("divides the {channels} channels of `{map}` into {groups} groups");
+                return Err(section.error(section.line, problem));
+            }
+            *channels /= groups;
+            let mut name = format!("route{}", self.outputs.len());
+            if several {
+                name += &format!("_{index}");
+            }
+            let kind = LayerKind::Slice { start: group * *channels, channels: *channels };
+            self.add(&name, &[std::mem::replace(map, name.clone())], kind);
+        }
         let (first, channels, stride) = maps[0].clone();
         if let [_] = maps.as_slice() {
             return Ok(Output::Map { name: first, channels, stride });

@@ -450,6 +450,46 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn slices_take_those_of_their_channels_that_are_left() {
+        let conv = |name: &str, out| {
+            let activation = Activation::LeakyRelu;
+            Layer::new(name, LayerKind::Conv { out, kernel: 1, stride: 1, activation, norm: false })
+        };
+        let slice =
+            |name: &str, start, channels| Layer::new(name, LayerKind::Slice { start, channels }).from(["stem"]);
+        let layers = vec![
+            conv("stem", 9),
+            slice("left", 0, 4),
+            slice("right", 2, 6),
+            Layer::new("join", LayerKind::Concat).from(["right", "left"]),
+            conv("sides", 4).from(["join"]),
+            conv("scores", 2).from(["join"]),
+            Layer::new("detect", LayerKind::Detect { head: Head::AnchorFree }).from(["sides", "scores"]),
+        ];
+        let network = Network { name: "slices".into(), classes: 2, names: Vec::new(), layers };
+        let graph = network.graph().unwrap();
+        let groups = groups(&graph);
+        let named: Vec<(&str, usize)> =
+            groups.iter().map(|group| (group.name.as_str(), group.channels.len())).collect();
+        // Of channels 2 and 3 both slices have one, of 0 and 1 the left, of 4 to 7 the right, of the last none.
+        let mut widths: Vec<usize> = named.iter().map(|group| group.1).collect();
+        assert_eq!(named.iter().map(|group| group.0).collect::<Vec<_>>(), ["stem", "stem#2", "stem#3", "stem#4"]);
+        widths.sort_unstable();
+        assert_eq!(widths, [1, 2, 2, 4]);
+
+        let of_stem = |gone: &[usize]| -> Vec<&Channel> {
+            let channels = groups.iter().flat_map(|group| &group.channels);
+            channels.filter(|channel| gone.contains(&channel[0].1)).collect()
+        };
+        let kinds = |network: &Network| [1, 2].map(|index: usize| network.layers[index].kind.clone());
+        let thinner = thin(&network, &of_stem(&[0, 3, 7])).unwrap();
+        let expected = [LayerKind::Slice { start: 0, channels: 2 }, LayerKind::Slice { start: 1, channels: 4 }];
+        assert_eq!(kinds(&thinner), expected);
+        let none = thin(&network, &of_stem(&[0, 1, 2, 3])).unwrap_err().to_string();
+        assert!(none.contains("`left`") && none.contains("takes 0 channels"), "{none}");
+    }
+
+    #[test]
     fn half_a_channel_is_refused() {
         let network = zoo::network("micro_yolo", 3).unwrap();
         let graph = network.graph().unwrap();

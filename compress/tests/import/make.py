@@ -50,6 +50,7 @@ def convolution_shapes(sections):
             before = filters
         elif kind == "route":
             before = sum(channels[n if n >= 0 else index + n] for n in numbers(options["layers"]))
+            before //= int(options.get("groups", 1))
         channels.append(before)
     return shapes
 
@@ -105,7 +106,10 @@ def forward(sections, tensors, revision, image, masks=None):
         elif kind == "upsample":
             layer = F.interpolate(layer, scale_factor=int(options["stride"]), mode="nearest")
         elif kind == "route":
-            layer = torch.cat([outputs[n if n >= 0 else index + n] for n in numbers(options["layers"])], 1)
+            # route_layer.c: of each map one of so many equal parts.
+            parts, part = int(options.get("groups", 1)), int(options.get("group_id", 0))
+            maps = [outputs[n if n >= 0 else index + n] for n in numbers(options["layers"])]
+            layer = torch.cat([map_.chunk(parts, 1)[part] for map_ in maps], 1)
         elif kind == "shortcut":
             layer = layer + outputs[index + int(options["from"])]
         elif kind == "yolo":
