@@ -829,7 +829,6 @@ fn a_concatenation_beside_a_reader_of_its_part_agrees() {
     }
 }
 
-<<<<<<< HEAD
 /// As ShuffleNet's blocks have them: behind a concatenation, before slices; in floats and in bytes.
 #[test]
 fn channel_shuffles_agree() {
@@ -851,7 +850,10 @@ fn channel_shuffles_agree() {
             let right = net.conv(right, square(4, 3, 1, false), bytes);
             let model = net.finish(&[y, left, right]);
             if bytes { agrees(&model, 0.06) } else { agrees(&model, 5e-5) }
-=======
+        }
+    }
+}
+
 /// Blocks of half of the channels: what each reads is joined from slices of what earlier ones gave, of all widths that a
 /// copy treats apart, of each other and of what lies in another concatenation. In bytes all have one scale.
 #[test]
@@ -885,12 +887,10 @@ fn a_concatenation_of_slices_agrees() {
             agrees(&net.finish(&[c, half]), 0.051);
         } else {
             agrees(&net.finish(&[c, half]), 5e-5);
->>>>>>> slice
         }
     }
 }
 
-<<<<<<< HEAD
 /// In a network that is divided, a stage that has the last node of a shuffle reads what the first one does.
 #[test]
 fn channel_shuffles_between_stages_agree() {
@@ -937,8 +937,6 @@ fn what_is_no_channel_shuffle_is_not_taken_for_one() {
     assert_eq!(refused(&[1, 2, 7, 8, 8], &[1, 12, 8, 8], false), reshape);
 }
 
-=======
->>>>>>> slice
 #[test]
 fn an_answer_in_pixels_is_that_in_planes_turned() {
     let (mut net, x) = Network::new([1, 3, 6, 9]);
