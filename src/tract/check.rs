@@ -9,6 +9,9 @@ use crate::onnx::messages::NodeProto;
 /// Whole numbers that stand for sizes are far below this; above it, arithmetic on them could overflow.
 const MAX_SIZE: i64 = 1 << 31;
 
+/// Largest step of a slice: tract adds the length of the axis to it, in 32 bits.
+const LARGEST_STEP: i64 = 1 << 30;
+
 /// What is known of an input.
 pub(super) struct Known {
     pub shape: Option<Vec<usize>>,
@@ -48,7 +51,13 @@ pub(super) fn check(node: &NodeProto, inputs: &[Option<Known>]) -> Result<(), &'
         return Err("its size depends on what is in the image");
     }
     // Behind operators whose results depend on what is in the picture.
-    let Some(shape) = first.shape.as_deref() else { return Ok(()) };
+    let Some(shape) = first.shape.as_deref() else {
+        return if node.has_window() {
+            Err("the size of its input depends on what is in the image")
+        } else {
+            Ok(())
+        };
+    };
     let rank = shape.len() as i64;
     if let Some(axis) = node.attributes.int("axis", 0)
         // Some count the place behind the last axis.
@@ -83,8 +92,14 @@ pub(super) fn check(node: &NodeProto, inputs: &[Option<Known>]) -> Result<(), &'
             _ => Ok(()),
         },
         "Conv" | "ConvTranspose" => node.window(shape, true),
-        "MaxPool" | "AveragePool" | "LpPool" => node.window(shape, false),
+        _ if node.has_window() => node.window(shape, false),
         name if name.starts_with("Global") && rank < 3 => Err("its input is no image"),
+        "ArgMax" | "ArgMin" if node.axis(rank).is_none() => Err("there is no such axis"),
+        "Softmax" | "LogSoftmax" | "Hardmax" if node.axis_or(rank, -1).is_none() => Err("there is no such axis"),
+        "QuantizeLinear" | "DequantizeLinear" => node.scale(shape),
+        "BatchNormalization" => node.factors(shape, 5),
+        "InstanceNormalization" => node.factors(shape, 3),
+        "Resize" if !node.says_how_large() => Err("it has neither scales nor sizes"),
         "Tile" | "Resize" | "Upsample" => match node.known(1).and_then(|known| known.shape.as_deref()) {
             Some([0]) | None => Ok(()),
             Some([length]) if *length as i64 == rank || node.proto.op_type == "Resize" => Ok(()),
@@ -144,6 +159,11 @@ impl<'n> Node<'n> {
         self.axis_or(rank, 0)
     }
 
+    /// Whether it is a convolution or a pool, but for those over all of the image.
+    fn has_window(&self) -> bool {
+        matches!(self.proto.op_type.as_str(), "Conv" | "ConvTranspose" | "MaxPool" | "AveragePool" | "LpPool")
+    }
+
     /// Whether an input that says how large the result is is no constant.
     fn varies_in_size(&self) -> bool {
         if !matches!(
@@ -155,6 +175,35 @@ impl<'n> Node<'n> {
         let first = usize::from(self.proto.op_type != "ConstantOfShape");
         let last = if self.proto.op_type == "Resize" { 3 } else { first };
         (first..=last).any(|index| self.known(index).is_some_and(|known| !known.is_constant))
+    }
+
+    /// Whether a `Resize` has scales or sizes, lists of which one may be empty.
+    fn says_how_large(&self) -> bool {
+        let sides = |index: usize| self.shape(index).unwrap_or_default();
+        // The only list besides the image, or those behind the region.
+        let lists: &[usize] = if self.inputs.len() < 3 { &[1] } else { &[2, 3] };
+        let mut lists = lists.iter().map(|index| sides(*index));
+        lists.clone().all(|sides| sides.len() <= 1)
+            && lists.any(|sides| sides.first().is_some_and(|side| *side > 0))
+    }
+
+    /// Whether scale and zero point are one number, or one for each place along the axis.
+    fn scale(&self, shape: &[usize]) -> Result<(), &'static str> {
+        let along = self.axis_or(shape.len() as i64, 1).and_then(|axis| shape.get(axis));
+        let fits = |numbers: &[usize]| match numbers {
+            [] | [1] => true,
+            [count] => along == Some(count),
+            sides => sides.iter().all(|side| *side == 1),
+        };
+        let fits = self.shape(1).is_some_and(fits) && self.shape(2).is_none_or(fits);
+        if fits { Ok(()) } else { Err("its scale does not go with its input") }
+    }
+
+    /// Whether a normalisation has `count` inputs, of which all but the first are a number for each channel.
+    fn factors(&self, shape: &[usize], count: usize) -> Result<(), &'static str> {
+        let Some(channels) = shape.get(1) else { return Err("its input has no channels") };
+        let fits = (1..count).all(|index| self.shape(index) == Some(&[*channels]));
+        if fits && self.inputs.len() == count { Ok(()) } else { Err("its factors do not go with its channels") }
     }
 
     /// Sizes that could overflow what is computed of them.
@@ -185,7 +234,7 @@ impl<'n> Node<'n> {
         }
         if self
             .ints("steps", 4)
-            .is_some_and(|steps| steps.iter().any(|step| !(1..MAX_SIZE).contains(&step.saturating_abs())))
+            .is_some_and(|steps| steps.iter().any(|step| !(1..=LARGEST_STEP).contains(&step.saturating_abs())))
         {
             return Err("its step is none");
         }
