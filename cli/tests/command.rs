@@ -175,3 +175,30 @@ fn usage_errors_exit_with_2_and_failures_with_1() {
         assert!(stderr(&output).contains(says), "{args:?}: {}", stderr(&output));
     }
 }
+
+#[test]
+fn models_beyond_a_limit_are_refused() {
+    let (cat, model) = (path("data/samples/cat.jpg"), model());
+    let run = |option: &str, limit: &str| run(&["detect", &cat, "--model", &model, option, limit]);
+    let cases = [
+        ("--max-memory", "1", "needs 2 MB of memory"),
+        ("--max-memory", "0", "more than the 0 bytes"),
+        ("--max-nodes", "10", "nodes and stored tensors, and the limit is 10"),
+        ("--max-work", "0.001", "million multiply-accumulates a picture"),
+    ];
+    for (option, limit, says) in cases {
+        let output = run(option, limit);
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(1), "{option} {limit}: {said}");
+        assert!(said.contains(says) && said.contains("--max-memory"), "{option} {limit}: {said}");
+    }
+    for (option, limit) in
+        [("--max-memory", "100"), ("--max-nodes", "1000"), ("--max-work", "0.5"), ("--max-work", "inf")]
+    {
+        let output = run(option, limit);
+        assert!(output.status.success(), "{option} {limit}: {}", stderr(&output));
+    }
+    for limit in ["-1", "NaN", "much"] {
+        assert_eq!(run("--max-work", limit).status.code(), Some(2));
+    }
+}
