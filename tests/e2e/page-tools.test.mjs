@@ -179,7 +179,7 @@ describe("tools of the page in chromium", () => {
     await page.locator("#list .label", { hasText: /#\d/ }).first().waitFor({ timeout: 60_000 });
     await page.waitForFunction(() => Number(document.querySelector("#rate").textContent) > 0, null, { timeout: 60_000 });
     // All at once: they change with every frame.
-    const ids = ["time", "pixels-time", "network-time", "draw-time"];
+    const ids = ["time", "pixels-time", "network-time", "boxes-time", "draw-time"];
     const parts = await page.evaluate((ids) => ids.map((id) => document.getElementById(id).textContent), ids);
     for (const text of parts) assert.match(text, / ms$/);
     const [all, ...split] = parts.map(parseFloat);
