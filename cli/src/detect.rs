@@ -80,7 +80,9 @@ fn load(args: &DetectArgs) -> Result<Detector, Box<dyn Error>> {
     }
     builder.build(&onnx).map_err(|error| match error.code() {
         // The library names its own option.
-        "model-too-large" => format!("{}: {error} (--max-memory, --max-nodes, --max-work)", path.display()).into(),
+        "model-too-large" => {
+            format!("{}: {error}; here it is --max-memory, --max-nodes or --max-work", path.display()).into()
+        }
         _ => error.into(),
     })
 }
