@@ -390,6 +390,23 @@ fn nodes_that_do_not_fit_their_inputs_are_named() {
             "there is no such axis",
         ),
         (
+            "an edge of less than nothing",
+            network(vec![node("Pad", &["a", "edges"], "last")], vec![ints("edges", &[0, -1, 0, 0, 0, 0, 0, 0])]),
+            "its edges are none",
+        ),
+        (
+            "whole numbers that overflow",
+            network(
+                vec![
+                    node("Mul", &["huge", "huge"], "product"),
+                    with(node("Cast", &["product"], "number"), &[int_attribute("to", 1)]),
+                    node("Mul", &["a", "number"], "last"),
+                ],
+                vec![ints("huge", &[1 << 40])],
+            ),
+            "a size is beyond bounds",
+        ),
+        (
             "a scale of no numbers",
             network(vec![node("QuantizeLinear", &["a", "none"], "last")], vec![floats("none", &[4, 0], 1.0)]),
             "its scale does not go with its input",

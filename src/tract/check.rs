@@ -96,6 +96,7 @@ pub(super) fn check(node: &NodeProto, inputs: &[Option<Known>]) -> Result<(), &'
         name if name.starts_with("Global") && rank < 3 => Err("its input is no image"),
         "ArgMax" | "ArgMin" if node.axis(rank).is_none() => Err("there is no such axis"),
         "Softmax" | "LogSoftmax" | "Hardmax" if node.axis_or(rank, -1).is_none() => Err("there is no such axis"),
+        "Pad" => node.pad(shape),
         "QuantizeLinear" | "DequantizeLinear" => node.scale(shape),
         "BatchNormalization" => node.factors(shape, 5),
         "InstanceNormalization" => node.factors(shape, 3),
@@ -187,6 +188,22 @@ impl<'n> Node<'n> {
             && lists.any(|sides| sides.first().is_some_and(|side| *side > 0))
     }
 
+    /// tract crops nothing, and mirrors no more than there is.
+    fn pad(&self, shape: &[usize]) -> Result<(), &'static str> {
+        let Some(pads) = self.ints("pads", 1) else { return Ok(()) };
+        let (rank, has_axes) = (shape.len(), self.known(3).is_some());
+        if pads.iter().any(|pad| *pad < 0) || (!has_axes && pads.len() != 2 * rank) {
+            return Err("its edges are none");
+        }
+        let fits = |(at, pad): (usize, &i64)| *pad < shape[at % rank] as i64;
+        let mirrors = self.attributes.text("mode", "constant") == Some("reflect");
+        if !mirrors || !has_axes && pads.iter().enumerate().all(fits) {
+            Ok(())
+        } else {
+            Err("its edges are larger than its input")
+        }
+    }
+
     /// Whether scale and zero point are one number, or one for each place along the axis.
     fn scale(&self, shape: &[usize]) -> Result<(), &'static str> {
         let along = self.axis_or(shape.len() as i64, 1).and_then(|axis| shape.get(axis));
@@ -218,7 +235,8 @@ impl<'n> Node<'n> {
         }
         let operator = self.proto.op_type.as_str();
         let is_size = SHAPES.contains(&operator)
-            || matches!(operator, "Pad" | "Resize" | "Upsample" | "OneHot" | "Reshape" | "Gather");
+            || matches!(operator, "Pad" | "Resize" | "Upsample" | "OneHot" | "Reshape" | "Gather")
+            || matches!(operator, "Add" | "Sub" | "Mul" | "Div" | "Mod" | "Pow" | "Neg" | "Abs");
         let mut sizes = self.inputs.iter().flatten().filter_map(|known| known.ints.as_ref()).filter(|_| is_size);
         if sizes.any(|ints| ints.iter().any(beyond)) { Err("a size is beyond bounds") } else { Ok(()) }
     }
