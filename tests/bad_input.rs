@@ -407,6 +407,21 @@ fn nodes_that_do_not_fit_their_inputs_are_named() {
             "a size is beyond bounds",
         ),
         (
+            "axes that are floats",
+            network(vec![node("Unsqueeze", &["a", "w"], "last")], vec![]),
+            "its axes are no known whole numbers",
+        ),
+        (
+            "places that are floats",
+            network(vec![node("Gather", &["a", "far"], "last")], vec![floats("far", &[2], 10.0)]),
+            "its places are no whole numbers",
+        ),
+        (
+            "sides whose product overflows",
+            network(vec![node("Reshape", &["a", "sides"], "last")], vec![ints("sides", &[i64::from(i32::MAX); 4])]),
+            "its shape is none",
+        ),
+        (
             "a scale of no numbers",
             network(vec![node("QuantizeLinear", &["a", "none"], "last")], vec![floats("none", &[4, 0], 1.0)]),
             "its scale does not go with its input",

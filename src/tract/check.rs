@@ -9,6 +9,9 @@ use crate::onnx::messages::NodeProto;
 /// Whole numbers that stand for sizes are far below this; above it, arithmetic on them could overflow.
 const MAX_SIZE: i64 = 1 << 31;
 
+/// Values of a tensor are far fewer than these, which can still be multiplied by a side.
+const MAX_VOLUME: u64 = 1 << 32;
+
 /// Largest step of a slice: tract adds the length of the axis to it, in 32 bits.
 const LARGEST_STEP: i64 = 1 << 30;
 
@@ -28,11 +31,14 @@ pub(super) fn asked(node: &NodeProto, inputs: &[Option<Known>]) -> u64 {
     let ints = |index: usize| inputs.get(index)?.as_ref()?.ints.as_deref();
     match (node.op_type.as_str(), ints(0), ints(1), ints(2)) {
         ("Range", Some([from]), Some([to]), Some([step])) => to.abs_diff(*from) / step.unsigned_abs().max(1),
-        ("ConstantOfShape", Some(sides), ..) | ("Expand" | "Tile", _, Some(sides), _) => {
-            sides.iter().fold(1, |product: u64, side| product.saturating_mul(side.unsigned_abs()))
-        }
+        ("ConstantOfShape", Some(sides), ..) | ("Expand" | "Tile", _, Some(sides), _) => volume(sides),
         _ => 0,
     }
+}
+
+/// The product of sides; one that is beyond measure is the largest number.
+fn volume(sides: &[i64]) -> u64 {
+    sides.iter().fold(1, |product: u64, side| product.saturating_mul(side.unsigned_abs()))
 }
 
 /// Says what does not fit.
@@ -67,6 +73,7 @@ pub(super) fn check(node: &NodeProto, inputs: &[Option<Known>]) -> Result<(), &'
     }
     let axes = |index: usize, rank: i64| match node.ints("axes", index) {
         Some(axes) => fit(&distinct(&axes, rank), rank),
+        None if node.known(index).is_some() => Err("its axes are no known whole numbers"),
         None => Ok(()),
     };
     match node.proto.op_type.as_str() {
@@ -96,6 +103,13 @@ pub(super) fn check(node: &NodeProto, inputs: &[Option<Known>]) -> Result<(), &'
         name if name.starts_with("Global") && rank < 3 => Err("its input is no image"),
         "ArgMax" | "ArgMin" if node.axis(rank).is_none() => Err("there is no such axis"),
         "Softmax" | "LogSoftmax" | "Hardmax" if node.axis_or(rank, -1).is_none() => Err("there is no such axis"),
+        "Reshape" => match node.known(1).and_then(|known| known.ints.as_deref()) {
+            // Of -1 there may be one, which is worked out of the others.
+            Some(sides) if sides.iter().any(|side| *side < -1) || volume(sides) > MAX_VOLUME => {
+                Err("its shape is none")
+            }
+            _ => Ok(()),
+        },
         "Pad" => node.pad(shape),
         "QuantizeLinear" | "DequantizeLinear" => node.scale(shape),
         "BatchNormalization" => node.factors(shape, 5),
@@ -256,6 +270,9 @@ impl<'n> Node<'n> {
         {
             return Err("its step is none");
         }
+        if [3, 4].into_iter().any(|index| self.known(index).is_some_and(|known| known.ints.is_none())) {
+            return Err("its axes are no known whole numbers");
+        }
         match self.ints("axes", 3) {
             Some(axes) => fit(&distinct(&axes, rank), rank),
             None if count.is_some_and(|count| count as i64 > rank) => Err("there is no such axis"),
@@ -277,7 +294,9 @@ impl<'n> Node<'n> {
                 return Err("it reads beyond its input");
             }
         }
-        match self.known(1).and_then(|known| known.ints.as_ref()) {
+        let at = self.known(1);
+        match at.and_then(|known| known.ints.as_ref()) {
+            None if at.is_some_and(|known| known.is_constant) => Err("its places are no whole numbers"),
             Some(at) if at.iter().any(|at| !(-side..side).contains(at)) => Err("it reads beyond its input"),
             _ => Ok(()),
         }
