@@ -412,6 +412,11 @@ fn nodes_that_do_not_fit_their_inputs_are_named() {
             "its axes are no known whole numbers",
         ),
         (
+            "parts that are floats",
+            network(vec![node("Split", &["a", "w"], "last")], vec![]),
+            "its parts are no known whole numbers",
+        ),
+        (
             "places that are floats",
             network(vec![node("Gather", &["a", "far"], "last")], vec![floats("far", &[2], 10.0)]),
             "its places are no whole numbers",

@@ -95,6 +95,7 @@ pub(super) fn check(node: &NodeProto, inputs: &[Option<Known>]) -> Result<(), &'
                 let fits = sum == Some(*side as i64) && parts.len() == node.proto.output.len();
                 if fits { Ok(()) } else { Err("its parts are not its input") }
             }
+            (None, Some(_)) if node.known(1).is_some() => Err("its parts are no known whole numbers"),
             (None, Some(side)) if *side < node.proto.output.len() => Err("it has more parts than its input"),
             _ => Ok(()),
         },
