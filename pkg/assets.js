@@ -5,6 +5,7 @@ import { MicroYoloError, abortable, aborted, shown } from "./error.js";
 import { kindOf } from "./kind.js";
 import { remedy } from "./packaged.js";
 import { platformError } from "./platform.js";
+import { MEMORY_BYTES } from "./settings.js";
 
 /** @typedef {import("./index.js").Progress} Progress */
 /** @typedef {(progress: Progress) => void} OnProgress */
@@ -47,13 +48,28 @@ class Download {
    * Waits for the download. When the last one who waits has given up, the download stops.
    * @param {AbortSignal | undefined} signal
    * @param {() => void} onProgress
+   * @param {(bytes: number) => void} [check] throws where this one who waits does not want so many bytes
    * @returns {Promise<T>}
    */
-  async join(signal, onProgress) {
-    const waiter = { onProgress };
+  async join(signal, onProgress, check = () => {}) {
+    const checkSize = () => check(Math.max(this.loaded, this.total ?? 0));
+    /** @type {(error: unknown) => void} */
+    let refuse = () => {};
+    const refused = new Promise((_, reject) => (refuse = reject));
+    const waiter = {
+      onProgress() {
+        try {
+          checkSize();
+        } catch (error) {
+          refuse(error);
+        }
+        onProgress();
+      },
+    };
     this.#waiting.add(waiter);
     try {
-      return await abortable(this.promise, signal);
+      checkSize(); // It may be under way already.
+      return await abortable(Promise.race([this.promise, refused]), signal);
     } finally {
       this.#waiting.delete(waiter);
       if (this.#waiting.size === 0 && !this.#finished) this.#controller.abort();
@@ -117,6 +133,7 @@ async function fetchCounted(url, progress, signal) {
   // Of a compressed answer, content-length counts the compressed bytes and the stream the others: no total then.
   const length = response.headers.get("content-encoding") ? undefined : Number(response.headers.get("content-length"));
   let loaded = 0;
+  progress.report(0, length || undefined); // Before the first byte: a file that is too large is refused by what the server says.
   const counted = response.body.pipeThrough(
     new TransformStream({
       transform(chunk, controller) {
@@ -191,6 +208,40 @@ function badEngine(what, cause) {
 }
 
 /**
+ * Throws where a model is another file than was meant.
+ * @param {Uint8Array} model
+ * @param {string} sha256
+ */
+export async function checkSum(model, sha256) {
+  if (!globalThis.crypto?.subtle) {
+    throw new MicroYoloError("unsupported", "`sha256` cannot be checked here: only pages sent by https, and localhost, have `crypto.subtle`");
+  }
+  // Shared memory is refused.
+  const bytes = model.buffer instanceof ArrayBuffer ? /** @type {BufferSource} */ (model) : model.slice();
+  const sum = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
+  const found = Array.from(sum, (byte) => byte.toString(16).padStart(2, "0")).join("");
+  if (found !== sha256) throw new MicroYoloError("invalid-model", `the model is another file than was meant: its SHA-256 is ${found}`);
+}
+
+/**
+ * What throws where a model of so many bytes cannot fit: all that is made of it counts, and its content is the least of that.
+ * Without it an answer that never ends would fill the memory.
+ * @param {import("./index.js").Limits | undefined} limits
+ * @param {string} [address]
+ */
+function sizeCheck(limits, address = "the model") {
+  const most = limits?.memoryBytes ?? MEMORY_BYTES;
+  return (/** @type {number} */ bytes) => {
+    if (bytes <= most) return;
+    throw new MicroYoloError(
+      "model-too-large",
+      `${address} has more than the ${most} bytes of memory that a model may take; ` +
+        "the option `limits` (`memoryBytes`) raises it, for a file that you trust",
+    );
+  };
+}
+
+/**
  * Loads engine and model side by side.
  *
  * @param {object} wanted
@@ -198,9 +249,10 @@ function badEngine(what, cause) {
  * @param {import("./parts.js").ModelSource | Promise<import("./parts.js").ModelSource>} wanted.model
  * @param {AbortSignal} [wanted.signal]
  * @param {OnProgress} [wanted.onProgress]
+ * @param {import("./index.js").Limits} [wanted.limits]
  * @returns {Promise<{ module: WebAssembly.Module, model: Uint8Array }>}
  */
-export async function loadAssets({ wasm, model, signal, onProgress }) {
+export async function loadAssets({ wasm, model, signal, onProgress, limits }) {
   if (signal?.aborted) throw aborted(signal);
   // Aborted by the caller's signal, and by the failure of either part: the other is not needed then.
   const controller = new AbortController();
@@ -231,13 +283,14 @@ export async function loadAssets({ wasm, model, signal, onProgress }) {
   /**
    * @template T
    * @param {Download<T>} one
+   * @param {(bytes: number) => void} [check]
    */
-  const wait = (one) => {
+  const wait = (one, check) => {
     downloads.push(one);
-    return one.join(controller.signal, report);
+    return one.join(controller.signal, report, check);
   };
   // Both are asked for before either is waited for.
-  const parts = [engine(wasm, wait), modelBytes(model, wait)];
+  const parts = [engine(wasm, wait), modelBytes(model, wait, limits)];
   report();
   try {
     const [module, bytes] = await Promise.all(parts);
@@ -276,14 +329,21 @@ async function engine(given, wait) {
 
 /**
  * @param {unknown} given
- * @param {(one: Download<Uint8Array>) => Promise<Uint8Array>} wait
+ * @param {(one: Download<Uint8Array>, check: (bytes: number) => void) => Promise<Uint8Array>} wait
+ * @param {import("./index.js").Limits} [limits]
  * @returns {Promise<Uint8Array>}
  */
-async function modelBytes(given, wait) {
+async function modelBytes(given, wait, limits) {
   const source = given instanceof Promise ? await given : given;
   const bytes = asBytes(source);
-  if (bytes) return bytes;
-  if (/^(Blob|File)$/.test(kindOf(source))) return new Uint8Array(await source.arrayBuffer());
+  if (bytes) {
+    sizeCheck(limits)(bytes.length);
+    return bytes;
+  }
+  if (/^(Blob|File)$/.test(kindOf(source))) {
+    sizeCheck(limits)(source.size);
+    return new Uint8Array(await source.arrayBuffer());
+  }
   const url = asUrl(source, "model", "a URL, bytes or a Blob");
   return wait(
     download(models, url, false, async (response, self) => {
@@ -296,6 +356,7 @@ async function modelBytes(given, wait) {
       if (isPage(self.head)) throw new MicroYoloError("invalid-model", pageInstead(url, "the model"));
       return model;
     }),
+    sizeCheck(limits, shown(url)),
   );
 }
 

@@ -217,7 +217,8 @@ export class Engine {
     const detect = () => engine.detect(bytes, width, height, track);
     const { team } = this;
     const rows = this.#instance.enter(team ? () => together(team, detect) : detect);
-    const timing = { pixels: read - started, network: performance.now() - read };
+    const ran = engine.ran;
+    const timing = { pixels: read - started, network: ran - read, boxes: performance.now() - ran };
     if (scaled.x !== 1 || scaled.y !== 1) scaleRows(rows, scaled);
     return { rows, timing };
   }

@@ -90,7 +90,8 @@ export interface Progress {
 export interface Limits {
   /**
    * Bytes of memory for all that is made of the file: its content, its weights as often as they are copied and packed, the
-   * tensors between its layers. An upper estimate. Default 1 GiB (2 ** 30), enough for YOLOv8x at 640 px.
+   * tensors between its layers. An upper estimate. A download stops at so many bytes. Default 1 GiB (2 ** 30), enough for
+   * YOLOv8x at 640 px.
    */
   memoryBytes?: number;
   /** Nodes of the graph and stored tensors, together. Default 20000. */
@@ -147,6 +148,11 @@ export interface LoadOptions extends DetectorSettings {
    * trust. Default: enough for large detectors, and too little for a file that is made to fill memory.
    */
   limits?: Limits;
+  /**
+   * The SHA-256 of the model's file, 64 hexadecimal digits: another file is refused with `invalid-model`. Where there is no
+   * `crypto.subtle` (a page by plain http) it cannot be checked, and the load fails with `unsupported`.
+   */
+  sha256?: string;
   /** Gives the loading up: rejects with code `aborted`. */
   signal?: AbortSignal;
   /** Called as bytes arrive, at least once. */
@@ -168,8 +174,10 @@ export interface DetectOptions {
 export interface Timing {
   /** Drawing it at the size that the engine takes, and reading the pixels. Of pixels given as such next to nothing. */
   pixels: number;
-  /** The engine: letterbox, network, boxes and tracks. */
+  /** Fitting it to the input size, and the network. */
   network: number;
+  /** What the network says made into boxes: scores compared, overlapping ones suppressed, tracks followed. */
+  boxes: number;
 }
 
 export interface WatchOptions {
@@ -302,10 +310,10 @@ export class Detector {
  * | `inference-failed` | the network did not run to its end, or gave scores above 1 or `NaN`: the message says which |
  * | `invalid-engine` | the `wasm` file is broken, another one, or of another version of this package; the message names it |
  * | `invalid-image` | not a picture or video the browser can decode, an empty one, or pixels of the wrong length |
- * | `invalid-model` | the model is no intact ONNX file; the message says if it is a web page sent in its place |
+ * | `invalid-model` | the model is no intact ONNX file, or has another SHA-256 than `sha256`; the message says if it is a web page sent in its place |
  * | `invalid-option` | an option out of its range (`NaN`, negative …), of the wrong type, or one that does not exist |
  * | `invalid-source` | `detect` was given something that is no picture at all |
- * | `model-too-large` | the model needs more memory, nodes or work than `limits` allows: the message says how much |
+ * | `model-too-large` | the model needs more memory, nodes or work than `limits` allows, or its file alone has more bytes than `limits.memoryBytes`, at which a download stops: the message says how much |
  * | `needs-tract` | the model is more than the plain engine runs, which `micro-yolo/small` and `micro-yolo/inline` have, or which was asked for as `wasm`; `micro-yolo` may run it |
  * | `network` | engine, model, picture, the rest of a video or a module of the package could not be fetched: offline, 404, no CORS, a content security policy |
  * | `no-simd` | the browser's WebAssembly has no SIMD (it came with Chrome 91, Firefox 89, Safari 16.4) |

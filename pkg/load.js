@@ -1,18 +1,18 @@
 // From options to a detector that is ready: which engine, where it computes, and what comes next where one is refused.
-import { loadAssets } from "./assets.js";
+import { checkSum, loadAssets } from "./assets.js";
 import { localBackend, workerBackend } from "./backend.js";
 import { FROM_LOAD } from "./detector.js";
 import { MicroYoloError, abortable, aborted, shown } from "./error.js";
 import { whyNotStarted } from "./open-worker.js";
 import { checkOptions } from "./options.js";
 import { canShareMemory, checkPlatform } from "./platform.js";
-import { checkedInputSize, checkedLimits, checkedThreads, defaultSettings, withSettings } from "./settings.js";
+import { checkedInputSize, checkedLimits, checkedSum, checkedThreads, defaultSettings, withSettings } from "./settings.js";
 
 /** @typedef {import("./index.js").LoadOptions} LoadOptions */
 /** @typedef {import("./parts.js").Parts} Parts */
 /** @typedef {import("./parts.js").Kind} Kind */
 
-const OPTIONS = ["model", "wasm", "inputSize", "worker", "threads", "limits", "signal", "onProgress", ...Object.keys(defaultSettings)];
+const OPTIONS = ["model", "wasm", "inputSize", "worker", "threads", "limits", "sha256", "signal", "onProgress", ...Object.keys(defaultSettings)];
 
 /**
  * Whether to start a worker where nobody says. Not where there are none (Node), and not from a worker: the page is free
@@ -38,9 +38,10 @@ export async function load(Class, parts, options = {}) {
   // Text is true, that of "false" too.
   if (![undefined, null, true, false].includes(worker)) throw new MicroYoloError("invalid-option", "`worker` must be a boolean");
   const limits = checkedLimits(options.limits);
+  const sha256 = checkedSum(options.sha256);
   if (options.signal?.aborted) throw aborted(options.signal);
   checkPlatform();
-  const { backend, info } = await open(parts, options, { ...settings, inputSize, threads, limits });
+  const { backend, info } = await open(parts, { ...options, sha256 }, { ...settings, inputSize, threads, limits });
   return /** @type {InstanceType<T>} */ (new Class(FROM_LOAD, backend, info, settings));
 }
 
@@ -89,6 +90,7 @@ async function open(parts, { worker, signal, onProgress, ...options }, settings)
       wasm,
       model: source,
       signal,
+      limits: settings.limits,
       onProgress(progress) {
         loaded = before + progress.loaded;
         onProgress?.({ loaded, total: progress.total === undefined ? undefined : before + progress.total });
@@ -108,6 +110,7 @@ async function open(parts, { worker, signal, onProgress, ...options }, settings)
       backend = await insteadOfWorker(error);
     }
     let assets = await fetched(named ? { wasm: /** @type {any} */ (options.wasm) } : engine(first()), model);
+    if (options.sha256) await checkSum(assets.model, options.sha256);
     for (;;) {
       partOf(parts, assets.kind);
       try {

@@ -26,6 +26,9 @@ export const defaultSettings = Object.freeze({
   classes: undefined,
 });
 
+/** The engine's default of `limits.memoryBytes`. */
+export const MEMORY_BYTES = 2 ** 30;
+
 /**
  * `base` with those of `changes` that are given. Always a new object: an unchanged one means unchanged settings.
  * @param {Readonly<Settings>} base
@@ -87,6 +90,16 @@ export function checkedLimits(value) {
     throw new MicroYoloError("invalid-option", `\`limits.${name}\` must be a number from 0 to Infinity, not ${String(limit)}`);
   }
   return limits;
+}
+
+/**
+ * The SHA-256 of a file as text, in small letters.
+ * @param {unknown} value
+ */
+export function checkedSum(value) {
+  if (value === undefined) return undefined;
+  if (typeof value === "string" && /^[\da-f]{64}$/i.test(value)) return value.toLowerCase();
+  throw new MicroYoloError("invalid-option", "`sha256` must be 64 hexadecimal digits");
 }
 
 /** @param {unknown} value */

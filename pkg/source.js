@@ -266,6 +266,9 @@ function nextFrame(video) {
  */
 async function fetchImage(url, signal) {
   if (!url) throw new MicroYoloError("invalid-source", "the address is empty"); // It would be the page.
+  if (url.startsWith("#")) {
+    throw new MicroYoloError("invalid-source", `text is an address, and ${shown(url)} a selector: give the element that it selects`);
+  }
   if (url.length > 1000 && /^[\w+/=\s-]+$/.test(url)) {
     throw new MicroYoloError("invalid-source", `base64 text is no address: put "data:image/jpeg;base64," before ${shown(url)}`);
   }

@@ -227,10 +227,20 @@ impl Detector {
     /// `inference-failed` if the network does not run to its end, or gives scores that are NaN or above 1. Nothing about the image itself can fail here:
     /// it was checked when the [`ImageView`] was made.
     pub fn detect(&mut self, image: ImageView<'_>) -> Result<Vec<Detection>> {
+        self.detect_in_steps(image, &mut || {})
+    }
+
+    /// [`detect`](Detector::detect) that calls `ran` when the network has run and its boxes are to come.
+    pub(crate) fn detect_in_steps(
+        &mut self,
+        image: ImageView<'_>,
+        ran: &mut dyn FnMut(),
+    ) -> Result<Vec<Detection>> {
         let InputSize { width, height } = self.model.input_size();
         let input = self.session.input()?;
         let placement = phase("letterbox", || self.letterbox.fill(image, (width, height), input));
         let outputs = phase("network", || self.session.run())?;
+        ran();
         let want = Want {
             score_min: self.score_threshold,
             classes: self.classes.as_deref(),

@@ -35,12 +35,20 @@ pub fn help(member: usize) {
     crate::engine::help(member);
 }
 
+#[wasm_bindgen]
+extern "C" {
+    #[wasm_bindgen(js_namespace = performance)]
+    fn now() -> f64;
+}
+
 /// A detector and a tracker, with the buffer that pixels are copied into.
 #[wasm_bindgen]
 pub struct Engine {
     detector: Detector,
     tracker: Tracker,
     pixels: Vec<u8>,
+    /// When the network of the last picture had run, by the clock of `performance`.
+    ran: f64,
 }
 
 #[wasm_bindgen]
@@ -77,7 +85,7 @@ impl Engine {
             builder = builder.input_size(width, height);
         }
         let detector = builder.build(&model).map_err(js_error)?;
-        Ok(Engine { detector, tracker: Tracker::default(), pixels: Vec::new() })
+        Ok(Engine { detector, tracker: Tracker::default(), pixels: Vec::new(), ran: 0.0 })
     }
 
     /// Which of the package's modules this is.
@@ -140,11 +148,18 @@ impl Engine {
     pub fn detect(&mut self, rgba: &Uint8Array, width: u32, height: u32, track: bool) -> Result<Vec<f32>, JsError> {
         bytes::copy(rgba, &mut self.pixels)
             .map_err(|message| js_error(Error::new(Kind::ImageTooLarge, message)))?;
-        let found = ImageView::rgba(&self.pixels, width, height).and_then(|image| self.detector.detect(image));
+        let found = ImageView::rgba(&self.pixels, width, height)
+            .and_then(|image| self.detector.detect_in_steps(image, &mut || self.ran = now()));
         bytes::trim(&mut self.pixels);
         let found = found.map_err(js_error)?;
         let tracks = if track { self.tracker.update(&found) } else { vec![None; found.len()] };
         Ok(rows(&found, &tracks))
+    }
+
+    /// When the network of the last picture had run, and its boxes and tracks were to come: `performance.now()`.
+    #[wasm_bindgen(getter)]
+    pub fn ran(&self) -> f64 {
+        self.ran
     }
 
     /// Forgets all tracks, as for another video.

@@ -3,6 +3,7 @@
 
 mod common;
 
+use common::graph::{floats, int_attribute, ints, ints_attribute, model, node, with};
 use common::{dim, dims, edited, form, photo};
 use micro_yolo::{Detector, Error, ImageView};
 use prost::Message;
@@ -310,4 +311,164 @@ fn a_model_without_an_operator_set_is_invalid() {
     assert_eq!(error.code(), "unsupported-model");
     let empty = pb::ModelProto::default().encode_to_vec();
     assert_eq!(load_error(&empty).code(), "invalid-model");
+}
+
+/// A network whose `nodes` follow on a convolution's 8 channels of 4 x 4, the tensor `a`.
+fn network(nodes: Vec<pb::NodeProto>, weights: Vec<pb::TensorProto>) -> Vec<u8> {
+    let sizes = [("kernel_shape", [3, 3].as_slice()), ("strides", &[8, 8]), ("pads", &[1, 1, 1, 1])];
+    let conv = with(node("Conv", &["x", "w"], "a"), &sizes.map(|(name, sizes)| ints_attribute(name, sizes)));
+    let nodes = [vec![conv], nodes].concat();
+    model(32, nodes, [vec![floats("w", &[8, 3, 3, 3], 0.01)], weights].concat())
+}
+
+#[test]
+fn nodes_that_do_not_fit_their_inputs_are_named() {
+    let axis = |axis: i64| int_attribute("axis", axis);
+    let ones = || ints_attribute("kernel_shape", &[1, 1]);
+    let cases = [
+        (
+            "a step of a slice at the end of 32 bits",
+            network(
+                vec![node("Slice", &["a", "from", "to", "one", "step"], "last")],
+                vec![ints("from", &[0]), ints("to", &[8]), ints("one", &[1]), ints("step", &[i64::from(i32::MAX)])],
+            ),
+            "its step is none",
+        ),
+        (
+            "sides of 4 and 16 side by side, which tract takes for an expression that it computes with for hours",
+            network(
+                vec![
+                    node("Sigmoid", &["sixteen"], "other"),
+                    node("Add", &["a", "other"], "sum"),
+                    with(node("Conv", &["sum", "one"], "last"), &[ones()]),
+                ],
+                vec![floats("sixteen", &[16], 1.0), floats("one", &[5, 8, 1, 1], 1.0)],
+            ),
+            "two sides do not go together",
+        ),
+        (
+            "a convolution of as many channels as there are objects",
+            network(
+                vec![
+                    node("NonZero", &["a"], "places"),
+                    with(node("Cast", &["places"], "numbers"), &[int_attribute("to", 1)]),
+                    node("Unsqueeze", &["numbers", "outer"], "image"),
+                    with(node("Conv", &["image", "one"], "last"), &[ones()]),
+                ],
+                vec![ints("outer", &[0, 3]), floats("one", &[5, 4, 1, 1], 1.0)],
+            ),
+            "depends on what is in the image",
+        ),
+        (
+            "channels of a list",
+            network(
+                vec![
+                    node("Sigmoid", &["eight"], "list"),
+                    node("BatchNormalization", &["list", "eight", "eight", "eight", "eight"], "last"),
+                ],
+                vec![floats("eight", &[8], 1.0)],
+            ),
+            "its input has no channels",
+        ),
+        (
+            "factors for other channels",
+            network(
+                vec![node("InstanceNormalization", &["a", "four", "four"], "last")],
+                vec![floats("four", &[4], 1.0)],
+            ),
+            "its factors do not go with its channels",
+        ),
+        (
+            "the best along an axis that is none",
+            network(
+                vec![
+                    with(node("ArgMax", &["a"], "best"), &[axis(4)]),
+                    with(node("Cast", &["best"], "last"), &[int_attribute("to", 1)]),
+                ],
+                vec![],
+            ),
+            "there is no such axis",
+        ),
+        (
+            "an edge of less than nothing",
+            network(vec![node("Pad", &["a", "edges"], "last")], vec![ints("edges", &[0, -1, 0, 0, 0, 0, 0, 0])]),
+            "its edges are none",
+        ),
+        (
+            "whole numbers that overflow",
+            network(
+                vec![
+                    node("Mul", &["huge", "huge"], "product"),
+                    with(node("Cast", &["product"], "number"), &[int_attribute("to", 1)]),
+                    node("Mul", &["a", "number"], "last"),
+                ],
+                vec![ints("huge", &[1 << 40])],
+            ),
+            "a size is beyond bounds",
+        ),
+        (
+            "axes that are floats",
+            network(vec![node("Unsqueeze", &["a", "w"], "last")], vec![]),
+            "its axes are no known whole numbers",
+        ),
+        (
+            "parts that are floats",
+            network(vec![node("Split", &["a", "w"], "last")], vec![]),
+            "its parts are no known whole numbers",
+        ),
+        (
+            "places that are floats",
+            network(vec![node("Gather", &["a", "far"], "last")], vec![floats("far", &[2], 10.0)]),
+            "its places are no whole numbers",
+        ),
+        (
+            "sides whose product overflows",
+            network(vec![node("Reshape", &["a", "sides"], "last")], vec![ints("sides", &[i64::from(i32::MAX); 4])]),
+            "its shape is none",
+        ),
+        (
+            "a scale of no numbers",
+            network(vec![node("QuantizeLinear", &["a", "none"], "last")], vec![floats("none", &[4, 0], 1.0)]),
+            "its scale does not go with its input",
+        ),
+        (
+            "a size of nothing",
+            network(vec![node("Resize", &["a", "", "scales"], "last")], vec![floats("scales", &[0, 2, 6], 1.0)]),
+            "it has neither scales nor sizes",
+        ),
+    ];
+    for (name, onnx, says) in cases {
+        let started = std::time::Instant::now();
+        let error = load_error(&onnx);
+        assert_eq!(error.code(), "unsupported-model", "{name}: {error:?}");
+        let words = format!("{error:?}");
+        assert!(words.contains(says) && !words.contains("gave up"), "{name}: {words}");
+        assert!(started.elapsed().as_secs() < 10, "{name}: {:?}", started.elapsed());
+    }
+}
+
+/// Where a node reads is computed, and only the picture tells whether it is within.
+#[test]
+fn places_beyond_a_tensor_are_those_at_its_end() {
+    for axis in [1, -1] {
+        let axis = int_attribute("axis", axis);
+        let nodes = vec![
+            node("Reshape", &["a", "flat"], "rows"),
+            node("Mul", &["rows", "thousand"], "far"),
+            with(node("Cast", &["far"], "places"), &[int_attribute("to", 7)]),
+            with(node("GatherElements", &["rows", "places"], "read"), &[axis]),
+            node("Sigmoid", &["read"], "scores"),
+            node("Slice", &["scores", "from", "to", "one"], "last"),
+        ];
+        let weights = vec![
+            ints("flat", &[1, 8, 16]),
+            floats("thousand", &[], 1e4),
+            ints("from", &[0]),
+            ints("to", &[5]),
+            ints("one", &[1]),
+        ];
+        let mut detector = Detector::from_onnx(&network(nodes, weights)).unwrap();
+        let pixels = [200; 3 * 32 * 32];
+        detector.detect(ImageView::rgb(&pixels, 32, 32).unwrap()).unwrap();
+    }
 }

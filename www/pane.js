@@ -4,7 +4,7 @@ import { contained } from "./layout.js";
 import { drawBoxes } from "./overlay.js";
 import { objectAt, sift } from "./results.js";
 import { Steady } from "./steady.js";
-import { Timing, drawPlot, sum } from "./timing.js";
+import { PARTS, Timing, drawPlot, sum } from "./timing.js";
 import { Trails } from "./trails.js";
 import { duration, megabytes, summary } from "./words.js";
 
@@ -16,7 +16,7 @@ const NUMBERS_MS = 250;
 const threads = globalThis.crossOriginIsolated && navigator.hardwareConcurrency >= 4 ? 2 : 1;
 
 const IDS = ["stage", "frame", "boxes", "tag", "loading", "loading-text", "progress", "result", "name", "summary", "list"];
-IDS.push("time", "rate", "plot", "pixels-time", "network-time", "draw-time", "plot-top", "build");
+IDS.push("time", "rate", "plot", "pixels-time", "network-time", "boxes-time", "draw-time", "plot-top", "build");
 
 export class Pane {
   /** @type {Promise<Detector>} */
@@ -170,10 +170,10 @@ export class Pane {
    * Shows what was found.
    * @param {import("./pkg/index.js").DetectedObject[]} objects
    * @param {{ width: number, height: number }} size of the picture
-   * @param {{ milliseconds: number, network?: number, time?: number }} frame how long it took, how long of this the network,
-   *   and of a video the frame's time in seconds
+   * @param {{ milliseconds: number, timing?: { network: number, boxes: number }, time?: number }} frame how long it took, how
+   *   long of this network and boxes, and of a video the frame's time in seconds
    */
-  take(objects, size, { milliseconds, network = milliseconds, time }) {
+  take(objects, size, { milliseconds, timing = { network: milliseconds, boxes: 0 }, time }) {
     this.#raw = time === undefined ? objects : this.#steady.add(objects, time);
     this.#size = size;
     const started = performance.now();
@@ -181,7 +181,8 @@ export class Pane {
     this.#trails.add(this.found.seen);
     this.#show();
     const now = performance.now();
-    this.timing.add({ pixels: Math.max(0, milliseconds - network), network, draw: now - started }, now);
+    const { network, boxes } = timing;
+    this.timing.add({ pixels: Math.max(0, milliseconds - network - boxes), network, boxes, draw: now - started }, now);
     if (now - this.#numbersAt >= NUMBERS_MS) {
       this.#numbersAt = now;
       this.#showNumbers();
@@ -343,12 +344,12 @@ export class Pane {
     const { count, average, rate: perSecond, frames } = this.timing;
     const text = (milliseconds) => (count ? duration(milliseconds) : "–");
     time.textContent = text(sum(average));
-    for (const part of ["pixels", "network", "draw"]) this.#elements[`${part}-time`].textContent = text(average[part]);
+    for (const part of PARTS) this.#elements[`${part}-time`].textContent = text(average[part]);
     rate.textContent = count > 1 && perSecond ? perSecond.toFixed(1) : "–";
     if (!build.offsetParent) return; // Not laid out: nothing to draw on.
     const style = getComputedStyle(plot);
-    const [pixels, network, draw] = ["pixels", "network", "draw"].map((part) => style.getPropertyValue(`--plot-${part}`));
-    const top = drawPlot(plot, frames, { pixels, network, draw });
+    const colors = Object.fromEntries(PARTS.map((part) => [part, style.getPropertyValue(`--plot-${part}`)]));
+    const top = drawPlot(plot, frames, /** @type {any} */ (colors));
     this.#elements["plot-top"].textContent = count ? `${top} ms` : "";
   }
 }

@@ -151,7 +151,7 @@ export class Player {
         const started = performance.now();
         const objects = await detector.detect(bitmap ?? picture, { signal, transfer: Boolean(bitmap) });
         if (signal.aborted) return;
-        pane.take(objects, size, { milliseconds: performance.now() - started, network: detector.timing?.network });
+        pane.take(objects, size, { milliseconds: performance.now() - started, timing: detector.timing });
         this.#page.onTake();
       } catch (error) {
         if (signal.aborted) return;
@@ -247,7 +247,7 @@ export class Player {
     const detector = await pane.detector;
     for await (const { objects, frame } of detector.watch(this.#video, { signal, track: this.#page.track() })) {
       if (signal.aborted) return;
-      pane.take(objects, frame, { ...frame, network: detector.timing?.network });
+      pane.take(objects, frame, { ...frame, timing: detector.timing });
       this.#page.onTake();
     }
   }
@@ -274,7 +274,7 @@ export class Player {
           if (signal.aborted) return;
           pane.showFrame(frame, frame);
           const size = { width: frame.width, height: frame.height };
-          pane.take(objects, size, { milliseconds, network: detector.timing?.network, time });
+          pane.take(objects, size, { milliseconds, timing: detector.timing, time });
           this.#page.onTake();
         }
       } finally {

@@ -82,15 +82,20 @@ async function fetchThere(url, signal) {
   const { port1, port2 } = new MessageChannel();
   try {
     return await new Promise((resolve, reject) => {
-      signal.addEventListener("abort", () => reject(signal.reason), { once: true });
+      const stop = () => {
+        port1.postMessage("stop");
+        reject(signal.reason);
+      };
+      signal.addEventListener("abort", stop, { once: true });
       port1.onmessage = ({ data }) => (data.error ? reject(unreachable(data.error)) : resolve(data));
       window.postMessage(url.href, "*", [port2]);
     });
   } finally {
-    port1.close();
+    port1.close(); // After what was posted.
   }
 }
 
 function unreachable(cause) {
-  return Object.assign(new Error("the address could not be read", { cause }), { code: "address-unreachable" });
+  const code = /more than \d+ bytes/.test(cause) ? "address-too-large" : "address-unreachable";
+  return Object.assign(new Error("the address could not be read", { cause }), { code });
 }

@@ -17,6 +17,7 @@ const SENTENCES = {
   tainted: "That picture belongs to another site, which does not let this page read it. Save it, then choose the file.",
   "not-loaded": "That picture has not finished loading. Try again in a moment.",
   address: "That is no web address. It begins with https:// …",
+  "address-too-large": "The file behind that address is larger than 1 GB, which is more than this page takes.",
   "address-unreachable":
     "That address cannot be read from here: it does not exist, or its site does not let other pages read it (no CORS). Save the file and choose it.",
   crashed: "The detector crashed. That should not happen; try again, and please report the picture if it comes back.",

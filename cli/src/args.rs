@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
-use micro_yolo::{DEFAULT_IOU_THRESHOLD, DEFAULT_MAX_DETECTIONS, DEFAULT_SCORE_THRESHOLD};
+use micro_yolo::{DEFAULT_IOU_THRESHOLD, DEFAULT_MAX_DETECTIONS, DEFAULT_SCORE_THRESHOLD, Limits};
 
 /// Finds objects in images with a small YOLO network.
 #[derive(Debug, Parser)]
@@ -62,6 +62,25 @@ pub struct DetectArgs {
     /// How many threads compute
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub threads: usize,
+    /// The most memory the model may take, in megabytes (1,000,000 bytes), worked out before it is allocated.
+    /// Default: 1,073, enough for YOLOv8x at 640 px. A model beyond a limit is refused: exit code 1.
+    #[arg(long, value_name = "MB")]
+    pub max_memory: Option<u64>,
+    /// The most nodes and stored tensors of the model. Default: 20,000.
+    #[arg(long, value_name = "COUNT")]
+    pub max_nodes: Option<u64>,
+    /// The most work for one picture, in billions of multiply-accumulates, which stands for time: it is counted
+    /// before the model runs. Default: 500, some ten seconds on one core.
+    #[arg(long, value_name = "BILLIONS", value_parser = billions)]
+    pub max_work: Option<u64>,
+}
+
+/// Billions, in ones.
+fn billions(text: &str) -> Result<u64, String> {
+    match text.parse::<f64>() {
+        Ok(billions) if billions >= 0.0 => Ok((billions * 1e9) as u64), // Saturates; false for NaN.
+        _ => Err("it is no number from 0".to_owned()),
+    }
 }
 
 fn input_size(text: &str) -> Result<(u32, u32), String> {
@@ -69,5 +88,18 @@ fn input_size(text: &str) -> Result<(u32, u32), String> {
     match text.split_once('x') {
         Some((width, height)) => Ok((side(width)?, side(height)?)),
         None => side(text).map(|side| (side, side)),
+    }
+}
+
+impl DetectArgs {
+    /// What the model may take.
+    pub fn limits(&self) -> Limits {
+        let mut limits = Limits::default();
+        if let Some(megabytes) = self.max_memory {
+            limits.memory_bytes = megabytes.saturating_mul(1_000_000);
+        }
+        limits.nodes = self.max_nodes.unwrap_or(limits.nodes);
+        limits.macs = self.max_work.unwrap_or(limits.macs);
+        limits
     }
 }

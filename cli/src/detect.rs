@@ -1,6 +1,8 @@
 //! `micro-yolo detect`.
 
 use std::error::Error;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -64,10 +66,11 @@ fn load(args: &DetectArgs) -> Result<Detector, Box<dyn Error>> {
             default_model().ok_or_else(|| format!("there is no {DEFAULT_MODEL} here; name a model with --model"))?
         }
     };
-    let onnx = std::fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let limits = args.limits();
+    let onnx = read(&path, limits.memory_bytes).map_err(|error| format!("{}: {error}", path.display()))?;
     let mut builder =
         Detector::builder().score_threshold(args.score).iou_threshold(args.iou).max_detections(args.max);
-    builder = builder.threads(args.threads);
+    builder = builder.threads(args.threads).limits(limits);
     if let Some(classes) = &args.classes {
         let class = |name: &String| name.parse().map_or_else(|_| Class::from(name.as_str()), Class::Index);
         builder = builder.classes(classes.iter().map(class));
@@ -75,7 +78,26 @@ fn load(args: &DetectArgs) -> Result<Detector, Box<dyn Error>> {
     if let Some((width, height)) = args.imgsz {
         builder = builder.input_size(width, height);
     }
-    Ok(builder.build(&onnx)?)
+    builder.build(&onnx).map_err(|error| match error.code() {
+        // The library names its own option.
+        "model-too-large" => {
+            format!("{}: {error}; here it is --max-memory, --max-nodes or --max-work", path.display()).into()
+        }
+        _ => error.into(),
+    })
+}
+
+/// Reads a file of at most so many bytes, also where the system does not tell its length (a pipe, a device).
+fn read(path: &Path, most: u64) -> Result<Vec<u8>, Box<dyn Error>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most {
+        return Err(format!(
+            "it has more than the {most} bytes of memory that a model may take; --max-memory raises it"
+        )
+        .into());
+    }
+    Ok(bytes)
 }
 
 /// `models/micro-yolo.onnx` in the current folder, beside this program, or in a folder above either.

@@ -175,3 +175,33 @@ fn usage_errors_exit_with_2_and_failures_with_1() {
         assert!(stderr(&output).contains(says), "{args:?}: {}", stderr(&output));
     }
 }
+
+#[test]
+fn models_beyond_a_limit_are_refused() {
+    let (cat, model) = (path("data/samples/cat.jpg"), model());
+    // 1.7 MB, which are more once it is loaded.
+    let released = path("models/micro-yolo-s.onnx");
+    let with = |model: &str, option: &str, limit: &str| run(&["detect", &cat, "--model", model, option, limit]);
+    let run = |option: &str, limit: &str| with(&model, option, limit);
+    let cases = [
+        (&released, "--max-memory", "2", "MB of memory, and the limit is 2;"),
+        (&model, "--max-memory", "0", "more than the 0 bytes"),
+        (&model, "--max-nodes", "10", "nodes and stored tensors, and the limit is 10"),
+        (&model, "--max-work", "0.001", "million multiply-accumulates a picture"),
+    ];
+    for (model, option, limit, says) in cases {
+        let output = with(model, option, limit);
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(1), "{option} {limit}: {said}");
+        assert!(said.contains(says) && said.contains("--max-memory"), "{option} {limit}: {said}");
+    }
+    for (option, limit) in
+        [("--max-memory", "100"), ("--max-nodes", "1000"), ("--max-work", "0.5"), ("--max-work", "inf")]
+    {
+        let output = run(option, limit);
+        assert!(output.status.success(), "{option} {limit}: {}", stderr(&output));
+    }
+    for limit in ["-1", "NaN", "much"] {
+        assert_eq!(run("--max-work", limit).status.code(), Some(2));
+    }
+}

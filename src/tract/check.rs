@@ -9,6 +9,12 @@ use crate::onnx::messages::NodeProto;
 /// Whole numbers that stand for sizes are far below this; above it, arithmetic on them could overflow.
 const MAX_SIZE: i64 = 1 << 31;
 
+/// Values of a tensor are far fewer than these, which can still be multiplied by a side.
+const MAX_VOLUME: u64 = 1 << 32;
+
+/// Largest step of a slice: tract adds the length of the axis to it, in 32 bits.
+const LARGEST_STEP: i64 = 1 << 30;
+
 /// What is known of an input.
 pub(super) struct Known {
     pub shape: Option<Vec<usize>>,
@@ -25,11 +31,14 @@ pub(super) fn asked(node: &NodeProto, inputs: &[Option<Known>]) -> u64 {
     let ints = |index: usize| inputs.get(index)?.as_ref()?.ints.as_deref();
     match (node.op_type.as_str(), ints(0), ints(1), ints(2)) {
         ("Range", Some([from]), Some([to]), Some([step])) => to.abs_diff(*from) / step.unsigned_abs().max(1),
-        ("ConstantOfShape", Some(sides), ..) | ("Expand" | "Tile", _, Some(sides), _) => {
-            sides.iter().fold(1, |product: u64, side| product.saturating_mul(side.unsigned_abs()))
-        }
+        ("ConstantOfShape", Some(sides), ..) | ("Expand" | "Tile", _, Some(sides), _) => volume(sides),
         _ => 0,
     }
+}
+
+/// The product of sides; one that is beyond measure is the largest number.
+fn volume(sides: &[i64]) -> u64 {
+    sides.iter().fold(1, |product: u64, side| product.saturating_mul(side.unsigned_abs()))
 }
 
 /// Says what does not fit.
@@ -48,7 +57,13 @@ pub(super) fn check(node: &NodeProto, inputs: &[Option<Known>]) -> Result<(), &'
         return Err("its size depends on what is in the image");
     }
     // Behind operators whose results depend on what is in the picture.
-    let Some(shape) = first.shape.as_deref() else { return Ok(()) };
+    let Some(shape) = first.shape.as_deref() else {
+        return if node.has_window() {
+            Err("the size of its input depends on what is in the image")
+        } else {
+            Ok(())
+        };
+    };
     let rank = shape.len() as i64;
     if let Some(axis) = node.attributes.int("axis", 0)
         // Some count the place behind the last axis.
@@ -58,6 +73,7 @@ pub(super) fn check(node: &NodeProto, inputs: &[Option<Known>]) -> Result<(), &'
     }
     let axes = |index: usize, rank: i64| match node.ints("axes", index) {
         Some(axes) => fit(&distinct(&axes, rank), rank),
+        None if node.known(index).is_some() => Err("its axes are no known whole numbers"),
         None => Ok(()),
     };
     match node.proto.op_type.as_str() {
@@ -79,12 +95,27 @@ pub(super) fn check(node: &NodeProto, inputs: &[Option<Known>]) -> Result<(), &'
                 let fits = sum == Some(*side as i64) && parts.len() == node.proto.output.len();
                 if fits { Ok(()) } else { Err("its parts are not its input") }
             }
+            (None, Some(_)) if node.known(1).is_some() => Err("its parts are no known whole numbers"),
             (None, Some(side)) if *side < node.proto.output.len() => Err("it has more parts than its input"),
             _ => Ok(()),
         },
         "Conv" | "ConvTranspose" => node.window(shape, true),
-        "MaxPool" | "AveragePool" | "LpPool" => node.window(shape, false),
+        _ if node.has_window() => node.window(shape, false),
         name if name.starts_with("Global") && rank < 3 => Err("its input is no image"),
+        "ArgMax" | "ArgMin" if node.axis(rank).is_none() => Err("there is no such axis"),
+        "Softmax" | "LogSoftmax" | "Hardmax" if node.axis_or(rank, -1).is_none() => Err("there is no such axis"),
+        "Reshape" => match node.known(1).and_then(|known| known.ints.as_deref()) {
+            // Of -1 there may be one, which is worked out of the others.
+            Some(sides) if sides.iter().any(|side| *side < -1) || volume(sides) > MAX_VOLUME => {
+                Err("its shape is none")
+            }
+            _ => Ok(()),
+        },
+        "Pad" => node.pad(shape),
+        "QuantizeLinear" | "DequantizeLinear" => node.scale(shape),
+        "BatchNormalization" => node.factors(shape, 5),
+        "InstanceNormalization" => node.factors(shape, 3),
+        "Resize" if !node.says_how_large() => Err("it has neither scales nor sizes"),
         "Tile" | "Resize" | "Upsample" => match node.known(1).and_then(|known| known.shape.as_deref()) {
             Some([0]) | None => Ok(()),
             Some([length]) if *length as i64 == rank || node.proto.op_type == "Resize" => Ok(()),
@@ -144,6 +175,11 @@ impl<'n> Node<'n> {
         self.axis_or(rank, 0)
     }
 
+    /// Whether it is a convolution or a pool, but for those over all of the image.
+    fn has_window(&self) -> bool {
+        matches!(self.proto.op_type.as_str(), "Conv" | "ConvTranspose" | "MaxPool" | "AveragePool" | "LpPool")
+    }
+
     /// Whether an input that says how large the result is is no constant.
     fn varies_in_size(&self) -> bool {
         if !matches!(
@@ -155,6 +191,51 @@ impl<'n> Node<'n> {
         let first = usize::from(self.proto.op_type != "ConstantOfShape");
         let last = if self.proto.op_type == "Resize" { 3 } else { first };
         (first..=last).any(|index| self.known(index).is_some_and(|known| !known.is_constant))
+    }
+
+    /// Whether a `Resize` has scales or sizes, lists of which one may be empty.
+    fn says_how_large(&self) -> bool {
+        let sides = |index: usize| self.shape(index).unwrap_or_default();
+        // The only list besides the image, or those behind the region.
+        let lists: &[usize] = if self.inputs.len() < 3 { &[1] } else { &[2, 3] };
+        let mut lists = lists.iter().map(|index| sides(*index));
+        lists.clone().all(|sides| sides.len() <= 1)
+            && lists.any(|sides| sides.first().is_some_and(|side| *side > 0))
+    }
+
+    /// tract crops nothing, and mirrors no more than there is.
+    fn pad(&self, shape: &[usize]) -> Result<(), &'static str> {
+        let Some(pads) = self.ints("pads", 1) else { return Ok(()) };
+        let (rank, has_axes) = (shape.len(), self.known(3).is_some());
+        if pads.iter().any(|pad| *pad < 0) || (!has_axes && pads.len() != 2 * rank) {
+            return Err("its edges are none");
+        }
+        let fits = |(at, pad): (usize, &i64)| *pad < shape[at % rank] as i64;
+        let mirrors = self.attributes.text("mode", "constant") == Some("reflect");
+        if !mirrors || !has_axes && pads.iter().enumerate().all(fits) {
+            Ok(())
+        } else {
+            Err("its edges are larger than its input")
+        }
+    }
+
+    /// Whether scale and zero point are one number, or one for each place along the axis.
+    fn scale(&self, shape: &[usize]) -> Result<(), &'static str> {
+        let along = self.axis_or(shape.len() as i64, 1).and_then(|axis| shape.get(axis));
+        let fits = |numbers: &[usize]| match numbers {
+            [] | [1] => true,
+            [count] => along == Some(count),
+            sides => sides.iter().all(|side| *side == 1),
+        };
+        let fits = self.shape(1).is_some_and(fits) && self.shape(2).is_none_or(fits);
+        if fits { Ok(()) } else { Err("its scale does not go with its input") }
+    }
+
+    /// Whether a normalisation has `count` inputs, of which all but the first are a number for each channel.
+    fn factors(&self, shape: &[usize], count: usize) -> Result<(), &'static str> {
+        let Some(channels) = shape.get(1) else { return Err("its input has no channels") };
+        let fits = (1..count).all(|index| self.shape(index) == Some(&[*channels]));
+        if fits && self.inputs.len() == count { Ok(()) } else { Err("its factors do not go with its channels") }
     }
 
     /// Sizes that could overflow what is computed of them.
@@ -169,7 +250,8 @@ impl<'n> Node<'n> {
         }
         let operator = self.proto.op_type.as_str();
         let is_size = SHAPES.contains(&operator)
-            || matches!(operator, "Pad" | "Resize" | "Upsample" | "OneHot" | "Reshape" | "Gather");
+            || matches!(operator, "Pad" | "Resize" | "Upsample" | "OneHot" | "Reshape" | "Gather")
+            || matches!(operator, "Add" | "Sub" | "Mul" | "Div" | "Mod" | "Pow" | "Neg" | "Abs");
         let mut sizes = self.inputs.iter().flatten().filter_map(|known| known.ints.as_ref()).filter(|_| is_size);
         if sizes.any(|ints| ints.iter().any(beyond)) { Err("a size is beyond bounds") } else { Ok(()) }
     }
@@ -185,9 +267,12 @@ impl<'n> Node<'n> {
         }
         if self
             .ints("steps", 4)
-            .is_some_and(|steps| steps.iter().any(|step| !(1..MAX_SIZE).contains(&step.saturating_abs())))
+            .is_some_and(|steps| steps.iter().any(|step| !(1..=LARGEST_STEP).contains(&step.saturating_abs())))
         {
             return Err("its step is none");
+        }
+        if [3, 4].into_iter().any(|index| self.known(index).is_some_and(|known| known.ints.is_none())) {
+            return Err("its axes are no known whole numbers");
         }
         match self.ints("axes", 3) {
             Some(axes) => fit(&distinct(&axes, rank), rank),
@@ -210,7 +295,9 @@ impl<'n> Node<'n> {
                 return Err("it reads beyond its input");
             }
         }
-        match self.known(1).and_then(|known| known.ints.as_ref()) {
+        let at = self.known(1);
+        match at.and_then(|known| known.ints.as_ref()) {
+            None if at.is_some_and(|known| known.is_constant) => Err("its places are no whole numbers"),
             Some(at) if at.iter().any(|at| !(-side..side).contains(at)) => Err("it reads beyond its input"),
             _ => Ok(()),
         }

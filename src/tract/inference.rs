@@ -84,6 +84,13 @@ impl<'a> Inference<'a> {
         stored(name, &*self.facts.get(name)?.value.concretize()?)
     }
 
+    /// A number of the type of the tensor `like`, to be stored under `name`.
+    pub fn number(&self, name: &str, like: &str, number: i64) -> Option<TensorProto> {
+        let kind = self.facts.get(like)?.datum_type.concretize()?;
+        let kind = if kind == DatumType::TDim { DatumType::I64 } else { kind };
+        stored(name, &*tensor0(number).cast_to_dt(kind).ok()?)
+    }
+
     /// Bytes of a tensor; 0 if that is not known.
     pub fn bytes(&self, name: &str) -> u64 {
         self.facts.get(name).and_then(|fact| size(fact).ok()).unwrap_or(0)
@@ -253,9 +260,13 @@ fn charge(
 
 /// Bytes of a tensor; 0 if its shape depends on what is in the picture.
 fn size(fact: &InferenceFact) -> TractResult<u64> {
-    let sides = fact.shape.dims().filter_map(Factoid::concretize).filter_map(|side| side.to_i64().ok());
-    if sides.into_iter().any(|side| side < 0) {
-        return Err(TractError::msg("a tensor has a negative side"));
+    for side in fact.shape.dims().filter_map(Factoid::concretize) {
+        match side.to_i64() {
+            Ok(side) if side < 0 => return Err(TractError::msg("a tensor has a negative side")),
+            // For 3 beside 5, tract has an expression, which it then takes exponential time to compute with.
+            Err(_) if side.symbols().is_empty() => return Err(TractError::msg("two sides do not go together")),
+            _ => (),
+        }
     }
     let Some(shape) = concrete(fact) else { return Ok(0) };
     let each = fact.datum_type.concretize().map_or(4, |kind| kind.size_of());

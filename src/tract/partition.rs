@@ -11,6 +11,7 @@ use crate::error::{Error, Kind, Result};
 use crate::limits::Budget;
 use crate::lower::{self, ForeignNode, Lowered, Lowering, Reason, Step, Values};
 use crate::onnx::File;
+use crate::onnx::attributes::Attributes;
 use crate::onnx::messages::{
     DataType, Dimension, GraphProto, ModelProto, NodeProto, TensorProto, TensorShapeProto, TensorType, TypeProto,
     ValueInfoProto,
@@ -272,9 +273,14 @@ fn model(
         };
         Ok(value_info(name, kind, &sides))
     };
+    let nodes = nodes.iter().map(|id| {
+        let node = graph.node[*id].clone();
+        within(node, inference, &mut initializer)
+    });
+    let nodes = nodes.collect::<Vec<_>>().concat();
     let proto = GraphProto {
         name: "part".to_owned(),
-        node: nodes.iter().map(|id| graph.node[*id].clone()).collect(),
+        node: nodes,
         initializer,
         input: inputs.iter().map(|name| info(name)).collect::<Result<_>>()?,
         output: outputs.iter().map(|name| ValueInfoProto { name: (*name).to_owned(), r#type: None }).collect(),
@@ -288,6 +294,39 @@ fn model(
     };
     let owned = |names: Vec<&str>| names.into_iter().map(str::to_owned).collect();
     Ok(Stage { work: Work::Tract(proto), inputs: owned(inputs), outputs: owned(outputs) })
+}
+
+/// The node, and before it, where it reads at places that depend on what is in the picture, those that keep them within its
+/// input: tract panics at places beyond it.
+fn within(mut node: NodeProto, inference: &Inference<'_>, initializer: &mut Vec<TensorProto>) -> Vec<NodeProto> {
+    let [data, at] = &node.input[..] else { return vec![node] };
+    if !matches!(node.op_type.as_str(), "Gather" | "GatherElements") || inference.is_constant(at) {
+        return vec![node];
+    }
+    let sides = inference.kind(data).map(|(_, sides)| sides).unwrap_or_default();
+    let axis = Attributes(&node).int("axis", 0).unwrap_or_default();
+    let axis = if axis < 0 { axis + sides.len() as i64 } else { axis };
+    let Some(&Some(side)) = sides.get(axis as usize) else { return vec![node] };
+    let mut nodes = Vec::with_capacity(3);
+    let mut at = at.clone();
+    for (operator, bound) in [("Max", -(side as i64)), ("Min", side as i64 - 1)] {
+        // Named after what the node itself makes, which is the only one of its name.
+        let output = format!("{} within {operator}", node.output[0]);
+        let limit = format!("{output} of");
+        let Some(number) = inference.number(&limit, &node.input[1], bound) else { return vec![node] };
+        initializer.push(number);
+        let input = vec![at, limit];
+        nodes.push(NodeProto {
+            op_type: operator.to_owned(),
+            input,
+            output: vec![output.clone()],
+            ..Default::default()
+        });
+        at = output;
+    }
+    node.input[1] = at;
+    nodes.push(node);
+    nodes
 }
 
 /// What a node reads.

@@ -3,6 +3,8 @@
 // Every test file compiles this for itself and uses a part of it.
 #![allow(dead_code)]
 
+pub mod graph;
+
 use std::path::{Path, PathBuf};
 
 use image::RgbImage;

@@ -183,7 +183,7 @@ describe("tools of the page in chromium", () => {
     await page.waitForFunction(() => [...document.querySelectorAll("#list .label")].some((one) => /#\d/.test(one.textContent)), { timeout: 60_000 });
     await page.waitForFunction(() => Number(document.querySelector("#rate").textContent) > 0, { timeout: 60_000 });
     // All at once: they change with every frame.
-    const ids = ["time", "pixels-time", "network-time", "draw-time"];
+    const ids = ["time", "pixels-time", "network-time", "boxes-time", "draw-time"];
     const parts = await page.evaluate((ids) => ids.map((id) => document.getElementById(id).textContent), ids);
     for (const text of parts) assert.match(text, / ms$/);
     const [all, ...split] = parts.map(parseFloat);

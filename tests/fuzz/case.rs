@@ -12,13 +12,20 @@ use tract_onnx::pb;
 
 use crate::change::{Change, apply, change};
 use crate::common;
+use crate::small;
 
-/// Small networks of every form of output, read with tract, and two that the engine reads by itself.
-static MODELS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
+/// Networks of a dozen nodes, in which a change is seldom far from what matters, and which take a tenth of the time.
+static SMALL: LazyLock<Vec<Vec<u8>>> = LazyLock::new(small::models);
+
+/// Whole networks of every form of output, read with tract, and two that the engine reads by itself.
+static WHOLE: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
     let forms = ["class-rows", "objectness", "objectness-one-class", "anchors", "end-to-end"].map(common::form);
     let own = ["every-form-int8", "distribution-int8"];
     forms.into_iter().chain(own.map(|name| common::read(&format!("tests/fixtures/{name}.onnx")))).collect()
 });
+
+/// Of so many cases one changes a whole network.
+const WHOLE_EACH: usize = 16;
 
 /// What a model or a frame looks like. Numbers are taken modulo what there is to choose from.
 #[derive(Debug, Clone)]
@@ -131,7 +138,9 @@ impl Case {
         | Case::Cut { model, .. }
         | Case::Graph { model, .. }
         | Case::Frame { model, .. }) = self;
-        let original = &MODELS[model % MODELS.len()];
+        let (kind, number) = (model % WHOLE_EACH, model / WHOLE_EACH);
+        let originals = if kind == 0 { &WHOLE } else { &SMALL };
+        let original = &originals[number % originals.len()];
         match self {
             Case::Bytes { changes, .. } => {
                 let mut onnx = original.clone();
@@ -191,8 +200,8 @@ impl Case {
 
 impl Frame {
     fn check(&self, options: &Options, onnx: &[u8]) -> Result<(), String> {
-        let channels: usize = if self.is_rgba { 4 } else { 3 };
-        let exact = u64::from(self.width) * u64::from(self.height) * channels as u64;
+        let channels = if self.is_rgba { 4 } else { 3 };
+        let exact = (u64::from(self.width) * u64::from(self.height)).saturating_mul(channels);
         // A buffer of its full length only where that is a few MB.
         let length =
             usize::try_from(exact).unwrap_or(usize::MAX).min(1 << 22).saturating_add_signed(self.excess as isize);

@@ -53,6 +53,25 @@ test("the box is where the rectangle is", async () => {
   detector.dispose();
 });
 
+test("the time of a picture is told in parts", async () => {
+  const detector = await Detector.load(options);
+  assert.equal(detector.timing, undefined);
+  const frame = spot(320, 240, { x: 40, y: 60, w: 120, h: 80 });
+  const started = performance.now();
+  for (let number = 0; number < 20; number += 1) {
+    const before = performance.now();
+    await detector.detect(frame);
+    const all = performance.now() - before;
+    const { pixels, network, boxes } = detector.timing;
+    assert.ok(pixels >= 0 && boxes >= 0 && network > 0, JSON.stringify(detector.timing));
+    assert.ok(pixels + network + boxes <= all, JSON.stringify({ ...detector.timing, all }));
+    // Of another clock, or of the picture before, it would be far from what the call took.
+    assert.ok(network < performance.now() - started, JSON.stringify(detector.timing));
+  }
+  assert.ok(detector.timing.boxes > 0 && detector.timing.boxes < detector.timing.network, JSON.stringify(detector.timing));
+  detector.dispose();
+});
+
 test("memory stays flat over thousands of frames", async () => {
   const detector = await Detector.load(options);
   const frame = spot(640, 480, { x: 40, y: 60, w: 120, h: 80 });

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { readFile, readdir, stat } from "node:fs/promises";
 import { test } from "node:test";
+import vm from "node:vm";
 import { PALETTE, createPalette } from "../../www/colors.js";
 import { fileName, momentName, toCoco, toCsv, toJson, toYolo } from "../../www/export.js";
 import { contained, placeLabels } from "../../www/layout.js";
@@ -148,9 +149,9 @@ test("after a seek a frame is shown as it is, and things that move stay themselv
 
 test("times are averaged, and a single picture counts as it is", () => {
   const timing = new Timing();
-  timing.add({ pixels: 10, network: 30, draw: 2 }, 1000);
-  assert.deepEqual([timing.average, sum(timing.average), timing.rate], [{ pixels: 10, network: 30, draw: 2 }, 42, undefined]);
-  for (let frame = 1; frame <= 200; frame += 1) timing.add({ pixels: 3, network: 10, draw: 1 }, 1000 + frame * 50);
+  timing.add({ pixels: 10, network: 28, boxes: 2, draw: 2 }, 1000);
+  assert.deepEqual([timing.average, sum(timing.average), timing.rate], [{ pixels: 10, network: 28, boxes: 2, draw: 2 }, 42, undefined]);
+  for (let frame = 1; frame <= 200; frame += 1) timing.add({ pixels: 3, network: 10, boxes: 0, draw: 1 }, 1000 + frame * 50);
   assert.ok(Math.abs(timing.average.network - 10) < 0.01);
   assert.ok(Math.abs(timing.rate - 20) < 1e-9, String(timing.rate));
   assert.equal(timing.frames.length, 120);
@@ -268,6 +269,48 @@ test("the script of the frame that fetches is the one that its policy allows", a
   const [, script] = /<script>([^]*)<\/script>/.exec(html);
   const hash = createHash("sha256").update(script).digest("base64");
   assert.ok(html.includes(`script-src 'sha256-${hash}'`), `it must say sha256-${hash}`);
+});
+
+test("the frame that fetches leaves an answer that is too long, and one that is no longer wanted", async () => {
+  const [, script] = /<script>([^]*)<\/script>/.exec(await readFile(at("www/fetch.html"), "utf8"));
+  const ask = async (answer, stopAfter) => {
+    let listen;
+    let read = 0;
+    let signal;
+    const chunk = new Uint8Array(2 ** 20);
+    // Bytes without end, of which the frame is to take none home.
+    const body = {
+      getReader: () => ({
+        async read() {
+          read += 1;
+          if (read === stopAfter) port.onmessage();
+          if (signal.aborted) throw signal.reason;
+          return read > (answer.chunks ?? Infinity) ? { done: true } : { done: false, value: chunk };
+        },
+      }),
+    };
+    const port = {};
+    const said = new Promise((resolve) => (port.postMessage = resolve));
+    const parent = { postMessage() {} };
+    const fetch = async (_, options) => {
+      signal = options.signal;
+      return { ok: true, headers: new Headers(answer.headers), body };
+    };
+    vm.runInNewContext(script, { parent, fetch, AbortController, Blob, addEventListener: (_, one) => (listen = one) });
+    listen({ source: parent, data: "https://example.org/file", ports: [port] });
+    return { ...(await said), read, aborted: signal.aborted };
+  };
+  const good = await ask({ chunks: 3, headers: { "content-type": "image/png" } });
+  assert.deepEqual([good.bytes.byteLength, good.type, good.error], [3 * 2 ** 20, "image/png", undefined]);
+  const long = await ask({ headers: { "content-length": String(2 ** 30 + 1) } });
+  assert.match(long.error, /more than 1073741824 bytes/);
+  assert.deepEqual([long.read, long.aborted], [0, true]);
+  const endless = await ask({});
+  assert.match(endless.error, /more than 1073741824 bytes/);
+  assert.deepEqual([endless.read, endless.aborted], [1025, true]);
+  const stopped = await ask({}, 5);
+  assert.match(stopped.error, /Abort/);
+  assert.equal(stopped.read, 5);
 });
 
 test("every sample, link and icon is there", async () => {

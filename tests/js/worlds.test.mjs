@@ -80,6 +80,12 @@ describe("pixels", () => {
     }
   });
 
+  test("a selector in place of an element is told from an address", async () => {
+    const { code, message } = await failure(() => detector.detect("#photo"));
+    assert.equal(code, "invalid-source");
+    assert.match(message, /give the element/);
+  });
+
   test("pixels that are given away while they wait are said to be gone", async () => {
     const { data, width, height } = spot();
     const call = failure(() => detector.detect({ data, width, height }));
