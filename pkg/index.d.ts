@@ -211,7 +211,7 @@ export interface WatchedFrame {
  * ```js
  * const detector = await Detector.load();
  * const objects = await detector.detect(document.querySelector("img"));
- * // [{ label: "cat", classId: 15, score: 0.83, box: { x: 0, y: 0, width: 398, height: 298 } }]
+ * // [{ label: "cat", classId: 15, score: 0.84, box: { x: 0, y: 0, width: 414, height: 300 } }]
  * detector.dispose();
  * ```
  */

@@ -10,12 +10,12 @@ learn=(--teacher nanodet-plus-m.pt --photos train-hand --photos train-teacher --
 mkdir -p runs
 
 compress import --nanodet nanodet-plus-m.pt --names models/recipes/coco.names --output runs/nanodet.safetensors
-compress prune --run runs/cut --checkpoint runs/nanodet.safetensors --max-macs MACS --share 0.06 --round-images 0 \
+compress prune --run runs/cut --checkpoint runs/nanodet.safetensors --max-macs 692000000 --share 0.06 --round-images 0 \
   --teacher nanodet-plus-m.pt --val train-hand.json --val-images 200
 compress distill --run runs/tuned --network runs/cut/network.json --init runs/cut/model.safetensors --init-rate 1 \
-  "${learn[@]}" --rate 7e-4 --images FLOAT
+  "${learn[@]}" --rate 7e-4 --images 10000
 compress distill --run runs/int8 --network runs/cut/network.json --init runs/tuned/model.safetensors --init-rate 1 --int8 \
-  "${learn[@]}" --rate 4e-4 --images INT8
+  "${learn[@]}" --rate 4e-4 --images 9000
 compress export --checkpoint runs/int8/model.safetensors --output models/micro-yolo.onnx --imgsz 416
 compress quantize --checkpoint runs/int8/model.safetensors --output models/micro-yolo-int8.onnx --imgsz 416 \
   --no-equalize --method percentile --percentile 99.99 --data train-hand.json --images 96 --held-out 24
