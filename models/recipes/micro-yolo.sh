@@ -11,7 +11,7 @@ mkdir -p runs
 
 compress import --nanodet nanodet-plus-m.pt --names models/recipes/coco.names --output runs/nanodet.safetensors
 compress prune --run runs/cut --checkpoint runs/nanodet.safetensors --max-macs 692000000 --share 0.06 --round-images 0 \
-  --teacher nanodet-plus-m.pt --val train-hand.json --val-images 200
+  --teacher nanodet-plus-m.pt --photos train-hand --val train-hand.json --val-images 200
 compress distill --run runs/tuned --network runs/cut/network.json --init runs/cut/model.safetensors --init-rate 1 \
   "${learn[@]}" --rate 7e-4 --images 10000
 compress distill --run runs/int8 --network runs/cut/network.json --init runs/tuned/model.safetensors --init-rate 1 --int8 \

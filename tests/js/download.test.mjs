@@ -54,7 +54,7 @@ const answers = {
 };
 
 before(async () => {
-  const files = ["pkg/wasm/micro_yolo_bg.wasm", "tests/e2e/fixtures/red-spot.onnx"].map((path) => readFile(at(path)));
+  const files = ["pkg/wasm/micro_yolo_full_bg.wasm", "tests/e2e/fixtures/red-spot.onnx"].map((path) => readFile(at(path)));
   const [engine, onnx] = await Promise.all(files);
   wasm = await WebAssembly.compile(engine);
   model = onnx;

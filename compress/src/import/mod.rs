@@ -1,6 +1,7 @@
 //! Networks from elsewhere.
 //!
-//! [`darknet`] reads what Darknet trains: YOLOv3-tiny and its relatives. [`nanodet`] reads NanoDet-Plus.
+//! [`darknet`] reads what Darknet trains: YOLOv3-tiny and its relatives. With the feature `train`, `nanodet`
+//! reads NanoDet-Plus.
 
 mod cfg;
 #[cfg(feature = "train")]

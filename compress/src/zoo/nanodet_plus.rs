@@ -34,6 +34,7 @@ type Channel = (String, usize);
 pub(crate) struct Plan {
     pub network: Network,
     /// By layer that reads a stage: the original's number of each channel it reads.
+    #[cfg_attr(not(feature = "train"), expect(dead_code))]
     pub order: BTreeMap<String, Vec<usize>>,
 }
 
@@ -42,11 +43,8 @@ impl Plan {
         let mut build = Builder { layers: Vec::new(), order: BTreeMap::new() };
         build.conv("stem", "image", widths.stem, 3, 2, LeakyRelu);
         build.layer("pool", LayerKind::MaxPool { kernel: 3, stride: 2, padding: PoolPadding::Both }, &["stem"]);
-        let stages = build.backbone(widths);
-        for (stride, stage) in STRIDES.into_iter().zip(&stages) {
-            let lateral = format!("lateral{stride}");
-            let source = build.gather(&format!("from{stride}"), stage, &[&lateral]);
-            build.conv(&lateral, &source, widths.pyramid, 1, 1, LeakyRelu);
+        for (stride, source) in STRIDES.into_iter().zip(build.backbone(widths)) {
+            build.conv(&format!("lateral{stride}"), &source, widths.pyramid, 1, 1, LeakyRelu);
         }
         build.pyramid(widths.pyramid);
         build.heads(classes, widths.pyramid);
@@ -94,16 +92,21 @@ impl Builder {
         self.layer(name, kind, &[from]);
     }
 
-    /// The three stages of ShuffleNetV2. Gives the channels of each, in the original's order.
-    fn backbone(&mut self, widths: &Widths) -> Vec<Vec<Channel>> {
+    /// The three stages of ShuffleNetV2. Gives the map of each that the pyramid reads.
+    fn backbone(&mut self, widths: &Widths) -> Vec<String> {
         let mut channels: Vec<Channel> = (0..widths.stem).map(|channel| ("pool".into(), channel)).collect();
-        let mut stages = Vec::new();
-        for (stage, (width, blocks)) in (2..).zip(widths.stages.into_iter().zip(BLOCKS)) {
-            let half = width / 2;
+        let mut sources = Vec::new();
+        for (index, (width, blocks)) in widths.stages.into_iter().zip(BLOCKS).enumerate() {
+            let (stage, half) = (index + 2, width / 2);
             let [left, right] = ["l", "r"].map(|side| format!("down{stage}{side}"));
-            let source = self.gather(&format!("stage{}", stage - 1), &channels, &[&left, &right]);
+            // The pyramid reads each stage but the stem, as the next stage does.
+            let lateral = index.checked_sub(1).map(|before| format!("lateral{}", STRIDES[before]));
+            let readers: Vec<&str> =
+                [Some(&left), Some(&right), lateral.as_ref()].into_iter().flatten().map(String::as_str).collect();
+            let source = self.gather(&format!("stage{}", stage - 1), &channels, &readers);
             self.ds_conv(&left, &source, half, 3, 2, false);
             self.mb_conv(&right, &source, half, 2);
+            sources.extend(lateral.is_some().then_some(source));
             channels = shuffled((0..half).map(|channel| (left.clone(), channel)), &right);
             for block in 1..=blocks {
                 let name = format!("block{stage}_{block}");
@@ -112,9 +115,9 @@ impl Builder {
                 self.mb_conv(&name, &source, half, 1);
                 channels = shuffled(channels.into_iter(), &name);
             }
-            stages.push(channels.clone());
         }
-        stages
+        sources.push(self.gather("stage4", &channels, &["lateral32"]));
+        sources
     }
 
     /// The name of a map of the channels `wanted`: slices of the layers that made them, joined as `name`. Notes for its
