@@ -32,10 +32,10 @@ const SCENES = {
     ],
   },
   "coffee-break": {
-    size: [820, 400],
+    size: [740, 400],
     pieces: [
       { photo: "coffee", from: [60, 0, 420, 400], to: [0, 0, 420, 400] },
-      { photo: "astronaut", from: [60, 0, 400, 400], to: [420, 0, 400, 400] },
+      { photo: "astronaut", from: [60, 0, 320, 400], to: [420, 0, 320, 400] },
     ],
   },
   trio: {
