@@ -9,7 +9,7 @@ use std::fmt::Write;
 use serde::Serialize;
 
 use crate::error::Result;
-use crate::network::{Graph, Network, Node, Op};
+use crate::network::{Graph, Network, Node, NodeId, Op};
 
 /// The paper's closed forms, in weights of convolutions; times the cells of the output map they are MACs.
 ///
@@ -182,6 +182,13 @@ pub(crate) fn total_with(graph: &Graph, channels: &[usize], width: usize, height
         total += node_cost(node, [input, output], width, height);
     }
     total
+}
+
+/// What node `id` costs by itself.
+pub(crate) fn of(graph: &Graph, id: NodeId, width: usize, height: usize) -> Cost {
+    let node = &graph.nodes[id];
+    let input = node.inputs.first().map_or(0, |&input| graph.nodes[input].channels);
+    node_cost(node, [input, node.channels], width, height)
 }
 
 fn map_size(node: &Node, width: usize, height: usize) -> [usize; 2] {

@@ -7,6 +7,7 @@ pub mod checkpoint;
 pub mod cost;
 pub mod data;
 mod dead;
+pub mod decouple;
 pub mod error;
 pub mod evaluate;
 pub mod explore;

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use compress::network::Network;
-use compress::{checkpoint, zoo};
+use compress::{checkpoint, cost, zoo};
 
 fn compress(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_compress")).args(args).output().expect("the command was built")
@@ -73,6 +73,35 @@ fn import_writes_a_checkpoint_and_its_network() {
     );
     refused(&["import", "--cfg", cfg, "--weights", cfg, "--output", &checkpoint_path], "does not fit the cfg");
     assert_eq!(std::fs::read(&checkpoint_path).unwrap(), before, "an error leaves what was there");
+}
+
+#[test]
+fn decouple_writes_a_cheaper_network_that_names_what_it_stands_for() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let fixtures = root.join("compress/tests/import");
+    let (cfg, weights) = (fixtures.join("tiny.cfg"), fixtures.join("tiny.weights"));
+    let samples = root.join("data/samples");
+    let folder = tempfile::tempdir().unwrap();
+    let [dense, thin] = ["dense", "thin"].map(|name| folder.path().join(format!("{name}.safetensors")));
+    let [cfg, weights, samples, dense, thin] =
+        [&cfg, &weights, &samples, &dense, &thin].map(|path| path.to_str().unwrap());
+    let import = ["import", "--cfg", cfg, "--weights", weights, "--masks", "3,4;1,2;0", "--output", dense];
+    assert!(compress(&import).status.success());
+    let (before, _) = checkpoint::read_with_network(Path::new(dense)).unwrap();
+    let whole = cost::total(&before.graph().unwrap(), 64, 64);
+    let most = (whole.parameters * 9 / 10).to_string();
+    let args = ["decouple", "--checkpoint", dense, "--photos", samples, "--imgsz", "64", "--cost-imgsz", "64"];
+    let output = compress(&[&args[..], &["--output", thin, "--max-parameters", &most]].concat());
+    assert!(output.status.success(), "{output:?}");
+    assert!(text(&output.stdout).contains("| multiplier |") && text(&output.stdout).contains("**dense**"));
+    let (after, weights) = checkpoint::read_with_network(Path::new(thin)).unwrap();
+    let graph = after.graph().unwrap();
+    assert_eq!(checkpoint::check(&graph, &weights), Ok(()));
+    assert!(cost::total(&graph, 64, 64).parameters <= whole.parameters * 9 / 10);
+    let names = |network: &Network| network.layers.iter().filter(|layer| layer.teacher.is_some()).count();
+    assert!(names(&before) == 0 && names(&after) > 3, "what to distil from");
+    refused(&[&args[..], &["--output", thin, "--max-parameters", "10"]].concat(), "option --max-parameters: 10");
+    refused(&[&args[..], &["--output", thin, "--layers", "x"]].concat(), "option --layers: `x` is no dense");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod average;
 mod cost;
 mod data;
+mod decouple;
 #[cfg(feature = "train")]
 mod distill;
 mod evaluate;
@@ -41,6 +42,8 @@ pub enum Command {
     Cost(cost::Cost),
     /// Converts labels of other formats to COCO's.
     Data(data::Data),
+    /// Makes dense convolutions depthwise separable, with the weights that they have learned.
+    Decouple(decouple::Decouple),
     /// Trains a network; the same command goes on after a kill.
     #[cfg(feature = "train")]
     Train(train::Train),
@@ -78,6 +81,7 @@ impl Command {
             Command::Average(command) => command.run(),
             Command::Cost(command) => command.run(),
             Command::Data(command) => command.run(),
+            Command::Decouple(command) => command.run(),
             #[cfg(feature = "train")]
             Command::Train(command) => command.run(),
             #[cfg(feature = "train")]

@@ -109,7 +109,7 @@ pub struct Statistics {
     /// By node, of those that dense convolutions read.
     pub(super) moments: Vec<Option<Moments>>,
     /// By node and channel. Of convolutions before the activation, of other nodes their output.
-    pub(super) sensitivity: Vec<Vec<f64>>,
+    pub(crate) sensitivity: Vec<Vec<f64>>,
 }
 
 impl Statistics {

@@ -1,0 +1,70 @@
+//! `compress decouple`.
+
+use std::path::PathBuf;
+
+use compress::checkpoint::{self, Precision};
+use compress::decouple::{DecoupleConfig, decouple};
+use compress::explore::with_hints;
+use compress::{Result, cost};
+use indicatif::ProgressBar;
+
+use super::Photographs;
+
+/// Makes dense convolutions depthwise separable, with the weights that they have learned.
+///
+/// A convolution becomes a depthwise convolution on several copies of its map, and a 1×1 convolution. The best multipliers under both budgets are found exactly, by the errors on photographs. Each layer of the
+/// new network names the map of the old one that it stands for, for `compress distill --relative-rate` behind this.
+#[derive(clap::Args)]
+pub struct Decouple {
+    /// The checkpoint (`model.safetensors` of a run, or of `import`).
+    #[arg(long)]
+    checkpoint: PathBuf,
+    /// The checkpoint of the new network.
+    #[arg(long)]
+    output: PathBuf,
+    /// Parameters of the whole network, at most.
+    #[arg(long, default_value_t = 2_560_000)]
+    max_parameters: u64,
+    /// Multiply-accumulates of the whole network at --cost-imgsz, at most.
+    #[arg(long, default_value_t = 1_090_000_000)]
+    max_macs: u64,
+    /// Side of the square input in pixels that multiply-accumulates are counted for.
+    #[arg(long, default_value_t = 416)]
+    cost_imgsz: usize,
+    /// The layers that may change, with commas [default: all dense convolutions but those that read the image].
+    #[arg(long, value_delimiter = ',')]
+    layers: Vec<String>,
+    /// Multipliers to try, with commas: the mean number of depthwise kernels of an input channel.
+    #[arg(long, value_delimiter = ',', default_value = "1,1.25,1.5,1.75,2,2.25,2.5,2.75,3,3.5,4,4.5,5,5.5,6")]
+    multipliers: Vec<f64>,
+    #[command(flatten)]
+    photographs: Photographs,
+}
+
+impl Decouple {
+    pub fn run(self) -> Result<()> {
+        let (network, weights) = checkpoint::read_with_network(&self.checkpoint)?;
+        let imgsz = self.photographs.imgsz;
+        network.graph()?.check_size("--imgsz", imgsz, imgsz)?;
+        let images = self.photographs.read(0)?;
+        let config = DecoupleConfig {
+            layers: self.layers,
+            multipliers: self.multipliers,
+            max_parameters: self.max_parameters,
+            max_macs: self.max_macs,
+            side_px: self.cost_imgsz,
+        };
+        let spinner = ProgressBar::new_spinner();
+        let show = |what: &str| {
+            spinner.set_message(what.to_owned());
+            spinner.tick();
+        };
+        let mut decoupled = decouple(&network, &weights, &images, imgsz, &config, &show)?;
+        spinner.finish_and_clear();
+        print!("{}", decoupled.markdown());
+        decoupled.network = with_hints(decoupled.network, Some(&network))?;
+        let cost = cost::NetworkCost::new(&decoupled.network, self.cost_imgsz, self.cost_imgsz)?;
+        println!("{}", cost.summary());
+        checkpoint::write(&self.output, &decoupled.network, &decoupled.weights, Precision::Half)
+    }
+}
