@@ -76,3 +76,26 @@ fn in_int8_it_finds_the_scores_of_onnxruntime() {
         assert!((object.score - expected).abs() < 5e-3, "{object:?}, not {expected}");
     }
 }
+
+/// Depthwise convolutions between floats, others between bytes.
+#[test]
+fn depthwise_silu_in_int8_finds_the_boxes_of_onnxruntime() {
+    let found = detect("compress/tests/quantize/depthwise-like-int8.onnx", 32, 32, 0.0);
+    let rows: Vec<f32> =
+        serde_json::from_value(numbers("compress/tests/quantize/depthwise-like-int8.json")).unwrap();
+    let places = rows.len() / 7;
+    assert_eq!((places, found.len()), (64, 64));
+    for object in &found {
+        let same = (0..places).any(|place| {
+            let [cx, cy, w, h] = [0, 1, 2, 3].map(|row| rows[row * places + place]);
+            let (left, right) = ((cx - w / 2.0).max(0.0), (cx + w / 2.0).min(32.0));
+            let (top, bottom) = ((cy - h / 2.0).max(0.0), (cy + h / 2.0).min(32.0));
+            let sides = [object.bbox.x, object.bbox.y, object.bbox.width, object.bbox.height];
+            let apart = |(a, b): (&f32, f32)| (a - b).abs();
+            let apart = sides.iter().zip([left, top, right - left, bottom - top]).map(apart).fold(0.0, f32::max);
+            // A byte in the middle of two goes here to one and there to the other.
+            apart < 0.1 && (object.score - rows[(4 + object.class) * places + place]).abs() < 3e-3
+        });
+        assert!(same, "{object:?}");
+    }
+}

@@ -30,7 +30,7 @@ pub struct Quantize {
     #[arg(long)]
     checkpoint: Option<PathBuf>,
     /// An ONNX file instead: a detector as any program exports it, with one input `[1, 3, side, side]`, RGB in 0–1.
-    #[arg(long, conflicts_with_all = ["float", "sensitivity", "no_equalize"])]
+    #[arg(long, conflicts_with = "no_equalize")]
     model: Option<PathBuf>,
     /// The ONNX file.
     #[arg(long)]
@@ -49,7 +49,8 @@ pub struct Quantize {
     /// Bits of the weights, 2 to 8: always stored in bytes, but the fewer, the better they compress.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(2..=8))]
     weight_bits: u32,
-    /// A layer, or one convolution of it, to leave in floats. Several times for several.
+    /// A layer, or one convolution of it, to leave in floats; with `--model` the name of a convolution's node. Several
+    /// times for several.
     #[arg(long)]
     float: Vec<String>,
     /// Keeps the weights as they are, instead of first making channels that share a scale alike in size
@@ -118,8 +119,18 @@ impl Quantize {
 
     /// An ONNX file that is not ours.
     fn model(&self, path: &Path) -> Result<()> {
-        let model = quantize::Model::read(path, self.photographs.imgsz)?;
-        println!("{}: {} convolutions get bytes", path.display(), model.convolutions());
+        let mut model = quantize::Model::read(path, self.photographs.imgsz)?;
+        model.leave_in_floats(&self.float)?;
+        let (convolutions, weights_only) = (model.convolutions(), model.weights_only());
+        println!("{}: {} convolutions get bytes", path.display(), convolutions.len());
+        if !weights_only.is_empty() {
+            println!(
+                "of {} depthwise convolutions only the weights get bytes, as the activation behind them is computed in \
+                 floats: {}",
+                weights_only.len(),
+                weights_only.join(", ")
+            );
+        }
         for (node, why) in model.floats() {
             println!("{node}: {why}");
         }
@@ -135,12 +146,16 @@ impl Quantize {
             Ok((onnx, noise))
         })?;
         let Some(Best { method, made: onnx, noise }) = best else { return Ok(()) };
+        let table = self.sensitivity(convolutions.clone(), |name| {
+            let onnx = model.quantize_only(&seen, &rounded, method, name);
+            Ok(quantize::noise(&exact, &model.outputs(&onnx, &held_out)?))
+        })?;
         checkpoint::write_whole(&self.output, &onnx)?;
         if let Some(path) = &self.json {
             let report = serde_json::json!({
                 "method": method.to_string(), "noise": noise, "tried": tried, "weight_bits": self.weight_bits,
                 "images": images.len(), "imgsz": model.side(),
-                "float": model.floats().iter().map(|(node, why)| serde_json::json!([node, why])).collect::<Vec<_>>(),
+                "bytes": convolutions, "weights_only": weights_only, "float": model.floats(), "sensitivity": table,
             });
             checkpoint::write_whole(path, format!("{report:#}\n").as_bytes())?;
         }
@@ -187,35 +202,50 @@ impl Quantize {
         })?;
         let Some(Best { method, made: (plan, onnx), noise }) = best else { return Ok(()) };
 
-        let mut table = Vec::new();
-        if self.sensitivity {
-            let convolutions: Vec<usize> = (0..graph.nodes.len()).filter(|&id| plan.weights[id]).collect();
-            let bar = super::progress(convolutions.len(), "measuring layers");
-            for node in convolutions {
-                let (_, noise) = measure(&plan.only(&graph, &calibration, node))?;
-                table.push((graph.nodes[node].name.clone(), noise));
-                bar.inc(1);
-            }
-            bar.finish_and_clear();
-            table.sort_by(|a, b| b.1.total_cmp(&a.1));
-            println!("\n| convolution alone in int8 | noise |\n|---|--:|");
-            for (name, noise) in &table {
-                println!("| {name} | {noise:.6} |");
-            }
-            println!();
-        }
+        let convolutions = (0..graph.nodes.len()).filter(|&id| plan.weights[id]);
+        let names = convolutions.map(|id| graph.nodes[id].name.clone()).collect();
+        let table = self.sensitivity(names, |name| {
+            let id = graph.nodes.iter().position(|node| node.name == name).unwrap_or_default();
+            Ok(measure(&plan.only(&graph, &calibration, id))?.1)
+        })?;
         checkpoint::write_whole(&self.output, &onnx)?;
         if let Some(path) = &self.json {
             let report = serde_json::json!({
                 "method": method.to_string(), "noise": noise, "tried": tried, "float": self.float,
                 "weight_bits": self.weight_bits,
                 "images": images.len(), "imgsz": imgsz,
-                "sensitivity": table.iter().map(|(name, noise)| serde_json::json!([name, noise])).collect::<Vec<_>>(),
+                "sensitivity": table,
             });
             checkpoint::write_whole(path, format!("{report:#}\n").as_bytes())?;
         }
         println!("{}: {} bytes, {method}, noise {noise:.5}", self.output.display(), onnx.len());
         Ok(())
+    }
+
+    /// With `--sensitivity` the `noise` of each convolution alone in integers, the largest first; prints it.
+    fn sensitivity(
+        &self,
+        convolutions: Vec<String>,
+        noise: impl Fn(&str) -> Result<f64>,
+    ) -> Result<Vec<(String, f64)>> {
+        let mut table = Vec::new();
+        if !self.sensitivity {
+            return Ok(table);
+        }
+        let bar = super::progress(convolutions.len(), "measuring layers");
+        for name in convolutions {
+            let noise = noise(&name)?;
+            table.push((name, noise));
+            bar.inc(1);
+        }
+        bar.finish_and_clear();
+        table.sort_by(|a, b| b.1.total_cmp(&a.1));
+        println!("\n| convolution alone in int8 | noise |\n|---|--:|");
+        for (name, noise) in &table {
+            println!("| {name} | {noise:.6} |");
+        }
+        println!();
+        Ok(table)
     }
 
     /// The convolutions that `--float` names.

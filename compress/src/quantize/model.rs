@@ -3,6 +3,10 @@
 //! A convolution with constant weights reads bytes. What it reads is followed back through operators that move or pick
 //! values (pooling, concatenation, resizing, slices): all of it shares one scale, so that a runtime moves bytes there.
 //! Sums of two maps that a convolution reads get bytes too, each with a scale of its own. Everything else stays as it is.
+//!
+//! A depthwise convolution gets bytes only where its result goes straight to bytes, as behind ReLU. With another activation
+//! behind it, such as SiLU, runtimes compute it in floats anyway, and bytes would cost much: each of its channels is read
+//! by itself, so that nothing averages the rounding of a channel that uses few of the bytes. Its weights are bytes still.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -57,6 +61,8 @@ struct Convolution {
     windows: Windows,
     /// Whether `windows` can be taken of this form of convolution.
     watched: bool,
+    /// Whether each channel is read by itself.
+    depthwise: bool,
 }
 
 /// What the activations of a model were on some photographs.
@@ -108,12 +114,45 @@ impl Model {
         self.side
     }
 
-    /// Convolutions that get bytes.
-    pub fn convolutions(&self) -> usize {
-        self.convolutions.len()
+    /// Leaves the convolutions of these names in floats.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Option`]: there is none of that name that gets bytes.
+    pub fn leave_in_floats(&mut self, names: &[String]) -> Result<()> {
+        for name in names {
+            let found = self.convolutions.iter().position(|conv| named(&self.graph.node[conv.node]) == *name);
+            let Some(found) = found else {
+                let problem = format!("the model has no convolution `{name}` with constant weights");
+                return Err(Error::Option { option: "--float", problem });
+            };
+            self.convolutions.remove(found);
+            self.floats.push((name.clone(), "left in floats as `--float` says".into()));
+        }
+        self.places = places(&self.graph, &self.convolutions);
+        Ok(())
     }
 
-    /// Nodes with weights that stay in floats, each with the reason.
+    /// Names of the convolutions that get bytes: their weights, and what they read.
+    pub fn convolutions(&self) -> Vec<String> {
+        self.names(|conv| self.reads_bytes(conv))
+    }
+
+    /// Names of the convolutions of which only the weights get bytes.
+    pub fn weights_only(&self) -> Vec<String> {
+        self.names(|conv| !self.reads_bytes(conv))
+    }
+
+    fn names(&self, is_meant: impl Fn(&Convolution) -> bool) -> Vec<String> {
+        let meant = self.convolutions.iter().filter(|conv| is_meant(conv));
+        meant.map(|conv| named(&self.graph.node[conv.node])).collect()
+    }
+
+    fn reads_bytes(&self, conv: &Convolution) -> bool {
+        self.places.contains_key(&self.graph.node[conv.node].input[0])
+    }
+
+    /// Nodes with weights that stay in floats altogether, each with the reason.
     pub fn floats(&self) -> &[(String, String)] {
         &self.floats
     }
@@ -132,14 +171,18 @@ impl Model {
         let mut histograms = vec![Histogram::default(); count];
         let mut windows: Vec<Windows> = self.convolutions.iter().map(|conv| conv.windows.clone()).collect();
         let image = input(&self.graph).map(|input| input.name.as_str()).unwrap_or_default();
-        let mut watched: Vec<&String> = self.places.keys().filter(|name| *name != image).collect();
+        let read = self.convolutions.iter().map(|conv| &self.graph.node[conv.node].input[0]);
+        let mut watched: Vec<&String> = self.places.keys().chain(read).filter(|name| *name != image).collect();
         watched.sort();
+        watched.dedup();
         let readers = |name: &str| -> Vec<usize> {
             let reads = |conv: &Convolution| conv.watched && self.graph.node[conv.node].input[0] == name;
             (0..self.convolutions.len()).filter(|&i| reads(&self.convolutions[i])).collect()
         };
         let mut take = |name: &str, values: &[f32], shape: &[usize]| {
-            values.iter().for_each(|value| histograms[self.places[name]].add(*value));
+            if let Some(&place) = self.places.get(name) {
+                values.iter().for_each(|value| histograms[place].add(*value));
+            }
             if let &[_, _, height, width] = shape {
                 readers(name).into_iter().for_each(|conv| windows[conv].add(values, height, width));
             }
@@ -148,9 +191,7 @@ impl Model {
             GraphProto { output: watched.iter().map(|name| output(name)).collect(), ..self.graph.clone() };
         let model = load(&self.with(watching), self.side).map_err(|error| self.failed(&error))?;
         for (i, pixels) in images.iter().enumerate() {
-            if self.places.contains_key(image) {
-                take(image, pixels, &[1, 3, self.side, self.side]);
-            }
+            take(image, pixels, &[1, 3, self.side, self.side]);
             let found = run(&model, pixels, self.side).map_err(|error| self.failed(&error))?;
             for (name, tensor) in watched.iter().zip(&found) {
                 let values = values(tensor).map_err(|error| self.failed(&error))?;
@@ -198,21 +239,43 @@ impl Model {
 
     /// The int8 file: standard QDQ, activations in 0…127 with a `Clip` in front, as [`super::to_onnx`] writes them.
     pub fn quantize(&self, seen: &Seen, rounded: &[Rounded], method: Method) -> Vec<u8> {
+        self.write(seen, rounded, method, |_| true, |_| true)
+    }
+
+    /// The same with all but the convolution `name` in floats: its weights, and what it reads.
+    pub fn quantize_only(&self, seen: &Seen, rounded: &[Rounded], method: Method, name: &str) -> Vec<u8> {
+        let is_meant = |node: &NodeProto| named(node) == name;
+        let meant = self.convolutions.iter().map(|conv| &self.graph.node[conv.node]).find(|node| is_meant(node));
+        let read = meant.and_then(|node| self.places.get(&node.input[0])).copied();
+        self.write(seen, rounded, method, is_meant, |place| read == Some(place))
+    }
+
+    /// Writes the convolutions and the tensors that are meant as bytes.
+    fn write(
+        &self,
+        seen: &Seen,
+        rounded: &[Rounded],
+        method: Method,
+        is_meant: impl Fn(&NodeProto) -> bool,
+        is_place_meant: impl Fn(usize) -> bool,
+    ) -> Vec<u8> {
         let scales: Vec<Scale> = seen.histograms.iter().map(|histogram| histogram.scale(method)).collect();
         let mut onnx = GraphBuilder::without_nodes_of(&self.graph);
         let mut bytes: HashMap<&str, String> = HashMap::new();
+        let scale =
+            |name: &str| self.places.get(name).filter(|place| is_place_meant(**place)).map(|&place| scales[place]);
         let image = input(&self.graph).map(|input| input.name.as_str()).unwrap_or_default();
-        if let Some(&place) = self.places.get(image) {
-            bytes.insert(image, quantised(&mut onnx, image, scales[place], false));
+        if let Some(scale) = scale(image) {
+            bytes.insert(image, quantised(&mut onnx, image, scale, false));
         }
         let rounded: HashMap<usize, (&Convolution, &Rounded)> =
             self.convolutions.iter().zip(rounded).map(|(conv, rounded)| (conv.node, (conv, rounded))).collect();
         for (i, original) in self.graph.node.iter().enumerate() {
             let mut node = original.clone();
-            if let Some(rounded) = rounded.get(&i) {
+            if let Some(rounded) = rounded.get(&i).filter(|_| is_meant(original)) {
                 let (conv, rounded) = *rounded;
-                let read = scales[self.places[&node.input[0]]];
-                let [weight, bias] = integers(&mut onnx, &node.output[0], &conv.folded.shape, rounded, Some(read));
+                let read = scale(&node.input[0]);
+                let [weight, bias] = integers(&mut onnx, &node.output[0], &conv.folded.shape, rounded, read);
                 node.input.truncate(1);
                 node.input.extend([weight, bias]);
             }
@@ -224,8 +287,8 @@ impl Model {
             onnx.node(node);
             let is_moved = MOVES.contains(&original.op_type.as_str());
             for name in &original.output {
-                if let Some(&place) = self.places.get(name) {
-                    bytes.insert(name, quantised(&mut onnx, name, scales[place], is_moved));
+                if let Some(scale) = scale(name) {
+                    bytes.insert(name, quantised(&mut onnx, name, scale, is_moved));
                 }
             }
         }
@@ -364,11 +427,40 @@ fn convolution(
     let usual = Node { name: named(node), layer: None, inputs: vec![], op, channels: shape[0], stride: 0 };
     let length = shape[1] * shape[2] * shape[3];
     let windows = Windows::new(&usual).filter(|_| is_usual).unwrap_or_else(|| Windows::unseen(groups, length));
-    Ok(Convolution { node: index, folded: Folded { weight: values, shape, bias }, windows, watched: is_usual })
+    let depthwise = groups > 1 && groups == shape[0] && shape[1] == 1;
+    let folded = Folded { weight: values, shape, bias };
+    Ok(Convolution { node: index, folded, windows, watched: is_usual, depthwise })
 }
 
-/// The tensors that get bytes, with the number of their scale.
-fn places<'a>(graph: &'a GraphProto, convolutions: &[Convolution]) -> HashMap<String, usize> {
+/// The tensors that get bytes, with the number of their scale: what convolutions read, but depthwise ones only if what
+/// they give gets bytes itself.
+fn places(graph: &GraphProto, convolutions: &[Convolution]) -> HashMap<String, usize> {
+    let (mut left, mut reading): (Vec<_>, Vec<_>) =
+        convolutions.iter().map(|conv| (&graph.node[conv.node], conv)).partition(|(_, conv)| conv.depthwise);
+    loop {
+        let places = places_before(graph, reading.iter().map(|(node, _)| node.input[0].as_str()));
+        // What one depthwise convolution reads may be what another one gives.
+        let (ends_in_bytes, others): (Vec<_>, Vec<_>) =
+            left.into_iter().partition(|(node, _)| places.contains_key(clamped(graph, &node.output[0])));
+        if ends_in_bytes.is_empty() {
+            return places;
+        }
+        reading.extend(ends_in_bytes);
+        left = others;
+    }
+}
+
+/// What is left of the tensor `name` behind an activation that a runtime applies on the way to bytes.
+fn clamped<'a>(graph: &'a GraphProto, name: &'a str) -> &'a str {
+    let mut readers = graph.node.iter().filter(|node| node.input.iter().any(|input| input == name));
+    match (readers.next(), readers.next()) {
+        (Some(node), None) if ["Clip", "LeakyRelu", "Relu"].contains(&node.op_type.as_str()) => &node.output[0],
+        _ => name,
+    }
+}
+
+/// The tensors that get bytes if `read` do.
+fn places_before<'a>(graph: &'a GraphProto, read: impl Iterator<Item = &'a str>) -> HashMap<String, usize> {
     let makers: HashMap<&str, &NodeProto> =
         graph.node.iter().flat_map(|node| node.output.iter().map(move |name| (name.as_str(), node))).collect();
     let constants: HashSet<&str> = graph.initializer.iter().map(|tensor| tensor.name.as_str()).collect();
@@ -384,8 +476,8 @@ fn places<'a>(graph: &'a GraphProto, convolutions: &[Convolution]) -> HashMap<St
             tensors.len() - 1
         })
     };
-    for conv in convolutions {
-        add(&mut tensors, &graph.node[conv.node].input[0]);
+    for name in read {
+        add(&mut tensors, name);
     }
     let mut next = 0;
     while next < tensors.len() {
@@ -447,30 +539,61 @@ mod tests {
     struct Weights {
         onnx: GraphBuilder,
         random: fastrand::Rng,
+        /// How many times as large weights are, and those of the first channel once more; these are positive if not 1.
+        gain: f32,
+        first_channel: f32,
     }
 
     impl Weights {
-        fn conv(&mut self, name: &str, input: &str, [out, read, kernel]: [usize; 3], stride: i64) -> String {
+        fn new(name: &str, seed: u64) -> Weights {
+            let random = fastrand::Rng::with_seed(seed);
+            Weights { onnx: GraphBuilder::new(name), random, gain: 1.0, first_channel: 1.0 }
+        }
+
+        fn conv(&mut self, name: &str, input: &str, form: [usize; 3], stride: i64) -> String {
+            self.grouped(name, input, form, stride, 1)
+        }
+
+        fn grouped(
+            &mut self,
+            name: &str,
+            input: &str,
+            [out, read, kernel]: [usize; 3],
+            stride: i64,
+            groups: usize,
+        ) -> String {
             let range = (3.0 / (read * kernel * kernel) as f32).sqrt();
             let mut values = |count: usize| -> Vec<f32> {
                 (0..count).map(|_| (self.random.f32() * 2.0 - 1.0) * range).collect()
             };
-            let (weight, bias) = (values(out * read * kernel * kernel), values(out));
+            let (mut weight, bias) = (values(out * read * kernel * kernel), values(out));
+            weight.iter_mut().for_each(|value| *value *= self.gain);
+            if self.first_channel != 1.0 {
+                let first = &mut weight[..read * kernel * kernel];
+                first.iter_mut().for_each(|value| *value = value.abs() * self.first_channel);
+            }
             let weight = self.onnx.floats(&format!("{name}.weight"), &[out, read, kernel, kernel], &weight);
             let bias = self.onnx.floats(&format!("{name}.bias"), &[out], &bias);
             let (kernel, pad) = (kernel as i64, kernel as i64 / 2);
-            let attributes = vec![
+            let mut attributes = vec![
                 ints("kernel_shape", &[kernel, kernel]),
                 ints("pads", &[pad; 4]),
                 ints("strides", &[stride, stride]),
             ];
+            if groups > 1 {
+                attributes.push(int("group", groups as i64));
+            }
             self.onnx.op("Conv", &format!("{name}.conv"), &[input, &weight, &bias], attributes)
         }
 
         fn silu(&mut self, name: &str, input: &str, form: [usize; 3], stride: i64) -> String {
             let conv = self.conv(name, input, form, stride);
-            let gate = self.onnx.op("Sigmoid", &format!("{name}.sigmoid"), &[&conv], vec![]);
-            self.onnx.op("Mul", name, &[&conv, &gate], vec![])
+            self.gated(name, &conv)
+        }
+
+        fn gated(&mut self, name: &str, conv: &str) -> String {
+            let gate = self.onnx.op("Sigmoid", &format!("{name}.sigmoid"), &[conv], vec![]);
+            self.onnx.op("Mul", name, &[conv, &gate], vec![])
         }
 
         fn split(&mut self, input: &str, parts: [&str; 2], sizes: [i64; 2]) {
@@ -487,7 +610,7 @@ mod tests {
 
     /// The forms that YOLOv8's exports have: SiLU, a split with a shortcut, a pooled join, an enlarged one, class rows.
     fn v8_like() -> Vec<u8> {
-        let mut net = Weights { onnx: GraphBuilder::new("v8-like"), random: fastrand::Rng::with_seed(8) };
+        let mut net = Weights::new("v8-like", 8);
         net.onnx.input("images", &[1, 3, SIDE as i64, SIDE as i64]);
         let stem = net.silu("stem", "images", [8, 3, 3], 2);
         let wide = net.silu("wide", &stem, [8, 8, 1], 1);
@@ -512,6 +635,33 @@ mod tests {
         net.onnx.finish(&[])
     }
 
+    /// The forms that YOLOX-Nano has: depthwise convolutions, most with SiLU, and a stem with one channel that is much
+    /// larger than the others until the depthwise convolution behind it makes it alike.
+    fn depthwise_like() -> Vec<u8> {
+        let mut net = Weights::new("depthwise-like", 9);
+        net.onnx.input("images", &[1, 3, SIDE as i64, SIDE as i64]);
+        (net.gain, net.first_channel) = (1.6, 20.0);
+        let stem = net.silu("stem", "images", [8, 3, 3], 2);
+        net.first_channel = 0.05;
+        let gated = net.grouped("gated", &stem, [8, 1, 3], 1, 8);
+        let gated = net.gated("gated", &gated);
+        net.first_channel = 1.0;
+        let wide = net.silu("wide", &gated, [16, 8, 1], 1);
+        let plain = net.grouped("plain", &wide, [16, 1, 3], 2, 16);
+        let plain = net.onnx.op("Relu", "plain", &[&plain], vec![]);
+        let head = net.silu("head", &plain, [16, 16, 1], 1);
+        let maps = net.conv("maps", &head, [4 + CLASSES, 16, 1], 1);
+        let shape = net.onnx.ints(&[1, (4 + CLASSES) as i64, -1]);
+        let rows = net.onnx.op("Reshape", "rows", &[&maps, &shape], vec![]);
+        let shares = net.onnx.op("Sigmoid", "shares", &[&rows], vec![]);
+        net.split(&shares, ["of_sides", "scores"], [4, CLASSES as i64]);
+        let side = net.onnx.scalar(SIDE as f32);
+        let boxes = net.onnx.op("Mul", "boxes", &["of_sides", &side], vec![]);
+        net.onnx.op("Concat", "output0", &[&boxes, "scores"], vec![int("axis", 1)]);
+        net.onnx.output("output0", &[1, (4 + CLASSES) as i64, (SIDE * SIDE / 16) as i64]);
+        net.onnx.finish(&[])
+    }
+
     fn read(onnx: &[u8]) -> Result<Model> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), onnx).unwrap();
@@ -530,7 +680,7 @@ mod tests {
     #[test]
     fn what_convolutions_read_gets_bytes_and_what_is_moved_shares_their_scale() {
         let model = read(&v8_like()).unwrap();
-        assert_eq!((model.side(), model.convolutions(), model.floats()), (SIDE, 6, &[][..]));
+        assert_eq!((model.side(), model.convolutions().len(), model.floats()), (SIDE, 6, &[][..]));
         let place = |name: &str| model.places.get(name).copied();
         assert!(place("images").is_some() && place("stem").is_some() && place("head").is_some());
         assert_eq!(place("left"), place("wide"));
@@ -544,29 +694,80 @@ mod tests {
         }
     }
 
-    /// `tests/quantize/make.py` ran the file in onnxruntime. `BLESS=1` writes it anew, for the script to run again.
+    fn noise(model: &Model, onnx: &[u8]) -> f64 {
+        let outputs = |onnx: &[u8]| model.outputs(onnx, &[image()]).unwrap();
+        crate::quantize::noise(&outputs(&model.to_onnx()), &outputs(onnx))
+    }
+
     #[test]
-    fn the_file_of_any_model_is_what_onnxruntime_ran_and_close_to_floats() {
-        let float = v8_like();
-        let model = read(&float).unwrap();
-        let onnx = int8(&model);
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/quantize");
-        let file = folder.join("v8-like-int8.onnx");
-        if std::env::var_os("BLESS").is_some() {
-            std::fs::write(&file, &onnx).unwrap();
-            panic!("written: now run make.py");
+    fn depthwise_convolutions_read_bytes_only_where_they_give_bytes() {
+        let model = read(&depthwise_like()).unwrap();
+        let place = |name: &str| model.places.get(name).copied();
+        assert_eq!(place("stem"), None, "SiLU is behind what reads it");
+        assert!(place("gated").is_some() && place("wide").is_some() && place("plain").is_some());
+        assert_eq!(place("plain.conv"), None);
+        assert_eq!(model.convolutions(), ["stem.conv", "wide.conv", "plain.conv", "head.conv", "maps.conv"]);
+        assert_eq!(model.weights_only(), ["gated.conv"]);
+        // With bytes there too, the small channels of the stem are lost in the steps of the large one.
+        let mut everywhere = model.clone();
+        everywhere.convolutions.iter_mut().for_each(|conv| conv.depthwise = false);
+        everywhere.places = places(&everywhere.graph, &everywhere.convolutions);
+        assert!(everywhere.weights_only().is_empty());
+        let (few, all) = (noise(&model, &int8(&model)), noise(&everywhere, &int8(&everywhere)));
+        assert!(few > 0.0 && 10.0 * few < all, "{few} {all}");
+    }
+
+    #[test]
+    fn a_convolution_can_be_left_in_floats_and_measured_alone() {
+        let mut model = read(&v8_like()).unwrap();
+        let all = noise(&model, &int8(&model));
+        let seen = model.calibrate(&[image()], &|_| ()).unwrap();
+        let rounded = model.round(&seen, 8);
+        let alone = |name: &str| {
+            let onnx = model.quantize_only(&seen, &rounded, Method::Percentile(100.0), name);
+            let graph = ModelProto::decode(&onnx[..]).unwrap().graph.unwrap();
+            let bytes = graph.initializer.iter().filter(|tensor| tensor.name.ends_with(".weight.int8"));
+            assert_eq!(bytes.count(), 1, "{name}");
+            noise(&model, &onnx)
+        };
+        for name in model.convolutions() {
+            let alone = alone(&name);
+            assert!(alone > 0.0 && alone < all, "{name}: {alone} {all}");
         }
-        assert_eq!(onnx.len(), std::fs::read(&file).unwrap().len());
-        let text = std::fs::read_to_string(folder.join("v8-like-int8.json")).unwrap();
-        let expected: Vec<f32> = serde_json::from_str(&text).unwrap();
-        let cells = SIDE * SIDE / 4;
-        let found = &model.outputs(&std::fs::read(&file).unwrap(), &[image()]).unwrap()[0][4 * cells..];
-        assert_eq!(found.len(), expected.len());
-        let off = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-        assert!(off < 3e-3, "scores are off by {off}");
-        let exact = model.outputs(&float, &[image()]).unwrap();
-        let noise = crate::quantize::noise(&exact, &model.outputs(&onnx, &[image()]).unwrap());
-        assert!(noise > 0.0 && noise < 0.01, "{noise}");
+        let refused = model.clone().leave_in_floats(&["nothing".into()]).unwrap_err().to_string();
+        assert!(refused.contains("--float") && refused.contains("`nothing`"), "{refused}");
+        model.leave_in_floats(&["stem.conv".into()]).unwrap();
+        assert_eq!((model.convolutions().len(), model.floats()[0].0.as_str()), (5, "stem.conv"));
+        assert!(!model.places.contains_key("images"));
+        assert!(noise(&model, &int8(&model)) < all);
+    }
+
+    /// `tests/quantize/make.py` ran the files in onnxruntime. `BLESS=1` writes them anew, for the script to run again.
+    #[test]
+    fn the_files_of_any_model_are_what_onnxruntime_ran_and_close_to_floats() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/quantize");
+        for (name, float, first) in
+            [("v8-like-int8", v8_like(), 4 * SIDE * SIDE / 4), ("depthwise-like-int8", depthwise_like(), 0)]
+        {
+            let model = read(&float).unwrap();
+            let onnx = int8(&model);
+            let file = folder.join(format!("{name}.onnx"));
+            if std::env::var_os("BLESS").is_some() {
+                std::fs::write(&file, &onnx).unwrap();
+                continue;
+            }
+            assert_eq!(onnx.len(), std::fs::read(&file).unwrap().len(), "{name}");
+            let text = std::fs::read_to_string(folder.join(format!("{name}.json"))).unwrap();
+            let expected: Vec<f32> = serde_json::from_str(&text).unwrap();
+            let found = &model.outputs(&std::fs::read(&file).unwrap(), &[image()]).unwrap()[0][first..];
+            assert_eq!(found.len(), expected.len(), "{name}");
+            let off =
+                found.iter().zip(&expected).map(|(a, b)| (a - b).abs() / b.abs().max(1.0)).fold(0.0, f32::max);
+            assert!(off < 3e-3, "{name} is off by {off}");
+            let noise = noise(&model, &onnx);
+            assert!(noise > 0.0 && noise < 0.01, "{name}: {noise}");
+        }
+        assert!(std::env::var_os("BLESS").is_none(), "written: now run make.py");
     }
 
     #[test]
@@ -594,7 +795,7 @@ mod tests {
         let graph = model.graph.as_mut().unwrap();
         graph.initializer.retain(|tensor| tensor.name != "branch.weight");
         let model = read(&model.encode_to_vec()).unwrap();
-        assert_eq!(model.convolutions(), 5);
+        assert_eq!(model.convolutions().len(), 5);
         assert_eq!(model.floats(), [("branch.conv".to_owned(), "its weights are not constant".to_owned())]);
     }
 }
