@@ -17,8 +17,13 @@ const LARGEST_STEP: i64 = 1 << 30;
 
 /// What is known of an input.
 pub(super) struct Known {
+    /// The sides, if their number is known; one that depends on what is in the picture is `None`.
+    pub sides: Option<Vec<Option<usize>>>,
+    /// The sides, if all of them are known.
     pub shape: Option<Vec<usize>>,
     pub is_constant: bool,
+    /// Whether it is the same for each picture: a constant, or one too large to be looked at.
+    pub is_fixed: bool,
     /// If it is a constant of whole numbers.
     pub ints: Option<Vec<i64>>,
 }
@@ -56,6 +61,16 @@ pub(super) fn check(node: &NodeProto, inputs: &[Option<Known>]) -> Result<(), &'
     if node.varies_in_size() {
         return Err("its size depends on what is in the image");
     }
+    // What is not known here of these is checked while the network runs.
+    match node.proto.op_type.as_str() {
+        "Scatter" | "ScatterElements" => return node.scatter(),
+        "ScatterND" => return node.nested(0),
+        "GatherND" => {
+            let batch = node.attributes.int("batch_dims", 0).and_then(|batch| usize::try_from(batch).ok());
+            return batch.map_or(Err("its batch is none"), |batch| node.nested(batch));
+        }
+        _ => (),
+    }
     // Behind operators whose results depend on what is in the picture.
     let Some(shape) = first.shape.as_deref() else {
         return if node.has_window() {
@@ -86,7 +101,7 @@ pub(super) fn check(node: &NodeProto, inputs: &[Option<Known>]) -> Result<(), &'
             Some(order) if order.len() as i64 == rank => fit(&distinct(order, rank), rank),
             _ => Err("the order of its axes is none"),
         },
-        "Gather" | "GatherElements" => node.gather(shape),
+        "Gather" | "GatherElements" | "ArrayFeatureExtractor" => node.gather(shape),
         "Concat" => node.concat(shape),
         "Split" => match (node.ints("split", 1), node.axis(rank).and_then(|axis| shape.get(axis))) {
             (_, None) => Err("there is no such axis"),
@@ -282,7 +297,10 @@ impl<'n> Node<'n> {
     }
 
     fn gather(&self, shape: &[usize]) -> Result<(), &'static str> {
-        let side = self.axis(shape.len() as i64).and_then(|axis| shape.get(axis));
+        let rank = shape.len() as i64;
+        let axis =
+            if self.proto.op_type == "ArrayFeatureExtractor" { self.axis_or(rank, -1) } else { self.axis(rank) };
+        let side = axis.and_then(|axis| shape.get(axis));
         let side = *side.ok_or("there is no such axis")? as i64;
         // The others are read at the same places in both.
         if self.proto.op_type == "GatherElements"
@@ -301,6 +319,62 @@ impl<'n> Node<'n> {
             Some(at) if at.iter().any(|at| !(-side..side).contains(at)) => Err("it reads beyond its input"),
             _ => Ok(()),
         }
+    }
+
+    /// The sides of an input.
+    fn sides(&self, index: usize) -> Option<&'n [Option<usize>]> {
+        self.known(index)?.sides.as_deref()
+    }
+
+    /// Places that are one number each, along an axis; numbers below zero count from its end.
+    fn scatter(&self) -> Result<(), &'static str> {
+        const MISFIT: &str = "its places do not go with its input";
+        let (Some(data), Some(at), Some(updates)) = (self.sides(0), self.sides(1), self.sides(2)) else {
+            return Err(MISFIT);
+        };
+        let axis = self.axis(data.len() as i64).ok_or("there is no such axis")?;
+        let is_within = |(number, (side, at)): (usize, (&Option<usize>, &Option<usize>))| {
+            number == axis || side.zip(*at).is_none_or(|(side, at)| at <= side)
+        };
+        if data.len() != at.len() || !data.iter().zip(at).enumerate().all(is_within) || !alike(at, updates) {
+            return Err(MISFIT);
+        }
+        self.fixed_places(&data[axis..=axis], true)
+    }
+
+    /// Places that are several numbers each, one for each of the input's first axes behind the batch.
+    fn nested(&self, batch: usize) -> Result<(), &'static str> {
+        let (Some(data), Some((&Some(count), outer))) = (self.sides(0), self.sides(1).and_then(<[_]>::split_last))
+        else {
+            return Err("its places are not known");
+        };
+        if outer.len() < batch || count == 0 || batch.saturating_add(count) > data.len() {
+            return Err("its places have more numbers than its input has axes");
+        }
+        if !alike(&outer[..batch], &data[..batch]) {
+            return Err("its batch is another than its input's");
+        }
+        if self.proto.op_type == "ScatterND"
+            && !self.sides(2).is_some_and(|updates| alike(&[outer, &data[count..]].concat(), updates))
+        {
+            return Err("its updates do not go with its places");
+        }
+        // tract takes the only place, where it is a constant, for one without a batch.
+        if batch > 0 && self.known(1).is_some_and(|at| at.is_fixed) {
+            return Err("its places are constants within a batch");
+        }
+        self.fixed_places(&data[batch..batch + count], false)
+    }
+
+    /// Places that are the same for each picture: tract may read them before the network runs.
+    fn fixed_places(&self, sides: &[Option<usize>], from_end: bool) -> Result<(), &'static str> {
+        let Some(at) = self.known(1).filter(|at| at.is_fixed) else { return Ok(()) };
+        let Some(ints) = &at.ints else { return Err("its places are no known whole numbers") };
+        let is_within = |(at, side): (&i64, &Option<usize>)| {
+            side.is_some_and(|side| (if from_end { -(side as i64) } else { 0 }..side as i64).contains(at))
+        };
+        let is_within = ints.chunks(sides.len()).all(|place| place.iter().zip(sides).all(is_within));
+        if is_within { Ok(()) } else { Err("it has places beyond its input") }
     }
 
     fn concat(&self, first: &[usize]) -> Result<(), &'static str> {
@@ -369,6 +443,11 @@ impl<'n> Node<'n> {
     }
 }
 
+/// Whether two shapes may be the same, as far as they are known.
+fn alike(a: &[Option<usize>], b: &[Option<usize>]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a == b || a.is_none() || b.is_none())
+}
+
 /// Axes counted from the front, each once; those that are none stay as they are.
 fn distinct(axes: &[i64], rank: i64) -> Vec<i64> {
     let mut axes: Vec<i64> =
@@ -393,8 +472,10 @@ mod tests {
             let r#type = AttributeType::Int as i32;
             let axis = AttributeProto { name: "axis".into(), i: axis, r#type, ..Default::default() };
             let node = NodeProto { op_type: "GatherElements".into(), attribute: vec![axis], ..Default::default() };
-            let known =
-                [data, at].map(|shape| Some(Known { shape: Some(shape.to_vec()), is_constant: false, ints: None }));
+            let known = [data, at].map(|shape| {
+                let sides = Some(shape.iter().copied().map(Some).collect());
+                Some(Known { sides, shape: Some(shape.to_vec()), is_constant: false, is_fixed: false, ints: None })
+            });
             check(&node, &known).is_ok()
         };
         assert!(fits(&[1, 180, 7], &[1, 20, 7], 1));
