@@ -326,6 +326,11 @@ fn nodes_that_do_not_fit_their_inputs_are_named() {
     let axis = |axis: i64| int_attribute("axis", axis);
     let ones = || ints_attribute("kernel_shape", &[1, 1]);
     let place = |numbers: &[i64]| pb::TensorProto { dims: vec![1, numbers.len() as i64], ..ints("place", numbers) };
+    let quantize = |input: &str| {
+        let mut node = node("DynamicQuantizeLinear", &[input], &format!("{input} q"));
+        node.output.extend([format!("{input} step"), format!("{input} zero")]);
+        node
+    };
     let list = |length: i64| floats("list", &[length], 0.5);
     let one = || floats("one", &[1], 1.0);
     let cases = [
@@ -428,6 +433,36 @@ fn nodes_that_do_not_fit_their_inputs_are_named() {
             "sides whose product overflows",
             network(vec![node("Reshape", &["a", "sides"], "last")], vec![ints("sides", &[i64::from(i32::MAX); 4])]),
             "its shape is none",
+        ),
+        (
+            "whole matrices of no axes",
+            network(
+                vec![
+                    quantize("a"),
+                    node("MatMulInteger", &["a q", "a zero"], "sums"),
+                    with(node("Cast", &["sums"], "last"), &[int_attribute("to", 1)]),
+                ],
+                vec![],
+            ),
+            "it has no matrices",
+        ),
+        (
+            "a convolution of whole numbers with weights for other channels",
+            network(
+                vec![
+                    quantize("a"),
+                    with(node("ConvInteger", &["a q", "q one"], "sums"), &[ones()]),
+                    with(node("Cast", &["sums"], "last"), &[int_attribute("to", 1)]),
+                ],
+                vec![pb::TensorProto {
+                    name: "q one".into(),
+                    data_type: pb::tensor_proto::DataType::Uint8 as i32,
+                    dims: vec![5, 4, 1, 1],
+                    raw_data: vec![1; 20],
+                    ..Default::default()
+                }],
+            ),
+            "its weights do not go with the channels of its input",
         ),
         (
             "a place of two numbers beyond the second axis",

@@ -114,7 +114,7 @@ pub(super) fn check(node: &NodeProto, inputs: &[Option<Known>]) -> Result<(), &'
             (None, Some(side)) if *side < node.proto.output.len() => Err("it has more parts than its input"),
             _ => Ok(()),
         },
-        "Conv" | "ConvTranspose" => node.window(shape, true),
+        "Conv" | "ConvTranspose" | "ConvInteger" | "QLinearConv" => node.window(shape, true),
         _ if node.has_window() => node.window(shape, false),
         name if name.starts_with("Global") && rank < 3 => Err("its input is no image"),
         "ArgMax" | "ArgMin" if node.axis(rank).is_none() => Err("there is no such axis"),
@@ -149,6 +149,8 @@ pub(super) fn check(node: &NodeProto, inputs: &[Option<Known>]) -> Result<(), &'
             ([], _) | (_, Some([])) => Err("it has no matrices"),
             _ => Ok(()),
         },
+        "MatMulInteger" => node.whole_matrices(shape, 1, &[2], &[3]),
+        "QLinearMatMul" => node.whole_matrices(shape, 3, &[1, 2, 6, 7], &[4, 5]),
         "Gemm" if rank != 2 || node.shape(1).is_some_and(|shape| shape.len() != 2) => Err("it has no matrices"),
         "TopK" => match (node.known(1).and_then(|known| known.ints.as_deref()), node.axis_or(rank, -1)) {
             (Some([count]), Some(axis)) if (0..=shape[axis] as i64).contains(count) => Ok(()),
@@ -192,7 +194,10 @@ impl<'n> Node<'n> {
 
     /// Whether it is a convolution or a pool, but for those over all of the image.
     fn has_window(&self) -> bool {
-        matches!(self.proto.op_type.as_str(), "Conv" | "ConvTranspose" | "MaxPool" | "AveragePool" | "LpPool")
+        matches!(
+            self.proto.op_type.as_str(),
+            "Conv" | "ConvTranspose" | "ConvInteger" | "QLinearConv" | "MaxPool" | "AveragePool" | "LpPool"
+        )
     }
 
     /// Whether an input that says how large the result is is no constant.
@@ -387,6 +392,35 @@ impl<'n> Node<'n> {
         if others.into_iter().all(alike) { Ok(()) } else { Err("its inputs do not go together") }
     }
 
+    /// Whether the inputs, where they are, are one number each, or a list of `count`.
+    fn are_numbers(&self, inputs: &[usize], count: usize) -> bool {
+        inputs.iter().all(|index| match self.known(*index).map(|known| known.shape.as_deref()) {
+            None | Some(Some([] | [1])) => true,
+            Some(Some([length])) => *length == count,
+            Some(_) => false,
+        })
+    }
+
+    /// Matrices of whole numbers, the second at `other`, with scales and zero points: those of the first at `of_first`, which
+    /// are one number, those of the second at `of_second`, which may be one for each of its columns.
+    fn whole_matrices(
+        &self,
+        shape: &[usize],
+        other: usize,
+        of_first: &[usize],
+        of_second: &[usize],
+    ) -> Result<(), &'static str> {
+        let ([outer @ .., _, inner], Some([others @ .., rows, columns])) = (shape, self.shape(other)) else {
+            return Err("it has no matrices");
+        };
+        let repeats = |(a, b): (&usize, &usize)| a == b || *a == 1 || *b == 1;
+        if inner != rows || !outer.iter().rev().zip(others.iter().rev()).all(repeats) {
+            return Err("its matrices do not fit");
+        }
+        let fits = self.are_numbers(of_first, 1) && self.are_numbers(of_second, *columns);
+        if fits { Ok(()) } else { Err("its scale does not go with its input") }
+    }
+
     /// A window of a convolution or a pool over all axes but the first two.
     fn window(&self, shape: &[usize], is_conv: bool) -> Result<(), &'static str> {
         const LARGEST: i64 = 1 << 20;
@@ -404,7 +438,10 @@ impl<'n> Node<'n> {
         };
         let mut kernel = ints("kernel_shape", 1, count, 0)?;
         if is_conv {
-            let Some([outputs, inputs, weights @ ..]) = self.shape(1) else { return Err("its kernel is none") };
+            let (weights, bias) = if self.proto.op_type == "QLinearConv" { (3, 8) } else { (1, 2) };
+            let Some([outputs, inputs, weights @ ..]) = self.shape(weights) else {
+                return Err("its kernel is none");
+            };
             let of_weights: Vec<i64> = weights.iter().map(|side| *side as i64).collect();
             if self.attributes.has("kernel_shape") && kernel != of_weights || of_weights.len() != count {
                 return Err("its kernel is another than its weights");
@@ -413,15 +450,24 @@ impl<'n> Node<'n> {
             let group = self.attributes.int("group", 1).filter(|group| (1..=LARGEST).contains(group));
             let group = group.ok_or("its groups are none")? as usize;
             let (from, to) =
-                if self.proto.op_type == "Conv" { (inputs * group, *outputs) } else { (*outputs, group) };
+                if self.proto.op_type == "ConvTranspose" { (*outputs, group) } else { (inputs * group, *outputs) };
             if from != *channels || to % group != 0 || *outputs == 0 || *inputs == 0 {
                 return Err("its weights do not go with the channels of its input");
             }
-            if let Some(bias) = self.shape(2)
-                && self.proto.op_type == "Conv"
+            if let Some(bias) = self.shape(bias)
+                && matches!(self.proto.op_type.as_str(), "Conv" | "QLinearConv")
                 && *bias != [*outputs]
             {
                 return Err("its bias does not go with its weights");
+            }
+            // Scales and zero points of the maps, and those of the weights.
+            let fits = match self.proto.op_type.as_str() {
+                "ConvInteger" => self.are_numbers(&[2], 1) && self.are_numbers(&[3], *outputs),
+                "QLinearConv" => self.are_numbers(&[1, 2, 6, 7], 1) && self.are_numbers(&[4, 5], *outputs),
+                _ => true,
+            };
+            if !fits {
+                return Err("its scale does not go with its input");
             }
         }
         if kernel.iter().any(|side| !(1..=LARGEST).contains(side)) {
