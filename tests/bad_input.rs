@@ -447,6 +447,18 @@ fn nodes_that_do_not_fit_their_inputs_are_named() {
             "it has no matrices",
         ),
         (
+            "a convolution of a whole number",
+            network(
+                vec![
+                    quantize("a"),
+                    node("ConvInteger", &["a zero", "a q"], "sums"),
+                    with(node("Cast", &["sums"], "last"), &[int_attribute("to", 1)]),
+                ],
+                vec![],
+            ),
+            "its input is no image",
+        ),
+        (
             "a convolution of whole numbers with weights for other channels",
             network(
                 vec![
