@@ -325,6 +325,14 @@ fn network(nodes: Vec<pb::NodeProto>, weights: Vec<pb::TensorProto>) -> Vec<u8> 
 fn nodes_that_do_not_fit_their_inputs_are_named() {
     let axis = |axis: i64| int_attribute("axis", axis);
     let ones = || ints_attribute("kernel_shape", &[1, 1]);
+    let place = |numbers: &[i64]| pb::TensorProto { dims: vec![1, numbers.len() as i64], ..ints("place", numbers) };
+    let quantize = |input: &str| {
+        let mut node = node("DynamicQuantizeLinear", &[input], &format!("{input} q"));
+        node.output.extend([format!("{input} step"), format!("{input} zero")]);
+        node
+    };
+    let list = |length: i64| floats("list", &[length], 0.5);
+    let one = || floats("one", &[1], 1.0);
     let cases = [
         (
             "a step of a slice at the end of 32 bits",
@@ -427,6 +435,113 @@ fn nodes_that_do_not_fit_their_inputs_are_named() {
             "its shape is none",
         ),
         (
+            "whole matrices of no axes",
+            network(
+                vec![
+                    quantize("a"),
+                    node("MatMulInteger", &["a q", "a zero"], "sums"),
+                    with(node("Cast", &["sums"], "last"), &[int_attribute("to", 1)]),
+                ],
+                vec![],
+            ),
+            "it has no matrices",
+        ),
+        (
+            "a convolution of a whole number",
+            network(
+                vec![
+                    quantize("a"),
+                    node("ConvInteger", &["a zero", "a q"], "sums"),
+                    with(node("Cast", &["sums"], "last"), &[int_attribute("to", 1)]),
+                ],
+                vec![],
+            ),
+            "its input is no image",
+        ),
+        (
+            "a convolution of whole numbers with weights for other channels",
+            network(
+                vec![
+                    quantize("a"),
+                    with(node("ConvInteger", &["a q", "q one"], "sums"), &[ones()]),
+                    with(node("Cast", &["sums"], "last"), &[int_attribute("to", 1)]),
+                ],
+                vec![pb::TensorProto {
+                    name: "q one".into(),
+                    data_type: pb::tensor_proto::DataType::Uint8 as i32,
+                    dims: vec![5, 4, 1, 1],
+                    raw_data: vec![1; 20],
+                    ..Default::default()
+                }],
+            ),
+            "its weights do not go with the channels of its input",
+        ),
+        (
+            "a place of two numbers beyond the second axis",
+            network(vec![node("GatherND", &["a", "place"], "last")], vec![place(&[0, 8])]),
+            "it has places beyond its input",
+        ),
+        (
+            "a place that counts from the end, which tract takes for one far beyond it",
+            network(vec![node("GatherND", &["a", "place"], "last")], vec![place(&[0, -1])]),
+            "it has places beyond its input",
+        ),
+        (
+            "a place of more numbers than there are axes",
+            network(vec![node("GatherND", &["a", "place"], "last")], vec![place(&[0, 0, 0, 0, 0])]),
+            "its places have more numbers than its input has axes",
+        ),
+        (
+            "a batch of more axes than the places have",
+            network(
+                vec![with(node("GatherND", &["a", "place"], "last"), &[int_attribute("batch_dims", 2)])],
+                vec![place(&[0])],
+            ),
+            "its places have more numbers than its input has axes",
+        ),
+        (
+            "a number that is no place",
+            network(
+                vec![node("GatherND", &["a", "place"], "last")],
+                vec![pb::TensorProto { dims: vec![], ..ints("place", &[1]) }],
+            ),
+            "its places are not known",
+        ),
+        (
+            "writing beyond a tensor",
+            network(vec![node("ScatterND", &["list", "place", "one"], "last")], vec![place(&[8]), list(8), one()]),
+            "it has places beyond its input",
+        ),
+        (
+            "writing more than there are places",
+            network(vec![node("ScatterND", &["list", "place", "list"], "last")], vec![place(&[7]), list(8)]),
+            "its updates do not go with its places",
+        ),
+        (
+            "writing beyond an axis",
+            network(
+                vec![with(node("ScatterElements", &["list", "at", "one"], "last"), &[axis(0)])],
+                vec![ints("at", &[-9]), list(8), one()],
+            ),
+            "it has places beyond its input",
+        ),
+        (
+            "writing along no axis",
+            network(
+                vec![with(node("ScatterElements", &["list", "at", "one"], "last"), &[axis(1)])],
+                vec![ints("at", &[0]), list(8), one()],
+            ),
+            "there is no such axis",
+        ),
+        (
+            "writing fewer values than there are places",
+            network(
+                vec![node("ScatterElements", &["list", "at", "one"], "last")],
+                vec![ints("at", &[0, 1]), list(8), one()],
+            ),
+            "its places do not go with its input",
+        ),
+        (
             "a scale of no numbers",
             network(vec![node("QuantizeLinear", &["a", "none"], "last")], vec![floats("none", &[4, 0], 1.0)]),
             "its scale does not go with its input",
@@ -470,5 +585,54 @@ fn places_beyond_a_tensor_are_those_at_its_end() {
         let mut detector = Detector::from_onnx(&network(nodes, weights)).unwrap();
         let pixels = [200; 3 * 32 * 32];
         detector.detect(ImageView::rgb(&pixels, 32, 32).unwrap()).unwrap();
+    }
+}
+
+/// A network that reads or writes with `operator` at the places `factor` times `a`, whole numbers.
+fn at_places(operator: pb::NodeProto, factor: f32) -> Vec<u8> {
+    let nodes = vec![
+        node("Reshape", &["a", "flat"], "list"),
+        node("Mul", &["list", "factor"], "far"),
+        with(node("Cast", &["far"], "places"), &[int_attribute("to", 7)]),
+        node("Unsqueeze", &["places", "one"], "column"),
+        operator,
+        node("Sigmoid", &["read"], "scores"),
+        node("Slice", &["scores", "zero", "end"], "last"),
+    ];
+    let weights = vec![
+        ints("flat", &[128]),
+        floats("factor", &[], factor),
+        ints("zero", &[0]),
+        ints("end", &[125]),
+        ints("one", &[1]),
+    ];
+    network(nodes, weights)
+}
+
+/// Where a node reads or writes is computed, and only the picture tells that it is beyond.
+#[test]
+fn computed_places_beyond_a_tensor_are_an_error() {
+    let pixels: Vec<u8> = (0..3 * 32 * 32).map(|at| (at * 7 % 256) as u8).collect();
+    let detect = |operator: &pb::NodeProto, factor: f32| {
+        let builder = Detector::builder().score_threshold(0.0).iou_threshold(1.0);
+        let mut detector = builder.build(&at_places(operator.clone(), factor)).unwrap();
+        detector.detect(ImageView::rgb(&pixels, 32, 32).unwrap())
+    };
+    let along = node("GatherElements", &["list", "places"], "read");
+    let nested = node("GatherND", &["list", "column"], "read");
+    let write_along = node("ScatterElements", &["list", "places", "far"], "read");
+    let write_nested = node("ScatterND", &["list", "column", "far"], "read");
+    // Those below zero count from the end.
+    for factor in [1.0, 40.0, -40.0] {
+        assert_eq!(detect(&nested, factor).unwrap(), detect(&along, factor).unwrap(), "{factor}");
+        assert_eq!(detect(&write_nested, factor).unwrap(), detect(&write_along, factor).unwrap(), "{factor}");
+    }
+    for operator in [nested, write_along, write_nested] {
+        for factor in [1e4, -1e4, f32::MAX] {
+            let error = detect(&operator, factor).unwrap_err();
+            assert_eq!(error.code(), "inference-failed", "{}: {error:?}", operator.op_type);
+            let words = format!("{error:?}");
+            assert!(words.contains("is beyond an axis of 128"), "{}: {words}", operator.op_type);
+        }
     }
 }

@@ -9,6 +9,15 @@ use tract_onnx::pb;
 
 const PHOTOS: [&str; 3] = ["astronaut.jpg", "cat.jpg", "coffee.jpg"];
 
+/// RGB bytes of 96 x 96 px, as tests/fixtures/half.py makes them.
+fn pattern() -> Vec<u8> {
+    let pixel = |at: usize| {
+        let (y, x, channel) = (at / 288, at / 3 % 96, at % 3);
+        (7 * x + 3 * y + 50 * channel + x * y % 17 * 5) as u8
+    };
+    (0..96 * 96 * 3).map(pixel).collect()
+}
+
 #[test]
 fn every_form_finds_what_onnxruntime_finds() {
     let fixture = fixture("forms");
@@ -37,14 +46,7 @@ fn a_network_in_half_precision_finds_what_onnxruntime_finds() {
         .max_detections(fixture["max_detections"].as_u64().unwrap() as usize)
         .build(&onnx)
         .unwrap();
-    // As tests/fixtures/half.py makes them.
-    let pixels: Vec<u8> = (0..96 * 96 * 3)
-        .map(|at| {
-            let (y, x, channel) = (at / 288, at / 3 % 96, at % 3);
-            (7 * x + 3 * y + 50 * channel + x * y % 17 * 5) as u8
-        })
-        .collect();
-    let found = detector.detect(ImageView::rgb(&pixels, 96, 96).unwrap()).unwrap();
+    let found = detector.detect(ImageView::rgb(&pattern(), 96, 96).unwrap()).unwrap();
     assert_same_objects(&found, &fixture["expected"], 0.01, "half precision");
     assert_eq!(found.len(), 20);
     // It is the same network as in single precision, and runs on the same engine.
@@ -71,6 +73,31 @@ fn a_network_in_half_precision_finds_what_onnxruntime_finds() {
             error.to_string().contains(&format!("is {name}; expected float32 or float16, in 0 to 1")),
             "{error}"
         );
+    }
+}
+
+#[test]
+fn networks_in_dynamic_int8_find_what_onnxruntime_finds() {
+    let fixture = fixture("dynamic");
+    let networks = [
+        ("dynamic-conv", ["DynamicQuantizeLinear", "ConvInteger"]),
+        ("dynamic-matmul", ["DynamicQuantizeLinear", "MatMulInteger"]),
+    ];
+    for (name, operators) in networks {
+        let mut detector = Detector::builder()
+            .score_threshold(fixture["score_threshold"].as_f64().unwrap() as f32)
+            .iou_threshold(1.0)
+            .max_detections(fixture["max_detections"].as_u64().unwrap() as usize)
+            .build(&common::read(&format!("tests/fixtures/{name}.onnx")))
+            .unwrap_or_else(|error| panic!("{name}: {error:?}"));
+        let foreign = detector.model().foreign_nodes();
+        assert!(
+            operators.iter().all(|one| foreign.iter().any(|node| node.operator == *one)),
+            "{name}: {foreign:?}"
+        );
+        let found = detector.detect(ImageView::rgb(&pattern(), 96, 96).unwrap()).unwrap();
+        assert_same_objects(&found, &fixture["expected"][name], 0.01, name);
+        assert_eq!(found.len(), 20, "{name}");
     }
 }
 

@@ -17,8 +17,13 @@ const LARGEST_STEP: i64 = 1 << 30;
 
 /// What is known of an input.
 pub(super) struct Known {
+    /// The sides, if their number is known; one that depends on what is in the picture is `None`.
+    pub sides: Option<Vec<Option<usize>>>,
+    /// The sides, if all of them are known.
     pub shape: Option<Vec<usize>>,
     pub is_constant: bool,
+    /// Whether it is the same for each picture: a constant, or one too large to be looked at.
+    pub is_fixed: bool,
     /// If it is a constant of whole numbers.
     pub ints: Option<Vec<i64>>,
 }
@@ -56,6 +61,16 @@ pub(super) fn check(node: &NodeProto, inputs: &[Option<Known>]) -> Result<(), &'
     if node.varies_in_size() {
         return Err("its size depends on what is in the image");
     }
+    // What is not known here of these is checked while the network runs.
+    match node.proto.op_type.as_str() {
+        "Scatter" | "ScatterElements" => return node.scatter(),
+        "ScatterND" => return node.nested(0),
+        "GatherND" => {
+            let batch = node.attributes.int("batch_dims", 0).and_then(|batch| usize::try_from(batch).ok());
+            return batch.map_or(Err("its batch is none"), |batch| node.nested(batch));
+        }
+        _ => (),
+    }
     // Behind operators whose results depend on what is in the picture.
     let Some(shape) = first.shape.as_deref() else {
         return if node.has_window() {
@@ -86,7 +101,7 @@ pub(super) fn check(node: &NodeProto, inputs: &[Option<Known>]) -> Result<(), &'
             Some(order) if order.len() as i64 == rank => fit(&distinct(order, rank), rank),
             _ => Err("the order of its axes is none"),
         },
-        "Gather" | "GatherElements" => node.gather(shape),
+        "Gather" | "GatherElements" | "ArrayFeatureExtractor" => node.gather(shape),
         "Concat" => node.concat(shape),
         "Split" => match (node.ints("split", 1), node.axis(rank).and_then(|axis| shape.get(axis))) {
             (_, None) => Err("there is no such axis"),
@@ -99,7 +114,7 @@ pub(super) fn check(node: &NodeProto, inputs: &[Option<Known>]) -> Result<(), &'
             (None, Some(side)) if *side < node.proto.output.len() => Err("it has more parts than its input"),
             _ => Ok(()),
         },
-        "Conv" | "ConvTranspose" => node.window(shape, true),
+        "Conv" | "ConvTranspose" | "ConvInteger" | "QLinearConv" => node.window(shape, true),
         _ if node.has_window() => node.window(shape, false),
         name if name.starts_with("Global") && rank < 3 => Err("its input is no image"),
         "ArgMax" | "ArgMin" if node.axis(rank).is_none() => Err("there is no such axis"),
@@ -134,6 +149,8 @@ pub(super) fn check(node: &NodeProto, inputs: &[Option<Known>]) -> Result<(), &'
             ([], _) | (_, Some([])) => Err("it has no matrices"),
             _ => Ok(()),
         },
+        "MatMulInteger" => node.whole_matrices(shape, 1, &[2], &[3]),
+        "QLinearMatMul" => node.whole_matrices(shape, 3, &[1, 2, 6, 7], &[4, 5]),
         "Gemm" if rank != 2 || node.shape(1).is_some_and(|shape| shape.len() != 2) => Err("it has no matrices"),
         "TopK" => match (node.known(1).and_then(|known| known.ints.as_deref()), node.axis_or(rank, -1)) {
             (Some([count]), Some(axis)) if (0..=shape[axis] as i64).contains(count) => Ok(()),
@@ -177,7 +194,10 @@ impl<'n> Node<'n> {
 
     /// Whether it is a convolution or a pool, but for those over all of the image.
     fn has_window(&self) -> bool {
-        matches!(self.proto.op_type.as_str(), "Conv" | "ConvTranspose" | "MaxPool" | "AveragePool" | "LpPool")
+        matches!(
+            self.proto.op_type.as_str(),
+            "Conv" | "ConvTranspose" | "ConvInteger" | "QLinearConv" | "MaxPool" | "AveragePool" | "LpPool"
+        )
     }
 
     /// Whether an input that says how large the result is is no constant.
@@ -282,7 +302,10 @@ impl<'n> Node<'n> {
     }
 
     fn gather(&self, shape: &[usize]) -> Result<(), &'static str> {
-        let side = self.axis(shape.len() as i64).and_then(|axis| shape.get(axis));
+        let rank = shape.len() as i64;
+        let axis =
+            if self.proto.op_type == "ArrayFeatureExtractor" { self.axis_or(rank, -1) } else { self.axis(rank) };
+        let side = axis.and_then(|axis| shape.get(axis));
         let side = *side.ok_or("there is no such axis")? as i64;
         // The others are read at the same places in both.
         if self.proto.op_type == "GatherElements"
@@ -303,6 +326,62 @@ impl<'n> Node<'n> {
         }
     }
 
+    /// The sides of an input.
+    fn sides(&self, index: usize) -> Option<&'n [Option<usize>]> {
+        self.known(index)?.sides.as_deref()
+    }
+
+    /// Places that are one number each, along an axis; numbers below zero count from its end.
+    fn scatter(&self) -> Result<(), &'static str> {
+        const MISFIT: &str = "its places do not go with its input";
+        let (Some(data), Some(at), Some(updates)) = (self.sides(0), self.sides(1), self.sides(2)) else {
+            return Err(MISFIT);
+        };
+        let axis = self.axis(data.len() as i64).ok_or("there is no such axis")?;
+        let is_within = |(number, (side, at)): (usize, (&Option<usize>, &Option<usize>))| {
+            number == axis || side.zip(*at).is_none_or(|(side, at)| at <= side)
+        };
+        if data.len() != at.len() || !data.iter().zip(at).enumerate().all(is_within) || !alike(at, updates) {
+            return Err(MISFIT);
+        }
+        self.fixed_places(&data[axis..=axis], true)
+    }
+
+    /// Places that are several numbers each, one for each of the input's first axes behind the batch.
+    fn nested(&self, batch: usize) -> Result<(), &'static str> {
+        let (Some(data), Some((&Some(count), outer))) = (self.sides(0), self.sides(1).and_then(<[_]>::split_last))
+        else {
+            return Err("its places are not known");
+        };
+        if outer.len() < batch || count == 0 || batch.saturating_add(count) > data.len() {
+            return Err("its places have more numbers than its input has axes");
+        }
+        if !alike(&outer[..batch], &data[..batch]) {
+            return Err("its batch is another than its input's");
+        }
+        if self.proto.op_type == "ScatterND"
+            && !self.sides(2).is_some_and(|updates| alike(&[outer, &data[count..]].concat(), updates))
+        {
+            return Err("its updates do not go with its places");
+        }
+        // tract takes the only place, where it is a constant, for one without a batch.
+        if batch > 0 && self.known(1).is_some_and(|at| at.is_fixed) {
+            return Err("its places are constants within a batch");
+        }
+        self.fixed_places(&data[batch..batch + count], false)
+    }
+
+    /// Places that are the same for each picture: tract may read them before the network runs.
+    fn fixed_places(&self, sides: &[Option<usize>], from_end: bool) -> Result<(), &'static str> {
+        let Some(at) = self.known(1).filter(|at| at.is_fixed) else { return Ok(()) };
+        let Some(ints) = &at.ints else { return Err("its places are no known whole numbers") };
+        let is_within = |(at, side): (&i64, &Option<usize>)| {
+            side.is_some_and(|side| (if from_end { -(side as i64) } else { 0 }..side as i64).contains(at))
+        };
+        let is_within = ints.chunks(sides.len()).all(|place| place.iter().zip(sides).all(is_within));
+        if is_within { Ok(()) } else { Err("it has places beyond its input") }
+    }
+
     fn concat(&self, first: &[usize]) -> Result<(), &'static str> {
         let axis = self.axis(first.len() as i64).ok_or("there is no such axis")?;
         let others = (1..self.inputs.len()).filter_map(|index| self.shape(index));
@@ -311,6 +390,35 @@ impl<'n> Node<'n> {
             shape.len() == first.len() && sides.all(|(at, (a, b))| at == axis || a == b)
         };
         if others.into_iter().all(alike) { Ok(()) } else { Err("its inputs do not go together") }
+    }
+
+    /// Whether the inputs, where they are, are one number each, or a list of `count`.
+    fn are_numbers(&self, inputs: &[usize], count: usize) -> bool {
+        inputs.iter().all(|index| match self.known(*index).map(|known| known.shape.as_deref()) {
+            None | Some(Some([] | [1])) => true,
+            Some(Some([length])) => *length == count,
+            Some(_) => false,
+        })
+    }
+
+    /// Matrices of whole numbers, the second at `other`, with scales and zero points: those of the first at `of_first`, which
+    /// are one number, those of the second at `of_second`, which may be one for each of its columns.
+    fn whole_matrices(
+        &self,
+        shape: &[usize],
+        other: usize,
+        of_first: &[usize],
+        of_second: &[usize],
+    ) -> Result<(), &'static str> {
+        let ([outer @ .., _, inner], Some([others @ .., rows, columns])) = (shape, self.shape(other)) else {
+            return Err("it has no matrices");
+        };
+        let repeats = |(a, b): (&usize, &usize)| a == b || *a == 1 || *b == 1;
+        if inner != rows || !outer.iter().rev().zip(others.iter().rev()).all(repeats) {
+            return Err("its matrices do not fit");
+        }
+        let fits = self.are_numbers(of_first, 1) && self.are_numbers(of_second, *columns);
+        if fits { Ok(()) } else { Err("its scale does not go with its input") }
     }
 
     /// A window of a convolution or a pool over all axes but the first two.
@@ -330,7 +438,10 @@ impl<'n> Node<'n> {
         };
         let mut kernel = ints("kernel_shape", 1, count, 0)?;
         if is_conv {
-            let Some([outputs, inputs, weights @ ..]) = self.shape(1) else { return Err("its kernel is none") };
+            let (weights, bias) = if self.proto.op_type == "QLinearConv" { (3, 8) } else { (1, 2) };
+            let Some([outputs, inputs, weights @ ..]) = self.shape(weights) else {
+                return Err("its kernel is none");
+            };
             let of_weights: Vec<i64> = weights.iter().map(|side| *side as i64).collect();
             if self.attributes.has("kernel_shape") && kernel != of_weights || of_weights.len() != count {
                 return Err("its kernel is another than its weights");
@@ -339,15 +450,24 @@ impl<'n> Node<'n> {
             let group = self.attributes.int("group", 1).filter(|group| (1..=LARGEST).contains(group));
             let group = group.ok_or("its groups are none")? as usize;
             let (from, to) =
-                if self.proto.op_type == "Conv" { (inputs * group, *outputs) } else { (*outputs, group) };
+                if self.proto.op_type == "ConvTranspose" { (*outputs, group) } else { (inputs * group, *outputs) };
             if from != *channels || to % group != 0 || *outputs == 0 || *inputs == 0 {
                 return Err("its weights do not go with the channels of its input");
             }
-            if let Some(bias) = self.shape(2)
-                && self.proto.op_type == "Conv"
+            if let Some(bias) = self.shape(bias)
+                && matches!(self.proto.op_type.as_str(), "Conv" | "QLinearConv")
                 && *bias != [*outputs]
             {
                 return Err("its bias does not go with its weights");
+            }
+            // Scales and zero points of the maps, and those of the weights.
+            let fits = match self.proto.op_type.as_str() {
+                "ConvInteger" => self.are_numbers(&[2], 1) && self.are_numbers(&[3], *outputs),
+                "QLinearConv" => self.are_numbers(&[1, 2, 6, 7], 1) && self.are_numbers(&[4, 5], *outputs),
+                _ => true,
+            };
+            if !fits {
+                return Err("its scale does not go with its input");
             }
         }
         if kernel.iter().any(|side| !(1..=LARGEST).contains(side)) {
@@ -367,6 +487,11 @@ impl<'n> Node<'n> {
             Err("its window is larger than its input")
         }
     }
+}
+
+/// Whether two shapes may be the same, as far as they are known.
+fn alike(a: &[Option<usize>], b: &[Option<usize>]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a == b || a.is_none() || b.is_none())
 }
 
 /// Axes counted from the front, each once; those that are none stay as they are.
@@ -393,8 +518,10 @@ mod tests {
             let r#type = AttributeType::Int as i32;
             let axis = AttributeProto { name: "axis".into(), i: axis, r#type, ..Default::default() };
             let node = NodeProto { op_type: "GatherElements".into(), attribute: vec![axis], ..Default::default() };
-            let known =
-                [data, at].map(|shape| Some(Known { shape: Some(shape.to_vec()), is_constant: false, ints: None }));
+            let known = [data, at].map(|shape| {
+                let sides = Some(shape.iter().copied().map(Some).collect());
+                Some(Known { sides, shape: Some(shape.to_vec()), is_constant: false, is_fixed: false, ints: None })
+            });
             check(&node, &known).is_ok()
         };
         assert!(fits(&[1, 180, 7], &[1, 20, 7], 1));

@@ -177,7 +177,9 @@ impl<'a> Inference<'a> {
         let of = |name: &String| {
             let fact = self.facts.get(name.as_str())?;
             let is_constant = fact.value.concretize().is_some();
-            Some(Known { shape: concrete(fact), is_constant, ints: ints(fact) })
+            let is_fixed = is_constant || self.fixed.contains(name.as_str());
+            let sides = self.kind(name).map(|(_, sides)| sides);
+            Some(Known { sides, shape: concrete(fact), is_constant, is_fixed, ints: ints(fact) })
         };
         node.input.iter().map(of).collect()
     }

@@ -297,14 +297,18 @@ fn model(
 }
 
 /// The node, and before it, where it reads at places that depend on what is in the picture, those that keep them within its
-/// input: tract panics at places beyond it.
+/// input: tract panics at places beyond it. `places` has the other operators that read or write at places.
 fn within(mut node: NodeProto, inference: &Inference<'_>, initializer: &mut Vec<TensorProto>) -> Vec<NodeProto> {
     let [data, at] = &node.input[..] else { return vec![node] };
-    if !matches!(node.op_type.as_str(), "Gather" | "GatherElements") || inference.is_constant(at) {
+    let axis = match node.op_type.as_str() {
+        "Gather" | "GatherElements" => Attributes(&node).int("axis", 0).unwrap_or_default(),
+        "ArrayFeatureExtractor" => -1,
+        _ => return vec![node],
+    };
+    if inference.is_constant(at) {
         return vec![node];
     }
     let sides = inference.kind(data).map(|(_, sides)| sides).unwrap_or_default();
-    let axis = Attributes(&node).int("axis", 0).unwrap_or_default();
     let axis = if axis < 0 { axis + sides.len() as i64 } else { axis };
     let Some(&Some(side)) = sides.get(axis as usize) else { return vec![node] };
     let mut nodes = Vec::with_capacity(3);

@@ -2,6 +2,7 @@
 
 use micro_yolo::{Detector, ImageView};
 use tract_onnx::pb;
+use tract_onnx::pb::tensor_proto::DataType;
 
 use crate::common::graph::{floats, int_attribute, ints, ints_attribute, model, node, with};
 
@@ -10,7 +11,9 @@ const SIDE: i64 = 32;
 
 /// One for each group of operators. In each, eight channels of 4 x 4 come out of a convolution as the tensor `a`.
 pub fn models() -> Vec<Vec<u8>> {
-    [windows, shapes, selection, arithmetic, comparisons, matrices, quantized].map(|group| group(stem())).into()
+    [windows, shapes, selection, arithmetic, comparisons, matrices, quantized, dynamic, places]
+        .map(|group| group(stem()))
+        .into()
 }
 
 /// Nodes and weights.
@@ -218,15 +221,18 @@ fn matrices(stem: Parts) -> Vec<u8> {
     finish(stem, nodes, weights)
 }
 
-fn quantized(stem: Parts) -> Vec<u8> {
-    use pb::tensor_proto::DataType;
-    let bytes = |name: &str, dims: &[i64], kind: DataType| pb::TensorProto {
+/// Bytes that are all the same.
+fn bytes(name: &str, dims: &[i64], kind: DataType) -> pb::TensorProto {
+    pb::TensorProto {
         name: name.into(),
         data_type: kind as i32,
         dims: dims.to_vec(),
         raw_data: vec![3; dims.iter().product::<i64>() as usize],
         ..Default::default()
-    };
+    }
+}
+
+fn quantized(stem: Parts) -> Vec<u8> {
     let nodes = vec![
         node("QuantizeLinear", &["a", "step", "zero"], "q"),
         node("DequantizeLinear", &["q", "step", "zero"], "d"),
@@ -244,6 +250,77 @@ fn quantized(stem: Parts) -> Vec<u8> {
         ints("start", &[0]),
         ints("end", &[5]),
         ints("axes", &[1]),
+    ];
+    finish(stem, nodes, weights)
+}
+
+/// Scales that are measured while the network runs.
+fn dynamic(stem: Parts) -> Vec<u8> {
+    let quantize = |input: &str| {
+        let mut node = node("DynamicQuantizeLinear", &[input], &format!("{input} q"));
+        node.output.extend([format!("{input} step"), format!("{input} zero")]);
+        node
+    };
+    let nodes = vec![
+        quantize("a"),
+        with(
+            node("ConvInteger", &["a q", "w8", "a zero", "zero"], "i"),
+            &[ints_attribute("kernel_shape", &[1, 1])],
+        ),
+        with(node("Cast", &["i"], "f"), &[int_attribute("to", 1)]),
+        node("Mul", &["a step", "step"], "steps"),
+        node("Mul", &["f", "steps"], "sums"),
+        node("Reshape", &["sums", "flat"], "rows"),
+        with(node("Transpose", &["rows"], "columns"), &[ints_attribute("perm", &[0, 2, 1])]),
+        quantize("columns"),
+        node("MatMulInteger", &["columns q", "m8", "columns zero", "zero"], "j"),
+        with(node("Cast", &["j"], "g"), &[int_attribute("to", 1)]),
+        node("Mul", &["columns step", "step"], "both"),
+        node("Mul", &["g", "both"], "h"),
+        node("Sigmoid", &["h"], "last"),
+    ];
+    let weights = vec![
+        floats("step", &[], 0.01),
+        bytes("zero", &[], DataType::Uint8),
+        bytes("w8", &[8, 8, 1, 1], DataType::Uint8),
+        bytes("m8", &[8, 5], DataType::Uint8),
+        ints("flat", &[1, 8, 16]),
+    ];
+    finish(stem, nodes, weights)
+}
+
+/// Reading and writing at places, computed ones and constants.
+fn places(stem: Parts) -> Vec<u8> {
+    let axis = int_attribute("axis", 0);
+    let nodes = vec![
+        node("Reshape", &["a", "flat"], "list"),
+        node("Mul", &["list", "hundred"], "far"),
+        with(node("Cast", &["far"], "at"), &[int_attribute("to", 7)]),
+        node("Unsqueeze", &["at", "one"], "column"),
+        node("GatherND", &["list", "column"], "0"),
+        with(node("ScatterElements", &["0", "at", "list"], "1"), &[axis.clone()]),
+        node("ScatterND", &["1", "column", "0"], "2"),
+        with(node("GatherElements", &["2", "at"], "3"), &[axis]),
+        node("Reshape", &["3", "batch"], "4"),
+        node("Reshape", &["at", "nested"], "5"),
+        node("Mod", &["5", "sixteen"], "6"),
+        with(node("GatherND", &["4", "6"], "7"), &[int_attribute("batch_dims", 1)]),
+        node("GatherND", &["7", "fixed"], "8"),
+        node("ScatterND", &["8", "second", "few"], "9"),
+        with(node("ScatterElements", &["9", "few places", "fewer"], "last"), &[int_attribute("axis", 1)]),
+    ];
+    let weights = vec![
+        ints("flat", &[128]),
+        floats("hundred", &[], 100.0),
+        ints("one", &[1]),
+        ints("batch", &[8, 16]),
+        ints("nested", &[8, 16, 1]),
+        ints("sixteen", &[16]),
+        pb::TensorProto { dims: vec![5, 1], ..ints("fixed", &[0, 7, 3, 3, 1]) },
+        pb::TensorProto { dims: vec![2, 2], ..ints("second", &[1, 0, 4, 15]) },
+        floats("few", &[2], 0.5),
+        pb::TensorProto { dims: vec![2, 2], ..ints("few places", &[-1, 15, 0, 3]) },
+        floats("fewer", &[2, 2], 0.25),
     ];
     finish(stem, nodes, weights)
 }

@@ -1,0 +1,78 @@
+//! Places that are known only while the network runs: tract panics at those beyond a tensor.
+//!
+//! `check` has held what is known beforehand. `Gather` and `GatherElements` are kept within their input by nodes before
+//! them, see `partition`.
+
+use tract_onnx::prelude::*;
+use tract_onnx::tract_core::ops::array::{GatherElements, GatherNd, ScatterElements, ScatterNd};
+
+/// The inputs of a node, where its places are within its input, as tract reads them.
+///
+/// # Errors
+///
+/// If they are not, or if shapes do not go together.
+pub(super) fn within(node: &TypedNode, mut inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
+    if let Some(op) = node.op_as::<GatherElements>() {
+        let [data, at] = &inputs[..] else { return Ok(inputs) };
+        other_axes(op.axis, data.shape(), at.shape())?;
+    } else if let Some(op) = node.op_as::<ScatterElements>() {
+        let [data, at, updates] = &inputs[..] else { return Ok(inputs) };
+        other_axes(op.axis, data.shape(), at.shape())?;
+        if at.shape() != updates.shape() {
+            return Err(misfit(at.shape(), updates.shape()));
+        }
+        counted_from_front(at, &data.shape()[op.axis..=op.axis])?;
+    } else if let Some(op) = node.op_as::<GatherNd>() {
+        let [data, at] = &inputs[..] else { return Ok(inputs) };
+        inputs[1] = nested(op.batch_dims, data.shape(), at)?;
+    } else if node.op_is::<ScatterNd>() {
+        let [data, at, updates] = &inputs[..] else { return Ok(inputs) };
+        let places = nested(0, data.shape(), at)?;
+        let outer = at.rank() - 1;
+        let expected = [&at.shape()[..outer], &data.shape()[at.shape()[outer]..]].concat();
+        if updates.shape() != expected {
+            return Err(misfit(&expected, updates.shape()));
+        }
+        inputs[1] = places;
+    }
+    Ok(inputs)
+}
+
+/// Along the other axes, places are read in both tensors at once.
+fn other_axes(axis: usize, data: &[usize], at: &[usize]) -> TractResult<()> {
+    let is_within = |(number, (at, side)): (usize, (&usize, &usize))| at <= side || number == axis;
+    let fits = data.len() == at.len() && axis < data.len() && at.iter().zip(data).enumerate().all(is_within);
+    if fits { Ok(()) } else { Err(misfit(data, at)) }
+}
+
+/// Places of several numbers each, counted from the front.
+fn nested(batch: usize, data: &[usize], at: &TValue) -> TractResult<TValue> {
+    let Some((&count, outer)) = at.shape().split_last() else { return Err(misfit(data, &[])) };
+    let sides = batch.checked_add(count).and_then(|end| data.get(batch..end));
+    match sides {
+        Some(sides) if count > 0 && outer.starts_with(&data[..batch]) => {
+            Ok(counted_from_front(at, sides)?.into_tvalue())
+        }
+        _ => Err(misfit(data, at.shape())),
+    }
+}
+
+/// The places, each a number for each of `sides`; those that count from an end, which is what numbers below zero do, count
+/// from the front.
+fn counted_from_front(at: &TValue, sides: &[usize]) -> TractResult<Tensor> {
+    let mut places = at.cast_to::<i64>()?.into_owned();
+    for place in places.try_as_plain_ram_mut()?.as_slice_mut::<i64>()?.chunks_mut(sides.len()) {
+        for (at, side) in place.iter_mut().zip(sides) {
+            let side = *side as i64;
+            if !(-side..side).contains(at) {
+                return Err(TractError::msg(format!("place {at} is beyond an axis of {side}")));
+            }
+            *at = at.rem_euclid(side);
+        }
+    }
+    Ok(places)
+}
+
+fn misfit(data: &[usize], other: &[usize]) -> TractError {
+    TractError::msg(format!("{data:?} and {other:?} do not go together"))
+}
