@@ -15,8 +15,9 @@ export interface RawPixels {
 }
 
 /**
- * What `detect` looks at. A string or `URL` is fetched (from another site it needs CORS) and decoded. Of a video, what it
- * shows now: a first frame that is loaded and not yet there to be read is waited for, and so is the end of a seek.
+ * What `detect` looks at. A string or `URL` is fetched (from another site it needs CORS; at 256 MiB the download stops) and
+ * decoded. Of a video, what it shows now: a first frame that is loaded and not yet there to be read is waited for, and so is
+ * the end of a seek.
  *
  * Objects of another window (an iframe, a pop-up) or of node's `vm` do as well, and node's `Buffer` is a `Uint8Array`.
  */
@@ -120,7 +121,7 @@ export interface LoadOptions extends DetectorSettings {
    * those with relaxed SIMD too (Chrome 114, Node 22). `wasm/micro_yolo_threads_bg.wasm` is for `threads`. Default: the
    * fastest plain one that runs here, from beside this file, and if the model needs more, the full one.
    * `micro-yolo/inline` and `micro-yolo/small` take the plain ones only. Without a worker the first one given serves all detectors of the thread
-   * that name one.
+   * that name one. Of an address a download stops at 64 MiB (`invalid-engine`).
    */
   wasm?: string | URL | ArrayBufferView | ArrayBufferLike | WebAssembly.Module;
   /**
@@ -306,9 +307,9 @@ export class Detector {
  * | `aborted` | the given signal was aborted; its reason is `cause` |
  * | `crashed` | the engine trapped: this detector is dead, a new one can be loaded. Please report it |
  * | `disposed` | the detector was disposed of |
- * | `image-too-large` | pixels with a side above 16384, or more than memory can hold: scale them down |
+ * | `image-too-large` | pixels with a side above 16384, or more than memory can hold: scale them down. Or an address that answers with more than 256 MiB, where the download stops: fetch it yourself and give the `Blob` |
  * | `inference-failed` | the network did not run to its end, or gave scores above 1 or `NaN`: the message says which |
- * | `invalid-engine` | the `wasm` file is broken, another one, or of another version of this package; the message names it |
+ * | `invalid-engine` | the `wasm` file is broken, another one, too long, or of another version of this package; the message names it |
  * | `invalid-image` | not a picture or video the browser can decode, an empty one, or pixels of the wrong length |
  * | `invalid-model` | the model is no intact ONNX file, or has another SHA-256 than `sha256`; the message says if it is a web page sent in its place |
  * | `invalid-option` | an option out of its range (`NaN`, negative …), of the wrong type, or one that does not exist |

@@ -260,6 +260,9 @@ function nextFrame(video) {
   });
 }
 
+/** So many bytes an address may answer with: an answer that never ends would fill the memory. */
+const IMAGE_BYTES = 256 * 2 ** 20;
+
 /**
  * @param {string} url
  * @param {AbortSignal | undefined} signal
@@ -276,14 +279,56 @@ async function fetchImage(url, signal) {
   let response;
   try {
     response = await fetch(url, { signal });
-    if (response.ok) return await response.blob();
+    if (response.ok) return await limitedBlob(response, shown(url));
   } catch (cause) {
+    if (cause instanceof MicroYoloError) throw cause;
     let why = "offline, another site without CORS, or forbidden by a content security policy (connect-src)";
     if (/^data:/i.test(url)) why = "no intact data: URL";
     if (/^blob:/i.test(url)) why = "revoked, or of another site";
     throw new MicroYoloError("network", `${shown(url)} could not be fetched: ${why}`, { cause });
   }
   throw new MicroYoloError("network", `${shown(url)} answered ${response.status}`);
+}
+
+/**
+ * The body of an answer, if it is no longer than a picture may be. What comes after that is not waited for.
+ * @param {Response} response
+ * @param {string} address
+ * @returns {Promise<Blob>}
+ */
+async function limitedBlob({ body, headers }, address) {
+  /** @type {MicroYoloError | undefined} */
+  let refused;
+  let bytes = 0;
+  /** @param {number} more */
+  const count = (more) => {
+    bytes += more;
+    if (bytes <= IMAGE_BYTES) return;
+    refused = new MicroYoloError(
+      "image-too-large",
+      `${address} has more than the ${IMAGE_BYTES} bytes that are fetched for a picture: fetch it yourself, and give the Blob`,
+    );
+    throw refused;
+  };
+  try {
+    // Of a compressed answer, content-length counts the compressed bytes. What passes is counted anew.
+    count(Number(headers.get("content-length")) || 0);
+    bytes = 0;
+    const counted = body?.pipeThrough(
+      new TransformStream({
+        transform(chunk, controller) {
+          count(chunk.byteLength); // Where it throws, the transfer ends.
+          controller.enqueue(chunk);
+        },
+      }),
+    );
+    // In one piece: a Blob of several is not decoded everywhere.
+    return new Blob([await new Response(counted).arrayBuffer()], { type: headers.get("content-type") ?? "" });
+  } catch (cause) {
+    if (!refused) throw cause;
+    if (!body?.locked) void body?.cancel().catch(() => {});
+    throw refused;
+  }
 }
 
 /**
