@@ -420,7 +420,7 @@ function asUrl(source, option, expected) {
     // Node: fetch() reads no files.
     throw new MicroYoloError(
       "unsupported",
-      `outside a browser give \`${option}\` as bytes (read ${url.href} yourself), or import \`micro-yolo/inline\``,
+      `outside a browser give \`${option}\` as bytes: read ${url.href} yourself`,
     );
   }
   return url.href;

@@ -53,7 +53,7 @@ const STYLE = `
   :host { display: inline-block; position: relative }
   :host([hidden]) { display: none }
   ::slotted(:is(${MEDIA})) { vertical-align: bottom }
-  canvas { position: absolute; pointer-events: none; transform-origin: 0 0 }
+  canvas { position: absolute; width: 0; height: 0; pointer-events: none; transform-origin: 0 0 }
 `;
 
 /** Not extending HTMLElement where there is none, so that the module can be imported on a server. */
@@ -78,10 +78,12 @@ export class MicroYoloElement extends Base {
   constructor() {
     super();
     const root = this.attachShadow({ mode: "open" });
-    // Not a <style> element, which a content security policy may forbid.
-    const style = new CSSStyleSheet();
-    style.replaceSync(STYLE);
-    root.adoptedStyleSheets = [style];
+    // Not a <style> element, which a content security policy may forbid. jsdom has none of this, and shows nothing.
+    if ("adoptedStyleSheets" in root) {
+      const style = new CSSStyleSheet();
+      style.replaceSync(STYLE);
+      root.adoptedStyleSheets = [style];
+    }
     this.#slot = document.createElement("slot");
     this.#canvas = document.createElement("canvas");
     this.#canvas.setAttribute("part", "boxes");
@@ -161,13 +163,13 @@ export class MicroYoloElement extends Base {
     for (const { localName } of inside.filter((one) => one.matches(":not(:defined)"))) {
       void customElements.whenDefined(localName).then(() => signal.aborted || this.#restart());
     }
-    const sizes = new ResizeObserver(() => this.#draw());
-    sizes.observe(this);
-    if (this.#media) sizes.observe(this.#media);
-    signal.addEventListener("abort", () => {
-      mutations.disconnect();
-      sizes.disconnect();
-    });
+    signal.addEventListener("abort", () => mutations.disconnect());
+    if (typeof ResizeObserver === "function") {
+      const sizes = new ResizeObserver(() => this.#draw());
+      sizes.observe(this);
+      if (this.#media) sizes.observe(this.#media);
+      signal.addEventListener("abort", () => sizes.disconnect());
+    }
     addEventListener("resize", () => this.#draw(), { signal });
     this.addEventListener("scroll", () => this.#draw(), { signal, capture: true }); // Of something inside: it does not bubble.
     let moving = false;
@@ -305,6 +307,7 @@ export class MicroYoloElement extends Base {
   }
 
   #draw() {
+    if (!this.#size.width) return; // Nothing has been shown yet.
     const place = this.#media && overlay(this.#media, this, this.#size);
     const { left = 0, top = 0, width = 0, height = 0, transform = "none" } = place ?? {};
     const pixels = (/** @type {number} */ value) => `${value}px`;

@@ -142,16 +142,20 @@ test("micro-yolo/small leaves the full engines out", async (t) => {
 });
 
 describe("webpack", () => {
-  async function bundle(name, code, output = {}) {
+  async function webpackIn(root, entry, output = {}) {
     const { default: webpack } = await import("webpack");
-    const root = await owner(name, { "main.js": code, "public/index.html": html("main.js") });
     const stats = await promisify(webpack)({
       mode: "production",
       context: root,
-      entry: "./main.js",
+      entry,
       output: { path: join(root, "public"), filename: "main.js", ...output },
     });
     assert.ok(!stats.hasErrors(), stats.toString({ all: false, errors: true }));
+  }
+
+  async function bundle(name, code, output) {
+    const root = await owner(name, { "main.js": code, "public/index.html": html("main.js") });
+    await webpackIn(root, "./main.js", output);
     return join(root, "public");
   }
 
@@ -160,6 +164,12 @@ describe("webpack", () => {
     await assertCat(url, { threads: 2 });
     await assertCat(`${url}#small`, { threads: 2 });
     await assertCat(`${url}#inline`);
+  });
+
+  test("bundles the modules for require() too", async (t) => {
+    const root = await owner("webpack-require", { "main.cjs": app(`require("micro-yolo")`), "public/index.html": html("main.js") });
+    await webpackIn(root, "./main.cjs");
+    await assertCat(await served(t, join(root, "public")));
   });
 
   test("bundles for a CDN", async (t) => {
@@ -216,6 +226,8 @@ describe("esbuild", () => {
   test("bundles micro-yolo/inline, as a module and as a classic script", async (t) => {
     await assertCat(await served(t, await bundle("esbuild-inline", one("micro-yolo/inline"), { minify: true })));
     await assertCat(await served(t, await bundle("esbuild-iife", one("micro-yolo/inline"), { format: "iife" })));
+    // The CommonJS of the package, which reads files, is for Node alone.
+    await assertCat(await served(t, await bundle("esbuild-require", app(`require("micro-yolo/inline")`))));
   });
 
   test("leaves the files of micro-yolo behind, which is said; with the worker as a second entry they are found", async (t) => {
