@@ -3,6 +3,7 @@ import { drawObjects } from "./draw.js";
 import { MicroYoloError } from "./error.js";
 import { Detector } from "./index.js";
 import { overlay } from "./overlay.js";
+import { isUnturned, unturnedImage } from "./source.js";
 
 /** @typedef {HTMLImageElement | HTMLVideoElement | HTMLCanvasElement} Media */
 
@@ -74,6 +75,8 @@ export class MicroYoloElement extends Base {
   #slot;
   /** @type {Media | undefined} What is looked at. */
   #media;
+  /** Whether it was shown without the orientation in its file. */
+  #unturned = false;
 
   constructor() {
     super();
@@ -134,8 +137,10 @@ export class MicroYoloElement extends Base {
   /** Something inside is another, or elsewhere. */
   #changed() {
     const media = this.#media;
-    if (this.#find() !== media) this.#restart();
-    else if (media && "naturalWidth" in media && media.complete && !media.naturalWidth) this.#clear(); // Its source is gone.
+    const image = media && "naturalWidth" in media ? media : undefined;
+    const turned = image && this.#size.width && isUnturned(image) !== this.#unturned;
+    if (this.#find() !== media || turned) this.#restart();
+    else if (image?.complete && !image.naturalWidth) this.#clear(); // Its source is gone.
     else this.#draw();
   }
 
@@ -252,8 +257,9 @@ export class MicroYoloElement extends Base {
       if (same) return;
       try {
         const objects = await detector.detect(media, { signal });
-        const [width, height] = isImage ? [media.naturalWidth, media.naturalHeight] : [media.width, media.height];
-        this.#show(objects.filter(filter), { width, height });
+        const natural = isImage ? { width: media.naturalWidth, height: media.naturalHeight } : media;
+        this.#unturned = isImage && isUnturned(media);
+        this.#show(objects.filter(filter), (isImage && unturnedImage(media)) || natural);
       } catch (error) {
         this.#fail(error, signal);
       }

@@ -36,8 +36,9 @@ export type ImageSource =
 
 /**
  * A rectangle in pixels of the source as the user sees it: `naturalWidth` × `naturalHeight` of an image (orientation
- * written in the file applied), `videoWidth` × `videoHeight` of a video, `displayWidth` × `displayHeight` of a
- * `VideoFrame`, `width` × `height` of everything else. The first pixel reaches from 0 to 1. Clipped to the source.
+ * written in the file applied; where `image-orientation: none` shows the image without a quarter turn, the other way round),
+ * `videoWidth` × `videoHeight` of a video, `displayWidth` × `displayHeight` of a `VideoFrame`, `width` × `height` of
+ * everything else. The first pixel reaches from 0 to 1. Clipped to the source.
  */
 export interface Box {
   /** Left edge. */

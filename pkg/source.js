@@ -160,6 +160,8 @@ function isCount(value) {
 function imageElement(image, signal, portable) {
   if (!image.complete) return loading(image, signal).then(() => imageElement(image, signal, portable));
   const { naturalWidth: width, naturalHeight: height, currentSrc } = image;
+  const unturned = width ? unturnedImage(image) : undefined;
+  if (unturned) return unturned;
   if (!width) {
     if (!currentSrc) throw new MicroYoloError("not-loaded", "the image element has no picture; set its `src` first");
     const why = image.crossOrigin === null ? "" : ", or one without CORS headers";
@@ -169,6 +171,54 @@ function imageElement(image, signal, portable) {
   const chosen = image.srcset || image.parentElement?.localName === "picture";
   if (!portable && chosen) return bitmap(image).then((image) => ({ image, width, height, ours: true }));
   return drawing(image, width, height);
+}
+
+/**
+ * Whether an image is shown as it is stored, whatever orientation is written in its file.
+ * @param {Element} image
+ */
+export function isUnturned(image) {
+  return image.ownerDocument.defaultView?.getComputedStyle(image).imageOrientation === "none";
+}
+
+/** Sides of the canvas below: the engine scales pictures to less. */
+const CANVAS_SIDE = 4096;
+
+/**
+ * The picture of an image with `image-orientation: none`; undefined where it is another. Its natural size is that of the turned
+ * picture, and so are the bitmaps made of it. Firefox draws it as it is shown, Chromium on a canvas that is on the page and has
+ * the same style (seen in 153 and 156).
+ * @param {HTMLImageElement} image
+ * @returns {Drawing | undefined}
+ */
+export function unturnedImage(image) {
+  if (!isUnturned(image)) return undefined;
+  const { naturalWidth, naturalHeight, ownerDocument } = image;
+  const host = ownerDocument.createElement("div"); // Away from styles of the page.
+  const canvas = ownerDocument.createElement("canvas");
+  const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
+  host.style.cssText = "all: initial !important; position: fixed !important; visibility: hidden !important";
+  canvas.style.cssText = "image-orientation: none; width: 0; height: 0";
+  host.attachShadow({ mode: "closed" }).append(canvas);
+  ownerDocument.documentElement.append(host);
+  try {
+    // Turned by a quarter or not: whether there is something where only one of the two has a pixel.
+    canvas.width = canvas.height = 1;
+    const [short, long] = [naturalWidth, naturalHeight].sort((a, b) => a - b);
+    const wide = naturalWidth > naturalHeight;
+    context.drawImage(image, wide ? -short / 2 : 1 - long, wide ? 1 - long : -short / 2);
+    const quarter = short !== long && context.getImageData(0, 0, 1, 1).data[3] > 0;
+    const [width, height] = quarter ? [naturalHeight, naturalWidth] : [naturalWidth, naturalHeight];
+    const scale = Math.min(1, CANVAS_SIDE / long);
+    canvas.width = Math.max(1, Math.round(width * scale));
+    canvas.height = Math.max(1, Math.round(height * scale));
+    context.drawImage(image, 0, 0, canvas.width, canvas.height);
+    return { image: canvas, width, height, ours: false };
+  } catch (cause) {
+    throw drawError(cause);
+  } finally {
+    host.remove();
+  }
 }
 
 /**
