@@ -414,7 +414,8 @@ function asUrl(source, option, expected) {
   try {
     url = new URL(String(source), base);
   } catch (cause) {
-    throw new MicroYoloError("invalid-option", `\`${option}\` is not a URL: ${shown(source)}`, { cause });
+    const hint = base === undefined ? "; outside a browser give the bytes of a file" : "";
+    throw new MicroYoloError("invalid-option", `\`${option}\` is not a URL: ${shown(source)}${hint}`, { cause });
   }
   if (url.protocol === "file:" && base === undefined) {
     // Node: fetch() reads no files.

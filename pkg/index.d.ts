@@ -59,8 +59,8 @@ export interface DetectedObject {
   score: number;
   box: Box;
   /**
-   * Only from `watch` with `track`: the same number for the same object from frame to frame. An object has it from the
-   * second frame in which it is seen.
+   * Only from `watch` with `track`: the same number, from 0 up, for the same object from frame to frame. An object has it from
+   * the second frame in which it is seen.
    */
   trackId?: number;
 }
@@ -74,9 +74,9 @@ export interface DetectorSettings {
    * 0 to 1, default 0.45.
    */
   iouThreshold?: number;
-  /** At most so many objects, the best first. Default 100. */
+  /** At most so many objects, the best first; 1 or more. Default 100. */
   maxDetections?: number;
-  /** Only these classes, by label or number. Default: all. */
+  /** Only these classes, by label or number; an empty array: none. Default: all. */
   classes?: readonly (string | number)[];
 }
 
@@ -126,8 +126,8 @@ export interface LoadOptions extends DetectorSettings {
    */
   wasm?: string | URL | ArrayBufferView | ArrayBufferLike | WebAssembly.Module;
   /**
-   * The size in pixels to which pictures are fitted: one number for a square. Multiples of 32; smaller is faster, larger
-   * sees smaller objects. Default: what the model declares.
+   * The size in pixels to which pictures are fitted: one number for a square. Multiples of 32 from 32 to 4096. Smaller is
+   * faster; larger sees smaller objects, and may miss large ones. Default: what the model declares.
    */
   inputSize?: number | { width: number; height: number };
   /**
@@ -212,7 +212,7 @@ export interface WatchedFrame {
  *
  * ```js
  * const detector = await Detector.load();
- * const objects = await detector.detect(document.querySelector("img"));
+ * const objects = await detector.detect(document.images[0]);
  * // [{ label: "cat", classId: 15, score: 0.84, box: { x: 0, y: 0, width: 414, height: 300 } }]
  * detector.dispose();
  * ```

@@ -168,6 +168,15 @@ test("types are found by every resolution", async () => {
      export const others: Promise<Detector>[] = [inline.Detector.load(), small.Detector.load()];
      export const main = async (element: MicroYoloElement): Promise<readonly DetectedObject[]> => element.objects;`,
   );
+  // What the READMEs show in JavaScript, in the strict TypeScript of Vite's templates.
+  const shown = [];
+  for (const [path, count] of [["README.md", 2], ["pkg/README.md", 1]]) {
+    const pieces = (await readFile(join(ROOT, path), "utf8")).matchAll(/^```js\n(.*?)^```$/gms);
+    for (const [, code] of [...pieces].slice(0, count)) {
+      shown.push(`readme-${shown.length}.mts`);
+      await writeFile(join(project.folder, shown.at(-1)), code);
+    }
+  }
   for (const [module, moduleResolution] of [
     ["esnext", "bundler"],
     ["nodenext", "nodenext"],
@@ -175,7 +184,7 @@ test("types are found by every resolution", async () => {
     await run(
       join(ROOT, "node_modules/.bin/tsc"),
       ["--noEmit", "--strict", "--target", "es2022", "--module", module, "--moduleResolution", moduleResolution]
-        .concat(["--lib", "es2022,dom,dom.iterable,dom.asynciterable", "--skipLibCheck", "false", "--types", "", "typed.mts"])
+        .concat(["--lib", "es2022,dom,dom.iterable,dom.asynciterable", "--skipLibCheck", "false", "--types", "", "typed.mts", ...shown])
         .concat(module === "nodenext" ? ["common.cts"] : []),
       { cwd: project.folder },
     ).catch((error) => assert.fail(`${moduleResolution}: ${error.stdout}`));
