@@ -5,8 +5,8 @@
 // what it needs and no more. No source maps and no second copy of the sources: they would be most of the JavaScript in the
 // tarball. The readable sources are pkg/ in the repository, at the tag of the version.
 //
-// CommonJS is for what takes nothing else: Jest as it is by default, and Node 18. It is of one file for each entry, and reads
-// engine and model from the disk. Bundlers take the modules (the condition `module` in package.json).
+// CommonJS is for what takes nothing else: Jest as it is by default, and Node before 20.19. It is of one file for each entry,
+// and reads engine and model from the disk. Bundlers take the modules (the condition `module` in package.json).
 import { cp, mkdir, readFile, readdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
