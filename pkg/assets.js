@@ -30,7 +30,10 @@ class Download {
     this.promise = start(this, this.#controller.signal);
     this.promise.then(
       () => (this.#finished = true),
-      () => (this.#finished = true),
+      () => {
+        this.#finished = true;
+        this.#controller.abort(); // What was refused by its first bytes would still come, to its end.
+      },
     );
   }
 
@@ -241,6 +244,23 @@ function sizeCheck(limits, address = "the model") {
   };
 }
 
+/** No engine of this package has an eighth of it. */
+const ENGINE_BYTES = 64 * 2 ** 20;
+
+/**
+ * What throws where a file of so many bytes is no engine of this package: an answer that never ends would fill the memory.
+ * @param {string} address
+ */
+function engineCheck(address) {
+  return (/** @type {number} */ bytes) => {
+    if (bytes <= ENGINE_BYTES) return;
+    throw new MicroYoloError(
+      "invalid-engine",
+      `${address} is not the WebAssembly module of this package: it has more than ${ENGINE_BYTES} bytes`,
+    );
+  };
+}
+
 /**
  * Loads engine and model side by side.
  *
@@ -307,7 +327,7 @@ export async function loadAssets({ wasm, model, signal, onProgress, limits }) {
 
 /**
  * @param {unknown} given
- * @param {(one: Download<WebAssembly.Module>) => Promise<WebAssembly.Module>} wait
+ * @param {(one: Download<WebAssembly.Module>, check: (bytes: number) => void) => Promise<WebAssembly.Module>} wait
  * @returns {Promise<WebAssembly.Module>}
  */
 async function engine(given, wait) {
@@ -324,6 +344,7 @@ async function engine(given, wait) {
         throw platformError(cause, shown(url)) ?? badEngine(`${shown(url)} is`, cause);
       }),
     ),
+    engineCheck(shown(url)),
   );
 }
 
@@ -393,13 +414,14 @@ function asUrl(source, option, expected) {
   try {
     url = new URL(String(source), base);
   } catch (cause) {
-    throw new MicroYoloError("invalid-option", `\`${option}\` is not a URL: ${shown(source)}`, { cause });
+    const hint = base === undefined ? "; outside a browser give the bytes of a file" : "";
+    throw new MicroYoloError("invalid-option", `\`${option}\` is not a URL: ${shown(source)}${hint}`, { cause });
   }
   if (url.protocol === "file:" && base === undefined) {
     // Node: fetch() reads no files.
     throw new MicroYoloError(
       "unsupported",
-      `outside a browser give \`${option}\` as bytes (read ${url.href} yourself), or import \`micro-yolo/inline\``,
+      `outside a browser give \`${option}\` as bytes: read ${url.href} yourself`,
     );
   }
   return url.href;

@@ -10,9 +10,9 @@ import type { DetectedObject, MicroYoloError } from "./index.js";
  * <micro-yolo score-threshold="0.4" classes="cat, dog"><img src="cat.jpg" alt="A cat" /></micro-yolo>
  * ```
  *
- * Boxes lie where the picture lies: inside border and padding, by `object-fit`, `object-position` and `object-view-box`,
- * enlarged by `zoom`, turned and mirrored with it by transforms of the picture and of what is around it (without perspective
- * and `offset-path`), also while these change. Labels of a mirrored picture can still be read.
+ * Boxes lie where the picture lies: inside border and padding, by `object-fit`, `object-position`, `object-view-box` and
+ * `image-orientation`, enlarged by `zoom`, turned and mirrored with it by transforms of the picture and of what is around it
+ * (without perspective and `offset-path`), also while these change. Labels of a mirrored picture can still be read.
  *
  * | attribute | what it does |
  * |---|---|

@@ -3,6 +3,7 @@ import { drawObjects } from "./draw.js";
 import { MicroYoloError } from "./error.js";
 import { Detector } from "./index.js";
 import { overlay } from "./overlay.js";
+import { isUnturned, unturnedImage } from "./source.js";
 
 /** @typedef {HTMLImageElement | HTMLVideoElement | HTMLCanvasElement} Media */
 
@@ -53,7 +54,7 @@ const STYLE = `
   :host { display: inline-block; position: relative }
   :host([hidden]) { display: none }
   ::slotted(:is(${MEDIA})) { vertical-align: bottom }
-  canvas { position: absolute; pointer-events: none; transform-origin: 0 0 }
+  canvas { position: absolute; width: 0; height: 0; pointer-events: none; transform-origin: 0 0 }
 `;
 
 /** Not extending HTMLElement where there is none, so that the module can be imported on a server. */
@@ -74,14 +75,18 @@ export class MicroYoloElement extends Base {
   #slot;
   /** @type {Media | undefined} What is looked at. */
   #media;
+  /** Whether it was shown without the orientation in its file. */
+  #unturned = false;
 
   constructor() {
     super();
     const root = this.attachShadow({ mode: "open" });
-    // Not a <style> element, which a content security policy may forbid.
-    const style = new CSSStyleSheet();
-    style.replaceSync(STYLE);
-    root.adoptedStyleSheets = [style];
+    // Not a <style> element, which a content security policy may forbid. jsdom has none of this, and shows nothing.
+    if ("adoptedStyleSheets" in root) {
+      const style = new CSSStyleSheet();
+      style.replaceSync(STYLE);
+      root.adoptedStyleSheets = [style];
+    }
     this.#slot = document.createElement("slot");
     this.#canvas = document.createElement("canvas");
     this.#canvas.setAttribute("part", "boxes");
@@ -132,8 +137,10 @@ export class MicroYoloElement extends Base {
   /** Something inside is another, or elsewhere. */
   #changed() {
     const media = this.#media;
-    if (this.#find() !== media) this.#restart();
-    else if (media && "naturalWidth" in media && media.complete && !media.naturalWidth) this.#clear(); // Its source is gone.
+    const image = media && "naturalWidth" in media ? media : undefined;
+    const turned = image && this.#size.width && isUnturned(image) !== this.#unturned;
+    if (this.#find() !== media || turned) this.#restart();
+    else if (image?.complete && !image.naturalWidth) this.#clear(); // Its source is gone.
     else this.#draw();
   }
 
@@ -161,13 +168,13 @@ export class MicroYoloElement extends Base {
     for (const { localName } of inside.filter((one) => one.matches(":not(:defined)"))) {
       void customElements.whenDefined(localName).then(() => signal.aborted || this.#restart());
     }
-    const sizes = new ResizeObserver(() => this.#draw());
-    sizes.observe(this);
-    if (this.#media) sizes.observe(this.#media);
-    signal.addEventListener("abort", () => {
-      mutations.disconnect();
-      sizes.disconnect();
-    });
+    signal.addEventListener("abort", () => mutations.disconnect());
+    if (typeof ResizeObserver === "function") {
+      const sizes = new ResizeObserver(() => this.#draw());
+      sizes.observe(this);
+      if (this.#media) sizes.observe(this.#media);
+      signal.addEventListener("abort", () => sizes.disconnect());
+    }
     addEventListener("resize", () => this.#draw(), { signal });
     this.addEventListener("scroll", () => this.#draw(), { signal, capture: true }); // Of something inside: it does not bubble.
     let moving = false;
@@ -250,8 +257,9 @@ export class MicroYoloElement extends Base {
       if (same) return;
       try {
         const objects = await detector.detect(media, { signal });
-        const [width, height] = isImage ? [media.naturalWidth, media.naturalHeight] : [media.width, media.height];
-        this.#show(objects.filter(filter), { width, height });
+        const natural = isImage ? { width: media.naturalWidth, height: media.naturalHeight } : media;
+        this.#unturned = isImage && isUnturned(media);
+        this.#show(objects.filter(filter), (isImage && unturnedImage(media)) || natural);
       } catch (error) {
         this.#fail(error, signal);
       }
@@ -305,6 +313,7 @@ export class MicroYoloElement extends Base {
   }
 
   #draw() {
+    if (!this.#size.width) return; // Nothing has been shown yet.
     const place = this.#media && overlay(this.#media, this, this.#size);
     const { left = 0, top = 0, width = 0, height = 0, transform = "none" } = place ?? {};
     const pixels = (/** @type {number} */ value) => `${value}px`;

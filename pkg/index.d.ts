@@ -15,8 +15,9 @@ export interface RawPixels {
 }
 
 /**
- * What `detect` looks at. A string or `URL` is fetched (from another site it needs CORS) and decoded. Of a video, what it
- * shows now: a first frame that is loaded and not yet there to be read is waited for, and so is the end of a seek.
+ * What `detect` looks at. A string or `URL` is fetched (from another site it needs CORS; at 256 MiB the download stops) and
+ * decoded. Of a video, what it shows now: a first frame that is loaded and not yet there to be read is waited for, and so is
+ * the end of a seek.
  *
  * Objects of another window (an iframe, a pop-up) or of node's `vm` do as well, and node's `Buffer` is a `Uint8Array`.
  */
@@ -35,8 +36,9 @@ export type ImageSource =
 
 /**
  * A rectangle in pixels of the source as the user sees it: `naturalWidth` × `naturalHeight` of an image (orientation
- * written in the file applied), `videoWidth` × `videoHeight` of a video, `displayWidth` × `displayHeight` of a
- * `VideoFrame`, `width` × `height` of everything else. The first pixel reaches from 0 to 1. Clipped to the source.
+ * written in the file applied; where `image-orientation: none` shows the image without a quarter turn, the other way round),
+ * `videoWidth` × `videoHeight` of a video, `displayWidth` × `displayHeight` of a `VideoFrame`, `width` × `height` of
+ * everything else. The first pixel reaches from 0 to 1. Clipped to the source.
  */
 export interface Box {
   /** Left edge. */
@@ -57,8 +59,8 @@ export interface DetectedObject {
   score: number;
   box: Box;
   /**
-   * Only from `watch` with `track`: the same number for the same object from frame to frame. An object has it from the
-   * second frame in which it is seen.
+   * Only from `watch` with `track`: the same number, from 0 up, for the same object from frame to frame. An object has it from
+   * the second frame in which it is seen.
    */
   trackId?: number;
 }
@@ -72,9 +74,9 @@ export interface DetectorSettings {
    * 0 to 1, default 0.45.
    */
   iouThreshold?: number;
-  /** At most so many objects, the best first. Default 100. */
+  /** At most so many objects, the best first; 1 or more. Default 100. */
   maxDetections?: number;
-  /** Only these classes, by label or number. Default: all. */
+  /** Only these classes, by label or number; an empty array: none. Default: all. */
   classes?: readonly (string | number)[];
 }
 
@@ -120,12 +122,12 @@ export interface LoadOptions extends DetectorSettings {
    * those with relaxed SIMD too (Chrome 114, Node 22). `wasm/micro_yolo_threads_bg.wasm` is for `threads`. Default: the
    * fastest plain one that runs here, from beside this file, and if the model needs more, the full one.
    * `micro-yolo/inline` and `micro-yolo/small` take the plain ones only. Without a worker the first one given serves all detectors of the thread
-   * that name one.
+   * that name one. Of an address a download stops at 64 MiB (`invalid-engine`).
    */
   wasm?: string | URL | ArrayBufferView | ArrayBufferLike | WebAssembly.Module;
   /**
-   * The size in pixels to which pictures are fitted: one number for a square. Multiples of 32; smaller is faster, larger
-   * sees smaller objects. Default: what the model declares.
+   * The size in pixels to which pictures are fitted: one number for a square. Multiples of 32 from 32 to 4096. Smaller is
+   * faster; larger sees smaller objects, and may miss large ones. Default: what the model declares.
    */
   inputSize?: number | { width: number; height: number };
   /**
@@ -210,7 +212,7 @@ export interface WatchedFrame {
  *
  * ```js
  * const detector = await Detector.load();
- * const objects = await detector.detect(document.querySelector("img"));
+ * const objects = await detector.detect(document.images[0]);
  * // [{ label: "cat", classId: 15, score: 0.84, box: { x: 0, y: 0, width: 414, height: 300 } }]
  * detector.dispose();
  * ```
@@ -306,9 +308,9 @@ export class Detector {
  * | `aborted` | the given signal was aborted; its reason is `cause` |
  * | `crashed` | the engine trapped: this detector is dead, a new one can be loaded. Please report it |
  * | `disposed` | the detector was disposed of |
- * | `image-too-large` | pixels with a side above 16384, or more than memory can hold: scale them down |
+ * | `image-too-large` | pixels with a side above 16384, or more than memory can hold: scale them down. Or an address that answers with more than 256 MiB, where the download stops: fetch it yourself and give the `Blob` |
  * | `inference-failed` | the network did not run to its end, or gave scores above 1 or `NaN`: the message says which |
- * | `invalid-engine` | the `wasm` file is broken, another one, or of another version of this package; the message names it |
+ * | `invalid-engine` | the `wasm` file is broken, another one, too long, or of another version of this package; the message names it |
  * | `invalid-image` | not a picture or video the browser can decode, an empty one, or pixels of the wrong length |
  * | `invalid-model` | the model is no intact ONNX file, or has another SHA-256 than `sha256`; the message says if it is a web page sent in its place |
  * | `invalid-option` | an option out of its range (`NaN`, negative …), of the wrong type, or one that does not exist |

@@ -1,12 +1,14 @@
 // Where the package's own files are: beside its modules, unless a bundler moved one without the other.
-import { MicroYoloError } from "./error.js";
+import { MicroYoloError, shown } from "./error.js";
+import { builtin } from "./platform.js";
 
 /** @type {Set<string>} Addresses given out so far, to tell them from those that a user named. */
 const own = new Set();
 
 /**
+ * A file of the package: where it is, or in Node, whose fetch() reads no files, what is in it.
  * @param {() => URL} address with `new URL("./FILE", import.meta.url)` written out, for bundlers look for exactly this
- * @returns {URL}
+ * @returns {URL | Promise<Uint8Array>}
  */
 export function packaged(address) {
   let url;
@@ -22,7 +24,20 @@ export function packaged(address) {
     );
   }
   own.add(url.href);
-  return url;
+  const files = url.protocol === "file:" ? builtin("node:fs/promises") : undefined;
+  return files ? read(files, url.href) : url;
+}
+
+/**
+ * @param {{ readFile: (path: string) => Promise<Uint8Array> }} files
+ * @param {string} url
+ */
+async function read(files, url) {
+  try {
+    return await files.readFile(builtin("node:url").fileURLToPath(url));
+  } catch (cause) {
+    throw new MicroYoloError("network", `${shown(url)} could not be read${remedy(url)}`, { cause });
+  }
 }
 
 /**

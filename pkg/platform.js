@@ -77,3 +77,12 @@ export function platformError(cause, engine = "the engine") {
     { cause },
   );
 }
+
+/**
+ * A module that Node, or a runtime like it, has built in; undefined in a browser. Not by `import`: a bundler would look for it.
+ * @param {string} name
+ * @returns {any}
+ */
+export function builtin(name) {
+  return /** @type {any} */ (globalThis).process?.getBuiltinModule?.(name);
+}

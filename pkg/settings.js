@@ -1,5 +1,5 @@
 // What a detector may be asked to do differently, checked where it is set, so that a wrong number never travels.
-import { MicroYoloError } from "./error.js";
+import { MicroYoloError, shown } from "./error.js";
 import { checkOptions } from "./options.js";
 
 /**
@@ -40,13 +40,12 @@ export function withSettings(base, changes) {
     scoreThreshold = base.scoreThreshold,
     iouThreshold = base.iouThreshold,
     maxDetections = base.maxDetections,
-    classes = base.classes,
   } = changes;
   return Object.freeze({
     scoreThreshold: share("scoreThreshold", scoreThreshold),
     iouThreshold: share("iouThreshold", iouThreshold),
     maxDetections: count("maxDetections", maxDetections),
-    classes: classList(classes),
+    classes: classList("classes" in changes ? changes.classes : base.classes), // `undefined` is a choice: all.
   });
 }
 
@@ -116,6 +115,9 @@ function classList(value) {
  */
 export function checkedInputSize(value) {
   if (value === undefined) return undefined;
-  const { width, height } = /** @type {any} */ (typeof value === "number" ? { width: value, height: value } : (value ?? {}));
-  return { width: count("inputSize", width), height: count("inputSize", height) };
+  const size = /** @type {any} */ (typeof value === "number" ? { width: value, height: value } : value);
+  if (typeof size !== "object" || size === null) {
+    throw new MicroYoloError("invalid-option", `\`inputSize\` must be a number or { width, height }, not ${shown(typeof value === "string" ? `"${value}"` : value)}`);
+  }
+  return { width: count("inputSize", size.width), height: count("inputSize", size.height) };
 }

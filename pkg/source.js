@@ -160,6 +160,8 @@ function isCount(value) {
 function imageElement(image, signal, portable) {
   if (!image.complete) return loading(image, signal).then(() => imageElement(image, signal, portable));
   const { naturalWidth: width, naturalHeight: height, currentSrc } = image;
+  const unturned = width ? unturnedImage(image) : undefined;
+  if (unturned) return unturned;
   if (!width) {
     if (!currentSrc) throw new MicroYoloError("not-loaded", "the image element has no picture; set its `src` first");
     const why = image.crossOrigin === null ? "" : ", or one without CORS headers";
@@ -169,6 +171,54 @@ function imageElement(image, signal, portable) {
   const chosen = image.srcset || image.parentElement?.localName === "picture";
   if (!portable && chosen) return bitmap(image).then((image) => ({ image, width, height, ours: true }));
   return drawing(image, width, height);
+}
+
+/**
+ * Whether an image is shown as it is stored, whatever orientation is written in its file.
+ * @param {Element} image
+ */
+export function isUnturned(image) {
+  return image.ownerDocument.defaultView?.getComputedStyle(image).imageOrientation === "none";
+}
+
+/** Sides of the canvas below: the engine scales pictures to less. */
+const CANVAS_SIDE = 4096;
+
+/**
+ * The picture of an image with `image-orientation: none`; undefined where it is another. Its natural size is that of the turned
+ * picture, and so are the bitmaps made of it. Firefox draws it as it is shown, Chromium on a canvas that is on the page and has
+ * the same style (seen in 153 and 156).
+ * @param {HTMLImageElement} image
+ * @returns {Drawing | undefined}
+ */
+export function unturnedImage(image) {
+  if (!isUnturned(image)) return undefined;
+  const { naturalWidth, naturalHeight, ownerDocument } = image;
+  const host = ownerDocument.createElement("div"); // Away from styles of the page.
+  const canvas = ownerDocument.createElement("canvas");
+  const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
+  host.style.cssText = "all: initial !important; position: fixed !important; visibility: hidden !important";
+  canvas.style.cssText = "image-orientation: none; width: 0; height: 0";
+  host.attachShadow({ mode: "closed" }).append(canvas);
+  ownerDocument.documentElement.append(host);
+  try {
+    // Turned by a quarter or not: whether there is something where only one of the two has a pixel.
+    canvas.width = canvas.height = 1;
+    const [short, long] = [naturalWidth, naturalHeight].sort((a, b) => a - b);
+    const wide = naturalWidth > naturalHeight;
+    context.drawImage(image, wide ? -short / 2 : 1 - long, wide ? 1 - long : -short / 2);
+    const quarter = short !== long && context.getImageData(0, 0, 1, 1).data[3] > 0;
+    const [width, height] = quarter ? [naturalHeight, naturalWidth] : [naturalWidth, naturalHeight];
+    const scale = Math.min(1, CANVAS_SIDE / long);
+    canvas.width = Math.max(1, Math.round(width * scale));
+    canvas.height = Math.max(1, Math.round(height * scale));
+    context.drawImage(image, 0, 0, canvas.width, canvas.height);
+    return { image: canvas, width, height, ours: false };
+  } catch (cause) {
+    throw drawError(cause);
+  } finally {
+    host.remove();
+  }
 }
 
 /**
@@ -260,6 +310,9 @@ function nextFrame(video) {
   });
 }
 
+/** So many bytes an address may answer with: an answer that never ends would fill the memory. */
+const IMAGE_BYTES = 256 * 2 ** 20;
+
 /**
  * @param {string} url
  * @param {AbortSignal | undefined} signal
@@ -276,14 +329,56 @@ async function fetchImage(url, signal) {
   let response;
   try {
     response = await fetch(url, { signal });
-    if (response.ok) return await response.blob();
+    if (response.ok) return await limitedBlob(response, shown(url));
   } catch (cause) {
+    if (cause instanceof MicroYoloError) throw cause;
     let why = "offline, another site without CORS, or forbidden by a content security policy (connect-src)";
     if (/^data:/i.test(url)) why = "no intact data: URL";
     if (/^blob:/i.test(url)) why = "revoked, or of another site";
     throw new MicroYoloError("network", `${shown(url)} could not be fetched: ${why}`, { cause });
   }
   throw new MicroYoloError("network", `${shown(url)} answered ${response.status}`);
+}
+
+/**
+ * The body of an answer, if it is no longer than a picture may be. What comes after that is not waited for.
+ * @param {Response} response
+ * @param {string} address
+ * @returns {Promise<Blob>}
+ */
+async function limitedBlob({ body, headers }, address) {
+  /** @type {MicroYoloError | undefined} */
+  let refused;
+  let bytes = 0;
+  /** @param {number} more */
+  const count = (more) => {
+    bytes += more;
+    if (bytes <= IMAGE_BYTES) return;
+    refused = new MicroYoloError(
+      "image-too-large",
+      `${address} has more than the ${IMAGE_BYTES} bytes that are fetched for a picture: fetch it yourself, and give the Blob`,
+    );
+    throw refused;
+  };
+  try {
+    // Of a compressed answer, content-length counts the compressed bytes. What passes is counted anew.
+    count(Number(headers.get("content-length")) || 0);
+    bytes = 0;
+    const counted = body?.pipeThrough(
+      new TransformStream({
+        transform(chunk, controller) {
+          count(chunk.byteLength); // Where it throws, the transfer ends.
+          controller.enqueue(chunk);
+        },
+      }),
+    );
+    // In one piece: a Blob of several is not decoded everywhere.
+    return new Blob([await new Response(counted).arrayBuffer()], { type: headers.get("content-type") ?? "" });
+  } catch (cause) {
+    if (!refused) throw cause;
+    if (!body?.locked) void body?.cancel().catch(() => {});
+    throw refused;
+  }
 }
 
 /**

@@ -4,6 +4,7 @@ import { readFile, writeFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
 import { build } from "esbuild";
+import { glue } from "./glue.mjs";
 
 const at = (path) => fileURLToPath(new URL(`../${path}`, import.meta.url));
 
@@ -11,7 +12,7 @@ const at = (path) => fileURLToPath(new URL(`../${path}`, import.meta.url));
 const COMMON = { bundle: true, minify: true, write: false, target: ["chrome96", "firefox113", "safari16.4"], logLevel: "warning" };
 
 async function workerScript() {
-  const { outputFiles } = await build({ ...COMMON, entryPoints: [at("pkg/worker.js")], format: "iife" });
+  const { outputFiles } = await build({ ...COMMON, entryPoints: [at("pkg/worker.js")], format: "iife", plugins: [glue] });
   return outputFiles[0].text;
 }
 
@@ -31,7 +32,7 @@ const inline = {
 };
 
 const entryPoints = [at("pkg/inline/index.js")];
-const { outputFiles, metafile } = await build({ ...COMMON, entryPoints, format: "esm", plugins: [inline], metafile: true });
+const { outputFiles, metafile } = await build({ ...COMMON, entryPoints, format: "esm", plugins: [inline, glue], metafile: true });
 const [{ text }] = outputFiles;
 // What a bundler would look for, and a page would ask for.
 const imports = Object.values(metafile.outputs).flatMap((output) => output.imports.map(({ path }) => path));

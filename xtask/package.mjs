@@ -1,17 +1,24 @@
-// Makes the npm package as it is shipped: pkg/ with its JavaScript minified. `node xtask/package.mjs FOLDER`, once pkg/wasm and
-// pkg/inline.js are there.
+// Makes the npm package as it is shipped: pkg/ with its JavaScript minified, and its entries once more as CommonJS.
+// `node xtask/package.mjs FOLDER`, once pkg/wasm and pkg/inline.js are there.
 //
-// Each file is minified by itself and keeps its name: bundlers look for the addresses written in them, and a browser fetches
+// Each module is minified by itself and keeps its name: bundlers look for the addresses written in them, and a browser fetches
 // what it needs and no more. No source maps and no second copy of the sources: they would be most of the JavaScript in the
 // tarball. The readable sources are pkg/ in the repository, at the tag of the version.
+//
+// CommonJS is for what takes nothing else: Jest as it is by default, and Node before 20.19. It is of one file for each entry,
+// and reads engine and model from the disk. Bundlers take the modules (the condition `module` in package.json).
 import { cp, mkdir, readFile, readdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { transform } from "esbuild";
+import { build, transform } from "esbuild";
+import { glue, isGlue, withText } from "./glue.mjs";
 
 const SOURCE = fileURLToPath(new URL("../pkg/", import.meta.url));
 /** The oldest browsers that the package names. */
 const TARGET = ["chrome96", "firefox102", "safari16.4"];
+/** Entries that are more than a type: `inline` is the same as `small` where files can be read. */
+const COMMON_JS = ["index", "small", "draw", "element"];
+const TYPES = [...COMMON_JS, "inline"];
 
 const [to] = process.argv.slice(2);
 if (!to) throw new Error("say where to: node xtask/package.mjs FOLDER");
@@ -27,7 +34,8 @@ for (const folder of ["", "wasm"]) {
       await cp(join(SOURCE, path), join(to, path));
       continue;
     }
-    const { code, warnings } = await transform(await readFile(join(SOURCE, path), "utf8"), {
+    const text = await readFile(join(SOURCE, path), "utf8");
+    const { code, warnings } = await transform(isGlue(join(SOURCE, path)) ? withText(text) : text, {
       minify: true,
       format: "esm",
       target: TARGET,
@@ -36,4 +44,33 @@ for (const folder of ["", "wasm"]) {
     if (warnings.length > 0) throw new Error(`${path}: ${warnings[0].text}`);
     await writeFile(join(to, path), code);
   }
+}
+
+/** What the element takes from other entries stays there: one `Detector`, one `MicroYoloError`. */
+const others = {
+  name: "others",
+  setup({ onResolve }) {
+    onResolve({ filter: /^\.\/(index|error|draw)\.js$/ }, ({ path, importer }) => {
+      if (!importer.endsWith("element.js")) return undefined;
+      return { path: path === "./draw.js" ? "./draw.cjs" : "./index.cjs", external: true };
+    });
+  },
+};
+await build({
+  entryPoints: COMMON_JS.map((name) => join(SOURCE, `${name}.js`)),
+  outdir: to,
+  outExtension: { ".js": ".cjs" },
+  bundle: true,
+  minify: true,
+  format: "cjs",
+  platform: "node",
+  target: "node18",
+  define: { "import.meta.url": "address" },
+  banner: { js: 'const address = require("node:url").pathToFileURL(__filename).href;' },
+  plugins: [glue, others],
+  logLevel: "warning",
+});
+for (const name of TYPES) {
+  const text = await readFile(join(SOURCE, `${name}.d.ts`), "utf8");
+  await writeFile(join(to, `${name}.d.cts`), text.replaceAll(/(from "\.\/\w+)\.js"/g, '$1.cjs"'));
 }

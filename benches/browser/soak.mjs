@@ -7,7 +7,9 @@
 // loaded, looks at a picture and is disposed of. Memory is that of all processes of the browser in which pages and their workers
 // run, each shared page of memory counted once (`Pss` of /proc/PID/smaps_rollup), after Chromium was asked to collect its garbage
 // and the page has been idle for a second. Browsers that are driven from outside keep each answer of the network, also to a bare
-// `fetch()`: so the model is fetched once, and the browser's main process, where Firefox keeps them, is left out. `--write` puts the table into docs/reliability.md.
+// `fetch()`: so the model is fetched once, and the browser's main process, where Firefox keeps them, is left out. What a driver
+// evaluates in Firefox keeps what it imports and fetches: so the work is a script of the page, and is only started from outside.
+// `--write` puts the table into docs/reliability.md.
 import { readFile, readdir, writeFile } from "node:fs/promises";
 import { cpus } from "node:os";
 import { join } from "node:path";
@@ -81,8 +83,30 @@ async function cycle({ count, size }) {
   return { milliseconds: performance.now() - started, objects };
 }
 
+/** In the page: does a part of the work, and puts what came of it where it is looked for. */
+function begin(work, options) {
+  globalThis.result = undefined;
+  work(options).then(
+    (result) => (globalThis.result = result),
+    (error) => (globalThis.result = { error: String(error) }),
+  );
+}
+
+/** Has the page do a part, and asks for its end again and again: a driver waits for one answer only so long. */
+async function part(page, work, options) {
+  await page.evaluate((work, options) => globalThis.begin(globalThis[work], options), work, options);
+  for (;;) {
+    const result = await page.evaluate(() => globalThis.result);
+    if (result?.error) throw new Error(result.error);
+    if (result) return result;
+    await new Promise((resolve) => setTimeout(resolve, 500));
+  }
+}
+
 const server = await serve();
-server.route("/blank.html", (_, response) => response.writeHead(200, { "content-type": "text/html" }).end("<!doctype html><title>soak</title>"));
+server.route("/blank.html", (_, response) =>
+  response.writeHead(200, { "content-type": "text/html" }).end(`<!doctype html><title>soak</title><script>${look}${cycle}${begin}</script>`),
+);
 const rows = [];
 for (const [name, launch] of Object.entries({ Chromium: launchChromium, Firefox: launchFirefox })) {
   if (!values.browsers.split(",").includes(name)) continue;
@@ -91,21 +115,17 @@ for (const [name, launch] of Object.entries({ Chromium: launchChromium, Firefox:
   const page = await browser.newPage();
   page.setDefaultTimeout(0);
   await page.goto(`${server.url}blank.html`);
-  for (const [what, step, total] of [["frames", look, frames], ["cycles", cycle, cycles]]) {
+  for (const [what, work, total] of [["frames", look, frames], ["cycles", cycle, cycles]]) {
     let done = 0;
     let time = 0;
     let objects = 0;
     const memory = [];
     for (const place of PLACES) {
       const upTo = Math.round(total * place);
-      // In parts: a browser driver waits for one answer only so long.
-      while (done < upTo) {
-        const count = Math.min(upTo - done, what === "frames" ? 500 : 10);
-        const part = await page.evaluate(step, { count, size });
-        done += count;
-        time += part.milliseconds;
-        objects += part.objects;
-      }
+      const { milliseconds, objects: seen } = await part(page, work.name, { count: upTo - done, size });
+      done = upTo;
+      time += milliseconds;
+      objects += seen;
       await page.evaluate(() => globalThis.gc?.()); // Where the browser lets a page ask for it.
       await new Promise((resolve) => setTimeout(resolve, 1000));
       memory.push(await megabytes());

@@ -125,6 +125,53 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
       }
     });
 
+    test("an image with image-orientation: none is seen as it is shown", async () => {
+      const found = await page.evaluate(async ({ rectangle, foreign }) => {
+        const { Detector } = await import("/pkg/index.js");
+        const { MODEL, blobOf, failure, imageOf, oriented, spotCanvas } = await import("/lib/in-page.js");
+        const answers = [];
+        const changes = [];
+        const jpeg = await blobOf(spotCanvas(400, 200, rectangle), "image/jpeg");
+        // Larger than the canvas that it is drawn on; and as many pixels each way.
+        const large = await blobOf(spotCanvas(6000, 3000, { x: 1800, y: 600, w: 2400, h: 1350 }), "image/jpeg");
+        const square = await blobOf(spotCanvas(200, 200, { x: 20, y: 40, w: 120, h: 60 }), "image/jpeg");
+        for (const worker of [true, false]) {
+          const detector = await Detector.load({ model: MODEL, worker });
+          for (const [name, blob] of Object.entries({ jpeg, large, square })) {
+            for (const orientation of name === "jpeg" && !worker ? [1, 2, 3, 4, 5, 6, 7, 8] : [6]) {
+              const image = await imageOf(await oriented(blob, orientation));
+              image.style.imageOrientation = "none";
+              document.body.append(image);
+              const before = document.documentElement.outerHTML;
+              answers.push([`${name}, ${orientation}`, await detector.detect(image)]);
+              if (document.documentElement.outerHTML !== before) changes.push(name);
+              image.remove();
+            }
+          }
+          detector.dispose();
+        }
+        // One that has no such thing, and one that may not be read.
+        const detector = await Detector.load({ model: MODEL, worker: false });
+        const codes = [];
+        for (const src of ["data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg' width='40' height='20'/>", `${foreign}samples/cat.jpg`]) {
+          const image = Object.assign(new Image(), { src, style: "image-orientation: none" });
+          document.body.append(image);
+          await image.decode();
+          codes.push((await failure(detector.detect(image))).code);
+          image.remove();
+        }
+        detector.dispose();
+        return { answers, changes, codes };
+      }, { rectangle: RECTANGLE, foreign: foreign.url });
+      assert.deepEqual(found.changes, []);
+      assert.deepEqual(found.codes, ["nothing thrown", "tainted"]);
+      const rectangles = { jpeg: RECTANGLE, large: { x: 1800, y: 600, w: 2400, h: 1350 }, square: { x: 20, y: 40, w: 120, h: 60 } };
+      for (const [what, objects] of found.answers) {
+        const name = what.split(",")[0];
+        assertBox(objects, rectangles[name], what, name === "large" ? 60 : 4);
+      }
+    });
+
     test("an image that is just loading is waited for, also when it showed another before", async () => {
       const found = await page.evaluate(async (rectangle) => {
         const { Detector } = await import("/pkg/index.js");

@@ -1,13 +1,14 @@
 // The package bundled as its users bundle it, without any configuration: by Vite 5 to 8 and their development servers,
-// webpack, Rollup and esbuild, under the address of the page and of a CDN. In each a browser finds the cat.
+// webpack, Rollup, esbuild and Parcel, under the address of the page and of a CDN. In each a browser finds the cat.
 import assert from "node:assert/strict";
+import { existsSync } from "node:fs";
 import { cp, readdir, rm, stat } from "node:fs/promises";
 import { after, before, describe, test } from "node:test";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { launchChromium, launchFirefox } from "./lib/browsers.mjs";
-import { html, installed, whatIsSeen } from "./lib/project.mjs";
-import { serve } from "./lib/server.mjs";
+import { html, installed, run, whatIsSeen } from "./lib/project.mjs";
+import { ROOT, serve } from "./lib/server.mjs";
 
 /**
  * What a user writes. Which entry is asked for by the page's address, so that one bundle serves for all; `Detector` is what
@@ -142,16 +143,20 @@ test("micro-yolo/small leaves the full engines out", async (t) => {
 });
 
 describe("webpack", () => {
-  async function bundle(name, code, output = {}) {
+  async function webpackIn(root, entry, output = {}) {
     const { default: webpack } = await import("webpack");
-    const root = await owner(name, { "main.js": code, "public/index.html": html("main.js") });
     const stats = await promisify(webpack)({
       mode: "production",
       context: root,
-      entry: "./main.js",
+      entry,
       output: { path: join(root, "public"), filename: "main.js", ...output },
     });
     assert.ok(!stats.hasErrors(), stats.toString({ all: false, errors: true }));
+  }
+
+  async function bundle(name, code, output) {
+    const root = await owner(name, { "main.js": code, "public/index.html": html("main.js") });
+    await webpackIn(root, "./main.js", output);
     return join(root, "public");
   }
 
@@ -160,6 +165,12 @@ describe("webpack", () => {
     await assertCat(url, { threads: 2 });
     await assertCat(`${url}#small`, { threads: 2 });
     await assertCat(`${url}#inline`);
+  });
+
+  test("bundles the modules for require() too", async (t) => {
+    const root = await owner("webpack-require", { "main.cjs": app(`require("micro-yolo")`), "public/index.html": html("main.js") });
+    await webpackIn(root, "./main.cjs");
+    await assertCat(await served(t, join(root, "public")));
   });
 
   test("bundles for a CDN", async (t) => {
@@ -216,6 +227,8 @@ describe("esbuild", () => {
   test("bundles micro-yolo/inline, as a module and as a classic script", async (t) => {
     await assertCat(await served(t, await bundle("esbuild-inline", one("micro-yolo/inline"), { minify: true })));
     await assertCat(await served(t, await bundle("esbuild-iife", one("micro-yolo/inline"), { format: "iife" })));
+    // The CommonJS of the package, which reads files, is for Node alone.
+    await assertCat(await served(t, await bundle("esbuild-require", app(`require("micro-yolo/inline")`))));
   });
 
   test("leaves the files of micro-yolo behind, which is said; with the worker as a second entry they are found", async (t) => {
@@ -236,5 +249,21 @@ describe("esbuild", () => {
     const folder = await bundle("iife-named", one("micro-yolo", named), { format: "iife" });
     await cp(join(project.home, "wasm"), join(folder, "wasm"), { recursive: true });
     assert.match(await seen(await served(t, folder)), /\bcat\b.*; worker false; threads 1; simd128$/);
+  });
+});
+
+describe("Parcel", () => {
+  const program = join(ROOT, "tests/e2e/parcel/node_modules/parcel/lib/bin.js");
+  const skip = existsSync(program) ? false : "not installed, for it is of 110 MB: npm ci --prefix tests/e2e/parcel";
+
+  test("bundles every entry", { skip }, async (t) => {
+    const root = await owner("parcel", { "index.html": html("./main.js"), "main.js": ANY });
+    const args = ["build", "index.html", "--public-url", "./", "--no-cache", "--no-source-maps"];
+    await run(process.execPath, [program, ...args], { cwd: root }).catch(({ stdout, stderr }) => assert.fail(`${stdout}${stderr}`));
+    await cp(join(root, "public/cat.jpg"), join(root, "dist/cat.jpg"));
+    const url = await served(t, join(root, "dist"), { headers: ISOLATED });
+    await assertCat(url, { threads: 2 });
+    await assertCat(`${url}#small`, { threads: 2 });
+    await assertCat(`${url}#inline`);
   });
 });

@@ -54,6 +54,12 @@ const CASES = {
   "in a mirrored box": { around: "<div style='transform: scaleX(-1); padding-left: 30px'>@</div>" },
   "in a turned, placed box": { around: "<div style='position: relative; left: 9px; rotate: 90deg'>@</div>" },
   "in a link, which no transform moves": { around: "<a href='#' style='transform: scaleX(-1)'>@</a>" },
+  "stored turned": { orientation: 6 },
+  "stored turned, and shown as stored": { orientation: 6, img: "image-orientation: none" },
+  "stored upside down, and shown as stored": { orientation: 3, img: "image-orientation: none; width: 90px" },
+  "shown as stored, by what is around": { orientation: 8, img: "width: 100px; height: 100px; object-fit: contain", around: "<div style='image-orientation: none'>@</div>" },
+  "shown as stored, in a mirror": { orientation: 5, img: "image-orientation: none; transform: scaleX(-1)" },
+  "shown as stored, where that is upright": { img: "image-orientation: none" },
   "scrolled": { around: "<div class='scrolled' style='width: 100px; height: 50px; overflow: hidden'>@</div>", most: 6 },
 };
 
@@ -122,8 +128,11 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
           // Labels would hide where boxes are.
           CanvasRenderingContext2D.prototype.fill = CanvasRenderingContext2D.prototype.fillText = () => {};
           document.body.style.margin = "0";
-          cases.forEach(({ img = "", host = "", around = "@" }, index) => {
-            const picture = `<img src="PICTURE" style="${img}">`;
+          const jpeg = await globalThis.lib.blobOf(globalThis.lib.spotCanvas(120, 60, { x: 20, y: 15, w: 50, h: 25 }), "image/jpeg");
+          const turned = {};
+          for (const orientation of [3, 5, 6, 8]) turned[orientation] = URL.createObjectURL(await globalThis.lib.oriented(jpeg, orientation));
+          cases.forEach(({ img = "", host = "", around = "@", orientation }, index) => {
+            const picture = `<img src="${turned[orientation] ?? "PICTURE"}" style="${img}">`;
             const element = globalThis.make(`<micro-yolo model="MODEL" style="${host}">${around.replace("@", picture)}</micro-yolo>`);
             const holder = document.createElement("div");
             const [left, top] = [(index % columns) * cell.width, Math.floor(index / columns) * cell.height];
@@ -222,6 +231,25 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
         return answers;
       });
       assert.deepEqual(found.filter((one) => !one.endsWith("0,0,0,0")), []);
+    });
+
+    test("a picture that is shown as it is stored is looked at anew", async () => {
+      await open();
+      const sizes = await page.evaluate(async () => {
+        const { blobOf, oriented, spotCanvas, sleep } = globalThis.lib;
+        const jpeg = await blobOf(spotCanvas(120, 60, { x: 20, y: 15, w: 50, h: 25 }), "image/jpeg");
+        const sizes = [];
+        const element = globalThis.make(`<micro-yolo model="MODEL"><img src="${URL.createObjectURL(await oriented(jpeg, 6))}"></micro-yolo>`);
+        element.addEventListener("detect", ({ detail: { width, height, objects } }) => sizes.push([width, height, objects.length].join()));
+        await globalThis.heard(1);
+        for (const value of ["none", "from-image"]) {
+          element.querySelector("img").style.imageOrientation = value;
+          await globalThis.heard(1);
+        }
+        await sleep(100);
+        return sizes;
+      });
+      assert.deepEqual(sizes, ["60,120,1", "120,60,1", "60,120,1"]);
     });
 
     test("what is inside may come late, change and go", async () => {

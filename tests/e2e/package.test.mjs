@@ -1,9 +1,11 @@
 // The package as users get it: packed, installed into a project of its own, and used without a bundler. It finds the cat, with
 // the model that is inside. Bundlers: bundlers.test.mjs; service workers, extensions and the like: places.test.mjs.
 import assert from "node:assert/strict";
-import { readFile, readdir, writeFile } from "node:fs/promises";
+import { cp, readFile, readdir, rm, writeFile } from "node:fs/promises";
 import { after, before, describe, test } from "node:test";
 import { join } from "node:path";
+import { pathToFileURL } from "node:url";
+import jpeg from "jpeg-js";
 import { launchChromium, launchFirefox } from "./lib/browsers.mjs";
 import { html, installed, run, whatIsSeen } from "./lib/project.mjs";
 import { ROOT, serve } from "./lib/server.mjs";
@@ -29,7 +31,7 @@ after(async () => await project?.remove());
 
 test("the tarball holds what it needs, and depends on nothing", async () => {
   const files = project.packed.files.map(({ path }) => path).sort();
-  for (const needed of ["index.js", "index.d.ts", "worker.js", "inline.js", "small.js", "draw.d.ts", "element.d.ts", "README.md", "LICENSE-MIT"]) {
+  for (const needed of ["index.js", "index.d.ts", "worker.js", "inline.js", "small.js", "index.cjs", "draw.d.ts", "element.d.ts", "README.md", "LICENSE-MIT"]) {
     assert.ok(files.includes(needed), `${needed} is missing`);
   }
   const engines = ["", "_relaxed", "_full", "_full_relaxed"].map((kind) => `micro_yolo${kind}_bg.wasm`);
@@ -43,7 +45,8 @@ test("the tarball holds what it needs, and depends on nothing", async () => {
   const manifest = JSON.parse(await readFile(join(project.home, "package.json"), "utf8"));
   assert.equal(manifest.dependencies, undefined);
   // Every way in leads to a file.
-  for (const target of Object.values(manifest.exports).flatMap((one) => (typeof one === "string" ? [one] : Object.values(one)))) {
+  const targets = (one) => (typeof one === "string" ? [one] : Object.values(one).flatMap(targets));
+  for (const target of targets(manifest.exports)) {
     if (!target.includes("*")) assert.ok(target === "./package.json" || files.includes(target.slice(2)), target);
   }
   // Hand-written code imports nothing but itself.
@@ -63,10 +66,14 @@ test("Node finds objects in pixels, and says what it cannot do", async () => {
     import "micro-yolo/element";
     const file = (path) => readFile(new URL(import.meta.resolve(path)));
     const code = (promise) => promise.then(() => "fine", (error) => error.code);
-    const said = [await code(Detector.load()), await code(Detector.load({ worker: false }))];
+    const said = [];
+    const detector = await Detector.load();
+    said.push(detector.worker, detector.build === (WebAssembly.validate(await file("micro-yolo/wasm/micro_yolo_relaxed_bg.wasm")) ? "relaxed-simd" : "simd128"));
+    // Its own files are read, those of others are to be given.
     const options = { wasm: await file("micro-yolo/wasm/micro_yolo_bg.wasm"), model: await file("micro-yolo/wasm/micro-yolo-int8.onnx") };
-    const detector = await Detector.load(options);
-    said.push(detector.worker, Array.isArray(await detector.detect({ data: new Uint8Array(64 * 64 * 4), width: 64, height: 64 })));
+    said.push(await code(Detector.load({ ...options, model: import.meta.resolve("micro-yolo/wasm/micro-yolo-int8.onnx") })));
+    (await Detector.load(options)).dispose();
+    said.push(Array.isArray(await detector.detect({ data: new Uint8Array(64 * 64 * 4), width: 64, height: 64 })));
     said.push(await code(detector.detect("cat.jpg")));
     said.push(await code(detector.detect(new Blob(["x"]))), await code(Detector.load({ ...options, worker: true })));
     // An engine for another runtime is no broken file.
@@ -83,17 +90,53 @@ test("Node finds objects in pixels, and says what it cannot do", async () => {
   `;
   const { stdout, stderr } = await run("node", ["--input-type=module", "--eval", script], { cwd: project.folder });
   assert.deepEqual(JSON.parse(stdout), [
-    ...["unsupported", "unsupported", false, true, "unsupported", "unsupported", "unsupported", true, "invalid-engine"],
+    ...[false, true, "unsupported", true, "unsupported", "unsupported", "unsupported", true, "invalid-engine"],
     ...[false, 80, 0],
   ]);
   assert.equal(stderr, "");
 });
 
+test("Node finds the cat by require(), and by import from any folder", async () => {
+  const { data, width, height } = jpeg.decode(await readFile(join(ROOT, "data/samples/cat.jpg")), { useTArray: true });
+  await writeFile(join(project.folder, "cat.rgba"), data);
+  const script = (get) => `
+    (async () => {
+      const { Detector, MicroYoloError } = ${get};
+      const detector = await Detector.load({ inputSize: 320 });
+      const image = { data: require("node:fs").readFileSync("cat.rgba"), width: ${width}, height: ${height} };
+      const refused = await detector.detect("cat.jpg").catch((error) => error instanceof MicroYoloError && error.code);
+      console.log((await detector.detect(image))[0].label, refused);
+    })()`;
+  const node = (get) => run("node", ["--input-type=commonjs", "--eval", script(get)], { cwd: project.folder });
+  for (const entry of ["micro-yolo", "micro-yolo/small", "micro-yolo/inline"]) {
+    for (const get of [`require("${entry}")`, `await import("${entry}")`]) {
+      const { stdout, stderr } = await node(get);
+      assert.deepEqual([stdout, stderr], ["cat unsupported\n", ""], get);
+    }
+  }
+  const other = join(project.folder, "a folder, 100 % odd #1");
+  await cp(project.home, other, { recursive: true });
+  const { stdout } = await node(`await import(${JSON.stringify(pathToFileURL(join(other, "index.js")).href)})`);
+  assert.equal(stdout, "cat unsupported\n");
+  await rm(join(other, "wasm/micro-yolo-int8.onnx"));
+  const missing = await node(`await import(${JSON.stringify(pathToFileURL(join(other, "small.js")).href)})`).catch(({ stderr }) => stderr);
+  assert.match(missing, /MicroYoloError\]?: file:.*micro-yolo-int8\.onnx could not be read.*code: 'network'/s);
+  await rm(other, { recursive: true });
+  // A model that the plain engine does not run brings in the full one, or says that there is none.
+  const foreign = JSON.stringify(join(ROOT, "tests/e2e/fixtures/red-spot.onnx"));
+  const load = (entry) => `require("${entry}").Detector.load({ model: require("node:fs").readFileSync(${foreign}) }).then(({ labels }) => labels[0], ({ code }) => code).then(console.log)`;
+  for (const [entry, said] of [["micro-yolo", "red spot"], ["micro-yolo/inline", "needs-tract"]]) {
+    const { stdout } = await run("node", ["--input-type=commonjs", "--eval", load(entry)], { cwd: project.folder });
+    assert.equal(stdout, `${said}\n`, entry);
+  }
+});
+
 test("what the package's README says of Node runs as it stands there", async () => {
   const readme = await readFile(join(ROOT, "pkg/README.md"), "utf8");
-  const section = readme.slice(readme.indexOf("\n## Node\n"), readme.indexOf("\n## Browsers\n"));
+  const section = readme.slice(readme.indexOf("\n## Node, Jest, Vitest\n"), readme.indexOf("\n## Browsers\n"));
   const pieces = [...section.matchAll(/^```js\n(.*?)^```$/gms)].map((match) => match[1]);
   assert.equal(pieces.length, 2);
+  await cp(join(ROOT, "models/micro-yolo-s-int8.onnx"), join(project.folder, "my-model.onnx"));
   for (const piece of pieces) {
     const script = `const data = new Uint8Array(400), width = 10, height = 10;${piece}console.log(detector.labels[15]);`;
     const { stdout, stderr } = await run("node", ["--input-type=module", "--eval", script], { cwd: project.folder });
@@ -116,6 +159,24 @@ test("types are found by every resolution", async () => {
        return element.objects;
      }`,
   );
+  await writeFile(
+    join(project.folder, "common.cts"),
+    `import { Detector, type DetectedObject } from "micro-yolo";
+     import inline = require("micro-yolo/inline");
+     import small = require("micro-yolo/small");
+     import type { MicroYoloElement } from "micro-yolo/element";
+     export const others: Promise<Detector>[] = [inline.Detector.load(), small.Detector.load()];
+     export const main = async (element: MicroYoloElement): Promise<readonly DetectedObject[]> => element.objects;`,
+  );
+  // What the READMEs show in JavaScript, in the strict TypeScript of Vite's templates.
+  const shown = [];
+  for (const [path, count] of [["README.md", 2], ["pkg/README.md", 1]]) {
+    const pieces = (await readFile(join(ROOT, path), "utf8")).matchAll(/^```js\n(.*?)^```$/gms);
+    for (const [, code] of [...pieces].slice(0, count)) {
+      shown.push(`readme-${shown.length}.mts`);
+      await writeFile(join(project.folder, shown.at(-1)), code);
+    }
+  }
   for (const [module, moduleResolution] of [
     ["esnext", "bundler"],
     ["nodenext", "nodenext"],
@@ -123,7 +184,8 @@ test("types are found by every resolution", async () => {
     await run(
       join(ROOT, "node_modules/.bin/tsc"),
       ["--noEmit", "--strict", "--target", "es2022", "--module", module, "--moduleResolution", moduleResolution]
-        .concat(["--lib", "es2022,dom,dom.iterable,dom.asynciterable", "--skipLibCheck", "false", "--types", "", "typed.mts"]),
+        .concat(["--lib", "es2022,dom,dom.iterable,dom.asynciterable", "--skipLibCheck", "false", "--types", "", "typed.mts", ...shown])
+        .concat(module === "nodenext" ? ["common.cts"] : []),
       { cwd: project.folder },
     ).catch((error) => assert.fail(`${moduleResolution}: ${error.stdout}`));
   }

@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { after, before, describe, test } from "node:test";
 import { join } from "node:path";
+import { Readable } from "node:stream";
 import { launchChromium, launchFirefox } from "./lib/browsers.mjs";
 import { ROOT, SITE, serve } from "./lib/server.mjs";
 
@@ -160,6 +161,34 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
       assert.match(message, /\/lost\.onnx stopped before its end/);
       lost = false;
       assert.equal((await load()).code, "nothing thrown");
+    });
+
+    test("an answer without end is left where it is too long, and its connection is closed", async () => {
+      const chunk = new Uint8Array(2 ** 20);
+      const starts = { engine: [0, 97, 115, 109, 1, 0, 0, 0, 0, 0x80, 0x94, 0xeb, 0xdc, 0x03, 1, 97], noEngine: [], picture: [] };
+      const closed = {};
+      for (const [name, start] of Object.entries(starts)) {
+        site.route(`/endless/${name}`, (_, response) => {
+          closed[name] = new Promise((resolve) => response.on("close", resolve));
+          response.writeHead(200, { "cache-control": "no-store" });
+          response.write(new Uint8Array(start));
+          Readable.from((function* () {
+            for (;;) yield chunk;
+          })()).pipe(response);
+        });
+      }
+      const codes = await page.evaluate(async () => {
+        const { Detector } = await import("/pkg/index.js");
+        const { MODEL, failure } = await import("/lib/in-page.js");
+        const detector = await Detector.load({ model: MODEL });
+        const engine = (wasm) => Detector.load({ wasm, model: MODEL });
+        const tried = [engine("/endless/engine"), engine("/endless/noEngine"), detector.detect("/endless/picture")];
+        const codes = await Promise.all(tried.map(async (one) => (await failure(one)).code));
+        detector.dispose();
+        return codes;
+      });
+      assert.deepEqual(codes, ["invalid-engine", "invalid-engine", "image-too-large"]);
+      await Promise.all(Object.values(closed));
     });
 
     test("a call is given up at every stage, and the next one is answered", async () => {

@@ -1,4 +1,4 @@
-// Films, from files, in both browsers and in a Chromium with windows: the first frame, each frame once, and every end.
+// Films, from files, in both browsers, without and with windows: the first frame, each frame once, and every end.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { launchChromium, launchFirefox, openDisplay } from "./lib/browsers.mjs";
@@ -6,22 +6,24 @@ import { SITE, serve } from "./lib/server.mjs";
 
 const FORMATS = { mp4: 'video/mp4; codecs="avc1.4d401e"', webm: 'video/webm; codecs="vp8, vp9"' };
 
-/** Chromium with windows is another path to the screen. It costs seconds, so only the first frames are tried there. */
-const WINDOWS = "chromium with windows";
+/** With windows there is another path to the screen. It costs seconds, so only the first frames are tried there. */
+const WINDOWS = "with windows";
 const BROWSERS = {
   chromium: () => launchChromium(),
-  [WINDOWS]: (display) => launchChromium([], { headless: false, env: display.env }),
+  [`chromium ${WINDOWS}`]: ({ env }) => launchChromium([], { headless: false, env }),
   firefox: () => launchFirefox(),
+  [`firefox ${WINDOWS}`]: ({ env }) => launchFirefox({}, { headless: false, env }),
 };
 
 for (const [name, launch] of Object.entries(BROWSERS)) {
+  const withWindows = name.endsWith(WINDOWS);
   describe(`films in ${name}`, () => {
     let site, browser, page, display, missing;
     const played = [];
     const errors = [];
 
     before(async () => {
-      if (name === WINDOWS) {
+      if (withWindows) {
         display = await openDisplay();
         if (!display) {
           missing = "no screen here, and no Xvfb";
@@ -101,15 +103,15 @@ for (const [name, launch] of Object.entries(BROWSERS)) {
             detector.dispose();
             return found;
           },
-          { formats: played, worker, few: name === WINDOWS },
+          { formats: played, worker, few: withWindows },
         );
-        assert.equal(found.length, played.length * (name === WINDOWS ? 8 : 20));
+        assert.equal(found.length, played.length * (withWindows ? 8 : 20));
         // The best object; what a model sees beside it is not the point here.
         for (const [how, labels] of found) assert.equal(labels.split(",")[0], "cat", `${how}: ${labels}`);
       });
     }
 
-    if (name === WINDOWS) return;
+    if (withWindows) return;
 
     for (const worker of [true, false]) {
       test(`each frame is looked at once, by fast and by slow, to the end, worker: ${worker}`, async () => {

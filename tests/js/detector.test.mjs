@@ -178,3 +178,20 @@ test("a model in half precision is read, by the full engine", async () => {
   const wasm = await readFile(at("pkg/wasm/micro_yolo_bg.wasm"));
   assert.equal(await code(() => Detector.load({ wasm, model, worker: false })), "needs-tract");
 });
+
+test("an input size that is none is named, and so is a path where an address is wanted", async () => {
+  const message = (more) => Detector.load({ ...options, ...more }).then(() => "fine", ({ message }) => message);
+  assert.equal(await message({ inputSize: "320" }), '`inputSize` must be a number or { width, height }, not "320"');
+  assert.equal(await message({ inputSize: null }), "`inputSize` must be a number or { width, height }, not null");
+  assert.equal(await message({ inputSize: { width: 64 } }), "`inputSize` must be a whole number above 0, not undefined");
+  assert.equal(await message({ model: "yolo.onnx" }), "`model` is not a URL: yolo.onnx; outside a browser give the bytes of a file");
+});
+
+test("no classes are none", async () => {
+  const detector = await Detector.load({ ...options, classes: [] });
+  const picture = spot(320, 240, { x: 40, y: 60, w: 120, h: 80 });
+  assert.deepEqual(await detector.detect(picture), []);
+  detector.classes = undefined;
+  assert.equal((await detector.detect(picture)).length, 1);
+  detector.dispose();
+});

@@ -1,15 +1,16 @@
-// A model's download is held to `limits.memoryBytes`: an answer of gigabytes, or one without end, must not fill the memory.
+// Downloads are held to a size, a model's to `limits.memoryBytes`: an answer of gigabytes, or one without end, must not fill
+// the memory.
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { readFile, readdir } from "node:fs/promises";
 import { createServer } from "node:http";
-import { after, before, beforeEach, test as untimed } from "node:test";
-import { createGzip } from "node:zlib";
+import { after, before, beforeEach, describe, test as untimed } from "node:test";
+import { gzipSync } from "node:zlib";
 import { Readable } from "node:stream";
 import { Detector, MicroYoloError } from "../../pkg/index.js";
 
 /** Each with a limit of its own: what this file is about does not end where it is broken. */
-const test = (name, work) => untimed(name, { timeout: 30_000 }, work);
+const test = (name, work) => untimed(name, { timeout: 120_000 }, work);
 const at = (path) => new URL(`../../${path}`, import.meta.url);
 const MB = 1e6;
 
@@ -26,6 +27,12 @@ function* zeros() {
   for (;;) yield chunk;
 }
 
+/** A WebAssembly module of one section, without end: what a compiler that takes bytes as they come is content with. */
+function* endlessModule() {
+  yield new Uint8Array([0, 97, 115, 109, 1, 0, 0, 0, 0, 0x80, 0x94, 0xeb, 0xdc, 0x03, 1, 97]); // A custom section of 1e9 bytes.
+  yield* zeros();
+}
+
 const answers = {
   /** Says how long it is, and sends little of it. */
   "/long"(response) {
@@ -35,19 +42,29 @@ const answers = {
   "/endless"(response) {
     Readable.from(zeros()).pipe(response.writeHead(200));
   },
+  "/endless.wasm"(response) {
+    Readable.from(endlessModule()).pipe(response.writeHead(200));
+  },
   /** A thousandth of its size on the way. */
   "/packed"(response) {
-    const packed = Readable.from(zeros()).pipe(createGzip());
-    response.on("close", () => packed.destroy());
-    packed.pipe(response.writeHead(200, { "content-encoding": "gzip" }));
+    const part = gzipSync(new Uint8Array(MB)); // Parts one after the other are unpacked as one file.
+    const parts = (function* () {
+      for (;;) yield part;
+    })();
+    Readable.from(parts).pipe(response.writeHead(200, { "content-encoding": "gzip" }));
   },
   "/cut"(response) {
     response.writeHead(200, { "content-length": 2 ** 40 });
     response.write(new Uint8Array(1000));
     setTimeout(() => response.destroy(), 50);
   },
+  "/cut-short"(response) {
+    response.writeHead(200, { "content-length": 5000 });
+    response.write(new Uint8Array(1000));
+    setTimeout(() => response.destroy(), 50);
+  },
   "/model"(response) {
-    response.writeHead(200, { "content-length": model.length });
+    response.writeHead(200, { "content-length": model.length, "content-type": "image/x-test" });
     response.write(model.subarray(0, 1000));
     setTimeout(() => response.end(model.subarray(1000)), 50);
   },
@@ -131,6 +148,73 @@ test("bytes and blobs are refused before they are copied", async () => {
     assert.equal(code, "model-too-large");
     assert.match(message, /^the model has more than the 2000 bytes/);
   }
+});
+
+test("an engine that is longer than any of the package is left", async () => {
+  for (const [path, most] of [["/long", 1], ["/endless.wasm", 100 * MB]]) {
+    const { code, message } = await failure(Detector.load({ wasm: `${url}${path}`, model, worker: false }));
+    assert.equal(code, "invalid-engine");
+    assert.match(message, new RegExp(`^http:.*${path} is not the WebAssembly module .* more than 67108864 bytes$`));
+    const { socket, closed } = requests.pop();
+    await closed;
+    assert.ok(socket.bytesWritten < most + 2000, `${path}: ${socket.bytesWritten} bytes were sent`);
+  }
+});
+
+test("an engine that is none by its first bytes is left, though it has no end", async () => {
+  const { code } = await failure(Detector.load({ wasm: `${url}/endless`, model, worker: false }));
+  assert.equal(code, "invalid-engine");
+  await requests[0].closed;
+});
+
+describe("a picture by its address", () => {
+  /** Of the Blobs that were to be decoded. */
+  const seen = [];
+  let detector;
+  before(async () => {
+    // Node has none; what comes after it does not matter here.
+    globalThis.createImageBitmap = async (blob) => {
+      seen.push({ type: blob.type, bytes: new Uint8Array(await blob.arrayBuffer()) });
+      throw new Error("not decoded");
+    };
+    detector = await load(model);
+  });
+  after(() => {
+    delete globalThis.createImageBitmap;
+    detector.dispose();
+  });
+
+  test("is refused where it says that it is too long, or has no end", async () => {
+    for (const [path, most] of [["/long", 1], ["/endless", 300 * MB]]) {
+      const { code, message } = await failure(detector.detect(`${url}${path}`));
+      assert.equal(code, "image-too-large");
+      assert.match(message, new RegExp(`^http:.*${path} has more than the 268435456 bytes .* give the Blob$`));
+      const { socket, closed } = requests.pop();
+      await closed;
+      assert.ok(socket.bytesWritten < most + 2000, `${path}: ${socket.bytesWritten} bytes were sent`);
+    }
+    assert.equal(seen.length, 0);
+  });
+
+  test("of the right length comes whole, with its type", async () => {
+    assert.equal((await failure(detector.detect(`${url}/model`))).code, "invalid-image");
+    const [{ type, bytes }] = seen;
+    assert.equal(type, "image/x-test");
+    assert.deepEqual(Buffer.from(bytes), model);
+  });
+
+  test("is given up with the call", async () => {
+    const stop = new AbortController();
+    const given = failure(detector.detect(`${url}/endless`, { signal: stop.signal }));
+    while (!requests.length) await new Promise((resolve) => setTimeout(resolve, 5));
+    stop.abort();
+    assert.equal((await given).code, "aborted");
+    await requests[0].closed;
+  });
+
+  test("that is cut off is said to be", async () => {
+    assert.equal((await failure(detector.detect(`${url}/cut-short`))).code, "network");
+  });
 });
 
 test("a model with another SHA-256 than was given is refused", async () => {
