@@ -13,7 +13,8 @@
 //! The approximation is the best one on photographs: errors count by how the patches of a channel are distributed, and
 //! by how much the network's answers depend on an output channel ([`Statistics`]). The 1×1 convolution is then fitted by
 //! least squares to the original's output, layer by layer, each on what the decoupled layers in front of it give. The
-//! multipliers are those with the least sum of errors within a budget ([`choose`]).
+//! multipliers are those with the least sum of unexplained variances within a budget, in which every layer counts the
+//! same ([`choose`]).
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -62,8 +63,6 @@ pub struct Candidate {
     /// The share of its output's variance that it does not give, output channels weighed by their effect on the
     /// network's answers.
     pub unexplained: f64,
-    /// The squared error of the answers that follows: comparable between layers.
-    pub loss: f64,
     /// Parameters and multiply-accumulates of the layer.
     pub cost: Cost,
 }
@@ -100,23 +99,21 @@ pub struct Decoupled {
 impl Decoupled {
     /// The candidates as a table in Markdown, the chosen ones in bold.
     pub fn markdown(&self) -> String {
-        let mut text = String::from(
-            "| layer | multiplier | unexplained | loss | parameters | MMAC |\n|---|---|--:|--:|--:|--:|\n",
-        );
-        for Candidate { layer, multiplier, copies, unexplained, loss, cost } in &self.candidates {
+        let mut text =
+            String::from("| layer | multiplier | unexplained | parameters | MMAC |\n|---|---|--:|--:|--:|\n");
+        for Candidate { layer, multiplier, copies, unexplained, cost } in &self.candidates {
             let mut name = multiplier.map_or("dense".into(), |multiplier| format!("{multiplier:.2}"));
             if self.chosen.get(layer).map_or(copies.is_empty(), |chosen| chosen == copies) {
                 name = format!("**{name}**");
             }
             let (parameters, mmac) = (cost::grouped(cost.parameters), cost.macs as f64 / 1e6);
-            let _ =
-                writeln!(text, "| {layer} | {name} | {unexplained:.4} | {loss:.3} | {parameters} | {mmac:.1} |");
+            let _ = writeln!(text, "| {layer} | {name} | {unexplained:.4} | {parameters} | {mmac:.1} |");
         }
         text
     }
 }
 
-/// Decouples the convolutions of `network` with the least loss within the budget.
+/// Decouples the convolutions of `network` with the least unexplained variance within the budget.
 ///
 /// `images` (see [`quantize::letterboxed`]) have `side` × `side` pixels. `progress` is told what is looked at.
 ///
@@ -183,10 +180,10 @@ fn eligible(network: &Network, graph: &Graph, wanted: &[String]) -> Result<Vec<N
     Ok(all)
 }
 
-/// The multipliers with the least loss within the budget.
+/// The copies with the least unexplained variance within the budget.
 fn best(graph: &Graph, all: &[Vec<Candidate>], config: &DecoupleConfig) -> Result<BTreeMap<String, Vec<usize>>> {
-    let item = |Candidate { loss, cost, .. }: &Candidate| Item {
-        loss: *loss,
+    let item = |Candidate { unexplained, cost, .. }: &Candidate| Item {
+        loss: *unexplained,
         parameters: cost.parameters,
         macs: cost.macs,
         ms: 0.0,
@@ -411,14 +408,8 @@ impl Original {
         let whole = total(source.graph);
         let dense = cost::of(source.graph, id, config.side_px, config.side_px);
         let layer = self.name.clone();
-        let mut all = vec![Candidate {
-            layer,
-            multiplier: None,
-            copies: Vec::new(),
-            unexplained: 0.0,
-            loss: 0.0,
-            cost: dense,
-        }];
+        let mut all =
+            vec![Candidate { layer, multiplier: None, copies: Vec::new(), unexplained: 0.0, cost: dense }];
         let samples = patches.ncols();
         let seen = samples - samples / HELD_OUT;
         let held_out = self.outputs.columns(seen, samples - seen);
@@ -447,7 +438,7 @@ impl Original {
             let loss = self.weighed(&(held_out - fitted * features.columns(seen, samples - seen)));
             let unexplained = loss / variance.max(f64::MIN_POSITIVE);
             let multiplier = Some(count as f64 / self.kernels.len() as f64);
-            all.push(Candidate { layer: self.name.clone(), multiplier, copies, unexplained, loss, cost });
+            all.push(Candidate { layer: self.name.clone(), multiplier, copies, unexplained, cost });
         }
         Ok(all)
     }
@@ -745,7 +736,7 @@ mod tests {
     }
 
     #[test]
-    fn the_combination_with_the_least_loss_is_taken() {
+    fn the_combination_with_the_least_unexplained_variance_is_taken() {
         let network = network();
         let graph = network.graph().unwrap();
         let weights = random_weights(&graph, 6);
@@ -765,7 +756,7 @@ mod tests {
                     let saved = |one: &Candidate| of_dense(&decoupled, &one.layer) - one.cost.parameters as i64;
                     let parameters = dense.parameters as i64 - all.into_iter().map(saved).sum::<i64>();
                     if parameters <= config.max_parameters as i64 {
-                        least = least.min(all.into_iter().map(|one| one.loss).sum());
+                        least = least.min(all.into_iter().map(|one| one.unexplained).sum());
                     }
                 }
             }
@@ -773,7 +764,7 @@ mod tests {
         let chosen = |one: &&Candidate| {
             decoupled.chosen.get(&one.layer).map_or(one.copies.is_empty(), |copies| *copies == one.copies)
         };
-        let loss: f64 = decoupled.candidates.iter().filter(chosen).map(|one| one.loss).sum();
+        let loss: f64 = decoupled.candidates.iter().filter(chosen).map(|one| one.unexplained).sum();
         assert!((loss - least).abs() < 1e-9 * least, "{loss} {least}");
         let saved: u64 = decoupled
             .candidates
