@@ -581,11 +581,11 @@ fn separable(network: &Network, name: &str, copies: &[usize]) -> Result<Network>
                         joined.push(input.clone());
                         continue;
                     }
-                    let slice = Layer::new(&format!("{name}_slice{copy}"), LayerKind::Slice { start: 0, channels });
+                    let slice = Layer::new(format!("{name}_slice{copy}"), LayerKind::Slice { start: 0, channels });
                     joined.push(slice.name.clone());
                     layers.push(Layer { from: vec![input.clone()], ..slice });
                 }
-                let concat = Layer::new(&format!("{name}_copies"), LayerKind::Concat);
+                let concat = Layer::new(format!("{name}_copies"), LayerKind::Concat);
                 layers.push(Layer { from: joined, ..concat });
             }
         }

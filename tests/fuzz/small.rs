@@ -298,7 +298,7 @@ fn places(stem: Parts) -> Vec<u8> {
         with(node("Cast", &["far"], "at"), &[int_attribute("to", 7)]),
         node("Unsqueeze", &["at", "one"], "column"),
         node("GatherND", &["list", "column"], "0"),
-        with(node("ScatterElements", &["0", "at", "list"], "1"), &[axis.clone()]),
+        with(node("ScatterElements", &["0", "at", "list"], "1"), std::slice::from_ref(&axis)),
         node("ScatterND", &["1", "column", "0"], "2"),
         with(node("GatherElements", &["2", "at"], "3"), &[axis]),
         node("Reshape", &["3", "batch"], "4"),
