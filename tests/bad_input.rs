@@ -435,6 +435,14 @@ fn nodes_that_do_not_fit_their_inputs_are_named() {
             "its shape is none",
         ),
         (
+            "a transposition of two maps",
+            network(
+                vec![with(node("Transpose", &["a", "w"], "last"), &[ints_attribute("perm", &[0, 2, 1, 3])])],
+                vec![],
+            ),
+            "it has more inputs than its operator",
+        ),
+        (
             "whole matrices of no axes",
             network(
                 vec![

@@ -58,6 +58,9 @@ pub(super) fn check(node: &NodeProto, inputs: &[Option<Known>]) -> Result<(), &'
         let has_none = node.proto.op_type == "Constant" || node.proto.op_type.starts_with("Random");
         return if has_none { Ok(()) } else { Err("its first input is missing") };
     };
+    if node.has_too_many_inputs() {
+        return Err("it has more inputs than its operator");
+    }
     if node.varies_in_size() {
         return Err("its size depends on what is in the image");
     }
@@ -198,6 +201,86 @@ impl<'n> Node<'n> {
             self.proto.op_type.as_str(),
             "Conv" | "ConvTranspose" | "ConvInteger" | "QLinearConv" | "MaxPool" | "AveragePool" | "LpPool"
         )
+    }
+
+    /// Whether an operator of one input, or of two, has more: tract takes its rules from the first ones and counts all.
+    fn has_too_many_inputs(&self) -> bool {
+        let most = match self.proto.op_type.as_str() {
+            "Transpose"
+            | "Cast"
+            | "Identity"
+            | "Flatten"
+            | "Shape"
+            | "Softmax"
+            | "LogSoftmax"
+            | "Hardmax"
+            | "Relu"
+            | "LeakyRelu"
+            | "Elu"
+            | "Selu"
+            | "Celu"
+            | "ThresholdedRelu"
+            | "Sigmoid"
+            | "HardSigmoid"
+            | "HardSwish"
+            | "Mish"
+            | "Tanh"
+            | "Softplus"
+            | "Softsign"
+            | "Erf"
+            | "Exp"
+            | "Log"
+            | "Sqrt"
+            | "Reciprocal"
+            | "Neg"
+            | "Abs"
+            | "Sign"
+            | "Floor"
+            | "Ceil"
+            | "Round"
+            | "Not"
+            | "Sin"
+            | "Cos"
+            | "MaxPool"
+            | "AveragePool"
+            | "LpPool"
+            | "GlobalAveragePool"
+            | "GlobalMaxPool"
+            | "GlobalLpPool"
+            | "LRN"
+            | "DepthToSpace"
+            | "SpaceToDepth"
+            | "ArgMax"
+            | "ArgMin"
+            | "NonZero"
+            | "DynamicQuantizeLinear" => 1,
+            "Add"
+            | "Sub"
+            | "Mul"
+            | "Div"
+            | "Pow"
+            | "Mod"
+            | "MatMul"
+            | "PRelu"
+            | "Equal"
+            | "Greater"
+            | "Less"
+            | "GreaterOrEqual"
+            | "LessOrEqual"
+            | "And"
+            | "Or"
+            | "Xor"
+            | "Gather"
+            | "GatherElements"
+            | "GatherND"
+            | "ArrayFeatureExtractor"
+            | "Expand"
+            | "Reshape"
+            | "Squeeze"
+            | "Unsqueeze" => 2,
+            _ => return false,
+        };
+        self.proto.input.iter().rposition(|name| !name.is_empty()).is_some_and(|last| last >= most)
     }
 
     /// Whether an input that says how large the result is is no constant.
