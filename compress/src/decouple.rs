@@ -56,8 +56,6 @@ const RIDGE: f64 = 1e-4;
 pub struct Candidate {
     /// The layer.
     pub layer: String,
-    /// `None`: the convolution stays dense.
-    pub multiplier: Option<f64>,
     /// How many channels each copy of its map has; none if it stays dense.
     pub copies: Vec<usize>,
     /// The share of its output's variance that it does not give, output channels weighed by their effect on the
@@ -65,6 +63,13 @@ pub struct Candidate {
     pub unexplained: f64,
     /// Parameters and multiply-accumulates of the layer.
     pub cost: Cost,
+}
+
+impl Candidate {
+    /// The mean number of kernels of an input channel; `None` if the convolution stays dense.
+    pub fn multiplier(&self) -> Option<f64> {
+        Some(self.copies.iter().sum::<usize>() as f64 / *self.copies.first()? as f64)
+    }
 }
 
 /// What the network is to cost, and which multipliers to try.
@@ -101,8 +106,9 @@ impl Decoupled {
     pub fn markdown(&self) -> String {
         let mut text =
             String::from("| layer | multiplier | unexplained | parameters | MMAC |\n|---|---|--:|--:|--:|\n");
-        for Candidate { layer, multiplier, copies, unexplained, cost } in &self.candidates {
-            let mut name = multiplier.map_or("dense".into(), |multiplier| format!("{multiplier:.2}"));
+        for candidate in &self.candidates {
+            let Candidate { layer, copies, unexplained, cost } = candidate;
+            let mut name = candidate.multiplier().map_or("dense".into(), |multiplier| format!("{multiplier:.2}"));
             if self.chosen.get(layer).map_or(copies.is_empty(), |chosen| chosen == copies) {
                 name = format!("**{name}**");
             }
@@ -211,7 +217,7 @@ fn best(graph: &Graph, all: &[Vec<Candidate>], config: &DecoupleConfig) -> Resul
         return Err(Error::Option { option: "--max-macs", problem });
     };
     let picked = all.iter().zip(choice.picks).map(|(candidates, pick)| &candidates[pick]);
-    let separable = picked.filter(|candidate| candidate.multiplier.is_some());
+    let separable = picked.filter(|candidate| !candidate.copies.is_empty());
     Ok(separable.map(|candidate| (candidate.layer.clone(), candidate.copies.clone())).collect())
 }
 
@@ -408,8 +414,7 @@ impl Original {
         let whole = total(source.graph);
         let dense = cost::of(source.graph, id, config.side_px, config.side_px);
         let layer = self.name.clone();
-        let mut all =
-            vec![Candidate { layer, multiplier: None, copies: Vec::new(), unexplained: 0.0, cost: dense }];
+        let mut all = vec![Candidate { layer, copies: Vec::new(), unexplained: 0.0, cost: dense }];
         let samples = patches.ncols();
         let seen = samples - samples / HELD_OUT;
         let held_out = self.outputs.columns(seen, samples - seen);
@@ -437,8 +442,7 @@ impl Original {
             let fitted = fit(&features.columns(0, seen).into_owned(), &self.outputs.columns(0, seen).into_owned())?;
             let loss = self.weighed(&(held_out - fitted * features.columns(seen, samples - seen)));
             let unexplained = loss / variance.max(f64::MIN_POSITIVE);
-            let multiplier = Some(count as f64 / self.kernels.len() as f64);
-            all.push(Candidate { layer: self.name.clone(), multiplier, copies, unexplained, cost });
+            all.push(Candidate { layer: self.name.clone(), copies, unexplained, cost });
         }
         Ok(all)
     }
@@ -814,7 +818,7 @@ mod tests {
     }
 
     fn of_dense(decoupled: &Decoupled, layer: &str) -> i64 {
-        let dense = decoupled.candidates.iter().find(|one| one.layer == layer && one.multiplier.is_none());
+        let dense = decoupled.candidates.iter().find(|one| one.layer == layer && one.copies.is_empty());
         dense.map_or(0, |dense| dense.cost.parameters as i64)
     }
 

@@ -12,8 +12,9 @@ use super::Photographs;
 
 /// Makes dense convolutions depthwise separable, with the weights that they have learned.
 ///
-/// A convolution becomes a depthwise convolution on several copies of its map, and a 1×1 convolution. The best multipliers under both budgets are found exactly, by the errors on photographs. Each layer of the
-/// new network names the map of the old one that it stands for, for `compress distill --relative-rate` behind this.
+/// A convolution becomes a depthwise convolution on several copies of its map, and a 1×1 convolution. The best
+/// multipliers under both budgets are found exactly, by the errors on photographs. Each layer of the new network names the
+/// map of the old one that it stands for, for `compress distill --relative-rate` behind this.
 #[derive(clap::Args)]
 pub struct Decouple {
     /// The checkpoint (`model.safetensors` of a run, or of `import`).
