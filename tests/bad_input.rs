@@ -443,6 +443,18 @@ fn nodes_that_do_not_fit_their_inputs_are_named() {
             "it has more inputs than its operator",
         ),
         (
+            "a mean over no columns",
+            network(
+                vec![
+                    node("Slice", &["a", "zero", "zero", "last axis"], "none"),
+                    with(node("ReduceMean", &["none"], "mean"), &[ints_attribute("axes", &[3])]),
+                    node("Add", &["a", "mean"], "last"),
+                ],
+                vec![ints("zero", &[0]), ints("last axis", &[3])],
+            ),
+            "it has no values to reduce",
+        ),
+        (
             "whole matrices of no axes",
             network(
                 vec![
@@ -642,5 +654,46 @@ fn computed_places_beyond_a_tensor_are_an_error() {
             let words = format!("{error:?}");
             assert!(words.contains("is beyond an axis of 128"), "{}: {words}", operator.op_type);
         }
+    }
+}
+
+/// How many values there are to sum is computed, and only the picture tells that there are none.
+#[test]
+fn sums_of_no_values_are_an_error() {
+    let pixels = [200; 3 * 32 * 32];
+    for operator in ["ReduceSum", "ReduceMean", "ReduceL1", "ReduceL2", "ReduceSumSquare"] {
+        // Over the boxes with scores of at least `least`.
+        let nodes = vec![
+            node("Reshape", &["a", "by four"], "boxes"),
+            node("Slice", &["a", "zero", "two", "one"], "few"),
+            node("Reshape", &["few", "in a row"], "boxes' scores"),
+            node("NonMaxSuppression", &["boxes", "boxes' scores", "most", "overlap", "least"], "kept"),
+            with(node("Cast", &["kept"], "rows"), &[int_attribute("to", 1)]),
+            node(operator, &["rows"], "sum"),
+            node("Add", &["a", "sum"], "sums"),
+            node("Sigmoid", &["sums"], "scores"),
+            node("Reshape", &["scores", "flat"], "row"),
+            node("Slice", &["row", "zero", "end"], "last"),
+        ];
+        let detect = |least: f32| {
+            let weights = vec![
+                ints("by four", &[1, 32, 4]),
+                ints("in a row", &[1, 1, 32]),
+                ints("flat", &[128]),
+                ints("most", &[8]),
+                floats("overlap", &[1], 1.0),
+                floats("least", &[1], least),
+                ints("zero", &[0]),
+                ints("two", &[2]),
+                ints("one", &[1]),
+                ints("end", &[125]),
+            ];
+            let mut detector = Detector::from_onnx(&network(nodes.clone(), weights)).unwrap();
+            detector.detect(ImageView::rgb(&pixels, 32, 32).unwrap())
+        };
+        detect(f32::MIN).unwrap();
+        let error = detect(f32::MAX).unwrap_err();
+        assert_eq!(error.code(), "inference-failed", "{operator}: {error:?}");
+        assert!(format!("{error:?}").contains("has no values to sum"), "{operator}: {error:?}");
     }
 }

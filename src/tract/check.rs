@@ -98,7 +98,10 @@ pub(super) fn check(node: &NodeProto, inputs: &[Option<Known>]) -> Result<(), &'
         "Squeeze" => axes(1, rank),
         "Unsqueeze" => axes(1, rank + node.ints("axes", 1).map_or(0, |axes| axes.len() as i64)),
         "Slice" => node.slice(rank),
-        name if name.starts_with("Reduce") => axes(1, rank),
+        name if name.starts_with("Reduce") => match axes(1, rank) {
+            Ok(()) if shape.contains(&0) => Err("it has no values to reduce"),
+            fits => fits,
+        },
         "Transpose" => match node.attributes.ints("perm") {
             Some([]) => Ok(()),
             Some(order) if order.len() as i64 == rank => fit(&distinct(order, rank), rank),

@@ -3,12 +3,12 @@
 //!
 //! [`inference`] asks tract for the shapes and constants of what the engine's table does not know, [`partition`] divides
 //! the nodes into stages, each either a region of the engine or a small ONNX model for tract, and [`session`] runs the
-//! stages one after the other, of which [`places`] checks what tract would trust.
+//! stages one after the other, with [`runtime_check`] before each node that tract runs.
 
 mod check;
 mod inference;
 mod partition;
-mod places;
+mod runtime_check;
 mod session;
 
 use crate::error::{Error, Kind, Result};

@@ -297,7 +297,7 @@ fn model(
 }
 
 /// The node, and before it, where it reads at places that depend on what is in the picture, those that keep them within its
-/// input: tract panics at places beyond it. `places` has the other operators that read or write at places.
+/// input: tract panics at places beyond it. `runtime_check` has the other operators that read or write at places.
 fn within(mut node: NodeProto, inference: &Inference<'_>, initializer: &mut Vec<TensorProto>) -> Vec<NodeProto> {
     let [data, at] = &node.input[..] else { return vec![node] };
     let axis = match node.op_type.as_str() {

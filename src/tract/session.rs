@@ -9,7 +9,7 @@ use tract_onnx::prelude::*;
 
 use super::inference::unsupported;
 use super::partition::{Stage, Work};
-use super::places;
+use super::runtime_check;
 use crate::engine;
 use crate::error::{Error, Kind, Result};
 use crate::limits::{Budget, product};
@@ -232,7 +232,7 @@ fn part(state: &mut TypedSimpleState, inputs: TVec<TValue>, largest: u64) -> Tra
                 return Err(TractError::msg(format!("a tensor of {shape:?} is larger than the limit of memory")));
             }
         }
-        let inputs = places::within(node, inputs)?;
+        let inputs = runtime_check::inputs(node, inputs)?;
         tract_onnx::tract_core::plan::eval(context, state, node, inputs)
     })
 }

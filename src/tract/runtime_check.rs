@@ -1,17 +1,18 @@
-//! Places that are known only while the network runs: tract panics at those beyond a tensor.
+//! Checks the inputs of a node while the network runs, where tract would panic: places beyond a tensor, sums of no values.
 //!
 //! `check` has held what is known beforehand. `Gather` and `GatherElements` are kept within their input by nodes before
 //! them, see `partition`.
 
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::ops::array::{GatherElements, GatherNd, ScatterElements, ScatterNd};
+use tract_onnx::tract_core::ops::nn::{Reduce, Reducer};
 
-/// The inputs of a node, where its places are within its input, as tract reads them.
+/// The inputs of a node, checked, with places counted from the front as tract reads them.
 ///
 /// # Errors
 ///
-/// If they are not, or if shapes do not go together.
-pub(super) fn within(node: &TypedNode, mut inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
+/// If places are beyond a tensor, if shapes do not go together, or if there is nothing to sum.
+pub(super) fn inputs(node: &TypedNode, mut inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
     if let Some(op) = node.op_as::<GatherElements>() {
         let [data, at] = &inputs[..] else { return Ok(inputs) };
         other_axes(op.axis, data.shape(), at.shape())?;
@@ -34,6 +35,12 @@ pub(super) fn within(node: &TypedNode, mut inputs: TVec<TValue>) -> TractResult<
             return Err(misfit(&expected, updates.shape()));
         }
         inputs[1] = places;
+    } else if let Some(op) = node.op_as::<Reduce>() {
+        let [data] = &inputs[..] else { return Ok(inputs) };
+        let is_sum = matches!(op.reducer, Reducer::Sum | Reducer::MeanOfSquares);
+        if is_sum && op.axes.iter().any(|axis| data.shape().get(*axis) == Some(&0)) {
+            return Err(TractError::msg(format!("{:?} has no values to sum", data.shape())));
+        }
     }
     Ok(inputs)
 }
