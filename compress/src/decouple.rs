@@ -10,6 +10,10 @@
 //! and further copies are slices of its first channels ([`LayerKind::Slice`]). The mean number of kernels of a channel is
 //! called the *multiplier*.
 //!
+//! A 1×1 convolution without an activation may stand in front, the *projection*. It gives the components of the map that
+//! the convolution's output depends on most, and these need fewer kernels than the channels do. With it, the whole has the
+//! form of an MBConv.
+//!
 //! The approximation is the best one on photographs: errors count by how the patches of a channel are distributed, and
 //! by how much the network's answers depend on an output channel ([`Statistics`]). The 1×1 convolution is then fitted by
 //! least squares to the original's output, layer by layer, each on what the decoupled layers in front of it give. The
@@ -51,13 +55,29 @@ const SLICE_MULTIPLE: usize = 4;
 /// Share of the mean variance that is added to each patch's, and of its own to each feature's.
 const RIDGE: f64 = 1e-4;
 
-/// What a layer loses and costs with a multiplier.
+/// What stands for a dense convolution.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Separable {
+    /// Channels that the projection gives; `None` without one.
+    pub projected: Option<usize>,
+    /// How many channels each copy of the map has.
+    pub copies: Vec<usize>,
+}
+
+impl Separable {
+    /// The mean number of kernels of a channel.
+    pub fn multiplier(&self) -> f64 {
+        self.copies.iter().sum::<usize>() as f64 / self.copies.first().copied().unwrap_or(1) as f64
+    }
+}
+
+/// What a layer loses and costs in a form.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Candidate {
     /// The layer.
     pub layer: String,
-    /// How many channels each copy of its map has; none if it stays dense.
-    pub copies: Vec<usize>,
+    /// `None` if it stays dense.
+    pub form: Option<Separable>,
     /// The share of its output's variance that it does not give, output channels weighed by their effect on the
     /// network's answers.
     pub unexplained: f64,
@@ -65,14 +85,7 @@ pub struct Candidate {
     pub cost: Cost,
 }
 
-impl Candidate {
-    /// The mean number of kernels of an input channel; `None` if the convolution stays dense.
-    pub fn multiplier(&self) -> Option<f64> {
-        Some(self.copies.iter().sum::<usize>() as f64 / *self.copies.first()? as f64)
-    }
-}
-
-/// What the network is to cost, and which multipliers to try.
+/// What the network is to cost, and which forms to try.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DecoupleConfig {
     /// The layers that may change; all that can if empty.
@@ -80,6 +93,8 @@ pub struct DecoupleConfig {
     /// Multipliers to try, 1 or more. Those above k², and those with which a layer costs more than it does, are passed
     /// over; so are fractions where a map's channels cannot be put in another order.
     pub multipliers: Vec<f64>,
+    /// Projections to try, each with all multipliers: shares of the map's channels, above 0 to 1.
+    pub projections: Vec<f64>,
     /// Parameters of the whole network, at most.
     pub max_parameters: u64,
     /// Its multiply-accumulates, at most.
@@ -91,29 +106,34 @@ pub struct DecoupleConfig {
 /// A decoupled network.
 #[derive(Debug)]
 pub struct Decoupled {
-    /// The network. Its layers keep their names; those that copy a map are called after its reader.
+    /// The network. Its layers keep their names; those that project or copy a map are called after its reader.
     pub network: Network,
     /// Its weights.
     pub weights: Weights,
     /// All that was tried, layer by layer.
     pub candidates: Vec<Candidate>,
-    /// How many channels each copy of the map has, of the layers that are no longer dense.
-    pub chosen: BTreeMap<String, Vec<usize>>,
+    /// The layers that are no longer dense.
+    pub chosen: BTreeMap<String, Separable>,
 }
 
 impl Decoupled {
     /// The candidates as a table in Markdown, the chosen ones in bold.
     pub fn markdown(&self) -> String {
-        let mut text =
-            String::from("| layer | multiplier | unexplained | parameters | MMAC |\n|---|---|--:|--:|--:|\n");
-        for candidate in &self.candidates {
-            let Candidate { layer, copies, unexplained, cost } = candidate;
-            let mut name = candidate.multiplier().map_or("dense".into(), |multiplier| format!("{multiplier:.2}"));
-            if self.chosen.get(layer).map_or(copies.is_empty(), |chosen| chosen == copies) {
-                name = format!("**{name}**");
+        let mut text = String::from(
+            "| layer | projection | multiplier | unexplained | parameters | MMAC |\n|---|--:|--:|--:|--:|--:|\n",
+        );
+        for Candidate { layer, form, unexplained, cost } in &self.candidates {
+            let mut multiplier = form.as_ref().map_or("dense".into(), |form| format!("{:.2}", form.multiplier()));
+            if self.chosen.get(layer) == form.as_ref() {
+                multiplier = format!("**{multiplier}**");
             }
+            let projected = form.as_ref().and_then(|form| form.projected);
+            let projected = projected.map_or(String::new(), |channels| channels.to_string());
             let (parameters, mmac) = (cost::grouped(cost.parameters), cost.macs as f64 / 1e6);
-            let _ = writeln!(text, "| {layer} | {name} | {unexplained:.4} | {parameters} | {mmac:.1} |");
+            let _ = writeln!(
+                text,
+                "| {layer} | {projected} | {multiplier} | {unexplained:.4} | {parameters} | {mmac:.1} |"
+            );
         }
         text
     }
@@ -125,8 +145,9 @@ impl Decoupled {
 ///
 /// # Errors
 ///
-/// [`Error::Option`]: a layer that is no dense convolution behind another layer, no multiplier or one of 0, a budget
-/// below the cheapest combination, no images. [`Error::Training`]: weights of another network. A side that does not fit.
+/// [`Error::Option`]: a layer that is no dense convolution behind another layer, no multiplier or one of 0, a projection of
+/// 0, a budget below the cheapest combination, no images. [`Error::Training`]: weights of another network. A side that does
+/// not fit.
 pub fn decouple(
     network: &Network,
     weights: &Weights,
@@ -142,6 +163,10 @@ pub fn decouple(
         let problem = format!("a multiplier is from 1 to {MULTIPLIER_MAX}");
         return Err(Error::Option { option: "--multipliers", problem });
     }
+    if config.projections.iter().any(|share| !(*share > 0.0 && *share <= 1.0)) {
+        let problem = "a projection is a share, above 0 to 1".into();
+        return Err(Error::Option { option: "--projections", problem });
+    }
     let ids = eligible(network, &graph, &config.layers)?;
     checkpoint::check(&graph, weights).map_err(Error::Training)?;
     let collect = |weights: &Weights| {
@@ -155,7 +180,8 @@ pub fn decouple(
     let (mut originals, mut candidates) = (Vec::new(), Vec::new());
     for &id in &ids {
         progress(&graph.nodes[id].name);
-        let (original, patches) = Original::new(&source, id, &statistics, sorted.contains(&id))?;
+        let (mut original, patches) = Original::new(&source, id, &statistics, sorted.contains(&id))?;
+        original.project(&patches, &config.projections)?;
         candidates.push(original.candidates(&source, id, &patches, config)?);
         originals.push(original);
     }
@@ -186,8 +212,8 @@ fn eligible(network: &Network, graph: &Graph, wanted: &[String]) -> Result<Vec<N
     Ok(all)
 }
 
-/// The copies with the least unexplained variance within the budget.
-fn best(graph: &Graph, all: &[Vec<Candidate>], config: &DecoupleConfig) -> Result<BTreeMap<String, Vec<usize>>> {
+/// The forms with the least unexplained variance within the budget.
+fn best(graph: &Graph, all: &[Vec<Candidate>], config: &DecoupleConfig) -> Result<BTreeMap<String, Separable>> {
     let item = |Candidate { unexplained, cost, .. }: &Candidate| Item {
         loss: *unexplained,
         parameters: cost.parameters,
@@ -217,8 +243,7 @@ fn best(graph: &Graph, all: &[Vec<Candidate>], config: &DecoupleConfig) -> Resul
         return Err(Error::Option { option: "--max-macs", problem });
     };
     let picked = all.iter().zip(choice.picks).map(|(candidates, pick)| &candidates[pick]);
-    let separable = picked.filter(|candidate| !candidate.copies.is_empty());
-    Ok(separable.map(|candidate| (candidate.layer.clone(), candidate.copies.clone())).collect())
+    Ok(picked.filter_map(|candidate| Some((candidate.layer.clone(), candidate.form.clone()?))).collect())
 }
 
 /// The weights with the channels of maps that the convolutions `ids` read in the order of how many kernels they need, and
@@ -242,9 +267,9 @@ fn sorted(
         }
         progress(&graph.nodes[id].name);
         let (original, _) = Original::new(source, id, statistics, false)?;
-        let rest = |channel: &usize| original.kernels[*channel].explained[1..].iter().sum::<f64>();
-        let mut order: Vec<usize> = (0..original.kernels.len()).collect();
-        order.sort_by(|a, b| rest(b).total_cmp(&rest(a)));
+        let kernels = &original.bases[0].kernels;
+        let mut order: Vec<usize> = (0..kernels.len()).collect();
+        order.sort_by(|&a, &b| kernels[b].rest().total_cmp(&kernels[a].rest()));
         let mut more = orders.clone();
         more.insert(maker, order);
         if reordered(graph, source.weights, &more).is_some() {
@@ -368,18 +393,45 @@ struct Original {
     outputs: DMatrix<f32>,
     /// How much the network's answers depend on each output channel.
     sensitivity: Vec<f64>,
-    /// By input channel.
+    /// Its own weights, `[output, input · k²]`.
+    weights: DMatrix<f32>,
+    /// Taps of a kernel, k².
+    taps: usize,
+    /// The map as it is, then its projections.
+    bases: Vec<Basis>,
+}
+
+/// What the depthwise kernels read.
+struct Basis {
+    /// `[components, channels]`; `None` for the channels themselves.
+    projection: Option<DMatrix<f32>>,
+    /// By channel or component.
     kernels: Vec<Kernels>,
-    /// Whether the channels of its input are in the order of how many kernels they need.
+    /// Whether these are in the order of how many kernels they need.
     sorted: bool,
 }
 
+impl Basis {
+    /// Channels that the projection gives; `None` without one.
+    fn projected(&self) -> Option<usize> {
+        self.projection.as_ref().map(DMatrix::nrows)
+    }
+}
+
 /// The depthwise kernels of one input channel.
+#[derive(Clone)]
 struct Kernels {
     /// All k², a column each, those that explain most first. What they give has mean square 1.
     columns: DMatrix<f32>,
     /// What each explains of the output.
     explained: Vec<f64>,
+}
+
+impl Kernels {
+    /// What all but the first explain.
+    fn rest(&self) -> f64 {
+        self.explained[1..].iter().sum()
+    }
 }
 
 impl Original {
@@ -398,8 +450,73 @@ impl Original {
         let mut outputs = &weights * &patches;
         outputs.column_iter_mut().for_each(|mut column| column += &bias);
         let sensitivity = statistics.sensitivity[id].clone();
-        let kernels = kernels(&weights, &patches, &sensitivity, taps)?;
-        Ok((Original { name, each, outputs, sensitivity, kernels, sorted }, patches))
+        let bases =
+            vec![Basis { projection: None, kernels: kernels(&weights, &patches, &sensitivity, taps)?, sorted }];
+        Ok((Original { name, each, outputs, sensitivity, weights, taps, bases }, patches))
+    }
+
+    /// Adds a basis for each share of the channels.
+    ///
+    /// With S = L·Lᵀ the mean products of the map's channels at a cell, and W the weights `[output · k², input]`, each row
+    /// times the root of its output channel's sensitivity, the projections are the first columns of L⁻ᵀ·V for V the
+    /// eigenvectors of (W·L)ᵀ·(W·L). Their components are uncorrelated, and weights of Wᵗ·L·V read them.
+    fn project(&mut self, patches: &DMatrix<f32>, shares: &[f64]) -> Result<()> {
+        let channels = self.weights.ncols() / self.taps;
+        let mut counts: Vec<usize> = shares
+            .iter()
+            .map(|share| ((share * channels as f64) as usize).next_multiple_of(SLICE_MULTIPLE).min(channels))
+            .collect();
+        counts.sort_unstable();
+        counts.dedup();
+        let Some(&most) = counts.last() else { return Ok(()) };
+        let mut products = DMatrix::<f32>::zeros(channels, channels);
+        for tap in 0..self.taps {
+            let at = rows(patches, tap, self.taps);
+            products += &at * at.transpose();
+        }
+        let mut products = products.cast::<f64>() / (patches.ncols() * self.taps) as f64;
+        let ridge = RIDGE * products.trace() / channels as f64 + f64::MIN_POSITIVE.sqrt();
+        (0..channels).for_each(|channel| products[(channel, channel)] += ridge);
+        let lower = cholesky(products)?.unpack();
+        let roots = roots(&self.sensitivity);
+        let mut on_map = DMatrix::<f64>::zeros(channels, channels);
+        let by_tap: Vec<DMatrix<f64>> = (0..self.taps)
+            .map(|tap| {
+                let columns = (0..channels).map(|channel| channel * self.taps + tap);
+                let weights = self.weights.select_columns(columns.collect::<Vec<_>>().iter()).cast::<f64>();
+                let on_map_here = &weights * &lower;
+                let mut weighed = on_map_here.clone();
+                weighed.column_iter_mut().for_each(|mut column| column.component_mul_assign(&roots));
+                on_map += weighed.transpose() * weighed;
+                on_map_here
+            })
+            .collect();
+        let (_, vectors) = eigenvectors(on_map);
+        let vectors = vectors.columns(0, most).into_owned();
+        let projection = lower.tr_solve_lower_triangular(&vectors).ok_or_else(singular)?.transpose().cast::<f32>();
+        let mut weights = DMatrix::<f32>::zeros(self.weights.nrows(), most * self.taps);
+        for (tap, on_map) in by_tap.iter().enumerate() {
+            let on_components = (on_map * &vectors).cast::<f32>();
+            for (component, column) in on_components.column_iter().enumerate() {
+                weights.set_column(component * self.taps + tap, &column);
+            }
+        }
+        let projected = projected(&projection, patches, self.taps);
+        let all = kernels(&weights, &projected, &self.sensitivity, self.taps)?;
+        for count in counts {
+            let mut order: Vec<usize> = (0..count).collect();
+            order.sort_by(|&a, &b| all[b].rest().total_cmp(&all[a].rest()));
+            let kernels = order.iter().map(|&component| all[component].clone()).collect();
+            let projection = Some(projection.select_rows(&order));
+            self.bases.push(Basis { projection, kernels, sorted: true });
+        }
+        Ok(())
+    }
+
+    /// The basis of a form.
+    fn basis(&self, form: &Separable) -> Result<&Basis> {
+        let found = self.bases.iter().find(|basis| basis.projected() == form.projected);
+        found.ok_or_else(|| unknown(&self.name))
     }
 
     /// What it loses and costs as it is, which comes first, and with each multiplier.
@@ -414,48 +531,63 @@ impl Original {
         let whole = total(source.graph);
         let dense = cost::of(source.graph, id, config.side_px, config.side_px);
         let layer = self.name.clone();
-        let mut all = vec![Candidate { layer, copies: Vec::new(), unexplained: 0.0, cost: dense }];
+        let mut all = vec![Candidate { layer, form: None, unexplained: 0.0, cost: dense }];
         let samples = patches.ncols();
         let seen = samples - samples / HELD_OUT;
-        let held_out = self.outputs.columns(seen, samples - seen);
-        let means = self.outputs.column_mean();
-        let deviations = DMatrix::from_columns(&held_out.column_iter().map(|y| y - &means).collect::<Vec<_>>());
-        let variance = self.weighed(&deviations);
-        let mut tried: Vec<Vec<usize>> = config.multipliers.iter().filter_map(|one| self.copies(*one)).collect();
-        tried.sort_by_key(|copies| copies.iter().sum::<usize>());
-        tried.dedup();
-        for copies in tried {
-            let count: usize = copies.iter().sum();
-            if count > FEATURES_MAX {
-                continue;
+        for basis in &self.bases {
+            let mut tried: Vec<Vec<usize>> =
+                config.multipliers.iter().filter_map(|one| self.copies(basis, *one)).collect();
+            tried.retain(|copies| copies.iter().sum::<usize>() <= FEATURES_MAX);
+            tried.sort_by_key(|copies| copies.iter().sum::<usize>());
+            tried.dedup();
+            let mut affordable = Vec::new();
+            for copies in tried {
+                let form = Separable { projected: basis.projected(), copies };
+                let after = total(&separable(source.network, &self.name, &form)?.graph()?);
+                let cost = Cost {
+                    weights: dense.weights + after.weights - whole.weights,
+                    parameters: dense.parameters + after.parameters - whole.parameters,
+                    macs: dense.macs + after.macs - whole.macs,
+                };
+                if cost.parameters < dense.parameters || cost.macs < dense.macs {
+                    affordable.push((form, cost));
+                }
             }
-            let after = total(&separable(source.network, &self.name, &copies)?.graph()?);
-            let cost = Cost {
-                weights: dense.weights + after.weights - whole.weights,
-                parameters: dense.parameters + after.parameters - whole.parameters,
-                macs: dense.macs + after.macs - whole.macs,
+            // All features of any of them; those of each are some of these.
+            let copy = |(form, _): &(Separable, Cost), copy: usize| form.copies.get(copy).copied().unwrap_or(0);
+            let most: Vec<usize> = (0..self.taps)
+                .map(|at| affordable.iter().map(|one| copy(one, at)).max().unwrap_or(0))
+                .take_while(|channels| *channels > 0)
+                .collect();
+            let features = self.features(basis, patches, &most);
+            let part = |from: usize, count: usize| {
+                Moments::new(
+                    &features.columns(from, count).into_owned(),
+                    &self.outputs.columns(from, count).into_owned(),
+                )
             };
-            if cost.parameters >= dense.parameters && cost.macs >= dense.macs {
-                continue;
+            let (learn, check) = (part(0, seen), part(seen, samples - seen));
+            for (form, cost) in affordable {
+                let starts = most.iter().scan(0, |end, channels| Some(std::mem::replace(end, *end + channels)));
+                let chosen = starts.zip(&form.copies).flat_map(|(start, channels)| start..start + channels);
+                let chosen: Vec<usize> = chosen.chain([most.iter().sum()]).collect();
+                let fitted = learn.select(&chosen).fit()?;
+                let (loss, variance) = check.select(&chosen).errors(&fitted, &learn.means(), &self.sensitivity);
+                let unexplained = loss / variance.max(f64::MIN_POSITIVE);
+                all.push(Candidate { layer: self.name.clone(), form: Some(form), unexplained, cost });
             }
-            let features = self.features(patches, &copies);
-            let fitted = fit(&features.columns(0, seen).into_owned(), &self.outputs.columns(0, seen).into_owned())?;
-            let loss = self.weighed(&(held_out - fitted * features.columns(seen, samples - seen)));
-            let unexplained = loss / variance.max(f64::MIN_POSITIVE);
-            all.push(Candidate { layer: self.name.clone(), copies, unexplained, cost });
         }
         Ok(all)
     }
 
     /// How many of the first channels each copy of the map has, so that together they are about `multiplier` times the
     /// channels and explain most; none where that cannot be.
-    fn copies(&self, multiplier: f64) -> Option<Vec<usize>> {
-        let channels = self.kernels.len();
-        let taps = self.kernels.first()?.explained.len();
+    fn copies(&self, Basis { kernels, sorted, .. }: &Basis, multiplier: f64) -> Option<Vec<usize>> {
+        let (channels, taps) = (kernels.len(), self.taps);
         if multiplier > taps as f64 {
             return None;
         }
-        if !self.sorted {
+        if !sorted {
             return (multiplier.fract() == 0.0).then(|| vec![channels; multiplier as usize]);
         }
         // As many channels of each copy as explain most, less a price for each.
@@ -465,7 +597,7 @@ impl Original {
                 let (mut sum, mut best) = (0.0, (0.0, 0));
                 for start in (0..copies[copy - 1]).step_by(SLICE_MULTIPLE) {
                     let end = (start + SLICE_MULTIPLE).min(channels);
-                    sum += self.kernels[start..end].iter().map(|one| one.explained[copy] - price).sum::<f64>();
+                    sum += kernels[start..end].iter().map(|one| one.explained[copy] - price).sum::<f64>();
                     if sum > best.0 {
                         best = (sum, end);
                     }
@@ -478,8 +610,7 @@ impl Original {
             copies
         };
         let wanted = (multiplier * channels as f64) as usize;
-        let most =
-            self.kernels.iter().flat_map(|one| &one.explained).fold(0.0, |most: f64, value| most.max(*value));
+        let most = kernels.iter().flat_map(|one| &one.explained).fold(0.0, |most: f64, value| most.max(*value));
         // The lowest price that keeps to what is wanted.
         let (mut low, mut high) = (0.0, most);
         for _ in 0..60 {
@@ -491,11 +622,12 @@ impl Original {
 
     /// What the depthwise kernels give for each patch, one copy of the map after the other, and a constant one:
     /// `[channels of all copies + 1, patches]`.
-    fn features(&self, patches: &DMatrix<f32>, copies: &[usize]) -> DMatrix<f32> {
+    fn features(&self, basis: &Basis, patches: &DMatrix<f32>, copies: &[usize]) -> DMatrix<f32> {
+        let of_components = basis.projection.as_ref().map(|matrix| projected(matrix, patches, self.taps));
+        let (patches, taps) = (of_components.as_ref().unwrap_or(patches), self.taps);
         let count: usize = copies.iter().sum();
         let mut features = DMatrix::from_element(count + 1, patches.ncols(), 1.0);
-        for (channel, kernels) in self.kernels.iter().enumerate() {
-            let taps = kernels.columns.nrows();
+        for (channel, kernels) in basis.kernels.iter().enumerate() {
             let own = copies.iter().take_while(|&&copy| copy > channel).count();
             let given = kernels.columns.columns(0, own).transpose() * patches.rows(channel * taps, taps);
             for (copy, row) in given.row_iter().enumerate() {
@@ -504,16 +636,36 @@ impl Original {
         }
         features
     }
+}
 
-    /// Mean over the patches of squared errors, `[output, patches]`, that count by the sensitivity of their channel.
-    fn weighed(&self, errors: &DMatrix<f32>) -> f64 {
-        let mean = |row: nalgebra::RowDVector<f32>| f64::from(row.norm_squared()) / row.len().max(1) as f64;
-        errors
-            .row_iter()
-            .zip(&self.sensitivity)
-            .map(|(row, sensitivity)| mean(row.into_owned()) * sensitivity)
-            .sum()
+/// The rows of tap `tap` of patches: the map's channels at one cell.
+fn rows(patches: &DMatrix<f32>, tap: usize, taps: usize) -> DMatrix<f32> {
+    patches.select_rows((tap..patches.nrows()).step_by(taps).collect::<Vec<_>>().iter())
+}
+
+/// The patches of the projected map, `[components · k², patches]`.
+fn projected(projection: &DMatrix<f32>, patches: &DMatrix<f32>, taps: usize) -> DMatrix<f32> {
+    let mut all = DMatrix::zeros(projection.nrows() * taps, patches.ncols());
+    for tap in 0..taps {
+        let here = projection * rows(patches, tap, taps);
+        for (component, row) in here.row_iter().enumerate() {
+            all.set_row(component * taps + tap, &row);
+        }
     }
+    all
+}
+
+/// The roots of sensitivities.
+fn roots(sensitivity: &[f64]) -> DVector<f64> {
+    DVector::from_iterator(sensitivity.len(), sensitivity.iter().map(|value| value.sqrt()))
+}
+
+/// Eigenvalues and eigenvectors of a symmetric matrix, the largest first.
+fn eigenvectors(matrix: DMatrix<f64>) -> (Vec<f64>, DMatrix<f64>) {
+    let eigen = SymmetricEigen::new(matrix);
+    let mut order: Vec<usize> = (0..eigen.eigenvalues.len()).collect();
+    order.sort_by(|&a, &b| eigen.eigenvalues[b].total_cmp(&eigen.eigenvalues[a]));
+    (order.iter().map(|&index| eigen.eigenvalues[index]).collect(), eigen.eigenvectors.select_columns(&order))
 }
 
 /// The depthwise kernels of each input channel; see [`Original::kernels`].
@@ -528,7 +680,7 @@ fn kernels(
     taps: usize,
 ) -> Result<Vec<Kernels>> {
     let ridge = RIDGE * f64::from(patches.norm_squared()) / patches.len() as f64 + f64::MIN_POSITIVE.sqrt();
-    let roots = DVector::from_iterator(sensitivity.len(), sensitivity.iter().map(|value| value.sqrt()));
+    let roots = roots(sensitivity);
     let of_channel = |channel: usize| {
         let own = patches.rows(channel * taps, taps);
         let products = (own * own.transpose()).cast::<f64>() / patches.ncols() as f64;
@@ -536,26 +688,73 @@ fn kernels(
         let mut rows = weights.columns(channel * taps, taps).into_owned().cast::<f64>();
         rows.column_iter_mut().for_each(|mut column| column.component_mul_assign(&roots));
         let on_patches = rows * &lower;
-        let eigen = SymmetricEigen::new(on_patches.transpose() * &on_patches);
-        let mut order: Vec<usize> = (0..taps).collect();
-        order.sort_by(|&a, &b| eigen.eigenvalues[b].total_cmp(&eigen.eigenvalues[a]));
-        let vectors = eigen.eigenvectors.select_columns(&order);
+        let (explained, vectors) = eigenvectors(on_patches.transpose() * &on_patches);
         let columns = lower.tr_solve_lower_triangular(&vectors).ok_or_else(singular)?.cast::<f32>();
-        let explained = order.into_iter().map(|index| eigen.eigenvalues[index]).collect();
         Ok(Kernels { columns, explained })
     };
     (0..patches.nrows() / taps).map(of_channel).collect()
 }
 
-/// The matrix `[output, feature]` that gives `outputs` of `features` with the least squares of errors.
-fn fit(features: &DMatrix<f32>, outputs: &DMatrix<f32>) -> Result<DMatrix<f32>> {
-    let count = features.ncols() as f64;
-    let mut products = (features * features.transpose()).cast::<f64>() / count;
-    for i in 0..products.nrows() {
-        products[(i, i)] += products[(i, i)] * RIDGE + f64::MIN_POSITIVE.sqrt();
+/// Mean products of features and outputs.
+struct Moments {
+    /// `[feature, feature]`.
+    products: DMatrix<f64>,
+    /// `[feature, output]`.
+    both: DMatrix<f64>,
+    /// Mean squares of the outputs.
+    squares: Vec<f64>,
+}
+
+impl Moments {
+    /// Of `[feature, patches]` and `[output, patches]`. The last feature is a constant one.
+    fn new(features: &DMatrix<f32>, outputs: &DMatrix<f32>) -> Moments {
+        let count = features.ncols().max(1) as f64;
+        let squares = outputs.row_iter().map(|row| f64::from(row.into_owned().norm_squared()) / count).collect();
+        Moments {
+            products: (features * features.transpose()).cast::<f64>() / count,
+            both: (features * outputs.transpose()).cast::<f64>() / count,
+            squares,
+        }
     }
-    let both = (features * outputs.transpose()).cast::<f64>() / count;
-    Ok(cholesky(products)?.solve(&both).transpose().cast::<f32>())
+
+    /// Of these features alone.
+    fn select(&self, features: &[usize]) -> Moments {
+        Moments {
+            products: self.products.select_rows(features).select_columns(features),
+            both: self.both.select_rows(features),
+            squares: self.squares.clone(),
+        }
+    }
+
+    /// The matrix `[output, feature]` that gives the outputs with the least squares of errors.
+    fn fit(&self) -> Result<DMatrix<f64>> {
+        let mut products = self.products.clone();
+        for i in 0..products.nrows() {
+            products[(i, i)] += products[(i, i)] * RIDGE + f64::MIN_POSITIVE.sqrt();
+        }
+        Ok(cholesky(products)?.solve(&self.both).transpose())
+    }
+
+    /// Means of the outputs.
+    fn means(&self) -> Vec<f64> {
+        self.both.row_iter().last().map(|row| row.iter().copied().collect()).unwrap_or_default()
+    }
+
+    /// Mean squares of the errors of a fit, and of the distances from `means`, summed over the outputs, each of which counts
+    /// by its sensitivity.
+    fn errors(&self, fit: &DMatrix<f64>, means: &[f64], sensitivity: &[f64]) -> (f64, f64) {
+        let given = fit * &self.products;
+        let own = self.means();
+        let mut sums = (0.0, 0.0);
+        for (output, weight) in sensitivity.iter().enumerate() {
+            let square = self.squares[output];
+            let row = fit.row(output);
+            let error = square - 2.0 * row.transpose().dot(&self.both.column(output)) + given.row(output).dot(&row);
+            sums.0 += weight * error.max(0.0);
+            sums.1 += weight * (square - 2.0 * own[output] * means[output] + means[output].powi(2));
+        }
+        sums
+    }
 }
 
 fn cholesky(matrix: DMatrix<f64>) -> Result<Cholesky<f64, nalgebra::Dyn>> {
@@ -567,8 +766,9 @@ fn singular() -> Error {
     Error::Training("the network's maps are not finite".into())
 }
 
-/// The network with the convolution `name` depthwise separable, behind so many copies of its map.
-fn separable(network: &Network, name: &str, copies: &[usize]) -> Result<Network> {
+/// The network with the convolution `name` in another form.
+fn separable(network: &Network, name: &str, form: &Separable) -> Result<Network> {
+    let copies = &form.copies;
     let mut layers = Vec::with_capacity(network.layers.len() + 1);
     let mut before = String::from("image");
     for layer in &network.layers {
@@ -577,6 +777,14 @@ fn separable(network: &Network, name: &str, copies: &[usize]) -> Result<Network>
             let (out, kernel, stride, activation) = (*out, *kernel, *stride, *activation);
             let depthwise_activation = (activation != Activation::None).then_some(Activation::None);
             layer.kind = LayerKind::DsConv { out, kernel, stride, activation, depthwise_activation, norm: false };
+            if let Some(out) = form.projected {
+                let activation = Activation::None;
+                let kind = LayerKind::Conv { out, kernel: 1, stride: 1, activation, norm: false };
+                let projection =
+                    Layer { from: std::mem::take(&mut layer.from), ..Layer::new(projection(name), kind) };
+                before.clone_from(&projection.name);
+                layers.push(projection);
+            }
             if copies.len() > 1 {
                 let input = layer.from.pop().unwrap_or_else(|| before.clone());
                 let mut joined = Vec::new();
@@ -601,24 +809,30 @@ fn separable(network: &Network, name: &str, copies: &[usize]) -> Result<Network>
     Ok(network)
 }
 
+/// What the projection in front of a layer is called.
+fn projection(layer: &str) -> String {
+    format!("{layer}_projection")
+}
+
 /// The network with the `originals` depthwise separable, each fitted on what those in front of it give.
 fn replace(
     source: &Source,
     originals: &[Original],
-    chosen: &BTreeMap<String, Vec<usize>>,
+    chosen: &BTreeMap<String, Separable>,
     progress: &dyn Fn(&str),
 ) -> Result<(Network, Weights)> {
     let (mut network, mut weights) = (source.network.clone(), source.weights.clone());
     for original in originals {
-        let (name, copies) = (&original.name, &chosen[&original.name]);
+        let (name, form) = (&original.name, &chosen[&original.name]);
         progress(name);
+        let (basis, taps) = (original.basis(form)?, original.taps);
         let patches = source.patches(&network, &weights, name, original.each)?;
-        let fitted = fit(&original.features(&patches, copies), &original.outputs)?;
-        network = separable(&network, name, copies)?;
+        let fitted =
+            Moments::new(&original.features(basis, &patches, &form.copies), &original.outputs).fit()?.cast::<f32>();
+        network = separable(&network, name, form)?;
         let (outputs, features) = (fitted.nrows(), fitted.ncols() - 1);
-        let taps = original.kernels[0].columns.nrows();
-        let depthwise = copies.iter().enumerate().flat_map(|(copy, &channels)| {
-            let kernels = original.kernels[..channels].iter();
+        let depthwise = form.copies.iter().enumerate().flat_map(|(copy, &channels)| {
+            let kernels = basis.kernels[..channels].iter();
             kernels.flat_map(move |kernels| kernels.columns.column(copy).iter().copied().collect::<Vec<f32>>())
         });
         let side = taps.isqrt();
@@ -632,6 +846,14 @@ fn replace(
             ("pointwise.conv.bias", vec![outputs], bias),
         ] {
             weights.insert(format!("{name}.{tensor}"), Array { shape, values });
+        }
+        if let Some(matrix) = &basis.projection {
+            let (components, channels) = matrix.shape();
+            let values = matrix.transpose().as_slice().to_vec();
+            let weight = Array { shape: vec![components, channels, 1, 1], values };
+            let bias = Array { shape: vec![components], values: vec![0.0; components] };
+            weights.insert(format!("{}.conv.weight", projection(name)), weight);
+            weights.insert(format!("{}.conv.bias", projection(name)), bias);
         }
     }
     Ok((network, weights))
@@ -682,6 +904,7 @@ mod tests {
         DecoupleConfig {
             layers: Vec::new(),
             multipliers: vec![1.0, 1.5, 2.0, 3.0, 4.0],
+            projections: vec![0.5, 1.0],
             max_parameters: budget,
             max_macs: u64::MAX,
             side_px: SIDE,
@@ -697,14 +920,20 @@ mod tests {
         let source = Source { images: &images, side: SIDE, network: &network, graph: &graph, weights: &weights };
         let statistics = Statistics::collect(&network, &weights, &images, SIDE, &|_| ()).unwrap();
         let ids = eligible(&network, &graph, &[]).unwrap();
-        let originals: Vec<Original> =
-            ids.iter().map(|&id| Original::new(&source, id, &statistics, false).unwrap().0).collect();
-        let chosen = [("deep", vec![4; 9]), ("wide", vec![6; 25]), ("down", vec![9; 9])];
-        let chosen = chosen.into_iter().map(|(name, copies)| (name.into(), copies)).collect();
+        let original = |id: &NodeId| {
+            let (mut original, patches) = Original::new(&source, *id, &statistics, false).unwrap();
+            original.project(&patches, &[1.0]).unwrap();
+            original
+        };
+        let originals: Vec<Original> = ids.iter().map(original).collect();
+        // With all channels as they are, and with all components of the map.
+        let chosen = [("deep", None, vec![4; 9]), ("wide", Some(6), vec![6; 25]), ("down", Some(9), vec![9; 9])];
+        let chosen = chosen.map(|(name, projected, copies)| (name.into(), Separable { projected, copies })).into();
         let (separable, fitted) = replace(&source, &originals, &chosen, &|_| ()).unwrap();
         assert_eq!(checkpoint::check(&separable.graph().unwrap(), &fitted), Ok(()));
         let kinds = separable.layers.iter().filter(|layer| matches!(layer.kind, LayerKind::DsConv { .. })).count();
         assert_eq!(kinds, 3);
+        assert_eq!(separable.layers.len(), network.layers.len() + 3 + 2, "copies and projections");
         for image in &images[..3] {
             let (before, after) = (answers(&network, &weights, image), answers(&separable, &fitted, image));
             let largest = before.iter().fold(0f32, |largest, value| largest.max(value.abs()));
@@ -731,12 +960,43 @@ mod tests {
             });
         }
         let multipliers = vec![1.0, 2.0];
-        let config = DecoupleConfig { layers: vec!["deep".into()], multipliers, ..all_within(u64::MAX) };
+        let (layers, projections) = (vec!["deep".into()], Vec::new());
+        let config = DecoupleConfig { layers, multipliers, projections, ..all_within(u64::MAX) };
         let decoupled = decouple(&network, &weights, &photographs(200), SIDE, &config, &|_| ()).unwrap();
         let unexplained: Vec<f64> = decoupled.candidates.iter().map(|candidate| candidate.unexplained).collect();
         // Dense, then by multiplier.
         assert!(unexplained[0] == 0.0 && unexplained[1] > 0.03 && unexplained[2] < 1e-4, "{unexplained:?}");
+        assert_eq!(unexplained.len(), 3);
         assert!(decoupled.chosen.is_empty() && decoupled.network == network, "nothing limits it");
+    }
+
+    #[test]
+    fn components_that_nothing_reads_are_left_out() {
+        let network = network();
+        let graph = network.graph().unwrap();
+        let mut weights = random_weights(&graph, 10);
+        // All taps of `wide` read the same three mixtures of the six channels of `deep`.
+        let mut random = fastrand::Rng::with_seed(11);
+        let three: [[f32; 6]; 3] = std::array::from_fn(|_| std::array::from_fn(|_| random.f32() - 0.5));
+        let wide = &mut weights.get_mut("wide.conv.weight").unwrap().values;
+        for output in wide.chunks_mut(6 * 25) {
+            for tap in 0..25 {
+                let shares: [f32; 3] = std::array::from_fn(|_| random.f32() - 0.5);
+                for channel in 0..6 {
+                    output[channel * 25 + tap] = (0..3).map(|one| shares[one] * three[one][channel]).sum();
+                }
+            }
+        }
+        let (layers, multipliers) = (vec!["wide".into()], vec![2.0, 5.0]);
+        let config = DecoupleConfig { layers, multipliers, ..all_within(u64::MAX) };
+        let decoupled = decouple(&network, &weights, &photographs(300), SIDE, &config, &|_| ()).unwrap();
+        let of = |projected: Option<usize>, copies: usize| {
+            let form = |one: &Candidate| one.form.clone().map(|form| (form.projected, form.copies.len()));
+            decoupled.candidates.iter().find(|one| form(one) == Some((projected, copies))).unwrap()
+        };
+        // Half of the six channels, rounded up to four. Five outputs have no more than five kernels a component.
+        let (all, components) = (of(None, 2), of(Some(4), 5));
+        assert!(components.unexplained < 1e-4 && all.unexplained > 1e-3, "{all:?} {components:?}");
     }
 
     #[test]
@@ -765,9 +1025,7 @@ mod tests {
                 }
             }
         }
-        let chosen = |one: &&Candidate| {
-            decoupled.chosen.get(&one.layer).map_or(one.copies.is_empty(), |copies| *copies == one.copies)
-        };
+        let chosen = |one: &&Candidate| decoupled.chosen.get(&one.layer) == one.form.as_ref();
         let loss: f64 = decoupled.candidates.iter().filter(chosen).map(|one| one.unexplained).sum();
         assert!((loss - least).abs() < 1e-9 * least, "{loss} {least}");
         let saved: u64 = decoupled
@@ -805,20 +1063,21 @@ mod tests {
         }
         let source = Source { weights: &ordered, ..source };
         let (original, _) = Original::new(&source, ids[0], &statistics, true).unwrap();
-        let needs: Vec<f64> = original.kernels.iter().map(|one| one.explained[1] / one.explained[0]).collect();
+        let basis = &original.bases[0];
+        let needs: Vec<f64> = basis.kernels.iter().map(|one| one.explained[1] / one.explained[0]).collect();
         assert!(
             needs[..4].iter().all(|need| *need > 0.01) && needs[4..].iter().all(|need| *need < 1e-3),
             "{needs:?}"
         );
-        assert_eq!(original.copies(1.7), Some(vec![6, 4]));
-        assert_eq!(original.copies(1.0), Some(vec![6]));
+        assert_eq!(original.copies(basis, 1.7), Some(vec![6, 4]));
+        assert_eq!(original.copies(basis, 1.0), Some(vec![6]));
         // The head needs the order that it has.
         let scores = graph.nodes.iter().position(|node| node.name == "scores").unwrap();
         assert_eq!(reordered(&graph, &weights, &BTreeMap::from([(scores, vec![2, 1, 0])])), None);
     }
 
     fn of_dense(decoupled: &Decoupled, layer: &str) -> i64 {
-        let dense = decoupled.candidates.iter().find(|one| one.layer == layer && one.copies.is_empty());
+        let dense = decoupled.candidates.iter().find(|one| one.layer == layer && one.form.is_none());
         dense.map_or(0, |dense| dense.cost.parameters as i64)
     }
 
@@ -836,6 +1095,7 @@ mod tests {
         refused(all_within(100), "--max-parameters", "the cheapest combination has");
         refused(DecoupleConfig { max_macs: 9, ..config.clone() }, "--max-macs", "multiply-accumulates");
         refused(DecoupleConfig { multipliers: vec![0.0, 2.0], ..config.clone() }, "--multipliers", "from 1 to");
+        refused(DecoupleConfig { projections: vec![1.5], ..config.clone() }, "--projections", "a share");
         let layers = vec!["stem".into()];
         refused(DecoupleConfig { layers, ..config.clone() }, "--layers", "`stem` is no dense convolution");
         let none = decouple(&network, &weights, &[], SIDE, &config, &|_| ()).unwrap_err();

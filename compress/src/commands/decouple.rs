@@ -12,8 +12,9 @@ use super::Photographs;
 
 /// Makes dense convolutions depthwise separable, with the weights that they have learned.
 ///
-/// A convolution becomes a depthwise convolution on several copies of its map, and a 1×1 convolution. The best
-/// multipliers under both budgets are found exactly, by the errors on photographs. Each layer of the new network names the
+/// A convolution becomes a depthwise convolution on several copies of its map, and a 1×1 convolution; another 1×1
+/// convolution may stand in front. The best combination under both budgets is found exactly, by the errors on
+/// photographs. Each layer of the new network names the
 /// map of the old one that it stands for, for `compress distill --relative-rate` behind this.
 #[derive(clap::Args)]
 pub struct Decouple {
@@ -38,6 +39,9 @@ pub struct Decouple {
     /// Multipliers to try, with commas: the mean number of depthwise kernels of an input channel.
     #[arg(long, value_delimiter = ',', default_value = "1,1.25,1.5,1.75,2,2.25,2.5,2.75,3,3.5,4,4.5,5,5.5,6")]
     multipliers: Vec<f64>,
+    /// Projections in front to try, with commas, as shares of the channels of the map. A layer without one is tried as well.
+    #[arg(long, value_delimiter = ',', default_value = "0.375,0.5,0.75,1")]
+    projections: Vec<f64>,
     #[command(flatten)]
     photographs: Photographs,
 }
@@ -51,6 +55,7 @@ impl Decouple {
         let config = DecoupleConfig {
             layers: self.layers,
             multipliers: self.multipliers,
+            projections: self.projections,
             max_parameters: self.max_parameters,
             max_macs: self.max_macs,
             side_px: self.cost_imgsz,
