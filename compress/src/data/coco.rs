@@ -10,10 +10,10 @@ use crate::error::{Error, Result};
 /// What to do about an image or a box that cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum BadData {
-    /// Stop, naming the file and the id.
+    /// Stop with an error that names the file and the id.
     #[default]
     Refuse,
-    /// Go on without it, and say so once.
+    /// Continue without it, and report it once.
     Skip,
 }
 
