@@ -1,4 +1,4 @@
-//! The COCO annotation format, with the fields that our own sets add.
+//! The COCO annotation format, with additional fields of this project's data sets.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! The run itself: replicas, schedule, log, checkpoints.
+//! A training run: replicas, schedule, log, checkpoints.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
