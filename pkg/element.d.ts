@@ -1,29 +1,31 @@
 import type { DetectedObject, MicroYoloError } from "./index.js";
 
 /**
- * Importing `micro-yolo/element` registers `<micro-yolo>`, which shows the objects over the first `<img>`, `<video>` or
- * `<canvas>` inside it, however deep (in a link, a `<figure>`, a `<picture>`, the open shadow tree of a component): an image once for each
- * picture that it shows, a canvas once, a video as it plays, and again when it is played again. Elements of one model and
- * input size share one detector, loaded by the first and disposed of with the last.
+ * Importing `micro-yolo/element` registers `<micro-yolo>`. It shows the objects over the first `<img>`, `<video>` or
+ * `<canvas>` inside it, which may be nested in a link, a `<figure>`, a `<picture>` or the open shadow tree of a
+ * component. It detects once in each picture that an image shows, once in a canvas, and in a video while it plays.
+ * Elements with the same model and input size share one detector, which is loaded by the first and disposed of with the
+ * last.
  *
  * ```html
  * <micro-yolo score-threshold="0.4" classes="cat, dog"><img src="cat.jpg" alt="A cat" /></micro-yolo>
  * ```
  *
- * Boxes lie where the picture lies: inside border and padding, by `object-fit`, `object-position`, `object-view-box` and
- * `image-orientation`, enlarged by `zoom`, turned and mirrored with it by transforms of the picture and of what is around it
- * (without perspective and `offset-path`), also while these change. Labels of a mirrored picture can still be read.
+ * Boxes follow the picture, also while its style changes: border, padding, `object-fit`, `object-position`,
+ * `object-view-box`, `image-orientation`, `zoom`, and transforms of the picture and of the elements around it (without
+ * perspective and `offset-path`). Labels of a mirrored picture are not mirrored.
  *
  * | attribute | what it does |
  * |---|---|
- * | `classes` | shows only these, by label or number, with commas between; empty or left out: all |
- * | `input-size` | the size in pixels to which pictures are fitted, as `320` or `320x224`: see `LoadOptions.inputSize` |
+ * | `classes` | shows only these, by label or number, separated by commas; empty or left out: all |
+ * | `input-size` | the size in pixels to which pictures are scaled, as `320` or `320x224`: see `LoadOptions.inputSize` |
  * | `model` | URL of an ONNX file; left out: the model inside this package |
- * | `score-threshold` | 0 to 1, default 0.25; values under 0.25 show no more than 0.25 does |
- * | `track` | videos: follows objects, which then have a `trackId` |
+ * | `score-threshold` | 0 to 1, default 0.25; a value under 0.25 acts as 0.25 |
+ * | `track` | videos: tracks objects, which then have a `trackId` |
  *
- * Events: `detect`; `detect-error`, if model, picture or video cannot be loaded (`invalid-image` for a broken one) or an
- * attribute is wrong (`invalid-option`). Cancel it to keep the error out of the console. Part: `boxes`, the canvas.
+ * Events: `detect`; `detect-error`, if model, picture or video cannot be loaded (`invalid-image` if it is broken) or an
+ * attribute is wrong (`invalid-option`). Cancel it to keep the error out of the console. The CSS part `boxes` is the
+ * canvas.
  */
 export class MicroYoloElement extends HTMLElement {
   /** The objects found last. */

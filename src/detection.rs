@@ -1,11 +1,11 @@
-//! What a detector answers: a class, a score and a box.
+//! The result of a detector: class, score and box.
 
 use std::sync::Arc;
 
-/// An axis-aligned rectangle by its top left corner and its size, in pixels of the image it belongs to.
+/// An axis-aligned rectangle: top left corner and size, in pixels of its image.
 ///
-/// Continuous coordinates: the image's first pixel reaches from 0 to 1, so a box over a whole image of
-/// 640 x 480 px is `x: 0, y: 0, width: 640, height: 480`.
+/// Coordinates are continuous: the first pixel of the image reaches from 0 to 1. A box over a whole image of 640 x 480
+/// px is `x: 0, y: 0, width: 640, height: 480`.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct BoxXywh {
     /// Left edge.
@@ -19,7 +19,7 @@ pub struct BoxXywh {
 }
 
 impl BoxXywh {
-    /// Intersection over union with `other`, 0 to 1; 0 if either has no area.
+    /// Intersection over union with `other`, 0 to 1. It is 0 if either has no area.
     ///
     /// ```
     /// use micro_yolo::BoxXywh;
@@ -88,13 +88,13 @@ impl From<BoxLtrb> for BoxXywh {
 /// One object found in an image.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Detection {
-    /// Which class, as the model counts them, from 0.
+    /// The number of the class in the model, from 0.
     pub class: usize,
-    /// The name of the class, or its number where the model has no names. Shared, so cloning is cheap.
+    /// The name of the class, or its number if the model has no names. Cloning is cheap, because it is shared.
     pub label: Arc<str>,
-    /// How sure the model is, 0 to 1.
+    /// The score, 0 to 1.
     pub score: f32,
-    /// Where, in pixels of the image that was given, clipped to it.
+    /// The box in pixels of the image, clipped to it.
     pub bbox: BoxXywh,
 }
 

@@ -11,11 +11,11 @@ use crate::model::{Model, Session};
 use crate::nms::{self, Candidate};
 use crate::size::InputSize;
 
-/// The score a detection needs unless told otherwise.
+/// The default score threshold.
 pub const DEFAULT_SCORE_THRESHOLD: f32 = 0.25;
-/// The overlap (intersection over union) that two detections of a class may have unless told otherwise.
+/// The default threshold of the overlap (intersection over union) of two detections of one class.
 pub const DEFAULT_IOU_THRESHOLD: f32 = 0.45;
-/// The number of detections in an image unless told otherwise.
+/// The default maximum number of detections per image.
 pub const DEFAULT_MAX_DETECTIONS: usize = 100;
 
 /// A class, named by its number or its label.
@@ -45,7 +45,8 @@ impl From<String> for Class {
     }
 }
 
-/// How a [`Detector`] shall be; from [`Detector::builder`]. Values are checked by [`build`](DetectorBuilder::build).
+/// The options of a [`Detector`]. [`Detector::builder`] makes one, and [`build`](DetectorBuilder::build) checks the
+/// values.
 #[derive(Debug, Clone)]
 pub struct DetectorBuilder {
     score_threshold: f32,
@@ -74,21 +75,22 @@ impl Default for DetectorBuilder {
 }
 
 impl DetectorBuilder {
-    /// The least score of a detection, 0 to 1. Default: [`DEFAULT_SCORE_THRESHOLD`].
+    /// The minimum score of a detection, 0 to 1. Default: [`DEFAULT_SCORE_THRESHOLD`].
     pub fn score_threshold(mut self, score: f32) -> Self {
         self.score_threshold = score;
         self
     }
 
-    /// The most overlap (intersection over union) of two detections of one class, 0 to 1; of those that overlap
-    /// more, the better stays. Default: [`DEFAULT_IOU_THRESHOLD`]. Without effect on models that suppress inside
-    /// the network.
+    /// The maximum overlap (intersection over union) of two detections of one class, 0 to 1. Of two that overlap more,
+    /// the one with the lower score is dropped. Default: [`DEFAULT_IOU_THRESHOLD`]. It has no effect on models with NMS
+    /// inside the network.
     pub fn iou_threshold(mut self, iou: f32) -> Self {
         self.iou_threshold = iou;
         self
     }
 
-    /// The most detections in one image; the best stay. Default: [`DEFAULT_MAX_DETECTIONS`].
+    /// The maximum number of detections per image. Those with the best scores are kept. Default:
+    /// [`DEFAULT_MAX_DETECTIONS`].
     pub fn max_detections(mut self, count: usize) -> Self {
         self.max_detections = count;
         self
@@ -106,44 +108,45 @@ impl DetectorBuilder {
         self
     }
 
-    /// The size frames are scaled to, in pixels, multiples of 32. Default: what the model declares. Smaller is
-    /// faster, larger sees smaller objects.
+    /// The size in pixels to which images are scaled, multiples of 32. Default: what the model declares. Smaller is
+    /// faster, larger finds smaller objects.
     pub fn input_size(mut self, width_px: u32, height_px: u32) -> Self {
         self.input_size = Some(InputSize { width: width_px, height: height_px });
         self
     }
 
-    /// Whether one place in the image may be several classes at once, each with its score. Default: false, its best
-    /// class alone, which is what people want to see. Average precision is measured with true, as is usual: a
-    /// second guess costs nothing there.
+    /// Whether one cell of the network's output may give several detections, one per class that reaches the score
+    /// threshold. Default: false, only the best class, which suits users. Average precision is usually measured with
+    /// true, because extra classes with low scores do not reduce it.
     pub fn multi_label(mut self, multi_label: bool) -> Self {
         self.multi_label = multi_label;
         self
     }
 
-    /// How many threads compute, the caller's own included. Default: 1; more than 16 are no use. The others wait without
-    /// sleeping while an image is worked on, and sleep otherwise; they end with the detector.
+    /// The number of threads that compute, the caller's included. Default: 1. Values above 16 have no further effect.
+    /// The other threads keep their cores busy while an image is processed, sleep otherwise, and end with the detector.
     ///
-    /// A wish: [`Detector::threads`] says how many there are. Networks that tract runs have one, and so has WebAssembly, but
-    /// for the build with the feature `threads`, whose helpers the npm package brings.
+    /// This is an upper limit. [`Detector::threads`] says how many there are. Networks that tract runs use one thread.
+    /// So does WebAssembly, except in a build with the feature `threads`, for which the npm package starts the other
+    /// threads.
     pub fn threads(mut self, threads: usize) -> Self {
         self.threads = threads;
         self
     }
 
-    /// What the model may take of memory and work. Default: [`Limits::default`], enough for large detectors and too little
-    /// for a file that is made to fill memory.
+    /// What the model may use of memory and work. Default: [`Limits::default`], which is enough for large detectors and
+    /// refuses files that are made to exhaust memory.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// Loads the model and makes the detector.
+    /// Loads the model and creates the detector.
     ///
     /// # Errors
     ///
-    /// `invalid-option` for a threshold that is NaN or outside 0 to 1, for a class the model does not know, for no threads
-    /// and for an impossible input size; the errors of [`Model::from_onnx`] for the model.
+    /// `invalid-option` for a threshold that is NaN or outside 0 to 1, a class that the model does not have, 0 threads
+    /// or an invalid input size; for the model, the errors of [`Model::from_onnx`].
     pub fn build(&self, onnx: &[u8]) -> Result<Detector> {
         // Before the model: a wrong threshold should not take a second to be found.
         check_fraction("score_threshold", self.score_threshold)?;
@@ -151,12 +154,12 @@ impl DetectorBuilder {
         self.build_with_model(&Model::load(onnx, self.input_size, &self.limits)?)
     }
 
-    /// Makes a detector of a model that is loaded already; many detectors can share one model's weights.
+    /// Creates a detector for a model that is already loaded. Several detectors can share the weights of one model.
     ///
     /// # Errors
     ///
-    /// `invalid-option` as in [`build`](DetectorBuilder::build), and if [`input_size`](DetectorBuilder::input_size)
-    /// was set to another size than the model is loaded for.
+    /// `invalid-option` as in [`build`](DetectorBuilder::build), and if [`input_size`](DetectorBuilder::input_size) was
+    /// set to another size than that of the loaded model.
     pub fn build_with_model(&self, model: &Model) -> Result<Detector> {
         if let Some(asked) = self.input_size.filter(|&asked| asked != model.input_size()) {
             let message = format!("the model is loaded for {} px, not for {asked} px", model.input_size());
@@ -186,10 +189,10 @@ impl DetectorBuilder {
     }
 }
 
-/// Finds objects in images: a loaded model, its options and the buffers it works in.
+/// Finds objects in images: a loaded model with its options and buffers.
 ///
-/// Detecting needs `&mut self` because buffers are used again from one image to the next. For several threads
-/// make one detector each, from one [`Model`].
+/// Detecting needs `&mut self` because buffers are reused from image to image. To detect in several threads, create one
+/// detector for each from one [`Model`].
 #[derive(Debug)]
 pub struct Detector {
     model: Model,
@@ -206,7 +209,7 @@ pub struct Detector {
 }
 
 impl Detector {
-    /// A detector with default options.
+    /// Creates a detector with default options.
     ///
     /// # Errors
     ///
@@ -215,7 +218,7 @@ impl Detector {
         Detector::builder().build(onnx)
     }
 
-    /// Options first, then the model.
+    /// A builder to set options before the model is loaded.
     pub fn builder() -> DetectorBuilder {
         DetectorBuilder::default()
     }
@@ -224,8 +227,8 @@ impl Detector {
     ///
     /// # Errors
     ///
-    /// `inference-failed` if the network does not run to its end, or gives scores that are NaN or above 1. Nothing about the image itself can fail here:
-    /// it was checked when the [`ImageView`] was made.
+    /// `inference-failed` if the network fails while it runs, or gives scores that are NaN or above 1, or boxes that
+    /// are NaN. The image itself cannot cause an error here: it was checked when the [`ImageView`] was created.
     pub fn detect(&mut self, image: ImageView<'_>) -> Result<Vec<Detection>> {
         self.detect_in_steps(image, &mut || {})
     }
@@ -268,7 +271,8 @@ impl Detector {
             .collect())
     }
 
-    /// How many threads compute, the caller's own included: as [`DetectorBuilder::threads`] asked, or fewer.
+    /// The number of threads that compute, the caller's included: what [`DetectorBuilder::threads`] asked for, or
+    /// fewer.
     pub fn threads(&self) -> usize {
         self.session.threads()
     }
@@ -278,12 +282,12 @@ impl Detector {
         &self.model
     }
 
-    /// The least score of a detection.
+    /// The minimum score of a detection.
     pub fn score_threshold(&self) -> f32 {
         self.score_threshold
     }
 
-    /// Sets the least score of a detection, from the next image on.
+    /// Sets the minimum score of a detection, from the next image on.
     ///
     /// # Errors
     ///
@@ -293,12 +297,12 @@ impl Detector {
         Ok(())
     }
 
-    /// The most overlap of two detections of one class.
+    /// The maximum overlap (intersection over union) of two detections of one class.
     pub fn iou_threshold(&self) -> f32 {
         self.iou_threshold
     }
 
-    /// Sets the most overlap (intersection over union) of two detections of one class, from the next image on.
+    /// Sets the maximum overlap (intersection over union) of two detections of one class, from the next image on.
     ///
     /// # Errors
     ///
@@ -308,12 +312,12 @@ impl Detector {
         Ok(())
     }
 
-    /// The most detections in one image.
+    /// The maximum number of detections per image.
     pub fn max_detections(&self) -> usize {
         self.max_detections
     }
 
-    /// Sets the most detections in one image, from the next image on.
+    /// Sets the maximum number of detections per image, from the next image on.
     pub fn set_max_detections(&mut self, count: usize) {
         self.max_detections = count;
     }
@@ -322,7 +326,7 @@ impl Detector {
     ///
     /// # Errors
     ///
-    /// `invalid-option` if the model does not know one of them; the old choice stays.
+    /// `invalid-option` if the model does not have one of them; the old choice stays.
     pub fn set_classes<C: Into<Class>>(&mut self, classes: Option<impl IntoIterator<Item = C>>) -> Result<()> {
         let Some(classes) = classes else {
             self.classes = None;

@@ -3,15 +3,14 @@
 use std::error::Error as StdError;
 use std::fmt;
 
-/// What every fallible function of this crate returns.
+/// The result of every fallible function of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why a model did not load or an image was not searched.
+/// Why a model could not be loaded or an image could not be processed.
 ///
-/// The type is opaque, so that new causes do not break callers. Ask it with the `is_*` questions, or
-/// by [`code`](Error::code), which the JavaScript package shows as `error.code`. The message says what
-/// was found and what was expected; [`source`](StdError::source) has the runtime's own words where
-/// there are any.
+/// The type is opaque, so that new causes do not break callers. The `is_*` methods and [`code`](Error::code) tell the
+/// kind of error; the JavaScript package has the same codes in `error.code`. The message says what was found and what
+/// was expected. [`source`](StdError::source) is the error of the runtime, if there is one.
 ///
 /// ```
 /// use micro_yolo::Detector;
@@ -80,7 +79,7 @@ impl Error {
     /// | `invalid-option` | a threshold that is not in 0 to 1, an unknown class, an input size that is no multiple of 32 |
     /// | `inference-failed` | the network did not run to its end, or gave scores that are NaN or above 1, or boxes that are NaN |
     ///
-    /// With the feature `web`, of pictures of a page:
+    /// With the feature `web`, for pictures of a page:
     ///
     /// | code | meaning |
     /// |---|---|
@@ -106,17 +105,18 @@ impl Error {
         }
     }
 
-    /// Whether the image was refused: empty, too large, a buffer of the wrong length, or pixels that the browser hides.
+    /// Whether the image was refused: it is empty or too large, its buffer has the wrong length, or the browser hides
+    /// its pixels.
     pub fn is_image(&self) -> bool {
         matches!(self.kind, Kind::InvalidImage | Kind::ImageTooLarge | Kind::Tainted)
     }
 
-    /// Whether an element of a web page has no picture yet: the same call may succeed later.
+    /// Whether an element of a web page has no picture yet. The same call may succeed later.
     pub fn is_not_loaded(&self) -> bool {
         self.kind == Kind::NotLoaded
     }
 
-    /// Whether the model was refused: damaged, of another form, too large, or with an unknown operator.
+    /// Whether the model was refused: it is damaged, of another form or too large, or has an unsupported operator.
     pub fn is_model(&self) -> bool {
         matches!(
             self.kind,
@@ -128,12 +128,12 @@ impl Error {
         )
     }
 
-    /// Whether the model is intact but uses an operator that the runtime does not have.
+    /// Whether the model is intact but uses an operator that is not supported.
     pub fn is_unsupported_operator(&self) -> bool {
         self.kind == Kind::UnsupportedOperator
     }
 
-    /// Whether an option was refused: a threshold, a class, an input size.
+    /// Whether an option was refused, such as a threshold, a class or an input size.
     pub fn is_option(&self) -> bool {
         self.kind == Kind::InvalidOption
     }

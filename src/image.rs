@@ -1,21 +1,21 @@
-//! Borrowed pixels, checked once at the border.
+//! Borrowed pixels, checked once when the view is created.
 
 use crate::error::{Error, Kind, Result};
 
 /// The longest side an image may have, in pixels: 16,384, which is also the limit of a browser's canvas.
 pub const MAX_SIDE_PX: u32 = 16_384;
 
-/// How the bytes of an [`ImageView`] follow each other.
+/// The order of the bytes of an [`ImageView`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PixelFormat {
-    /// Red, green, blue: 3 bytes a pixel.
+    /// Red, green, blue: 3 bytes per pixel.
     Rgb,
-    /// Red, green, blue, alpha, not premultiplied: 4 bytes a pixel, as a canvas gives them.
+    /// Red, green, blue, alpha (not premultiplied): 4 bytes per pixel, as a canvas gives them.
     Rgba,
 }
 
 impl PixelFormat {
-    /// Bytes a pixel: 3 or 4.
+    /// Bytes per pixel: 3 or 4.
     pub fn channels(self) -> usize {
         match self {
             PixelFormat::Rgb => 3,
@@ -24,9 +24,9 @@ impl PixelFormat {
     }
 }
 
-/// An image somebody else owns: 8-bit sRGB, rows from top to bottom without padding.
+/// A borrowed image: 8-bit sRGB, rows from top to bottom without padding.
 ///
-/// The sizes are checked when the view is made, so nothing after it can go out of bounds.
+/// The sizes are checked when the view is created, so later accesses stay in bounds.
 ///
 /// ```
 /// use micro_yolo::ImageView;
@@ -49,8 +49,8 @@ pub struct ImageView<'a> {
 impl<'a> ImageView<'a> {
     /// Pixels of 4 bytes: red, green, blue, alpha (straight, not premultiplied).
     ///
-    /// Where a pixel is transparent, the detector sees the grey (114, 114, 114) of the letterbox border
-    /// through it, in the measure of its transparency: what is not there is not detected.
+    /// The detector blends transparent pixels with the grey (114, 114, 114) of the letterbox border, so that
+    /// transparent parts show nothing to detect.
     ///
     /// # Errors
     ///
@@ -110,7 +110,7 @@ impl<'a> ImageView<'a> {
         self.height
     }
 
-    /// How the bytes follow each other.
+    /// The order of the bytes.
     pub fn format(&self) -> PixelFormat {
         self.format
     }

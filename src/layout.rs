@@ -2,19 +2,19 @@
 
 use std::sync::Arc;
 
-/// How a network lays its answer out. `C` is the number of classes, `N` of places looked at (anchors),
-/// `M` of boxes left.
+/// The form of a network's output. `C` is the number of classes, `N` the number of cells (anchors), `M` the number of
+/// boxes after NMS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum OutputForm {
-    /// `[1, 4 + C, N]`: rows centre x, centre y, width, height in input pixels, then a probability for each
-    /// class. What this project exports; Ultralytics v8 and later.
+    /// `[1, 4 + C, N]`: rows centre x, centre y, width, height in input pixels, then one probability per class.
+    /// Exported by this project and by Ultralytics v8 and later.
     ClassRows,
-    /// `[1, N, 5 + C]`: centre x, centre y, width, height in input pixels, objectness, then class
-    /// probabilities, to be multiplied. YOLOv5, YOLOX.
+    /// `[1, N, 5 + C]`: centre x, centre y, width, height in input pixels, objectness, then class probabilities. The
+    /// score is objectness times class probability. YOLOv5, YOLOX.
     Objectness,
-    /// `[1, M, 6]`: left, top, right, bottom in input pixels, score, class; already suppressed. YOLOv10 and
-    /// other end-to-end detectors.
+    /// `[1, M, 6]`: left, top, right, bottom in input pixels, score, class, after NMS. YOLOv10 and other end-to-end
+    /// detectors.
     EndToEnd,
 }
 

@@ -19,23 +19,23 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! A [`Detector`] holds a [`Model`], its options and the buffers it works in. It takes an [`ImageView`] and
-//! answers with [`Detection`]s in pixels of that image; a [`Tracker`] follows them through a video. Everything that
-//! can go wrong is an [`Error`].
+//! A [`Detector`] holds a [`Model`], its options and its buffers. It takes an [`ImageView`] and returns [`Detection`]s
+//! in pixels of that image. A [`Tracker`] follows them through a video. Everything that can fail returns an [`Error`].
 //!
 //! # Which models run?
 //!
-//! Those of this project, and detectors of the YOLO family as PyTorch exports them to ONNX: see [`Model`] for what the
-//! file must have, and [`OutputForm`] for what may come out. A file is checked before it runs: whatever its bytes, the
-//! answer is a detector that works or an error. What it may take of memory and time has [`Limits`].
+//! Those of this project, and detectors of the YOLO family as PyTorch exports them to ONNX. [`Model`] says what the
+//! file must contain, and [`OutputForm`] which outputs are understood. Every file is checked before it runs: whatever
+//! its bytes, the result is a working detector or an error. [`Limits`] bounds its memory and its work.
 //!
 //! # Features
 //!
-//! - `tract` (on by default) runs any detector: what the engine does not know, tract runs ([`Model::foreign_nodes`]).
-//!   Without it only those load that this project's exporter writes, and a WebAssembly module is a seventh the size.
-//! - `web` (wasm only) is for front ends in Rust: `Detector::detect_from` takes pictures, videos and canvases of the page
-//!   as [`web-sys`](https://docs.rs/web-sys) has them, by the type `WebSource`. The classes of the npm package are left out
-//!   of such a module.
+//! - `tract` (on by default): tract runs the operators that the engine lacks ([`Model::foreign_nodes`]). Without this
+//!   feature only models written by this project's exporter load, and a WebAssembly module is a thirteenth of the size
+//!   (a ninth after gzip).
+//! - `web` (wasm only) is for front ends in Rust: `Detector::detect_from` takes images, videos and canvases of the page
+//!   as [`web-sys`](https://docs.rs/web-sys) types, through the type `WebSource`. The module then lacks the classes for
+//!   the npm package.
 //! - `relaxed-simd` and `threads` (wasm only) make modules for newer browsers.
 
 #[cfg(target_family = "wasm")]

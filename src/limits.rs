@@ -1,9 +1,9 @@
-//! What a model may take, and counting what it would take before it is given it.
+//! Limits of what a model may use, and the account of what it needs, kept before memory is allocated.
 
 use crate::error::{Error, Kind, Result};
 
-/// What a model may take at most. It is worked out from the file before the memory is allocated, and a model beyond it is
-/// refused with the code `model-too-large`. Change what you need of [`Limits::default`].
+/// What a model may use at most. Its needs are computed from the file before memory is allocated. A model beyond a
+/// limit is refused with the code `model-too-large`. To change a limit, start from [`Limits::default`].
 ///
 /// ```
 /// use micro_yolo::{Detector, Limits};
@@ -15,14 +15,16 @@ use crate::error::{Error, Kind, Result};
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Memory in bytes for all that is made of the file: its content, its weights as often as they are copied and packed,
-    /// the tensors between its layers. An upper estimate. The file itself and pictures are the caller's. Default: 1 GiB,
-    /// which is enough for YOLOv8x at 640 px (68 million parameters).
+    /// Memory in bytes for everything that is made from the file: its content, all copies of its weights, packed ones
+    /// included, and the tensors between its layers. This is an upper estimate. It does not include the bytes of the
+    /// file and the images, which the caller owns. Default: 1 GiB, which is enough for YOLOv8x at 640 px (68 million
+    /// parameters).
     pub memory_bytes: u64,
-    /// Nodes of the graph and stored tensors, together. Default: 20,000; the largest detectors have some thousand.
+    /// Nodes of the graph plus stored tensors. Default: 20,000. The largest detectors have some thousand.
     pub nodes: u64,
-    /// Multiply-accumulates for one picture, and everything else that takes about as long. Default: 500 billion, four times
-    /// YOLOv8x at 640 px; that is about ten seconds on one core for the engine, and minutes for tract in a browser.
+    /// Multiply-accumulates for one image. Other operations count by the time they take. Default: 500 billion, four
+    /// times those of YOLOv8x at 640 px. That takes about ten seconds on one core in the engine, and minutes with tract
+    /// in a browser.
     pub macs: u64,
 }
 

@@ -21,21 +21,21 @@ use crate::tract;
 use network::Network;
 pub(crate) use network::Session;
 
-/// A detector network, loaded and planned for one input size. Cloning is cheap: clones share the weights.
+/// A detector network, loaded and planned for one input size. Cloning is cheap, because clones share the weights.
 ///
 /// # What a model file must be
 ///
 /// ONNX, operator set 9 or later, weights inside the file, with
 /// - one input, `f32` or `f16`, `[1, 3, H, W]`, red, green, blue in 0 to 1, letterboxed on 114/255;
-/// - one output (more are ignored), `f32` or `f16`, in one of the three forms of [`OutputForm`].
+/// - one output, `f32` or `f16`, in one of the three forms of [`OutputForm`]; further outputs are ignored.
 ///
-/// A network in half precision is computed in single precision.
+/// A network in `f16` is computed in `f32`.
 ///
-/// An input side that the file leaves open is taken from [`with_input_size`](Model::with_input_size) or from
-/// the `imgsz` of its metadata.
+/// If the file leaves H or W open, it is taken from [`with_input_size`](Model::with_input_size) or from `imgsz` in the
+/// metadata.
 ///
-/// `metadata_props` are read as Ultralytics writes them; `names` (JSON or a Python literal) gives the class
-/// names. Without names classes are numbered.
+/// `metadata_props` are read as Ultralytics writes them. `names` (JSON or a Python literal) contains the class names.
+/// Without it, classes are numbered.
 #[derive(Clone)]
 pub struct Model {
     network: Network,
@@ -51,27 +51,27 @@ impl Model {
     ///
     /// # Errors
     ///
-    /// `invalid-model` if the bytes are no intact ONNX file, `unsupported-model` if the network is no detector
-    /// as described [above](Model), `unsupported-operator` if it has an operator that the runtime lacks,
-    /// `model-too-large` if it needs more than the default [`Limits`].
+    /// `invalid-model` if the bytes are not an intact ONNX file, `unsupported-model` if the network is not a detector
+    /// as [described](Model), `unsupported-operator` if it has an operator that neither the engine nor tract supports,
+    /// `needs-tract` if only tract could run it and this build lacks tract, `model-too-large` if it needs more than the
+    /// default [`Limits`].
     pub fn from_onnx(onnx: &[u8]) -> Result<Model> {
         Model::load(onnx, None, &Limits::default())
     }
 
-    /// Loads a model for another input size: smaller is faster, larger sees smaller objects.
+    /// Loads a model for another input size. Smaller is faster, larger finds smaller objects.
     ///
-    /// Works where the graph computes its shapes, as the models of this project do; a file with fixed shapes
-    /// inside gives an error.
+    /// This works if the graph computes its shapes, as the models of this project do. A file with fixed shapes inside
+    /// gives an error.
     ///
     /// # Errors
     ///
-    /// As [`from_onnx`](Model::from_onnx), and `invalid-option` if a side is no multiple of 32 or not in 32 to
-    /// 4,096.
+    /// As [`from_onnx`](Model::from_onnx), and `invalid-option` if a side is not a multiple of 32 from 32 to 4,096.
     pub fn with_input_size(onnx: &[u8], size: InputSize) -> Result<Model> {
         Model::load(onnx, Some(size), &Limits::default())
     }
 
-    /// Loads a model that may take as much as `limits` say, at the input size it declares or at another one.
+    /// Loads a model within `limits`, at the input size that it declares or at `size`.
     ///
     /// # Errors
     ///
@@ -134,29 +134,30 @@ impl Model {
         })
     }
 
-    /// The size frames are scaled to before the network sees them.
+    /// The size to which images are scaled before the network runs.
     pub fn input_size(&self) -> InputSize {
         self.input_size
     }
 
-    /// The names of the classes, in the order of their numbers. Without names in the file, the numbers; empty
-    /// where an already suppressed output (`[1, M, 6]`) does not even tell how many there are.
+    /// The names of the classes, in the order of their numbers. If the file has no names, these are the numbers as
+    /// text. Empty if the file has no names and its output is [`OutputForm::EndToEnd`], which does not show the number
+    /// of classes.
     pub fn class_names(&self) -> &[Arc<str>] {
         &self.names
     }
 
-    /// How the network lays its answer out.
+    /// The form of the network's output.
     pub fn output_form(&self) -> OutputForm {
         self.layout.form
     }
 
-    /// What the file says about itself.
+    /// The metadata of the file.
     pub fn metadata(&self) -> &Metadata {
         &self.metadata
     }
 
-    /// The nodes that tract runs because the engine does not, and why: none where the engine runs the network alone, which
-    /// is several times as fast.
+    /// The nodes that tract runs because the engine does not support them, each with the reason. Empty if the engine
+    /// runs the whole network, which is several times as fast.
     pub fn foreign_nodes(&self) -> &[ForeignNode] {
         &self.foreign
     }

@@ -1,25 +1,25 @@
 //! Detections over time → stable identities.
 //!
-//! Each track guesses where its object is now from where it was and how fast it moved; a detection joins the track
-//! whose guess it overlaps most. Confident detections choose first and weak ones may only go on with a track that is
-//! there already, which is the idea of ByteTrack (Zhang et al., 2022): a half-hidden object scores low, but it is
-//! where it was expected. Matching is greedy by overlap; with the few objects of a picture the best assignment of
-//! all together hardly ever differs.
+//! Each track predicts the box of its object from the last box and its velocity. A detection is assigned to the track
+//! whose prediction it overlaps most. As in ByteTrack (Zhang et al., 2022), detections with high scores are assigned
+//! first, and those with low scores can only continue an existing track: a half-hidden object has a low score, but is
+//! where it is predicted. Matching is greedy by overlap. With few objects per image, an optimal assignment hardly ever
+//! differs.
 
 use crate::detection::{BoxXywh, Detection};
 
-/// How a [`Tracker`] decides. Change what you need of [`TrackerOptions::default`].
+/// The options of a [`Tracker`]. To change one, start from [`TrackerOptions::default`].
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct TrackerOptions {
-    /// The least overlap (intersection over union) of a detection with the guess of its track. Default: 0.2.
+    /// The minimum overlap (intersection over union) of a detection with the predicted box of its track. Default: 0.2.
     pub iou_min: f32,
-    /// The score from which a detection may begin a track. Default: 0.4.
+    /// The minimum score of a detection that begins a track. Default: 0.4.
     pub score_min: f32,
-    /// In how many frames an object must be seen before it gets its number. Default: 2, which leaves out what
-    /// flashes up once.
+    /// The number of frames in which an object must be seen before it gets its number. Default: 2, which ignores
+    /// detections in a single frame.
     pub seen_min: u32,
-    /// For how many frames a track without a detection is remembered. Default: 30, a second of video.
+    /// The number of frames after which a track without a detection is forgotten. Default: 30, a second of video.
     pub lost_max: u32,
 }
 
@@ -36,7 +36,7 @@ const VELOCITY_KEPT: f32 = 0.5;
 /// How much of its velocity an unseen object keeps from frame to frame: a guess should not fly off.
 const VELOCITY_KEPT_UNSEEN: f32 = 0.8;
 
-/// Follows objects through a video: the same number for the same object from frame to frame.
+/// Follows objects through a video. An object keeps its number from frame to frame.
 ///
 /// ```no_run
 /// # use micro_yolo::{Detector, ImageView, Tracker};
@@ -78,13 +78,13 @@ struct Track {
 }
 
 impl Tracker {
-    /// A tracker that decides by `options`.
+    /// Creates a tracker with `options`.
     pub fn new(options: TrackerOptions) -> Tracker {
         Tracker { options, ..Tracker::default() }
     }
 
-    /// Takes the detections of the next frame and gives each its track's number, in the same order; `None` for what
-    /// belongs to no track (yet). Numbers count from 0 and are never used again.
+    /// Takes the detections of the next frame and returns the number of the track of each, in the same order. It is
+    /// `None` for a detection without a track, or whose track has no number yet. Numbers start at 0 and are not reused.
     pub fn update(&mut self, detections: &[Detection]) -> Vec<Option<u64>> {
         for track in &mut self.tracks {
             track.guess.x += track.velocity.0;
@@ -117,7 +117,7 @@ impl Tracker {
         ids
     }
 
-    /// Forgets all tracks, as for another video. Numbers go on where they were.
+    /// Forgets all tracks, for example before another video. Numbers continue where they were.
     pub fn reset(&mut self) {
         self.tracks.clear();
     }

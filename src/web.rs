@@ -17,24 +17,24 @@ use crate::bytes;
 use crate::error::{Error, Kind, Result};
 use crate::{Detection, Detector, ImageView, InputSize};
 
-/// A picture that a web page has, for [`Detector::detect_from`]; made by `into()` of a reference to it.
+/// A picture of a web page, for [`Detector::detect_from`]. `into()` makes one from a reference to an element or object.
 ///
-/// Sizes are those the user sees: the natural size of an image, turned as its file says, and the display size of a video.
-/// An image with `srcset` is read with all its pixels, whatever that size.
+/// Sizes are those that the user sees: the natural size of an image with the orientation of its file applied, and the
+/// display size of a video. An image from `srcset` is read in full resolution, whatever its natural size.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub enum WebSource<'a> {
-    /// Pixels of 8 bits a channel, searched as they are, whatever their number.
+    /// Pixels with 8 bits per channel, used as they are, without scaling by the browser.
     ImageData(&'a ImageData),
     /// A canvas of the page.
     HtmlCanvas(&'a HtmlCanvasElement),
-    /// A canvas without a place in the page.
+    /// A canvas that is not part of the page.
     OffscreenCanvas(&'a OffscreenCanvas),
     /// An image that has loaded.
     HtmlImage(&'a HtmlImageElement),
     /// The frame that a video shows.
     HtmlVideo(&'a HtmlVideoElement),
-    /// A bitmap that is not closed.
+    /// A bitmap that has not been closed.
     ImageBitmap(&'a ImageBitmap),
 }
 
@@ -58,12 +58,12 @@ from_references! {
 }
 
 impl Detector {
-    /// Finds the objects in a picture of a web page, best score first; boxes are in pixels of the picture as the user
-    /// sees it. With the feature `web`, on wasm.
+    /// Finds the objects in a picture of a web page, best score first. Boxes are in pixels of the picture as the user
+    /// sees it. Needs the feature `web`, on wasm.
     ///
-    /// Takes a reference to any of the types of [`WebSource`]. What is more than twice as large as the model's input is
-    /// first drawn smaller by the browser; transparent pixels show the grey of the border. Where
-    /// `OffscreenCanvas` is, this works in a worker too.
+    /// Takes a reference to any of the types of [`WebSource`]. The browser scales down pictures that are more than
+    /// twice as large as the model's input. Transparent pixels are blended with the grey of the letterbox border. It
+    /// works in a worker too, if the browser has `OffscreenCanvas`.
     ///
     /// ```no_run
     /// # use wasm_bindgen::JsCast;
@@ -78,12 +78,12 @@ impl Detector {
     ///
     /// # Errors
     ///
-    /// - `not-loaded` if an image or video has nothing to show yet, or a video seeks: ask again later,
-    ///   [`Error::is_not_loaded`] tells. A wholly transparent frame of a video counts as none.
-    /// - `invalid-image` if the picture is empty, closed, or nothing the browser can decode;
-    ///   `image-too-large` if there is no memory for its pixels; `network` if the rest of a video did not come.
+    /// - `not-loaded` ([`Error::is_not_loaded`]) if an image or video has nothing to show yet, or a video is seeking:
+    ///   call again later. A fully transparent frame of a video counts as none.
+    /// - `invalid-image` if the picture is empty or closed, or the browser cannot decode it; `image-too-large` if there
+    ///   is not enough memory for its pixels; `network` if the rest of a video could not be fetched.
     /// - `tainted` if it comes from another site without CORS.
-    /// - `unsupported` where there is no canvas, or where the browser gives noise instead of its pixels.
+    /// - `unsupported` if there is no canvas, or if the browser returns noise instead of pixels.
     /// - `inference-failed` as in [`detect`](Detector::detect).
     pub fn detect_from<'a>(&mut self, source: impl Into<WebSource<'a>>) -> Result<Vec<Detection>> {
         let mut reader = READER.take().unwrap_or_default();

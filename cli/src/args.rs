@@ -20,8 +20,8 @@ pub enum Command {
 
 /// Find the objects in image files (JPEG, PNG, WebP).
 ///
-/// Prints one line an object: label, score, and the box in pixels of the image as a viewer shows it (EXIF
-/// orientation applied). With --json, an array with one element an image:
+/// Prints one line per object: label, score, and the box in pixels of the image as a viewer shows it (EXIF
+/// orientation applied). With --json, prints an array with one element per image:
 ///
 ///   [{"image": "cat.jpg", "width": 451, "height": 300, "objects":
 ///     [{"label": "cat", "classId": 15, "score": 0.93, "box": {"x": 1.0, "y": 2.0, "width": 3.0, "height": 4.0}}]}]
@@ -33,44 +33,44 @@ pub struct DetectArgs {
     /// The image files.
     #[arg(required = true, value_name = "IMAGE")]
     pub images: Vec<PathBuf>,
-    /// The model, an ONNX file. Without it, models/micro-yolo.onnx is looked for in the current folder, in the
-    /// folder of this program, and in the folders above both.
+    /// The model, an ONNX file. Default: models/micro-yolo.onnx in the current folder, in the folder of this
+    /// program, or in a folder above either.
     #[arg(long, value_name = "ONNX")]
     pub model: Option<PathBuf>,
-    /// Write the image with its boxes to this file (PNG, JPEG or WebP by its ending); for several images, a folder.
+    /// Write the image with its boxes to this file (PNG, JPEG or WebP by its ending). For several images, a folder.
     #[arg(long, value_name = "OUT")]
     pub draw: Option<PathBuf>,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
-    /// The least score of a detection, 0 to 1.
+    /// The minimum score of a detection, 0 to 1.
     #[arg(long, value_name = "SCORE", default_value_t = DEFAULT_SCORE_THRESHOLD)]
     pub score: f32,
-    /// The most overlap (intersection over union) of two detections of one class, 0 to 1.
+    /// The maximum overlap (intersection over union) of two detections of one class, 0 to 1.
     #[arg(long, value_name = "IOU", default_value_t = DEFAULT_IOU_THRESHOLD)]
     pub iou: f32,
-    /// The most detections in one image.
+    /// The maximum number of detections per image.
     #[arg(long, value_name = "COUNT", default_value_t = DEFAULT_MAX_DETECTIONS)]
     pub max: usize,
-    /// Look for these classes only: labels or numbers, separated by commas.
+    /// Only these classes: labels or numbers, separated by commas.
     #[arg(long, value_name = "CLASS", value_delimiter = ',')]
     pub classes: Option<Vec<String>>,
-    /// The size the network sees, in pixels, a multiple of 32: 320, or 416x256 (width x height). Default: the
-    /// model's own.
+    /// The size in pixels to which images are scaled, multiples of 32: 320, or 416x256 (width x height).
+    /// Default: the model's own.
     #[arg(long, value_name = "SIZE", value_parser = input_size)]
     pub imgsz: Option<(u32, u32)>,
-    /// How many threads compute
+    /// The number of threads.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub threads: usize,
-    /// The most memory the model may take, in megabytes (1,000,000 bytes), worked out before it is allocated.
-    /// Default: 1,073, enough for YOLOv8x at 640 px. A model beyond a limit is refused: exit code 1.
+    /// The maximum memory for the model, in megabytes (1,000,000 bytes), computed before it is allocated.
+    /// Default: 1,073, enough for YOLOv8x at 640 px. A model beyond a limit is refused with exit code 1.
     #[arg(long, value_name = "MB")]
     pub max_memory: Option<u64>,
-    /// The most nodes and stored tensors of the model. Default: 20,000.
+    /// The maximum number of nodes and stored tensors of the model. Default: 20,000.
     #[arg(long, value_name = "COUNT")]
     pub max_nodes: Option<u64>,
-    /// The most work for one picture, in billions of multiply-accumulates, which stands for time: it is counted
-    /// before the model runs. Default: 500, some ten seconds on one core.
+    /// The maximum work for one image, in billions of multiply-accumulates, counted before the model runs.
+    /// Default: 500, about ten seconds on one core.
     #[arg(long, value_name = "BILLIONS", value_parser = billions)]
     pub max_work: Option<u64>,
 }

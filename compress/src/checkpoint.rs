@@ -1,4 +1,4 @@
-//! Weights by name, in safetensors files that carry their network.
+//! Weights by name, in safetensors files that also contain the network.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
@@ -26,9 +26,9 @@ pub type Weights = BTreeMap<String, Array>;
 /// How values are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Precision {
-    /// 16-bit floats: half the size, and as good for weights.
+    /// 16-bit floats: half the size, and accurate enough for weights.
     Half,
-    /// 32-bit floats: for a run that goes on.
+    /// 32-bit floats, for a run that is continued.
     Single,
 }
 
@@ -80,8 +80,8 @@ pub fn tensors(graph: &Graph) -> Vec<TensorSpec> {
 ///
 /// # Errors
 ///
-/// The file cannot be read, is no safetensors file (or one cut short), has tensors of a kind other than 16- or 32-bit
-/// floats, or its network does not hold together.
+/// The file cannot be read, is not a complete safetensors file, has tensors other than 16- or 32-bit floats, or
+/// contains an invalid network.
 pub fn read(path: &Path) -> Result<(Weights, Option<Network>)> {
     let bytes = std::fs::read(path).map_err(Error::io(path))?;
     let bad = |problem: String| Error::Checkpoint { path: path.to_owned(), problem };
@@ -109,7 +109,7 @@ pub fn read(path: &Path) -> Result<(Weights, Option<Network>)> {
     Ok((weights, network))
 }
 
-/// Reads a checkpoint of ours: the network and every tensor of it.
+/// Reads a checkpoint of this project: the network and all its tensors.
 ///
 /// # Errors
 ///
@@ -142,10 +142,10 @@ pub fn check(graph: &Graph, weights: &Weights) -> std::result::Result<(), String
     Ok(())
 }
 
-/// The average of each tensor, of weights that all have the same ones; none of none.
+/// The average of several weights with the same tensors. Empty for an empty list.
 ///
-/// Two runs from one start end in places whose middle is often better than either (Wortsman et al. 2022, "Model
-/// soups"). Running statistics are averaged as well, which is close while the runs are.
+/// The average of two runs that started from the same weights is often better than either (Wortsman et al. 2022, "Model
+/// soups"). Running statistics are averaged as well, which is a good approximation if the runs are similar.
 pub fn average(weights: &[Weights]) -> Weights {
     let Some((first, others)) = weights.split_first() else { return Weights::new() };
     let mut sums = first.clone();
@@ -158,11 +158,11 @@ pub fn average(weights: &[Weights]) -> Weights {
     sums
 }
 
-/// Writes `weights` and the network they belong to, whole or not at all.
+/// Writes `weights` and their network, completely or not at all.
 ///
 /// # Errors
 ///
-/// [`Error::Io`]: no such folder, a full disk …; a file of that name is then as it was.
+/// [`Error::Io`]: a missing folder, a full disk … An existing file then stays unchanged.
 pub fn write(path: &Path, network: &Network, weights: &Weights, precision: Precision) -> Result<()> {
     let arrays: Vec<(&String, &Array, Vec<u8>)> = weights
         .iter()

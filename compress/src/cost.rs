@@ -1,8 +1,8 @@
-//! What a network costs: parameters and multiply-accumulates, counted from its description.
+//! The cost of a network: parameters and multiply-accumulates, counted from its description.
 //!
-//! Multiply-accumulates (MACs) are those of convolutions; biases, normalisation, activations, pooling and the
-//! decoding of the heads are left out, as the papers do. Parameters are all numbers a trained file holds: weights,
-//! biases and the four a channel of batch normalisation, which gives YOLOv3-tiny its 8.86 M.
+//! Multiply-accumulates (MACs) are those of convolutions. Biases, normalisation, activations, pooling and decoding are
+//! left out, as in the papers. Parameters are all numbers in a trained file: weights, biases, and four per channel of
+//! batch normalisation. By this count YOLOv3-tiny has 8.86 M.
 
 use std::fmt::Write;
 

@@ -1,24 +1,24 @@
-//! Makes dense convolutions depthwise separable, with the weights that they have learned.
+//! Replaces dense convolutions by depthwise separable ones that approximate them.
 //!
-//! For each of its input channels a k×k convolution has a matrix of weights, `[output, k²]`. Its approximation of rank T
-//! is T depthwise kernels, and T columns of the 1×1 convolution behind them. That is Network Decoupling (Guo et al. 2018,
-//! "Network Decoupling: From Regular to Depthwise Separable Convolutions"): the map is joined with itself T times
-//! ([`LayerKind::Concat`]), and a [`LayerKind::DsConv`] without an activation in between reads it. T = k² computes the
-//! same as before.
+//! For each input channel, a k×k convolution has a matrix of weights, `[output, k²]`. An approximation of rank T of
+//! this matrix consists of T depthwise kernels and T columns of the 1×1 convolution behind them. This is Network
+//! Decoupling (Guo et al. 2018, "Network Decoupling: From Regular to Depthwise Separable Convolutions"). In the
+//! network, T copies of the map are concatenated ([`LayerKind::Concat`]), and a [`LayerKind::DsConv`] without an
+//! activation in between reads them. With T = k² the output is the same as that of the original.
 //!
-//! Channels differ in how many kernels they need. So the channels of a map are put in the order of that, and the second
-//! and further copies are slices of its first channels ([`LayerKind::Slice`]). The mean number of kernels of a channel is
+//! Channels need different numbers of kernels. So the channels of a map are sorted by that number, and the second and
+//! further copies are slices of the first channels ([`LayerKind::Slice`]). The mean number of kernels per channel is
 //! called the *multiplier*.
 //!
-//! A 1×1 convolution without an activation may stand in front, the *projection*. It gives the components of the map that
-//! the convolution's output depends on most, and these need fewer kernels than the channels do. With it, the whole has the
-//! form of an MBConv.
+//! A 1×1 convolution without an activation may stand in front, the *projection*. Its outputs are the components of the
+//! map that the convolution's output depends on most. Components need fewer kernels than channels do. Projection,
+//! depthwise and 1×1 convolution together have the form of an MBConv.
 //!
-//! The approximation is the best one on photographs: errors count by how the patches of a channel are distributed, and
-//! by how much the network's answers depend on an output channel ([`Statistics`]). The 1×1 convolution is then fitted by
-//! least squares to the original's output, layer by layer, each on what the decoupled layers in front of it give. The
-//! multipliers are those with the least sum of unexplained variances within a budget, in which every layer counts the
-//! same ([`choose`]).
+//! The approximation minimises the error on photographs. Errors are weighted by the distribution of a channel's
+//! patches, and by the effect of an output channel on the network's outputs ([`Statistics`]). The last 1×1 convolution is
+//! then fitted to the original's output by least squares. This is done layer by layer, on the outputs of the layers
+//! that are already decoupled. [`choose`] finds the forms with the smallest sum of unexplained variances within the
+//! budget. Every layer has the same weight in this sum.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;

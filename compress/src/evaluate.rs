@@ -1,15 +1,17 @@
 //! Average precision by the COCO protocol, as pycocotools computes it.
 //!
-//! [`score`] is the protocol alone: truth and detections in, figures out. [`run`] feeds it from a [`Dataset`] and an
-//! ONNX file, which it runs through the detector crate itself, so that what is measured is what ships.
+//! [`score`] is the protocol: it computes the figures from ground truth and detections. [`run`] calls it for a
+//! [`Dataset`] and an ONNX file. It runs the file with the detector crate, so the measured accuracy is that of the
+//! published detector.
 //!
-//! The protocol: per category, detections of all photographs are sorted by score alone; each takes the free
-//! object it overlaps most; precision is made monotone and read at 101 recalls; the mean over categories and
-//! over the IoU thresholds 0.50, 0.55, … 0.95 is `AP`, that at 0.50 is `AP50`. At most [`MAX_DETECTIONS`] of a
-//! category count per photograph. A crowd takes any number of detections, by the share of the detection inside
-//! it. Objects marked `ignore` or `difficult` are neither hit nor miss: they are not counted, and nor is the
-//! detection that finds one. (pycocotools reads the field `ignore` and then overwrites it with `iscrowd`; with
-//! that one line removed it agrees with this module.)
+//! The protocol: per category, the detections of all photographs are sorted by score. Each is matched to the unmatched
+//! object that it overlaps most. Precision is made monotone and sampled at 101 recalls. The mean over categories and
+//! over the IoU thresholds 0.50, 0.55, … 0.95 is `AP`; that at 0.50 is `AP50`. At most [`MAX_DETECTIONS`] detections of
+//! a category count per photograph.
+//!
+//! A crowd matches any number of detections, by the share of the detection inside it. Objects marked `ignore` or
+//! `difficult` are not counted, nor are the detections that match them. (pycocotools reads the field `ignore`, but then
+//! overwrites it with `iscrowd`. Without that line it agrees with this module.)
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};

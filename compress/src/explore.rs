@@ -1,17 +1,18 @@
-//! Exploration: which kind of layer, kernel, expansion, reduction and depth does best for each part of a network, under a
-//! budget.
+//! Exploration: finds the best kind of layer, kernel, expansion, reduction and depth for each part of a network, within
+//! budgets.
 //!
-//! A part is one or several layers that stand for a map of a teacher. All candidates of a part learn side by
-//! side, from the teacher's own input map, to give its output map; one pass of the teacher serves them all. What a
-//! candidate cannot give is its unexplained variance. Together with parameters, multiply-accumulates and the engine's
-//! milliseconds that makes a table, from which the best combinations under the budget follow exactly ([`choose()`]).
-//! They minimise the sum of the unexplained variances, in which every part counts the same. A short distillation of the
-//! whole checks the best few.
+//! A part is one or several layers that together compute a map of a teacher. All candidates for a part learn side by
+//! side to compute the teacher's output map from its input map, with one forward pass of the teacher for all of them.
+//! The share of the map's variance that a candidate does not reproduce is its unexplained variance. The table of the
+//! candidates has this, their parameters, multiply-accumulates and milliseconds in the engine. From it [`choose()`]
+//! finds the best combinations within the budgets exactly. They have the smallest sum of unexplained variances, in
+//! which every part has the same weight. The best few are checked by a short distillation of the whole network.
 //!
-//! A run lives in a folder: `config.json`, a log `shard-I-of-N.jsonl` for each of the N shards that the parts are spread
-//! over, what was learned in `part-NAME.safetensors`, and a folder for each check. The remaining work follows from the
-//! logs alone, so any scheduler can run the shards, in any order, and again after a kill. In the end: `table.md`,
-//! `candidates.csv`, `combinations.json`, `bars.svg`, `network.json`, and `model.safetensors` to go on from.
+//! The folder of a run contains `config.json`, a log `shard-I-of-N.jsonl` for each of the N shards among which the
+//! parts are distributed, the learned weights in `part-NAME.safetensors`, and a folder for each check. The logs alone
+//! determine the remaining work. So any scheduler can run the shards, in any order, and again after an interruption. In
+//! the end the folder contains `table.md`, `candidates.csv`, `combinations.json`, `bars.svg`, `network.json`, and
+//! `model.safetensors` for further training.
 
 mod choose;
 mod parts;

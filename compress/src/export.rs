@@ -1,9 +1,8 @@
 //! Networks as ONNX, in the form that the detector reads: input `images`, f32 `[1, 3, H, W]`, RGB in 0–1; output
 //! `output0`, f32 `[1, 4 + C, N]`: centre x, centre y, width and height in pixels of the input, then class scores.
 //!
-//! Batch normalisation is folded into the convolutions. The size is declared, but nothing in the graph depends on it
-//! but by `Shape`: a reader that overrides the input's size with another multiple of the stride gets the same network
-//! there.
+//! Batch normalisation is folded into the convolutions. The file declares an input size, but the graph uses it only
+//! through `Shape`. So a runtime can override the size with another multiple of the stride.
 
 use crate::checkpoint::Weights;
 use crate::error::{Error, Result};

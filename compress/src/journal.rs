@@ -1,4 +1,4 @@
-//! A run's log, one JSON value per line, with recovery after a kill.
+//! The log of a run, one JSON value per line, with recovery after an interruption.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};

@@ -1,7 +1,7 @@
-//! Makes Micro-YOLO models: describes networks, counts their cost, trains, explores, prunes, quantises, evaluates and
-//! exports them.
+//! Makes detectors: describes networks, counts their cost, trains, explores, prunes, quantises, evaluates and exports
+//! them.
 //!
-//! Everything starts from a [`network::Network`]; [`zoo`] has the ones with names.
+//! Everything starts from a [`network::Network`]. [`zoo`] has the built-in ones.
 
 pub mod checkpoint;
 pub mod cost;

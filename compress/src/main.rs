@@ -5,7 +5,7 @@ mod commands;
 use clap::Parser;
 use compress::Error;
 
-/// Makes Micro-YOLO models: counts, trains, explores, prunes, quantises, evaluates and exports networks.
+/// Makes detectors: counts the cost of networks, trains, explores, prunes, quantises, evaluates and exports them.
 #[derive(Parser)]
 #[command(name = "compress", version)]
 struct Cli {

@@ -1,4 +1,4 @@
-//! Builds ONNX graphs: what the exporter and the quantiser write with.
+//! Builds ONNX graphs, for the exporter and the quantiser.
 
 use std::collections::HashSet;
 

@@ -1,12 +1,13 @@
-//! Progressive channel pruning: round by round a share of the network goes, and what is left is tuned.
+//! Progressive channel pruning: each round removes a share of the network and trains the rest.
 //!
-//! A round looks at photographs ([`Statistics`]), removes the channels whose loss costs least for what it saves, over all
-//! widths at once ([`choose`]), fits the convolutions that read them again by least squares ([`reduce`]), trains the
-//! thin network and measures it. Rounds go on until the budget is met or accuracy would fall below its floor.
+//! A round computes statistics on photographs ([`Statistics`]). It removes the channels with the smallest error for the
+//! cost that they save, from all layers at once ([`choose`]). It fits the convolutions that read them by least squares
+//! ([`reduce`]), trains the pruned network and measures it. Rounds continue until the budget is met or accuracy would
+//! fall below its minimum.
 //!
-//! A run lives in a folder: `config.json`, `log.jsonl` (an [`Event`] a line), `round-NNN.safetensors` after each round,
-//! `path.svg`, and in the end `network.json` and `model.safetensors`. The same command continues a killed
-//! run; no round is repeated, and `cut-NNN.safetensors` and the folder `work` continue the one that was killed.
+//! The folder of a run contains `config.json`, `log.jsonl` (one [`Event`] per line), `round-NNN.safetensors` for each
+//! round, `path.svg`, and in the end `network.json` and `model.safetensors`. The same command continues an interrupted
+//! run. It repeats no round, and continues the interrupted one from `cut-NNN.safetensors` and the folder `work`.
 
 pub mod groups;
 pub mod least_squares;

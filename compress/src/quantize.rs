@@ -1,17 +1,21 @@
-//! Int8: from a float network and photographs to an ONNX file of 7-bit activations and 8-bit weights.
+//! Quantisation: converts a float network to an ONNX file with 7-bit activations and 8-bit weights, calibrated on
+//! photographs.
 //!
-//! The file is standard QDQ ONNX. Activations are unsigned with one scale a tensor, and a `Clip` in front of every
-//! `QuantizeLinear` keeps them in 0…127, so that the machine instruction that multiplies signed by 7-bit unsigned bytes
-//! is exact; weights are signed, with one scale an output channel; biases are 32-bit integers in the scale of the sums.
-//! Maps that are only moved (pooled, enlarged, joined) keep the scale of what they are made of, so that a
-//! runtime only moves bytes. Squeeze-and-excitation works on one cell and stays in floats with 8-bit weights, and so do
-//! the last sums in front of the head.
+//! The file is standard QDQ ONNX:
+//!
+//! - Activations are unsigned, with one scale per tensor. A `Clip` in front of every `QuantizeLinear` keeps them in
+//!   0…127, so that the instruction that multiplies signed by 7-bit unsigned bytes is exact.
+//! - Weights are signed, with one scale per output channel. Biases are 32-bit integers in the scale of the sums.
+//! - Maps that are only moved (pooled, upsampled, concatenated) keep the scale of their inputs, so that a runtime only
+//!   moves bytes.
+//! - Squeeze-and-excitation works on a single cell and stays in floats with 8-bit weights. So do the last sums in front
+//!   of the head.
 //!
 //! Weights may use fewer than 8 bits of their bytes, for a file that compresses better.
 //!
-//! [`equalize()`] makes channels that share a scale alike in size, [`calibrate()`] collects statistics of the float
-//! network, [`round`] turns weights into bytes, [`Plan::new`] chooses the scales of activations, [`to_onnx`] writes the
-//! file, and [`noise`] measures the error of its scores. [`Model`] does the same to the ONNX file of any detector.
+//! [`equalize()`] is cross-layer equalisation, [`calibrate()`] collects statistics of the float network, [`round`]
+//! rounds weights to bytes, [`Plan::new`] chooses the scales of activations, [`to_onnx`] writes the file, and [`noise`]
+//! measures the error of its scores. [`Model`] quantises the ONNX file of any detector.
 
 mod calibrate;
 mod equalize;

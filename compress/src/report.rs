@@ -1,12 +1,12 @@
-//! The compression report: Markdown and SVG figures, drawn from the folders of runs or from what was kept of them.
+//! The report of runs: Markdown and SVG figures, made from the folders of runs or from the data stored of them.
 //!
 //! The files of a folder decide its kind: `shard-*.jsonl` an exploration, `round-000.safetensors` a pruning, any
 //! other `log.jsonl` a training. A network's cost is counted from `model.safetensors`. Accuracy is read from
 //! `evaluate*.json`, which `compress evaluate --json` wrote, quantisation from `quantize*.json`, which `compress
 //! quantize --json` wrote.
 //!
-//! A run's folder holds weights and is not for git. [`keep`] writes what the report needs of it to a small JSON file.
-//! [`read`] takes that file in place of the folder, and the report is the same, byte for byte.
+//! The folder of a run contains weights and does not belong into git. [`keep`] writes the data that the report needs to
+//! a small JSON file. [`read`] takes that file in place of the folder, and the report is the same, byte for byte.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;

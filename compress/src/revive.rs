@@ -1,9 +1,9 @@
 //! Re-initialises dead channels.
 //!
-//! A channel with ReLU6 whose sums are below zero, or above six, on every photograph has no gradient, so training
-//! cannot change it. If all inner channels of a squeeze-and-excitation are dead, it scales channels by constants.
-//! Dead channels get new random weights here, and their readers weights of zero. The network's output stays the same,
-//! and further training can use the channels.
+//! If the sums of a channel with ReLU6 are below zero, or above six, on every photograph, it has no gradient, so
+//! training cannot change it. If all inner channels of a squeeze-and-excitation are dead, its gates are constant. Dead
+//! channels get new random weights here, and the layers that read them get weights of zero. The network's output stays
+//! the same, and further training can use the channels.
 //!
 //! Two places are treated: the inner channels of squeeze-and-excitation with their saturated gates, and the channels of
 //! convolutions with normalisation that are read by a single 1×1 convolution.

@@ -1,5 +1,5 @@
-//! Training and measuring, as pruning and exploration need them: many short runs, each from some weights to some others
-//! and a figure.
+//! Training and measuring for pruning and exploration: many short runs, each of which returns trained weights and their
+//! accuracy.
 
 use std::path::Path;
 

@@ -1,7 +1,7 @@
-//! Rewrites of the small graph until nothing is left to do: activations into the operators before them, the float
-//! islands between a DequantizeLinear and the next QuantizeLinear into int8 operators.
+//! Fuses operators of the engine's graph until no rule applies: activations into the operators before them, and float
+//! operators between a DequantizeLinear and the next QuantizeLinear into int8 operators.
 //!
-//! Each rule keeps what the graph computes, up to float rounding; the int8 rules keep the bytes.
+//! Each rule preserves what the graph computes, up to float rounding. The int8 rules preserve every byte.
 
 use super::net::{Id, Int8, Kind, Net, Node, Op, Quant, Weights, scale_of_zeros};
 use super::simd::{Activation, LARGEST_RESULT};

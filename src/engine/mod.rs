@@ -1,11 +1,11 @@
-//! Why it is fast: fused operators for what detectors consist of, convolutions with little around them.
+//! The engine: fused operators for convolutional detectors.
 //!
-//! A network is a small graph of the engine's own operators ([`net`]). It is rewritten ([`fuse`]) so that biases,
-//! activations and requantisation happen before a result leaves its registers, and its memory and layout are planned
-//! ([`plan`]). Inside, images are pixels by channels; they are turned once where a network begins and once where it ends.
-//! The arithmetic is in [`simd`].
+//! A network is a graph of the engine's own operators ([`net`]). Fusion ([`fuse`]) applies biases, activations and
+//! requantisation while results are still in registers. [`plan`] plans memory and layout. Feature maps are stored as
+//! NHWC; the layout changes once at the input of a network and once at its output. The arithmetic is in [`simd`].
 //!
-//! It knows no files and no other runtime: [`lower`](crate::lower) says what an ONNX operator means to it.
+//! The engine does not depend on files or another runtime: [`lower`](crate::lower) translates ONNX operators to its
+//! own.
 
 mod fuse;
 pub(crate) mod net;

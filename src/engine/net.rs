@@ -1,6 +1,6 @@
-//! The engine's own small graph.
+//! The graph of the engine's own operators.
 //!
-//! Every node gives one image: height × width × channels, batch 1.
+//! Every node has one output, an image: height × width × channels, batch 1.
 
 use std::borrow::Cow;
 

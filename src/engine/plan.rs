@@ -1,11 +1,11 @@
-//! The small graph → steps over planned buffers.
+//! The engine's graph → steps over planned buffers.
 //!
-//! Everything that can be settled once is settled here: where each image lies, which images share memory, how wide a
-//! border each needs so that no kernel ever asks whether a tap is inside the image, how weights are packed. Running a
-//! plan then is a walk over a list.
+//! A plan decides everything that does not depend on the input: the address of each image, which images share memory,
+//! how weights are packed, and how wide a border each image needs, so that kernels need not check for its edges.
+//! Running a plan is a loop over its steps.
 //!
-//! Images are pixels by channels. The parts of a concatenation lie in the concatenated image from the start, a slice
-//! lies in what it is cut from; neither is copied unless a part has to be in two places.
+//! Images are NHWC. The inputs of a concatenation are written directly into its output, and a slice is a view of its
+//! input. Data is copied only if it has to be in two places.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Where a frame's time goes, step by step: behind the feature `profile`, and in no shipped module.
+//! Measures the time of each step of a frame. Needs the feature `profile`, which no published module has.
 
 use std::fmt::Write;
 use std::sync::{Mutex, PoisonError};

@@ -1,4 +1,4 @@
-//! How long a node takes, from the shapes of what it reads and makes.
+//! The work of a node, estimated from the shapes of its inputs and outputs.
 
 use crate::engine::net::{Conv, Op, Shape};
 use crate::limits::product;

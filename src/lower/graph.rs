@@ -1,4 +1,4 @@
-//! Applies the table to a graph, and makes the engine's graphs of what it knows.
+//! Applies the table of operators to a graph, and makes engine graphs of the supported nodes.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! Networks that end where their metadata says that the head begins.
+//! Networks cut in front of the head that their metadata describes.
 
 use super::graph::{Lowered, Lowering, lower, needed, net};
 use super::operators::Step;

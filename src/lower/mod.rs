@@ -1,8 +1,8 @@
 //! ONNX → the engine's graph.
 //!
-//! [`operators`] is the table that says what each operator means to the engine; [`graph`] applies it to a graph, node by
-//! node, and makes one of the engine's graphs of nodes that it knows. Where the file says at which maps its head
-//! begins, [`head`] cuts the network there. [`shuffle`] finds the one pattern of several nodes.
+//! [`operators`] is the table that translates ONNX operators to those of the engine. [`graph`] applies it to a graph,
+//! node by node, and makes an engine graph of supported nodes. If the file names the maps at which its head begins,
+//! [`head`] cuts the network there. [`shuffle`] finds the only pattern that consists of several nodes.
 
 mod cost;
 mod graph;

@@ -1,7 +1,8 @@
-//! The table: what each ONNX operator means to the engine.
+//! The table that translates ONNX operators to those of the engine.
 //!
-//! [`meaning`] is the one place that says it. An operator's function gets the node and what is known of its inputs
-//! (shape, constant value), and gives the engine's step for each output, a constant, or the reason why not.
+//! [`meaning`] is its only entry. The function of an operator gets the node and what is known of its inputs (shape,
+//! constant value). It returns an operation of the engine for each output, a constant, or the reason why the engine
+//! does not support the node.
 
 use super::reason::Reason;
 use super::value::{Array, Value, Values};

@@ -1,7 +1,8 @@
-//! Channel shuffles (ShuffleNet, Zhang et al. 2018): three nodes of a file that are one step of the engine.
+//! Channel shuffles (ShuffleNet, Zhang et al. 2018): three nodes of a file that become one operation of the engine.
 //!
-//! A Reshape parts the channels of an image into groups, a Transpose swaps groups and channels, and a second Reshape gives
-//! the image its form back. What lies between is no image, so no line of the table can stand for one node alone.
+//! A Reshape splits the channels of an image into groups, a Transpose swaps groups and channels, and a second Reshape
+//! restores the shape of the image. The tensors in between are not images, so the table cannot translate the nodes one
+//! by one.
 
 use std::collections::HashMap;
 

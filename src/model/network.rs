@@ -1,4 +1,4 @@
-//! A network ready to run, on the engine alone or on the engine and tract, and its running.
+//! A network that is ready to run, on the engine alone or on the engine and tract, and a session that runs it.
 
 use crate::engine;
 use crate::error::Result;

@@ -1,6 +1,6 @@
-//! How much memory reading a file takes, before it is read.
+//! Estimates the memory that parsing a file takes, before it is parsed.
 //!
-//! A message of two bytes becomes a structure of hundreds, so a file of a few MB could ask for gigabytes.
+//! A message of two bytes becomes a structure of hundreds of bytes, so a file of a few MB could need gigabytes.
 
 use std::mem::size_of;
 

@@ -1,7 +1,7 @@
 //! Half precision → single precision.
 //!
-//! No processor that this crate runs on computes in half precision by itself, WebAssembly least of all. So a network of
-//! `float16` is read as the same network of `float32`: what it computes differs by the roundings that it no longer does.
+//! The kernels compute in single precision. So a network of `float16` is converted to the same network of `float32`.
+//! Its results differ only by the rounding to half precision, which is left out.
 
 use super::messages::{AttributeProto, AttributeType, DataType, GraphProto, TensorProto, ValueInfoProto};
 use super::tensor::{self, Values};

@@ -1,17 +1,18 @@
-//! Where a network ends and its head begins, as this project's exporter says it in the metadata.
+//! The description of a network's head that this project's exporter writes into the metadata.
 //!
-//! The graph in the file goes on and computes boxes and scores, so that every runtime has them. Of some thousand places
-//! a few dozen matter, however, so the engine stops at the maps that the head reads and leaves the rest to the decoder.
+//! The graph in the file also computes boxes and scores, so that it works in every runtime. But only a few dozen of
+//! thousands of cells contain an object. So the engine stops at the maps that the head reads, and leaves the rest to
+//! the decoder.
 //!
 //! The value of [`KEY`] is JSON:
 //! - `kind`: `anchor_free`, `distribution` or `anchors`;
-//! - `maps`: names of tensors, a list for each stride: the sides of boxes and the classes, both `[1, channels, h, w]`
-//!   (for `anchors` one map of all);
-//! - `strides`: pixels of the input that a cell of those maps is wide and high, one a list;
-//! - `offset`: where in its cell the place lies that sides are measured from, in strides from the left and the upper
-//!   border (not for `anchors`);
+//! - `maps`: names of tensors, one list per stride: the sides of boxes and the classes, both `[1, channels, h, w]` (for
+//!   `anchors` one map with both);
+//! - `strides`: width and height of a cell of those maps in pixels of the input, one number per list of maps;
+//! - `offset`: the point in the cell from which sides are measured, in strides from its left and upper border (not for
+//!   `anchors`);
 //! - `limit` (for `anchor_free`): the sides' distances are `exp(min(x, limit))` strides;
-//! - `bins` (for `distribution`): values a side has, of which the distance is the expectation;
+//! - `bins` (for `distribution`): number of bins per side; the distance is the mean of their distribution;
 //! - `anchors` (for `anchors`): for each stride the widths and heights, in pixels of the input.
 
 use super::names::{self, Literal};

@@ -1,4 +1,4 @@
-//! How large a network's input is.
+//! The size of a network's input.
 
 use super::messages as pb;
 use crate::error::{Error, Kind, Result};

@@ -1,7 +1,7 @@
 //! The part of ONNX's protobuf messages that a detector needs.
 //!
-//! Field numbers are those of `onnx.proto3`; what is not here (documentation, inner shapes, training) is skipped when a
-//! file is read. Written by hand, so that a build without tract has no more of them than it reads.
+//! Field numbers are those of `onnx.proto3`. Other fields (documentation, inner shapes, training) are skipped when a
+//! file is read. The messages are written by hand, so that a build without tract contains only what it reads.
 
 use prost::{Enumeration, Message};
 

@@ -1,4 +1,4 @@
-//! What an ONNX file says about itself in `metadata_props`.
+//! The `metadata_props` of an ONNX file.
 
 use std::sync::Arc;
 
@@ -8,25 +8,25 @@ use super::names::{self, Literal};
 use crate::error::{Error, Kind, Result};
 use crate::size::InputSize;
 
-/// What a model file says about itself, as Ultralytics writes it into `metadata_props`. All of it is optional.
+/// The metadata of a model file, as Ultralytics writes it into `metadata_props`. All fields are optional.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Metadata {
-    /// One sentence on what the model is.
+    /// A sentence that describes the model.
     pub description: Option<String>,
-    /// Who made it.
+    /// Its author.
     pub author: Option<String>,
     /// Its licence.
     pub license: Option<String>,
     /// The version of the model or of the program that wrote it.
     pub version: Option<String>,
-    /// What it does; "detect" for detectors.
+    /// Its task, which is "detect" for detectors.
     pub task: Option<String>,
-    /// The largest step between places looked at, in input pixels.
+    /// The largest stride of the head, in input pixels.
     pub stride: Option<u32>,
-    /// The input size it was made for.
+    /// The input size for which it was made.
     pub imgsz: Option<InputSize>,
-    /// Whether suppression happens inside the network; written as `end2end`.
+    /// Whether NMS is part of the network. The key in the file is `end2end`.
     pub end_to_end: Option<bool>,
     names: Option<String>,
     head: Option<String>,

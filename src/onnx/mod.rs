@@ -1,4 +1,4 @@
-//! ONNX files: bytes → one checked graph, in ONNX's own terms. Knows no runtime.
+//! ONNX files: bytes → one checked graph, in ONNX's own terms. Does not depend on a runtime.
 
 pub(crate) mod attributes;
 mod footprint;

@@ -1,7 +1,7 @@
-//! Reads the little language of `metadata_props`: JSON, or the Python literals that `str(dict)` writes.
+//! Parses values of `metadata_props`: JSON, or the Python literals that `str(dict)` writes.
 //!
-//! The two differ in quotes, in keys (Python has numbers), in brackets (Python has tuples), in trailing commas
-//! and in a few escapes, so one parser takes the union of both.
+//! The two differ in quotes, in keys (Python has numbers), in brackets (Python has tuples), in trailing commas and in a
+//! few escapes. One parser accepts the union of both.
 
 use std::fmt;
 

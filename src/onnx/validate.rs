@@ -1,7 +1,7 @@
-//! Looks an ONNX file over before the runtime sees it.
+//! Checks an ONNX file before the runtime gets it.
 //!
-//! A file may come from anywhere. What it claims (sizes, names, references) is checked here against what is in
-//! it, because the runtime takes some of that on trust, and on wasm a panic would take the whole instance down.
+//! A file may be untrusted. Its sizes, names and references are checked here against its content, because the runtime
+//! does not check all of them, and on wasm a panic ends the whole instance.
 
 use std::collections::HashSet;
 

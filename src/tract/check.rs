@@ -1,7 +1,7 @@
-//! Checks a node against what is known of its inputs before tract sees it.
+//! Checks a node against what is known of its inputs before tract gets it.
 //!
-//! tract takes some of what a file says on trust, and panics where it is not so. On wasm that would take the whole instance
-//! down, so axes, windows and positions are held against the shapes here.
+//! tract does not check everything in a file, and panics if it is wrong. On wasm that ends the whole instance. So axes,
+//! windows and indices are checked against the shapes here.
 
 use crate::onnx::attributes::Attributes;
 use crate::onnx::messages::NodeProto;

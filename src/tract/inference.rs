@@ -1,7 +1,7 @@
-//! Shapes and constants of the nodes that the engine's table does not know, as tract infers them.
+//! Shapes and constants of the nodes that the engine does not support, inferred by tract.
 //!
-//! Node by node in the order of the file, which is one in which they can run: every input's shape is known when a node's
-//! turn comes. That way a file that asks for more memory than there is can be refused before tract computes a constant.
+//! Nodes are inferred in the order of the file, in which they can also run, so the shapes of a node's inputs are known.
+//! A file that needs too much memory can thus be refused before tract computes a constant.
 
 use std::collections::{HashMap, HashSet};
 

@@ -1,9 +1,9 @@
-//! Networks that the engine does not run alone: what it knows runs on it, [tract](https://github.com/sonos/tract) runs the
-//! rest.
+//! Networks that the engine does not run alone: [tract](https://github.com/sonos/tract) runs the nodes that the engine
+//! does not support.
 //!
-//! [`inference`] asks tract for the shapes and constants of what the engine's table does not know, [`partition`] divides
-//! the nodes into stages, each either a region of the engine or a small ONNX model for tract, and [`session`] runs the
-//! stages one after the other, with [`runtime_check`] before each node that tract runs.
+//! [`inference`] asks tract for the shapes and constants of these nodes. [`partition`] divides all nodes into stages;
+//! each is either a region of the engine or a small ONNX model for tract. [`session`] runs the stages one after the
+//! other, with [`runtime_check`] before each node that tract runs.
 
 mod check;
 mod inference;

@@ -1,7 +1,7 @@
-//! Divides a graph among the engine and tract.
+//! Divides a graph between the engine and tract.
 //!
-//! Nodes that the engine knows form regions, the others small ONNX models. Both are stages, in an order in which they can
-//! run: a stage reads nothing that a later one computes.
+//! Nodes that the engine supports form regions, the others small ONNX models. Both are stages. They are ordered so that
+//! no stage reads the output of a later one.
 
 use std::collections::{HashMap, HashSet};
 

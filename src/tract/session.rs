@@ -1,4 +1,4 @@
-//! Runs the stages of a divided network.
+//! Runs the stages of a partitioned network.
 
 use std::collections::HashMap;
 use std::io::Cursor;

@@ -5,13 +5,14 @@ use std::path::PathBuf;
 use compress::checkpoint::{self, Precision};
 use compress::{Error, Result};
 
-/// Averages the weights of runs of one network that started from each other.
+/// Averages the weights of several runs of the same network. The runs must have started from the same weights, or from
+/// each other.
 #[derive(clap::Args)]
 pub struct Average {
-    /// A checkpoint (`model.safetensors` of a run). Several times.
+    /// A checkpoint (`model.safetensors` of a run). Can be repeated.
     #[arg(long, required = true)]
     checkpoint: Vec<PathBuf>,
-    /// The checkpoint of the averages.
+    /// The checkpoint to write.
     #[arg(long)]
     output: PathBuf,
 }

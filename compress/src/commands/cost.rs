@@ -7,16 +7,16 @@ use compress::zoo;
 /// Counts parameters and multiply-accumulates, by layer and in total.
 #[derive(clap::Args)]
 pub struct Cost {
-    /// A network of the zoo or a JSON file; without it, the zoo and the kinds of layers side by side.
+    /// A built-in network or a JSON file. Without it, all built-in networks and kinds of layers are compared.
     #[arg(long)]
     network: Option<String>,
     /// Side of the square input in pixels.
     #[arg(long, default_value_t = 416)]
     imgsz: usize,
-    /// Classes of a network of the zoo; a file has its own.
+    /// Number of classes of a built-in network. A file has its own.
     #[arg(long, default_value_t = 80)]
     classes: usize,
-    /// How to print it.
+    /// Format of the output.
     #[arg(long, value_enum, default_value_t = Format::Md)]
     format: Format,
 }

@@ -7,7 +7,8 @@ use compress::checkpoint::write_whole;
 use compress::data::{BadData, Converted, from_voc, from_yolo, tiny};
 use compress::{Error, Result};
 
-/// Makes the COCO file that `train` and `evaluate` read: from labels of other formats, or a tiny set to try things on.
+/// Makes the COCO file that `train` and `evaluate` read, from labels in other formats. It can also make a tiny data set
+/// for a first try.
 #[derive(clap::Args)]
 pub struct Data {
     #[command(subcommand)]
@@ -16,9 +17,9 @@ pub struct Data {
 
 #[derive(clap::Subcommand)]
 enum Format {
-    /// YOLO: a text file for each photograph, a line an object.
+    /// YOLO: one text file per photograph, one line per object.
     FromYolo(FromYolo),
-    /// Pascal VOC: an XML file for each photograph.
+    /// Pascal VOC: one XML file per photograph.
     FromVoc(FromVoc),
     /// A tiny set: a cat, a cup and a person, cut from the sample photographs and varied.
     Tiny(Tiny),
@@ -26,29 +27,30 @@ enum Format {
 
 #[derive(clap::Args)]
 struct Tiny {
-    /// The folder of the sample photographs.
+    /// The folder with the sample photographs.
     #[arg(long, default_value = "data/samples")]
     samples: PathBuf,
-    /// How many pictures.
+    /// Number of pictures.
     #[arg(long, default_value = "200")]
     count: NonZeroUsize,
-    /// Seed: another one gives other pictures.
+    /// Seed of the random variations.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// The COCO file to write; the pictures go to the folder of the same name without `.json`.
+    /// The COCO file to write. The pictures go to the folder of the same name without `.json`.
     #[arg(long)]
     output: PathBuf,
 }
 
 #[derive(clap::Args)]
 struct FromYolo {
-    /// The folder of the photographs, and of those in folders inside it.
+    /// The folder with the photographs, also in folders inside it.
     #[arg(long)]
     images: PathBuf,
-    /// The folder of the labels [default: the path of the photographs with `images` made `labels`, else their own].
+    /// The folder with the labels [default: the path of the photographs with `images` replaced by `labels`, else the
+    /// folder of the photographs].
     #[arg(long)]
     labels: Option<PathBuf>,
-    /// The names of the classes: `data.yaml`, or a text file with one a line.
+    /// The names of the classes: `data.yaml`, or a text file with one name per line.
     #[arg(long)]
     names: PathBuf,
     /// The COCO file to write.
@@ -61,16 +63,16 @@ struct FromYolo {
 
 #[derive(clap::Args)]
 struct FromVoc {
-    /// The folder of the XML files (`Annotations`).
+    /// The folder with the XML files (`Annotations`).
     #[arg(long)]
     annotations: PathBuf,
-    /// The folder of the photographs (`JPEGImages`).
+    /// The folder with the photographs (`JPEGImages`).
     #[arg(long)]
     images: PathBuf,
     /// Only the photographs named in this file (`ImageSets/Main/train.txt`).
     #[arg(long)]
     list: Option<PathBuf>,
-    /// The classes in their order, one a line [default: those found, sorted].
+    /// A text file with the classes in their order, one per line [default: the classes found, sorted].
     #[arg(long)]
     names: Option<PathBuf>,
     /// The COCO file to write.

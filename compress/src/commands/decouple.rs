@@ -10,36 +10,38 @@ use indicatif::ProgressBar;
 
 use super::Photographs;
 
-/// Makes dense convolutions depthwise separable, with the weights that they have learned.
+/// Replaces dense convolutions by depthwise separable ones that approximate them.
 ///
-/// A convolution becomes a depthwise convolution on several copies of its map, and a 1×1 convolution; another 1×1
-/// convolution may stand in front. The best combination under both budgets is found exactly, by the errors on
-/// photographs. Each layer of the new network names the
-/// map of the old one that it stands for, for `compress distill --relative-rate` behind this.
+/// A convolution becomes a depthwise convolution on several copies of its input, followed by a 1×1 convolution. Another
+/// 1×1 convolution may stand in front: the projection, which gives the components of the input that matter most. The best
+/// combination within both budgets is found exactly, by the errors on photographs. Each layer of the new network names the
+/// map of the old network that it replaces, so that `compress distill --relative-rate` can train it further.
 #[derive(clap::Args)]
 pub struct Decouple {
     /// The checkpoint (`model.safetensors` of a run, or of `import`).
     #[arg(long)]
     checkpoint: PathBuf,
-    /// The checkpoint of the new network.
+    /// The checkpoint to write.
     #[arg(long)]
     output: PathBuf,
-    /// Parameters of the whole network, at most.
+    /// Maximum parameters of the whole network.
     #[arg(long, default_value_t = 2_560_000)]
     max_parameters: u64,
-    /// Multiply-accumulates of the whole network at --cost-imgsz, at most.
+    /// Maximum multiply-accumulates of the whole network at --cost-imgsz.
     #[arg(long, default_value_t = 1_090_000_000)]
     max_macs: u64,
-    /// Side of the square input in pixels that multiply-accumulates are counted for.
+    /// Side in pixels of the square input for which multiply-accumulates are counted.
     #[arg(long, default_value_t = 416)]
     cost_imgsz: usize,
-    /// The layers that may change, with commas [default: all dense convolutions but those that read the image].
+    /// The layers that may change, separated by commas [default: all dense convolutions except those that read the
+    /// image].
     #[arg(long, value_delimiter = ',')]
     layers: Vec<String>,
-    /// Multipliers to try, with commas: the mean number of depthwise kernels of an input channel.
+    /// Multipliers to try, separated by commas: mean numbers of depthwise kernels per input channel.
     #[arg(long, value_delimiter = ',', default_value = "1,1.25,1.5,1.75,2,2.25,2.5,2.75,3,3.5,4,4.5,5,5.5,6")]
     multipliers: Vec<f64>,
-    /// Projections in front to try, with commas, as shares of the channels of the map. A layer without one is tried as well.
+    /// Projections to try, separated by commas: their outputs as shares of the input's channels. The form without a
+    /// projection is always tried.
     #[arg(long, value_delimiter = ',', default_value = "0.375,0.5,0.75,1")]
     projections: Vec<f64>,
     #[command(flatten)]

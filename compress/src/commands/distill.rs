@@ -7,23 +7,22 @@ use compress::train::{Distillation, Stage};
 
 use super::training::TrainingArgs;
 
-/// Trains a student network to give a teacher's outputs; the same command goes on after a kill.
+/// Trains a student network to give a teacher's outputs. The same command continues an interrupted run.
 #[derive(clap::Args)]
 pub struct Distill {
     #[command(flatten)]
     training: TrainingArgs,
-    /// The network to learn from: a checkpoint of ours, or a TorchScript module (docs/train-your-own.md has the
-    /// contract).
+    /// The teacher: a checkpoint, or a TorchScript module as docs/train-your-own.md describes.
     #[arg(long)]
     teacher: PathBuf,
-    /// What is learned from it.
+    /// What the student learns.
     #[arg(long, value_enum, default_value = "whole")]
     stage: Stage,
-    /// A folder of photographs without boxes. Several times for several folders; beside --data or instead of it.
+    /// A folder of photographs without boxes, in addition to --data or instead of it. Can be repeated.
     #[arg(long)]
     photos: Vec<PathBuf>,
-    /// How many times an image serves, in ever other batches, with the teacher's answer to it. 3 saves most of the time
-    /// of the teacher and of reading photographs. Up to 2 GiB of images and answers are kept.
+    /// How many times an image is used, in different batches, with one output of the teacher. 3 saves two thirds of the
+    /// time for the teacher and for reading photographs. Up to 2 GiB of images and outputs are kept in memory.
     #[arg(long, default_value_t = 1)]
     reuse: u64,
 }

@@ -13,16 +13,16 @@ pub struct Evaluate {
     /// The ONNX file.
     #[arg(long)]
     model: PathBuf,
-    /// Annotations in COCO's format; categories are matched to the model's classes by name.
+    /// Annotations in COCO's format. Categories are matched to the model's classes by name.
     #[arg(long)]
     annotations: PathBuf,
-    /// The folder that the annotations' file names are relative to.
+    /// The folder to which the file names in the annotations are relative.
     #[arg(long)]
     images: PathBuf,
     /// Side of the square input in pixels [default: the model's own].
     #[arg(long)]
     imgsz: Option<u32>,
-    /// Overlap above which the weaker of two detections of a class goes.
+    /// IoU threshold: of two detections of one class that overlap more, the one with the lower score is dropped.
     #[arg(long, default_value_t = evaluate::IOU_THRESHOLD)]
     iou_threshold: f32,
     /// Threads [default: all cores].
@@ -31,7 +31,7 @@ pub struct Evaluate {
     /// What to do about images and boxes that cannot be used.
     #[arg(long, value_enum, default_value = "refuse")]
     bad_data: BadData,
-    /// Also writes all figures, by category too, as JSON.
+    /// Also writes all figures as JSON, including those of each category.
     #[arg(long)]
     json: Option<PathBuf>,
     /// Also writes all detections in COCO's results format.

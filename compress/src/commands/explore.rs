@@ -11,78 +11,79 @@ use compress::{Error, Result};
 
 use super::training::TrainingArgs;
 
-/// Finds the best kind of layer for every part of a network, under a budget, by a teacher's inner maps; the same command
-/// goes on after a kill.
+/// Finds the best kind of layer for every part of a network, within budgets, by a teacher's inner maps. The same
+/// command continues an interrupted run.
 ///
-/// A part is a layer of --network that names the teacher's map it stands for (`teacher` in its JSON), with those before it
-/// that name none. If none does, each layer stands for the teacher's of the same name, a pool together with the
-/// convolution in front of it. All candidates of a part learn side by side to give the teacher's map. The combination
-/// with the least unexplained variance, summed over the parts, is found exactly; the best few are trained as a
-/// whole, as `distill` does with the same options.
+/// A part ends with a layer of --network that names a map of the teacher (`teacher` in its JSON), and begins after the
+/// previous such layer. If no layer names one, each layer is a part, together with a pool behind it, and corresponds to
+/// the teacher's layer of the same name. All candidates for a part learn side by side to compute the teacher's map. The
+/// combination with the least unexplained variance, summed over the parts, is found exactly. The best few combinations
+/// are trained as whole networks, as `distill` does with the same options.
 ///
-/// A job array runs `--shard 1/8` to `--shard 8/8`, and once more for the checks; `--merge` collects the results.
+/// To distribute the work, run `--shard 1/8` to `--shard 8/8`. Run them once more for the checks. `--merge` collects
+/// the results.
 #[derive(clap::Args)]
 #[command(mut_arg("images", |arg| arg.default_value("8000").help("Images of the training that checks a combination")))]
 pub struct Explore {
     #[command(flatten)]
     training: TrainingArgs,
-    /// The network to learn from: a checkpoint of ours, or a TorchScript module (docs/train-your-own.md has the
-    /// contract).
+    /// The teacher: a checkpoint, or a TorchScript module as docs/train-your-own.md describes.
     #[arg(long)]
     teacher: PathBuf,
-    /// A folder of photographs without boxes. Several times for several folders; beside --data or instead of it.
+    /// A folder of photographs without boxes, in addition to --data or instead of it. Can be repeated.
     #[arg(long)]
     photos: Vec<PathBuf>,
-    /// Images that all candidates of a part learn from.
+    /// Number of training images for the candidates of a part.
     #[arg(long, default_value_t = 4000)]
     part_images: u64,
-    /// Do this share of the work, say 2/8.
+    /// Do only this share of the work, such as 2/8.
     #[arg(long, conflicts_with = "merge")]
     shard: Option<String>,
-    /// Only collect and draw what all shards have done.
+    /// Only collect the results of all shards and draw the figures.
     #[arg(long)]
     merge: bool,
-    /// The parts to explore, each by its first layer, with commas [default: all].
+    /// The parts to explore, each named by its first layer, separated by commas [default: all].
     #[arg(long, value_delimiter = ',')]
     parts: Vec<String>,
-    /// Kinds to try, with commas.
+    /// Kinds of layers to try, separated by commas.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "conv,ds,mb,ghost")]
     kinds: Vec<Kind>,
-    /// Kernels to try, with commas.
+    /// Kernel sizes to try, separated by commas.
     #[arg(long, value_delimiter = ',', default_value = "3,5,7")]
     kernels: Vec<usize>,
-    /// Expansions α to try, with commas.
+    /// Expansions α to try, separated by commas.
     #[arg(long, value_delimiter = ',', default_value = "1,2")]
     expansions: Vec<usize>,
-    /// Reductions β of squeeze-and-excitation to try, with commas; 0 leaves it out.
+    /// Reductions β of squeeze-and-excitation to try, separated by commas. 0 leaves it out.
     #[arg(long, value_delimiter = ',', default_value = "0,8")]
     reductions: Vec<usize>,
-    /// Numbers of blocks one behind the other to try, with commas.
+    /// Depths to try, separated by commas: numbers of blocks in sequence.
     #[arg(long, value_delimiter = ',', default_value = "1,2")]
     depths: Vec<usize>,
-    /// For parts that end with a pool, also try blocks with that pool behind them. Without, the stride is in the block.
+    /// For parts that end with a pool, also try blocks followed by that pool. Otherwise the block has the stride.
     #[arg(long)]
     pools: bool,
-    /// Parameters of the whole network, at most.
+    /// Maximum parameters of the whole network.
     #[arg(long, default_value_t = 2_560_000)]
     max_parameters: u64,
-    /// Multiply-accumulates of the whole network at --cost-imgsz, at most.
+    /// Maximum multiply-accumulates of the whole network at --cost-imgsz.
     #[arg(long, default_value_t = 1_090_000_000)]
     max_macs: u64,
-    /// Milliseconds of the parts together at --cost-imgsz, at most: of our engine, in int8, on one thread of this machine.
+    /// Maximum sum of the milliseconds of all parts at --cost-imgsz, in this project's engine, in int8, on one thread
+    /// of this machine.
     #[arg(long)]
     max_ms: Option<f64>,
     /// Do not measure milliseconds.
     #[arg(long)]
     no_time: bool,
-    /// Side of the square input in pixels that costs are for.
+    /// Side in pixels of the square input for which costs are counted.
     #[arg(long, default_value_t = 416)]
     cost_imgsz: usize,
-    /// So many of the best combinations are trained as a whole; the best of them is taken.
+    /// Number of the best combinations to train as whole networks. The best of them is taken.
     #[arg(long, default_value_t = 3)]
     check: usize,
-    /// A set to measure AP50 on behind these trainings, as --data takes it. Without it their loss decides. Take one that
-    /// is not the test of the final model.
+    /// The set to measure AP50 on after these trainings, in the form of --data. Without it their loss decides. Use
+    /// another set than that of the final test.
     #[arg(long)]
     val: Option<String>,
 }

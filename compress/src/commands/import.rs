@@ -6,27 +6,27 @@ use compress::checkpoint::{self, Precision};
 use compress::import::{self, Options};
 use compress::{Error, Result};
 
-/// Reads a network from elsewhere: writes a checkpoint, and the network as JSON beside it.
+/// Imports a trained network: writes a checkpoint, and the network as JSON beside it.
 ///
-/// From Darknet, YOLOv3-tiny and its relatives (`--cfg` and `--weights`); or NanoDet-Plus-m (`--nanodet`).
+/// It reads YOLOv3-tiny and similar networks from Darknet (`--cfg` and `--weights`), or NanoDet-Plus-m (`--nanodet`).
 #[derive(clap::Args)]
 pub struct Import {
-    /// Darknet's description of the network.
+    /// Darknet's description of the network (cfg file).
     #[arg(long, requires = "weights", required_unless_present = "nanodet")]
     cfg: Option<PathBuf>,
-    /// What was trained with that cfg.
+    /// The weights that were trained with this cfg.
     #[arg(long, requires = "cfg")]
     weights: Option<PathBuf>,
-    /// NanoDet-Plus-m as the TorchScript module that it is as a teacher. Needs the feature `train`.
+    /// NanoDet-Plus-m, as the TorchScript module that `distill --teacher` takes. Needs the feature `train`.
     #[arg(long, conflicts_with_all = ["cfg", "weights", "masks"])]
     nanodet: Option<PathBuf>,
-    /// The names of the classes, one a line (`coco.names`); without it they are numbered.
+    /// A text file with the names of the classes, one per line (`coco.names`). Without it classes are numbered.
     #[arg(long)]
     names: Option<PathBuf>,
-    /// Anchors of each [yolo] section, by their numbers, instead of the cfg's masks: `3,4,5;1,2,3`.
+    /// The numbers of the anchors of each [yolo] section, instead of the cfg's masks, such as `3,4,5;1,2,3`.
     #[arg(long)]
     masks: Option<String>,
-    /// The checkpoint to write (`NAME.safetensors`); the network becomes `NAME.json`.
+    /// The checkpoint to write (`NAME.safetensors`). The network is written to `NAME.json`.
     #[arg(long)]
     output: PathBuf,
 }

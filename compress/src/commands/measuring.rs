@@ -8,10 +8,10 @@ use compress::trainer::Measure;
 /// What networks are measured on.
 #[derive(clap::Args)]
 pub struct MeasuringArgs {
-    /// The set to measure AP50 on, as `FILE.json` or `FILE.json:FOLDER`. Take one that is not the test of the final model.
+    /// The set to measure AP50 on, as `FILE.json` or `FILE.json:FOLDER`. Use another set than that of the final test.
     #[arg(long)]
     val: String,
-    /// Measure on this many photographs of it, spread evenly [default: all].
+    /// Measure on this many photographs of --val, evenly spread [default: all].
     #[arg(long)]
     val_images: Option<std::num::NonZeroUsize>,
 }

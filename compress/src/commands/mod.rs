@@ -40,11 +40,11 @@ pub enum Command {
     Average(average::Average),
     /// Counts parameters and multiply-accumulates.
     Cost(cost::Cost),
-    /// Converts labels of other formats to COCO's.
+    /// Converts labels of other formats to COCO's, or makes a tiny data set.
     Data(data::Data),
-    /// Makes dense convolutions depthwise separable, with the weights that they have learned.
+    /// Replaces dense convolutions by depthwise separable ones that approximate them.
     Decouple(decouple::Decouple),
-    /// Trains a network; the same command goes on after a kill.
+    /// Trains a network. The same command continues an interrupted run.
     #[cfg(feature = "train")]
     Train(train::Train),
     /// Trains a student network to give a teacher's outputs.
@@ -54,17 +54,17 @@ pub enum Command {
     Evaluate(evaluate::Evaluate),
     /// Writes a checkpoint as ONNX.
     Export(export::Export),
-    /// Finds the best kinds of layers under a budget, by a teacher's maps.
+    /// Finds the best kinds of layers within budgets, by a teacher's maps.
     #[cfg(feature = "train")]
     Explore(Box<explore::Explore>),
-    /// Reads a network that Darknet has trained.
+    /// Imports a network trained with Darknet, or NanoDet-Plus-m.
     Import(import::Import),
     /// Writes a built-in network as JSON.
     New(new::New),
     /// Removes channels round by round, with training in between.
     #[cfg(feature = "train")]
     Prune(prune::Prune),
-    /// Turns a checkpoint into an int8 ONNX file.
+    /// Quantises a checkpoint or an ONNX file to an int8 ONNX file.
     Quantize(quantize::Quantize),
     /// Writes a report with figures from the logs of runs.
     Report(report::Report),
@@ -131,19 +131,19 @@ fn annotations_and_images(set: &str) -> (PathBuf, PathBuf) {
 /// Training photographs that a command reads.
 #[derive(clap::Args)]
 struct Photographs {
-    /// Training photographs: an annotation file in COCO's format, as `train` takes it. Several times for several sets.
+    /// Training photographs: an annotation file in COCO's format, as `train` takes it. Can be repeated.
     #[arg(long, required_unless_present = "photos")]
     data: Vec<String>,
-    /// A folder of photographs, without annotations. Several times for several folders.
+    /// A folder of photographs without annotations. Can be repeated.
     #[arg(long, value_name = "FOLDER")]
     photos: Vec<PathBuf>,
-    /// Photographs to look at.
+    /// Number of photographs to use.
     #[arg(long, default_value = "256")]
     images: NonZeroUsize,
     /// Side of the square input in pixels.
     #[arg(long, default_value_t = 416)]
     imgsz: usize,
-    /// Seed of the choice of photographs, and of whatever else is drawn.
+    /// Seed of the choice of photographs and of other random numbers.
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// What to do about images and boxes that cannot be used.

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use compress::{Error, Result, zoo};
 
-/// Writes a network of the zoo as JSON to the standard output, to be edited and given to other commands as `--network`.
+/// Writes a built-in network as JSON to the standard output. Edit it, and pass it to other commands as `--network`.
 #[derive(clap::Args)]
 pub struct New {
     /// The network's name.

@@ -12,12 +12,12 @@ use compress::{Error, Result, checkpoint, quantize};
 use super::measuring::MeasuringArgs;
 use super::training::RecipeArgs;
 
-/// Removes channels round by round, those whose loss costs least, and trains the network after each; the same command
-/// goes on after a kill.
+/// Removes channels round by round, those whose removal costs least accuracy, and trains the network after each round.
+/// The same command continues an interrupted run.
 #[derive(clap::Args)]
 #[command(mut_arg("rate", |arg| arg.default_value("5e-4")), mut_arg("warmup", |arg| arg.default_value("20")))]
 pub struct Prune {
-    /// The run's folder: config, log, checkpoints, figure.
+    /// The folder of the run, for configuration, log, checkpoints and figure.
     #[arg(long)]
     run: PathBuf,
     /// The checkpoint to start from (`model.safetensors` of a run).
@@ -32,30 +32,30 @@ pub struct Prune {
     /// Stop before AP50 falls below this.
     #[arg(long)]
     min_ap50: Option<f64>,
-    /// Side of the square input in pixels that multiply-accumulates are counted for.
+    /// Side in pixels of the square input for which multiply-accumulates are counted.
     #[arg(long, default_value_t = 416)]
     cost_imgsz: usize,
-    /// Share of the parameters and multiply-accumulates that a round removes, at most.
+    /// Maximum share of the parameters and multiply-accumulates that one round removes.
     #[arg(long, default_value_t = 0.15)]
     share: f64,
-    /// Widths stay multiples of this.
+    /// Numbers of channels stay multiples of this.
     #[arg(long, default_value_t = 8)]
     multiple: usize,
-    /// Photographs that a round looks at to choose the channels.
+    /// Number of photographs on which a round chooses the channels.
     #[arg(long, default_value = "128")]
     statistics: NonZeroUsize,
-    /// Images of training after a round; 0 only cuts and measures.
+    /// Number of training images after a round. 0 only prunes and measures.
     #[arg(long, default_value_t = 8000)]
     round_images: u64,
-    /// The network to learn from after a round, as `distill` takes it: often the one to start from. Without it the boxes
-    /// of --data teach.
+    /// The teacher for the training after a round, as `distill` takes it: often the checkpoint to start from. Without
+    /// it, the network is trained on the boxes of --data.
     #[arg(long)]
     teacher: Option<PathBuf>,
-    /// A folder of photographs without boxes, to learn from the teacher; beside --data or instead of it. Several times for
-    /// several folders.
+    /// A folder of photographs without boxes, to learn from the teacher, in addition to --data or instead of it. Can be
+    /// repeated.
     #[arg(long, requires = "teacher")]
     photos: Vec<PathBuf>,
-    /// How many times an image serves with the teacher's answer to it, as in `distill`.
+    /// How many times an image is used with one output of the teacher, as in `distill`.
     #[arg(long, default_value_t = 1, requires = "teacher")]
     reuse: u64,
     #[command(flatten)]

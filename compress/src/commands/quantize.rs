@@ -22,45 +22,46 @@ struct Best<T> {
 /// Noise by method.
 type Tried = serde_json::Map<String, serde_json::Value>;
 
-/// Turns a checkpoint, or an ONNX file of any detector, into an int8 ONNX file, calibrated on photographs.
+/// Quantises a checkpoint, or the ONNX file of any detector, to an int8 ONNX file. Calibrates on photographs.
 #[derive(clap::Args)]
 #[command(group = clap::ArgGroup::new("source").required(true).args(["checkpoint", "model"]))]
 pub struct Quantize {
     /// The checkpoint (`model.safetensors` of a run).
     #[arg(long)]
     checkpoint: Option<PathBuf>,
-    /// An ONNX file instead: a detector as any program exports it, with one input `[1, 3, side, side]`, RGB in 0–1.
+    /// Instead of a checkpoint, an ONNX file of any program: a detector with one input `[1, 3, side, side]`, RGB in
+    /// 0–1.
     #[arg(long, conflicts_with = "no_equalize")]
     model: Option<PathBuf>,
-    /// The ONNX file.
+    /// The ONNX file to write.
     #[arg(long)]
     output: PathBuf,
     #[command(flatten)]
     photographs: Photographs,
-    /// More photographs, to measure on how far the scores are off.
+    /// Number of further photographs, on which the error of the scores is measured.
     #[arg(long, default_value = "96")]
     held_out: NonZeroUsize,
-    /// How ranges are chosen; `auto` measures all and takes the best.
+    /// How the ranges of the maps are chosen. `auto` measures all methods and takes the best.
     #[arg(long, value_enum, default_value = "auto")]
     method: MethodName,
     /// The percentile of `--method percentile`, above 0 and up to 100.
     #[arg(long, default_value = "99.99", value_parser = percentile)]
     percentile: f64,
-    /// Bits of the weights, 2 to 8: always stored in bytes, but the fewer, the better they compress.
+    /// Bits of the weights, 2 to 8. They are always stored in bytes, but fewer bits compress better.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(2..=8))]
     weight_bits: u32,
-    /// A layer, or one convolution of it, to leave in floats; with `--model` the name of a convolution's node. Several
-    /// times for several.
+    /// A layer, or one convolution of it, to leave in floats. With `--model`, the name of a convolution's node. Can be
+    /// repeated.
     #[arg(long)]
     float: Vec<String>,
-    /// Keeps the weights as they are, instead of first making channels that share a scale alike in size
-    /// (cross-layer equalisation): for weights that `distill --int8` or `train --int8` tuned to their rounding.
+    /// Turns off cross-layer equalisation, which rescales channels that share a scale. Use it for weights trained with
+    /// `distill --int8` or `train --int8`, because these are adapted to their rounding.
     #[arg(long)]
     no_equalize: bool,
-    /// Also measures each convolution in integers by itself, and prints a table.
+    /// Also measures the error with only one convolution in int8, for each of them, and prints a table.
     #[arg(long)]
     sensitivity: bool,
-    /// Writes what was measured as JSON.
+    /// Writes the measurements as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
 }

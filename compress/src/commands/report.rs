@@ -5,25 +5,25 @@ use std::path::{Path, PathBuf};
 use compress::report::{Run, keep, read, report};
 use compress::{Error, Result, checkpoint};
 
-/// Writes a report of runs, with figures, from their folders or from what --keep stored of them.
+/// Writes a report of runs, with figures, from their folders or from the files that --keep wrote.
 #[derive(clap::Args)]
 pub struct Report {
-    /// The folder of a run of `train`, `distill`, `explore` or `prune`, with the files `evaluate*.json` and
-    /// `quantize*.json` that `evaluate --json` and `quantize --json` wrote there; or a file that --keep wrote. The
-    /// report has them in this order.
+    /// The folder of a run of `train`, `distill`, `explore` or `prune`, or a file that --keep wrote. The folder may
+    /// contain files `evaluate*.json` and `quantize*.json`, written by `evaluate --json` and `quantize --json`. Can be
+    /// repeated; the report keeps the order.
     #[arg(long, num_args = 1..)]
     run: Vec<PathBuf>,
-    /// Also writes what the report needs of each run to this folder, as `NAME.json`: small files that --run takes in
-    /// place of the folders.
+    /// Also writes the data that the report needs of each run to this folder, as `NAME.json`. --run takes these small
+    /// files in place of the folders.
     #[arg(long)]
     keep: Option<PathBuf>,
-    /// The Markdown file. Its figures are written beside it.
+    /// The Markdown file to write. Its figures are written beside it.
     #[arg(long, default_value = "docs/compression/log.md")]
     output: PathBuf,
     /// An ONNX file to show on --sample.
     #[arg(long, requires = "sample")]
     model: Option<PathBuf>,
-    /// A photograph (JPEG) to show detections on. Several times for several.
+    /// A photograph (JPEG) to show detections on. Can be repeated.
     #[arg(long, requires = "model")]
     sample: Vec<PathBuf>,
 }

@@ -8,8 +8,8 @@ use compress::{Result, checkpoint};
 
 use super::Photographs;
 
-/// Gives dead channels, which are constant on all photographs, new random weights, and their readers weights of zero:
-/// the output stays the same, and training can use the channels again.
+/// Re-initialises dead channels (constant on all photographs) with random weights. The layers that read them get
+/// weights of zero, so the output stays the same. Training can then use the channels again.
 #[derive(clap::Args)]
 pub struct Revive {
     /// The checkpoint (`model.safetensors` of a run).

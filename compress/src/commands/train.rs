@@ -7,12 +7,12 @@ use compress::train::{Distillation, Stage};
 
 use super::training::TrainingArgs;
 
-/// Trains a network on photographs with boxes; the same command goes on after a kill.
+/// Trains a network on photographs with boxes. The same command continues an interrupted run.
 #[derive(clap::Args)]
 pub struct Train {
     #[command(flatten)]
     training: TrainingArgs,
-    /// A network to learn from beside the boxes, as `distill` takes it.
+    /// A teacher to learn from in addition to the boxes, as `distill` takes it.
     #[arg(long)]
     teacher: Option<PathBuf>,
 }

@@ -1,4 +1,4 @@
-//! The options of training, which `train`, `distill`, `prune` and `explore` have in common.
+//! The options of training that `train`, `distill`, `prune` and `explore` have in common.
 
 use std::path::PathBuf;
 
@@ -10,31 +10,31 @@ use compress::{Error, Result};
 /// A network, what it sees and how it learns.
 #[derive(clap::Args)]
 pub struct TrainingArgs {
-    /// The run's folder: config, log, checkpoints.
+    /// The folder of the run, for configuration, log and checkpoints.
     #[arg(long)]
     run: PathBuf,
-    /// A network of the zoo, a JSON file, or a checkpoint, whose head is made for the classes of the data.
+    /// A built-in network, a JSON file or a checkpoint. A checkpoint gets a head for the classes of the data.
     #[arg(long, default_value = "micro_yolo")]
     network: String,
-    /// Multiplies the anchors of the network's head, if it has some; the zoo's are for 416 px.
+    /// Factor for the anchors of the network's head, if it has any. Those of built-in networks are for 416 px.
     #[arg(long, default_value_t = 1.0)]
     anchor_scale: f32,
-    /// Weights to start from (safetensors): whatever fits by name and shape.
+    /// Weights to start from (safetensors). Tensors that fit by name and shape are used.
     #[arg(long)]
     init: Option<PathBuf>,
-    /// Learning rate of what was taken from --init, as a share.
+    /// Learning rate of the tensors from --init, as a share of the others' learning rate.
     #[arg(long, default_value_t = 0.4)]
     init_rate: f32,
-    /// Do not train the layers up to this one.
+    /// Do not train the layers up to and including this one.
     #[arg(long)]
     freeze: Option<String>,
-    /// Rounds weights and activations as int8 does, starting from `--init`: quantisation-aware training.
+    /// Quantisation-aware training: rounds weights and activations as int8 does, starting from `--init`.
     #[arg(long, requires = "init")]
     int8: bool,
     /// Number of training images.
     #[arg(long, default_value_t = 300_000)]
     images: u64,
-    /// End after this many minutes of training, before --images if need be.
+    /// End after this many minutes of training, even before --images.
     #[arg(long)]
     minutes: Option<f64>,
     #[command(flatten)]
@@ -44,61 +44,63 @@ pub struct TrainingArgs {
 /// Data, augmentation and schedule, of any training.
 #[derive(clap::Args)]
 pub struct RecipeArgs {
-    /// Annotation file in COCO's format; its images lie in the folder of the same name without `.json`, or as
-    /// `FILE:FOLDER` says. Several times for several sets.
+    /// Annotation file in COCO's format. Its images are in the folder of the same name without `.json`, or in FOLDER if
+    /// written as `FILE:FOLDER`. Can be repeated.
     #[arg(long)]
     data: Vec<String>,
-    /// Images a step.
+    /// Images per step.
     #[arg(long, default_value_t = 16)]
     batch: usize,
-    /// Side of the square input in pixels; `192,256@0.5` goes from 192 to 256 half-way through.
+    /// Side of the square input in pixels. `192,256@0.5` changes from 192 to 256 after half of the training.
     #[arg(long, default_value = "256")]
     imgsz: String,
     /// Share of mosaics among the samples.
     #[arg(long, default_value_t = 0.5)]
     mosaic: f32,
-    /// Progress (0–1) from which there are no mosaics.
+    /// Progress (0–1) after which there are no mosaics.
     #[arg(long, default_value_t = 0.9)]
     mosaic_until: f32,
-    /// Share of blended pairs (mixup) among the samples, while there are mosaics.
+    /// Share of blended pairs (mixup) among the samples, as long as there are mosaics.
     #[arg(long, default_value_t = 0.15)]
     mixup: f32,
-    /// Share of samples with covered parts (cutout), while there are mosaics.
+    /// Share of samples with covered parts (cutout), as long as there are mosaics.
     #[arg(long, default_value_t = 0.3)]
     cover: f32,
-    /// Photographs of a class that less than this share of all photographs shows are drawn more often.
+    /// Photographs of rare classes are drawn more often. A class is rare if less than this share of all photographs
+    /// shows it.
     #[arg(long, default_value_t = 0.005)]
     rare: f32,
-    /// How many times as often photographs are drawn that are labelled in all classes, and in VOC's twenty.
+    /// Two factors: how many times as often photographs are drawn in which all classes are labelled, and those in which
+    /// VOC's twenty are.
     #[arg(long, num_args = 2, default_values_t = [2.0, 1.5])]
     draw: Vec<f32>,
-    /// Teacher's boxes below this score are ignored.
+    /// Boxes in the annotations with a score (from a teacher) below this are ignored.
     #[arg(long, default_value_t = 0.3)]
     teacher_min: f32,
     /// Peak learning rate.
     #[arg(long, default_value_t = 2e-3)]
     rate: f64,
-    /// Make the learning rate a share of each tensor's size, its root mean square when the run starts. For networks
-    /// without batch normalisation, whose tensors differ in size.
+    /// Multiply the learning rate of each tensor by the root mean square of its values at the start of the run. For
+    /// networks without batch normalisation, whose tensors differ in size.
     #[arg(long)]
     relative_rate: bool,
     /// Learning rate at the end, as a share of the peak.
     #[arg(long, default_value_t = 0.01)]
     final_rate: f64,
-    /// Make the model the average of this share of all steps, instead of about the last thousand. With a final rate that
-    /// keeps the steps apart, this is stochastic weight averaging.
+    /// The model is the average of this share of all steps, instead of about the last thousand. With a high final rate,
+    /// this is stochastic weight averaging.
     #[arg(long, default_value_t = 0.0)]
     average_over: f64,
     /// Weight decay.
     #[arg(long, default_value_t = 0.03)]
     decay: f32,
-    /// Steps of warm-up.
+    /// Number of steps in which the learning rate rises at the start.
     #[arg(long, default_value_t = 500)]
     warmup: u64,
     /// Seed.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Copies of the network, a thread each [default: one a core, or one on CUDA].
+    /// Copies of the network, with one thread each [default: one per core, or one on CUDA].
     #[arg(long)]
     replicas: Option<usize>,
     /// Threads that prepare batches [default: 1, or all but one core on CUDA].
@@ -107,7 +109,7 @@ pub struct RecipeArgs {
     /// Gibibytes of decoded photographs to keep in memory.
     #[arg(long, default_value_t = 6.0)]
     keep_gib: f64,
-    /// What activations are computed in.
+    /// Number format of the activations.
     #[arg(long, value_enum, default_value = "auto")]
     precision: Precision,
     /// cpu or cuda.

@@ -8,17 +8,17 @@ use compress::trim::trim;
 
 use super::Photographs;
 
-/// Removes dead channels, which are constant on all photographs: the network is smaller, its output the same.
+/// Removes dead channels (constant on all photographs). The network gets smaller, its output stays the same.
 #[derive(clap::Args)]
 pub struct Trim {
     /// The checkpoint (`model.safetensors` of a run).
     #[arg(long)]
     checkpoint: PathBuf,
-    /// The checkpoint of the smaller network.
+    /// The checkpoint to write.
     #[arg(long)]
     output: PathBuf,
-    /// The width of a group of channels stays a multiple of this. Other widths are slow in large maps: with 12 channels
-    /// instead of 16 in its first layer, `micro-yolo` took 1.2 times as long.
+    /// Numbers of channels stay multiples of this. Other numbers are slow in large maps: with 12 channels instead of 16
+    /// in its first layer, an earlier `micro-yolo` took 1.2 times as long.
     #[arg(long, default_value_t = 16)]
     multiple: usize,
     #[command(flatten)]

@@ -1,7 +1,7 @@
-//! Varies photographs: mosaics, scales, crops, flips, colours, double exposures and covered parts.
+//! Augmentation of photographs: mosaics, scales, crops, flips, colours, mixup and cutout.
 //!
-//! As strongly as a set of some ten thousand photographs needs: a network of two million weights that sees each of them
-//! fifty times overfits otherwise.
+//! It is strong enough for a set of some ten thousand photographs. With less, a network of two million weights that
+//! sees each photograph fifty times overfits.
 
 use fast_image_resize as fir;
 use fir::images::{Image, ImageRef};

@@ -1,4 +1,4 @@
-//! The COCO annotation format, with the fields that our own sets add.
+//! The COCO annotation format, with additional fields of this project's data sets.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -10,10 +10,10 @@ use crate::error::{Error, Result};
 /// What to do about an image or a box that cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum BadData {
-    /// Stop, naming the file and the id.
+    /// Stop with an error that names the file and the id.
     #[default]
     Refuse,
-    /// Go on without it, and say so once.
+    /// Continue without it, and report it once.
     Skip,
 }
 

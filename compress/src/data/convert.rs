@@ -1,4 +1,4 @@
-//! What the readers of other formats have in common: photographs with boxes that become a COCO file.
+//! Code shared by the readers of other formats: photographs with boxes, written as a COCO file.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};

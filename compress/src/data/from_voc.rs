@@ -1,4 +1,4 @@
-//! Pascal VOC's annotations: an XML file a photograph.
+//! Pascal VOC's annotations: one XML file per photograph.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! YOLO's labels: a text file beside each photograph, a line an object.
+//! YOLO's labels: one text file per photograph, one line per object.
 
 use std::path::{Component, Path, PathBuf};
 

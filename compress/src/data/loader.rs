@@ -1,4 +1,4 @@
-//! Batches, made by threads ahead of their use.
+//! Batches, prepared in advance by several threads.
 
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};

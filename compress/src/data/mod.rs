@@ -1,4 +1,4 @@
-//! Photographs with boxes: read, kept in memory, varied and put into batches.
+//! Photographs with boxes: reading, caching, augmentation and batches.
 
 pub mod augment;
 mod coco;

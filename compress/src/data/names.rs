@@ -1,4 +1,4 @@
-//! Names of classes, in the files that other programs keep them in.
+//! Names of classes, in the file formats of other programs.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! A data set in seconds, for a first run: objects cut from the sample photographs, on plain grounds.
+//! A small data set for a first run, made in seconds: objects cut from the sample photographs, on plain backgrounds.
 
 use std::path::Path;
 

@@ -1,9 +1,9 @@
-//! The best combination of one candidate a part, exactly.
+//! Finds the best combinations of one candidate per part, exactly.
 //!
-//! Partial combinations are extended part by part. One is dropped when it cannot be among the best any more: what is left
-//! costs too much, as many others are at least as good in everything, or its Lagrangian lower bound is above
-//! combinations that are known (Kellerer, Pferschy & Pisinger 2004, "Knapsack Problems", chapter 11). None of the
-//! three drops a combination that is to be found, so the result is that of trying all.
+//! Partial combinations are extended part by part. One is dropped when it cannot be among the best: if the remaining
+//! parts cost too much, if enough others are at least as good in every respect, or if its Lagrangian lower bound is
+//! above known combinations (Kellerer, Pferschy & Pisinger 2004, "Knapsack Problems", chapter 11). These rules never
+//! drop one of the best combinations, so the result is the same as with trying all.
 
 use std::cmp::Ordering;
 

@@ -1,7 +1,7 @@
-//! The parts of a network that may be replaced, and what may stand for each.
+//! The parts of a network that can be replaced, and the candidates for each.
 //!
-//! A part is a chain of layers whose end names the teacher's map that it stands for. What it reads is known from the
-//! teacher, too, so it learns by itself.
+//! A part is a chain of layers, of which the last names the teacher's map that it computes. The teacher also has the
+//! input map of the part, so each part can learn alone.
 
 use std::collections::HashMap;
 

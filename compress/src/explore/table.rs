@@ -1,4 +1,4 @@
-//! The table of a run: Markdown, CSV and bars.
+//! The table of a run, as Markdown, CSV and bar chart.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;

@@ -1,4 +1,4 @@
-//! Milliseconds of our engine for a candidate by itself, in int8.
+//! Measures the milliseconds of a candidate alone, in int8, in this project's engine.
 
 use std::time::Instant;
 

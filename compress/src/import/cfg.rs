@@ -1,8 +1,8 @@
-//! Darknet's `.cfg`: sections of `key=value`, a section a layer, in the order they are computed.
+//! Darknet's `.cfg`: sections of `key=value` lines, one section per layer, in the order of computation.
 //!
-//! Only what is known to compute the same here is taken. Whatever else could change the output, an unknown key as well,
-//! is an error that names its line: Darknet itself ignores misspelled keys, and a network imported without one of them
-//! would give wrong results without an error.
+//! Only sections and keys with a known equivalent are accepted. Everything else, including unknown keys, is an error
+//! that names the line. Darknet ignores misspelled keys, but a network imported without such a key could give wrong
+//! results.
 
 use std::path::{Path, PathBuf};
 

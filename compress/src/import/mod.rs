@@ -1,7 +1,7 @@
-//! Networks from elsewhere.
+//! Imports networks of other projects.
 //!
-//! [`darknet`] reads what Darknet trains: YOLOv3-tiny and its relatives. With the feature `train`, `nanodet`
-//! reads NanoDet-Plus.
+//! [`darknet`] reads YOLOv3-tiny and similar networks from Darknet. With the feature `train`, `nanodet` reads
+//! NanoDet-Plus.
 
 mod cfg;
 #[cfg(feature = "train")]

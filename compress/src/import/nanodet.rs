@@ -1,4 +1,4 @@
-//! NanoDet-Plus, from the TorchScript module that distillation uses as a teacher.
+//! Imports NanoDet-Plus from the TorchScript module that distillation uses as a teacher.
 
 use std::path::Path;
 

@@ -1,8 +1,8 @@
-//! One description of a network, from which everything else follows.
+//! The description of a network that all commands use.
 //!
-//! A [`Network`] is a list of [`Layer`]s in the terms of the paper (convolution, DSConv, MBConv …) and has a JSON form
-//! that people edit. [`Graph`] is the same network in single operations: what the cost model counts, the trainer runs,
-//! the pruner cuts and the exporter writes.
+//! A [`Network`] is a list of [`Layer`]s in the terms of the paper (convolution, DSConv, MBConv …), with a JSON form
+//! for editing. [`Graph`] is the same network as single operations, which the cost model counts, the trainer runs, the
+//! pruner reduces and the exporter writes.
 
 mod graph;
 #[cfg(test)]
@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 /// A detector: its layers in the order they are computed, the last of them a [`LayerKind::Detect`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Network {
-    /// A short name, as in the zoo.
+    /// A short name.
     pub name: String,
     /// Number of object classes, C.
     pub classes: usize,
@@ -37,11 +37,11 @@ pub struct Layer {
     /// Names of the layers it reads. Empty: the layer before it (for the first layer, the image).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub from: Vec<String>,
-    /// The map of a teacher that this layer's output stands for: what `compress distill` has it learn to give. The name
-    /// of a layer of the teacher, or `features.3` for the fourth inner map of a TorchScript module.
+    /// The map of a teacher that this layer learns to compute in `compress distill`: the name of a layer of the
+    /// teacher, or `features.3` for the fourth inner map of a TorchScript module.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub teacher: Option<String>,
-    /// Which channels of that map, after pruning; all if empty.
+    /// The channels of that map that remain after pruning. All if empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub teacher_channels: Vec<usize>,
     /// What it computes.
@@ -111,8 +111,8 @@ pub enum LayerKind {
         #[serde(default = "yes", skip_serializing_if = "is_true")]
         norm: bool,
     },
-    /// Half the output by a k×k convolution, the other half from that by a cheap depthwise 3×3, joined: the Ghost
-    /// module (Han et al. 2020) with ratio 2.
+    /// The Ghost module (Han et al. 2020) with ratio 2: half of the output by a k×k convolution, the other half from
+    /// the first by a depthwise 3×3.
     Ghost {
         /// Output channels, even.
         out: usize,
@@ -126,7 +126,7 @@ pub enum LayerKind {
         #[serde(default = "yes", skip_serializing_if = "is_true")]
         norm: bool,
     },
-    /// Each channel times a gate computed from the means of all (Hu et al. 2018); YOLO Nano's FCA.
+    /// Multiplies each channel by a gate computed from the means of all channels (Hu et al. 2018). YOLO Nano's FCA.
     SqueezeExcite {
         /// Channels between its two layers.
         squeeze: usize,
@@ -147,7 +147,7 @@ pub enum LayerKind {
     Upsample {
         /// How many times larger each side becomes.
         factor: usize,
-        /// What new cells hold.
+        /// How the values of new cells are computed.
         #[serde(default, skip_serializing_if = "is_default")]
         mode: UpsampleMode,
     },
@@ -162,9 +162,9 @@ pub enum LayerKind {
     },
     /// Sum of maps of one shape.
     Add,
-    /// Turns the maps it reads into boxes and class scores; always the last layer.
+    /// Converts maps to boxes and class scores. Always the last layer.
     Detect {
-        /// How the maps are read.
+        /// The form of the head.
         #[serde(flatten)]
         head: Head,
     },
@@ -174,24 +174,25 @@ pub enum LayerKind {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "head", rename_all = "snake_case")]
 pub enum Head {
-    /// Reads pairs of maps, one pair a stride: distances of the four sides from the cell's centre, `[4, h, w]` in
-    /// the order left, top, right, bottom, as logarithms in units of the stride; and class logits, `[C, h, w]`.
+    /// Reads one pair of maps per stride. The first has the distances of the four sides from the centre of the cell,
+    /// `[4, h, w]` in the order left, top, right, bottom, as logarithms in units of the stride. The second has class
+    /// logits, `[C, h, w]`.
     AnchorFree,
-    /// YOLOv3's: reads one map a stride, `[A·(5 + C), h, w]`, and a list of A anchors (width, height in pixels of
-    /// the network's input) for each.
+    /// The head of YOLOv3: reads one map per stride, `[A·(5 + C), h, w]`, each with a list of A anchors (width, height
+    /// in pixels of the network's input).
     Anchors {
-        /// One list a map, in the order of `from`.
+        /// One list per map, in the order of `from`.
         anchors: Vec<Vec<[f32; 2]>>,
     },
-    /// Generalized Focal Loss's (Li et al. 2020): reads pairs of maps, one pair a stride: logits of each side's
-    /// distance, `[4·bins, h, w]`, all bins of the left side first, then those of the top, the right and the bottom;
-    /// and class logits, `[C, h, w]`. A distance is the expectation of the softmax over its bins, which stand for
-    /// 0, 1 … bins − 1 strides.
+    /// The head of Generalized Focal Loss (Li et al. 2020): reads one pair of maps per stride. The first has logits of
+    /// each side's distance, `[4·bins, h, w]`, all bins of the left side first, then those of the top, the right and
+    /// the bottom. The second has class logits, `[C, h, w]`. A distance is the expectation of the softmax over its
+    /// bins, whose values are 0, 1 … bins − 1 strides.
     Distribution {
-        /// Bins a side, 2 or more.
+        /// Bins per side, 2 or more.
         bins: usize,
-        /// Where in its cell the place lies that distances are counted from, in units of the stride: 0.5 is the
-        /// centre, 0.0 the left upper corner (NanoDet's).
+        /// The point in the cell from which distances are measured, in units of the stride: 0.5 is the centre, 0.0 the
+        /// left upper corner (NanoDet).
         #[serde(default = "half", skip_serializing_if = "is_half")]
         offset: f32,
     },
@@ -201,7 +202,7 @@ pub enum Head {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PoolPadding {
-    /// Below and to the right alone, as YOLOv3-tiny's.
+    /// Only below and to the right, as in YOLOv3-tiny.
     #[default]
     End,
     /// By `kernel / 2` on every side, for an odd kernel: the window is around its cell, as a convolution's is.
@@ -322,7 +323,8 @@ impl Network {
         }
     }
 
-    /// The same network for other classes: the last convolutions of its scores get as many outputs. Their names are gone.
+    /// The same network for another number of classes: the last convolutions of the scores get as many outputs. The
+    /// names of the classes are removed.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! Runs a graph by the definition of each operation: slow and simple, as the reference of tests.
+//! Runs a graph by the definition of each operation. Slow and simple, as a reference for tests.
 
 use super::{Graph, NORM_EPSILON, Node, Op, PoolPadding, UpsampleMode};
 use crate::checkpoint::Weights;

@@ -1,16 +1,16 @@
-//! Which channels to remove, and how the convolutions that read them make up for the loss.
+//! Chooses the channels to remove, and fits the convolutions that read them.
 //!
-//! Every channel is predicted by the others of its map and a constant, by least squares. A convolution that read a removed
-//! channel reads its prediction instead: a change of its other weights and its bias. What remains is the error of the
-//! prediction, times the weights, times how much errors there matter ([`Statistics`]). That is Optimal Brain Surgeon
-//! (Hassibi and Stork 1993) for whole channels.
+//! Every channel is predicted from the others of its map and a constant, by least squares. A convolution that read a
+//! removed channel uses its prediction instead, which changes its other weights and its bias. The remaining error is
+//! that of the prediction, times the weights, times the sensitivity to errors there ([`Statistics`]). This is Optimal
+//! Brain Surgeon (Hassibi and Stork 1993) for whole channels.
 //!
-//! Channels go a few at a time, wherever that costs least for what it saves, over all widths of the network. After each,
-//! the costs of those that are left are those of a network without it: of two equal channels the first costs nothing,
-//! the second a lot.
+//! Channels are removed a few at a time, from all layers, where the error is smallest for the cost saved. After each
+//! removal the errors of the remaining channels are updated: of two equal channels, removing the first costs nothing,
+//! removing the second a lot.
 //!
-//! The prediction is cell by cell. So it is exact for 1×1 convolutions; for larger ones too but at the border, where
-//! padding does not know the constant.
+//! The prediction is made for each cell. So it is exact for 1×1 convolutions. For larger ones it is exact except at the
+//! border, because padding does not include the constant.
 
 use std::collections::{BTreeMap, BTreeSet};
 

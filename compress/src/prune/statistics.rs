@@ -1,10 +1,10 @@
-//! What pruning needs to know of a network's maps, measured on photographs by forward passes alone.
+//! Statistics of a network's maps for pruning, measured on photographs by forward passes only.
 //!
-//! - **Moments.** Of every map that dense convolutions read, the mean products of its channels. They tell how well the
-//!   other channels can stand in for one.
-//! - **Sensitivity.** Of every channel, the squared gradient of the network's answers, summed over its map. It makes errors
-//!   of different layers comparable. It goes backward from the head through squared weights and mean squared slopes of
-//!   the activations, as if the gradients that meet had signs of chance (the diagonal approximation of Becker and
+//! - **Moments.** For every map that dense convolutions read, the mean products of its channels. They determine how
+//!   well a channel can be predicted from the others.
+//! - **Sensitivity.** For every channel, the squared gradient of the network's outputs, summed over its map. It makes
+//!   errors of different layers comparable. It is propagated backward from the head through squared weights and mean
+//!   squared slopes of the activations, as if gradients had random signs (the diagonal approximation of Becker and
 //!   LeCun 1988, "Improving the Convergence of Back-Propagation Learning with Second Order Methods").
 
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! Runs the float network: ranges of its activations, and the error of integers.
+//! Runs the float network, to find the ranges of its activations and the error of quantisation.
 
 use std::io::Cursor;
 use std::path::PathBuf;

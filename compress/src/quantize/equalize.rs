@@ -1,10 +1,11 @@
-//! Cross-layer equalisation: the same network, with channels that share a scale made alike in size.
+//! Cross-layer equalisation: rescales channels that share a scale to similar ranges, without changing the network's
+//! function.
 //!
-//! One scale serves all channels of a map, so a channel whose values are small uses few of its bytes. Where nothing but
-//! positively homogeneous operations (convolutions, ReLU, LeakyReLU, pooling, upsampling, sums) lie between the
-//! convolution that makes a channel and those that read it, the first can be multiplied by a factor and the others
-//! divided by it: the function stays the same. Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization and
-//! Bias Correction", section 4.1; here the ranges are measured.
+//! All channels of a map have the same scale, so a channel with small values uses only a few of the 128 levels. If
+//! there are only positively homogeneous operations (convolutions, ReLU, LeakyReLU, pooling, upsampling, sums) between
+//! the convolution that computes a channel and those that read it, the weights of the first can be multiplied by a
+//! factor and those of the others divided by it. The function stays the same. See Nagel et al. 2019, "Data-Free
+//! Quantization Through Weight Equalization and Bias Correction", section 4.1; here the ranges are measured.
 
 use std::collections::HashMap;
 

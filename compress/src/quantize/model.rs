@@ -1,12 +1,15 @@
-//! Int8 for an ONNX file that is not ours: its graph stays as it is, convolutions and what lies between them get bytes.
+//! Quantises the ONNX file of another program: convolutions and the maps between them get bytes, the rest of the graph
+//! stays as it is.
 //!
-//! A convolution with constant weights reads bytes. What it reads is followed back through operators that move or pick
-//! values (pooling, concatenation, resizing, slices): all of it shares one scale, so that a runtime moves bytes there.
-//! Sums of two maps that a convolution reads get bytes too, each with a scale of its own. Everything else stays as it is.
+//! A convolution with constant weights reads bytes. Its input is followed back through operators that only move or
+//! select values (pooling, concatenation, resizing, slices). These tensors share one scale, so that a runtime moves
+//! bytes there. If a convolution reads a sum, the inputs of the sum get bytes too, each with a scale of its own.
+//! Everything else stays as it is.
 //!
-//! A depthwise convolution gets bytes only where its result goes straight to bytes, as behind ReLU. With another activation
-//! behind it, such as SiLU, runtimes compute it in floats anyway, and bytes would cost much: each of its channels is read
-//! by itself, so that nothing averages the rounding of a channel that uses few of the bytes. Its weights are bytes still.
+//! A depthwise convolution gets a quantised input only if its output is quantised directly, as with ReLU. If another
+//! activation follows, such as SiLU, runtimes compute it in floats anyway, and a quantised input would cost accuracy:
+//! it reads each channel alone, so rounding errors in a channel with a small range are not averaged over other
+//! channels. Its weights are bytes in both cases.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};

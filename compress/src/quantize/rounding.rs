@@ -1,10 +1,10 @@
-//! Weights as bytes, rounded up or down so that what a convolution gives stays what it was.
+//! Rounds weights to bytes, up or down, so that the output of a convolution changes as little as possible.
 //!
-//! The nearest byte is not the best one. Neighbouring activations are correlated, so errors of weights that add up
-//! matter more than errors that cancel. Over the windows x that a convolution reads, the error e of a row of weights
-//! costs the mean of (e·x)². The constant part goes into the bias. The rest is eᵀ C e, where C is the covariance of
-//! the windows. It is minimised here weight by weight (the objective of Nagel et al. 2020, "Up or Down? Adaptive
-//! Rounding for Post-Training Quantization").
+//! Rounding to nearest is not optimal. Neighbouring activations are correlated, so errors of weights that add up matter
+//! more than errors that cancel. Over the windows x that a convolution reads, an error e of a row of weights causes the
+//! mean squared error (e·x)². Its constant part goes into the bias. The rest is eᵀ C e, where C is the covariance of
+//! the windows. It is minimised weight by weight (the objective of Nagel et al. 2020, "Up or Down? Adaptive Rounding
+//! for Post-Training Quantization").
 
 use crate::checkpoint::Weights;
 use crate::error::{Error, Result};

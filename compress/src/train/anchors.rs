@@ -1,10 +1,10 @@
-//! YOLOv3's head: which place learns which object, and the loss (Redmon & Farhadi 2018, section 2).
+//! YOLOv3's head: the assignment of objects to cells, and the loss (Redmon & Farhadi 2018, section 2).
 //!
-//! An object belongs to one place: the cell that has its centre, in the map and with the anchor that fit its shape
-//! best. There objectness is one, its class is learned, and its box. Everywhere else objectness is zero, but where the
-//! predicted box overlaps an object well all the same, or might be one of those that are neither hit nor miss.
-//! Objectness and classes are taught by binary cross-entropy, as in the paper; boxes by CIoU, as with our anchor-free
-//! head, so that the two differ in nothing else.
+//! An object is assigned to the cell that contains its centre, in the map and with the anchor that fit its shape best.
+//! That cell learns objectness 1, the class and the box. Everywhere else the target of objectness is 0, except where
+//! the predicted box overlaps an object well, or an object that is marked to be ignored. The loss of objectness and
+//! classes is binary cross-entropy, as in the paper. That of boxes is CIoU, as for the anchor-free head, so that the
+//! two can be compared.
 
 use tch::{Kind, Tensor};
 

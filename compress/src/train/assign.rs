@@ -1,6 +1,6 @@
-//! Which cells learn which object: task-aligned assignment (Feng et al. 2021, TOOD).
+//! Task-aligned assignment of objects to cells (Feng et al. 2021, TOOD).
 //!
-//! For all objects of a batch at once, in tensors of fixed sizes, so that a GPU never waits for the processor.
+//! It handles all objects of a batch at once, in tensors of fixed sizes, so that a GPU never waits for the CPU.
 
 use tch::{Device, Kind, Tensor};
 

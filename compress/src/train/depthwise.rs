@@ -1,7 +1,7 @@
-//! The gradient of a depthwise convolution's weights on a processor.
+//! The gradient of a depthwise convolution's weights on a CPU.
 //!
-//! libtorch has a good kernel for it up to 3×3. Above, it falls back on one for grouped convolutions that took more
-//! than half of our training time; this one needs a twentieth of that.
+//! libtorch has a fast kernel for it up to 3×3. For larger kernels it uses that for grouped convolutions, which took
+//! more than half of the training time. This one needs a twentieth of that.
 
 use tch::{Kind, Tensor};
 

@@ -13,11 +13,11 @@ use crate::network::{Graph, Network, NodeId};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
-    /// Every part of the student by itself: from the teacher's input map it learns to compute the teacher's output map.
+    /// Each part of the student alone learns to compute the teacher's output map from the teacher's input map.
     Parts,
-    /// The whole student: inner maps, scores and boxes at every place.
+    /// The whole student learns inner maps, scores and boxes in every cell.
     Whole,
-    /// As `whole`, and the ordinary loss of the photographs' labels beside it.
+    /// As `whole`, plus the ordinary loss for the labels of the photographs.
     Labels,
 }
 

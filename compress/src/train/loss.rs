@@ -1,5 +1,5 @@
-//! The loss by the network's head. Here that of an anchor-free one: binary cross-entropy on task-aligned scores, and
-//! CIoU. That of YOLOv3's is [`super::anchors`].
+//! The loss for each kind of head. This module has that of anchor-free heads: binary cross-entropy on task-aligned
+//! scores, and CIoU. [`super::anchors`] has that of YOLOv3.
 
 use std::collections::HashMap;
 

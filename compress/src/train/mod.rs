@@ -1,8 +1,8 @@
 //! Trains a network with libtorch.
 //!
-//! A run lives in a folder: `config.json`, `log.jsonl` (a line every [`TrainConfig::log_every`] batches),
-//! `state.safetensors` to go on from and `model.safetensors`, the averaged weights in half precision with their
-//! network. The same command continues a killed run.
+//! The folder of a run contains `config.json`, `log.jsonl` (one line every [`TrainConfig::log_every`] batches),
+//! `state.safetensors` to continue from, and `model.safetensors`, the averaged weights in half precision with their
+//! network. The same command continues an interrupted run.
 
 mod anchors;
 pub mod assign;

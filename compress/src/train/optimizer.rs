@@ -1,4 +1,4 @@
-//! AdamW over one flat vector, and the running average of what it learns.
+//! AdamW over one flat vector, and the running average of the weights.
 
 use tch::{Device, Kind, Tensor};
 

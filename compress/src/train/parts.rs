@@ -1,4 +1,4 @@
-//! Candidates of an exploration learn the parts of a teacher, side by side.
+//! Trains the candidates of an exploration side by side, on the maps of a teacher.
 
 use std::path::Path;
 use std::sync::Arc;

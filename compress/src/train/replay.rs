@@ -1,4 +1,4 @@
-//! Images that serve more than once, with their teacher's answers: a teacher may cost more than its student.
+//! Reuses images together with the teacher's outputs, because a teacher may cost more than its student.
 
 use tch::Tensor;
 

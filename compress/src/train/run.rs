@@ -1,4 +1,4 @@
-//! The run itself: replicas, schedule, log, checkpoints.
+//! A training run: replicas, schedule, log, checkpoints.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -27,13 +27,12 @@ use crate::quantize::{self, Method, Plan};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {
-    /// 16-bit floats on CUDA; on a processor bfloat16 where it has that, else 32-bit floats.
+    /// 16-bit floats on CUDA. On a CPU, bfloat16 if it supports that, else 32-bit floats.
     Auto,
     /// bfloat16.
     Bf16,
-    /// 16-bit floats, the loss multiplied so that small gradients do not vanish in them (Micikevicius et al. 2018). On
-    /// CUDA the fastest, 1.4 times the speed of bfloat16: cuDNN normalises these in fewer passes than libtorch does
-    /// those. On a processor the slowest.
+    /// 16-bit floats with loss scaling (Micikevicius et al. 2018). The fastest on CUDA, 1.4 times as fast as bfloat16,
+    /// because cuDNN normalises them in fewer passes than libtorch does bfloat16. The slowest on a CPU.
     F16,
     /// 32-bit floats.
     F32,

@@ -1,14 +1,14 @@
-//! A trained network that another one learns from.
+//! The teacher: a trained network from which another one learns.
 //!
-//! A teacher sees the same augmented images as its student and says what it makes of them: class scores and boxes at
-//! every place, and the inner maps that layers of the student stand for ([`Layer::teacher`](crate::network::Layer)). It
-//! is a checkpoint of ours, or a TorchScript module with this contract:
+//! A teacher processes the same augmented images as its student. It returns class scores and boxes of every cell, and
+//! the inner maps that layers of the student name ([`Layer::teacher`](crate::network::Layer)). It is a checkpoint of
+//! this project, or a TorchScript module with these methods:
 //!
 //! - `forward(images)`, with images RGB in 0–1, f32 `[batch, 3, H, W]`, H and W multiples of 32, returns a pair: class
-//!   logits `[batch, C, N]` and boxes `[batch, 4, N]` (left, top, right, bottom in pixels of the input). Places go
-//!   stride by stride from the finest, row by row, `ceil(side / stride)²` of each;
-//! - `features(images)`, if there is such a method, returns the same pair followed by any number of inner maps
-//!   `[batch, channels, h, w]`, which are called `features.0`, `features.1` …
+//!   logits `[batch, C, N]` and boxes `[batch, 4, N]` (left, top, right, bottom in pixels of the input). N counts the
+//!   cells of all strides, the finest stride first, row by row, `ceil(side / stride)²` of each;
+//! - `features(images)`, optional, returns the same pair followed by any number of inner maps `[batch, channels, h,
+//!   w]`, which are called `features.0`, `features.1` …
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! Micro-YOLO: what we release.
+//! Micro-YOLO with an anchor-free head. The released `micro-yolo` is another network, in models/micro-yolo.safetensors.
 
 use crate::network::{Activation, Activation::Relu6, Head, Layer, LayerKind, Network};
 

@@ -1,4 +1,4 @@
-//! Micro-YOLO with YOLOv3-tiny's skeleton and head: what is held against YOLOv3-tiny in training of its own kind.
+//! Micro-YOLO with YOLOv3-tiny's structure and head, to compare the two with the same training.
 
 use crate::network::{Activation::Relu6, LayerKind, Network};
 

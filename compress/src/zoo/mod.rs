@@ -1,4 +1,4 @@
-//! The networks this crate knows by name.
+//! The built-in networks of this crate.
 
 mod micro_yolo;
 mod micro_yolo_anchors;
@@ -24,12 +24,12 @@ const ZOO: [(&str, Build); 7] = [
     ("yolo_nano", yolo_nano::yolo_nano),
 ];
 
-/// The names of the zoo.
+/// The names of the built-in networks.
 pub fn names() -> impl Iterator<Item = &'static str> {
     ZOO.iter().map(|entry| entry.0)
 }
 
-/// The network of that name for `classes` classes, if there is one.
+/// The built-in network of this name, for `classes` classes; `None` if there is none.
 ///
 /// ```
 /// let network = compress::zoo::network("micro_yolo", 80).unwrap();

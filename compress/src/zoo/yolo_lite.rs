@@ -1,4 +1,4 @@
-//! YOLO-Lite: YOLOv2-tiny thinned until it ran in browsers of 2018.
+//! YOLO-Lite: a reduced YOLOv2-tiny for browsers of 2018.
 
 use crate::network::{Activation, Head, Layer, LayerKind, Network};
 

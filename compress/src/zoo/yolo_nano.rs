@@ -1,4 +1,4 @@
-//! YOLO Nano: bottlenecks found by machine under a budget.
+//! YOLO Nano: bottlenecks found by an automatic search within a budget.
 
 use crate::network::{Activation::None, Activation::Relu6, Head, Layer, LayerKind, Network};
 

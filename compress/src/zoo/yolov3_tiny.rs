@@ -1,4 +1,4 @@
-//! YOLOv3-tiny: what Micro-YOLO is measured against.
+//! YOLOv3-tiny, with which Micro-YOLO is compared.
 
 use crate::network::{Activation, Head, Layer, LayerKind, Network};
 

@@ -1,4 +1,4 @@
-//! Activations, of vectors and of single numbers.
+//! Activation functions, for vectors and for single numbers.
 
 use super::operations::{MAX_LANES, Simd};
 use super::quantize::ROUNDER;

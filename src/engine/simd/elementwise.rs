@@ -1,4 +1,4 @@
-//! Element by element: copies, sums, products, activations, channel gates.
+//! Elementwise operators: copies, sums, products, activations, channel gates.
 //!
 //! Plain loops over channels, as in [`layout`](super::layout).
 

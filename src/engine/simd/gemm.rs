@@ -1,12 +1,12 @@
 //! Convolutions as matrix products, float and int8.
 //!
-//! Activations are pixels by channels (NHWC), so a 1×1 convolution *is* the product of activations and weights, with
-//! nothing to rearrange; a k×k convolution is the same product whose rows are gathered from the window's taps. The tiles of
-//! `tile.rs` serve both: they take the addresses of a few pixels and walk along their channels, tap by tap. Weights are
-//! packed once, in the order in which tiles read them.
+//! Activations are NHWC, so a 1×1 convolution *is* the product of activations and weights, without rearranging
+//! anything. A k×k convolution is the same product with rows gathered from the taps of the window. Both use the tiles
+//! of `tile.rs`, which take the addresses of a few pixels and loop over their channels, tap by tap. Weights are packed
+//! once, in the order in which tiles read them.
 //!
-//! Where a depthwise convolution precedes a 1×1, the two run as one: a block of a few dozen pixels goes through the
-//! first into a scratch that stays in the nearest cache, and from there through the second.
+//! A depthwise convolution and the 1×1 convolution behind it run as one operator. The first writes a block of a few
+//! dozen pixels into a buffer that stays in the L1 cache, and the second reads it from there.
 
 use super::activation::{Activation, activate};
 use super::depthwise::{DepthwiseF32, DepthwiseI8, PixelRun};

@@ -1,4 +1,4 @@
-//! Images in memory: pixels by channels.
+//! Images in memory, in NHWC layout.
 
 /// Height and width: of an image, a kernel, its stride or its dilation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

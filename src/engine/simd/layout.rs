@@ -1,6 +1,6 @@
-//! Between tract's planes (NCHW) and the engine's pixels (NHWC), at the borders of a region.
+//! Layout changes between NCHW and the engine's NHWC, at the inputs and outputs of a network or region.
 //!
-//! Plain loops over slices: run inside [`Isa::run`], the compiler turns them into vector instructions well enough.
+//! Plain loops over slices: inside [`Isa::run`], the compiler vectorises them well enough.
 
 use super::image::{Hw, PixelLayout, Shape};
 use super::isa::{Isa, Task};

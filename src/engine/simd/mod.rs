@@ -1,13 +1,13 @@
 //! Kernels, written once for all instruction sets.
 //!
-//! All `unsafe` of the engine lives under this module. A kernel ([`gemm`], [`depthwise`], [`pool`]) is generic over the
-//! trait [`Simd`](operations::Simd), whose implementations are in a file for each architecture. A value of such a type proves
-//! that the processor has its instructions, so arithmetic is safe; `unsafe` are loads, stores and the functions that work on
-//! addresses. What a kernel offers to the rest of the engine is a safe function that checks every index it will touch before
-//! the first load, so that no size can reach memory that is not its own.
+//! All `unsafe` of the engine is in this module. A kernel ([`gemm`], [`depthwise`], [`pool`]) is generic over the trait
+//! [`Simd`](operations::Simd), which is implemented in one file per architecture. A value of such a type proves that
+//! the processor supports its instructions, so arithmetic is safe. Loads, stores and functions that work on addresses
+//! are `unsafe`. To the rest of the engine a kernel offers a safe function, which checks every index before the first
+//! load, so that no size leads to an access out of bounds.
 //!
-//! `core::arch` rather than a portable crate: the int8 dot product, which half the engine is built on, is in no portable
-//! layer, and its operand order decides how weights are packed.
+//! The kernels use `core::arch` instead of a portable crate: no portable crate has the int8 dot product, and the order
+//! of its operands decides how weights are packed.
 
 mod activation;
 pub(crate) mod depthwise;

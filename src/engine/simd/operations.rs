@@ -1,4 +1,4 @@
-//! The operations that kernels are written in.
+//! The operations of vectors that kernels use.
 
 /// An instruction set that the processor has, with vectors of [`LANES`](Simd::LANES) floats or 32-bit integers, and of
 /// four times as many bytes.

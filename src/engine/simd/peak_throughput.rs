@@ -1,4 +1,4 @@
-//! How many multiply-accumulates the machine does at most: what the kernels are compared with.
+//! Measures the peak multiply-accumulates per second of the machine, to compare kernels with.
 
 use super::isa::{Isa, Task};
 use super::operations::{MAX_LANES, Simd};

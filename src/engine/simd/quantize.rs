@@ -1,4 +1,4 @@
-//! From floats and 32-bit sums to bytes, alike on every machine.
+//! Quantisation of floats and requantisation of 32-bit sums, with the same bytes on every machine.
 
 use super::operations::Simd;
 

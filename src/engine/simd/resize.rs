@@ -1,8 +1,8 @@
-//! Twice the height and width: nearest neighbour, or each pixel a mean of the four around its centre. The latter is ONNX's
-//! Resize, linear, with half-pixel coordinates, and PyTorch's bilinear interpolation without aligned corners.
+//! Upsampling to twice the height and width, by nearest neighbour or bilinear. Bilinear is ONNX's Resize, linear, with
+//! half-pixel coordinates, and PyTorch's bilinear interpolation without aligned corners.
 //!
-//! On each axis a new pixel lies a quarter of a pixel from the centre of one old pixel and three quarters from that of its
-//! neighbour, whose weights therefore are 3/4 and 1/4; beyond the border the last pixel is repeated.
+//! On each axis the centre of a new pixel is a quarter of a pixel from the centre of one old pixel and three quarters
+//! from that of its neighbour. Their weights therefore are 3/4 and 1/4. Beyond the border the last pixel is repeated.
 //!
 //! Plain loops over channels, as in [`layout`](super::layout).
 

@@ -1,4 +1,5 @@
-//! The form without vector instructions: arrays of four, in the order in which the other forms calculate.
+//! The implementation without vector instructions: arrays of four numbers, in the same order of operations as the
+//! others.
 
 use super::operations::{Simd, operations};
 

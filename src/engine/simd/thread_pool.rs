@@ -1,12 +1,12 @@
 //! A thread pool for convolutions. A job's rows are split into chunks, and each thread takes the next one when it is free.
 //!
-//! A worker does nothing but take chunks: natively on a thread of its own, in WebAssembly in a web worker
-//! whose script calls `help`. Workers are awake for one image at a time and spin between jobs, since a convolution takes a
-//! fraction of a millisecond and so does waking a thread. The caller never waits for a worker that does not come: the
-//! threads that are awake run all chunks.
+//! A worker only runs chunks: natively on a thread of its own, in WebAssembly in a web worker whose script calls
+//! `help`. Workers are woken for one image at a time and spin between its jobs, because a convolution takes a fraction
+//! of a millisecond, and so does waking a thread. The caller does not wait for workers that are late: the threads that
+//! are awake run all chunks.
 //!
-//! A stable compiler's standard library for WebAssembly is made for one thread. Workers there must not allocate, lock or
-//! use anything thread-local; kernels do none of this.
+//! In a stable toolchain, the standard library for WebAssembly is compiled for one thread. Workers there must not
+//! allocate, lock or use thread-local storage. Kernels do none of this.
 
 use core::ops::Range;
 

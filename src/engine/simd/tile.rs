@@ -1,7 +1,8 @@
 //! The matrix product behind every convolution, written once for floats and bytes.
 //!
-//! A block of pixels goes through one panel of weights after the other, in tiles: a few pixels by a few vectors of output
-//! channels, whose sums stay in registers from the first input to the last. How many is [`Simd::PANEL`]'s choice.
+//! A block of pixels is multiplied by one panel of weights after the other, in tiles. A tile is a few pixels by a few
+//! vectors of output channels, whose sums stay in registers from the first input channel to the last. [`Simd::PANEL`]
+//! is its size.
 
 use core::ops::Range;
 use core::sync::atomic::{Ordering, compiler_fence};

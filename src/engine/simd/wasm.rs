@@ -1,9 +1,9 @@
 //! WebAssembly's 128-bit vectors.
 //!
-//! With the crate's feature `relaxed-simd` two operations change: multiply-add becomes one instruction, and the int8
-//! dot product becomes one instead of eight. A browser refuses a module with an instruction it does not know, so the
-//! two are separate builds, and the page loads the one that its browser takes. Only this crate is compiled twice for
-//! it: the instructions are switched on in [`Simd::vectorize`], not by a compiler flag for all crates.
+//! With the feature `relaxed-simd` two operations change: multiply-add becomes one instruction, and the int8 dot
+//! product becomes one instead of eight. A browser refuses a module with an unknown instruction, so there are two
+//! builds, and the page loads the one that its browser accepts. Only this crate is compiled twice, because
+//! [`Simd::vectorize`] enables the instructions, not a compiler flag for all crates.
 
 use core::arch::wasm32::*;
 

@@ -138,7 +138,7 @@ impl Download {
             ("engine", self.engine),
             ("model", self.model),
             ("together", self.together()),
-            ("full engine, in place of the engine", self.full_engine),
+            ("full engine, if a model needs it", self.full_engine),
         ]
         .map(|(name, bytes)| (name, grouped(bytes)));
         let name_width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
