@@ -35,7 +35,7 @@ fn apply(net: &mut Net, uses: &[usize], id: Id) -> bool {
         Op::Unary(activation) => unary(net, uses, id, activation),
         Op::Mul => mul(net, id),
         Op::Quantize { low, high } => quantize(net, uses, id, low, high),
-        Op::Conv(_) => conv_on_bytes(net, uses, id),
+        Op::Conv(_) => conv_on_bytes(net, uses, id) || by_channel(net, uses, id),
         Op::MaxPool(_) | Op::Upsample | Op::Slice(_) | Op::Shuffle(_) | Op::Concat => {
             behind_dequantize(net, id) || narrow(net, id)
         }
@@ -94,6 +94,35 @@ fn unary(net: &mut Net, uses: &[usize], id: Id, activation: Activation) -> bool 
     if fused.is_none() {
         return false;
     }
+    redirect(net, id, before);
+    true
+}
+
+/// A factor and an offset for each channel into the convolution before them.
+fn by_channel(net: &mut Net, uses: &[usize], id: Id) -> bool {
+    let before = net.nodes[id].inputs[0];
+    let Op::Conv(last) = &net.nodes[id].op else { return false };
+    if !last.is_by_channel() || last.int8.is_some() || uses[before] != 1 || net.nodes[before].kind != Kind::Float {
+        return false;
+    }
+    let (factors, offsets, activation) = (last.weights.floats().into_owned(), last.bias.clone(), last.activation);
+    let Op::Conv(first) = &mut net.nodes[before].op else { return false };
+    let (scale, offset) = match first.activation {
+        Activation::NONE => (1.0, 0.0),
+        Activation::Affine { scale, offset, low: f32::NEG_INFINITY, high: f32::INFINITY } => (scale, offset),
+        _ => return false,
+    };
+    // A quantised file's weights stay as they are: the bytes decide.
+    let Weights::Floats(weights) = &mut first.weights else { return false };
+    if first.int8.is_some() {
+        return false;
+    }
+    let row = weights.len() / factors.len();
+    for (output, factor) in factors.iter().enumerate() {
+        weights[output * row..][..row].iter_mut().for_each(|weight| *weight *= scale * factor);
+        first.bias[output] = (first.bias[output] * scale + offset) * factor + offsets[output];
+    }
+    first.activation = activation;
     redirect(net, id, before);
     true
 }

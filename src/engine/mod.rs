@@ -20,6 +20,8 @@ use net::{Net, Shape};
 use plan::{Arena, Plan};
 use simd::ThreadPool;
 pub(crate) use simd::pool::PoolWindow;
+#[cfg(feature = "tract")]
+pub(crate) use simd::softmax::softmax;
 pub(crate) use simd::{Activation, Isa};
 #[cfg(all(target_family = "wasm", feature = "threads"))]
 pub(crate) use simd::{help, round_address};

@@ -30,6 +30,26 @@ pub(crate) struct Conv {
 }
 
 impl Conv {
+    /// A 1×1 convolution in floats.
+    pub fn of_pixels(depthwise: bool, weights: Vec<f32>, bias: Vec<f32>) -> Conv {
+        Conv {
+            kernel: (1, 1),
+            stride: (1, 1),
+            dilation: (1, 1),
+            pad: (0, 0),
+            depthwise,
+            weights: Weights::Floats(weights),
+            bias,
+            activation: Activation::NONE,
+            int8: None,
+        }
+    }
+
+    /// Whether it scales and shifts each channel by itself, and does nothing else.
+    pub fn is_by_channel(&self) -> bool {
+        self.depthwise && self.kernel == (1, 1) && self.stride == (1, 1) && self.pad == (0, 0)
+    }
+
     /// Input channels that each output sees.
     pub fn inputs(&self) -> usize {
         self.weights.len() / (self.bias.len() * self.kernel.0 * self.kernel.1)

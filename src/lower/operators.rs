@@ -35,9 +35,15 @@ impl Step<'_> {
     /// else computes what its inner nodes do.
     #[cfg(feature = "tract")]
     pub fn is_heavy(&self) -> bool {
-        matches!(self.op, Op::Conv(_) | Op::MaxPool(_) | Op::Upsample | Op::Bilinear | Op::Shuffle(_))
+        match &self.op {
+            Op::Conv(conv) => !conv.is_by_channel() && self.shape.channels > FEW_CHANNELS,
+            op => matches!(op, Op::MaxPool(_) | Op::Upsample | Op::Bilinear | Op::Shuffle(_)),
+        }
     }
 }
+
+/// Channels of an image as it comes in, at most. Any choice of so few is cheap as a convolution.
+const FEW_CHANNELS: usize = 4;
 
 const LOW: f32 = f32::NEG_INFINITY;
 const HIGH: f32 = f32::INFINITY;
@@ -52,6 +58,7 @@ pub(super) fn meaning<'a>(node: &'a NodeProto, opset: i64, values: &Values<'a>) 
         // Layers
         "Conv" => node.conv(),
         "MaxPool" => node.max_pool(),
+        "BatchNormalization" => node.batch_normalization(),
         "GlobalAveragePool" => node.global_average_pool(),
         "ReduceMean" => node.reduce_mean(),
         "Resize" => node.resize(),
@@ -293,6 +300,24 @@ impl<'a> Node<'_, 'a> {
         self.step(Op::MaxPool(pool), vec![x], out)
     }
 
+    /// With running statistics, as in inference.
+    fn batch_normalization(&self) -> Found<'a> {
+        self.only(&["epsilon", "momentum", "spatial", "training_mode"])?;
+        let (x, shape) = self.image(0)?;
+        if self.int("training_mode", 0)? != 0 || self.int("spatial", 1)? != 1 {
+            return Err(Reason::Form("it does not normalise by channels with running statistics"));
+        }
+        let epsilon = self.float("epsilon", 1e-5)?;
+        let [scale, bias, mean, variance] = [1, 2, 3, 4].map(|index| self.floats(index));
+        let (scale, bias, mean, variance) = (scale?.values, bias?.values, mean?.values, variance?.values);
+        if [&scale, &bias, &mean, &variance].iter().any(|values| values.len() != shape.channels) {
+            return Err(Reason::Form("its factors are not one for each channel"));
+        }
+        let scale: Vec<f32> = scale.iter().zip(variance).map(|(one, of)| one / (of + epsilon).sqrt()).collect();
+        let offset = bias.iter().zip(&scale).zip(mean).map(|((bias, scale), mean)| bias - mean * scale).collect();
+        self.by_channel(x, shape, scale, offset)
+    }
+
     fn global_average_pool(&self) -> Found<'a> {
         self.only(&[])?;
         let (x, Shape { channels, .. }) = self.image(0)?;
@@ -393,11 +418,26 @@ impl<'a> Node<'_, 'a> {
         };
         let channels = shape.channels as i64;
         let at = |value: i64| if value < 0 { value.saturating_add(channels) } else { value }.clamp(0, channels);
-        let (start, end) = (at(one("starts", 1, None)?), at(one("ends", 2, None)?));
-        if !matches!(one("axes", 3, Some(0))?, 1 | -3) || one("steps", 4, Some(1))? != 1 || start >= end {
+        let (start, end) = (one("starts", 1, None)?, one("ends", 2, None)?);
+        let (is_of_channels, step) = (matches!(one("axes", 3, Some(0))?, 1 | -3), one("steps", 4, Some(1))?);
+        // RGB as BGR, in front of networks trained on that.
+        let is_all = matches!(start, -1) || start >= channels - 1;
+        if is_of_channels && step == -1 && is_all && end < -channels && shape.channels <= FEW_CHANNELS {
+            return self.reversed(x, shape);
+        }
+        let (start, end) = (at(start), at(end));
+        if !is_of_channels || step != 1 || start >= end {
             return Err(Reason::Form("it is not one of neighbouring channels"));
         }
         self.step(Op::Slice(start as usize), vec![x], Shape { channels: (end - start) as usize, ..shape })
+    }
+
+    /// The channels in reversed order.
+    fn reversed(&self, x: &'a str, shape: Shape) -> Found<'a> {
+        let channels = shape.channels;
+        let mut weights = vec![0.0; channels * channels];
+        (0..channels).for_each(|output| weights[output * channels + channels - 1 - output] = 1.0);
+        self.step(Op::Conv(Box::new(Conv::of_pixels(false, weights, vec![0.0; channels]))), vec![x], shape)
     }
 
     fn split(&self) -> Found<'a> {
@@ -439,13 +479,11 @@ impl<'a> Node<'_, 'a> {
             (Ok(a), Ok(b)) => self.of_two_images(op, a, b),
             (Ok((x, shape)), Err(_)) => {
                 self.fits(1)?;
-                let number = self.scalar(1)?;
-                self.with_number(op, x, shape, number, false)
+                self.with_constant(op, x, shape, 1)
             }
             (Err(_), Ok((x, shape))) => {
                 self.fits(0)?;
-                let number = self.scalar(0)?;
-                self.with_number(op, x, shape, number, true)
+                self.with_constant(op, x, shape, 0)
             }
             (Err(reason), Err(_)) => Err(reason),
         }
@@ -473,6 +511,41 @@ impl<'a> Node<'_, 'a> {
             Binary::Add | Binary::Mul => Err(Reason::Form("its images are of two shapes")),
             _ => Err(Reason::Form("it is of two images")),
         }
+    }
+
+    /// With the constant input `index`: one number, or one for each channel.
+    fn with_constant(&self, op: Binary, x: &'a str, shape: Shape, index: usize) -> Found<'a> {
+        let is_first = index == 0;
+        match self.scalar(index) {
+            Ok(number) => self.with_number(op, x, shape, number, is_first),
+            Err(Reason::Differs(_)) => {
+                let Array { shape: sides, values } = self.floats(index)?;
+                let is_by_channel =
+                    values.len() == shape.channels && sides.len() >= 3 && sides[sides.len() - 3] == shape.channels;
+                if !is_by_channel {
+                    return Err(Reason::Differs(index));
+                }
+                let same = |number: f32| vec![number; shape.channels];
+                let (scale, offset) = match op {
+                    Binary::Add => (same(1.0), values),
+                    Binary::Sub if is_first => (same(-1.0), values),
+                    Binary::Sub => (same(1.0), values.iter().map(|value| -value).collect()),
+                    Binary::Mul => (values, same(0.0)),
+                    Binary::Div if !is_first && values.iter().all(|value| *value != 0.0) => {
+                        (values.iter().map(|value| 1.0 / value).collect(), same(0.0))
+                    }
+                    Binary::Div => return Err(Reason::Form("it divides by an image, or by 0")),
+                    Binary::Max | Binary::Min => return Err(Reason::Differs(index)),
+                };
+                self.by_channel(x, shape, scale, offset)
+            }
+            Err(reason) => Err(reason),
+        }
+    }
+
+    /// `x * scale[channel] + offset[channel]`.
+    fn by_channel(&self, x: &'a str, shape: Shape, scale: Vec<f32>, offset: Vec<f32>) -> Found<'a> {
+        self.step(Op::Conv(Box::new(Conv::of_pixels(shape.channels > 1, scale, offset))), vec![x], shape)
     }
 
     fn with_number(&self, op: Binary, x: &'a str, shape: Shape, number: f32, number_first: bool) -> Found<'a> {

@@ -31,7 +31,7 @@ impl ForeignNode {
             Reason::Variable(index) => {
                 format!("its input {index} is no constant of the type that the engine expects")
             }
-            Reason::Differs(index) => format!("its input {index} is not one number that goes with the image"),
+            Reason::Differs(index) => format!("its input {index} is neither one number nor one for each channel"),
             Reason::Size => "a map is empty or too large".to_owned(),
             Reason::Form(what) => what.to_owned(),
             Reason::Alone => "the engine has it, but there is no layer beside it".to_owned(),
@@ -67,7 +67,7 @@ pub(crate) enum Reason {
     NoImage(usize),
     /// An input is not known before the network runs, or of another type.
     Variable(usize),
-    /// A constant is not the same number everywhere, or does not fit the image.
+    /// A constant is neither one number nor one for each channel.
     Differs(usize),
     /// A map is empty or too large.
     Size,

@@ -829,6 +829,63 @@ fn a_concatenation_beside_a_reader_of_its_part_agrees() {
     }
 }
 
+/// Normalisation inside a file: BGR, a factor, means and deviations of channels, in front of a border of zeros; then
+/// BatchNormalization and its parts behind convolutions with and without an activation.
+#[test]
+fn factors_and_offsets_of_channels_agree() {
+    let (mut net, x) = Network::new([1, 3, 9, 10]);
+    let [last, beyond, axis, back] = [-1, i64::from(i32::MIN), 1, -1].map(|number| net.numbers(&[number]));
+    let bgr = net.same("Slice", &[], &[x, last, beyond, axis, back]);
+    let (most, first) = (net.scalar(255.0), net.same("Identity", &[], &[bgr]));
+    let bytes = net.same("Mul", &[], &[first, most]);
+    let means = net.constant(&[1, 3, 1, 1], &[103.5, 116.3, 123.7]);
+    let deviations = net.constant(&[3, 1, 1], &[57.4, 57.1, 58.4]);
+    let centred = net.same("Sub", &[], &[bytes, means]);
+    let normal = net.same("Div", &[], &[centred, deviations]);
+    let a = net.conv(normal, square(6, 3, 1, false), false);
+    let factors: Vec<Id> = [[0.5, -2.0], [0.1, 0.3], [0.2, -0.1], [0.7, 2.0]]
+        .map(|[from, to]| net.constant(&[6], &[0.0f32, 0.2, 0.4, 0.6, 0.8, 1.0].map(|t| from + t * (to - from))))
+        .into();
+    let a = net.same("BatchNormalization", &[float("epsilon", 1e-3)], &[&[a], &factors[..]].concat());
+    let a = net.leaky_relu(a, 0.1);
+    // Behind an activation it is a step of its own.
+    let of_channels = net.constant(&[1, 6, 1, 1], &[0.5, -1.0, 2.0, 0.1, 3.0, -0.2]);
+    let b = net.node("Sub", &[], &[of_channels, a], [1, 6, 9, 10]);
+    let c = net.conv(b, square(6, 3, 1, true), false);
+    let c = net.same("Mul", &[], &[c, of_channels]);
+    let c = net.node("Add", &[], &[of_channels, c], [1, 6, 9, 10]);
+    let d = net.conv(c, square(4, 1, 1, false), false);
+    agrees(&net.finish(&[normal, b, c, d]), 1e-4);
+}
+
+/// Numbers that are one for each row or column, and a choice of channels that is not their reversal.
+#[test]
+fn what_is_not_of_channels_is_foreign() {
+    let refused = |build: &dyn Fn(&mut Network, Id) -> Id| {
+        let (mut net, x) = Network::new([1, 3, 3, 3]);
+        let y = build(&mut net, x);
+        let model = net.finish(&[y]);
+        let isa = Isa::supported()[0];
+        assert!(planned(&model, isa).is_err());
+    };
+    for shape in [[1, 1, 3, 1].as_slice(), &[3], &[1, 3, 3, 1]] {
+        refused(&|net, x| {
+            let count = shape.iter().product::<usize>();
+            let numbers: Vec<f32> = (0..count).map(|at| at as f32).collect();
+            let numbers = net.constant(shape, &numbers);
+            net.same("Add", &[], &[x, numbers])
+        });
+    }
+    refused(&|net, x| {
+        let zeros = net.constant(&[1, 3, 1, 1], &[1.0, 0.0, 2.0]);
+        net.same("Div", &[], &[x, zeros])
+    });
+    refused(&|net, x| {
+        let [last, first, axis, back] = [-1, 0, 1, -1].map(|number| net.numbers(&[number]));
+        net.node("Slice", &[], &[x, last, first, axis, back], [1, 2, 3, 3])
+    });
+}
+
 /// As ShuffleNet's blocks have them: behind a concatenation, before slices; in floats and in bytes.
 #[test]
 fn channel_shuffles_agree() {
@@ -969,8 +1026,8 @@ fn a_node_that_the_engine_does_otherwise_is_left_with_the_reason() {
         ("does not have the operator", &|net, x| net.same("Sin", &[], &[x])),
         ("\"alpha\"", &|net, x| net.same("LeakyRelu", &[int("alpha", 1)], &[x])),
         ("not one of channels", &|net, x| net.same("Concat", &[int("axis", 2)], &[x, x])),
-        ("not one number that goes with the image (inputs [1, 4, 8, 8], [1, 4, 1, 1])", &|net, x| {
-            let by = net.constant(&[1, 4, 1, 1], &[1.0, 2.0, 3.0, 4.0]);
+        ("neither one number nor one for each channel (inputs [1, 4, 8, 8], [8])", &|net, x| {
+            let by = net.constant(&[8], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]);
             net.same("Mul", &[], &[x, by])
         }),
         ("grouped", &|net, x| {
@@ -1052,6 +1109,8 @@ mod onnxruntime {
             known.insert(name);
         }
         let expected = [
+            "add, broadcast",
+            "batch normalization",
             "clip",
             "clip by attributes",
             "clip without minimum",
@@ -1062,6 +1121,7 @@ mod onnxruntime {
             "conv, dilated",
             "conv, stride 2",
             "conv, uneven padding",
+            "div, broadcast",
             "exp",
             "global average pool",
             "hard sigmoid, MobileNet",
@@ -1072,12 +1132,15 @@ mod onnxruntime {
             "max pool",
             "max pool, SPPF",
             "max pool, same",
+            "mul, broadcast",
             "relu",
             "resize to sizes",
             "resize x2, as PyTorch",
             "sigmoid",
+            "slice backwards",
             "split",
             "split by attribute",
+            "sub, broadcast",
             "upsample",
         ];
         assert_eq!(known.iter().map(String::as_str).collect::<Vec<_>>(), expected);

@@ -5,6 +5,7 @@
 //! each is either a region of the engine or a small ONNX model for tract. [`session`] runs the stages one after the
 //! other, with [`runtime_check`] before each node that tract runs.
 
+mod along_axis;
 mod check;
 mod inference;
 mod partition;

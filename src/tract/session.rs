@@ -7,6 +7,7 @@ use std::sync::Arc;
 use prost::Message;
 use tract_onnx::prelude::*;
 
+use super::along_axis;
 use super::inference::unsupported;
 use super::partition::{Stage, Work};
 use super::runtime_check;
@@ -233,6 +234,9 @@ fn part(state: &mut TypedSimpleState, inputs: TVec<TValue>, largest: u64) -> Tra
             }
         }
         let inputs = runtime_check::inputs(node, inputs)?;
+        if let Some(outputs) = along_axis::eval(node, &inputs)? {
+            return Ok(outputs);
+        }
         tract_onnx::tract_core::plan::eval(context, state, node, inputs)
     })
 }

@@ -22,6 +22,8 @@ pub(crate) mod peak_throughput;
 pub(crate) mod pool;
 pub(crate) mod quantize;
 pub(crate) mod resize;
+#[cfg(any(test, feature = "tract"))]
+pub(crate) mod softmax;
 mod thread_pool;
 pub(crate) mod tile;
 
