@@ -74,7 +74,7 @@ export interface DetectorSettings {
    * 0 to 1, default 0.45.
    */
   iouThreshold?: number;
-  /** At most so many objects, the best first; 1 or more. Default 100. */
+  /** At most so many objects, the best first; 1 or more. `Infinity` is no limit. Default 100. */
   maxDetections?: number;
   /** Only these classes, by label or number; an empty array: none. Default: all. */
   classes?: readonly (string | number)[];
