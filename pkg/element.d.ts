@@ -3,8 +3,8 @@ import type { DetectedObject, MicroYoloError } from "./index.js";
 /**
  * Importing `micro-yolo/element` registers `<micro-yolo>`, which shows the objects over the first `<img>`, `<video>` or
  * `<canvas>` inside it, however deep (in a link, a `<figure>`, a `<picture>`, the open shadow tree of a component): an image once for each
- * picture that it shows, a canvas once, a video as it plays, and again when it is played again. Elements of one model and
- * input size share one detector, loaded by the first and disposed of with the last.
+ * picture that it shows, a canvas once, a video as it plays, and again when it is played again. Elements of one model,
+ * input size and number of threads share one detector, loaded by the first and disposed of with the last.
  *
  * ```html
  * <micro-yolo score-threshold="0.4" classes="cat, dog"><img src="cat.jpg" alt="A cat" /></micro-yolo>
@@ -20,6 +20,7 @@ import type { DetectedObject, MicroYoloError } from "./index.js";
  * | `input-size` | the size in pixels to which pictures are fitted, as `320` or `320x224`: see `LoadOptions.inputSize` |
  * | `model` | URL of an ONNX file; left out: the model inside this package |
  * | `score-threshold` | 0 to 1, default 0.25; values under 0.25 show no more than 0.25 does |
+ * | `threads` | computes on so many, 1 to 16, where the page is cross-origin isolated, default 1: see `LoadOptions.threads` |
  * | `track` | videos: follows objects, which then have a `trackId` |
  *
  * Events: `detect`; `detect-error`, if model, picture or video cannot be loaded (`invalid-image` for a broken one) or an
