@@ -13,7 +13,7 @@ import { SAMPLES } from "../../www/samples.js";
 import { DEFAULTS, SIZES, remember, remembered, valid } from "../../www/settings.js";
 import { fromHash, toHash } from "../../www/share.js";
 import { Steady } from "../../www/steady.js";
-import { Timing, niceTop, sum } from "../../www/timing.js";
+import { Timing, niceTop, sum, typical } from "../../www/timing.js";
 import { Trails } from "../../www/trails.js";
 
 const at = (path) => new URL(`../../${path}`, import.meta.url);
@@ -156,6 +156,13 @@ test("times are averaged, and a single picture counts as it is", () => {
   assert.ok(Math.abs(timing.rate - 20) < 1e-9, String(timing.rate));
   assert.equal(timing.frames.length, 120);
   assert.deepEqual([0, 0.3, 7, 12, 50, 51, NaN].map(niceTop), [10, 0.5, 10, 20, 50, 100, 10]);
+});
+
+test("of several looks at a picture the one in the middle is told", () => {
+  const looks = (...all) => all.map((milliseconds) => ({ milliseconds }));
+  assert.deepEqual(typical(looks(90, 31, 30, 300, 29)), { milliseconds: 31 });
+  assert.deepEqual(typical(looks(90, 31)), { milliseconds: 31 });
+  assert.deepEqual(typical(looks(90)), { milliseconds: 90 });
 });
 
 /** A storage as a browser has it. */
