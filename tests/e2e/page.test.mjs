@@ -431,6 +431,7 @@ describe("page in chromium", () => {
   for (const [name, [colorScheme, viewport]] of Object.entries({
     "small-phone": ["light", { width: 320, height: 640, ...PHONE }],
     "phone-on-its-side": ["light", { width: 844, height: 390, ...PHONE }],
+    "small-phone-on-its-side": ["dark", { width: 568, height: 320, ...PHONE }],
     "phone-light": ["light", { width: 360, height: 740, ...PHONE }],
     "phone-dark": ["dark", { width: 360, height: 740, ...PHONE }],
     "wide-dark": ["dark", { width: 1600, height: 1000 }],
@@ -441,6 +442,12 @@ describe("page in chromium", () => {
       await seesCat(page);
       await page.evaluate(() => scrollTo(0, 0));
       await page.screenshot({ path: join(SHOTS, `${name}.png`), fullPage: true });
+      const below = await page.evaluate(() =>
+        [...document.querySelectorAll("#stage, .actions :is(button, .button)")]
+          .filter((one) => one.getBoundingClientRect().bottom > innerHeight)
+          .map(({ id }) => id),
+      );
+      assert.deepEqual(below, [], "picture and buttons are seen without scrolling");
       await page.locator(named("checkbox", "Compare two models")).click();
       await sees(page, "cat", "#list-b");
       await page.screenshot({ path: join(SHOTS, `${name}-compared.png`), fullPage: true });
