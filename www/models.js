@@ -58,6 +58,7 @@ export const modelOf = (id) => allModels().find((model) => model.id === id);
  * @param {Model} model
  */
 export function optionText({ name, bytes, ap50 }) {
-  const facts = [bytes && `${(bytes / 1e6).toFixed(1)} MB`, ap50 && `AP50 ${Math.round(ap50)}`].filter(Boolean);
+  const size = bytes && (bytes < 1e5 ? `${Math.ceil(bytes / 1e3)} kB` : `${(bytes / 1e6).toFixed(1)} MB`);
+  const facts = [size, ap50 && `AP50 ${Math.round(ap50)}`].filter(Boolean);
   return facts.length ? `${name} (${facts.join(", ")})` : name;
 }

@@ -442,12 +442,19 @@ describe("page in chromium", () => {
       await seesCat(page);
       await page.evaluate(() => scrollTo(0, 0));
       await page.screenshot({ path: join(SHOTS, `${name}.png`), fullPage: true });
-      const below = await page.evaluate(() =>
-        [...document.querySelectorAll("#stage, .actions :is(button, .button)")]
-          .filter((one) => one.getBoundingClientRect().bottom > innerHeight)
-          .map(({ id }) => id),
-      );
-      assert.deepEqual(below, [], "picture and buttons are seen without scrolling");
+      const below = () =>
+        page.evaluate(() =>
+          [...document.querySelectorAll("#stage, .actions :is(button, .button)")]
+            .filter((one) => one.getBoundingClientRect().bottom > innerHeight)
+            .map(({ id }) => id),
+        );
+      assert.deepEqual(await below(), [], "picture and buttons are seen without scrolling");
+      await page.evaluate(() => {
+        document.querySelector("#problem").hidden = false;
+        document.querySelector("#problem-text").textContent = "Something went wrong.";
+      });
+      assert.deepEqual(await below(), [], "with a problem too");
+      await page.evaluate(() => (document.querySelector("#problem").hidden = true));
       await page.locator(named("checkbox", "Compare two models")).click();
       await sees(page, "cat", "#list-b");
       await page.screenshot({ path: join(SHOTS, `${name}-compared.png`), fullPage: true });

@@ -274,6 +274,7 @@ test("a model of the visitor's is found again", () => {
   const own = addOwn({ name: "mine.onnx", blob: new Blob([new Uint8Array(1_500_000)]) });
   assert.equal(modelOf(own.id), own);
   assert.equal(optionText(own), "mine.onnx (1.5 MB)");
+  assert.equal(optionText({ ...own, bytes: 12_345 }), "mine.onnx (13 kB)");
   assert.equal(optionText(MODELS[0]), "Large, int8 (1.5 MB, AP50 43)");
   assert.equal(optionText({ id: "x", name: "x", source: "x" }), "x");
   assert.ok(allModels().includes(own));
