@@ -454,7 +454,16 @@ describe("page in chromium", () => {
         document.querySelector("#problem-text").textContent = "Something went wrong.";
       });
       assert.deepEqual(await below(), [], "with a problem too");
-      await page.evaluate(() => (document.querySelector("#problem").hidden = true));
+      const beyond = await page.evaluate(() => {
+        const [problem, choice, select] = ["problem", "camera-choice", "camera-select"].map((id) => document.getElementById(id));
+        problem.hidden = true;
+        choice.hidden = false;
+        select.replaceChildren(new Option("A camera that says its maker, its model and its place in the machine (0bda:58f4)"));
+        const over = select.getBoundingClientRect().right - document.querySelector(".actions").getBoundingClientRect().right;
+        choice.hidden = true;
+        return over;
+      });
+      assert.ok(beyond < 1, `a long name of a camera sticks out by ${beyond} px`);
       await page.locator(named("checkbox", "Compare two models")).click();
       await sees(page, "cat", "#list-b");
       await page.screenshot({ path: join(SHOTS, `${name}-compared.png`), fullPage: true });
