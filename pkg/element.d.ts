@@ -4,8 +4,8 @@ import type { DetectedObject, MicroYoloError } from "./index.js";
  * Importing `micro-yolo/element` registers `<micro-yolo>`. It shows the objects over the first `<img>`, `<video>` or
  * `<canvas>` inside it, which may be nested in a link, a `<figure>`, a `<picture>` or the open shadow tree of a
  * component. It detects once in each picture that an image shows, once in a canvas, and in a video while it plays.
- * Elements with the same model and input size share one detector, which is loaded by the first and disposed of with the
- * last.
+ * Elements with the same model, input size and number of threads share one detector, which is loaded by the first and
+ * disposed of with the last.
  *
  * ```html
  * <micro-yolo score-threshold="0.4" classes="cat, dog"><img src="cat.jpg" alt="A cat" /></micro-yolo>
@@ -21,6 +21,7 @@ import type { DetectedObject, MicroYoloError } from "./index.js";
  * | `input-size` | the size in pixels to which pictures are scaled, as `320` or `320x224`: see `LoadOptions.inputSize` |
  * | `model` | URL of an ONNX file; left out: the model inside this package |
  * | `score-threshold` | 0 to 1, default 0.25; a value under 0.25 acts as 0.25 |
+ * | `threads` | the number of threads, 1 to 16, default 1: see `LoadOptions.threads` |
  * | `track` | videos: tracks objects, which then have a `trackId` |
  *
  * Events: `detect`; `detect-error`, if model, picture or video cannot be loaded (`invalid-image` if it is broken) or an

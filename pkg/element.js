@@ -10,8 +10,8 @@ import { isUnturned, unturnedImage } from "./source.js";
 const MEDIA = "img, video, canvas";
 
 /**
- * @type {Map<string, { detector: Promise<Detector>, users: number }>} One detector for each model and input size, shared by
- * all elements.
+ * @type {Map<string, { detector: Promise<Detector>, users: number }>} One detector for each model, input size and number
+ * of threads, shared by all elements.
  */
 const shared = new Map();
 
@@ -62,7 +62,7 @@ const Base = /** @type {typeof HTMLElement} */ (typeof HTMLElement === "function
 
 /** Documented in element.d.ts. */
 export class MicroYoloElement extends Base {
-  static observedAttributes = ["classes", "input-size", "model", "score-threshold", "track"];
+  static observedAttributes = ["classes", "input-size", "model", "score-threshold", "threads", "track"];
 
   /** @type {readonly import("./index.js").DetectedObject[]} */
   #objects = [];
@@ -194,7 +194,9 @@ export class MicroYoloElement extends Base {
     const options = {};
     const model = this.getAttribute("model");
     const size = this.getAttribute("input-size");
+    const threads = this.getAttribute("threads")?.trim();
     if (model) options.model = model;
+    if (threads) options.threads = Number(threads);
     if (size) {
       const [, width, height = width] = /^\s*(\d+)(?:\s*[x×]\s*(\d+))?\s*$/.exec(size) ?? [];
       if (!width) throw new MicroYoloError("invalid-option", `input-size must be like "320" or "320x224", not "${size}"`);

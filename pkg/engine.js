@@ -256,7 +256,8 @@ export class Engine {
     this.#instance.enter(() => {
       if (settings.scoreThreshold !== old?.scoreThreshold) engine.setScoreThreshold(settings.scoreThreshold);
       if (settings.iouThreshold !== old?.iouThreshold) engine.setIouThreshold(settings.iouThreshold);
-      if (settings.maxDetections !== old?.maxDetections) engine.setMaxDetections(settings.maxDetections);
+      // The engine takes 32 bits, of which Infinity would become 0.
+      if (settings.maxDetections !== old?.maxDetections) engine.setMaxDetections(Math.min(settings.maxDetections, 2 ** 32 - 1));
       if (String(settings.classes) !== String(old?.classes)) engine.setClasses(settings.classes);
     });
     this.#settings = settings;

@@ -3,6 +3,9 @@
  * where there is one, is `cause`.
  */
 export class MicroYoloError extends Error {
+  /** Said here too, since minifiers rename the class, and Node prints an error by the name of its class. */
+  static name = "MicroYoloError";
+
   /**
    * @param {import("./index.js").ErrorCode} code
    * @param {string} message

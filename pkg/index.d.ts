@@ -74,7 +74,7 @@ export interface DetectorSettings {
    * dropped. 0 to 1, default 0.45.
    */
   iouThreshold?: number;
-  /** The maximum number of objects, 1 or more; those with the best scores are kept. Default 100. */
+  /** The maximum number of objects, 1 or more; those with the best scores are kept. `Infinity` means no limit. Default 100. */
   maxDetections?: number;
   /** Only these classes, by label or number. An empty array means none. Default: all. */
   classes?: readonly (string | number)[];

@@ -44,7 +44,7 @@ export function withSettings(base, changes) {
   return Object.freeze({
     scoreThreshold: share("scoreThreshold", scoreThreshold),
     iouThreshold: share("iouThreshold", iouThreshold),
-    maxDetections: count("maxDetections", maxDetections),
+    maxDetections: maxDetections === Infinity ? Infinity : count("maxDetections", maxDetections, ", or Infinity"),
     classes: classList("classes" in changes ? changes.classes : base.classes), // `undefined` is a choice: all.
   });
 }
@@ -61,10 +61,11 @@ function share(name, value) {
 /**
  * @param {string} name
  * @param {unknown} value
+ * @param {string} [other] what it may be instead
  */
-function count(name, value) {
+function count(name, value, other = "") {
   if (Number.isInteger(value) && Number(value) > 0 && Number(value) < 2 ** 32) return Number(value);
-  throw new MicroYoloError("invalid-option", `\`${name}\` must be a whole number above 0, not ${String(value)}`);
+  throw new MicroYoloError("invalid-option", `\`${name}\` must be a whole number above 0${other}, not ${String(value)}`);
 }
 
 /**

@@ -16,6 +16,18 @@ export const PARTS = /** @type {const} */ (["pixels", "network", "boxes", "draw"
 /** @param {Times} times */
 export const sum = ({ pixels, network, boxes, draw }) => pixels + network + boxes + draw;
 
+/**
+ * The one in the middle by how long it took: what was disturbed, or came before the browser had compiled everything, is none
+ * to tell.
+ * @template {{ milliseconds: number }} T
+ * @param {readonly T[]} looks at least one
+ * @returns {T}
+ */
+export function typical(looks) {
+  const sorted = [...looks].sort((a, b) => a.milliseconds - b.milliseconds);
+  return sorted[(sorted.length - 1) >> 1];
+}
+
 export class Timing {
   /** @type {Times[]} the oldest first */
   frames = [];

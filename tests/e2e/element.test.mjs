@@ -457,6 +457,10 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
         answers["another size"] = await set("input-size", "33");
         answers["no size"] = await set("input-size", "large");
         answers.back = await set("input-size", null);
+        answers.threads = await set("threads", "2"); // Which this page, not being isolated, does not give.
+        answers["no number of threads"] = await set("threads", "many");
+        answers["half a thread"] = await set("threads", "0.5");
+        answers["empty threads"] = await set("threads", "");
         answers.track = await set("track", "");
         answers["empty threshold"] = await set("score-threshold", "");
         answers["empty size"] = await set("input-size", "");
@@ -481,6 +485,10 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
         "another size": ["invalid-option"],
         "no size": ["invalid-option"],
         "back": [1],
+        "threads": [1],
+        "no number of threads": ["invalid-option"],
+        "half a thread": ["invalid-option"],
+        "empty threads": [1],
         "track": [1],
         "empty threshold": [1],
         "empty size": [1],

@@ -116,6 +116,37 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
       assert.equal(result[1].objects, result[0].objects);
     });
 
+    test("an element asks for as many as its attribute says", async () => {
+      const { isolated, result } = await inPage(site, async () => {
+        const { Detector } = await import("/pkg/index.js");
+        // The element's detector is its own: what it loads is seen here.
+        const loaded = [];
+        const load = Detector.load;
+        Detector.load = (options) => {
+          const detector = load.call(Detector, options);
+          loaded.push(detector);
+          return detector;
+        };
+        await import("/pkg/element.js");
+        const found = (element) =>
+          new Promise((resolve) => {
+            element.addEventListener("detect", ({ detail }) => resolve(detail.objects.map(({ label }) => label)), { once: true });
+            element.addEventListener("detect-error", ({ detail }) => resolve(String(detail.error)), { once: true });
+          });
+        document.body.innerHTML = `<micro-yolo threads=" 2 "><img src="/samples/cat.jpg"></micro-yolo>`;
+        const element = document.body.firstElementChild;
+        const labels = [await found(element)];
+        element.removeAttribute("threads");
+        labels.push(await found(element));
+        element.setAttribute("threads", "");
+        labels.push(await found(element));
+        return { labels, threads: await Promise.all(loaded.map(async (detector) => (await detector).threads)) };
+      });
+      assert.deepEqual(result.labels, [["cat"], ["cat"], ["cat"]]);
+      // An empty attribute counts as left out, and what has the same options has the same detector.
+      assert.deepEqual(result.threads, isolated ? [2, 1] : [1, 1]);
+    });
+
     test("numbers of threads that are none", async () => {
       const { result } = await inPage(site, async () => {
         const { Detector } = await import("/pkg/index.js");

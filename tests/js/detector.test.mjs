@@ -187,6 +187,32 @@ test("an input size that is none is named, and so is a path where an address is 
   assert.equal(await message({ model: "yolo.onnx" }), "`model` is not a URL: yolo.onnx; outside a browser give the bytes of a file");
 });
 
+test("`maxDetections` may be Infinity, and is refused where it is no number of objects", async () => {
+  // Every place of the network is an object, and none hides another.
+  const all = { model: await readFile(at("models/micro-yolo-s-int8.onnx")), inputSize: 320, scoreThreshold: 0, iouThreshold: 1 };
+  const picture = spot(320, 240, { x: 40, y: 60, w: 120, h: 80 });
+  const detector = await Detector.load({ ...options, ...all });
+  const count = async () => (await detector.detect(picture)).length;
+  assert.equal(await count(), 100);
+  detector.maxDetections = Infinity;
+  assert.equal(detector.maxDetections, Infinity);
+  const most = await count();
+  assert.ok(most > 100, String(most));
+  detector.maxDetections = 3;
+  assert.equal(await count(), 3);
+  for (const wrong of [0, -1, 1.5, NaN, -Infinity, 2 ** 32, "Infinity", null]) {
+    const message = `\`maxDetections\` must be a whole number above 0, or Infinity, not ${wrong}`;
+    assert.throws(() => (detector.maxDetections = wrong), { code: "invalid-option", message });
+  }
+  assert.equal(await count(), 3, "what is refused changes nothing");
+  detector.dispose();
+  const loaded = await Detector.load({ ...options, ...all, maxDetections: Infinity });
+  assert.equal((await loaded.detect(picture)).length, most);
+  loaded.dispose();
+  assert.equal(await code(() => Detector.load({ ...options, threads: Infinity })), "invalid-option");
+  assert.equal(await code(() => Detector.load({ ...options, inputSize: Infinity })), "invalid-option");
+});
+
 test("no classes are none", async () => {
   const detector = await Detector.load({ ...options, classes: [] });
   const picture = spot(320, 240, { x: 40, y: 60, w: 120, h: 80 });

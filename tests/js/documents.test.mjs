@@ -1,6 +1,8 @@
-// The Markdown documents: links lead somewhere, and paragraphs stay short.
+// The Markdown documents: links lead somewhere, paragraphs stay short, and a script does what is said of it.
 import assert from "node:assert/strict";
-import { readdir, readFile, stat } from "node:fs/promises";
+import { spawnSync } from "node:child_process";
+import { mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
 import { dirname, join, relative, resolve } from "node:path";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
@@ -85,4 +87,32 @@ test("wrong links and long paragraphs are found", async () => {
   assert.deepEqual(anchors("# A\n\n## A\n"), ["a", "a-1"]);
   const words = (count) => Array(count).fill("word").join(" ");
   assert.equal(paragraphs(`${words(91)}\n\n| ${words(99)} |\n\n- ${words(50)}\n- ${words(50)}`).length, 3);
+});
+
+const PYTHON = process.env.PYTHON ?? "python3";
+const noPython = spawnSync(PYTHON, ["--version"]).status !== 0 && `no ${PYTHON}`;
+
+test("cut.py cuts classes out of a larger set", { skip: noPython }, async (t) => {
+  const document = await readFile(join(ROOT, "docs/train-your-own.md"), "utf8");
+  const [, script] = document.match(/^```python\n(# cut\.py\n.*?)^```$/ms);
+  const folder = await mkdtemp(join(tmpdir(), "micro-yolo-"));
+  t.after(() => rm(folder, { recursive: true }));
+  const names = { 1: "person", 17: "cat", 18: "dog", 19: "horse" };
+  const source = {
+    images: Array.from({ length: 20 }, (_, id) => ({ id, file_name: `${id}.jpg`, width: 64, height: 48 })),
+    // A horse in each picture but two, of which one shows a person.
+    annotations: Array.from({ length: 19 }, (_, id) => ({ id, image_id: id, category_id: id === 7 ? 1 : 19, bbox: [1, 2, 3, 4] })),
+    categories: Object.entries(names).map(([id, name]) => ({ id: Number(id), name })),
+  };
+  await writeFile(join(folder, "cut.py"), script);
+  await writeFile(join(folder, "larger.json"), JSON.stringify(source));
+  const { stdout, stderr } = spawnSync(PYTHON, ["cut.py", "larger.json"], { cwd: folder, encoding: "utf8" });
+  assert.deepEqual([stdout, stderr], ["pets-train 16 photographs\npets-val 2 photographs\n", ""]);
+  const [train, val] = await Promise.all(
+    ["pets-train", "pets-val"].map(async (part) => JSON.parse(await readFile(join(folder, `${part}.json`), "utf8"))),
+  );
+  assert.deepEqual(val.images, [source.images[0], source.images[10]]);
+  assert.ok(!train.images.some(({ id }) => [0, 7, 10, 19].includes(id)));
+  assert.deepEqual(val.annotations.map(({ image_id, category_id }) => [image_id, category_id]), [[0, 3], [10, 3]]);
+  assert.deepEqual(train.categories, [{ id: 1, name: "cat" }, { id: 2, name: "dog" }, { id: 3, name: "horse" }]);
 });

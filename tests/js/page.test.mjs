@@ -13,7 +13,7 @@ import { SAMPLES } from "../../www/samples.js";
 import { DEFAULTS, SIZES, remember, remembered, valid } from "../../www/settings.js";
 import { fromHash, toHash } from "../../www/share.js";
 import { Steady } from "../../www/steady.js";
-import { Timing, niceTop, sum } from "../../www/timing.js";
+import { Timing, niceTop, sum, typical } from "../../www/timing.js";
 import { Trails } from "../../www/trails.js";
 
 const at = (path) => new URL(`../../${path}`, import.meta.url);
@@ -158,6 +158,13 @@ test("times are averaged, and a single picture counts as it is", () => {
   assert.deepEqual([0, 0.3, 7, 12, 50, 51, NaN].map(niceTop), [10, 0.5, 10, 20, 50, 100, 10]);
 });
 
+test("of several looks at a picture the one in the middle is told", () => {
+  const looks = (...all) => all.map((milliseconds) => ({ milliseconds }));
+  assert.deepEqual(typical(looks(90, 31, 30, 300, 29)), { milliseconds: 31 });
+  assert.deepEqual(typical(looks(90, 31)), { milliseconds: 31 });
+  assert.deepEqual(typical(looks(90)), { milliseconds: 90 });
+});
+
 /** A storage as a browser has it. */
 function storage(text) {
   const values = new Map(text === undefined ? [] : [["micro-yolo", text]]);
@@ -241,11 +248,19 @@ test("file names are sensible", () => {
   assert.equal(momentName(new Date(2026, 0, 2, 3, 4, 5)), "camera-2026-01-02-030405");
 });
 
-test("the models of the page are those in models/, with their sizes", async () => {
+test("the models of the page are those in models/, with their sizes and accuracies", async () => {
   const files = (await readdir(at("models"))).filter((file) => file.endsWith(".onnx"));
   assert.deepEqual(Object.values(FILES).sort(), files.sort());
-  for (const { id, bytes, source } of MODELS) {
+  const accuracies = JSON.parse(await readFile(at("benches/accuracy.json"), "utf8"));
+  const cards = await readFile(at("models/README.md"), "utf8");
+  const [head, ...rows] = cards.match(/^\|.*\|$/gm).map((row) => row.split("|").map((cell) => cell.trim()));
+  for (const { id, bytes, ap50, source } of MODELS) {
     assert.equal(bytes, (await stat(at(`models/${FILES[id]}`))).size, id);
+    const row = rows.find((cells) => cells[1] === `\`${FILES[id]}\``);
+    assert.equal(ap50, Number(row[head.indexOf("AP50")]), `${id}, in models/README.md`);
+    // That file has the input size behind the name.
+    const measured = FILES[id].replace(/(-int8)?\.onnx$/, "-416$1");
+    assert.equal(ap50, accuracies.find(({ file }) => file === measured).coco, `${id}, in benches/accuracy.json`);
     if (source !== undefined) assert.equal(source, `./models/${FILES[id]}`);
   }
   // The one without an address is the one inside the package.
@@ -259,6 +274,9 @@ test("a model of the visitor's is found again", () => {
   const own = addOwn({ name: "mine.onnx", blob: new Blob([new Uint8Array(1_500_000)]) });
   assert.equal(modelOf(own.id), own);
   assert.equal(optionText(own), "mine.onnx (1.5 MB)");
+  assert.equal(optionText({ ...own, bytes: 12_345 }), "mine.onnx (13 kB)");
+  assert.equal(optionText(MODELS[0]), "Large, int8 (1.5 MB, AP50 43)");
+  assert.equal(optionText({ id: "x", name: "x", source: "x" }), "x");
   assert.ok(allModels().includes(own));
   const url = "https://example.org/m.onnx";
   assert.equal(addOwn({ name: "m.onnx", blob: new Blob(), url }).id, url);

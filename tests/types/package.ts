@@ -45,6 +45,7 @@ export async function compiles(video: HTMLVideoElement, canvas: HTMLCanvasElemen
   }
   detector.scoreThreshold = 0.3;
   detector.classes = undefined;
+  detector.maxDetections = Infinity;
   detector.classes = ["dog"] as const;
   const inWorker: boolean = detector.worker;
   const { pixels, network, boxes } = detector.timing ?? { pixels: 0, network: 0, boxes: 0 };
