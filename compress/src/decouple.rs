@@ -16,9 +16,11 @@
 //!
 //! The approximation minimises the error on photographs. Errors are weighted by the distribution of a channel's
 //! patches, and by the effect of an output channel on the network's outputs ([`Statistics`]). The last 1×1 convolution is
-//! then fitted to the original's output by least squares. This is done layer by layer, on the outputs of the layers
-//! that are already decoupled. [`choose`] finds the forms with the smallest sum of unexplained variances within the
+//! then fitted to the original's output by least squares, together with the projection and the kernels ([`refine`]).
+//! This is done layer by layer, on the outputs of the layers that are already decoupled. [`choose`] finds the forms with the smallest sum of unexplained variances within the
 //! budget. Every layer has the same weight in this sum.
+
+mod refine;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -33,6 +35,7 @@ use crate::export::fold;
 use crate::network::{Activation, Graph, Layer, LayerKind, Network, Node, NodeId, Op};
 use crate::prune::statistics::Statistics;
 use crate::quantize;
+use refine::{Factors, Problem};
 
 /// Features of a least squares fit, at most: its cost grows with their cube.
 const FEATURES_MAX: usize = 1600;
@@ -513,6 +516,31 @@ impl Original {
         Ok(())
     }
 
+    /// A basis whose projection and kernels are fitted together, for so many channels of each copy.
+    fn refined(&self, basis: &Basis, patches: &DMatrix<f32>, copies: &[usize]) -> Result<Basis> {
+        let reads: Vec<usize> = copies.iter().flat_map(|&channels| 0..channels).collect();
+        let starts = copies.iter().enumerate().flat_map(|(copy, &channels)| std::iter::repeat_n(copy, channels));
+        let kernel = |(copy, &channel): (usize, &usize)| basis.kernels[channel].columns.column(copy).into_owned();
+        let columns: Vec<DVector<f32>> = starts.zip(&reads).map(kernel).collect();
+        let channels = self.weights.ncols() / self.taps;
+        let components = match &basis.projection {
+            Some(projection) => projection.transpose(),
+            None => DMatrix::identity(channels, channels),
+        };
+        let start = Factors { components, kernels: DMatrix::from_columns(&columns), reads };
+        let problem = Problem::new(patches, &self.outputs, &self.sensitivity, self.taps);
+        let Factors { components, kernels, reads } = problem.refine(&start, basis.projection.is_some())?;
+        let of_channel = |(channel, before): (usize, &Kernels)| {
+            let features: Vec<usize> = (0..reads.len()).filter(|&feature| reads[feature] == channel).collect();
+            Kernels { columns: kernels.select_columns(&features), explained: before.explained.clone() }
+        };
+        Ok(Basis {
+            projection: basis.projection.is_some().then(|| components.transpose()),
+            kernels: basis.kernels.iter().enumerate().map(of_channel).collect(),
+            sorted: basis.sorted,
+        })
+    }
+
     /// The basis of a form.
     fn basis(&self, form: &Separable) -> Result<&Basis> {
         let found = self.bases.iter().find(|basis| basis.projected() == form.projected);
@@ -825,8 +853,9 @@ fn replace(
     for original in originals {
         let (name, form) = (&original.name, &chosen[&original.name]);
         progress(name);
-        let (basis, taps) = (original.basis(form)?, original.taps);
+        let taps = original.taps;
         let patches = source.patches(&network, &weights, name, original.each)?;
+        let basis = &original.refined(original.basis(form)?, &patches, &form.copies)?;
         let fitted =
             Moments::new(&original.features(basis, &patches, &form.copies), &original.outputs).fit()?.cast::<f32>();
         network = separable(&network, name, form)?;
