@@ -68,16 +68,16 @@ export interface DetectedObject {
 /** How a detector decides what to report. */
 export interface DetectorSettings {
   /** Objects below this score are left out. 0 to 1, default 0.25. */
-  scoreThreshold?: number;
+  scoreThreshold?: number | undefined;
   /**
    * Of two boxes of one class that overlap by more than this (intersection over union) only the better stays.
    * 0 to 1, default 0.45.
    */
-  iouThreshold?: number;
+  iouThreshold?: number | undefined;
   /** At most so many objects, the best first; 1 or more. Default 100. */
-  maxDetections?: number;
+  maxDetections?: number | undefined;
   /** Only these classes, by label or number; an empty array: none. Default: all. */
-  classes?: readonly (string | number)[];
+  classes?: readonly (string | number)[] | undefined;
 }
 
 /** Downloaded so far. */
@@ -95,11 +95,11 @@ export interface Limits {
    * tensors between its layers. An upper estimate. A download stops at so many bytes. Default 1 GiB (2 ** 30), enough for
    * YOLOv8x at 640 px.
    */
-  memoryBytes?: number;
+  memoryBytes?: number | undefined;
   /** Nodes of the graph and stored tensors, together. Default 20000. */
-  nodes?: number;
+  nodes?: number | undefined;
   /** Multiply-accumulates for one picture, and what takes as long. Default 500 billion, four times YOLOv8x at 640 px. */
-  macs?: number;
+  macs?: number | undefined;
 }
 
 /** A node of the model that the engine itself does not have, and that is therefore run by a slower one. */
@@ -114,7 +114,7 @@ export interface ForeignNode {
 
 export interface LoadOptions extends DetectorSettings {
   /** The model, an ONNX file: its URL or its bytes. Default: the model inside this package. */
-  model?: string | URL | ArrayBufferView | ArrayBufferLike | Blob;
+  model?: string | URL | ArrayBufferView | ArrayBufferLike | Blob | undefined;
   /**
    * The engine: its URL, its bytes or the compiled module. This package has five. The plain `wasm/micro_yolo_bg.wasm` runs
    * the networks of this project, `wasm/micro_yolo_full_bg.wasm`, seven times the size, any; both run in every browser
@@ -124,19 +124,19 @@ export interface LoadOptions extends DetectorSettings {
    * `micro-yolo/inline` and `micro-yolo/small` take the plain ones only. Without a worker the first one given serves all detectors of the thread
    * that name one. Of an address a download stops at 64 MiB (`invalid-engine`).
    */
-  wasm?: string | URL | ArrayBufferView | ArrayBufferLike | WebAssembly.Module;
+  wasm?: string | URL | ArrayBufferView | ArrayBufferLike | WebAssembly.Module | undefined;
   /**
    * The size in pixels to which pictures are fitted: one number for a square. Multiples of 32 from 32 to 4096. Smaller is
    * faster; larger sees smaller objects, and may miss large ones. Default: what the model declares.
    */
-  inputSize?: number | { width: number; height: number };
+  inputSize?: number | { width: number; height: number } | undefined;
   /**
    * `true`: compute in a worker of the detector's own, or fail with code `worker-failed`. `false`: on the calling thread,
    * which then waits. Default: in a page a worker, or where none starts (a content security policy, a missing file), with a
    * warning on the console, the calling thread; in a worker, where Firefox 153 sometimes never returns from starting
    * another, and in Node the calling thread. `detector.worker` tells.
    */
-  worker?: boolean;
+  worker?: boolean | undefined;
   /**
    * Compute on so many threads, at most 16. Default 1. Takes effect where all of this holds, and does nothing where it does
    * not: the page is cross-origin isolated (it and its scripts are sent with `Cross-Origin-Opener-Policy: same-origin` and
@@ -144,32 +144,32 @@ export interface LoadOptions extends DetectorSettings {
    * is one of this project's. `detector.threads` tells. The others keep a core each busy while a picture is worked on, so
    * ask for fewer than `navigator.hardwareConcurrency`.
    */
-  threads?: number;
+  threads?: number | undefined;
   /**
    * What the model may take: one beyond it is refused with `model-too-large`. `Infinity` is no limit, for a file that you
    * trust. Default: enough for large detectors, and too little for a file that is made to fill memory.
    */
-  limits?: Limits;
+  limits?: Limits | undefined;
   /**
    * The SHA-256 of the model's file, 64 hexadecimal digits: another file is refused with `invalid-model`. Where there is no
    * `crypto.subtle` (a page by plain http) it cannot be checked, and the load fails with `unsupported`.
    */
-  sha256?: string;
+  sha256?: string | undefined;
   /** Gives the loading up: rejects with code `aborted`. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
   /** Called as bytes arrive, at least once. */
-  onProgress?: (progress: Progress) => void;
+  onProgress?: ((progress: Progress) => void) | undefined;
 }
 
 export interface DetectOptions {
   /** Gives this call up: rejects with code `aborted`. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
   /**
    * Give the source away instead of copying it: an `ImageBitmap`, a `VideoFrame`, or the whole buffer under `RawPixels` or
    * `ImageData`, cannot be used afterwards. Default false. WebAssembly and shared memory cannot be given away and are copied
    * all the same. Without a worker nothing is copied and this does nothing.
    */
-  transfer?: boolean;
+  transfer?: boolean | undefined;
 }
 
 /** How long a picture took where the detector computes, in milliseconds. A browser's clock may be coarse: 0.1 to 1 ms. */
@@ -184,9 +184,9 @@ export interface Timing {
 
 export interface WatchOptions {
   /** Ends the loop, quietly. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
   /** Follow objects: those seen in several frames carry a `trackId`. One such loop at a time for a detector. */
-  track?: boolean;
+  track?: boolean | undefined;
 }
 
 /** What was seen in one frame of a video. */
@@ -312,7 +312,7 @@ export class Detector {
  * | `inference-failed` | the network did not run to its end, or gave scores above 1 or `NaN`: the message says which |
  * | `invalid-engine` | the `wasm` file is broken, another one, too long, or of another version of this package; the message names it |
  * | `invalid-image` | not a picture or video the browser can decode, an empty one, or pixels of the wrong length |
- * | `invalid-model` | the model is no intact ONNX file, or has another SHA-256 than `sha256`; the message says if it is a web page sent in its place |
+ * | `invalid-model` | the model is no intact ONNX file, a `Blob` that can no longer be read, or has another SHA-256 than `sha256`; the message says if it is a web page sent in its place |
  * | `invalid-option` | an option out of its range (`NaN`, negative …), of the wrong type, or one that does not exist |
  * | `invalid-source` | `detect` was given something that is no picture at all |
  * | `model-too-large` | the model needs more memory, nodes or work than `limits` allows, or its file alone has more bytes than `limits.memoryBytes`, at which a download stops: the message says how much |
@@ -350,7 +350,7 @@ export type ErrorCode =
 
 /** Every error of this package. */
 export class MicroYoloError extends Error {
-  constructor(code: ErrorCode, message: string, options?: ErrorOptions);
+  constructor(code: ErrorCode, message: string, options?: { cause?: unknown });
   name: "MicroYoloError";
   readonly code: ErrorCode;
 }
