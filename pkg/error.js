@@ -59,8 +59,8 @@ export function notFetched(url, cause, help = "") {
   if (/^data:/i.test(url)) why = "not intact";
   if (/^blob:/i.test(url)) why = "revoked, of another site";
   why += ", or forbidden by a content security policy (connect-src)";
-  // A drive of Windows looks like a scheme.
-  if (/^(file|[a-z]):/i.test(url) || globalThis.location?.protocol === "file:") {
+  // A drive of Windows looks like a scheme; a path in a page that was opened from the disk has none.
+  if (/^(file|[a-z]):/i.test(url) || (globalThis.location?.protocol === "file:" && !/^\w+:/.test(url))) {
     why = "files are not fetched from a disk: send them by http, or give what is in them, as a Blob";
   }
   return new MicroYoloError("network", `${shown(url)} could not be fetched: ${why}${help}`, { cause });
