@@ -1,7 +1,7 @@
 // The two files that a detector needs, engine (WebAssembly) and model (ONNX): from the network, from bytes, with
 // progress. Two loads of one address at the same time share one download; a failed download is forgotten, so that
 // the next load tries again.
-import { MicroYoloError, abortable, aborted, shown } from "./error.js";
+import { MicroYoloError, abortable, aborted, notFetched, shown } from "./error.js";
 import { kindOf } from "./kind.js";
 import { remedy } from "./packaged.js";
 import { platformError } from "./platform.js";
@@ -126,11 +126,7 @@ async function fetchCounted(url, progress, signal) {
   try {
     response = await fetch(url, { signal });
   } catch (cause) {
-    throw networkError(
-      url,
-      "could not be fetched: offline, another site without CORS, or forbidden by a content security policy (connect-src)",
-      cause,
-    );
+    throw notFetched(url, cause, remedy(url));
   }
   if (!response.ok || !response.body) throw networkError(url, `answered ${response.status}`);
   // Of a compressed answer, content-length counts the compressed bytes and the stream the others: no total then.
@@ -326,12 +322,12 @@ export async function loadAssets({ wasm, model, signal, onProgress, limits }) {
 }
 
 /**
- * @param {unknown} given
+ * @param {any} given
  * @param {(one: Download<WebAssembly.Module>, check: (bytes: number) => void) => Promise<WebAssembly.Module>} wait
  * @returns {Promise<WebAssembly.Module>}
  */
 async function engine(given, wait) {
-  const source = given instanceof Promise ? await given : given;
+  const source = kindOf(given) === "Promise" ? await given : given;
   if (kindOf(source) === "WebAssembly.Module") return source;
   const bytes = asBytes(source);
   if (bytes) return compiled(bytes);
@@ -349,13 +345,13 @@ async function engine(given, wait) {
 }
 
 /**
- * @param {unknown} given
+ * @param {any} given
  * @param {(one: Download<Uint8Array>, check: (bytes: number) => void) => Promise<Uint8Array>} wait
  * @param {import("./index.js").Limits} [limits]
  * @returns {Promise<Uint8Array>}
  */
 async function modelBytes(given, wait, limits) {
-  const source = given instanceof Promise ? await given : given;
+  const source = kindOf(given) === "Promise" ? await given : given;
   const bytes = asBytes(source);
   if (bytes) {
     sizeCheck(limits)(bytes.length);
@@ -363,7 +359,12 @@ async function modelBytes(given, wait, limits) {
   }
   if (/^(Blob|File)$/.test(kindOf(source))) {
     sizeCheck(limits)(source.size);
-    return new Uint8Array(await source.arrayBuffer());
+    try {
+      return new Uint8Array(await source.arrayBuffer());
+    } catch (cause) {
+      const message = "the model's Blob cannot be read: its file was changed or removed since it was chosen";
+      throw new MicroYoloError("invalid-model", message, { cause });
+    }
   }
   const url = asUrl(source, "model", "a URL, bytes or a Blob");
   return wait(
@@ -387,9 +388,11 @@ async function modelBytes(given, wait, limits) {
  */
 function asBytes(source) {
   if (source instanceof Uint8Array) return source;
-  if (ArrayBuffer.isView(source)) return new Uint8Array(source.buffer, source.byteOffset, source.byteLength);
-  if (/^(Shared)?ArrayBuffer$/.test(kindOf(source))) {
-    return new Uint8Array(/** @type {ArrayBuffer} */ (source));
+  try {
+    if (ArrayBuffer.isView(source)) return new Uint8Array(source.buffer, source.byteOffset, source.byteLength);
+    if (/^(Shared)?ArrayBuffer$/.test(kindOf(source))) return new Uint8Array(/** @type {ArrayBuffer} */ (source));
+  } catch {
+    return new Uint8Array(); // Its buffer was given away.
   }
 }
 

@@ -145,7 +145,8 @@ export function workerBackend({ worker: start, helpers: bringHelpers }) {
   return {
     address,
     async load(kind, module, model, settings) {
-      const bytes = new Uint8Array(model); // Sent as it is, a view would take its whole buffer along.
+      // Sent as it is, a view would take its whole buffer along. One whose buffer was given away cannot be copied.
+      const bytes = new Uint8Array(model.length ? model : []);
       const { info, team } = await call({ call: "load", kind, module, model: bytes, settings }, [bytes.buffer]);
       if (!team || !bringHelpers) return info;
       const { Helpers } = await bringHelpers().catch((cause) => {
@@ -176,7 +177,9 @@ export function workerBackend({ worker: start, helpers: bringHelpers }) {
         return await send({ ...frame, data }, data.buffer);
       } catch (error) {
         if (error instanceof MicroYoloError) throw error;
-        throw drawError(error); // postMessage refused the bitmap.
+        // postMessage refused the bitmap. If it was closed or given away meanwhile, this says so.
+        if ("image" in frame) localFrame(frame.image, {});
+        throw drawError(error);
       } finally {
         releaseFrame(frame);
       }

@@ -175,7 +175,8 @@ export class Detector {
     const settings = this.#settings; // Those of the call's moment, whatever is set while it waits its turn.
     const taking = this.#backend.frame(source, { signal, transfer });
     let frame;
-    if (taking instanceof Promise) {
+    // Not `instanceof`: a page may have a Promise of its own (zone.js, a polyfill), which those of async functions are none of.
+    if ("then" in taking) {
       frame = await abortable(taking, signal).catch((error) => {
         taking.then(release, () => {}); // Nobody waits for it any more; a camera waits for its frames back.
         throw error;

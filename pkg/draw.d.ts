@@ -5,19 +5,19 @@ export interface DrawOptions {
   width: number;
   height: number;
   /** How the picture lies in the canvas' area, as CSS `object-fit` does it (centred). Default `"fill"`. */
-  fit?: "fill" | "contain" | "cover";
+  fit?: "fill" | "contain" | "cover" | undefined;
   /** The picture is shown mirrored (a front camera): boxes are mirrored, their text is not. Default false. */
-  mirror?: boolean;
+  mirror?: boolean | undefined;
   /** The text on a box; "" for none. Default: label and score in percent, with the track's number if there is one. */
-  label?: (object: DetectedObject) => string;
+  label?: ((object: DetectedObject) => string) | undefined;
   /** CSS colour of a box. Default: `classColor` of its class. */
-  color?: (object: DetectedObject) => string;
+  color?: ((object: DetectedObject) => string) | undefined;
   /** In CSS pixels. Default 2. */
-  lineWidth?: number;
+  lineWidth?: number | undefined;
   /** CSS font, its size in px. Default `"600 13px system-ui, sans-serif"`. */
-  font?: string;
+  font?: string | undefined;
   /** Canvas pixels for each CSS pixel. Default: `devicePixelRatio`; 1 for an `OffscreenCanvas`. */
-  pixelRatio?: number;
+  pixelRatio?: number | undefined;
 }
 
 /**

@@ -17,7 +17,7 @@ const shared = new Map();
 
 /**
  * @param {import("./index.js").LoadOptions} options
- * @returns {{ detector: Promise<Detector>, release: () => void }}
+ * @returns {{ detector: Promise<Detector>, release: () => void, forget: () => void }}
  */
 function acquire(options) {
   const key = JSON.stringify(options);
@@ -36,6 +36,7 @@ function acquire(options) {
   let released = false;
   return {
     detector: mine.detector,
+    forget,
     release() {
       if (released) return;
       released = true;
@@ -77,16 +78,14 @@ export class MicroYoloElement extends Base {
   #media;
   /** Whether it was shown without the orientation in its file. */
   #unturned = false;
+  /** Whether the detector crashed: for what comes next another is loaded. */
+  #crashed = false;
+  /** Lets nobody else share the detector. */
+  #forget = () => {};
 
   constructor() {
     super();
     const root = this.attachShadow({ mode: "open" });
-    // Not a <style> element, which a content security policy may forbid. jsdom has none of this, and shows nothing.
-    if ("adoptedStyleSheets" in root) {
-      const style = new CSSStyleSheet();
-      style.replaceSync(STYLE);
-      root.adoptedStyleSheets = [style];
-    }
     this.#slot = document.createElement("slot");
     this.#canvas = document.createElement("canvas");
     this.#canvas.setAttribute("part", "boxes");
@@ -105,10 +104,27 @@ export class MicroYoloElement extends Base {
   }
 
   set scoreThreshold(value) {
-    this.setAttribute("score-threshold", String(value));
+    // Frameworks set nothing where a property is left out.
+    if (value === undefined || value === null) this.removeAttribute("score-threshold");
+    else this.setAttribute("score-threshold", String(value));
   }
 
   connectedCallback() {
+    if (Object.hasOwn(this, "scoreThreshold")) {
+      // Set before the element was defined, and in the way of the accessor.
+      const { scoreThreshold } = this;
+      Reflect.deleteProperty(this, "scoreThreshold");
+      this.scoreThreshold = scoreThreshold;
+    }
+    // Not a <style> element, which a content security policy may forbid. jsdom has none of this, and shows nothing. A sheet is of
+    // one document: where the element moves to another (a window of picture-in-picture), it is left behind.
+    const root = /** @type {ShadowRoot} */ (this.shadowRoot);
+    const Sheet = this.ownerDocument.defaultView?.CSSStyleSheet;
+    if (Sheet && root.adoptedStyleSheets?.length === 0) {
+      const style = new Sheet();
+      style.replaceSync(STYLE);
+      root.adoptedStyleSheets = [style];
+    }
     this.#restart();
   }
 
@@ -147,6 +163,7 @@ export class MicroYoloElement extends Base {
   #restart() {
     const before = this.#running;
     this.#running = this.#media = undefined;
+    this.#crashed = false;
     if (this.isConnected) {
       const { signal } = (this.#running = new AbortController());
       this.#media = this.#find();
@@ -212,7 +229,10 @@ export class MicroYoloElement extends Base {
    */
   #filter(labels) {
     const { scoreThreshold } = this;
-    checkThreshold(scoreThreshold);
+    if (!(scoreThreshold >= 0 && scoreThreshold <= 1)) {
+      const text = this.getAttribute("score-threshold");
+      throw new MicroYoloError("invalid-option", `score-threshold must be a number from 0 to 1, not "${text}"`);
+    }
     const classes = (this.getAttribute("classes") ?? "")
       .split(",")
       .map((one) => one.trim())
@@ -229,7 +249,8 @@ export class MicroYoloElement extends Base {
    */
   async #run(media, signal) {
     try {
-      const { detector: loading, release } = acquire(this.#options);
+      const { detector: loading, release, forget } = acquire(this.#options);
+      this.#forget = forget;
       signal.addEventListener("abort", release);
       const detector = await loading;
       if (signal.aborted) return;
@@ -257,6 +278,7 @@ export class MicroYoloElement extends Base {
       const same = event && isImage && media.currentSrc === begun.src && event.timeStamp < begun.at + 1000;
       if (event) begun.src = "";
       if (same) return;
+      if (this.#crashed) return this.#restart();
       try {
         const objects = await detector.detect(media, { signal });
         const natural = isImage ? { width: media.naturalWidth, height: media.naturalHeight } : media;
@@ -295,6 +317,7 @@ export class MicroYoloElement extends Base {
         }
         signal.addEventListener("abort", resolve);
       });
+      if (this.#crashed && !signal.aborted) return this.#restart();
     }
   }
 
@@ -337,6 +360,10 @@ export class MicroYoloElement extends Base {
   #fail(error, signal) {
     if (signal.aborted) return; // Taken out, or looking at something else: whatever ended the old work is no news.
     this.#clear();
+    if (error instanceof MicroYoloError && error.code === "crashed") {
+      this.#crashed = true;
+      this.#forget(); // Whoever comes next shares a new one.
+    }
     const shown = this.dispatchEvent(new CustomEvent("detect-error", { detail: { error }, cancelable: true }));
     if (shown) console.error(error);
   }
@@ -365,12 +392,6 @@ function mediaIn(root) {
  */
 function rootsOf(elements) {
   return elements.flatMap(({ shadowRoot }) => (shadowRoot ? [shadowRoot, ...rootsOf([...shadowRoot.querySelectorAll("*")])] : []));
-}
-
-/** @param {number} value */
-function checkThreshold(value) {
-  if (value >= 0 && value <= 1) return;
-  throw new MicroYoloError("invalid-option", `score-threshold must be a number from 0 to 1, not ${value}`);
 }
 
 if (typeof customElements === "object" && !customElements.get("micro-yolo")) {

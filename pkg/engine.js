@@ -175,6 +175,10 @@ export class Engine {
   constructor(instance, glue, model, { inputSize, threads, limits, ...settings }) {
     this.#instance = instance;
     this.#generation = instance.generation;
+    if (!model.length) {
+      // In the engine it would be a crash, of all detectors of this thread.
+      throw new MicroYoloError("invalid-model", "the model is empty (0 bytes), or its buffer was given away");
+    }
     const { memoryBytes, nodes, macs } = limits ?? {};
     /** @returns {WasmEngine} */
     const make = () => new glue.Engine(model, inputSize?.width, inputSize?.height, threads, memoryBytes, nodes, macs);

@@ -52,10 +52,33 @@ export function abortable(promise, signal) {
 }
 
 /**
+ * The error for an address that fetch() refused. The browser says no more than that it did: the scheme tells what may be why.
+ * @param {string} url
+ * @param {unknown} cause
+ * @param {string} [help]
+ */
+export function notFetched(url, cause, help = "") {
+  let why = "offline, another site without CORS";
+  if (/^data:/i.test(url)) why = "not intact";
+  if (/^blob:/i.test(url)) why = "revoked, of another site";
+  why += ", or forbidden by a content security policy (connect-src)";
+  // A drive of Windows looks like a scheme; a path in a page that was opened from the disk has none.
+  if (/^(file|[a-z]):/i.test(url) || (globalThis.location?.protocol === "file:" && !/^\w+:/.test(url))) {
+    why = "files are not fetched from a disk: send them by http, or give what is in them, as a Blob";
+  }
+  return new MicroYoloError("network", `${shown(url)} could not be fetched: ${why}${help}`, { cause });
+}
+
+/**
  * An address, or what was given for one, short enough to be read: a picture as base64 text fills pages.
  * @param {unknown} value
  */
 export function shown(value) {
-  const text = String(value);
+  let text = "an object";
+  try {
+    text = String(value);
+  } catch {
+    // One without a prototype has no text.
+  }
   return text.length <= 200 ? text : `${text.slice(0, 60)}… (${text.length} characters)`;
 }

@@ -62,9 +62,11 @@ export function frameClock(video) {
     const tick = (_, { mediaTime }) => {
       handle = video.requestVideoFrameCallback(tick);
       calledBack = true;
+      // Of a stream by WebRTC Firefox (seen in 153) says 0 of every frame: such times tell nothing.
+      const stands = video.srcObject && mediaTime === media;
       media = mediaTime;
       // It may have been taken before its callback, and has another callback when it is sought again or played on from.
-      const sameTime = mediaTime <= taken.to && (openStart || mediaTime >= taken.from);
+      const sameTime = !stands && mediaTime <= taken.to && (openStart || mediaTime >= taken.from);
       const old = sameTime || (taken.count > 0 && taken.count === presented(video));
       openStart = false;
       if (!old) newFrame();
@@ -106,6 +108,7 @@ export function frameClock(video) {
         const visible = video.ownerDocument.visibilityState === "visible";
         if (visible && video.readyState >= 2 && shown > seen) return shown;
         if (video.ended || streamEnded(video.srcObject) || (hadSource && video.networkState === 0)) return undefined;
+        if (!video.ownerDocument.defaultView) return undefined; // Its frame or window is gone, and nothing in it plays.
         const idle = await new Promise((/** @type {typeof wake} */ resolve) => {
           const timer = setTimeout(resolve, POLL, true);
           wake = (idle) => {

@@ -68,16 +68,16 @@ export interface DetectedObject {
 /** The settings of a detector that can be changed at any time. */
 export interface DetectorSettings {
   /** Objects below this score are left out. 0 to 1, default 0.25. */
-  scoreThreshold?: number;
+  scoreThreshold?: number | undefined;
   /**
    * Of two boxes of one class that overlap by more than this (intersection over union), the one with the lower score is
    * dropped. 0 to 1, default 0.45.
    */
-  iouThreshold?: number;
+  iouThreshold?: number | undefined;
   /** The maximum number of objects, 1 or more; those with the best scores are kept. `Infinity` means no limit. Default 100. */
-  maxDetections?: number;
+  maxDetections?: number | undefined;
   /** Only these classes, by label or number. An empty array means none. Default: all. */
-  classes?: readonly (string | number)[];
+  classes?: readonly (string | number)[] | undefined;
 }
 
 /** The progress of a download. */
@@ -95,14 +95,14 @@ export interface Limits {
    * included, and the tensors between its layers. This is an upper estimate. A download stops at this many bytes, too.
    * Default 1 GiB (2 ** 30), enough for YOLOv8x at 640 px.
    */
-  memoryBytes?: number;
+  memoryBytes?: number | undefined;
   /** Nodes of the graph plus stored tensors. Default 20000. */
-  nodes?: number;
+  nodes?: number | undefined;
   /**
    * Multiply-accumulates for one picture. Other operations count by the time they take. Default 500 billion, four times
    * those of YOLOv8x at 640 px.
    */
-  macs?: number;
+  macs?: number | undefined;
 }
 
 /** A node of the model that the engine does not support and tract runs, which is slower. */
@@ -117,7 +117,7 @@ export interface ForeignNode {
 
 export interface LoadOptions extends DetectorSettings {
   /** The model, an ONNX file: its URL or its bytes. Default: the model inside this package. */
-  model?: string | URL | ArrayBufferView | ArrayBufferLike | Blob;
+  model?: string | URL | ArrayBufferView | ArrayBufferLike | Blob | undefined;
   /**
    * The engine: its URL, its bytes or the compiled module. Default: the fastest plain one of the package that the browser
    * runs, and a full one if the model needs it.
@@ -130,12 +130,12 @@ export interface LoadOptions extends DetectorSettings {
    * `micro-yolo/inline` and `micro-yolo/small` take plain engines only. With `worker: false`, all detectors on a thread
    * that set this option share the engine of the first. A download from a URL stops at 64 MiB (`invalid-engine`).
    */
-  wasm?: string | URL | ArrayBufferView | ArrayBufferLike | WebAssembly.Module;
+  wasm?: string | URL | ArrayBufferView | ArrayBufferLike | WebAssembly.Module | undefined;
   /**
    * The size in pixels to which pictures are scaled: one number for a square. Multiples of 32 from 32 to 4096. Smaller is
    * faster. Larger finds smaller objects, and may miss large ones. Default: what the model declares.
    */
-  inputSize?: number | { width: number; height: number };
+  inputSize?: number | { width: number; height: number } | undefined;
   /**
    * `true`: compute in a worker of the detector's own, or fail with code `worker-failed`. `false`: compute on the calling
    * thread, which is blocked meanwhile. `detector.worker` says which it is.
@@ -144,7 +144,7 @@ export interface LoadOptions extends DetectorSettings {
    * computes, and the console shows a warning. In Node and inside a worker, the calling thread computes. (In Firefox 153,
    * starting a worker from a worker sometimes hangs.)
    */
-  worker?: boolean;
+  worker?: boolean | undefined;
   /**
    * The number of threads that compute, at most 16. Default 1. `detector.threads` says how many there are. More than one
    * needs all of these, else it has no effect:
@@ -157,32 +157,32 @@ export interface LoadOptions extends DetectorSettings {
    *
    * Each thread keeps a core busy while a picture is processed, so ask for fewer than `navigator.hardwareConcurrency`.
    */
-  threads?: number;
+  threads?: number | undefined;
   /**
    * What the model may use. A model beyond a limit is refused with `model-too-large`. `Infinity` is no limit, for a file
    * that you trust. The defaults are enough for large detectors, and refuse files that are made to exhaust memory.
    */
-  limits?: Limits;
+  limits?: Limits | undefined;
   /**
    * The SHA-256 of the model file, 64 hexadecimal digits. Any other file is refused with `invalid-model`. Without
    * `crypto.subtle` (a page over plain http) it cannot be checked, and loading fails with `unsupported`.
    */
-  sha256?: string;
+  sha256?: string | undefined;
   /** Stops loading, which rejects with code `aborted`. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
   /** Called as bytes arrive, at least once. */
-  onProgress?: (progress: Progress) => void;
+  onProgress?: ((progress: Progress) => void) | undefined;
 }
 
 export interface DetectOptions {
   /** Stops this call, which rejects with code `aborted`. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
   /**
    * Transfer the source to the worker instead of copying it. An `ImageBitmap`, a `VideoFrame`, or the whole buffer of
    * `RawPixels` or `ImageData` cannot be used afterwards. Default false. WebAssembly and shared memory cannot be
    * transferred and are copied. Without a worker nothing is copied, and this has no effect.
    */
-  transfer?: boolean;
+  transfer?: boolean | undefined;
 }
 
 /** The milliseconds that a picture took on the thread that computes. A browser's clock may be coarse: 0.1 to 1 ms. */
@@ -197,9 +197,9 @@ export interface Timing {
 
 export interface WatchOptions {
   /** Ends the loop, without an error. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
   /** Track objects: those seen in several frames have a `trackId`. A detector can run one such loop at a time. */
-  track?: boolean;
+  track?: boolean | undefined;
 }
 
 /** The result for one frame of a video. */
@@ -326,7 +326,7 @@ export class Detector {
  * | `inference-failed` | the network failed while running, or gave scores above 1 or `NaN`: the message says which |
  * | `invalid-engine` | the `wasm` file is broken, not an engine, too long, or of another version of this package; the message names it |
  * | `invalid-image` | not a picture or video the browser can decode, an empty one, or pixels of the wrong length |
- * | `invalid-model` | the model is not an intact ONNX file, or its SHA-256 is not `sha256`; the message says if the server sent a web page instead |
+ * | `invalid-model` | the model is not an intact ONNX file, it is a `Blob` that can no longer be read, or its SHA-256 is not `sha256`; the message says if the server sent a web page instead |
  * | `invalid-option` | an option out of its range (`NaN`, negative …), of the wrong type, or one that does not exist |
  * | `invalid-source` | `detect` was given something that is not a picture |
  * | `model-too-large` | the model needs more memory, nodes or work than `limits` allows, or its file alone is larger than `limits.memoryBytes`, where a download stops: the message says how much |
@@ -364,7 +364,7 @@ export type ErrorCode =
 
 /** Every error of this package. */
 export class MicroYoloError extends Error {
-  constructor(code: ErrorCode, message: string, options?: ErrorOptions);
+  constructor(code: ErrorCode, message: string, options?: { cause?: unknown });
   name: "MicroYoloError";
   readonly code: ErrorCode;
 }

@@ -23,20 +23,20 @@ export function openWorker(start) {
   try {
     // The address of the script is known nowhere else than in the call that the bundler has rewritten, and it may have to be
     // changed. So the class is replaced during this one call, which runs nothing else.
-    globalThis.Worker = /** @type {any} */ (
-      /** @type {(address: string | URL, options?: WorkerOptions) => Worker} */
-      function (address, options) {
-        opened = openAt(Native, address, options);
-        return opened.worker;
-      }
-    );
+    // A page may have made it read-only: then the address stays as it is.
+    /** @type {(address: string | URL, options?: WorkerOptions) => Worker} */
+    const At = function (address, options) {
+      opened = openAt(Native, address, options);
+      return opened.worker;
+    };
+    Reflect.set(globalThis, "Worker", At);
     const worker = start();
     return opened ?? { worker, address: "", release() {} };
   } catch (cause) {
     const where = opened ? ` ${shown(opened.address)}` : "";
     throw new MicroYoloError("worker-failed", `the browser refused the worker${where}`, { cause });
   } finally {
-    globalThis.Worker = Native;
+    Reflect.set(globalThis, "Worker", Native);
   }
 }
 

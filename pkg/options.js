@@ -12,8 +12,9 @@ export function checkOptions(call, options, known, settable = []) {
   if (typeof options !== "object" || options === null) {
     throw new MicroYoloError("invalid-option", `the options of ${call} must be an object, not ${shown(options)}`);
   }
-  const { signal } = /** @type {{ signal?: any }} */ (options);
-  if (signal && typeof signal.aborted !== "boolean") {
+  // Not by its truth: fetch() takes no `false` either. By its form, for it may be of another realm.
+  const signal = /** @type {{ signal?: any }} */ (options).signal ?? undefined;
+  if (signal !== undefined && !(typeof signal.aborted === "boolean" && signal.addEventListener)) {
     throw new MicroYoloError("invalid-option", "`signal` must be an AbortSignal");
   }
   for (const [name, value] of Object.entries(options)) {

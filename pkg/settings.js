@@ -55,7 +55,7 @@ export function withSettings(base, changes) {
  */
 function share(name, value) {
   if (typeof value === "number" && value >= 0 && value <= 1) return value; // False for NaN.
-  throw new MicroYoloError("invalid-option", `\`${name}\` must be a number from 0 to 1, not ${String(value)}`);
+  throw new MicroYoloError("invalid-option", `\`${name}\` must be a number from 0 to 1, not ${shown(value)}`);
 }
 
 /**
@@ -65,7 +65,7 @@ function share(name, value) {
  */
 function count(name, value, other = "") {
   if (Number.isInteger(value) && Number(value) > 0 && Number(value) < 2 ** 32) return Number(value);
-  throw new MicroYoloError("invalid-option", `\`${name}\` must be a whole number above 0${other}, not ${String(value)}`);
+  throw new MicroYoloError("invalid-option", `\`${name}\` must be a whole number above 0${other}, not ${shown(value)}`);
 }
 
 /**
@@ -87,7 +87,7 @@ export function checkedLimits(value) {
   const limits = /** @type {import("./index.js").Limits} */ ({ ...value });
   for (const [name, limit] of Object.entries(limits)) {
     if (limit === undefined || (typeof limit === "number" && limit >= 0)) continue; // False for NaN.
-    throw new MicroYoloError("invalid-option", `\`limits.${name}\` must be a number from 0 to Infinity, not ${String(limit)}`);
+    throw new MicroYoloError("invalid-option", `\`limits.${name}\` must be a number from 0 to Infinity, not ${shown(limit)}`);
   }
   return limits;
 }

@@ -1,7 +1,7 @@
 // Everything a page may hand to detect(), made into one of two forms: pixels, or something a canvas can draw. Sizes are
 // those the user sees: natural size of an image with its orientation applied, display size of a video.
 import { checkReadback, newCanvas } from "./canvas.js";
-import { MicroYoloError, aborted, shown } from "./error.js";
+import { MicroYoloError, aborted, notFetched, shown } from "./error.js";
 import { kindOf } from "./kind.js";
 
 /**
@@ -32,7 +32,7 @@ import { kindOf } from "./kind.js";
  */
 export async function portableFrame(source, { signal, transfer }) {
   const taken = localFrame(source, { signal, portable: true });
-  const frame = taken instanceof Promise ? await taken : taken;
+  const frame = "then" in taken ? await taken : taken;
   if (frame.ours) return frame;
   if (!("image" in frame)) return transfer ? frame : { ...frame, data: copied(frame.data), ours: true };
   if (transfer && isTransferable(frame.image)) return { ...frame, ours: true };
@@ -135,7 +135,7 @@ function checkedPixels({ data, width, height }) {
     throw new MicroYoloError("invalid-image", `pixels must be a Uint8ClampedArray or a Uint8Array, not ${kindOf(data)}`);
   }
   if (!(isCount(width) && isCount(height))) {
-    throw new MicroYoloError("invalid-image", `width and height must be whole numbers above 0, not ${width} x ${height}`);
+    throw new MicroYoloError("invalid-image", `width and height must be whole numbers above 0, not ${shown(width)} x ${shown(height)}`);
   }
   if (data.length !== width * height * 4) {
     throw new MicroYoloError(
@@ -158,6 +158,7 @@ function isCount(value) {
  * @returns {Frame | Promise<Frame>}
  */
 function imageElement(image, signal, portable) {
+  if (typeof createImageBitmap !== "function") throw noPictures(); // jsdom loads none, ever.
   if (!image.complete) return loading(image, signal).then(() => imageElement(image, signal, portable));
   const { naturalWidth: width, naturalHeight: height, currentSrc } = image;
   const unturned = width ? unturnedImage(image) : undefined;
@@ -242,6 +243,35 @@ async function loading(image, signal) {
 const FRAME_WAIT = 5000;
 
 /**
+ * A frame that is there is taken before the call returns: what comes next may take the video's source away.
+ * @param {HTMLVideoElement} video
+ * @param {AbortSignal | undefined} signal
+ * @param {boolean | undefined} portable
+ * @returns {Drawing | Promise<Drawing>}
+ */
+function videoElement(video, signal, portable) {
+  const { error, networkState, readyState, seeking } = video;
+  const isThere = !error && networkState !== 3 && readyState >= 2 && !seeking;
+  const image = isThere ? videoFrame(video) : undefined;
+  return image ? ownFrame(video, image, portable) : waitedFrame(video, signal, portable);
+}
+
+/**
+ * @param {HTMLVideoElement} video
+ * @param {VideoFrame | ImageBitmap} image of it
+ * @param {boolean | undefined} portable
+ * @returns {Drawing}
+ */
+function ownFrame(video, image, portable) {
+  const { videoWidth: width, videoHeight: height } = video;
+  const frame = { image, width, height, ours: true };
+  // Firefox is four times as quick at drawing the video itself; Chromium may draw nothing of it.
+  if (portable || !("mozPresentedFrames" in video)) return frame;
+  release(frame);
+  return drawing(video, width, height);
+}
+
+/**
  * The frame that the video shows, as a picture of its own. A video says that it has loaded some time before the browser can
  * draw it (Chromium 156), and that it seeks before or after (Firefox 153) its frame is gone: that frame is waited for.
  * @param {HTMLVideoElement} video
@@ -249,7 +279,7 @@ const FRAME_WAIT = 5000;
  * @param {boolean | undefined} portable
  * @returns {Promise<Drawing>}
  */
-async function videoElement(video, signal, portable) {
+async function waitedFrame(video, signal, portable) {
   const end = performance.now() + FRAME_WAIT;
   for (;;) {
     if (signal?.aborted) throw aborted(signal);
@@ -268,19 +298,14 @@ async function videoElement(video, signal, portable) {
       }
       if (video.error) continue;
     }
-    const { readyState, seeking, videoWidth: width, videoHeight: height } = video;
+    const { readyState, seeking, videoWidth } = video;
     if (!seeking && readyState < 2 /* HAVE_CURRENT_DATA */) {
       throw new MicroYoloError("not-loaded", "the video has no frame yet; wait for its `loadeddata` event");
     }
-    if (!seeking && !width) throw new MicroYoloError("not-loaded", "the video has sound and no picture, so far at least");
+    if (!seeking && !videoWidth) throw new MicroYoloError("not-loaded", "the video has sound and no picture, so far at least");
     if (!seeking) {
       try {
-        const image = videoFrame(video) ?? (await bitmap(video));
-        const frame = { image, width, height, ours: true };
-        // Firefox is four times as quick at drawing the video itself; Chromium may draw nothing of it.
-        if (portable || !("mozPresentedFrames" in video)) return frame;
-        release(frame);
-        return drawing(video, width, height);
+        return ownFrame(video, videoFrame(video) ?? (await bitmap(video)), portable);
       } catch (error) {
         const { name } = /** @type {Error} */ (/** @type {Error} */ (error).cause ?? error);
         if (name !== "InvalidStateError") throw error;
@@ -289,7 +314,8 @@ async function videoElement(video, signal, portable) {
     if (performance.now() > end) {
       throw new MicroYoloError(
         "not-loaded",
-        "the browser shows no frame of the video yet; it gives none of a protected film and, sometimes, of a hidden page",
+        "the browser shows no frame of the video yet; it gives none of a protected film, of a stream before it is played " +
+          "and, sometimes, of a hidden page",
       );
     }
     await nextFrame(video);
@@ -332,10 +358,7 @@ async function fetchImage(url, signal) {
     if (response.ok) return await limitedBlob(response, shown(url));
   } catch (cause) {
     if (cause instanceof MicroYoloError) throw cause;
-    let why = "offline, another site without CORS, or forbidden by a content security policy (connect-src)";
-    if (/^data:/i.test(url)) why = "no intact data: URL";
-    if (/^blob:/i.test(url)) why = "revoked, or of another site";
-    throw new MicroYoloError("network", `${shown(url)} could not be fetched: ${why}`, { cause });
+    throw notFetched(url, cause);
   }
   throw new MicroYoloError("network", `${shown(url)} answered ${response.status}`);
 }

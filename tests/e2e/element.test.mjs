@@ -497,5 +497,79 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
         "dog": [0],
       });
     });
+
+    test("moved to another document and back, it keeps its boxes over the picture", async () => {
+      await open();
+      const found = await page.evaluate(async () => {
+        const { make, heard } = globalThis;
+        const element = make(`<micro-yolo model="MODEL"><img src="PICTURE"></micro-yolo>`);
+        const answers = [await heard(1)];
+        const frame = document.body.appendChild(document.createElement("iframe"));
+        const home = element.parentNode;
+        for (const place of [frame.contentDocument.body, home]) {
+          const again = new Promise((resolve) => element.addEventListener("detect", resolve, { once: true }));
+          place.append(element);
+          await again;
+          await new Promise(requestAnimationFrame);
+          const [boxes, picture] = [element.shadowRoot.querySelector("canvas"), element.querySelector("img")].map((one) => {
+            const { left, top, width, height } = one.getBoundingClientRect();
+            return [left, top, width, height].map(Math.round).join();
+          });
+          answers.push(boxes === picture || `${boxes} instead of ${picture}`);
+        }
+        element.remove();
+        frame.remove();
+        return answers;
+      });
+      assert.deepEqual(found, [[1], true, true]);
+    });
+
+    test("a property that was set too early, or to nothing, is a property", async () => {
+      await open();
+      const found = await page.evaluate(async () => {
+        const { MicroYoloElement } = await import("/pkg/element.js");
+        const early = document.createElement("early-yolo");
+        document.body.append(early);
+        early.scoreThreshold = 0.7;
+        customElements.define("early-yolo", class extends MicroYoloElement {});
+        const answers = [early.getAttribute("score-threshold"), Object.hasOwn(early, "scoreThreshold")];
+        for (const nothing of [undefined, null]) {
+          early.scoreThreshold = 0.6;
+          early.scoreThreshold = nothing;
+          answers.push(early.getAttribute("score-threshold"));
+        }
+        early.remove();
+        return answers;
+      });
+      assert.deepEqual(found, ["0.7", false, null, null]);
+    });
+
+    test("after a crash the next picture, and the next element, have a new detector", async () => {
+      await open();
+      const found = await page.evaluate(async () => {
+        const { make, heard } = globalThis;
+        const { Worker } = globalThis;
+        const workers = [];
+        globalThis.Worker = class extends Worker {
+          constructor(...options) {
+            super(...options);
+            workers.push(this);
+          }
+        };
+        const element = make(`<micro-yolo model="MODEL?crash"><img src="PICTURE"></micro-yolo>`);
+        const answers = [await heard(1)];
+        globalThis.Worker = Worker;
+        workers[0].onerror(new ErrorEvent("error", { message: "killed", cancelable: true }));
+        const image = element.querySelector("img");
+        const { src } = image;
+        for (const _ of [1, 2]) {
+          image.src = `${src}#${answers.length}`;
+          answers.push(await heard(1));
+        }
+        element.remove();
+        return answers;
+      });
+      assert.deepEqual(found, [[1], ["crashed"], [1]]);
+    });
   });
 }

@@ -168,6 +168,27 @@ test("types are found by every resolution", async () => {
      export const others: Promise<Detector>[] = [inline.Detector.load(), small.Detector.load()];
      export const main = async (element: MicroYoloElement): Promise<readonly DetectedObject[]> => element.objects;`,
   );
+  // What is left out may be `undefined`, also where a project tells the two apart.
+  await writeFile(
+    join(project.folder, "exact.mts"),
+    `import { Detector, type LoadOptions } from "micro-yolo";
+     import { drawObjects, type DrawOptions } from "micro-yolo/draw";
+     export async function main(canvas: HTMLCanvasElement, video: HTMLVideoElement, signal?: AbortSignal) {
+       const nothing = undefined;
+       const load: LoadOptions = {
+         model: nothing, wasm: nothing, inputSize: nothing, worker: nothing, threads: nothing, sha256: nothing, signal,
+         onProgress: nothing, limits: { memoryBytes: nothing, nodes: nothing, macs: nothing },
+         scoreThreshold: nothing, iouThreshold: nothing, maxDetections: nothing, classes: nothing,
+       };
+       const draw: DrawOptions = {
+         width: 1, height: 1, fit: nothing, mirror: nothing, label: nothing, color: nothing, lineWidth: nothing,
+         font: nothing, pixelRatio: nothing,
+       };
+       const detector = await Detector.load(load);
+       drawObjects(canvas, await detector.detect(canvas, { signal, transfer: nothing }), draw);
+       return detector.watch(video, { signal, track: nothing });
+     }`,
+  );
   // What the READMEs show in JavaScript, in the strict TypeScript of Vite's templates.
   const shown = [];
   for (const [path, count] of [["README.md", 2], ["pkg/README.md", 1]]) {
@@ -184,7 +205,8 @@ test("types are found by every resolution", async () => {
     await run(
       join(ROOT, "node_modules/.bin/tsc"),
       ["--noEmit", "--strict", "--target", "es2022", "--module", module, "--moduleResolution", moduleResolution]
-        .concat(["--lib", "es2022,dom,dom.iterable,dom.asynciterable", "--skipLibCheck", "false", "--types", "", "typed.mts", ...shown])
+        .concat(["--lib", "es2021,dom,dom.iterable,dom.asynciterable", "--skipLibCheck", "false", "--exactOptionalPropertyTypes"])
+        .concat(["--types", "", "typed.mts", "exact.mts", ...shown])
         .concat(module === "nodenext" ? ["common.cts"] : []),
       { cwd: project.folder },
     ).catch((error) => assert.fail(`${moduleResolution}: ${error.stdout}`));

@@ -169,5 +169,46 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
       assert.deepEqual(answers.twice, ["nothing thrown", "invalid-image"]);
       assert.deepEqual([answers.after, answers.grown], ["invalid-image", "invalid-image"]);
     });
+
+    test("a page may have a Promise of its own, and Worker read-only", async () => {
+      const found = await page.evaluate(async () => {
+        const { Detector } = await import("/pkg/index.js");
+        const { MODEL, blobOf, failure, spotCanvas } = await import("/lib/in-page.js");
+        const blob = await blobOf(spotCanvas(100, 80, { x: 20, y: 10, w: 50, h: 40 }));
+        const { Promise, Worker } = globalThis;
+        const answers = [];
+        // As zone.js and polyfills do; async functions go on giving native ones.
+        globalThis.Promise = class extends Promise {};
+        for (const worker of [true, false]) {
+          const detector = await Detector.load({ model: MODEL, worker });
+          answers.push(await detector.detect(blob).then(({ length }) => length, String));
+          detector.dispose();
+        }
+        globalThis.Promise = Promise;
+        Object.defineProperty(globalThis, "Worker", { value: Worker, writable: false, configurable: true });
+        answers.push((await failure(async () => {
+          const detector = await Detector.load({ model: MODEL });
+          answers.push(detector.worker);
+          detector.dispose();
+        })).code);
+        Object.defineProperty(globalThis, "Worker", { value: Worker, writable: true, configurable: true });
+        return answers;
+      });
+      assert.deepEqual(found, [1, 1, true, "nothing thrown"]);
+    });
+
+    test("a bitmap that is given away twice at once is said to be gone", async () => {
+      const codes = await page.evaluate(async () => {
+        const { Detector } = await import("/pkg/index.js");
+        const { MODEL, failure } = await import("/lib/in-page.js");
+        const detector = await Detector.load({ model: MODEL, worker: true });
+        const bitmap = await createImageBitmap(new ImageData(8, 8));
+        const twice = [1, 2].map(() => failure(detector.detect(bitmap, { transfer: true })));
+        const codes = (await Promise.all(twice)).map(({ code }) => code);
+        detector.dispose();
+        return codes;
+      });
+      assert.deepEqual(codes, ["nothing thrown", "invalid-image"]);
+    });
   });
 }

@@ -1,6 +1,9 @@
 // Objects that other code made: of another realm (an iframe, a test runner's `vm`), of node, behind a framework's proxy.
 import assert from "node:assert/strict";
-import { readFile } from "node:fs/promises";
+import { openAsBlob } from "node:fs";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { before, describe, test } from "node:test";
 import vm from "node:vm";
 import { reactive, readonly, ref } from "@vue/reactivity";
@@ -94,6 +97,63 @@ describe("pixels", () => {
     assert.ok(error instanceof MicroYoloError, String(error));
     assert.equal(error.code, "invalid-image");
   });
+});
+
+test("a model whose buffer was given away is told, and no other detector dies of it", async () => {
+  const bystander = await Detector.load(options);
+  const gone = [new Uint8Array(model).buffer, new Uint8Array(model), new DataView(new Uint8Array(model).buffer)];
+  for (const one of gone) structuredClone(one, { transfer: [one.buffer ?? one] });
+  for (const one of gone) {
+    const { code, message } = await failure(() => Detector.load({ ...options, model: one }));
+    assert.equal(code, "invalid-model", String(message));
+    assert.equal((await failure(() => Detector.load({ ...options, wasm: one }))).code, "invalid-engine");
+  }
+  const late = new Uint8Array(model);
+  const call = failure(() => Detector.load({ ...options, model: late }));
+  structuredClone(late, { transfer: [late.buffer] });
+  assert.equal((await call).code, "invalid-model");
+  assert.deepEqual(labels(await bystander.detect(spot())), ["red spot"]);
+  bystander.dispose();
+});
+
+test("a Blob that can no longer be read is told", async () => {
+  const folder = await mkdtemp(join(tmpdir(), "micro-yolo-"));
+  const path = join(folder, "model.onnx");
+  await writeFile(path, model);
+  const blob = await openAsBlob(path);
+  await writeFile(path, "another file");
+  const { code } = await failure(() => Detector.load({ ...options, model: blob }));
+  await rm(folder, { recursive: true });
+  assert.equal(code, "invalid-model");
+});
+
+test("why an address was not fetched follows from what it is", async () => {
+  for (const [address, why] of [
+    ["data:;base64,@", /not intact, or forbidden by/],
+    ["blob:nodedata:0", /revoked, of another site, or forbidden by/],
+    ["C:\\models\\own.onnx", /not fetched from a disk/],
+    ["http://127.0.0.1:9/nothing", /offline/],
+  ]) {
+    const { code, message } = await failure(() => Detector.load({ ...options, model: address }));
+    assert.equal(code, "network", address);
+    assert.match(message, why);
+  }
+});
+
+test("options that have no text, and signals that are none, are refused as others are", async () => {
+  const bare = Object.create(null);
+  const detector = await Detector.load(options);
+  for (const wrong of [{ scoreThreshold: bare }, { maxDetections: bare }, { limits: { nodes: bare } }]) {
+    assert.equal((await failure(() => Detector.load({ ...options, ...wrong }))).code, "invalid-option");
+  }
+  for (const signal of [false, 0, { aborted: false }]) {
+    assert.equal((await failure(() => Detector.load({ ...options, signal }))).code, "invalid-option");
+    assert.equal((await failure(() => detector.detect(spot(), { signal }))).code, "invalid-option");
+  }
+  for (const width of [bare, Symbol("width")]) {
+    assert.equal((await failure(() => detector.detect({ ...spot(), width }))).code, "invalid-image");
+  }
+  detector.dispose();
 });
 
 test("engine and model of another realm, or part of a larger buffer", async () => {
