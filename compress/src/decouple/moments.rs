@@ -1,0 +1,87 @@
+//! Second moments, and the least squares and matrix roots that follow from them.
+
+use nalgebra::{Cholesky, DMatrix, SymmetricEigen};
+
+use crate::error::{Error, Result};
+
+/// Share of the mean variance that is added to each patch's, and of its own to each feature's.
+pub(super) const RIDGE: f64 = 1e-4;
+
+/// Mean products of features and outputs.
+pub(super) struct Moments {
+    /// `[feature, feature]`.
+    products: DMatrix<f64>,
+    /// `[feature, output]`.
+    both: DMatrix<f64>,
+    /// Mean squares of the outputs.
+    squares: Vec<f64>,
+}
+
+impl Moments {
+    /// Of `[feature, patches]` and `[output, patches]`. The last feature is a constant one.
+    pub(super) fn new(features: &DMatrix<f32>, outputs: &DMatrix<f32>) -> Moments {
+        let count = features.ncols().max(1) as f64;
+        let squares = outputs.row_iter().map(|row| f64::from(row.into_owned().norm_squared()) / count).collect();
+        Moments {
+            products: (features * features.transpose()).cast::<f64>() / count,
+            both: (features * outputs.transpose()).cast::<f64>() / count,
+            squares,
+        }
+    }
+
+    /// Of these features alone.
+    pub(super) fn select(&self, features: &[usize]) -> Moments {
+        Moments {
+            products: self.products.select_rows(features).select_columns(features),
+            both: self.both.select_rows(features),
+            squares: self.squares.clone(),
+        }
+    }
+
+    /// The matrix `[output, feature]` that gives the outputs with the least squares of errors.
+    pub(super) fn fit(&self) -> Result<DMatrix<f64>> {
+        let mut products = self.products.clone();
+        for i in 0..products.nrows() {
+            products[(i, i)] += products[(i, i)] * RIDGE + f64::MIN_POSITIVE.sqrt();
+        }
+        Ok(cholesky(products)?.solve(&self.both).transpose())
+    }
+
+    /// Means of the outputs.
+    pub(super) fn means(&self) -> Vec<f64> {
+        self.both.row_iter().last().map(|row| row.iter().copied().collect()).unwrap_or_default()
+    }
+
+    /// Mean squares of the errors of a fit, and of the distances from `means`, summed over the outputs, each of which counts
+    /// by its sensitivity.
+    pub(super) fn errors(&self, fit: &DMatrix<f64>, means: &[f64], sensitivity: &[f64]) -> (f64, f64) {
+        let given = fit * &self.products;
+        let own = self.means();
+        let mut sums = (0.0, 0.0);
+        for (output, weight) in sensitivity.iter().enumerate() {
+            let square = self.squares[output];
+            let row = fit.row(output);
+            let error = square - 2.0 * row.transpose().dot(&self.both.column(output)) + given.row(output).dot(&row);
+            sums.0 += weight * error.max(0.0);
+            sums.1 += weight * (square - 2.0 * own[output] * means[output] + means[output].powi(2));
+        }
+        sums
+    }
+}
+
+/// Eigenvalues and eigenvectors of a symmetric matrix, the largest first.
+pub(super) fn eigenvectors(matrix: DMatrix<f64>) -> (Vec<f64>, DMatrix<f64>) {
+    let eigen = SymmetricEigen::new(matrix);
+    let mut order: Vec<usize> = (0..eigen.eigenvalues.len()).collect();
+    order.sort_by(|&a, &b| eigen.eigenvalues[b].total_cmp(&eigen.eigenvalues[a]));
+    (order.iter().map(|&index| eigen.eigenvalues[index]).collect(), eigen.eigenvectors.select_columns(&order))
+}
+
+pub(super) fn cholesky(matrix: DMatrix<f64>) -> Result<Cholesky<f64, nalgebra::Dyn>> {
+    Cholesky::new(matrix).ok_or_else(singular)
+}
+
+/// Weights or maps that are not finite.
+pub(super) fn singular() -> Error {
+    Error::Training("the network's maps are not finite".into())
+}
