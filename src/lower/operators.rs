@@ -36,7 +36,7 @@ impl Step<'_> {
     #[cfg(feature = "tract")]
     pub fn is_heavy(&self) -> bool {
         match &self.op {
-            Op::Conv(conv) => !conv.is_by_channel() && self.shape.channels > FEW_CHANNELS,
+            Op::Conv(conv) => conv.kernel != (1, 1) || !conv.depthwise && conv.inputs() > FEW_CHANNELS,
             op => matches!(op, Op::MaxPool(_) | Op::Upsample | Op::Bilinear | Op::Shuffle(_)),
         }
     }
