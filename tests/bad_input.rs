@@ -443,6 +443,18 @@ fn nodes_that_do_not_fit_their_inputs_are_named() {
             "it has more inputs than its operator",
         ),
         (
+            "a power of truth values",
+            network(
+                vec![
+                    node("Greater", &["a", "two"], "truth"),
+                    node("Pow", &["truth", "two"], "power"),
+                    with(node("Cast", &["power"], "last"), &[int_attribute("to", 1)]),
+                ],
+                vec![floats("two", &[], 2.0)],
+            ),
+            "it is of no numbers",
+        ),
+        (
             "a mean over no columns",
             network(
                 vec![

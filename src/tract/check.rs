@@ -26,6 +26,8 @@ pub(super) struct Known {
     pub is_fixed: bool,
     /// If it is a constant of whole numbers.
     pub ints: Option<Vec<i64>>,
+    /// Whether it has numbers, and not truth values or text.
+    pub is_number: bool,
 }
 
 /// Operators of which an input is the shape of the result, or how often the input is repeated.
@@ -60,6 +62,10 @@ pub(super) fn check(node: &NodeProto, inputs: &[Option<Known>]) -> Result<(), &'
     };
     if node.has_too_many_inputs() {
         return Err("it has more inputs than its operator");
+    }
+    // tract looks for a type that both have in common.
+    if node.proto.op_type == "Pow" && !node.inputs.iter().flatten().all(|known| known.is_number) {
+        return Err("it is of no numbers");
     }
     if node.varies_in_size() {
         return Err("its size depends on what is in the image");
@@ -606,7 +612,14 @@ mod tests {
             let node = NodeProto { op_type: "GatherElements".into(), attribute: vec![axis], ..Default::default() };
             let known = [data, at].map(|shape| {
                 let sides = Some(shape.iter().copied().map(Some).collect());
-                Some(Known { sides, shape: Some(shape.to_vec()), is_constant: false, is_fixed: false, ints: None })
+                Some(Known {
+                    sides,
+                    shape: Some(shape.to_vec()),
+                    is_constant: false,
+                    is_fixed: false,
+                    ints: None,
+                    is_number: true,
+                })
             });
             check(&node, &known).is_ok()
         };
