@@ -332,7 +332,7 @@ fn roots(sensitivity: &[f64]) -> DVector<f64> {
     DVector::from_iterator(sensitivity.len(), sensitivity.iter().map(|value| value.sqrt()))
 }
 
-/// The depthwise kernels of each input channel; see [`Original::kernels`].
+/// The depthwise kernels of each input channel; see [`Basis::kernels`].
 ///
 /// With S = L·Lᵀ the mean products of a channel's patches and W its weights `[output, k²]`, each row times the root of its
 /// channel's sensitivity, the best approximation of rank T of W on these patches has the kernels L⁻ᵀ·u of the first T
