@@ -503,7 +503,7 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
           { iouThreshold: 1.01 },
           { maxDetections: 0 },
           { maxDetections: 1.5 },
-          { maxDetections: Infinity },
+          { maxDetections: -Infinity },
           { classes: "cat" },
           { classes: [null] },
           { classes: ["unicorn"] },
