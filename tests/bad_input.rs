@@ -443,6 +443,19 @@ fn nodes_that_do_not_fit_their_inputs_are_named() {
             "it has more inputs than its operator",
         ),
         (
+            "scales for no channels",
+            network(
+                vec![
+                    quantize("a"),
+                    node("Slice", &["a q", "zero", "zero", "axis"], "none"),
+                    node("DequantizeLinear", &["none", "scales"], "numbers"),
+                    node("Add", &["a", "numbers"], "last"),
+                ],
+                vec![ints("zero", &[0]), ints("axis", &[1]), floats("scales", &[0], 1.0)],
+            ),
+            "its scale does not go with its input",
+        ),
+        (
             "a power of truth values",
             network(
                 vec![

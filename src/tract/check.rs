@@ -336,7 +336,8 @@ impl<'n> Node<'n> {
         let along = self.axis_or(shape.len() as i64, 1).and_then(|axis| shape.get(axis));
         let fits = |numbers: &[usize]| match numbers {
             [] | [1] => true,
-            [count] => along == Some(count),
+            // As many as there are along the axis, of which tract reads the first.
+            [count] => *count > 0 && along == Some(count),
             sides => sides.iter().all(|side| *side == 1),
         };
         let fits = self.shape(1).is_some_and(fits) && self.shape(2).is_none_or(fits);
