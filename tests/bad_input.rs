@@ -465,7 +465,19 @@ fn nodes_that_do_not_fit_their_inputs_are_named() {
                 ],
                 vec![floats("two", &[], 2.0)],
             ),
-            "it is of no numbers",
+            "its base and exponent have no type in common",
+        ),
+        (
+            "a fraction as the power of a side",
+            network(
+                vec![
+                    node("Shape", &["a"], "sides"),
+                    node("Pow", &["sides", "two"], "power"),
+                    with(node("Cast", &["power"], "last"), &[int_attribute("to", 1)]),
+                ],
+                vec![floats("two", &[], 2.0)],
+            ),
+            "its base and exponent have no type in common",
         ),
         (
             "a mean over no columns",

@@ -3,6 +3,8 @@
 //! tract does not check everything in a file, and panics if it is wrong. On wasm that ends the whole instance. So axes,
 //! windows and indices are checked against the shapes here.
 
+use tract_onnx::prelude::DatumType;
+
 use crate::onnx::attributes::Attributes;
 use crate::onnx::messages::NodeProto;
 
@@ -26,8 +28,8 @@ pub(super) struct Known {
     pub is_fixed: bool,
     /// If it is a constant of whole numbers.
     pub ints: Option<Vec<i64>>,
-    /// Whether it has numbers, and not truth values or text.
-    pub is_number: bool,
+    /// tract's type of it.
+    pub kind: Option<DatumType>,
 }
 
 /// Operators of which an input is the shape of the result, or how often the input is repeated.
@@ -63,9 +65,8 @@ pub(super) fn check(node: &NodeProto, inputs: &[Option<Known>]) -> Result<(), &'
     if node.has_too_many_inputs() {
         return Err("it has more inputs than its operator");
     }
-    // tract looks for a type that both have in common.
-    if node.proto.op_type == "Pow" && !node.inputs.iter().flatten().all(|known| known.is_number) {
-        return Err("it is of no numbers");
+    if node.proto.op_type == "Pow" && !node.has_common_kind() {
+        return Err("its base and exponent have no type in common");
     }
     if node.varies_in_size() {
         return Err("its size depends on what is in the image");
@@ -290,6 +291,13 @@ impl<'n> Node<'n> {
             _ => return false,
         };
         self.proto.input.iter().rposition(|name| !name.is_empty()).is_some_and(|last| last >= most)
+    }
+
+    /// Whether tract can compute a power of these types: of whole numbers and others, or in a type of both.
+    fn has_common_kind(&self) -> bool {
+        let kind = |index: usize| self.known(index)?.kind;
+        let (Some(base), Some(exponent)) = (kind(0), kind(1)) else { return true };
+        base.is_integer() != exponent.is_integer() || base.common_super_type(exponent).is_some()
     }
 
     /// Whether an input that says how large the result is is no constant.
@@ -619,7 +627,7 @@ mod tests {
                     is_constant: false,
                     is_fixed: false,
                     ints: None,
-                    is_number: true,
+                    kind: None,
                 })
             });
             check(&node, &known).is_ok()

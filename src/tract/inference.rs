@@ -179,11 +179,8 @@ impl<'a> Inference<'a> {
             let is_constant = fact.value.concretize().is_some();
             let is_fixed = is_constant || self.fixed.contains(name.as_str());
             let sides = self.kind(name).map(|(_, sides)| sides);
-            let is_number = !matches!(
-                fact.datum_type.concretize(),
-                Some(DatumType::Bool | DatumType::String | DatumType::Blob)
-            );
-            Some(Known { sides, shape: concrete(fact), is_constant, is_fixed, ints: ints(fact), is_number })
+            let kind = fact.datum_type.concretize();
+            Some(Known { sides, shape: concrete(fact), is_constant, is_fixed, ints: ints(fact), kind })
         };
         node.input.iter().map(of).collect()
     }
