@@ -104,6 +104,21 @@ enum Binary {
     Min,
 }
 
+impl Binary {
+    /// Factor and offset that the other input gets from `number`, the constant input `index`.
+    fn line(self, number: f32, index: usize) -> Result<(f32, f32), Reason> {
+        match (self, index) {
+            (Binary::Add, _) => Ok((1.0, number)),
+            (Binary::Sub, 0) => Ok((-1.0, number)),
+            (Binary::Sub, _) => Ok((1.0, -number)),
+            (Binary::Mul, _) => Ok((number, 0.0)),
+            (Binary::Div, 1..) if number != 0.0 => Ok((1.0 / number, 0.0)),
+            (Binary::Div, _) => Err(Reason::Form("it divides by an image, or by 0")),
+            (Binary::Max | Binary::Min, _) => Err(Reason::Differs(index)),
+        }
+    }
+}
+
 struct Node<'n, 'a> {
     proto: &'a NodeProto,
     attributes: Attributes<'a>,
@@ -515,9 +530,18 @@ impl<'a> Node<'_, 'a> {
 
     /// With the constant input `index`: one number, or one for each channel.
     fn with_constant(&self, op: Binary, x: &'a str, shape: Shape, index: usize) -> Found<'a> {
-        let is_first = index == 0;
         match self.scalar(index) {
-            Ok(number) => self.with_number(op, x, shape, number, is_first),
+            Ok(number) => {
+                let activation = match op {
+                    Binary::Max => Activation::Clamp { low: number, high: HIGH },
+                    Binary::Min => Activation::Clamp { low: LOW, high: number },
+                    _ => {
+                        let (scale, offset) = op.line(number, index)?;
+                        Activation::Affine { scale, offset, low: LOW, high: HIGH }
+                    }
+                };
+                self.step(Op::Unary(activation), vec![x], shape)
+            }
             Err(Reason::Differs(_)) => {
                 let Array { shape: sides, values } = self.floats(index)?;
                 let is_by_channel =
@@ -525,18 +549,8 @@ impl<'a> Node<'_, 'a> {
                 if !is_by_channel {
                     return Err(Reason::Differs(index));
                 }
-                let same = |number: f32| vec![number; shape.channels];
-                let (scale, offset) = match op {
-                    Binary::Add => (same(1.0), values),
-                    Binary::Sub if is_first => (same(-1.0), values),
-                    Binary::Sub => (same(1.0), values.iter().map(|value| -value).collect()),
-                    Binary::Mul => (values, same(0.0)),
-                    Binary::Div if !is_first && values.iter().all(|value| *value != 0.0) => {
-                        (values.iter().map(|value| 1.0 / value).collect(), same(0.0))
-                    }
-                    Binary::Div => return Err(Reason::Form("it divides by an image, or by 0")),
-                    Binary::Max | Binary::Min => return Err(Reason::Differs(index)),
-                };
+                let lines = values.into_iter().map(|number| op.line(number, index));
+                let (scale, offset) = lines.collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
                 self.by_channel(x, shape, scale, offset)
             }
             Err(reason) => Err(reason),
@@ -546,21 +560,6 @@ impl<'a> Node<'_, 'a> {
     /// `x * scale[channel] + offset[channel]`.
     fn by_channel(&self, x: &'a str, shape: Shape, scale: Vec<f32>, offset: Vec<f32>) -> Found<'a> {
         self.step(Op::Conv(Box::new(Conv::of_pixels(shape.channels > 1, scale, offset))), vec![x], shape)
-    }
-
-    fn with_number(&self, op: Binary, x: &'a str, shape: Shape, number: f32, number_first: bool) -> Found<'a> {
-        let line = |scale, offset| Activation::Affine { scale, offset, low: LOW, high: HIGH };
-        let activation = match op {
-            Binary::Add => line(1.0, number),
-            Binary::Sub if number_first => line(-1.0, number),
-            Binary::Sub => line(1.0, -number),
-            Binary::Mul => line(number, 0.0),
-            Binary::Div if !number_first && number != 0.0 => line(1.0 / number, 0.0),
-            Binary::Div => return Err(Reason::Form("it divides by an image, or by 0")),
-            Binary::Max => Activation::Clamp { low: number, high: HIGH },
-            Binary::Min => Activation::Clamp { low: LOW, high: number },
-        };
-        self.step(Op::Unary(activation), vec![x], shape)
     }
 
     // Activations
