@@ -40,11 +40,7 @@ impl Moments {
 
     /// The matrix `[output, feature]` that gives the outputs with the least squares of errors.
     pub(super) fn fit(&self) -> Result<DMatrix<f64>> {
-        let mut products = self.products.clone();
-        for i in 0..products.nrows() {
-            products[(i, i)] += products[(i, i)] * RIDGE + f64::MIN_POSITIVE.sqrt();
-        }
-        Ok(cholesky(products)?.solve(&self.both).transpose())
+        Ok(solve(self.products.clone(), &self.both)?.transpose())
     }
 
     /// Means of the outputs.
@@ -67,6 +63,14 @@ impl Moments {
         }
         sums
     }
+}
+
+/// The solution of `products · x = both` with a ridge.
+pub(super) fn solve(mut products: DMatrix<f64>, both: &DMatrix<f64>) -> Result<DMatrix<f64>> {
+    for i in 0..products.nrows() {
+        products[(i, i)] += products[(i, i)] * RIDGE + f64::MIN_POSITIVE.sqrt();
+    }
+    Ok(cholesky(products)?.solve(both))
 }
 
 /// Eigenvalues and eigenvectors of a symmetric matrix, the largest first.

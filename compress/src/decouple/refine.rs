@@ -8,7 +8,7 @@
 
 use nalgebra::{DMatrix, DVector};
 
-use super::moments::{RIDGE, cholesky, eigenvectors};
+use super::moments::{RIDGE, eigenvectors, solve};
 use crate::error::Result;
 
 /// Steps along the gradient.
@@ -105,12 +105,9 @@ impl Problem {
         let given = &self.patches * &features;
         // `tr_mul` is many times slower than a product with the transposed matrix.
         let turned = features.transpose();
-        let mut products = (&turned * &given).cast::<f64>();
-        for i in 0..products.nrows() {
-            products[(i, i)] += products[(i, i)] * RIDGE + f64::MIN_POSITIVE.sqrt();
-        }
+        let products = (&turned * &given).cast::<f64>();
         let both = (turned * &self.both).cast::<f64>();
-        let pointwise = cholesky(products)?.solve(&both);
+        let pointwise = solve(products, &both)?;
         let error = 1.0 - pointwise.dot(&both) / self.variance.max(f64::MIN_POSITIVE);
         let pointwise = pointwise.cast::<f32>();
         let slopes = (given * &pointwise - &self.both) * pointwise.transpose();
