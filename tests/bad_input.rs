@@ -468,7 +468,7 @@ fn nodes_that_do_not_fit_their_inputs_are_named() {
             "its base and exponent have no type in common",
         ),
         (
-            "a fraction as the power of a side",
+            "a side to the power of a float",
             network(
                 vec![
                     node("Shape", &["a"], "sides"),
