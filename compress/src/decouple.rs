@@ -20,19 +20,20 @@
 //! layer by layer, on the outputs of the layers that are already decoupled. [`choose`] finds the forms with the smallest
 //! sum of unexplained variances within the budget. Every layer has the same weight in this sum.
 
+mod combinations;
 mod moments;
 mod original;
 mod refine;
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
+use std::fmt::{self, Write};
 
 use nalgebra::DMatrix;
 
 use crate::checkpoint::{self, Array, Weights};
 use crate::cost::{self, Cost};
 use crate::error::{Error, Result};
-use crate::explore::{Budget, Item, choose};
+use crate::explore::Combination;
 use crate::network::{Activation, Graph, Layer, LayerKind, Network, Node, NodeId, Op};
 use crate::prune::statistics::Statistics;
 use crate::quantize;
@@ -58,6 +59,24 @@ impl Separable {
     }
 }
 
+/// A form as [`DecoupleConfig`] asks for it, the same for every layer.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Asked {
+    /// One of [`DecoupleConfig::projections`]; `None` without a projection.
+    pub projection: Option<f64>,
+    /// One of [`DecoupleConfig::multipliers`].
+    pub multiplier: f64,
+}
+
+impl fmt::Display for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self.projection {
+            Some(share) => write!(f, "projection {share}, multiplier {}", self.multiplier),
+            None => write!(f, "no projection, multiplier {}", self.multiplier),
+        }
+    }
+}
+
 /// What a layer loses and costs in a form.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Candidate {
@@ -65,6 +84,8 @@ pub struct Candidate {
     pub layer: String,
     /// `None` if it stays dense.
     pub form: Option<Separable>,
+    /// What the form was asked for as; the number of channels rounds both.
+    pub asked: Option<Asked>,
     /// The share of its output's variance that it does not give, output channels weighed by their effect on the
     /// network's answers.
     pub unexplained: f64,
@@ -101,6 +122,8 @@ pub struct Decoupled {
     pub candidates: Vec<Candidate>,
     /// The layers that are no longer dense.
     pub chosen: BTreeMap<String, Separable>,
+    /// The best combination, which was chosen, and others within the budget to compare it with.
+    pub combinations: Vec<Combination>,
 }
 
 impl Decoupled {
@@ -109,7 +132,7 @@ impl Decoupled {
         let mut text = String::from(
             "| layer | projection | multiplier | unexplained | parameters | MMAC |\n|---|--:|--:|--:|--:|--:|\n",
         );
-        for Candidate { layer, form, unexplained, cost } in &self.candidates {
+        for Candidate { layer, form, unexplained, cost, .. } in &self.candidates {
             let mut multiplier = form.as_ref().map_or("dense".into(), |form| format!("{:.2}", form.multiplier()));
             if self.chosen.get(layer) == form.as_ref() {
                 multiplier = format!("**{multiplier}**");
@@ -172,10 +195,11 @@ pub fn decouple(
         candidates.push(original.candidates(&source, id, &patches, config)?);
         originals.push(original);
     }
-    let chosen = best(&graph, &candidates, config)?;
+    let (chosen, combinations) = combinations::within_budget(&graph, &candidates, config)?;
     originals.retain(|original| chosen.contains_key(&original.name));
     let (network, weights) = replace(&source, &originals, &chosen, progress)?;
-    Ok(Decoupled { network, weights, candidates: candidates.into_iter().flatten().collect(), chosen })
+    let candidates = candidates.into_iter().flatten().collect();
+    Ok(Decoupled { network, weights, candidates, chosen, combinations })
 }
 
 /// The nodes of the dense convolutions that may change: all, or those of the layers `wanted`.
@@ -197,40 +221,6 @@ fn eligible(network: &Network, graph: &Graph, wanted: &[String]) -> Result<Vec<N
     }
     all.retain(|&id| wanted.is_empty() || wanted.contains(&graph.nodes[id].name));
     Ok(all)
-}
-
-/// The forms with the least unexplained variance within the budget.
-fn best(graph: &Graph, all: &[Vec<Candidate>], config: &DecoupleConfig) -> Result<BTreeMap<String, Separable>> {
-    let item = |Candidate { unexplained, cost, .. }: &Candidate| Item {
-        loss: *unexplained,
-        parameters: cost.parameters,
-        macs: cost.macs,
-        ms: 0.0,
-    };
-    let parts: Vec<Vec<Item>> = all.iter().map(|candidates| candidates.iter().map(item).collect()).collect();
-    let sum = |of: &dyn Fn(&Vec<Item>) -> u64| parts.iter().map(of).sum::<u64>();
-    let parameters = |part: &Vec<Item>| part.iter().map(|item| item.parameters).min().unwrap_or(0);
-    let macs = |part: &Vec<Item>| part.iter().map(|item| item.macs).min().unwrap_or(0);
-    let total = cost::total(graph, config.side_px, config.side_px);
-    // The dense layer is the first of its candidates.
-    let rest = (total.parameters - sum(&|part| part[0].parameters), total.macs - sum(&|part| part[0].macs));
-    let DecoupleConfig { max_parameters, max_macs, .. } = *config;
-    for (option, most, least, what) in [
-        ("--max-parameters", max_parameters, rest.0 + sum(&parameters), "parameters"),
-        ("--max-macs", max_macs, rest.1 + sum(&macs), "multiply-accumulates"),
-    ] {
-        if least > most {
-            let problem = format!("{most}: the cheapest combination has {least} {what}");
-            return Err(Error::Option { option, problem });
-        }
-    }
-    let budget = Budget { parameters: max_parameters - rest.0, macs: max_macs - rest.1, ms: f64::INFINITY };
-    let Some(choice) = choose(&parts, &budget, 1).into_iter().next() else {
-        let problem = format!("{max_macs}: no combination with as few has at most {max_parameters} parameters");
-        return Err(Error::Option { option: "--max-macs", problem });
-    };
-    let picked = all.iter().zip(choice.picks).map(|(candidates, pick)| &candidates[pick]);
-    Ok(picked.filter_map(|candidate| Some((candidate.layer.clone(), candidate.form.clone()?))).collect())
 }
 
 /// The weights with the channels of maps that the convolutions `ids` read in the order of how many kernels they need, and
@@ -643,6 +633,19 @@ mod tests {
         assert_eq!(total.parameters, dense.parameters - saved);
         let bold = decoupled.markdown().matches("**").count();
         assert_eq!(bold, 2 * 3, "one of each layer");
+        // The figure's combinations: the best, and the best of each kind and of one form, which are no better.
+        let (best, others) = decoupled.combinations.split_first().unwrap();
+        assert!(best.best && (best.unexplained * 3.0 - least).abs() < 1e-9 * least, "{best:?}");
+        assert_eq!(best.parameters, total.parameters);
+        assert!(others.iter().all(|one| !one.best && one.unexplained >= best.unexplained), "{others:?}");
+        assert!(others.iter().all(|one| one.parameters <= config.max_parameters), "{others:?}");
+        let names: Vec<&str> = others.iter().map(|one| one.name.as_str()).collect();
+        assert!(
+            names.contains(&"best with no projection") && names.contains(&"best with projection 0.5"),
+            "{names:?}"
+        );
+        let same = others.iter().find(|one| one.name.starts_with("no projection, multiplier")).unwrap();
+        assert!(same.picks.len() == 3 && same.picks.values().all(|pick| *pick == same.name), "{same:?}");
     }
 
     #[test]

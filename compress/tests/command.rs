@@ -91,8 +91,11 @@ fn decouple_writes_a_cheaper_network_that_names_what_it_stands_for() {
     let whole = cost::total(&before.graph().unwrap(), 64, 64);
     let most = (whole.parameters * 9 / 10).to_string();
     let args = ["decouple", "--checkpoint", dense, "--photos", samples, "--imgsz", "64", "--cost-imgsz", "64"];
-    let output = compress(&[&args[..], &["--output", thin, "--max-parameters", &most]].concat());
+    let figure = folder.path().join("bars.svg");
+    let to = ["--output", thin, "--figure", figure.to_str().unwrap(), "--max-parameters", &most];
+    let output = compress(&[&args[..], &to].concat());
     assert!(output.status.success(), "{output:?}");
+    assert!(std::fs::read_to_string(&figure).unwrap().contains("best of all"));
     assert!(text(&output.stdout).contains("| multiplier |") && text(&output.stdout).contains("**dense**"));
     let (after, weights) = checkpoint::read_with_network(Path::new(thin)).unwrap();
     let graph = after.graph().unwrap();

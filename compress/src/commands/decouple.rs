@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use compress::checkpoint::{self, Precision};
 use compress::decouple::{DecoupleConfig, decouple};
-use compress::explore::with_hints;
-use compress::{Result, cost};
+use compress::explore::{bars, with_hints};
+use compress::{Error, Result, cost};
 use indicatif::ProgressBar;
 
 use super::Photographs;
@@ -24,6 +24,9 @@ pub struct Decouple {
     /// The checkpoint to write.
     #[arg(long)]
     output: PathBuf,
+    /// An SVG file to draw the combination in, beside others within the budget.
+    #[arg(long)]
+    figure: Option<PathBuf>,
     /// Maximum parameters of the whole network.
     #[arg(long, default_value_t = 2_560_000)]
     max_parameters: u64,
@@ -73,6 +76,10 @@ impl Decouple {
         decoupled.network = with_hints(decoupled.network, Some(&network))?;
         let cost = cost::NetworkCost::new(&decoupled.network, self.cost_imgsz, self.cost_imgsz)?;
         println!("{}", cost.summary());
+        if let Some(path) = &self.figure {
+            let svg = bars(&decoupled.combinations).map_err(Error::Figure)?;
+            checkpoint::write_whole(path, svg.as_bytes())?;
+        }
         checkpoint::write(&self.output, &decoupled.network, &decoupled.weights, Precision::Half)
     }
 }

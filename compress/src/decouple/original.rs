@@ -4,7 +4,7 @@ use nalgebra::{DMatrix, DVector};
 
 use super::moments::{Moments, RIDGE, cholesky, eigenvectors, singular};
 use super::refine::{Factors, Problem};
-use super::{Candidate, DecoupleConfig, Separable, Source, separable, unknown};
+use super::{Asked, Candidate, DecoupleConfig, Separable, Source, separable, unknown};
 use crate::cost::{self, Cost};
 use crate::error::{Error, Result};
 use crate::export::fold;
@@ -47,6 +47,8 @@ pub(super) struct Original {
 pub(super) struct Basis {
     /// `[components, channels]`; `None` for the channels themselves.
     pub(super) projection: Option<DMatrix<f32>>,
+    /// The components as a share of the channels, as asked for.
+    share: Option<f64>,
     /// By channel or component.
     pub(super) kernels: Vec<Kernels>,
     /// Whether these are in the order of how many kernels they need.
@@ -97,8 +99,12 @@ impl Original {
         let mut outputs = &weights * &patches;
         outputs.column_iter_mut().for_each(|mut column| column += &bias);
         let sensitivity = statistics.sensitivity[id].clone();
-        let bases =
-            vec![Basis { projection: None, kernels: kernels(&weights, &patches, &sensitivity, taps)?, sorted }];
+        let bases = vec![Basis {
+            projection: None,
+            share: None,
+            kernels: kernels(&weights, &patches, &sensitivity, taps)?,
+            sorted,
+        }];
         Ok((Original { name, each, outputs, sensitivity, weights, taps, bases }, patches))
     }
 
@@ -109,13 +115,12 @@ impl Original {
     /// eigenvectors of (W·L)ᵀ·(W·L). Their components are uncorrelated, and weights of Wᵗ·L·V read them.
     pub(super) fn project(&mut self, patches: &DMatrix<f32>, shares: &[f64]) -> Result<()> {
         let channels = self.weights.ncols() / self.taps;
-        let mut counts: Vec<usize> = shares
-            .iter()
-            .map(|share| ((share * channels as f64) as usize).next_multiple_of(SLICE_MULTIPLE).min(channels))
-            .collect();
-        counts.sort_unstable();
-        counts.dedup();
-        let Some(&most) = counts.last() else { return Ok(()) };
+        let count =
+            |share: f64| ((share * channels as f64) as usize).next_multiple_of(SLICE_MULTIPLE).min(channels);
+        let mut counts: Vec<(usize, f64)> = shares.iter().map(|share| (count(*share), *share)).collect();
+        counts.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
+        counts.dedup_by_key(|(count, _)| *count);
+        let Some(&(most, _)) = counts.last() else { return Ok(()) };
         let mut products = DMatrix::<f32>::zeros(channels, channels);
         for tap in 0..self.taps {
             let at = rows(patches, tap, self.taps);
@@ -150,12 +155,12 @@ impl Original {
         }
         let projected = projected(&projection, patches, self.taps);
         let all = kernels(&weights, &projected, &self.sensitivity, self.taps)?;
-        for count in counts {
+        for (count, share) in counts {
             let mut order: Vec<usize> = (0..count).collect();
             order.sort_by(|&a, &b| all[b].rest().total_cmp(&all[a].rest()));
             let kernels = order.iter().map(|&component| all[component].clone()).collect();
             let projection = Some(projection.select_rows(&order));
-            self.bases.push(Basis { projection, kernels, sorted: true });
+            self.bases.push(Basis { projection, share: Some(share), kernels, sorted: true });
         }
         Ok(())
     }
@@ -180,6 +185,7 @@ impl Original {
         };
         Ok(Basis {
             projection: basis.projection.is_some().then(|| components.transpose()),
+            share: basis.share,
             kernels: basis.kernels.iter().enumerate().map(of_channel).collect(),
             sorted: basis.sorted,
         })
@@ -203,17 +209,18 @@ impl Original {
         let whole = total(source.graph);
         let dense = cost::of(source.graph, id, config.side_px, config.side_px);
         let layer = self.name.clone();
-        let mut all = vec![Candidate { layer, form: None, unexplained: 0.0, cost: dense }];
+        let mut all = vec![Candidate { layer, form: None, asked: None, unexplained: 0.0, cost: dense }];
         let samples = patches.ncols();
         let seen = samples - samples / HELD_OUT;
         for basis in &self.bases {
-            let mut tried: Vec<Vec<usize>> =
-                config.multipliers.iter().filter_map(|one| self.copies(basis, *one)).collect();
-            tried.retain(|copies| copies.iter().sum::<usize>() <= FEATURES_MAX);
-            tried.sort_by_key(|copies| copies.iter().sum::<usize>());
-            tried.dedup();
+            let copies = |&multiplier: &f64| Some((self.copies(basis, multiplier)?, multiplier));
+            let mut tried: Vec<(Vec<usize>, f64)> = config.multipliers.iter().filter_map(copies).collect();
+            tried.retain(|(copies, _)| copies.iter().sum::<usize>() <= FEATURES_MAX);
+            tried.sort_by(|a, b| a.1.total_cmp(&b.1));
+            tried.dedup_by(|a, b| a.0 == b.0);
             let mut affordable = Vec::new();
-            for copies in tried {
+            for (copies, multiplier) in tried {
+                let asked = Asked { projection: basis.share, multiplier };
                 let form = Separable { projected: basis.projected(), copies };
                 let after = total(&separable(source.network, &self.name, &form)?.graph()?);
                 let cost = Cost {
@@ -222,11 +229,12 @@ impl Original {
                     macs: dense.macs + after.macs - whole.macs,
                 };
                 if cost.parameters < dense.parameters || cost.macs < dense.macs {
-                    affordable.push((form, cost));
+                    affordable.push((form, asked, cost));
                 }
             }
             // All features of any of them; those of each are some of these.
-            let copy = |(form, _): &(Separable, Cost), copy: usize| form.copies.get(copy).copied().unwrap_or(0);
+            let copy =
+                |(form, ..): &(Separable, Asked, Cost), copy: usize| form.copies.get(copy).copied().unwrap_or(0);
             let most: Vec<usize> = (0..self.taps)
                 .map(|at| affordable.iter().map(|one| copy(one, at)).max().unwrap_or(0))
                 .take_while(|channels| *channels > 0)
@@ -239,14 +247,15 @@ impl Original {
                 )
             };
             let (learn, check) = (part(0, seen), part(seen, samples - seen));
-            for (form, cost) in affordable {
+            for (form, asked, cost) in affordable {
                 let starts = most.iter().scan(0, |end, channels| Some(std::mem::replace(end, *end + channels)));
                 let chosen = starts.zip(&form.copies).flat_map(|(start, channels)| start..start + channels);
                 let chosen: Vec<usize> = chosen.chain([most.iter().sum()]).collect();
                 let fitted = learn.select(&chosen).fit()?;
                 let (loss, variance) = check.select(&chosen).errors(&fitted, &learn.means(), &self.sensitivity);
                 let unexplained = loss / variance.max(f64::MIN_POSITIVE);
-                all.push(Candidate { layer: self.name.clone(), form: Some(form), unexplained, cost });
+                let (layer, form, asked) = (self.name.clone(), Some(form), Some(asked));
+                all.push(Candidate { layer, form, asked, unexplained, cost });
             }
         }
         Ok(all)
