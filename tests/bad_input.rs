@@ -697,7 +697,6 @@ fn computed_places_beyond_a_tensor_are_an_error() {
 /// How many values there are to sum is computed, and only the picture tells that there are none.
 #[test]
 fn sums_of_no_values_are_an_error() {
-    let pixels = [200; 3 * 32 * 32];
     for operator in ["ReduceSum", "ReduceMean", "ReduceL1", "ReduceL2", "ReduceSumSquare"] {
         // Over the boxes with scores of at least `least`.
         let nodes = vec![
@@ -712,7 +711,7 @@ fn sums_of_no_values_are_an_error() {
             node("Reshape", &["scores", "flat"], "row"),
             node("Slice", &["row", "zero", "end"], "last"),
         ];
-        let detect = |least: f32| {
+        let detector = |least: f32| {
             let weights = vec![
                 ints("by four", &[1, 32, 4]),
                 ints("in a row", &[1, 1, 32]),
@@ -725,12 +724,21 @@ fn sums_of_no_values_are_an_error() {
                 ints("one", &[1]),
                 ints("end", &[125]),
             ];
-            let mut detector = Detector::from_onnx(&network(nodes.clone(), weights)).unwrap();
-            detector.detect(ImageView::rgb(&pixels, 32, 32).unwrap())
+            Detector::from_onnx(&network(nodes.clone(), weights)).unwrap()
         };
-        detect(f32::MIN).unwrap();
-        let error = detect(f32::MAX).unwrap_err();
-        assert_eq!(error.code(), "inference-failed", "{operator}: {error:?}");
-        assert!(format!("{error:?}").contains("has no values to sum"), "{operator}: {error:?}");
+        let bright = ImageView::rgb(&[200; 3 * 32 * 32], 32, 32).unwrap();
+        let black = ImageView::rgb(&[0; 3 * 32 * 32], 32, 32).unwrap();
+        let fails = |detector: &mut Detector, picture: ImageView| {
+            let error = detector.detect(picture).unwrap_err();
+            assert_eq!(error.code(), "inference-failed", "{operator}: {error:?}");
+            assert!(format!("{error:?}").contains("has no values to sum"), "{operator}: {error:?}");
+        };
+        let expected = detector(f32::MIN).detect(bright).unwrap();
+        fails(&mut detector(f32::MAX), bright);
+        // What a failed run knew of sizes is forgotten.
+        let mut between = detector(0.01);
+        fails(&mut between, black);
+        assert_eq!(between.detect(bright).unwrap(), expected, "{operator}");
+        fails(&mut between, black);
     }
 }

@@ -216,6 +216,9 @@ fn conv_on_bytes(net: &mut Net, uses: &[usize], id: Id) -> bool {
         Weights::Floats(weights) => integers(weights, &conv.bias),
     };
     let Some(int8) = int8 else { return false };
+    if !int8.fits_32_bits(&conv.bias, quant) {
+        return false;
+    }
     if behind.is_some_and(|behind| int8.largest_result(&conv.bias, quant, behind) > LARGEST_RESULT) {
         return false;
     }

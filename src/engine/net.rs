@@ -114,6 +114,17 @@ impl Int8 {
         self
     }
 
+    /// Whether the sums over bytes like `from` with these biases fit 32 bits.
+    pub fn fits_32_bits(&self, bias: &[f32], from: Quant) -> bool {
+        let reach = f64::from((from.high - from.zero).abs().max((from.low - from.zero).abs()));
+        let mut outputs = self.weights.chunks_exact(self.weights.len() / bias.len()).zip(&self.scales).zip(bias);
+        outputs.all(|((weights, scale), bias)| {
+            let sum: u64 = weights.iter().map(|weight| u64::from(weight.unsigned_abs())).sum();
+            let bias = f64::from(*bias) / (f64::from(*scale) * f64::from(from.scale));
+            sum as f64 * reach + bias.abs() < f64::from(i32::MAX)
+        })
+    }
+
     /// A bound on the sums over bytes like `from` with these biases, in quanta of `to`.
     pub fn largest_result(&self, bias: &[f32], from: Quant, to: Quant) -> f32 {
         let reach = (from.high - from.zero).abs().max((from.low - from.zero).abs()) as f32;

@@ -107,7 +107,8 @@ enum Work {
     /// Floats of input `0` into planes with a border.
     ImportPlanes(usize),
     ImportPixels(usize),
-    ImportBytes(usize, Quantize),
+    /// Into pixels of bytes; whether the buffer holds nothing else, so that what lies behind a pixel's channels is free.
+    ImportBytes(usize, Quantize, bool),
     ConvF32(Box<ConvF32>),
     /// To bytes, requantised, or to floats, activated.
     ConvI8(Box<ConvI8>, OutputI8),
@@ -490,8 +491,9 @@ impl Plan {
         let size = output.shape.size();
         let target = output.target;
         match (&step.work, &step.inputs[..]) {
-            (Work::ImportBytes(input, quantize), _) => {
-                layout::planes_into_bytes(isa, inputs[*input], size, to, target, *quantize);
+            (Work::ImportBytes(input, quantize, alone), _) => {
+                let convert = if *alone { layout::planes_into_own_bytes } else { layout::planes_into_bytes };
+                convert(isa, inputs[*input], size, to, target, *quantize);
             }
             (Work::ConvI8(conv, OutputI8::Requantized(requantize)), [input]) => {
                 let sink = SinkI8::U8(*requantize, to);
@@ -895,7 +897,8 @@ impl<'a> Planner<'a> {
                 let input = node.inputs[0];
                 match (&self.net.nodes[input].op, self.net.nodes[input].kind) {
                     (Op::Input(number), _) if self.place[input].is_none() => {
-                        push(Work::ImportBytes(*number, quantize), &[]);
+                        let alone = self.buffers[output.buffer].shape == node.shape;
+                        push(Work::ImportBytes(*number, quantize, alone), &[]);
                     }
                     (_, Kind::Float) => push(Work::Quantize(quantize), &node.inputs),
                     (_, Kind::Byte(from)) => {

@@ -813,6 +813,32 @@ fn a_concatenation_of_one_image_twice_agrees() {
     }
 }
 
+/// The picture's three channels are a part of four, so the fourth byte of a pixel is not padding.
+#[test]
+fn a_picture_in_a_concatenation_of_bytes_agrees() {
+    for picture_first in [false, true] {
+        let (mut net, x) = Network::new([1, 3, 9, 10]);
+        let read = net.quantized(x, 0.02, 40);
+        let map = net.conv(read, square(1, 3, 1, false), true);
+        let map = net.quantized(map, 0.05, 60);
+        let picture = net.quantized(x, 0.05, 60);
+        let joined = net.concat(&if picture_first { [picture, map] } else { [map, picture] });
+        let joined = net.bytes(joined, 0.05, 60);
+        agrees(&net.finish(&[joined]), 0.051);
+    }
+}
+
+/// In units of such weights the bias has more than 32 bits.
+#[test]
+fn tiny_weights_beside_a_large_bias_agree() {
+    let (mut net, x) = Network::new([1, 3, 9, 10]);
+    let x = net.quantized(x, 0.02, 40);
+    let weights = net.constant(&[2, 3, 1, 1], &[1e-12, 2e-12, -3e-12, 0.5, 0.25, -0.25]);
+    let bias = net.constant(&[2], &[1.5, -0.5]);
+    let y = net.node("Conv", &[ints("kernel_shape", &[1, 1])], &[x, weights, bias], [1, 2, 9, 10]);
+    agrees(&net.finish(&[y]), 5e-5);
+}
+
 /// The inner one's part is read by what writes beside it.
 #[test]
 fn a_concatenation_beside_a_reader_of_its_part_agrees() {

@@ -223,6 +223,11 @@ impl Session {
 
 /// Runs a part on tract. Tensors whose sizes were unknown when it was loaded are held to the limit once they are known.
 fn part(state: &mut TypedSimpleState, inputs: TVec<TValue>, largest: u64) -> TractResult<TVec<TValue>> {
+    // A run that failed leaves its values and sizes behind: tract forgets them only when one succeeds. Before the first
+    // run there is nothing to forget.
+    if !state.turn_state.values.is_empty() {
+        state.reset_turn()?;
+    }
     state.run_plan_with_eval(inputs, |context, state, node, inputs| {
         for output in &node.outputs {
             let fact = &output.fact;

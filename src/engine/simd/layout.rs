@@ -52,8 +52,8 @@ pub(crate) fn planes_into_pixels(
     );
 }
 
-/// Planes of floats to pixels of bytes.
-pub(crate) fn planes_into_bytes(
+/// Planes of floats to pixels of bytes, in an image of its own: bytes behind a pixel's channels may be overwritten.
+pub(crate) fn planes_into_own_bytes(
     isa: Isa,
     source: &[f32],
     Hw { height, width }: Hw,
@@ -67,6 +67,18 @@ pub(crate) fn planes_into_bytes(
     {
         return picture(isa, source, Hw { height, width }, destination, target, quantize);
     }
+    planes_into_bytes(isa, source, Hw { height, width }, destination, target, quantize);
+}
+
+/// Planes of floats to pixels of bytes.
+pub(crate) fn planes_into_bytes(
+    isa: Isa,
+    source: &[f32],
+    Hw { height, width }: Hw,
+    destination: &mut [u8],
+    target: PixelLayout,
+    quantize: Quantize,
+) {
     pixels(
         isa,
         source,
