@@ -46,6 +46,17 @@ export class MicroYoloElement extends HTMLElement {
   ): void;
 }
 
+/** The element's attributes, for the types of JSX. What they do is said at `MicroYoloElement`. */
+export interface MicroYoloAttributes {
+  classes?: string | undefined;
+  "input-size"?: string | number | undefined;
+  model?: string | undefined;
+  "score-threshold"?: string | number | undefined;
+  threads?: string | number | undefined;
+  /** Tracks if the attribute is there, whatever its value: React 18 would write `false` as text. */
+  track?: "" | undefined;
+}
+
 export interface MicroYoloElementEventMap extends HTMLElementEventMap {
   detect: CustomEvent<{ objects: readonly DetectedObject[]; width: number; height: number }>;
   "detect-error": CustomEvent<{ error: MicroYoloError }>;

@@ -42,11 +42,15 @@ function acquire(options) {
       released = true;
       mine.users -= 1;
       if (mine.users > 0) return;
-      forget();
-      mine.detector.then(
-        (detector) => detector.dispose(),
-        () => {},
-      );
+      // Later: whoever moves an element, or renders it anew, takes it out and puts one in.
+      setTimeout(() => {
+        if (mine.users > 0) return;
+        forget();
+        mine.detector.then(
+          (detector) => detector.dispose(),
+          () => {},
+        );
+      });
     },
   };
 }
@@ -132,6 +136,11 @@ export class MicroYoloElement extends Base {
     this.#stop();
   }
 
+  /** Moved by moveBefore(): nothing inside begins anew. */
+  connectedMoveCallback() {
+    this.#changed();
+  }
+
   attributeChangedCallback() {
     if (this.isConnected) this.#restart();
   }
@@ -193,6 +202,9 @@ export class MicroYoloElement extends Base {
       signal.addEventListener("abort", () => sizes.disconnect());
     }
     addEventListener("resize", () => this.#draw(), { signal });
+    // An element in a frame or window that is closed is not disconnected. A page kept for the back button goes on.
+    const closed = (/** @type {PageTransitionEvent} */ { persisted }) => persisted || this.#stop();
+    this.ownerDocument.defaultView?.addEventListener("pagehide", closed, { signal });
     this.addEventListener("scroll", () => this.#draw(), { signal, capture: true }); // Of something inside: it does not bubble.
     let moving = false;
     const move = () => {

@@ -11,6 +11,8 @@
 
 /** So often a video that shows nothing new is looked over, whatever events there were. In milliseconds. */
 const POLL = 250;
+/** Likewise where no other way is left. */
+const QUICK_POLL = 40;
 
 /**
  * @param {HTMLVideoElement} video
@@ -34,6 +36,8 @@ export function frameClock(video) {
   let openStart;
   /** @type {number | undefined} */
   let polled;
+  /** The page came back with the back button. Firefox (seen in 153) may play on then without callbacks, its time standing still. */
+  let restored = false;
 
   const newSource = () => {
     calledBack = openStart = false;
@@ -45,8 +49,10 @@ export function frameClock(video) {
     wake(false);
   };
   // A stream's time goes on where no frames come; there frames are counted, where the browser does.
-  const position = () =>
-    video.srcObject && hasCallbacks ? video.getVideoPlaybackQuality().totalVideoFrames : video.currentTime;
+  const position = () => {
+    if (video.srcObject && hasCallbacks) return video.getVideoPlaybackQuality().totalVideoFrames;
+    return (restored && presented(video)) || video.currentTime;
+  };
   const poll = () => {
     const now = position();
     if (video.readyState < 2 || now === polled) return;
@@ -97,6 +103,13 @@ export function frameClock(video) {
   };
   video.addEventListener("emptied", emptied, listening);
   video.ownerDocument.addEventListener("visibilitychange", changed, listening);
+  const pageShown = (/** @type {PageTransitionEvent} */ { persisted }) => {
+    if (!persisted) return;
+    restored = true;
+    calledBack = false;
+    polled = position();
+  };
+  video.ownerDocument.defaultView?.addEventListener("pageshow", pageShown, listening);
 
   return {
     async next(seen) {
@@ -110,7 +123,7 @@ export function frameClock(video) {
         if (video.ended || streamEnded(video.srcObject) || (hadSource && video.networkState === 0)) return undefined;
         if (!video.ownerDocument.defaultView) return undefined; // Its frame or window is gone, and nothing in it plays.
         const idle = await new Promise((/** @type {typeof wake} */ resolve) => {
-          const timer = setTimeout(resolve, POLL, true);
+          const timer = setTimeout(resolve, restored && !calledBack ? QUICK_POLL : POLL, true);
           wake = (idle) => {
             clearTimeout(timer);
             resolve(idle);

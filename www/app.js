@@ -499,6 +499,10 @@ samples.fill(
 );
 restore(true);
 addEventListener("hashchange", () => restore(false));
+// Come back to with the back button, the page goes on; but Chromium (seen in 156) may leave its film paused.
+let played = false;
+addEventListener("pagehide", () => (played = player.kind === "video" && !$("video").paused));
+addEventListener("pageshow", ({ persisted }) => persisted && played && $("video").play().catch(() => {}));
 // Another screen, or the page's zoom.
 addEventListener("resize", () => panes().forEach((pane) => pane.draw()));
 

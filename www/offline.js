@@ -23,8 +23,16 @@ export async function keepOffline({ state, update, updateNow }) {
       registration.installing?.addEventListener("statechange", offer);
     });
     updateNow.addEventListener("click", () => {
+      const { waiting } = registration;
+      if (!waiting) return location.reload(); // Another tab took it.
       workers.addEventListener("controllerchange", () => location.reload(), { once: true });
-      registration.waiting?.postMessage({ call: "take-over" });
+      waiting.postMessage({ call: "take-over" });
+    });
+    // What this tab has yet to load would be of the version that another tab took. At the first visit there was none before.
+    let controlled = Boolean(workers.controller);
+    workers.addEventListener("controllerchange", () => {
+      if (controlled) update.hidden = false;
+      controlled = true;
     });
     const { active } = await workers.ready;
     // The rest in the background, less where the visitor pays for each megabyte.

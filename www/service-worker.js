@@ -7,7 +7,9 @@ const FILES = {};
 
 const CACHE = "micro-yolo";
 const SCOPE = new URL("./", self.location.href).href;
-const keyOf = (path) => `${SCOPE}content/${FILES[path]}`;
+/** Other sites of this origin keep theirs in the same cache. */
+const KEPT = `${SCOPE}content/`;
+const keyOf = (path) => KEPT + FILES[path];
 
 /** What the page needs before anything is chosen. The engine and the model in use follow by a message. */
 const CORE = /\.(html|css|js|json|webmanifest|svg|png)$/;
@@ -68,7 +70,9 @@ async function keepAll(paths) {
 async function tidy() {
   const cache = await caches.open(CACHE);
   const keys = new Set(Object.keys(FILES).map(keyOf));
-  for (const request of await cache.keys()) if (!keys.has(request.url)) await cache.delete(request);
+  for (const request of await cache.keys()) {
+    if (request.url.startsWith(KEPT) && !keys.has(request.url)) await cache.delete(request);
+  }
 }
 
 /** Of the engines, those that this browser runs: the one in use, and beside a plain one the full one of its kind. */

@@ -524,6 +524,62 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
       assert.deepEqual(found, [[1], true, true]);
     });
 
+    test("moved or rendered anew it keeps its detector, and in a frame that is removed it gives it up", async () => {
+      await open();
+      const found = await page.evaluate(async () => {
+        const { make, heard, lib } = globalThis;
+        const { Worker } = globalThis;
+        const workers = new Set();
+        globalThis.Worker = class extends Worker {
+          constructor(...options) {
+            super(...options);
+            workers.add(this);
+          }
+          terminate() {
+            workers.delete(this);
+            super.terminate();
+          }
+        };
+        const element = make(`<micro-yolo model="MODEL?moved"><img src="PICTURE"></micro-yolo>`);
+        const answers = [await heard(1)];
+        const [first] = workers;
+        const kept = () => workers.size === 1 && workers.has(first);
+        const place = document.body.appendChild(document.createElement("div"));
+        place.style.marginLeft = "50px";
+        // One after the other, as lists are sorted.
+        for (const parent of [place, document.body, place]) parent.append(element);
+        answers.push(await heard(1), kept());
+        place.innerHTML = "";
+        place.innerHTML = element.outerHTML;
+        const again = place.firstElementChild;
+        await new Promise((resolve) => again.addEventListener("detect", resolve, { once: true }));
+        answers.push(again.objects.length, kept());
+        // Moved in one piece, where the browser can, it does not even look again.
+        let looks = 0;
+        again.addEventListener("detect", () => (looks += 1));
+        if (document.body.moveBefore) document.body.moveBefore(again, place);
+        await lib.sleep(200);
+        answers.push(looks, kept());
+        again.remove();
+        await lib.sleep(50);
+        answers.push(workers.size);
+
+        for (const media of [`<img src="PICTURE">`, `<video src="/fixtures/spot.webm" muted loop autoplay></video>`]) {
+          const frame = document.body.appendChild(document.createElement("iframe"));
+          const inside = make(`<micro-yolo model="MODEL?framed">${media}</micro-yolo>`);
+          const seen = new Promise((resolve) => inside.addEventListener("detect", resolve, { once: true }));
+          frame.contentDocument.body.append(inside);
+          await seen;
+          frame.remove();
+          await lib.sleep(50);
+          answers.push(workers.size);
+        }
+        globalThis.Worker = Worker;
+        return answers;
+      });
+      assert.deepEqual(found, [[1], [1], true, 1, true, 0, true, 0, 0, 0]);
+    });
+
     test("a property that was set too early, or to nothing, is a property", async () => {
       await open();
       const found = await page.evaluate(async () => {

@@ -109,6 +109,55 @@ describe("offline in chromium", () => {
     await page.waitForFunction(() => getComputedStyle(document.querySelector("h1")).letterSpacing === "7px", { timeout: 30_000 });
   });
 
+  test("a version that one tab takes is offered in the others, and nothing of another site is thrown away", async (t) => {
+    // Two sites of one origin, as of a user of GitHub Pages.
+    const site = await serve({ mounts: { "/yolo/": folder, "/fork/": folder } });
+    const context = await browser.createBrowserContext();
+    t.after(() => Promise.all([context.close(), site.close().catch(() => {})]));
+    const [page, other, fork] = await Promise.all([1, 2, 3].map(() => context.newPage()));
+    for (const [tab, path] of [[fork, "fork/"], [page, "yolo/"], [other, "yolo/"]]) {
+      // Each megabyte costs these visitors something, so no more is kept than is needed.
+      await tab.evaluateOnNewDocument(() => Object.defineProperty(navigator, "connection", { value: { saveData: true } }));
+      await tab.bringToFront();
+      await tab.goto(`${site.url}${path}`);
+      await tab.waitForFunction(() => /^Works offline with the model/.test(document.querySelector("#offline-state").textContent), { timeout: 60_000 });
+    }
+    const keptOf = (name) => page.evaluate(async (name) => (await (await caches.open("micro-yolo")).keys()).filter(({ url }) => url.includes(name)).length, name);
+    const before = [await keptOf("/yolo/content/"), await keptOf("/fork/content/")];
+    assert.ok(Math.min(...before) > 0, before.join());
+    const words = `${await readFile(join(folder, "words.js"), "utf8")}\n// Another version.\n`;
+    const digest = Buffer.from(await crypto.subtle.digest("SHA-256", Buffer.from(words))).toString("hex").slice(0, 32);
+    const worker = (await readFile(join(folder, "service-worker.js"), "utf8")).replace(/("words\.js": ?)"[0-9a-f]{32}"/, `$1"${digest}"`);
+    const script = (path, text) => site.route(path, (_, response) => response.writeHead(200, { "content-type": "text/javascript" }).end(text));
+    script("/yolo/service-worker.js", worker);
+    // The connection is lost in the middle: the version before stays whole, and the next try takes the new one.
+    site.route("/yolo/words.js", (_, response) => response.writeHead(200, { "content-length": words.length }).write("//") && response.destroy());
+    const update = () => page.evaluate(async () => void (await (await navigator.serviceWorker.ready).update().catch(() => {})));
+    await page.bringToFront();
+    await update();
+    await page.waitForFunction(async () => !(await navigator.serviceWorker.ready).installing);
+    assert.ok(!(await isVisible(page, "#update")));
+    await page.reload();
+    await page.waitForSelector("#list .label", { visible: true, timeout: 60_000 });
+    script("/yolo/words.js", words);
+    await update();
+    // A hidden tab paints nothing, so it is asked from time to time.
+    const polling = 100;
+    const offered = (tab) => tab.waitForFunction(() => !document.querySelector("#update").hidden, { polling, timeout: 30_000 });
+    await Promise.all([page, other].map(offered));
+    await page.evaluate(() => document.querySelector("#update-now").click());
+    const fresh = (tab) => tab.waitForFunction(async () => (await (await fetch("./words.js")).text()).includes("Another version"), { polling, timeout: 30_000 });
+    const reloaded = (tab) => tab.waitForFunction(() => document.querySelector("#update")?.hidden, { polling, timeout: 30_000 });
+    await reloaded(page);
+    await fresh(page);
+    await other.bringToFront();
+    assert.ok(await isVisible(other, "#update"));
+    await other.evaluate(() => document.querySelector("#update-now").click());
+    await reloaded(other);
+    await other.waitForSelector("#list .label", { visible: true, timeout: 60_000 });
+    assert.deepEqual([await keptOf("/yolo/content/"), await keptOf("/fork/content/")], before, "of the old version nothing, of the other site all");
+  });
+
   test("films are answered in parts", async (t) => {
     const site = await serveSite();
     const context = await browser.createBrowserContext();

@@ -1,7 +1,7 @@
 // The package as users get it: packed, installed into a project of its own, and used without a bundler. It finds the cat, with
 // the model that is inside. Bundlers: bundlers.test.mjs; service workers, extensions and the like: places.test.mjs.
 import assert from "node:assert/strict";
-import { cp, readFile, readdir, rm, writeFile } from "node:fs/promises";
+import { cp, mkdir, readFile, readdir, rm, symlink, writeFile } from "node:fs/promises";
 import { after, before, describe, test } from "node:test";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
@@ -211,6 +211,30 @@ test("types are found by every resolution", async () => {
       { cwd: project.folder },
     ).catch((error) => assert.fail(`${moduleResolution}: ${error.stdout}`));
   }
+});
+
+test("the element has types in JSX, by what the package's README says, without DOM in `lib`", async () => {
+  const readme = await readFile(join(ROOT, "pkg/README.md"), "utf8");
+  await writeFile(join(project.folder, "declared.tsx"), /^```tsx\n(.*?)^```$/ms.exec(readme)[1]);
+  await writeFile(
+    join(project.folder, "used.tsx"),
+    `import type { RefObject } from "react";
+     import type { MicroYoloElement } from "micro-yolo/element";
+     export const used = (ref: RefObject<MicroYoloElement | null>) => (
+       <micro-yolo ref={ref} className="cat" score-threshold={0.4} input-size="320" track=""><img src="cat.jpg" alt="" /></micro-yolo>
+     );
+     // @ts-expect-error
+     export const wrong = <micro-yolo classes={3} />;`,
+  );
+  await mkdir(join(project.folder, "node_modules/@types"), { recursive: true });
+  await symlink(join(ROOT, "node_modules/@types/react"), join(project.folder, "node_modules/@types/react"));
+  await run(
+    join(ROOT, "node_modules/.bin/tsc"),
+    ["--noEmit", "--strict", "--target", "es2022", "--module", "esnext", "--moduleResolution", "bundler", "--jsx", "react-jsx"]
+      .concat(["--lib", "es2022", "--skipLibCheck", "false", "--verbatimModuleSyntax", "--isolatedModules"])
+      .concat(["--types", "react", "declared.tsx", "used.tsx"]),
+    { cwd: project.folder },
+  ).catch((error) => assert.fail(error.stdout));
 });
 
 describe("the cat is found", () => {

@@ -197,6 +197,27 @@ describe("tools of the page in chromium", () => {
     });
   });
 
+  test("come back to with the back button, the film goes on, and so do its boxes", async (t) => {
+    // What must not be stored is not kept for the button either.
+    const kept = await serve({ headers: { "cache-control": "no-cache" } });
+    t.after(() => kept.close());
+    const page = await visitPage(browser, kept.url, t, { path: "#sample=tour" });
+    await page.waitForFunction(() => document.querySelector("#video").currentTime > 0.3, { timeout: 60_000 });
+    await page.evaluate(() => {
+      // As Chromium does itself, but not always.
+      document.addEventListener("freeze", () => document.querySelector("#video").pause());
+      addEventListener("pageshow", ({ persisted }) => (document.title = `kept: ${persisted}`));
+    });
+    kept.route("/elsewhere.html", (_, response) => response.writeHead(200, { "content-type": "text/html" }).end("<link rel=icon href=data:,>"));
+    await page.goto(`${kept.url}elsewhere.html`);
+    await page.goBack();
+    await page.waitForFunction(() => document.title === "kept: true");
+    const before = await page.$eval("#video", (video) => video.currentTime);
+    await page.waitForFunction((before) => document.querySelector("#video").currentTime !== before, { timeout: 10_000 }, before);
+    await page.$eval("#list", (list) => list.replaceChildren());
+    await page.waitForSelector("#list .label", { visible: true, timeout: 10_000 });
+  });
+
   test("a chosen film plays with boxes", async (t) => {
     const page = await visit(t);
     await choose(page, "#file", join(ROOT, "data/samples/scenes/cat-film.mp4"));

@@ -424,6 +424,68 @@ for (const [name, launch] of Object.entries(BROWSERS)) {
       assert.ok(new Set(found[1]).size >= 2, String(found[1]));
     });
 
+    test("come back to with the back button, a page goes on watching", async () => {
+      await page.evaluate(async (format) => {
+        const { Detector } = await import("/pkg/index.js");
+        const { MODEL, film } = await import("/lib/in-page.js");
+        const { video } = film(`/fixtures/spot.${format}?back`);
+        video.loop = true;
+        await video.play();
+        const detector = await Detector.load({ model: MODEL });
+        const watching = { seen: 0, kept: false };
+        globalThis.watching = watching;
+        addEventListener("pageshow", ({ persisted }) => {
+          watching.kept = persisted;
+          void video.play(); // Chromium left it paused.
+        });
+        globalThis.endWatching = () => {
+          detector.dispose();
+          video.remove();
+        };
+        void (async () => {
+          for await (const _ of detector.watch(video)) watching.seen += 1;
+        })().catch(() => {});
+      }, played[0]);
+      await page.waitForFunction(() => globalThis.watching.seen >= 2);
+      await page.goto(`${site.url}blank.html?elsewhere`);
+      // Not goBack(): in Firefox it waits for a page that loads.
+      await page.evaluate(() => void setTimeout(() => history.back()));
+      await page.waitForFunction(() => globalThis.watching?.kept);
+      const before = await page.evaluate(() => globalThis.watching.seen);
+      await page.waitForFunction((before) => globalThis.watching.seen >= before + 5, { timeout: 10_000 }, before);
+      await page.evaluate(() => globalThis.endWatching());
+    });
+
+    test("where a page that came back has neither callbacks nor a time that moves, frames are seen", async () => {
+      const found = await page.evaluate(async (format) => {
+        const { Detector } = await import("/pkg/index.js");
+        const { MODEL, film, sleep } = await import("/lib/in-page.js");
+        const { video } = film(`/fixtures/spot.${format}?stuck`);
+        video.loop = true;
+        await video.play();
+        const native = video.requestVideoFrameCallback.bind(video);
+        let stuck = false;
+        video.requestVideoFrameCallback = (callback) => native((...given) => stuck || callback(...given));
+        const detector = await Detector.load({ model: MODEL });
+        const frames = detector.watch(video);
+        for (const _ of [1, 2]) await frames.next();
+        // As Firefox 153 does every other time.
+        stuck = true;
+        Object.defineProperty(video, "currentTime", { value: 0.2 });
+        Object.defineProperty(video, "mozPresentedFrames", { get: () => 1000 + Math.floor(performance.now() / 33) });
+        dispatchEvent(new PageTransitionEvent("pageshow", { persisted: true }));
+        const more = async () => {
+          for (const _ of [1, 2, 3, 4, 5, 6]) await frames.next();
+          return "seen";
+        };
+        const found = await Promise.race([more(), sleep(5000)]);
+        detector.dispose();
+        video.remove();
+        return found;
+      }, played[0]);
+      assert.equal(found, "seen");
+    });
+
     test("a film of which no frame is given is never an empty picture", async () => {
       const found = await page.evaluate(async (formats) => {
         const { Detector } = await import("/pkg/index.js");
