@@ -151,6 +151,7 @@ impl DetectorBuilder {
         // Before the model: a wrong threshold should not take a second to be found.
         check_fraction("score_threshold", self.score_threshold)?;
         check_fraction("iou_threshold", self.iou_threshold)?;
+        self.check_threads()?;
         self.build_with_model(&Model::load(onnx, self.input_size, &self.limits)?)
     }
 
@@ -165,9 +166,7 @@ impl DetectorBuilder {
             let message = format!("the model is loaded for {} px, not for {asked} px", model.input_size());
             return Err(Error::new(Kind::InvalidOption, message));
         }
-        if self.threads == 0 {
-            return Err(Error::new(Kind::InvalidOption, "threads is 0: the caller's own is one"));
-        }
+        self.check_threads()?;
         let mut detector = Detector {
             session: model.session(self.threads)?,
             model: model.clone(),
@@ -186,6 +185,13 @@ impl DetectorBuilder {
             detector.set_classes(Some(classes.iter().cloned()))?;
         }
         Ok(detector)
+    }
+
+    fn check_threads(&self) -> Result<()> {
+        match self.threads {
+            0 => Err(Error::new(Kind::InvalidOption, "threads is 0: the caller's own is one")),
+            _ => Ok(()),
+        }
     }
 }
 

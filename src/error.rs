@@ -71,7 +71,7 @@ impl Error {
     /// |---|---|
     /// | `invalid-image` | no pixels, or a buffer that is not `width * height * channels` bytes long |
     /// | `image-too-large` | a side above [`MAX_SIDE_PX`](crate::MAX_SIDE_PX) |
-    /// | `invalid-model` | the bytes are no intact ONNX file |
+    /// | `invalid-model` | the bytes are not an intact ONNX file |
     /// | `unsupported-model` | intact ONNX, but no detector this crate can run: inputs, outputs or shapes are not those of the [model contract](crate::Model) |
     /// | `model-too-large` | the model needs more memory, nodes or work than its [limits](crate::Limits) allow; the message says how much |
     /// | `unsupported-operator` | the graph uses an operator the runtime does not have; the message names it |

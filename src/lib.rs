@@ -38,6 +38,9 @@
 //!   the npm package.
 //! - `relaxed-simd` and `threads` (wasm only) make modules for newer browsers.
 
+// In WebAssembly wasm-bindgen's macros write some.
+#![cfg_attr(not(target_family = "wasm"), deny(unsafe_code))]
+
 #[cfg(target_family = "wasm")]
 mod bytes;
 mod decode;

@@ -114,7 +114,11 @@ impl Model {
             }
             Err(NotAlone::TooLarge(error)) => return Err(error),
             other => {
-                let why = other.err().unwrap_or(NotAlone::Head("its classes are not those that the file names"));
+                let reason = match suppressed {
+                    true => "the file says that it suppresses overlapping boxes itself",
+                    false => "its classes are not those that the file names",
+                };
+                let why = other.err().unwrap_or(NotAlone::Head(reason));
                 whole(&file, names.as_deref(), input_size, size, why, &mut budget)?
             }
         };
@@ -206,8 +210,10 @@ fn whole(
     budget: &mut Budget<'_>,
 ) -> Result<Loaded> {
     let (network, shape, foreign) = tract::load(file, input, budget).map_err(|error| match asked {
-        Some(_) => error.with_hint("another input size was asked for; some files work at their own only"),
-        None => error,
+        Some(_) if error.code() == "unsupported-model" => {
+            error.with_hint("another input size was asked for; some files work at their own only")
+        }
+        _ => error,
     })?;
     let (form, classes) = output::recognise(&shape, names, input, file.metadata.end_to_end)?;
     let layout = Layout { form, columns: shape[2], parts: None };

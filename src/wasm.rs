@@ -71,7 +71,7 @@ impl Engine {
     ) -> Result<Engine, JsError> {
         speak_when_panicking();
         let mut model = Vec::new();
-        bytes::copy(onnx, &mut model).map_err(|message| js_error(Error::new(Kind::UnsupportedModel, message)))?;
+        bytes::copy(onnx, &mut model).map_err(|message| js_error(Error::new(Kind::ModelTooLarge, message)))?;
         let mut limits = Limits::default();
         let wanted =
             [(memory_bytes, &mut limits.memory_bytes), (nodes, &mut limits.nodes), (macs, &mut limits.macs)];

@@ -340,7 +340,7 @@ fn nodes_that_do_not_fit_their_inputs_are_named() {
                 vec![node("Slice", &["a", "from", "to", "one", "step"], "last")],
                 vec![ints("from", &[0]), ints("to", &[8]), ints("one", &[1]), ints("step", &[i64::from(i32::MAX)])],
             ),
-            "its step is none",
+            "its step is 0 or too large",
         ),
         (
             "sides of 4 and 16 side by side, which tract takes for an expression that it computes with for hours",
@@ -432,7 +432,7 @@ fn nodes_that_do_not_fit_their_inputs_are_named() {
         (
             "sides whose product overflows",
             network(vec![node("Reshape", &["a", "sides"], "last")], vec![ints("sides", &[i64::from(i32::MAX); 4])]),
-            "its shape is none",
+            "its shape is invalid",
         ),
         (
             "a transposition of two maps",

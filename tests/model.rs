@@ -68,7 +68,7 @@ fn threads_change_no_answer() {
             assert_eq!(found(threads), alone, "{model}, {threads} threads");
         }
     }
-    assert_eq!(Detector::builder().threads(0).build(&read(MODEL)).unwrap_err().code(), "invalid-option");
+    assert_eq!(Detector::builder().threads(0).build(b"no model").unwrap_err().code(), "invalid-option");
     let foreign = read("tests/fixtures/forms/end-to-end.onnx");
     assert_eq!(Detector::builder().threads(2).build(&foreign).unwrap().threads(), 1, "tract runs it");
 }

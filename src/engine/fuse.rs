@@ -12,12 +12,15 @@ pub(super) fn fuse(net: &mut Net) {
     loop {
         let mut changed = false;
         let mut uses = net.uses();
-        for id in 0..net.nodes.len() {
+        // Rules append nodes: theirs is the same pass.
+        let mut id = 0;
+        while id < net.nodes.len() {
             // A rule may leave another one something to do at the same node.
             while apply(net, &uses, id) {
                 uses = net.uses();
                 changed = true;
             }
+            id += 1;
         }
         net.tidy();
         if !changed {

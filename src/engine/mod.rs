@@ -12,6 +12,10 @@ pub(crate) mod net;
 mod plan;
 #[cfg(feature = "profile")]
 pub(crate) mod profile;
+#[cfg_attr(
+    not(target_family = "wasm"),
+    expect(unsafe_code, reason = "kernels check all indices before the first load")
+)]
 mod simd;
 
 use std::sync::Arc;

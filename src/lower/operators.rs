@@ -217,7 +217,9 @@ impl<'a> Node<'_, 'a> {
     // Constants
 
     fn constant(&self) -> Found<'a> {
-        let [attribute] = &self.proto.attribute[..] else { return Err(Reason::Form("it has no one value")) };
+        let [attribute] = &self.proto.attribute[..] else {
+            return Err(Reason::Form("it has more or fewer values than one"));
+        };
         let stored = attribute.name == "value" && attribute.r#type == AttributeType::Tensor as i32;
         match &attribute.t {
             Some(tensor) if stored => Ok(Meaning::Constant(Value::Stored(tensor))),
@@ -413,7 +415,7 @@ impl<'a> Node<'_, 'a> {
         let &(_, first) = images.first().ok_or(Reason::Missing(0))?;
         let alike = |(_, s): &(&str, Shape)| (s.height, s.width) == (first.height, first.width);
         if !matches!(self.int("axis", 0)?, 1 | -3) || !images.iter().all(alike) {
-            return Err(Reason::Form("it is not one of channels"));
+            return Err(Reason::Form("it does not join channels"));
         }
         let channels = images.iter().map(|(_, shape)| shape.channels).sum();
         let inputs = images.into_iter().map(|(name, _)| name).collect();
@@ -524,7 +526,7 @@ impl<'a> Node<'_, 'a> {
             Binary::Mul if gates(of_b, of_a) => self.step(Op::Gate, vec![a, b], of_a),
             Binary::Mul if gates(of_a, of_b) => self.step(Op::Gate, vec![b, a], of_b),
             Binary::Add | Binary::Mul => Err(Reason::Form("its images are of two shapes")),
-            _ => Err(Reason::Form("it is of two images")),
+            _ => Err(Reason::Form("both its inputs are images")),
         }
     }
 

@@ -1051,7 +1051,7 @@ fn a_node_that_the_engine_does_otherwise_is_left_with_the_reason() {
     let cases: [(&str, &Build); 7] = [
         ("does not have the operator", &|net, x| net.same("Sin", &[], &[x])),
         ("\"alpha\"", &|net, x| net.same("LeakyRelu", &[int("alpha", 1)], &[x])),
-        ("not one of channels", &|net, x| net.same("Concat", &[int("axis", 2)], &[x, x])),
+        ("does not join channels", &|net, x| net.same("Concat", &[int("axis", 2)], &[x, x])),
         ("neither one number nor one for each channel (inputs [1, 4, 8, 8], [8])", &|net, x| {
             let by = net.constant(&[8], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]);
             net.same("Mul", &[], &[x, by])

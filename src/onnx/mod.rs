@@ -45,7 +45,7 @@ pub(crate) fn read(onnx: &[u8], budget: &mut Budget<'_>) -> Result<File> {
     budget.nodes(nodes)?;
     budget.take(bytes, "")?;
     let proto = ModelProto::decode(onnx).map_err(|error| {
-        let message = format!("these {} bytes are no intact ONNX file", onnx.len());
+        let message = format!("these {} bytes are not an intact ONNX file", onnx.len());
         Error::new(Kind::InvalidModel, message).with_source(error)
     })?;
     let opset = validate::validate(&proto)?;

@@ -77,7 +77,7 @@ pub(super) fn check(node: &NodeProto, inputs: &[Option<Known>]) -> Result<(), &'
         "ScatterND" => return node.nested(0),
         "GatherND" => {
             let batch = node.attributes.int("batch_dims", 0).and_then(|batch| usize::try_from(batch).ok());
-            return batch.map_or(Err("its batch is none"), |batch| node.nested(batch));
+            return batch.map_or(Err("its batch is invalid"), |batch| node.nested(batch));
         }
         _ => (),
     }
@@ -112,7 +112,7 @@ pub(super) fn check(node: &NodeProto, inputs: &[Option<Known>]) -> Result<(), &'
         "Transpose" => match node.attributes.ints("perm") {
             Some([]) => Ok(()),
             Some(order) if order.len() as i64 == rank => fit(&distinct(order, rank), rank),
-            _ => Err("the order of its axes is none"),
+            _ => Err("the order of its axes is invalid"),
         },
         "Gather" | "GatherElements" | "ArrayFeatureExtractor" => node.gather(shape),
         "Concat" => node.concat(shape),
@@ -135,7 +135,7 @@ pub(super) fn check(node: &NodeProto, inputs: &[Option<Known>]) -> Result<(), &'
         "Reshape" => match node.known(1).and_then(|known| known.ints.as_deref()) {
             // Of -1 there may be one, which is worked out of the others.
             Some(sides) if sides.iter().any(|side| *side < -1) || volume(sides) > MAX_VOLUME => {
-                Err("its shape is none")
+                Err("its shape is invalid")
             }
             _ => Ok(()),
         },
@@ -152,7 +152,7 @@ pub(super) fn check(node: &NodeProto, inputs: &[Option<Known>]) -> Result<(), &'
         "Range" if (0..3).any(|index| !node.known(index).is_some_and(|known| known.is_constant)) => {
             Err("its length depends on what is in the image")
         }
-        "Range" if node.known(2).and_then(|known| known.ints.as_deref()) == Some(&[0]) => Err("its step is none"),
+        "Range" if node.known(2).and_then(|known| known.ints.as_deref()) == Some(&[0]) => Err("its step is 0"),
         "Div" | "Mod" => match node.known(1).and_then(|known| known.ints.as_deref()) {
             Some(by) if by.contains(&0) => Err("it divides by zero"),
             _ => Ok(()),
@@ -390,7 +390,7 @@ impl<'n> Node<'n> {
             .ints("steps", 4)
             .is_some_and(|steps| steps.iter().any(|step| !(1..=LARGEST_STEP).contains(&step.saturating_abs())))
         {
-            return Err("its step is none");
+            return Err("its step is 0 or too large");
         }
         if [3, 4].into_iter().any(|index| self.known(index).is_some_and(|known| known.ints.is_none())) {
             return Err("its axes are no known whole numbers");
@@ -535,13 +535,13 @@ impl<'n> Node<'n> {
             Some(ints) if ints.len() == count && ints.iter().all(|int| (least..=LARGEST).contains(int)) => {
                 Ok(ints.to_vec())
             }
-            _ => Err("its window is none"),
+            _ => Err("its window is invalid"),
         };
         let mut kernel = ints("kernel_shape", 1, count, 0)?;
         if is_conv {
             let (weights, bias) = if self.proto.op_type == "QLinearConv" { (3, 8) } else { (1, 2) };
             let Some([outputs, inputs, weights @ ..]) = self.shape(weights) else {
-                return Err("its kernel is none");
+                return Err("its kernel is invalid");
             };
             let of_weights: Vec<i64> = weights.iter().map(|side| *side as i64).collect();
             if self.attributes.has("kernel_shape") && kernel != of_weights || of_weights.len() != count {
@@ -572,7 +572,7 @@ impl<'n> Node<'n> {
             }
         }
         if kernel.iter().any(|side| !(1..=LARGEST).contains(side)) {
-            return Err("its window is none");
+            return Err("its window is invalid");
         }
         ints("strides", 1, count, 1)?;
         let dilations = ints("dilations", 1, count, 1)?;

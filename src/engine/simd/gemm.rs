@@ -82,6 +82,7 @@ impl ConvF32 {
             Some(depthwise) => {
                 depthwise.check(source.len());
                 assert!(*taps == [0] && run == depthwise.channels(), "not the depthwise layer's channels");
+                assert_eq!(self.window.output, depthwise.size(), "not the depthwise layer's pixels");
                 let lengthened = BLOCK_PIXELS * run * pool.threads();
                 if scratch.len() < lengthened {
                     scratch.resize(lengthened, 0.0);
@@ -348,6 +349,7 @@ impl ConvI8 {
             Some(depthwise) => {
                 depthwise.check(isa, source.len());
                 assert!(*taps == [0] && run == depthwise.channels(), "not the depthwise layer's channels");
+                assert_eq!(self.window.output, depthwise.size(), "not the depthwise layer's pixels");
                 let lengthened = self.scratch() * pool.threads();
                 if scratch.len() < lengthened {
                     scratch.resize(lengthened, 0);

@@ -3,7 +3,7 @@
 use core::ops::Range;
 
 use super::super::activation::{Activation, activate};
-use super::super::image::{PixelLayout, Shape};
+use super::super::image::{Hw, PixelLayout, Shape};
 use super::super::isa::{Isa, Task};
 use super::super::operations::Simd;
 use super::super::thread_pool::{SendPtr, ThreadPool};
@@ -43,6 +43,11 @@ impl DepthwiseF32 {
 
     pub(crate) fn channels(&self) -> usize {
         self.windows.output.channels
+    }
+
+    /// Sides of the output.
+    pub(in super::super) fn size(&self) -> Hw {
+        self.windows.output.size()
     }
 
     #[cfg(feature = "profile")]

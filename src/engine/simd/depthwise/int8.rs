@@ -145,6 +145,11 @@ impl DepthwiseI8 {
         self.windows.output.channels
     }
 
+    /// Sides of the output.
+    pub(in super::super) fn size(&self) -> Hw {
+        self.windows.output.size()
+    }
+
     #[cfg(feature = "profile")]
     pub(crate) fn windows(&self) -> &Windows {
         &self.windows
