@@ -50,12 +50,12 @@ fn with_its_graph(onnx: &[u8], model: &Model) -> Model {
 
 /// What a model finds in a picture of waves.
 #[cfg(feature = "tract")]
-fn candidates(model: &Model) -> Vec<Candidate> {
+fn candidates(model: &Model, score_min: f32) -> Vec<Candidate> {
     let mut session = model.session(1).unwrap();
     for (i, value) in session.input().unwrap().iter_mut().enumerate() {
         *value = 0.5 + 0.5 * (i as f32 * 0.013).sin();
     }
-    let want = crate::decode::Want { score_min: 0.05, classes: None, multi_label: false };
+    let want = crate::decode::Want { score_min, classes: None, multi_label: false };
     let mut candidates = Vec::new();
     crate::decode::Decoder::default()
         .decode(&model.layout, &session.run().unwrap(), want, &mut candidates)
@@ -90,8 +90,10 @@ fn a_head_is_decoded_as_its_graph_computes_it() {
             assert!(matches!(direct.network, Network::Engine(_)), "{path}");
             let divided = with_its_graph(&onnx, &direct);
             assert!(divided.foreign_nodes().iter().all(|node| node.operator != "Conv"), "{path}");
-            let (found, expected) = (candidates(&direct), candidates(&divided));
-            assert!(!found.is_empty() || path.starts_with("models"), "{path}");
+            // Waves are no object that a trained model is sure of.
+            let score_min = if path.starts_with("models") { 0.01 } else { 0.05 };
+            let (found, expected) = (candidates(&direct, score_min), candidates(&divided, score_min));
+            assert!(!found.is_empty(), "{path}");
             assert_same(&found, &expected, off, &format!("{path} at {size}"));
         }
     }
@@ -137,7 +139,7 @@ fn a_head_that_is_not_as_the_metadata_says_is_read_by_its_graph() {
         return;
     }
     let onnx = &read("compress/tests/export/distribution.onnx")[..];
-    let honest = candidates(&Model::from_onnx(onnx).unwrap());
+    let honest = candidates(&Model::from_onnx(onnx).unwrap(), 0.05);
     let changed = |from: &str, to: &str| {
         let mut proto = ModelProto::decode(onnx).unwrap();
         let head = proto.metadata_props.iter_mut().find(|entry| entry.key == onnx::head::KEY).unwrap();
@@ -166,7 +168,7 @@ fn a_head_that_is_not_as_the_metadata_says_is_read_by_its_graph() {
     for (from, to) in lies {
         let model = Model::from_onnx(&changed(from, to)).unwrap();
         assert!(matches!(model.network, Network::Divided(_)), "{from} to {to}");
-        assert_same(&candidates(&model), &honest, 5e-4, to);
+        assert_same(&candidates(&model, 0.05), &honest, 5e-4, to);
     }
     // All but one level, strides and all: fewer places than the answer has.
     let fewer = changed("[\"bins8\",\"scores8\"],", "");
