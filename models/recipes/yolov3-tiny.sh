@@ -8,8 +8,9 @@ mkdir -p runs
 
 compress import --cfg yolov3-tiny.cfg --weights yolov3-tiny.weights --names models/recipes/coco.names \
   --output runs/yolov3-tiny.safetensors
-compress decouple --checkpoint runs/yolov3-tiny.safetensors --output runs/separable.safetensors --data train-hand.json \
-  --imgsz 320 --images 256 --multipliers 1.5,2,2.5,3,3.5,4,4.5,5 --projections 0.375,0.5,0.75 \
+compress decouple --checkpoint runs/yolov3-tiny.safetensors --output runs/separable.safetensors \
+  --figure docs/images/decoupled.svg --data train-hand.json --imgsz 320 --images 256 \
+  --multipliers 1.5,2,2.5,3,3.5,4,4.5,5 --projections 0.375,0.5,0.75 \
   --max-parameters 2560000 --max-macs 1090000000
 compress distill --run runs/micro-yolov3-tiny --network runs/separable.safetensors --init runs/separable.safetensors \
   --init-rate 1 --teacher runs/yolov3-tiny.safetensors --photos train-hand --photos train-teacher --imgsz 320 \
