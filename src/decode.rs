@@ -4,7 +4,7 @@ use crate::detection::BoxLtrb;
 use crate::error::{Error, Kind, Result};
 #[cfg(any(feature = "tract", test))]
 use crate::layout::OutputForm;
-use crate::layout::{Boxes, Layout, Parts, Scale, Scores};
+use crate::layout::{Boxes, Cells, Layout, Parts, Scores};
 use crate::nms::Candidate;
 
 /// Which candidates are wanted.
@@ -99,7 +99,7 @@ impl Decoder {
         match layout.form {
             OutputForm::ClassRows => {
                 let (boxes, scores) = answer.split_at(4 * layout.columns);
-                let whole = Parts { scores: Scores::Probabilities, boxes: Boxes::CentreSize, pixels: false };
+                let whole = Parts { scores: Scores::Probabilities, boxes: Boxes::CentreSize, channels_last: false };
                 self.class_rows(&whole, &[boxes, scores], want, taken);
             }
             OutputForm::Objectness => objectness(answer, layout.columns, want, taken),
@@ -147,7 +147,7 @@ impl Decoder {
             // Nearly every score is below the threshold, so whole chunks are passed over by comparisons that the
             // compiler turns into vector instructions; a maximum would not be, because of NaN.
             let any = |chunk: &[f32]| chunk.iter().fold(false, |any, &value| any | may_pass(value));
-            if layout.pixels {
+            if layout.channels_last {
                 for (place, scores) in part.chunks_exact(classes).enumerate().filter(|(_, scores)| any(scores)) {
                     let wanted = scores.iter().enumerate().filter(|(class, _)| want.class(*class));
                     wanted.for_each(|(class, &value)| found(place, class, value));
@@ -177,8 +177,9 @@ impl Parts {
     fn bbox(&self, parts: &[&[f32]], place: usize) -> BoxLtrb {
         let (scales, bins) = match &self.boxes {
             Boxes::CentreSize => {
-                let row =
-                    |i: usize| parts[0][if self.pixels { place * 4 + i } else { i * (parts[0].len() / 4) + place }];
+                let row = |i: usize| {
+                    parts[0][if self.channels_last { place * 4 + i } else { i * (parts[0].len() / 4) + place }]
+                };
                 return BoxLtrb::from_cx_cy_w_h(row(0), row(1), row(2), row(3));
             }
             Boxes::Distances(scales) => (scales, 1),
@@ -189,7 +190,8 @@ impl Parts {
         for (scale, part) in scales.iter().zip(parts) {
             let places = scale.centres.len();
             if place < places {
-                let row = |i: usize| part[if self.pixels { place * 4 * bins + i } else { i * places + place }];
+                let row =
+                    |i: usize| part[if self.channels_last { place * 4 * bins + i } else { i * places + place }];
                 // In the order in which a file computes it, so that not a bit is lost by doing it here.
                 let [l, t, r, b] = [0, 1, 2, 3].map(|side| {
                     let distance = match self.boxes {
@@ -223,7 +225,7 @@ fn expectation(bins: usize, logit: impl Fn(usize) -> f32) -> f32 {
 }
 
 /// YOLOv3's maps (Redmon & Farhadi 2018, section 2.1): scale by scale, anchor by anchor, cell by cell.
-fn anchors(scales: &[(Scale, Vec<[f32; 2]>)], parts: &[&[f32]], want: Want<'_>, taken: &mut Taken<'_>) {
+fn anchors(scales: &[(Cells, Vec<[f32; 2]>)], parts: &[&[f32]], want: Want<'_>, taken: &mut Taken<'_>) {
     let sigmoid = |logit| Scores::Logits.score(logit);
     let least = Scores::Logits.least(want.score_min);
     for ((scale, anchors), part) in scales.iter().zip(parts) {
@@ -405,7 +407,7 @@ mod tests {
     }
 
     fn parts(boxes: Boxes, outputs: &[&[f32]], want: Want<'_>) -> Vec<Candidate> {
-        let parts = Some(Parts { scores: Scores::Logits, boxes, pixels: true });
+        let parts = Some(Parts { scores: Scores::Logits, boxes, channels_last: true });
         let layout = Layout { form: OutputForm::ClassRows, columns: 0, parts };
         let mut candidates = Vec::new();
         Decoder::default().decode(&layout, outputs, want, &mut candidates).unwrap();
@@ -418,7 +420,7 @@ mod tests {
 
     #[test]
     fn distributions_by_hand() {
-        let scale = |stride: f32, centres: &[[f32; 2]]| Scale { stride, centres: centres.to_vec() };
+        let scale = |stride: f32, centres: &[[f32; 2]]| Cells { stride, centres: centres.to_vec() };
         let scales = [scale(8.0, &[[4.0, 4.0], [12.0, 4.0]]), scale(16.0, &[[8.0, 8.0]])];
         let boxes = Boxes::Distributions { bins: 3, scales: scales.to_vec().into() };
         // Left all in bin 1, top half in 0 and half in 2, right a quarter, a quarter, a half, bottom as unsure as can be.
@@ -447,7 +449,7 @@ mod tests {
 
     #[test]
     fn anchors_by_hand() {
-        let scale = Scale { stride: 16.0, centres: vec![[0.0, 0.0], [16.0, 0.0]] };
+        let scale = Cells { stride: 16.0, centres: vec![[0.0, 0.0], [16.0, 0.0]] };
         let boxes = Boxes::Anchors(vec![(scale, vec![[10.0, 20.0], [40.0, 30.0]])].into());
         let none = [0.0, 0.0, 0.0, 0.0, logit(0.1), 90.0, 90.0];
         // In the second cell, with the second anchor: in its middle, twice as wide.
@@ -497,7 +499,7 @@ mod tests {
             let answer = [5.0, 5.0, 2.0, 2.0, pair[0], pair[1]];
             assert!(try_decode(OutputForm::Objectness, &answer, 6, ALL).is_err(), "{pair:?}");
         }
-        // Of a class that nobody wants nobody asks.
+        // The score of a class that is not wanted is not checked.
         let want = Want { classes: Some(&[false, true]), ..ALL };
         let found = decode(OutputForm::ClassRows, &[5.0, 5.0, 2.0, 2.0, 7.0, 0.8], 1, want);
         assert_eq!(found, [candidate(4.0, 4.0, 6.0, 6.0, 1, 0.8)]);
@@ -505,9 +507,9 @@ mod tests {
 
     #[test]
     fn logits_are_probabilities_unless_they_are_nan() {
-        let boxes = || Boxes::Distances([Scale { stride: 8.0, centres: vec![[4.0, 4.0]] }].into());
+        let boxes = || Boxes::Distances([Cells { stride: 8.0, centres: vec![[4.0, 4.0]] }].into());
         let decode = |boxes, outputs: &[&[f32]]| {
-            let parts = Some(Parts { scores: Scores::Logits, boxes, pixels: true });
+            let parts = Some(Parts { scores: Scores::Logits, boxes, channels_last: true });
             let mut candidates = Vec::new();
             let layout = Layout { form: OutputForm::ClassRows, columns: 0, parts };
             Decoder::default().decode(&layout, outputs, ALL, &mut candidates).map(|()| candidates)
@@ -516,7 +518,7 @@ mod tests {
         assert_eq!(decode(boxes(), &[&sides, &[f32::INFINITY]]).unwrap()[0].score, 1.0);
         assert_eq!(decode(boxes(), &[&sides, &[f32::NEG_INFINITY]]).unwrap(), []);
         assert_eq!(decode(boxes(), &[&sides, &[f32::NAN]]).unwrap_err().code(), "inference-failed");
-        let scale = Scale { stride: 8.0, centres: vec![[0.0, 0.0]] };
+        let scale = Cells { stride: 8.0, centres: vec![[0.0, 0.0]] };
         let anchors = Boxes::Anchors(vec![(scale, vec![[10.0, 20.0]])].into());
         for (object, class) in [(f32::NAN, 3.0), (3.0, f32::NAN)] {
             let cell = [0.0, 0.0, 0.0, 0.0, object, class];
@@ -588,7 +590,7 @@ mod tests {
         }
         let whole = [boxes.clone(), logits.iter().map(sigmoid).collect()].concat();
         let of_scale =
-            scales.clone().map(|(stride, places)| Scale { stride, centres: places.map(centre).collect() });
+            scales.clone().map(|(stride, places)| Cells { stride, centres: places.map(centre).collect() });
         for (score_min, multi_label) in [(0.0, true), (0.25, false), (0.5, true), (0.9999, false), (1.0, true)] {
             let want = Want { score_min, multi_label, ..ALL };
             let found = |parts, outputs: &[&[f32]]| {
@@ -600,12 +602,12 @@ mod tests {
             };
             let expected = found(None, &[&whole]);
             assert!(!expected.is_empty());
-            for pixels in [false, true] {
-                let laid = |part: Vec<f32>, columns| if pixels { turned(&part, columns) } else { part };
+            for channels_last in [false, true] {
+                let laid = |part: Vec<f32>, columns| if channels_last { turned(&part, columns) } else { part };
                 let parts = |rows: &[f32]| scales.clone().map(|(_, at)| laid(columns(rows, &at), at.len()));
                 let ([left, right], [near, far]) = (parts(&logits), parts(&distances));
                 let boxes = laid(boxes.clone(), 7);
-                let of = |boxes| Some(Parts { scores: Scores::Logits, boxes, pixels });
+                let of = |boxes| Some(Parts { scores: Scores::Logits, boxes, channels_last });
                 assert_eq!(found(of(Boxes::CentreSize), &[&boxes, &left, &right]), expected, "from {score_min}");
                 let by_distance = of(Boxes::Distances(of_scale.to_vec().into()));
                 assert_eq!(found(by_distance, &[&near, &far, &left, &right]), expected, "from {score_min}");

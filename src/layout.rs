@@ -65,8 +65,8 @@ pub(crate) struct Layout {
 pub(crate) struct Parts {
     pub scores: Scores,
     pub boxes: Boxes,
-    /// Whether parts are place by place instead, `[n, 4]` and `[n, C]`. Always with [`Boxes::Anchors`].
-    pub pixels: bool,
+    /// Whether parts are cell by cell instead, `[n, 4]` and `[n, C]`. Always with [`Boxes::Anchors`].
+    pub channels_last: bool,
 }
 
 /// How boxes are given.
@@ -76,18 +76,18 @@ pub(crate) enum Boxes {
     #[cfg_attr(not(any(feature = "tract", test)), expect(dead_code))]
     CentreSize,
     /// Distances of the left, top, right and bottom side from the centre of a cell; a part for each scale.
-    Distances(Arc<[Scale]>),
+    Distances(Arc<[Cells]>),
     /// The same distances as logits of `bins` values each, 0 to `bins - 1`, of which a distance is the expectation:
     /// `[4 * bins, n]`, a part for each scale.
-    Distributions { bins: usize, scales: Arc<[Scale]> },
+    Distributions { bins: usize, scales: Arc<[Cells]> },
     /// YOLOv3's: a part for each scale and no others, `[n, A, 5 + C]`: x and y in the cell, logarithms of width and
     /// height in units of the anchor, objectness, classes, all but the logarithms as logits.
-    Anchors(Arc<[(Scale, Vec<[f32; 2]>)]>),
+    Anchors(Arc<[(Cells, Vec<[f32; 2]>)]>),
 }
 
-/// The cells of a scale.
+/// The cells of one of a head's levels.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Scale {
+pub(crate) struct Cells {
     /// What distances are measured in, in pixels of the input.
     pub stride: f32,
     /// x and y of the place in each cell that boxes are told from, in pixels of the input.

@@ -173,7 +173,7 @@ fn into_bytes(activation: Activation, quant: Quant, low: f32, high: f32) -> Opti
     Some((activation, Kind::Byte(quant.clamped(low, high))))
 }
 
-/// Makes whoever reads `from` read `to`.
+/// Makes all readers of `from` read `to`.
 fn redirect(net: &mut Net, from: Id, to: Id) {
     for input in net.nodes.iter_mut().flat_map(|node| &mut node.inputs).chain(&mut net.outputs) {
         if *input == from {
@@ -215,7 +215,7 @@ fn conv_on_bytes(net: &mut Net, uses: &[usize], id: Id) -> bool {
         return false;
     }
     let int8 = match &conv.weights {
-        Weights::Whole(int8) => Some(int8.clone().with_scales_for(&conv.bias)),
+        Weights::Int8(int8) => Some(int8.clone().with_scales_for(&conv.bias)),
         Weights::Floats(weights) => integers(weights, &conv.bias),
     };
     let Some(int8) = int8 else { return false };

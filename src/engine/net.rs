@@ -66,21 +66,21 @@ impl Conv {
 pub(crate) enum Weights {
     Floats(Vec<f32>),
     /// As a quantised file has them.
-    Whole(Int8),
+    Int8(Int8),
 }
 
 impl Weights {
     pub fn len(&self) -> usize {
         match self {
             Weights::Floats(weights) => weights.len(),
-            Weights::Whole(int8) => int8.weights.len(),
+            Weights::Int8(int8) => int8.weights.len(),
         }
     }
 
     pub fn floats(&self) -> Cow<'_, [f32]> {
         match self {
             Weights::Floats(weights) => Cow::Borrowed(weights),
-            Weights::Whole(Int8 { weights, scales }) => {
+            Weights::Int8(Int8 { weights, scales }) => {
                 let rows = weights.chunks(weights.len() / scales.len()).zip(scales);
                 Cow::Owned(rows.flat_map(|(row, scale)| row.iter().map(move |w| f32::from(*w) * scale)).collect())
             }

@@ -137,7 +137,7 @@ struct Step {
     work: Work,
     inputs: Vec<Place>,
     output: Option<Place>,
-    /// Border to write before the step, with the buffer's geometry: origin, row and pixel, extent, width, value.
+    /// The border to write before the step.
     halo: Option<Halo>,
 }
 
@@ -215,7 +215,7 @@ struct Halo {
     byte: u8,
 }
 
-/// A region ready to run.
+/// A graph ready to run: its steps, and the memory that they need.
 #[derive(Debug)]
 pub(super) struct Plan {
     isa: Isa,

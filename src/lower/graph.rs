@@ -13,7 +13,7 @@ use crate::limits::Budget;
 use crate::onnx::messages::{GraphProto, NodeProto};
 use crate::size::InputSize;
 
-/// Whoever works out shapes and constants of what the engine does not know.
+/// Infers shapes and constants of nodes that the engine does not know.
 pub(crate) trait Inference<'a> {
     /// Notes what the graph's input, or an image that the engine computes, is.
     fn image(&mut self, name: &'a str, shape: Shape);

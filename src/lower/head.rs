@@ -7,7 +7,7 @@ use super::value::Value;
 use crate::engine::Activation;
 use crate::engine::net::{Kind, Net, Op, Shape};
 use crate::error::Error;
-use crate::layout::{Boxes, Parts, Scale, Scores};
+use crate::layout::{Boxes, Cells, Parts, Scores};
 use crate::limits::{Budget, product};
 use crate::onnx::File;
 use crate::onnx::head::{Head, HeadKind};
@@ -59,7 +59,7 @@ pub(crate) fn up_to_head(
     let names = levels.iter().flat_map(|level| &level.maps).map(String::as_str).collect::<Vec<_>>();
     let of_answer = needed(graph, &[&output.name]);
     let of_maps = if head.is_some() { needed(graph, &names) } else { of_answer.clone() };
-    // Of maps that have nothing to do with the answer nobody knows what they are for.
+    // Maps that the output does not depend on have no known meaning.
     if of_maps.iter().zip(&of_answer).any(|(map, answer)| *map && !*answer) {
         return Err(wrong("the output does not depend on one of its maps"));
     }
@@ -113,7 +113,7 @@ pub(crate) fn up_to_head(
         budget.take(centres, name).map_err(NotAlone::TooLarge)?;
         let cells = 0..shape.height * shape.width;
         let centres = cells.map(|cell| [at(cell % shape.width), at(cell / shape.width)]).collect();
-        scales.push(Scale { stride, centres });
+        scales.push(Cells { stride, centres });
         anchors.push(level.anchors.clone());
         places += shape.height * shape.width * level.anchors.len().max(1);
         match head.kind {
@@ -129,7 +129,7 @@ pub(crate) fn up_to_head(
     }
     let classes = classes.unwrap_or(0);
     let maps = [boxes, scores].concat();
-    // A file that nobody makes, and not worth a thought in the decoder.
+    // No exporter writes such a file, so the decoder need not allow for it.
     if classes == 0 || maps.iter().enumerate().any(|(i, name)| maps[..i].contains(name)) {
         return Err(wrong("a map is named twice, or there are no classes"));
     }
@@ -156,7 +156,7 @@ pub(crate) fn up_to_head(
     if inputs != [image] || net.outputs.len() != maps.len() {
         return Err(wrong("one of its maps does not depend on the image"));
     }
-    let parts = Parts { scores: Scores::Logits, boxes, pixels: true };
+    let parts = Parts { scores: Scores::Logits, boxes, channels_last: true };
     Ok(UpToHead { net, shape: [1, 4 + classes, places], parts })
 }
 

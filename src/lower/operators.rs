@@ -254,7 +254,7 @@ impl<'a> Node<'_, 'a> {
         let (x, input) = self.image(0)?;
         let (_, value) = self.input(1)?;
         let (shape, weights) = match value {
-            Value::Quantised(shape, int8) => (shape.clone(), Weights::Whole(int8.clone())),
+            Value::Quantised(shape, int8) => (shape.clone(), Weights::Int8(int8.clone())),
             _ => {
                 let Array { shape, values } = self.floats(1)?;
                 (shape, Weights::Floats(values))

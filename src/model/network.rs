@@ -50,7 +50,7 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// None that is known.
+    /// `inference-failed` if tract gives the input another form than it was made with.
     pub fn input(&mut self) -> Result<&mut [f32]> {
         match self {
             Session::Engine { input, .. } => Ok(input),

@@ -178,7 +178,7 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// None that is known.
+    /// `inference-failed` if tract gives the input another form than it was made with.
     pub fn input(&mut self) -> Result<&mut [f32]> {
         let view = Arc::make_mut(&mut self.input).to_plain_array_view_mut::<f32>();
         let view = view.map_err(|error| failed("the input is not float32", error))?;

@@ -24,7 +24,7 @@ impl Task for Float {
     }
 }
 
-/// Has the compiler believe that somebody looks at the sums.
+/// Keeps the compiler from leaving out sums that nothing reads.
 #[inline(always)]
 fn keep<S: Simd>(isa: S, sums: [S::F; SUMS]) {
     for sum in sums {

@@ -46,8 +46,8 @@ const fn vector_of(side: usize, n: usize) -> usize {
 /// An int8 depthwise convolution: bytes in `0..=127` to bytes.
 ///
 /// The dot product wants four taps of a channel side by side. The taps of a window are taken in groups of four (see
-/// [`groups`]) and interleaved by shuffles. For square kernels that happens in a pass of its own, so that an interleaved column serves every output pixel whose window it lies in, and a window then is a
-/// few vectors in a row.
+/// [`groups`]) and interleaved by shuffles. For square kernels that happens in a pass of its own: an interleaved column
+/// then serves every output pixel whose window it lies in, and a window is a few vectors in a row.
 #[derive(Debug, Clone)]
 pub(crate) struct DepthwiseI8 {
     isa: Isa,
