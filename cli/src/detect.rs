@@ -111,7 +111,7 @@ fn outputs(args: &DetectArgs) -> Result<Vec<PathBuf>, String> {
         }
         if !taken.insert(place) {
             return Err(format!(
-                "--draw would write {} twice, the second time for {}; draw images of one name in separate calls",
+                "--draw would write {} twice, the second time for {}; draw images of one name into separate folders",
                 output.display(),
                 image.display()
             ));
