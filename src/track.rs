@@ -7,19 +7,22 @@
 //! differs.
 
 use crate::detection::{BoxXywh, Detection};
+use crate::error::{Error, Kind, Result};
 
 /// The options of a [`Tracker`]. To change one, start from [`TrackerOptions::default`].
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct TrackerOptions {
-    /// The minimum overlap (intersection over union) of a detection with the predicted box of its track. Default: 0.2.
+    /// The minimum overlap (intersection over union) of a detection with the predicted box of its track, 0 to 1. Boxes
+    /// that do not overlap never match. Default: 0.2.
     pub iou_min: f32,
-    /// The minimum score of a detection that begins a track. Default: 0.4.
+    /// The minimum score of a detection that begins a track, 0 to 1. Default: 0.4.
     pub score_min: f32,
     /// The number of frames in which an object must be seen before it gets its number. Default: 2, which ignores
-    /// detections in a single frame.
+    /// detections in a single frame. With 0 or 1, it gets its number at once.
     pub seen_min: u32,
-    /// The number of frames after which a track without a detection is forgotten. Default: 30, a second of video.
+    /// The maximum number of frames in a row without a detection. A track with more is forgotten. A track that has no
+    /// number yet is forgotten in its first frame without a detection. Default: 30, a second of video.
     pub lost_max: u32,
 }
 
@@ -46,9 +49,9 @@ const VELOCITY_KEPT_UNSEEN: f32 = 0.8;
 /// for frame in frames {
 ///     let found = detector.detect(ImageView::rgb(&frame, 640, 480)?)?;
 ///     for (object, id) in found.iter().zip(tracker.update(&found)) {
-///         match id {
-///             Some(id) => println!("{} number {id} at {:?}", object.label, object.bbox),
-///             None => println!("{} seen for the first time", object.label),
+///         // Without a number: seen for the first time, or too weak to begin a track.
+///         if let Some(id) = id {
+///             println!("{} number {id} at {:?}", object.label, object.bbox);
 ///         }
 ///     }
 /// }
@@ -79,8 +82,18 @@ struct Track {
 
 impl Tracker {
     /// Creates a tracker with `options`.
-    pub fn new(options: TrackerOptions) -> Tracker {
-        Tracker { options, ..Tracker::default() }
+    ///
+    /// # Errors
+    ///
+    /// `invalid-option` if `iou_min` or `score_min` is not in 0 to 1.
+    pub fn new(options: TrackerOptions) -> Result<Tracker> {
+        for (name, value) in [("iou_min", options.iou_min), ("score_min", options.score_min)] {
+            // False for NaN.
+            if !(0.0..=1.0).contains(&value) {
+                return Err(Error::new(Kind::InvalidOption, format!("{name} is {value}; it must be from 0 to 1")));
+            }
+        }
+        Ok(Tracker { options, ..Tracker::default() })
     }
 
     /// Takes the detections of the next frame and returns the number of the track of each, in the same order. It is
@@ -240,7 +253,7 @@ mod tests {
     #[test]
     fn what_is_gone_too_long_is_somebody_else() {
         let options = TrackerOptions { lost_max: 3, ..Default::default() };
-        let mut tracker = Tracker::new(options);
+        let mut tracker = Tracker::new(options).unwrap();
         let still = [object(0.0, 0.0)];
         tracker.update(&still);
         assert_eq!(tracker.update(&still), [Some(0)]);
@@ -249,6 +262,35 @@ mod tests {
         }
         assert_eq!(tracker.update(&still), [None]);
         assert_eq!(tracker.update(&still), [Some(1)]);
+    }
+
+    #[test]
+    fn what_has_no_number_yet_is_forgotten_at_once() {
+        let mut tracker = Tracker::default();
+        let still = [object(0.0, 0.0)];
+        assert_eq!(tracker.update(&still), [None]);
+        tracker.update(&[]);
+        assert_eq!(tracker.update(&still), [None], "a new track");
+        assert_eq!(tracker.update(&still), [Some(0)]);
+    }
+
+    #[test]
+    fn options_out_of_range_are_refused() {
+        for wrong in [f32::NAN, f32::INFINITY, -0.1, 1.1] {
+            for options in [
+                TrackerOptions { iou_min: wrong, ..Default::default() },
+                TrackerOptions { score_min: wrong, ..Default::default() },
+            ] {
+                let error = Tracker::new(options).unwrap_err();
+                assert_eq!(error.code(), "invalid-option");
+                assert!(error.to_string().contains(&format!("is {wrong}; it must be from 0 to 1")), "{error}");
+            }
+        }
+        for (limit, seen_min) in [(0.0, 0), (1.0, 1)] {
+            let options = TrackerOptions { iou_min: limit, score_min: limit, seen_min, lost_max: u32::MAX };
+            let mut tracker = Tracker::new(options).unwrap();
+            assert_eq!(tracker.update(&[detection(0, 1.0, 0.0, 0.0)]), [Some(0)], "at once");
+        }
     }
 
     #[test]

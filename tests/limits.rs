@@ -13,6 +13,7 @@ use cap::Cap;
 use common::graph::{floats, int_attribute, ints, ints_attribute, model, node, with};
 use common::{form, read};
 use micro_yolo::{Detector, Error, InputSize, Limits, Model};
+use prost::Message;
 use tract_onnx::pb;
 use tract_onnx::pb::tensor_proto::DataType;
 
@@ -151,6 +152,37 @@ fn messages_without_content_are_counted_before_they_are_made() {
     for (name, field) in [("attributes", 5), ("names of inputs", 1)] {
         let error = refused(name, &model(&[field << 3 | 2, 0], 400_000, &[1 << 3 | 2]), limits.clone());
         assert!(error.to_string().contains("MB of memory"), "{name}: {error}");
+    }
+}
+
+#[test]
+fn metadata_that_grows_when_it_is_parsed_is_refused() {
+    let mut limits = Limits::default();
+    limits.memory_bytes = 50_000_000;
+    for key in ["names", "imgsz", "micro_yolo.head"] {
+        let mut model = pb::ModelProto::decode(&read("tests/fixtures/distribution-int8.onnx")[..]).unwrap();
+        model.metadata_props.retain(|entry| entry.key != key);
+        let value = format!("[{}]", "{1:1},".repeat(200_000));
+        model.metadata_props.push(pb::StringStringEntryProto { key: key.to_owned(), value });
+        let error = refused(key, &model.encode_to_vec(), limits.clone());
+        assert!(error.to_string().contains("MB of memory"), "{key}: {error}");
+    }
+}
+
+#[test]
+fn inputs_and_outputs_count_like_nodes() {
+    let with = |input: bool| {
+        let mut model = pb::ModelProto::decode(&model(32, vec![], vec![])[..]).unwrap();
+        let graph = model.graph.as_mut().unwrap();
+        let values = if input { &mut graph.input } else { &mut graph.output };
+        values.extend(
+            (0..30_000).map(|number| pb::ValueInfoProto { name: format!("{number}"), ..Default::default() }),
+        );
+        model.encode_to_vec()
+    };
+    for input in [true, false] {
+        let error = refused("many values", &with(input), Limits::default());
+        assert!(error.to_string().contains("nodes and stored tensors"), "{error}");
     }
 }
 

@@ -26,7 +26,8 @@ pub enum Command {
 ///   [{"image": "cat.jpg", "width": 451, "height": 300, "objects":
 ///     [{"label": "cat", "classId": 15, "score": 0.93, "box": {"x": 1.0, "y": 2.0, "width": 3.0, "height": 4.0}}]}]
 ///
-/// An image that cannot be read has "error" and "code" in place of width, height and objects.
+/// An image that cannot be read has "error" and "code" in place of width, height and objects. If only the drawn image
+/// cannot be written, it has all of them, and the code is "unwritable-file".
 #[derive(Debug, ClapArgs)]
 #[command(verbatim_doc_comment)]
 pub struct DetectArgs {
@@ -37,7 +38,8 @@ pub struct DetectArgs {
     /// program, or in a folder above either.
     #[arg(long, value_name = "ONNX")]
     pub model: Option<PathBuf>,
-    /// Write the image with its boxes to this file (PNG, JPEG or WebP by its ending). For several images, a folder.
+    /// Write the image with its boxes to this file (PNG, JPEG or WebP by its ending). For several images, a folder:
+    /// cat.jpg becomes OUT/cat.png. None of the images is overwritten.
     #[arg(long, value_name = "OUT")]
     pub draw: Option<PathBuf>,
     /// Print JSON.

@@ -1,14 +1,16 @@
 //! `micro-yolo detect`.
 
+use std::collections::HashSet;
 use std::error::Error;
+use std::fmt::Display;
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageReader};
-use micro_yolo::{Class, Detection, Detector, ImageView};
+use image::{DynamicImage, ImageDecoder, ImageError, ImageReader, Limits};
+use micro_yolo::{Class, Detection, Detector, ImageView, MAX_SIDE_PX};
 use serde_json::{Value, json};
 
 use crate::args::DetectArgs;
@@ -19,44 +21,146 @@ const DEFAULT_MODEL: &str = "models/micro-yolo.onnx";
 /// Usage errors end with clap's code.
 const USAGE: u8 = 2;
 
-pub fn run(args: &DetectArgs) -> ExitCode {
-    if let Some(out) = args.draw.as_ref().filter(|out| args.images.len() > 1 && !out.is_dir()) {
-        eprintln!(
-            "error: --draw {} must be an existing folder, because there are {} images",
-            out.display(),
-            args.images.len()
-        );
-        return USAGE.into();
+/// Why an image has no answer, or no picture of it.
+struct Failure {
+    code: &'static str,
+    message: String,
+}
+
+impl Failure {
+    fn new(code: &'static str, message: impl Into<String>) -> Failure {
+        Failure { code, message: message.into() }
     }
+}
+
+impl From<micro_yolo::Error> for Failure {
+    fn from(error: micro_yolo::Error) -> Failure {
+        Failure::new(error.code(), with_causes(&error))
+    }
+}
+
+impl From<ImageError> for Failure {
+    fn from(error: ImageError) -> Failure {
+        Failure::new("unreadable-file", with_causes(&error))
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Failure {
+        Failure::new("unreadable-file", with_causes(&error))
+    }
+}
+
+pub fn run(args: &DetectArgs) -> ExitCode {
+    let outputs = match outputs(args) {
+        Ok(outputs) => outputs,
+        Err(error) => {
+            report(error);
+            return USAGE.into();
+        }
+    };
     let mut detector = match load(args) {
         Ok(detector) => detector,
         Err(error) => {
             let is_option = error.downcast_ref::<micro_yolo::Error>().is_some_and(micro_yolo::Error::is_option);
-            eprintln!("error: {}", with_causes(&*error));
+            report(with_causes(&*error));
             return if is_option { USAGE.into() } else { ExitCode::FAILURE };
         }
     };
-
-    let mut failed = false;
-    let mut answers = Vec::new();
-    for path in &args.images {
-        match detect(&mut detector, path, args) {
-            Ok((image, found)) if args.json => answers.push(answer(path, &image, &found)),
-            Ok((image, found)) => print(path, &image, &found),
-            Err(error) => {
-                failed = true;
-                eprintln!("error: {}: {}", path.display(), with_causes(&*error));
-                let code = error.downcast_ref().map_or("unreadable-file", micro_yolo::Error::code);
-                answers.push(
-                    json!({ "image": path.display().to_string(), "error": with_causes(&*error), "code": code }),
-                );
-            }
+    match search(&mut detector, args, &outputs, &mut io::stdout().lock()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        // The reader has enough, as `head` does.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            report(format_args!("standard output: {error}"));
+            ExitCode::FAILURE
         }
     }
-    if args.json {
-        println!("{:#}", Value::Array(answers));
+}
+
+/// The file into which each image is drawn, none without `--draw`. The error says which would overwrite another file of
+/// this call.
+fn outputs(args: &DetectArgs) -> Result<Vec<PathBuf>, String> {
+    let Some(out) = &args.draw else { return Ok(Vec::new()) };
+    let is_folder = out.is_dir();
+    if args.images.len() > 1 && !is_folder {
+        let count = args.images.len();
+        return Err(format!(
+            "--draw {} must be an existing folder, because there are {count} images",
+            out.display()
+        ));
     }
-    if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    let output = |image: &PathBuf| {
+        if !is_folder {
+            return out.clone();
+        }
+        let mut name = image.file_stem().unwrap_or_default().to_owned();
+        name.push(".png");
+        out.join(name)
+    };
+    // Two paths can name one file. A file that does not exist yet has only the one that is given.
+    let place = |path: &PathBuf| path.canonicalize().unwrap_or_else(|_| path.clone());
+    let images: HashSet<_> = args.images.iter().map(place).collect();
+    let outputs: Vec<_> = args.images.iter().map(output).collect();
+    let mut taken = HashSet::new();
+    for (image, output) in args.images.iter().zip(&outputs) {
+        let place = place(output);
+        if images.contains(&place) {
+            return Err(format!("--draw would overwrite the image {}; name another place", output.display()));
+        }
+        if !taken.insert(place) {
+            return Err(format!(
+                "--draw would write {} twice, the second time for {}; draw images of one name into separate folders",
+                output.display(),
+                image.display()
+            ));
+        }
+    }
+    Ok(outputs)
+}
+
+/// Searches all images and writes the answers. Gives whether all went well; the error is that of `out`.
+fn search(
+    detector: &mut Detector,
+    args: &DetectArgs,
+    outputs: &[PathBuf],
+    out: &mut impl Write,
+) -> io::Result<bool> {
+    let mut succeeded = true;
+    let mut answers = Vec::new();
+    for (number, path) in args.images.iter().enumerate() {
+        let mut answer = json!({ "image": path.display().to_string() });
+        let result = match detect(detector, path) {
+            Ok((image, found)) => {
+                // Before it is drawn: a full disk does not lose it.
+                if args.json {
+                    add_objects(&mut answer, &image, &found);
+                } else {
+                    print(out, path, &image, &found)?;
+                }
+                outputs.get(number).map_or(Ok(()), |output| draw(output, &image, &found))
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(Failure { code, message }) = result {
+            succeeded = false;
+            report(format_args!("{}: {message}", path.display()));
+            answer["error"] = message.into();
+            answer["code"] = code.into();
+        }
+        answers.push(answer);
+    }
+    if args.json {
+        writeln!(out, "{:#}", Value::Array(answers))?;
+    }
+    out.flush()?;
+    Ok(succeeded)
+}
+
+/// Says what went wrong. Where nobody listens, there is nobody to tell.
+fn report(message: impl Display) {
+    let _ = writeln!(io::stderr(), "error: {message}");
 }
 
 fn load(args: &DetectArgs) -> Result<Detector, Box<dyn Error>> {
@@ -108,11 +212,7 @@ fn default_model() -> Option<PathBuf> {
     found.find(|path| path.is_file())
 }
 
-fn detect(
-    detector: &mut Detector,
-    path: &Path,
-    args: &DetectArgs,
-) -> Result<(DynamicImage, Vec<Detection>), Box<dyn Error>> {
+fn detect(detector: &mut Detector, path: &Path) -> Result<(DynamicImage, Vec<Detection>), Failure> {
     let image = open(path)?;
     let (width, height) = (image.width(), image.height());
     let found = if image.color().has_alpha() {
@@ -122,43 +222,57 @@ fn detect(
         let pixels = image.to_rgb8();
         detector.detect(ImageView::rgb(&pixels, width, height)?)?
     };
-    if let Some(out) = &args.draw {
-        let out = if out.is_dir() {
-            out.join(path.file_stem().unwrap_or(path.as_os_str())).with_extension("png")
-        } else {
-            out.clone()
-        };
-        let mut canvas = image.to_rgb8();
-        draw::draw(&mut canvas, &found);
-        canvas.save(&out).map_err(|error| format!("{}: {error}", out.display()))?;
-    }
     Ok((image, found))
 }
 
+fn draw(out: &Path, image: &DynamicImage, found: &[Detection]) -> Result<(), Failure> {
+    let mut canvas = image.to_rgb8();
+    draw::draw(&mut canvas, found);
+    canvas.save(out).map_err(|error| {
+        Failure::new("unwritable-file", format!("cannot write {}: {}", out.display(), with_causes(&error)))
+    })
+}
+
 /// Decodes an image file, turned the way its camera was held.
-fn open(path: &Path) -> Result<DynamicImage, Box<dyn Error>> {
+fn open(path: &Path) -> Result<DynamicImage, Failure> {
     // The format is taken from the content: endings lie.
     let mut decoder = ImageReader::open(path)?.with_guessed_format()?.into_decoder()?;
+    // `from_decoder` allocates whatever size the file declares.
+    let (width, height) = decoder.dimensions();
+    let too_large =
+        |why: String| Failure::new("image-too-large", format!("the image is {width} x {height} px; {why}"));
+    if width.max(height) > MAX_SIDE_PX {
+        return Err(too_large(format!("a side may have at most {MAX_SIDE_PX} px, so scale it down first")));
+    }
+    let bytes = decoder.total_bytes();
+    if Limits::default().reserve(bytes).is_err() {
+        return Err(too_large(format!(
+            "its pixels take {} MB, which is too much, so scale it down first",
+            bytes / 1_000_000
+        )));
+    }
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     let mut image = DynamicImage::from_decoder(decoder)?;
     image.apply_orientation(orientation);
     Ok(image)
 }
 
-fn print(path: &Path, image: &DynamicImage, found: &[Detection]) {
-    println!("{} ({} x {} px)", path.display(), image.width(), image.height());
+fn print(out: &mut impl Write, path: &Path, image: &DynamicImage, found: &[Detection]) -> io::Result<()> {
+    writeln!(out, "{} ({} x {} px)", path.display(), image.width(), image.height())?;
     for Detection { label, score, bbox, .. } in found {
-        println!(
+        writeln!(
+            out,
             "  {label} {score:.2}  x {:.0}, y {:.0}, width {:.0}, height {:.0}",
             bbox.x, bbox.y, bbox.width, bbox.height
-        );
+        )?;
     }
     if found.is_empty() {
-        println!("  nothing found");
+        writeln!(out, "  nothing found")?;
     }
+    Ok(())
 }
 
-fn answer(path: &Path, image: &DynamicImage, found: &[Detection]) -> Value {
+fn add_objects(answer: &mut Value, image: &DynamicImage, found: &[Detection]) {
     let objects = found.iter().map(|Detection { class, label, score, bbox }| {
         json!({
             "label": &**label,
@@ -167,12 +281,9 @@ fn answer(path: &Path, image: &DynamicImage, found: &[Detection]) -> Value {
             "box": { "x": bbox.x, "y": bbox.y, "width": bbox.width, "height": bbox.height },
         })
     });
-    json!({
-        "image": path.display().to_string(),
-        "width": image.width(),
-        "height": image.height(),
-        "objects": objects.collect::<Vec<_>>(),
-    })
+    answer["objects"] = objects.collect();
+    answer["width"] = image.width().into();
+    answer["height"] = image.height().into();
 }
 
 fn with_causes(error: &(dyn Error + 'static)) -> String {

@@ -1,7 +1,8 @@
 //! The command `micro-yolo`: finds objects in image files.
 //!
 //! Exit codes: 0 if every image was searched, 1 if something failed (each failure is a line on standard error;
-//! other images are still searched), 2 if the command line makes no sense.
+//! other images are still searched), 2 if the command line makes no sense. If the reader of standard output closes it
+//! (`| head -1`), the command ends with 0.
 
 mod args;
 mod detect;

@@ -1,7 +1,7 @@
 //! The command `micro-yolo`, run as a user runs it.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
@@ -98,6 +98,82 @@ fn draw_writes_the_image_with_boxes() {
 }
 
 #[test]
+fn draw_overwrites_no_image_and_no_drawing() {
+    let folder = Folder::new("overwrite");
+    let cat = path("data/samples/cat.jpg");
+    for name in ["a", "b", "out"] {
+        std::fs::create_dir(folder.0.join(name)).unwrap();
+    }
+    let inputs = ["cat.png", "cat.jpg", "a/x.jpg", "b/x.jpg", "x.1.jpg", "x.2.jpg"].map(|name| folder.file(name));
+    for input in &inputs {
+        std::fs::copy(&cat, input).unwrap();
+    }
+    let [png, jpg, a, b, first, second] = &inputs;
+    let (beside, out, around) = (folder.file(""), folder.file("out"), folder.file("out/../cat.jpg"));
+    let cases: [(&[&str], &str, &str); 6] = [
+        (&[png], &beside, "overwrite the image"),
+        (&[jpg, png], &beside, "overwrite the image"),
+        (&[jpg], &around, "overwrite the image"),
+        (&[jpg, png], &out, "twice"),
+        (&[a, b], &out, "twice"),
+        (&[a, a], &out, "twice"),
+    ];
+    let model = model();
+    for (images, out, says) in cases {
+        let output = run(&[&["detect", "--model", &model, "--draw", out], images].concat());
+        assert_eq!(output.status.code(), Some(2), "{images:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains(says), "{images:?}: {}", stderr(&output));
+        assert!(output.stdout.is_empty());
+    }
+    let original = std::fs::read(&cat).unwrap();
+    assert!(inputs.iter().all(|input| std::fs::read(input).unwrap() == original));
+    assert_eq!(std::fs::read_dir(&out).unwrap().count(), 0);
+
+    let output = run(&["detect", first, second, jpg, "--model", &model, "--draw", &out]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    for name in ["x.1.png", "x.2.png", "cat.png"] {
+        image::open(folder.0.join("out").join(name)).unwrap();
+    }
+}
+
+#[test]
+fn a_drawing_that_cannot_be_written_loses_no_answer() {
+    let folder = Folder::new("unwritable");
+    let cat = path("data/samples/cat.jpg");
+    let out = folder.file("missing/out.png");
+    let args = ["detect", &cat, "--model", &model(), "--draw", &out];
+    let output = run(&[&args[..], &["--json"]].concat());
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("cannot write") && stderr(&output).contains("out.png"), "{}", stderr(&output));
+    let image = &json(&output)[0];
+    assert_eq!((&image["code"], &image["width"]), (&"unwritable-file".into(), &451.into()));
+    assert!(image["error"].is_string());
+    assert!(image["objects"].as_array().is_some_and(|objects| !objects.is_empty()));
+
+    let output = run(&args);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8(output.stdout.clone()).unwrap().contains("\n  cat "), "{}", stderr(&output));
+}
+
+/// As `| head -1` closes it.
+#[test]
+fn a_closed_pipe_ends_the_command_quietly() {
+    let cat = path("data/samples/cat.jpg");
+    let model = model();
+    for json in [false, true] {
+        let mut args = vec!["detect", &cat, &cat, "--model", &model];
+        args.extend(json.then_some("--json"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_micro-yolo"));
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = command.args(&args).stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
+        let output = output.wait_with_output().unwrap();
+        assert_eq!(stderr(&output), "");
+        assert_eq!(output.status.code(), Some(0));
+    }
+}
+
+#[test]
 fn exif_orientation_is_applied() {
     // The cat, stored on its side, with the tag that says so.
     let folder = Folder::new("exif");
@@ -152,6 +228,42 @@ fn images_that_are_too_large_say_so() {
     let output = run(&["detect", &wide, "--model", &model(), "--json"]);
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(json(&output)[0]["code"], "image-too-large");
+}
+
+#[test]
+fn sizes_that_a_file_only_declares_take_no_memory() {
+    let folder = Folder::new("declared");
+    // A whole header and no pixels.
+    let png = |name: &str, width: u32, height: u32, bits: u8| {
+        let mut bytes = b"\x89PNG\r\n\x1a\n".to_vec();
+        let chunk = |kind: &[u8], content: &[u8]| {
+            let body = [kind, content].concat();
+            let check = crc32(&body).to_be_bytes();
+            [&(content.len() as u32).to_be_bytes(), &body[..], &check].concat()
+        };
+        let header = [&width.to_be_bytes()[..], &height.to_be_bytes(), &[bits, 6, 0, 0, 0]].concat();
+        bytes.extend([chunk(b"IHDR", &header), chunk(b"IDAT", b"\x78\x9c"), chunk(b"IEND", b"")].concat());
+        let path = folder.file(name);
+        std::fs::write(&path, bytes).unwrap();
+        path
+    };
+    let (long, wide) = (png("long.png", 60_000, 60_000, 8), png("wide.png", 16_384, 16_384, 16));
+    let cat = path("data/samples/cat.jpg");
+    let output = run(&["detect", &long, &wide, &cat, "--model", &model(), "--json"]);
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    let answer = json(&output);
+    for (image, says) in [(&answer[0], "at most 16384 px"), (&answer[1], "2147 MB")] {
+        assert_eq!(image["code"], "image-too-large", "{image}");
+        assert!(image["error"].as_str().unwrap().contains(says), "{image}");
+    }
+    assert!(answer[2]["objects"].as_array().is_some_and(|objects| !objects.is_empty()));
+}
+
+/// The check of a PNG's chunks.
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0, |check, byte| {
+        (0..8).fold(check ^ u32::from(*byte), |check, _| (check >> 1) ^ (0xEDB8_8320 & (check & 1).wrapping_neg()))
+    })
 }
 
 #[test]

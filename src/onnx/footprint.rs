@@ -5,6 +5,7 @@
 use std::mem::size_of;
 
 use super::messages as pb;
+use super::metadata;
 
 /// The kinds of messages that hold others.
 #[derive(Clone, Copy)]
@@ -25,9 +26,12 @@ enum Part {
 pub(super) struct Footprint {
     /// Bytes that its messages take once they are read, with room for lists to grow.
     pub bytes: u64,
-    /// Nodes and stored tensors of its graph.
+    /// Nodes, stored tensors, inputs and outputs of its graph.
     pub nodes: usize,
 }
+
+/// Bytes that parsing makes of a byte of metadata, at most: `{1:1},` takes 57, and a copy is made of parts.
+const PARSED_PER_BYTE: u64 = 100;
 
 impl Footprint {
     /// Of a damaged file, what comes before that place: reading ends there too.
@@ -52,6 +56,9 @@ impl Footprint {
                 (Part::Graph, 11 | 12) => (listed(size_of::<pb::ValueInfoProto>()), Some(Part::Value)),
                 (Part::Node, 5) => (listed(size_of::<pb::AttributeProto>()), Some(Part::Attribute)),
                 (Part::Attribute, 5) => (0, Some(Part::Tensor)),
+                (Part::Model, 14) if is_parsed(content) => (PARSED_PER_BYTE * content.len() as u64, None),
+                // Packed numbers are added to their list one by one.
+                (Part::Attribute, 7) | (Part::Tensor, 4 | 10) => (listed(content.len()), None),
                 // Numbers of a byte each become numbers of eight.
                 (Part::Attribute, 8) | (Part::Tensor, 1 | 5 | 7) => (8 * listed(content.len()), None),
                 (Part::Value, 2) => (0, Some(Part::Type)),
@@ -62,12 +69,18 @@ impl Footprint {
                 _ => (listed(size_of::<pb::StringStringEntryProto>()) + content.len() as u64, None),
             };
             self.bytes += size;
-            self.nodes += usize::from(matches!((part, tag), (Part::Graph, 1 | 5)));
+            self.nodes += usize::from(matches!((part, tag), (Part::Graph, 1 | 5 | 11 | 12)));
             if let Some(inner) = inner {
                 self.add(inner, content);
             }
         }
     }
+}
+
+/// Whether the value of this entry of the metadata is parsed.
+fn is_parsed(mut entry: &[u8]) -> bool {
+    let is_key = |key: &[u8]| metadata::PARSED.iter().any(|parsed| parsed.as_bytes() == key);
+    std::iter::from_fn(|| field(&mut entry)).any(|(tag, content)| tag == 1 && content.is_some_and(is_key))
 }
 
 /// Takes the next field off: its number, and its content if it has a length. `None` at the end, and where there is none.
@@ -124,5 +137,56 @@ mod tests {
         for damaged in [&[0x0b][..], &[0x80], &[0x0a, 9, 1], &[0xff; 40], &onnx[..onnx.len() - 1]] {
             assert!(Footprint::new(damaged).bytes <= whole.bytes, "{damaged:?}");
         }
+    }
+
+    /// One number more than a power of two, so that a list that doubles is nearly half empty.
+    #[test]
+    fn lists_of_numbers_take_what_they_hold_when_they_are_read() {
+        const COUNT: usize = (1 << 16) + 1;
+        let tensor = |tensor| pb::AttributeProto { t: Some(tensor), ..Default::default() };
+        let lists = [
+            ("floats", pb::AttributeProto { floats: vec![1.0; COUNT], ..Default::default() }),
+            ("ints", pb::AttributeProto { ints: vec![1; COUNT], ..Default::default() }),
+            ("float_data", tensor(pb::TensorProto { float_data: vec![1.0; COUNT], ..Default::default() })),
+            ("double_data", tensor(pb::TensorProto { double_data: vec![1.0; COUNT], ..Default::default() })),
+            ("int32_data", tensor(pb::TensorProto { int32_data: vec![1; COUNT], ..Default::default() })),
+            ("int64_data", tensor(pb::TensorProto { int64_data: vec![1; COUNT], ..Default::default() })),
+        ];
+        for (name, attribute) in lists {
+            let node = vec![pb::NodeProto { attribute: vec![attribute], ..Default::default() }];
+            let graph = Some(pb::GraphProto { node, ..Default::default() });
+            let onnx = pb::ModelProto { graph, ..Default::default() }.encode_to_vec();
+            let read = pb::ModelProto::decode(&onnx[..]).unwrap().graph.unwrap();
+            let read = &read.node[0].attribute[0];
+            let of_tensor = read.t.as_ref().map_or(0, |tensor| {
+                4 * (tensor.float_data.capacity() + tensor.int32_data.capacity())
+                    + 8 * (tensor.double_data.capacity() + tensor.int64_data.capacity())
+            });
+            let taken = of_tensor + 4 * read.floats.capacity() + 8 * read.ints.capacity();
+            assert!(taken > 4 * COUNT, "{name}: {taken}");
+            let counted = Footprint::new(&onnx).bytes;
+            assert!(counted >= taken as u64, "{name}: {counted} are counted, and {taken} taken");
+        }
+    }
+
+    #[test]
+    fn metadata_counts_by_whether_it_is_parsed() {
+        let bytes = |key: &str| {
+            let entry = pb::StringStringEntryProto { key: key.into(), value: "{1:1},".repeat(1000) };
+            Footprint::new(&pb::ModelProto { metadata_props: vec![entry], ..Default::default() }.encode_to_vec())
+                .bytes
+        };
+        assert!((6000..7000).contains(&bytes("description")));
+        for key in metadata::PARSED {
+            assert!(bytes(key) >= 600_000, "{key}");
+        }
+    }
+
+    #[test]
+    fn inputs_and_outputs_count_like_nodes() {
+        let values = vec![pb::ValueInfoProto::default(); 3];
+        let graph = pb::GraphProto { input: values.clone(), output: values, ..Default::default() };
+        let onnx = pb::ModelProto { graph: Some(graph), ..Default::default() }.encode_to_vec();
+        assert_eq!(Footprint::new(&onnx).nodes, 6);
     }
 }

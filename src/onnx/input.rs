@@ -1,5 +1,7 @@
 //! The size of a network's input.
 
+use std::collections::HashSet;
+
 use super::messages as pb;
 use crate::error::{Error, Kind, Result};
 use crate::size::InputSize;
@@ -15,11 +17,13 @@ pub(crate) fn size(
 ) -> Result<InputSize> {
     let unsupported = |message: String| Err(Error::new(Kind::UnsupportedModel, message));
     // Old files list their weights among the inputs.
-    let is_weight = |name: &str| graph.initializer.iter().any(|weight| weight.name == name);
-    let inputs: Vec<_> = graph.input.iter().filter(|input| !is_weight(&input.name)).collect();
+    let weights: HashSet<_> = graph.initializer.iter().map(|weight| weight.name.as_str()).collect();
+    let inputs: Vec<_> = graph.input.iter().filter(|input| !weights.contains(input.name.as_str())).collect();
     let [input] = inputs[..] else {
-        let names: Vec<_> = inputs.iter().map(|input| input.name.as_str()).collect();
-        let message = format!("the model has {} inputs {names:?}; a detector has one, the image", names.len());
+        let names = inputs.iter().take(8).map(|input| format!("{:?}", input.name)).collect::<Vec<_>>().join(", ");
+        let more = if inputs.len() > 8 { ", …" } else { "" };
+        let message =
+            format!("the model has {} inputs [{names}{more}]; a detector has one, the image", inputs.len());
         return unsupported(message);
     };
     let name = &input.name;
@@ -60,5 +64,42 @@ pub(crate) fn size(
         _ => unsupported(format!(
             "the input {name:?} is {shown}, and sides must be from 1 to {MAX_INPUT_SIDE_PX} px; where the file leaves them open, give an input size"
         )),
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(target_family = "wasm"))]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    fn graph(inputs: usize, weights: usize) -> pb::GraphProto {
+        let value = |number: usize| pb::ValueInfoProto { name: format!("x{number}"), ..Default::default() };
+        let weight = |number: usize| pb::TensorProto { name: format!("w{number}"), ..Default::default() };
+        pb::GraphProto {
+            input: (0..inputs).map(value).collect(),
+            initializer: (0..weights).map(weight).collect(),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn of_many_inputs_the_first_are_named() {
+        let says = |inputs: usize| size(&graph(inputs, 0), None, None).unwrap_err().to_string();
+        assert_eq!(says(0), "the model has 0 inputs []; a detector has one, the image");
+        assert_eq!(says(2), "the model has 2 inputs [\"x0\", \"x1\"]; a detector has one, the image");
+        let nine = says(9);
+        assert!(nine.starts_with("the model has 9 inputs [\"x0\", ") && nine.contains(", \"x7\", …];"), "{nine}");
+        assert!(!nine.contains("x8"), "{nine}");
+    }
+
+    #[test]
+    fn many_inputs_beside_many_weights_are_told_apart_soon() {
+        let graph = graph(30_000, 30_000);
+        let started = Instant::now();
+        let error = size(&graph, None, None).unwrap_err();
+        assert!(error.to_string().contains("30000 inputs"), "{error}");
+        assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
     }
 }

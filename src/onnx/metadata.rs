@@ -32,6 +32,9 @@ pub struct Metadata {
     head: Option<String>,
 }
 
+/// The keys of values that are parsed, which takes more memory than to keep them as text.
+pub(super) const PARSED: [&str; 3] = ["names", "imgsz", head::KEY];
+
 impl Metadata {
     pub(super) fn read(proto: &pb::ModelProto) -> Metadata {
         let text = |key: &str| {
@@ -98,9 +101,9 @@ impl Metadata {
         let Some(last) = named.iter().map(|(class, _)| *class).max() else {
             return Err(Error::new(Kind::UnsupportedModel, "the model names no classes (its `names` are empty)"));
         };
-        const MOST_CLASSES: usize = 1 << 16;
-        if last >= MOST_CLASSES {
-            return wrong(format!("class number {last} is above {MOST_CLASSES}"));
+        const LAST_CLASS: usize = (1 << 16) - 1;
+        if last > LAST_CLASS {
+            return wrong(format!("class number {last} is above {LAST_CLASS}"));
         }
         let mut names: Vec<Arc<str>> = (0..=last).map(|class| class.to_string().into()).collect();
         for (class, name) in named {
@@ -166,6 +169,13 @@ mod tests {
             let error = names(text).unwrap_err();
             assert_eq!(error.code(), "unsupported-model", "{text}");
         }
+    }
+
+    #[test]
+    fn the_highest_class_number_is_65535() {
+        assert_eq!(names("{65535: 'a'}").unwrap().unwrap().len(), 65536);
+        let error = names("{65536: 'a'}").unwrap_err();
+        assert!(error.to_string().ends_with("class number 65536 is above 65535"), "{error}");
     }
 
     #[test]
