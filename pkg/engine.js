@@ -177,7 +177,7 @@ export class Engine {
     this.#generation = instance.generation;
     if (!model.length) {
       // In the engine it would be a crash, of all detectors of this thread.
-      throw new MicroYoloError("invalid-model", "the model is empty (0 bytes), or its buffer was given away");
+      throw new MicroYoloError("invalid-model", "the model is empty (0 bytes), or its buffer was transferred");
     }
     const { memoryBytes, nodes, macs } = limits ?? {};
     /** @returns {WasmEngine} */
