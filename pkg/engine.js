@@ -262,7 +262,7 @@ export class Engine {
       if (settings.iouThreshold !== old?.iouThreshold) engine.setIouThreshold(settings.iouThreshold);
       // The engine takes 32 bits, of which Infinity would become 0.
       if (settings.maxDetections !== old?.maxDetections) engine.setMaxDetections(Math.min(settings.maxDetections, 2 ** 32 - 1));
-      if (String(settings.classes) !== String(old?.classes)) engine.setClasses(settings.classes);
+      if (JSON.stringify(settings.classes) !== JSON.stringify(old?.classes)) engine.setClasses(settings.classes && [...settings.classes]);
     });
     this.#settings = settings;
   }
