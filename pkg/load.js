@@ -70,7 +70,7 @@ async function open(parts, { worker, signal, onProgress, ...options }, settings)
    * @param {string} [address] of its script
    */
   const insteadOfWorker = async (error, address = "") => {
-    const why = await whyNotStarted(address);
+    const why = await abortable(whyNotStarted(address), signal);
     if (worker) {
       const message = `${error.message}: ${why}. Without \`worker: true\` the calling thread computes instead`;
       throw new MicroYoloError("worker-failed", message, { cause: error.cause });
