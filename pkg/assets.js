@@ -85,7 +85,7 @@ class Download {
   }
 }
 
-/** @type {Map<string, Download<WebAssembly.Module>>} Kept when loaded: compiling is the dear part. */
+/** @type {Map<string, Download<WebAssembly.Module>>} Kept when loaded: compiling is the expensive part. */
 const engines = new Map();
 /** @type {Map<string, Download<Uint8Array>>} Kept while pending only: the bytes belong to the detectors. */
 const models = new Map();
@@ -392,7 +392,7 @@ function asBytes(source) {
     if (ArrayBuffer.isView(source)) return new Uint8Array(source.buffer, source.byteOffset, source.byteLength);
     if (/^(Shared)?ArrayBuffer$/.test(kindOf(source))) return new Uint8Array(/** @type {ArrayBuffer} */ (source));
   } catch {
-    return new Uint8Array(); // Its buffer was given away.
+    return new Uint8Array(); // Its buffer was transferred.
   }
 }
 

@@ -145,7 +145,7 @@ export function workerBackend({ worker: start, helpers: bringHelpers }) {
   return {
     address,
     async load(kind, module, model, settings) {
-      // Sent as it is, a view would take its whole buffer along. One whose buffer was given away cannot be copied.
+      // Sent as it is, a view would take its whole buffer along. One whose buffer was transferred cannot be copied.
       const bytes = new Uint8Array(model.length ? model : []);
       const { info, team } = await call({ call: "load", kind, module, model: bytes, settings }, [bytes.buffer]);
       if (!team || !bringHelpers) return info;
@@ -170,14 +170,14 @@ export function workerBackend({ worker: start, helpers: bringHelpers }) {
             return await send(frame, /** @type {ArrayBuffer} */ (buffer));
           } catch (error) {
             if (error instanceof MicroYoloError) throw error;
-            // The memory of a WebAssembly module cannot be given away.
+            // The memory of a WebAssembly module cannot be transferred.
           }
         }
         const data = frame.ours ? /** @type {Uint8Array<ArrayBuffer>} */ (frame.data) : copied(frame.data);
         return await send({ ...frame, data }, data.buffer);
       } catch (error) {
         if (error instanceof MicroYoloError) throw error;
-        // postMessage refused the bitmap. If it was closed or given away meanwhile, this says so.
+        // postMessage refused the bitmap. If it was closed or transferred meanwhile, this says so.
         if ("image" in frame) localFrame(frame.image, {});
         throw drawError(error);
       } finally {

@@ -24,8 +24,8 @@ export class Detector {
   #over;
   /** @type {Readonly<import("./index.js").Timing> | undefined} */
   #timing;
-  /** @type {Set<() => void>} What ends the loops. */
-  #watches = new Set();
+  /** @type {Set<() => void>} What ends the loops and the calls under way. */
+  #ends = new Set();
   /** A function: such proxies wrap the objects that they hand out, and leave functions alone. */
   [ITSELF] = () => this;
 
@@ -146,7 +146,7 @@ export class Detector {
     const self = this[ITSELF]();
     self.#over ??= disposed();
     self.#backend.stop(self.#over);
-    for (const stop of self.#watches) stop();
+    for (const end of self.#ends) end();
   }
 
   /** @param {Parameters<typeof withSettings>[1]} changes */
@@ -169,26 +169,40 @@ export class Detector {
    * @param {boolean} track
    * @param {(timestamp?: number) => void} [took] called when the frame is there; with a video frame's own timestamp
    */
-  async #run(source, { signal, transfer = false }, track, took) {
-    if (signal?.aborted) throw aborted(signal);
+  async #run(source, { signal: given, transfer = false }, track, took) {
+    if (given?.aborted) throw aborted(given);
     this.#check();
     const settings = this.#settings; // Those of the call's moment, whatever is set while it waits its turn.
-    const taking = this.#backend.frame(source, { signal, transfer });
-    let frame;
-    // Not `instanceof`: a page may have a Promise of its own (zone.js, a polyfill), which those of async functions are none of.
-    if ("then" in taking) {
-      frame = await abortable(taking, signal).catch((error) => {
-        taking.then(release, () => {}); // Nobody waits for it any more; a camera waits for its frames back.
-        throw error;
-      });
-    } else {
-      frame = taking; // At hand, and looked at before the caller goes on and changes it.
+    // The caller's signal ends the call, and so does dispose(). (AbortSignal.any() is younger than browsers that are supported.)
+    const stop = new AbortController();
+    const { signal } = stop;
+    const end = () => stop.abort();
+    given?.addEventListener("abort", end);
+    this.#ends.add(end);
+    try {
+      const taking = this.#backend.frame(source, { signal, transfer });
+      let frame;
+      // Not `instanceof`: a page may have a Promise of its own (zone.js, a polyfill), which those of async functions are none of.
+      if ("then" in taking) {
+        frame = await abortable(taking, signal).catch((error) => {
+          taking.then(release, () => {}); // Nobody waits for it any more; a camera waits for its frames back.
+          throw error;
+        });
+      } else {
+        frame = taking; // At hand, and looked at before the caller goes on and changes it.
+      }
+      const { width, height } = frame;
+      if (took) took("image" in frame && "timestamp" in frame.image ? frame.image.timestamp : undefined);
+      const { rows, timing } = await abortable(this.#backend.detect(frame, { settings, track, transfer }), signal);
+      this.#timing = Object.freeze(timing);
+      return { objects: objectsFromRows(rows, this.labels), width, height };
+    } catch (error) {
+      if (!signal.aborted) throw error;
+      throw given?.aborted ? aborted(given) : this.#over;
+    } finally {
+      given?.removeEventListener("abort", end);
+      this.#ends.delete(end);
     }
-    const { width, height } = frame;
-    if (took) took("image" in frame && "timestamp" in frame.image ? frame.image.timestamp : undefined);
-    const { rows, timing } = await abortable(this.#backend.detect(frame, { settings, track, transfer }), signal);
-    this.#timing = Object.freeze(timing);
-    return { objects: objectsFromRows(rows, this.labels), width, height };
   }
 
   /**
@@ -205,7 +219,7 @@ export class Detector {
     const end = () => stop.abort();
     stop.signal.addEventListener("abort", clock.stop);
     signal?.addEventListener("abort", end, { signal: stop.signal });
-    this.#watches.add(end);
+    this.#ends.add(end);
     try {
       if (track) await this.#backend.resetTracks();
       let seen = 0;
@@ -238,7 +252,7 @@ export class Detector {
       }
     } finally {
       end();
-      this.#watches.delete(end);
+      this.#ends.delete(end);
     }
   }
 }

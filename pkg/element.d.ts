@@ -44,6 +44,16 @@ export class MicroYoloElement extends HTMLElement {
     listener: EventListenerOrEventListenerObject,
     options?: boolean | AddEventListenerOptions,
   ): void;
+  removeEventListener<K extends keyof MicroYoloElementEventMap>(
+    type: K,
+    listener: (this: MicroYoloElement, event: MicroYoloElementEventMap[K]) => unknown,
+    options?: boolean | EventListenerOptions,
+  ): void;
+  removeEventListener(
+    type: string,
+    listener: EventListenerOrEventListenerObject,
+    options?: boolean | EventListenerOptions,
+  ): void;
 }
 
 /** The element's attributes, for the types of JSX. What they do is said at `MicroYoloElement`. */

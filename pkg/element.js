@@ -80,8 +80,8 @@ export class MicroYoloElement extends Base {
   #slot;
   /** @type {Media | undefined} What is looked at. */
   #media;
-  /** Whether it was shown without the orientation in its file. */
-  #unturned = false;
+  /** @type {boolean | undefined} Whether it was looked at without the orientation in its file. */
+  #unturned;
   /** Whether the detector crashed: for what comes next another is loaded. */
   #crashed = false;
   /** Lets nobody else share the detector. */
@@ -163,7 +163,7 @@ export class MicroYoloElement extends Base {
   #changed() {
     const media = this.#media;
     const image = media && "naturalWidth" in media ? media : undefined;
-    const turned = image && this.#size.width && isUnturned(image) !== this.#unturned;
+    const turned = image && this.#unturned !== undefined && isUnturned(image) !== this.#unturned;
     if (this.#find() !== media || turned) this.#restart();
     else if (image?.complete && !image.naturalWidth) this.#clear(); // Its source is gone.
     else this.#draw();
@@ -171,7 +171,7 @@ export class MicroYoloElement extends Base {
 
   #restart() {
     const before = this.#running;
-    this.#running = this.#media = undefined;
+    this.#running = this.#media = this.#unturned = undefined;
     this.#crashed = false;
     if (this.isConnected) {
       const { signal } = (this.#running = new AbortController());
@@ -249,10 +249,11 @@ export class MicroYoloElement extends Base {
       .split(",")
       .map((one) => one.trim())
       .filter(Boolean);
-    const unknown = classes.find((one) => !labels.includes(one) && !(/^\d+$/.test(one) && Number(one) < labels.length));
+    const number = (/** @type {string} */ one) => (/^\d+$/.test(one) ? Number(one) : NaN);
+    const unknown = classes.find((one) => !labels.includes(one) && !(number(one) < labels.length));
     if (unknown !== undefined) throw new MicroYoloError("invalid-option", `the model has no class ${unknown}`);
     return ({ score, label, classId }) =>
-      score >= scoreThreshold && (!classes.length || classes.includes(label) || classes.includes(String(classId)));
+      score >= scoreThreshold && (!classes.length || classes.some((one) => one === label || number(one) === classId));
   }
 
   /**
@@ -291,11 +292,16 @@ export class MicroYoloElement extends Base {
       if (event) begun.src = "";
       if (same) return;
       if (this.#crashed) return this.#restart();
+      if (isImage && !media.complete) return; // It loads another already, of which there is an event of its own.
       try {
-        const objects = await detector.detect(media, { signal });
-        const natural = isImage ? { width: media.naturalWidth, height: media.naturalHeight } : media;
+        // All of the picture that is there now: the page may show another before its objects are found.
+        const src = isImage && media.currentSrc;
+        const { naturalWidth: width = media.width, naturalHeight: height = media.height } = /** @type {HTMLImageElement} */ (media);
         this.#unturned = isImage && isUnturned(media);
-        this.#show(objects.filter(filter), (isImage && unturnedImage(media)) || natural);
+        const unturned = isImage && width ? unturnedImage(media) : undefined;
+        const objects = await detector.detect(media, { signal });
+        if (signal.aborted || (isImage && media.currentSrc !== src)) return;
+        this.#show(objects.filter(filter), unturned ?? { width, height });
       } catch (error) {
         this.#fail(error, signal);
       }

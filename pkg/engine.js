@@ -177,7 +177,7 @@ export class Engine {
     this.#generation = instance.generation;
     if (!model.length) {
       // In the engine it would be a crash, of all detectors of this thread.
-      throw new MicroYoloError("invalid-model", "the model is empty (0 bytes), or its buffer was given away");
+      throw new MicroYoloError("invalid-model", "the model is empty (0 bytes), or its buffer was transferred");
     }
     const { memoryBytes, nodes, macs } = limits ?? {};
     /** @returns {WasmEngine} */
@@ -262,7 +262,7 @@ export class Engine {
       if (settings.iouThreshold !== old?.iouThreshold) engine.setIouThreshold(settings.iouThreshold);
       // The engine takes 32 bits, of which Infinity would become 0.
       if (settings.maxDetections !== old?.maxDetections) engine.setMaxDetections(Math.min(settings.maxDetections, 2 ** 32 - 1));
-      if (String(settings.classes) !== String(old?.classes)) engine.setClasses(settings.classes);
+      if (JSON.stringify(settings.classes) !== JSON.stringify(old?.classes)) engine.setClasses(settings.classes && [...settings.classes]);
     });
     this.#settings = settings;
   }

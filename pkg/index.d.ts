@@ -277,16 +277,16 @@ export class Detector {
   iouThreshold: number;
   /** See `scoreThreshold`. */
   maxDetections: number;
-  /** See `scoreThreshold`; `undefined` means all. */
-  get classes(): (string | number)[] | undefined;
-  set classes(classes: readonly (string | number)[] | undefined);
+  /** See `scoreThreshold`; `undefined` means all. Reading it gives a frozen copy of the array that was set. */
+  classes: readonly (string | number)[] | undefined;
 
   /**
-   * Finds the objects of one picture, best score first. Calls are answered in order. The content of a canvas, loaded
-   * image, bitmap or pixel buffer is read at the call. You may change or close it right afterwards.
+   * Finds the objects of one picture, best score first. Frames are processed in the order in which they are ready: a URL
+   * or file that is still loading does not hold up later calls. The content of a canvas, loaded image, bitmap or pixel
+   * buffer is read at the call. You may change or close it right afterwards.
    *
-   * @throws {MicroYoloError} `not-loaded`, `tainted`, `invalid-image`, `image-too-large`, `invalid-source`, `network`,
-   * `aborted`, `disposed`, `crashed`, `inference-failed`, `unsupported`
+   * @throws {MicroYoloError} `not-loaded`, `tainted`, `invalid-image`, `image-too-large`, `invalid-source`,
+   * `invalid-option`, `network`, `aborted`, `disposed`, `crashed`, `inference-failed`, `unsupported`
    */
   detect(source: ImageSource, options?: DetectOptions): Promise<DetectedObject[]>;
 
@@ -305,8 +305,9 @@ export class Detector {
    * for await (const { objects, frame } of detector.watch(video, { signal })) draw(objects);
    * ```
    *
-   * @throws {MicroYoloError} as `detect`, except that it waits until the video has loaded: `invalid-image` if it cannot
-   * be played, `network` if the connection fails while it plays
+   * @throws {MicroYoloError} The call itself throws `invalid-option` and `invalid-source` (not a `<video>`). The iterator
+   * throws the others of `detect`, except that it waits until the video has loaded: `invalid-image` if it cannot be
+   * played, `network` if the connection fails while it plays.
    */
   watch(video: HTMLVideoElement, options?: WatchOptions): AsyncGenerator<WatchedFrame, void, void>;
 

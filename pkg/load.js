@@ -70,7 +70,7 @@ async function open(parts, { worker, signal, onProgress, ...options }, settings)
    * @param {string} [address] of its script
    */
   const insteadOfWorker = async (error, address = "") => {
-    const why = await whyNotStarted(address);
+    const why = await abortable(whyNotStarted(address), signal);
     if (worker) {
       const message = `${error.message}: ${why}. Without \`worker: true\` the calling thread computes instead`;
       throw new MicroYoloError("worker-failed", message, { cause: error.cause });
@@ -96,7 +96,7 @@ async function open(parts, { worker, signal, onProgress, ...options }, settings)
         onProgress?.({ loaded, total: progress.total === undefined ? undefined : before + progress.total });
       },
     });
-    return { ...assets, kind: kind ?? kindOf(assets.module) };
+    return { ...assets, kind: kind ?? engineKindOf(assets.module) };
   };
 
   /** @type {import("./backend.js").Backend | undefined} */
@@ -149,7 +149,7 @@ function partOf(parts, kind) {
  * @param {WebAssembly.Module} module
  * @returns {Kind}
  */
-function kindOf(module) {
+function engineKindOf(module) {
   const exports = new Set(WebAssembly.Module.exports(module).map(({ name }) => name));
   if (exports.has("withTract")) return "full";
   return exports.has("roundAddress") ? "threads" : "plain";

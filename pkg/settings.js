@@ -7,7 +7,7 @@ import { checkOptions } from "./options.js";
  * @property {number} scoreThreshold
  * @property {number} iouThreshold
  * @property {number} maxDetections
- * @property {(string | number)[] | undefined} classes
+ * @property {readonly (string | number)[] | undefined} classes
  */
 
 /**
@@ -105,7 +105,9 @@ export function checkedSum(value) {
 /** @param {unknown} value */
 function classList(value) {
   if (value === undefined || value === null) return undefined;
-  if (Array.isArray(value) && value.every((one) => typeof one === "string" || Number.isInteger(one))) return [...value];
+  if (Array.isArray(value) && value.every((one) => typeof one === "string" || Number.isInteger(one))) {
+    return Object.freeze([...value]); // A change in it would pass all checks.
+  }
   throw new MicroYoloError("invalid-option", "`classes` must be an array of labels or class numbers");
 }
 

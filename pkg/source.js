@@ -9,7 +9,7 @@ import { kindOf } from "./kind.js";
  * @property {Uint8Array | Uint8ClampedArray} data
  * @property {number} width
  * @property {number} height
- * @property {boolean} [ours] Copied here, so it may be given away.
+ * @property {boolean} [ours] Copied here, so it may be transferred.
  */
 
 /**
@@ -17,7 +17,7 @@ import { kindOf } from "./kind.js";
  * @property {ImageBitmap | VideoFrame | HTMLImageElement | HTMLVideoElement | HTMLCanvasElement | OffscreenCanvas} image
  * @property {number} width
  * @property {number} height
- * @property {boolean} ours Made here, so it may be given away and must be closed.
+ * @property {boolean} ours Made here, so it may be transferred and must be closed.
  */
 
 /** @typedef {Pixels | Drawing} Frame */
@@ -494,5 +494,5 @@ export function copied(pixels) {
 
 /** @param {unknown} [cause] */
 export function gone(cause) {
-  return new MicroYoloError("invalid-image", "the pixels are gone: their buffer was given away", { cause });
+  return new MicroYoloError("invalid-image", "the pixels are gone: their buffer was transferred", { cause });
 }

@@ -82,7 +82,7 @@ try {
     { name: "f32", model: model.f32, inputSize: 416, wasm: simd128 },
     { name: "f32", model: model.f32, inputSize: 416 },
     { name: "int8", model: model.int8, inputSize: 416 },
-    { name: "int8", model: model.int8 },
+    { name: "int8", model: model.int8, inputSize: 320 },
   ];
   const seconds = Number(options.seconds);
   const session = await page.createCDPSession();

@@ -29,7 +29,7 @@ async function unpacked(base64) {
   return new Uint8Array(await new Response(stream).arrayBuffer());
 }
 
-/** @type {Promise<WebAssembly.Module> | undefined} Kept: compiling is the dear part. */
+/** @type {Promise<WebAssembly.Module> | undefined} Kept: compiling is the expensive part. */
 let engine;
 /** @type {string | undefined} Kept for every further worker. */
 let address;

@@ -369,7 +369,7 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
       assertBox(found.around, RECTANGLE, "opaque on transparent");
     });
 
-    test("what is given away is not copied, and what is not given away survives", async () => {
+    test("what is transferred is not copied, and what is not survives", async () => {
       const lengths = await page.evaluate(async () => {
         const { Detector } = await import("/pkg/index.js");
         const { MODEL } = await import("/lib/in-page.js");
@@ -536,15 +536,58 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
       assert.deepEqual(found.kept, [0.25, 0.45, 100, true]);
     });
 
+    for (const worker of [true, false]) {
+      test(`a URL that loads does not hold up what is ready, worker: ${worker}`, async () => {
+        const held = [];
+        site.route("/held.png", (_, response) => held.push(response));
+        site.route("/release", async (request, response) => {
+          const png = Buffer.concat(await request.toArray());
+          for (const one of held) one.writeHead(200, { "content-type": "image/png" }).end(png);
+          response.end();
+        });
+        const found = await page.evaluate(
+          async ({ worker, rectangle }) => {
+            const { Detector } = await import("/pkg/index.js");
+            const { MODEL, blobOf, spotCanvas } = await import("/lib/in-page.js");
+            const detector = await Detector.load({ model: MODEL, worker });
+            const answers = [];
+            const call = (name, source) => detector.detect(source).then((objects) => answers.push([name, objects.length]));
+            const canvas = spotCanvas(400, 200, rectangle);
+            const first = call("URL", "/held.png");
+            await call("canvas", canvas);
+            await call("pixels", new ImageData(8, 8));
+            await fetch("/release", { method: "POST", body: await blobOf(canvas) });
+            await first;
+            detector.dispose();
+            return answers;
+          },
+          { worker, rectangle: RECTANGLE },
+        );
+        assert.deepEqual(found, [["canvas", 1], ["pixels", 0], ["URL", 1]]);
+      });
+    }
+
     test("after dispose() every call says so, and those under way end", async () => {
+      let hanging = 0;
+      for (const path of ["/hang.png", "/hang.jpg"]) {
+        site.route(path, (_, response) => {
+          hanging += 1;
+          response.once("close", () => (hanging -= 1));
+        });
+      }
       const found = await page.evaluate(async () => {
         const { Detector } = await import("/pkg/index.js");
-        const { MODEL, failure, spotCanvas, videoOf } = await import("/lib/in-page.js");
+        const { MODEL, failure, sleep, spotCanvas, videoOf } = await import("/lib/in-page.js");
         const answers = [];
         for (const worker of [true, false]) {
           const detector = await Detector.load({ model: MODEL, worker });
           const { video, stop } = await videoOf(spotCanvas(64, 64, { x: 8, y: 8, w: 30, h: 30 }));
-          const underWay = failure(detector.detect(new Blob(["not yet decoded"])));
+          // A frame that never comes, of a server and of a video.
+          const image = Object.assign(new Image(), { src: "/hang.jpg" });
+          const seeking = document.createElement("video");
+          Object.defineProperty(seeking, "seeking", { value: true });
+          const { signal } = new AbortController();
+          const waiting = [["/hang.png"], ["/hang.png", { signal }], [image], [seeking]].map((one) => failure(detector.detect(...one)));
           const loop = failure(async () => {
             for await (const _ of detector.watch(video));
           });
@@ -553,15 +596,51 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
           detector.dispose();
           detector[Symbol.dispose ?? "dispose"]();
           answers.push((await loop).code);
-          await underWay; // Whichever it was: it ended.
+          for (const call of waiting) answers.push(await Promise.race([call.then(({ code }) => code), sleep(3000).then(() => "hangs")]));
+          image.removeAttribute("src");
           answers.push((await failure(detector.detect(new ImageData(4, 4)))).code);
           answers.push((await failure(detector.watch(video).next())).code);
           stop();
         }
         return answers;
       });
-      assert.deepEqual(found, Array(6).fill("disposed"));
+      assert.deepEqual(found, Array(14).fill("disposed"));
+      for (let tries = 0; hanging && tries < 100; tries += 1) await new Promise((resolve) => setTimeout(resolve, 20));
+      assert.equal(hanging, 0, "downloads that go on for nobody");
     });
+
+    for (const worker of [true, undefined]) {
+      test(`a load is given up also while it is asked why no worker started, worker: ${worker}`, async () => {
+        let asked = 0;
+        site.route("/halved/worker.js", (_, response) => {
+          asked += 1;
+          if (asked === 1) response.writeHead(404).end(); // The second time it is asked why: no answer.
+        });
+        await page.goto(`${site.url}blank.html`);
+        const found = await page.evaluate(async (worker) => {
+          const { Detector } = await import("/halved/index.js");
+          const { MODEL, failure, sleep } = await import("/lib/in-page.js");
+          const controller = new AbortController();
+          const { fetch } = globalThis;
+          let aborted;
+          globalThis.fetch = async (...asked) => {
+            if (!String(asked[0]).endsWith("/worker.js")) return fetch(...asked);
+            void sleep(50).then(() => {
+              aborted = performance.now();
+              controller.abort("enough");
+            });
+            return fetch(...asked);
+          };
+          const { code } = await failure(Detector.load({ model: MODEL, worker, signal: controller.signal }));
+          const took = performance.now() - aborted;
+          globalThis.fetch = fetch;
+          return { code, took };
+        }, worker);
+        site.unroute("/halved/worker.js");
+        assert.equal(found.code, "aborted");
+        assert.ok(found.took < 1000, `${found.took} ms`); // It is asked for 3 s.
+      });
+    }
 
     test("a load can be given up, and one that failed does not stand in the way of the next", async () => {
       const model = await readFile(join(ROOT, "tests/e2e/fixtures/red-spot.onnx"));

@@ -65,14 +65,17 @@ async function withFrameworks(name) {
   return root;
 }
 
-/** The component of the page in this folder names the cat. */
-async function assertCaption(folder) {
+/** The component of the page in this folder names the cat, or says what is wrong with its picture, and keeps no worker. */
+async function assertCaption(folder, { broken = false } = {}) {
   const site = await serve({ mounts: { "/": folder } });
+  if (broken) site.route("/cat.jpg", (_, response) => response.writeHead(404).end());
   const page = await browser.newPage();
   try {
     await page.goto(site.url);
     await page.waitForFunction(() => document.querySelector("figcaption")?.textContent, { timeout: 60_000 });
-    assert.match(await page.$eval("figcaption", (one) => one.textContent), /\bcat\b/);
+    assert.match(await page.$eval("figcaption", (one) => one.textContent), broken ? /not a picture/ : /\bcat\b/);
+    for (let tries = 0; page.workers().length > 0 && tries < 100; tries += 1) await new Promise((resolve) => setTimeout(resolve, 20));
+    assert.equal(page.workers().length, 0, "workers that are left");
   } finally {
     await page.close();
     await site.close();
@@ -99,6 +102,7 @@ for (const [name, [language, file]] of Object.entries(COMPONENTS)) {
     const root = await withFrameworks(name);
     await run("npm", ["run", "build"], { cwd: root, env });
     await assertCaption(join(root, "dist"));
+    await assertCaption(join(root, "dist"), { broken: true });
   });
 }
 

@@ -23,7 +23,7 @@ after(async () => {
   await site?.close();
 });
 
-async function open(t, name) {
+async function open(t, name, prepare = () => {}) {
   assert.ok(pages[name] && !pages[name].includes(CDN), name);
   site.route(`/${name}.html`, (_, response) => response.writeHead(200, { "content-type": "text/html" }).end(pages[name]));
   const page = await browser.newPage();
@@ -33,6 +33,7 @@ async function open(t, name) {
     await page.close();
     assert.deepEqual(errors, []);
   });
+  await page.evaluateOnNewDocument(prepare);
   await page.goto(`${site.url}${name}.html`);
   return page;
 }
@@ -57,10 +58,51 @@ test("the video's page draws over the video", async (t) => {
   assert.equal(canvas, video);
 });
 
+/** In the page: keeps the camera's streams where the test finds them. */
+function keepStreams() {
+  const { getUserMedia } = MediaDevices.prototype;
+  globalThis.streams = [];
+  MediaDevices.prototype.getUserMedia = async function (wanted) {
+    const stream = await getUserMedia.call(this, wanted);
+    globalThis.streams.push(stream);
+    return stream;
+  };
+}
+
+/** Every camera of the page is off, and every worker gone. */
+async function assertNothingRuns(page, cameras) {
+  const states = await page.evaluate(() => globalThis.streams.flatMap((one) => one.getTracks()).map(({ readyState }) => readyState));
+  assert.deepEqual(states, Array(cameras).fill("ended"));
+  for (let tries = 0; page.workers().length > 0 && tries < 100; tries += 1) await new Promise((resolve) => setTimeout(resolve, 20));
+  assert.equal(page.workers().length, 0);
+}
+
 test("the camera's page looks, and stops", async (t) => {
-  const page = await open(t, "Camera");
+  const page = await open(t, "Camera", keepStreams);
   // Of the fake camera's picture anything may be seen.
   await page.waitForFunction(() => document.querySelector("p").textContent !== "Starting …", { timeout: 60_000 });
   await page.locator(button("Stop")).click();
   await page.waitForFunction(() => document.querySelector("p").textContent === "Stopped.", { timeout: 60_000 });
+  await assertNothingRuns(page, 1);
+});
+
+test("the camera's page turns the camera off where nothing can be loaded", async (t) => {
+  const model = "/pkg/wasm/micro-yolo-int8.onnx";
+  site.route(model, (_, response) => response.writeHead(503).end());
+  t.after(() => site.unroute(model));
+  const page = await open(t, "Camera", keepStreams);
+  await page.waitForFunction(() => /answered 503/.test(document.querySelector("p").textContent), { timeout: 60_000 });
+  await assertNothingRuns(page, 1);
+});
+
+test("the camera's page keeps no detector where there is no camera", async (t) => {
+  const page = await open(t, "Camera", () => {
+    globalThis.streams = [];
+    MediaDevices.prototype.getUserMedia = async () => {
+      await new Promise((resolve) => setTimeout(resolve, 1000)); // As long as a visitor thinks; a detector is loaded by then.
+      throw new DOMException("not allowed", "NotAllowedError");
+    };
+  });
+  await page.waitForFunction(() => document.querySelector("p").textContent === "not allowed", { timeout: 60_000 });
+  await assertNothingRuns(page, 0);
 });

@@ -197,18 +197,24 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
       assert.deepEqual(found, [1, 1, true, "nothing thrown"]);
     });
 
-    test("a bitmap that is given away twice at once is said to be gone", async () => {
-      const codes = await page.evaluate(async () => {
+    test("a bitmap and pixels that are transferred twice at once are said to be gone", async () => {
+      const found = await page.evaluate(async () => {
         const { Detector } = await import("/pkg/index.js");
         const { MODEL, failure } = await import("/lib/in-page.js");
         const detector = await Detector.load({ model: MODEL, worker: true });
         const bitmap = await createImageBitmap(new ImageData(8, 8));
-        const twice = [1, 2].map(() => failure(detector.detect(bitmap, { transfer: true })));
-        const codes = (await Promise.all(twice)).map(({ code }) => code);
+        const twice = [bitmap, bitmap].map((one) => failure(detector.detect(one, { transfer: true })));
+        const pixels = new ImageData(8, 8);
+        twice.push(...[1, 2].map(() => failure(detector.detect(pixels, { transfer: true }))));
+        const found = await Promise.all(twice);
         detector.dispose();
-        return codes;
+        return found;
       });
-      assert.deepEqual(codes, ["nothing thrown", "invalid-image"]);
+      assert.deepEqual(
+        found.map(({ code }) => code),
+        ["nothing thrown", "invalid-image", "nothing thrown", "invalid-image"],
+      );
+      assert.match(found[3].message, /was transferred/);
     });
   });
 }

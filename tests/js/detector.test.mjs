@@ -57,7 +57,7 @@ test("the time of a picture is told in parts", async () => {
   const detector = await Detector.load(options);
   assert.equal(detector.timing, undefined);
   const frame = spot(320, 240, { x: 40, y: 60, w: 120, h: 80 });
-  const started = performance.now();
+  let [calls, parts] = [0, 0];
   for (let number = 0; number < 20; number += 1) {
     const before = performance.now();
     await detector.detect(frame);
@@ -65,9 +65,10 @@ test("the time of a picture is told in parts", async () => {
     const { pixels, network, boxes } = detector.timing;
     assert.ok(pixels >= 0 && boxes >= 0 && network > 0, JSON.stringify(detector.timing));
     assert.ok(pixels + network + boxes <= all, JSON.stringify({ ...detector.timing, all }));
-    // Of another clock, or of the picture before, it would be far from what the call took.
-    assert.ok(network < performance.now() - started, JSON.stringify(detector.timing));
+    calls += all;
+    parts += pixels + network + boxes;
   }
+  assert.ok(parts > calls / 2, `of ${calls} ms, ${parts} are told`);
   assert.ok(detector.timing.boxes > 0 && detector.timing.boxes < detector.timing.network, JSON.stringify(detector.timing));
   detector.dispose();
 });
@@ -211,6 +212,40 @@ test("`maxDetections` may be Infinity, and is refused where it is no number of o
   loaded.dispose();
   assert.equal(await code(() => Detector.load({ ...options, threads: Infinity })), "invalid-option");
   assert.equal(await code(() => Detector.load({ ...options, inputSize: Infinity })), "invalid-option");
+});
+
+test("`classes` cannot be changed from within", async () => {
+  const classes = ["red spot"];
+  const detector = await Detector.load({ ...options, classes });
+  assert.throws(() => detector.classes.push("unicorn"), TypeError);
+  classes.pop();
+  detector.classes = detector.classes.concat(0);
+  assert.deepEqual(detector.classes, ["red spot", 0]);
+  assert.throws(() => (detector.classes[0] = "unicorn"), TypeError);
+  assert.equal((await detector.detect(spot(320, 240, { x: 40, y: 60, w: 120, h: 80 }))).length, 1);
+  detector.dispose();
+});
+
+test("lists of classes that read alike are told apart", async () => {
+  // The names of a model, of the same length with the spaces: a comma in one, and the number of another class.
+  const model = Uint8Array.from(await readFile(at("models/micro-yolo-s-int8.onnx")));
+  const renamed = { "'person'": "'a,b'", "'bicycle'": "'a'", "'car'": "'b'", "'airplane'": "'2'" };
+  for (const [name, other] of Object.entries(renamed)) {
+    const place = Buffer.from(model).indexOf(name);
+    assert.ok(place > 0, name);
+    model.set(Buffer.from(other.padEnd(name.length)), place);
+  }
+  const detector = await Detector.load({ ...options, model, scoreThreshold: 0, iouThreshold: 1, maxDetections: Infinity });
+  const seen = async (...classes) => {
+    detector.classes = classes;
+    const objects = await detector.detect(spot(64, 64, { x: 1, y: 1, w: 20, h: 20 }));
+    return [...new Set(objects.map(({ classId }) => classId))].sort();
+  };
+  assert.deepEqual(await seen("a,b"), [0]);
+  assert.deepEqual(await seen("a", "b"), [1, 2]);
+  assert.deepEqual(await seen("2"), [4]);
+  assert.deepEqual(await seen(2), [2]);
+  detector.dispose();
 });
 
 test("no classes are none", async () => {

@@ -89,7 +89,7 @@ describe("pixels", () => {
     assert.match(message, /give the element/);
   });
 
-  test("pixels that are given away while they wait are said to be gone", async () => {
+  test("pixels that are transferred while they wait are said to be gone", async () => {
     const { data, width, height } = spot();
     const call = failure(() => detector.detect({ data, width, height }));
     structuredClone(data.buffer, { transfer: [data.buffer] });
@@ -99,13 +99,14 @@ describe("pixels", () => {
   });
 });
 
-test("a model whose buffer was given away is told, and no other detector dies of it", async () => {
+test("a model whose buffer was transferred is told, and no other detector dies of it", async () => {
   const bystander = await Detector.load(options);
   const gone = [new Uint8Array(model).buffer, new Uint8Array(model), new DataView(new Uint8Array(model).buffer)];
   for (const one of gone) structuredClone(one, { transfer: [one.buffer ?? one] });
   for (const one of gone) {
     const { code, message } = await failure(() => Detector.load({ ...options, model: one }));
     assert.equal(code, "invalid-model", String(message));
+    assert.match(message, /was transferred/);
     assert.equal((await failure(() => Detector.load({ ...options, wasm: one }))).code, "invalid-engine");
   }
   const late = new Uint8Array(model);

@@ -1,7 +1,7 @@
 // What must compile, and what must not. Checked by `tsc`, never run.
 import { Detector, MicroYoloError, type DetectedObject, type ErrorCode, type ImageSource } from "micro-yolo";
 import { classColor, drawObjects } from "micro-yolo/draw";
-import type { MicroYoloElement } from "micro-yolo/element";
+import type { MicroYoloElement, MicroYoloElementEventMap } from "micro-yolo/element";
 import { Detector as InlineDetector } from "micro-yolo/inline";
 import { Detector as SmallDetector } from "micro-yolo/small";
 import type * as implementation from "../../pkg/detector.js";
@@ -56,6 +56,10 @@ export async function compiles(video: HTMLVideoElement, canvas: HTMLCanvasElemen
   const element: MicroYoloElement = document.createElement("micro-yolo");
   element.addEventListener("detect", ({ detail }) => void detail.objects[0].label.length);
   element.addEventListener("detect-error", ({ detail }) => void detail.error.code);
+  const listener = ({ detail }: MicroYoloElementEventMap["detect"]) => void detail.objects.length;
+  element.addEventListener("detect", listener);
+  element.removeEventListener("detect", listener, { capture: true });
+  element.removeEventListener("other", { handleEvent: (event: Event) => void event.type }, true);
   try {
     await detector.detect(video);
   } catch (error) {
@@ -84,6 +88,8 @@ export async function mustNotCompile(detector: Detector, canvas: HTMLCanvasEleme
   detector.foreign[0].reason = "";
   // @ts-expect-error Nor are they one by one.
   detector.labels.push("unicorn");
+  // @ts-expect-error They are set as a whole.
+  detector.classes?.push("cat");
   // @ts-expect-error Sizes are needed.
   drawObjects(canvas, [], {});
   // @ts-expect-error Not a way to fit.
