@@ -2,6 +2,7 @@
 import { ClassFilter } from "./classes.js";
 import { createPalette } from "./colors.js";
 import { FORMATS, fileName, momentName } from "./export.js";
+import { isModelFile, isVideoFile } from "./files.js";
 import { MODELS, addOwn, allModels, modelOf, optionText } from "./models.js";
 import { keepOffline } from "./offline.js";
 import { Pane } from "./pane.js";
@@ -18,7 +19,7 @@ import { explain, explainCamera, explainOwnModel, summary } from "./words.js";
 const $ = (id) => document.getElementById(id);
 
 /** @type {import("./settings.js").Settings} */
-const settings = { ...DEFAULTS, ...remembered() };
+const settings = { ...DEFAULTS };
 const speak = createSpeaker($("spoken"));
 const color = createPalette();
 const first = new Pane("", { color, settings: () => settings });
@@ -48,6 +49,8 @@ const isOwn = (id) => !MODELS.some((model) => model.id === id);
 async function load(pane) {
   const names = namesOf(pane);
   const id = settings[names.id];
+  pane.sayFailure = undefined;
+  stopUnwanted();
   try {
     await pane.load(modelOf(id) ?? modelFromAddress(id), settings[names.size]);
     pane.works = { id, size: settings[names.size] };
@@ -57,7 +60,8 @@ async function load(pane) {
     if (error?.code === "aborted" || error?.name === "AbortError" || settings[names.id] !== id) return;
     console.error(error);
     if (!isOwn(id)) {
-      report(explain(error), ["network", "crashed"].includes(error.code) ? () => retry(pane) : undefined);
+      pane.sayFailure = () => report(explain(error), ["network", "crashed"].includes(error.code) ? () => retry(pane) : undefined);
+      pane.sayFailure();
       return;
     }
     report(explainOwnModel(error));
@@ -66,24 +70,54 @@ async function load(pane) {
   }
 }
 
+/**
+ * Models on their way, by address: both panes may wait for one.
+ * @type {Map<string, { model: Promise<import("./models.js").Model>, abort: AbortController }>}
+ */
+const coming = new Map();
+
 async function modelFromAddress(id) {
   const url = addressIn(id);
   if (!url) throw Object.assign(new Error(`no model ${id}`), { code: "address" });
-  const blob = await fetchAddress(url, new AbortController().signal);
-  const model = addOwn({ name: blob.name, blob, url: id });
-  showSettings();
-  return model;
+  if (!coming.has(id)) {
+    const abort = new AbortController();
+    coming.set(id, { abort, model: fetchModel(url, id, abort.signal) });
+  }
+  return coming.get(id).model;
 }
 
+async function fetchModel(url, id, signal) {
+  try {
+    const blob = await fetchAddress(url, signal);
+    const model = addOwn({ name: blob.name, blob, url: id });
+    showSettings();
+    return model;
+  } finally {
+    if (!signal.aborted) coming.delete(id);
+  }
+}
+
+/** Ends the downloads of models that no pane waits for. */
+function stopUnwanted() {
+  const wanted = panes().map((pane) => settings[namesOf(pane).id]);
+  for (const [id, { abort }] of coming) {
+    if (wanted.includes(id)) continue;
+    coming.delete(id);
+    abort.abort();
+  }
+}
+
+/** Loads the model of a pane again, and any other that could not be loaded. */
 function retry(pane) {
   clearProblem();
-  void load(pane);
+  for (const one of panes()) if (one === pane || one.sayFailure) void load(one);
   player.lookAgain();
 }
 
 /** Another model or input size for a pane, which then looks again. */
 function choose(pane, id, size) {
   const names = namesOf(pane);
+  if (pane.sayFailure) clearProblem(); // It was about the one before.
   settings[names.id] = id;
   settings[names.size] = size;
   changed();
@@ -112,9 +146,9 @@ const player = new Player(
       clearProblem();
       fetching.abort(); // An address that was on its way: something else was chosen, or this is it.
       setFetching(false);
+      for (const pane of panes()) pane.sayFailure?.();
       const usesCamera = kind === "camera";
       $("camera").textContent = usesCamera ? "Stop the camera" : "Use the camera";
-      $("camera").setAttribute("aria-pressed", String(usesCamera));
       if (!usesCamera) $("camera-choice").hidden = true;
       $("clear").disabled = kind === "nothing";
       samples.mark(player.source?.shareable?.kind === "sample" ? SAMPLES.findIndex(({ id }) => id === player.source.shareable.name) : -1);
@@ -130,8 +164,9 @@ const player = new Player(
     onFail(error, pane) {
       if (error?.code === "aborted" || error?.code === "disposed") return;
       speak("", true);
+      for (const one of pane ? [pane] : panes()) one.giveUp();
       // The loading of a model speaks for itself.
-      if (!$("problem").hidden || (pane && !pane.labels.length)) return;
+      if (!$("problem").hidden || pane?.sayFailure) return;
       const own = pane?.model && isOwn(pane.model.id);
       report(own ? explainOwnModel(error) : explain(error), error.code === "crashed" && pane ? () => retry(pane) : undefined);
       console.error(error);
@@ -162,12 +197,9 @@ function showSample(id) {
   const { file, name } = sampleOf(id);
   const source = { name: file, alt: name, shareable: { kind: "sample", name: id } };
   const url = `./samples/${file}`;
-  if (isFilm(file)) void player.showVideo(url, source);
+  if (isVideoFile({ name: file })) void player.showVideo(url, source);
   else void player.showPicture(url, source);
 }
-
-const isFilm = (file) => /\.(mp4|webm|mov|m4v)$/i.test(file);
-const isModel = ({ name }) => /\.onnx$/i.test(name);
 
 const samples = new Strip($("samples-list"));
 const mine = new Strip($("mine-list"));
@@ -181,17 +213,16 @@ let files = [];
  */
 function openFiles(given, url) {
   const all = [...given];
-  const models = all.filter(isModel);
+  const models = all.filter(isModelFile);
   if (models.length) openModel(models[0], url);
-  const rest = all.filter((file) => !isModel(file));
+  const rest = all.filter((file) => !isModelFile(file));
   if (!rest.length) return;
   const old = files;
   files = rest.map((file) => ({ file, url: URL.createObjectURL(file), from: url }));
-  const film = ({ file }) => file.type.startsWith("video/");
   mine.fill(
     files.map((one) => ({
       name: one.file.name,
-      thumb: film(one) ? undefined : one.url,
+      thumb: isVideoFile(one.file) ? undefined : one.url,
       show: () => {
         showFile(one);
         reveal();
@@ -200,24 +231,24 @@ function openFiles(given, url) {
   );
   $("mine").hidden = files.length < 2;
   // Of a drop with a text file in it, the pictures.
-  showFile(files.find(({ file }) => /^(image|video)\//.test(file.type)) ?? files[0]);
+  showFile(files.find(({ file }) => file.type.startsWith("image/") || isVideoFile(file)) ?? files[0]);
   for (const one of old) URL.revokeObjectURL(one.url);
 }
 
 function showFile(one) {
   const { file, url, from } = one;
   const source = { name: file.name, alt: file.name, file: one, shareable: from ? { kind: "url", url: from } : undefined };
-  if (file.type.startsWith("video/") || (!file.type && isFilm(file.name))) void player.showVideo(url, source);
+  if (isVideoFile(file)) void player.showVideo(url, source);
   else void player.showPicture(url, source);
 }
 
 /** @param {string} text */
 async function openAddress(text) {
+  const url = addressIn(text);
+  if (!url) return report(explain({ code: "address" })); // One that is on its way may still come.
   fetching.abort();
   fetching = new AbortController();
   const { signal } = fetching;
-  const url = addressIn(text);
-  if (!url) return report(explain({ code: "address" }));
   clearProblem();
   setFetching(true);
   try {
@@ -286,7 +317,6 @@ function showSettings() {
   $("track").disabled = compare;
   classFilter.set(classes);
   for (const id of ["stage-b", "result-b", "second", "name", "tag", "track-note", "which", "which-label"]) $(id).hidden = !compare;
-  $("frame").hidden = !(compare && player.moves);
   $("main").classList.toggle("comparing", compare);
 }
 
@@ -297,7 +327,9 @@ function setCompare(compare) {
     second.begin({ mirrored: player.mirrored, saying: player.kind === "nothing" ? "Nothing yet." : "Looking …" });
     void load(second);
   } else {
+    if (second.sayFailure) clearProblem();
     second.unload();
+    stopUnwanted();
   }
   player.lookAgain();
 }
@@ -311,7 +343,7 @@ function setIou(value) {
       () => {},
     );
   }
-  if (player.kind === "picture") player.lookAgain();
+  if (player.isStill) player.lookAgain();
 }
 
 $("score").addEventListener("input", ({ target }) => {
@@ -394,18 +426,18 @@ async function exportNow() {
   const pane = exported();
   const { width, height } = pane.size;
   const kind = player.kind;
-  let name = kind === "camera" ? momentName(new Date()) : (player.source?.name ?? "");
-  if (kind === "video") name = `${fileName(name, "")}-${player.time.toFixed(1)}s.mp4`; // Its ending is cut off again.
+  let name = kind === "camera" ? `${momentName(new Date())}.png` : (player.source?.name ?? "");
+  if (kind === "video") name = fileName(name, `-${pane.time.toFixed(1)}s.png`); // A frame of it is a picture.
   const { objects, labels, model } = { objects: pane.found.seen, labels: pane.labels, model: pane.model?.name ?? "" };
   const blob = write
-    ? new Blob([write({ name: kind === "camera" ? `${name}.png` : name, width, height, objects, labels, model })], { type })
+    ? new Blob([write({ name, width, height, objects, labels, model })], { type })
     : await paint();
   return { blob, name: fileName(name, suffix) };
 }
 
 /** The picture with boxes; in a comparison both, side by side. As a PNG. */
 async function paint() {
-  const image = (pane) => (settings.compare && player.moves ? pane.frame : player.image);
+  const image = (pane) => (player.moves && !pane.frame.hidden ? pane.frame : player.image);
   const shown = panes().filter(({ size }) => size.width);
   const sheets = shown.map((pane) => pane.paint(image(pane)));
   if (sheets.length === 1) return sheets[0].convertToBlob({ type: "image/png" });
@@ -428,16 +460,25 @@ async function paint() {
   return canvas.convertToBlob({ type: "image/png" });
 }
 
+/** What could not be made is explained, and nothing is taken. */
+function reportExport(error) {
+  console.error(error);
+  report(explain({ code: "export" }));
+  return { blob: undefined, name: "" };
+}
+
 $("save").addEventListener("click", async () => {
-  const { blob, name } = await exportNow();
+  const { blob, name } = await exportNow().catch(reportExport);
+  if (!blob) return;
   const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(blob), download: name });
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 });
 
 $("copy").addEventListener("click", async () => {
+  const { blob } = await exportNow().catch(reportExport);
+  if (!blob) return;
   try {
-    const { blob } = await exportNow();
     if (blob.type === "image/png") await navigator.clipboard.write([new ClipboardItem({ [blob.type]: blob })]);
     else await navigator.clipboard.writeText(await blob.text());
     note($("copy"), "Copied");
@@ -453,18 +494,25 @@ $("share").addEventListener("click", async () => {
   try {
     await navigator.clipboard.writeText(url.href);
     // Files and the camera stay here: the link opens a sample in their place.
-    note($("share"), player.source && !player.source.shareable ? "Copied, without your picture" : "Copied");
+    const stays = player.source && !player.source.shareable;
+    note($("share"), "Copied", stays ? "The link opens a sample: your picture or camera stays here." : "");
   } catch {
-    location.hash = url.hash; // To be copied by hand.
+    history.replaceState(null, "", url); // To be copied by hand. Nothing is restored: it is what is shown.
     report("The browser did not let the page copy. The link is in the address bar now.");
   }
 });
 
-/** Shows `text` on a button for a moment. */
-function note(button, text) {
+let noted;
+
+/** Shows `text` on a button for a moment, which gets no narrower by that, and `more` in the line below. */
+function note(button, text, more = "") {
   const before = (button.dataset.text ??= button.textContent);
+  button.style.minWidth = `${button.getBoundingClientRect().width}px`;
   button.textContent = text;
+  $("copied").textContent = more;
   setTimeout(() => (button.textContent = before), 1500);
+  clearTimeout(noted);
+  noted = setTimeout(() => ($("copied").textContent = ""), 6000);
 }
 
 // ------------------------------------------------------------------------------------------------ arrival
@@ -472,25 +520,33 @@ function note(button, text) {
 /** The state that the address names; on arrival also what to look at where it names nothing. */
 function restore(arrival) {
   const link = fromHash(location.hash);
-  if (!arrival && location.hash.length < 2) return;
-  Object.assign(settings, arrival ? {} : { ...DEFAULTS, ...remembered() }, link.settings);
+  const named = Boolean(link.source) || Object.keys(link.settings).length > 0;
+  if (!arrival && !named) return;
+  // A link leaves out what its maker had as by default, so this browser's memory must not fill the gaps.
+  Object.assign(settings, DEFAULTS, named ? {} : remembered(), link.settings);
   for (const name of ["model", "model2"]) {
     // One that the site no longer has.
-    if (!modelOf(settings[name]) && !addressIn(settings[name])) settings[name] = DEFAULTS[name];
+    if (modelOf(settings[name]) || addressIn(settings[name])) continue;
+    settings[name] = DEFAULTS[name];
+    settings[name.replace("model", "size")] = 0;
   }
   showSettings();
   if (!settings.compare) second.unload();
   for (const pane of panes()) void load(pane);
   const sample = link.source?.kind === "sample" && sampleOf(link.source.name);
-  if (link.source?.kind === "url") void openAddress(link.source.url);
-  else showSample(sample ? sample.id : SAMPLES[0].id);
+  if (link.source?.kind === "url") {
+    player.nothing(); // What runs would run without its detector.
+    void openAddress(link.source.url);
+  } else {
+    showSample(sample ? sample.id : SAMPLES[0].id);
+  }
 }
 
 samples.fill(
   SAMPLES.map(({ id, name, file }) => ({
     name,
-    film: isFilm(file),
-    thumb: `./samples/${isFilm(file) ? file.replace(/\.\w+$/, ".jpg") : file}`,
+    video: isVideoFile({ name: file }),
+    thumb: `./samples/${isVideoFile({ name: file }) ? file.replace(/\.\w+$/, ".jpg") : file}`,
     show: () => {
       showSample(id);
       reveal();

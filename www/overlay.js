@@ -1,4 +1,4 @@
-// Boxes over a picture, with labels that do not cover each other, the object in the light, and trails of tracks.
+// Boxes over a picture, with labels that do not cover each other, the highlighted object, and trails of tracks.
 import { contained, placeLabels } from "./layout.js";
 import { drawObjects } from "./pkg/draw.js";
 
@@ -20,10 +20,10 @@ export function labelOf({ label, score, trackId }) {
  * @param {(label: string) => string} options.color
  * @param {boolean} [options.mirror]
  * @param {number} [options.pixelRatio]
- * @param {import("./results.js").Settled} [options.lit] the one that is pointed at
+ * @param {import("./results.js").Settled} [options.highlighted] the one that is pointed at
  * @param {readonly import("./trails.js").Trail[]} [options.trails]
  */
-export function drawBoxes(canvas, objects, { width, height, color, mirror = false, pixelRatio, lit, trails = [] }) {
+export function drawBoxes(canvas, objects, { width, height, color, mirror = false, pixelRatio, highlighted, trails = [] }) {
   const ratio = pixelRatio ?? globalThis.devicePixelRatio ?? 1;
   const paint = (object) => color(object.label);
   drawObjects(canvas, objects, {
@@ -33,7 +33,7 @@ export function drawBoxes(canvas, objects, { width, height, color, mirror = fals
     pixelRatio: ratio,
     fit: "contain",
     label: () => "",
-    color: lit ? (object) => (object === lit ? paint(object) : `${paint(object)}80`) : paint,
+    color: highlighted ? (object) => (object === highlighted ? paint(object) : `${paint(object)}80`) : paint,
   });
   const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
   if (!(context && width > 0 && height > 0)) return;
@@ -42,18 +42,18 @@ export function drawBoxes(canvas, objects, { width, height, color, mirror = fals
 
   for (const { label, points } of trails) drawTrail(context, points.map(toCanvas), color(label), 2 * ratio);
 
-  if (lit) {
+  if (highlighted) {
     // Twice as thick, over everything: what is pointed at is seen whole.
-    const { x, y } = toCanvas({ x: mirror ? lit.box.x + lit.box.width : lit.box.x, y: lit.box.y });
-    context.strokeStyle = paint(lit);
+    const { x, y } = toCanvas({ x: mirror ? highlighted.box.x + highlighted.box.width : highlighted.box.x, y: highlighted.box.y });
+    context.strokeStyle = paint(highlighted);
     context.lineWidth = Math.round(4 * ratio);
-    context.strokeRect(Math.round(x), Math.round(y), lit.box.width * area.scale, lit.box.height * area.scale);
+    context.strokeRect(Math.round(x), Math.round(y), highlighted.box.width * area.scale, highlighted.box.height * area.scale);
   }
 
   context.font = `600 ${FONT_PX * ratio}px system-ui, sans-serif`;
   context.textBaseline = "middle";
   const padding = Math.round(5 * ratio);
-  const order = lit ? [lit, ...objects.filter((object) => object !== lit)] : objects;
+  const order = highlighted ? [highlighted, ...objects.filter((object) => object !== highlighted)] : objects;
   const labels = order.map((object) => {
     const corner = toCanvas({ x: mirror ? object.box.x + object.box.width : object.box.x, y: object.box.y });
     return {
@@ -72,10 +72,11 @@ export function drawBoxes(canvas, objects, { width, height, color, mirror = fals
   placeLabels(labels, canvas).forEach((place, index) => {
     if (!place) return;
     const { object, text } = labels[index];
-    context.globalAlpha = lit && object !== lit ? 0.55 : 1;
+    context.globalAlpha = highlighted && object !== highlighted ? 0.55 : 1;
     context.fillStyle = paint(object);
     context.beginPath();
-    context.roundRect(place.left, place.top, place.width, place.height, 3 * ratio);
+    if (context.roundRect) context.roundRect(place.left, place.top, place.width, place.height, 3 * ratio);
+    else context.rect(place.left, place.top, place.width, place.height); // Chromium before 99, Firefox before 112.
     context.fill();
     context.fillStyle = TEXT;
     context.fillText(text, place.left + padding, place.top + place.height / 2 + ratio * 0.5);

@@ -24,6 +24,10 @@ export class Pane {
   /** @type {import("./models.js").Model | undefined} */
   model;
   labels = [];
+  /** @type {(() => void) | undefined} says again why its model could not be loaded */
+  sayFailure;
+  /** Of a video the time of the frame that was looked at, in seconds. */
+  time = 0;
   /** @type {{ seen: import("./results.js").Settled[], unsure: import("./results.js").Settled[] }} */
   found = { seen: [], unsure: [] };
   timing = new Timing();
@@ -38,7 +42,7 @@ export class Pane {
   #steady = new Steady();
   #loading = new AbortController();
   /** @type {number | undefined} which of the list is pointed at */
-  #lit;
+  #highlighted;
   #numbersAt = -Infinity;
 
   /**
@@ -113,11 +117,13 @@ export class Pane {
           }
         },
       });
-      // The first run of a network makes its memory; no visitor's frame shall pay for it.
-      await detector.detect({ data: new Uint8Array(32 * 32 * 4), width: 32, height: 32 });
-      if (signal.aborted) {
+      try {
+        // The first run of a network makes its memory; no visitor's frame shall pay for it.
+        await detector.detect({ data: new Uint8Array(32 * 32 * 4), width: 32, height: 32 });
+        if (signal.aborted) throw signal.reason;
+      } catch (error) {
         detector.dispose();
-        throw signal.reason;
+        throw error;
       }
       this.labels = detector.labels;
       const { width, height } = detector.inputSize;
@@ -151,11 +157,17 @@ export class Pane {
     this.#raw = [];
     this.#size = { width: 0, height: 0 };
     this.#mirrored = mirrored;
-    this.#lit = undefined;
+    this.#highlighted = undefined;
     this.again();
     this.refresh();
     this.#elements.summary.textContent = saying;
+    this.#elements.frame.hidden = true;
     this.#showNumbers();
+  }
+
+  /** Nothing can be found, for the error that is shown: it no longer says that it looks. */
+  giveUp() {
+    if (!this.#size.width) this.#elements.summary.textContent = "Nothing yet.";
   }
 
   /** It looks again, at the same thing: with another model, say. */
@@ -176,6 +188,7 @@ export class Pane {
   take(objects, size, { milliseconds, timing = { network: milliseconds, boxes: 0 }, time }) {
     this.#raw = time === undefined ? objects : this.#steady.add(objects, time);
     this.#size = size;
+    if (time !== undefined) this.time = time;
     const started = performance.now();
     this.#sift();
     this.#trails.add(this.found.seen);
@@ -203,7 +216,7 @@ export class Pane {
   #show() {
     const { score } = this.#settings();
     if (this.#size.width) this.#elements.summary.textContent = summary(this.found.seen, this.found.unsure, score);
-    if (this.#lit !== undefined && this.#lit >= this.found.seen.length) this.#lit = undefined;
+    if (this.#highlighted !== undefined && this.#highlighted >= this.found.seen.length) this.#highlighted = undefined;
     this.#showList();
     this.draw();
   }
@@ -214,7 +227,7 @@ export class Pane {
       ...this.#size,
       color: this.#color,
       mirror: this.#mirrored,
-      lit: this.#lit === undefined ? undefined : this.found.seen[this.#lit],
+      highlighted: this.#highlighted === undefined ? undefined : this.found.seen[this.#highlighted],
       trails: this.#shownTrails(),
     });
   }
@@ -225,7 +238,7 @@ export class Pane {
   }
 
   /**
-   * Puts the frame that was looked at under the boxes.
+   * Puts the picture or frame that was looked at under the boxes, over the video if that is there.
    * @param {CanvasImageSource} image
    * @param {{ width: number, height: number }} size
    */
@@ -237,6 +250,7 @@ export class Pane {
     if (frame.height !== h) frame.height = h;
     frame.getContext("2d").drawImage(image, 0, 0, w, h);
     frame.classList.toggle("mirrored", this.#mirrored);
+    frame.hidden = false;
   }
 
   /**
@@ -274,21 +288,21 @@ export class Pane {
       write(name.lastChild, rival ? ` or ${rival.label} ${Math.round(rival.score * 100)} %` : "");
       write(sure, `${Math.round(score * 100)} %`);
     });
-    this.#showLit();
+    this.#showHighlighted();
   }
 
-  #showLit() {
+  #showHighlighted() {
     const { list } = this.#elements;
-    [...list.children].forEach((row, index) => row.setAttribute("aria-selected", String(index === this.#lit)));
-    if (this.#lit === undefined) list.removeAttribute("aria-activedescendant");
-    else list.setAttribute("aria-activedescendant", list.children[this.#lit].id);
+    [...list.children].forEach((row, index) => row.setAttribute("aria-selected", String(index === this.#highlighted)));
+    if (this.#highlighted === undefined) list.removeAttribute("aria-activedescendant");
+    else list.setAttribute("aria-activedescendant", list.children[this.#highlighted].id);
   }
 
   /** @param {number | undefined} index */
-  #light(index) {
-    if (index === this.#lit) return;
-    this.#lit = index;
-    this.#showLit();
+  #highlight(index) {
+    if (index === this.#highlighted) return;
+    this.#highlighted = index;
+    this.#showHighlighted();
     this.draw();
   }
 
@@ -296,13 +310,13 @@ export class Pane {
     const { list, stage } = this.#elements;
     list.addEventListener("pointerover", ({ target }) => {
       const row = target.closest("[role=option]");
-      this.#light(row ? [...list.children].indexOf(row) : undefined);
+      this.#highlight(row ? [...list.children].indexOf(row) : undefined);
     });
-    list.addEventListener("pointerleave", () => this.#light(undefined));
-    list.addEventListener("blur", () => this.#light(undefined));
+    list.addEventListener("pointerleave", () => this.#highlight(undefined));
+    list.addEventListener("blur", () => this.#highlight(undefined));
     list.addEventListener("keydown", (event) => {
       const last = this.found.seen.length - 1;
-      const at = this.#lit;
+      const at = this.#highlighted;
       const to = {
         ArrowDown: () => (at === undefined ? 0 : Math.min(last, at + 1)),
         ArrowUp: () => (at === undefined ? last : Math.max(0, at - 1)),
@@ -312,8 +326,8 @@ export class Pane {
       }[event.key];
       if (!to || last < 0) return;
       event.preventDefault();
-      this.#light(to());
-      list.children[this.#lit]?.scrollIntoView({ block: "nearest" });
+      this.#highlight(to());
+      list.children[this.#highlighted]?.scrollIntoView({ block: "nearest" });
     });
     const point = ({ clientX, clientY }) => {
       const { width, height } = this.#size;
@@ -324,7 +338,7 @@ export class Pane {
       const y = (clientY - bounds.top - area.top) / area.scale;
       const object = objectAt(this.found.seen, { x: this.#mirrored ? width - x : x, y });
       const index = object ? this.found.seen.indexOf(object) : undefined;
-      this.#light(index);
+      this.#highlight(index);
       // Within the list only: the page must not move under the hand.
       if (index !== undefined) {
         const row = list.children[index];
@@ -336,7 +350,7 @@ export class Pane {
     };
     stage.addEventListener("pointermove", point);
     stage.addEventListener("pointerdown", point);
-    stage.addEventListener("pointerleave", () => this.#light(undefined));
+    stage.addEventListener("pointerleave", () => this.#highlight(undefined));
   }
 
   #showNumbers() {

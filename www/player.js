@@ -1,4 +1,4 @@
-// What is shown, a picture, a film or the camera, and the looking at it by one model or two.
+// What is shown, a picture, a video or the camera, and the looking at it by one model or two.
 import { closeCamera, listCameras, openCamera } from "./camera.js";
 import { grab, nextFrame } from "./frames.js";
 import { typical } from "./timing.js";
@@ -65,8 +65,9 @@ export class Player {
     return this.kind === "video" || this.kind === "camera";
   }
 
-  get time() {
-    return this.#video.currentTime;
+  /** Whether nothing new is looked at until somebody asks. */
+  get isStill() {
+    return this.kind === "picture" || (this.kind === "video" && this.#video.paused);
   }
 
   /**
@@ -115,7 +116,9 @@ export class Player {
     this.#looking.abort();
     if (!this.#look) return;
     this.#looking = new AbortController();
-    for (const pane of this.#page.panes()) pane.again();
+    const panes = this.#page.panes();
+    for (const pane of panes) pane.again();
+    panes[0].frame.hidden = true; // What lies under it is seen until its model has looked.
     void this.#look(this.#looking.signal);
   }
 
@@ -151,12 +154,16 @@ export class Player {
       // Decoding is not detection. A picture without a size of its own (SVG) makes no bitmap.
       const bitmap = await createImageBitmap(picture).catch(() => undefined);
       const started = performance.now();
-      const objects = await detector.detect(bitmap ?? picture, { signal, transfer: Boolean(bitmap) });
-      if (signal.aborted) throw signal.reason;
-      return { objects, milliseconds: performance.now() - started, timing: detector.timing };
+      try {
+        const objects = await detector.detect(bitmap ?? picture, { signal, transfer: Boolean(bitmap) });
+        if (signal.aborted) throw signal.reason;
+        return { objects, milliseconds: performance.now() - started, timing: detector.timing };
+      } finally {
+        bitmap?.close(); // It is left where there is no worker to take it.
+      }
     };
     const show = async (pane) => {
-      pane.showFrame(picture, size);
+      if (pane !== panes[0]) pane.showFrame(picture, size); // The first one shows the picture itself.
       const { objects, ...times } = await look(pane);
       pane.take(objects, size, times);
       this.#page.onTake();
@@ -205,11 +212,12 @@ export class Player {
     try {
       const shown = nextFrame(video, signal, 10_000);
       await once(video, "loadeddata", signal);
+      if (!video.videoWidth) throw Object.assign(new Error("sound only"), { code: "no-video" });
       // Refused where the browser's settings forbid it: then the controls start it.
       video.play().catch(() => {});
       await Promise.race([shown, new Promise((resolve) => setTimeout(resolve, 1000))]);
-    } catch {
-      if (!signal.aborted) this.#fail({ code: "invalid-image", file: source.name });
+    } catch (error) {
+      if (!signal.aborted) this.#fail({ code: error.code ?? "invalid-image", file: source.name });
       return;
     }
     if (!signal.aborted) this.#watchFromNow();
@@ -294,9 +302,9 @@ export class Player {
       try {
         for (const [index, pane] of panes.entries()) {
           const copy = await createImageBitmap(frame);
-          const started = performance.now();
           const detector = detectors[index];
-          const objects = await detector.detect(copy, { signal, transfer: true });
+          const started = performance.now();
+          const objects = await detector.detect(copy, { signal, transfer: true }).finally(() => copy.close());
           const milliseconds = performance.now() - started;
           if (signal.aborted) return;
           pane.showFrame(frame, frame);

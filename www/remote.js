@@ -73,7 +73,7 @@ async function fetchHere(url, signal) {
     if (!response.ok) throw new Error(`status ${response.status}`);
     return { bytes: await response.arrayBuffer(), type: response.headers.get("content-type") ?? "" };
   } catch (cause) {
-    throw unreachable(cause);
+    throw signal.aborted ? signal.reason : unreachable(cause);
   }
 }
 

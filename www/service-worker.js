@@ -89,7 +89,7 @@ async function keepMore({ used, all }) {
   await keepAll(new Set([...here, ...more, ...(all ? engines : [])].filter((path) => Object.hasOwn(FILES, path))));
 }
 
-/** Of a kept file the bytes that were asked for: films are read in parts. */
+/** Of a kept file the bytes that were asked for: videos are read in parts. */
 async function part(response, range) {
   const [, from, to] = /^bytes=(\d+)-(\d*)$/.exec(range) ?? [];
   if (from === undefined) return response;

@@ -78,8 +78,11 @@ export function remembered(storage = () => localStorage) {
  */
 export function remember(settings, storage = () => localStorage) {
   const kept = Object.fromEntries(REMEMBERED.map((name) => [name, settings[name]]));
-  // The address of somebody's model stays in the link that named it.
-  if (/^https?:/.test(kept.model) || kept.model.startsWith("own-")) delete kept.model;
+  // The address of somebody's model stays in the link that named it. Its input size is not one for another model.
+  if (/^https?:/.test(kept.model) || kept.model.startsWith("own-")) {
+    delete kept.model;
+    delete kept.size;
+  }
   try {
     storage().setItem(KEY, JSON.stringify(kept));
   } catch {

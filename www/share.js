@@ -18,7 +18,7 @@ const NAMES = {
 };
 
 /**
- * What differs from the defaults. A model that was opened as a file has no address, so it is left out.
+ * What differs from the defaults. A model that was opened as a file has no address, so it and its input size are left out.
  * @param {Shareable | undefined} source
  * @param {Settings} settings
  * @returns {string} with its "#", or "" if all is as on arrival
@@ -32,7 +32,7 @@ export function toHash(source, settings) {
     const value = settings[name];
     if (name.endsWith("2") && !compare) continue;
     if (String(value) === String(DEFAULTS[name]) && !(compare && name.startsWith("model"))) continue;
-    if (name.startsWith("model") && value.startsWith("own-")) continue;
+    if (/^(model|size)/.test(name) && settings[name.replace("size", "model")].startsWith("own-")) continue;
     parameters.set(name, typeof value === "boolean" ? (value ? "1" : "0") : String(value));
   }
   const text = parameters.toString();

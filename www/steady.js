@@ -8,7 +8,7 @@ import { overlap } from "./results.js";
  * The weight of a frame falls to 37 % in so many seconds. What is found with 70 % from one frame on is above 40 % after 0.2 s.
  */
 const MEMORY = 0.25;
-/** A longer step, or one back, is to another scene: a seek, a film that begins again. In seconds. */
+/** A longer step, or one back, is to another scene: a seek, a video that begins again. In seconds. */
 const GAP = 1;
 /** Boxes of one class that overlap by more than this from frame to frame (intersection over union) are one object's. */
 const SAME = 0.3;
@@ -38,29 +38,63 @@ export class Steady {
     const goesOn = passed >= 0 && passed < GAP;
     this.#time = time;
     const kept = goesOn ? Math.exp(-Math.max(passed, SHORTEST) / MEMORY) : 0;
-    const left = new Set(goesOn ? this.#objects : []);
-    const now = objects.map((object) => {
-      const before = nearest(left, object);
-      if (before) left.delete(before);
-      return { ...object, score: kept * (before?.score ?? 0) + (1 - kept) * object.score };
-    });
-    for (const missed of left) now.push({ ...missed, score: kept * missed.score });
+    const before = pairs(goesOn ? this.#objects : [], objects);
+    const matched = new Set(before.values());
+    const now = objects.map((object) => ({ ...object, score: kept * (before.get(object)?.score ?? 0) + (1 - kept) * object.score }));
+    for (const missed of goesOn ? this.#objects : []) if (!matched.has(missed)) now.push({ ...missed, score: kept * missed.score });
     this.#objects = now.filter(({ score }) => score >= LEAST).sort((a, b) => b.score - a.score);
     return this.#objects;
   }
 }
 
 /**
- * The object before that is most likely this one.
- * @param {Iterable<DetectedObject>} objects
- * @param {DetectedObject} object
+ * How far two objects of successive frames are one, by the rules in their order; 0 if they are not.
+ * @type {((before: DetectedObject, now: DetectedObject, taken: ReadonlySet<number | undefined>) => number)[]}
  */
-function nearest(objects, { label, box }) {
-  let best;
-  let most = SAME;
-  for (const one of objects) {
-    const share = one.label === label ? overlap(one.box, box) : 0;
-    if (share > most) [best, most] = [one, share];
+const RULES = [
+  // The tracker knows it, whatever its class is in this frame.
+  (before, now) => (now.trackId !== undefined && before.trackId === now.trackId ? 1 : 0),
+  (before, now, taken) => (mayBe(before, now, taken) && overlap(before.box, now.box) > SAME ? overlap(before.box, now.box) : 0),
+  // A small one moves by most of its size from frame to frame.
+  (before, now, taken) => (mayBe(before, now, taken) ? nearness(before.box, now.box) : 0),
+];
+
+/** Of one class, and not another track of this frame. */
+function mayBe(before, now, taken) {
+  return before.label === now.label && (before.trackId === undefined || !taken.has(before.trackId));
+}
+
+/** 1 for the same centre, down to 0 where the centres are a box's size apart. */
+function nearness(a, b) {
+  const x = a.x + a.width / 2 - b.x - b.width / 2;
+  const y = a.y + a.height / 2 - b.y - b.height / 2;
+  const size = Math.sqrt(Math.min(a.width * a.height, b.width * b.height));
+  return size > 0 ? Math.max(0, 1 - Math.hypot(x, y) / size) : 0;
+}
+
+/**
+ * For each object that was there before, its state then. A rule is tried on all objects before the next one is.
+ * @param {readonly DetectedObject[]} before
+ * @param {readonly DetectedObject[]} now
+ * @returns {Map<DetectedObject, DetectedObject>} from now to before
+ */
+function pairs(before, now) {
+  const left = new Set(before);
+  const taken = new Set(now.map(({ trackId }) => trackId));
+  const found = new Map();
+  for (const rule of RULES) {
+    for (const object of now) {
+      if (found.has(object)) continue;
+      let best;
+      let most = 0;
+      for (const one of left) {
+        const likeness = rule(one, object, taken);
+        if (likeness > most) [best, most] = [one, likeness];
+      }
+      if (!best) continue;
+      found.set(object, best);
+      left.delete(best);
+    }
   }
-  return best;
+  return found;
 }

@@ -4,7 +4,7 @@
  * @typedef {object} Choice
  * @property {string} name
  * @property {string | undefined} thumb address of its small picture
- * @property {boolean} [film]
+ * @property {boolean} [video]
  * @property {() => void} show
  */
 
@@ -27,7 +27,7 @@ export class Strip {
 
   /** @param {readonly Choice[]} choices */
   fill(choices) {
-    this.#buttons = choices.map(({ name, thumb, film, show }) => {
+    this.#buttons = choices.map(({ name, thumb, video, show }) => {
       const button = document.createElement("button");
       button.type = "button";
       button.className = "thumb";
@@ -38,7 +38,7 @@ export class Strip {
       } else {
         button.append(placeholder("▶"));
       }
-      if (film && thumb) button.append(Object.assign(document.createElement("b"), { textContent: "▶", ariaHidden: "true" }));
+      if (video && thumb) button.append(Object.assign(document.createElement("b"), { textContent: "▶", ariaHidden: "true" }));
       button.append(Object.assign(document.createElement("span"), { className: "name", textContent: name }));
       button.addEventListener("click", show);
       return button;

@@ -2,7 +2,7 @@
 
 /** @typedef {{ label: string, points: { x: number, y: number }[] }} Trail points in pixels of the frame, the oldest first */
 
-/** Two seconds of a film with 25 frames a second. */
+/** Two seconds of a video with 25 frames a second. */
 const POINTS = 50;
 /** A track that is not seen for so many frames is over. */
 const PATIENCE = 15;

@@ -13,6 +13,7 @@ const SENTENCES = {
   "needs-tract": "The neural network on this site is not one that this page can run.",
   "unsupported-operator": "The neural network on this site is not one that this page can run.",
   "invalid-image": "That is not a picture or video this browser can open, or the file is damaged.",
+  "no-video": "This browser finds sound in that video, but no picture.",
   "image-too-large": "That picture is too large. Make it smaller than 16,384 pixels a side.",
   tainted: "That picture belongs to another site, which does not let this page read it. Save it, then choose the file.",
   "not-loaded": "That picture has not finished loading. Try again in a moment.",
@@ -20,6 +21,7 @@ const SENTENCES = {
   "address-too-large": "The file behind that address is larger than 1 GB, which is more than this page takes.",
   "address-unreachable":
     "That address cannot be read from here: it does not exist, or its site does not let other pages read it (no CORS). Save the file and choose it.",
+  export: "The file could not be made. The picture may be too large for this browser: try JSON or CSV.",
   crashed: "The detector crashed. That should not happen; try again, and please report the picture if it comes back.",
 };
 

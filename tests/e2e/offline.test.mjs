@@ -57,7 +57,7 @@ describe("offline in chromium", () => {
     await site.close();
     await page.reload();
     await seesCat(page);
-    await page.locator(button("Film: tour")).click();
+    await page.locator(button("Video: tour")).click();
     await page.waitForFunction(() => document.querySelector("#stage").dataset.showing === "video");
     await seesCat(page);
     await page.locator(button("Cat")).click();

@@ -29,6 +29,24 @@ after(async () => {
   await rm(temporary, { recursive: true, force: true });
 });
 
+/** A second of silence as WAV: 8000 Hz, one channel, 8 bits. */
+function silence() {
+  const head = Buffer.alloc(44);
+  head.write("RIFF", 0);
+  head.writeUInt32LE(36 + 8000, 4);
+  head.write("WAVEfmt ", 8);
+  head.writeUInt32LE(16, 16);
+  head.writeUInt16LE(1, 20);
+  head.writeUInt16LE(1, 22);
+  head.writeUInt32LE(8000, 24);
+  head.writeUInt32LE(8000, 28);
+  head.writeUInt16LE(1, 32);
+  head.writeUInt16LE(8, 34);
+  head.write("data", 36);
+  head.writeUInt32LE(8000, 40);
+  return Buffer.concat([head, Buffer.alloc(8000, 128)]);
+}
+
 describe("page in chromium", () => {
   let browser;
   before(async () => {
@@ -186,10 +204,13 @@ describe("page in chromium", () => {
     await paste(page, { text: `${site.url}samples/coffee.jpg` });
     await looked(page, "coffee.jpg");
     // Into the field it is a text for the field.
+    const asked = site.requests.length;
     await paste(page, { text: `${site.url}samples/cat.jpg` }, "#address");
+    assert.equal(await text(page, "#open"), "Open");
     await paste(page, { text: "hello" });
     assert.match(await problem(page), /no address/);
     assert.equal(await attribute(page, "#picture", "alt"), "coffee.jpg");
+    assert.ok(!site.requests.slice(asked).includes("/samples/cat.jpg"));
   });
 
   test("there is a way back to the start", async (t) => {
@@ -228,7 +249,7 @@ describe("page in chromium", () => {
     await sleep(500);
     assert.deepEqual(site.requests.slice(asked), []);
     const stop = button("Stop the camera");
-    assert.equal(await attribute(page, stop, "aria-pressed"), "true");
+    assert.equal(await attribute(page, stop, "aria-pressed"), null, "its name says what it does");
     await page.locator(stop).click();
     await page.waitForSelector(camera, { visible: true });
     assert.equal(await attribute(page, "#stage", "data-showing"), "nothing");
@@ -298,6 +319,10 @@ describe("page in chromium", () => {
       await choose(page, "#file", await file(name, content));
       assert.match(await problem(page), /not a picture or video/, name);
     }
+    await choose(page, "#file", await file("sound.mp4", silence()));
+    await page.waitForFunction(() => /sound in that video, but no picture/.test(document.querySelector("#problem-text").textContent));
+    assert.equal(await attribute(page, "#stage", "data-showing"), "nothing");
+    assert.equal(await text(page, "#summary"), "Nothing yet.");
     await choose(page, "#file", await file("IMG_1.HEIC", "ftypheic"));
     await page.waitForFunction(() => /HEIC/.test(document.querySelector("#problem-text").textContent));
     await choose(page, "#file", CAT);
@@ -324,10 +349,77 @@ describe("page in chromium", () => {
     await page.locator(button("Cat")).click();
     release();
     assert.match(await problem(page), /Are you connected/);
+    assert.equal(await text(page, "#summary"), "Nothing yet.");
+    // Another picture does not change that.
+    await page.locator(button("Breakfast")).click();
+    await page.waitForFunction(() => document.querySelector("#picture").alt === "Breakfast");
+    await page.waitForFunction(() => document.querySelector("#summary").textContent === "Nothing yet.");
+    assert.match(await problem(page), /Are you connected/);
     await page.setRequestInterception(false);
     page.off("request", lose);
     await page.locator(button("Try again")).click();
     await seesCat(page);
+    assert.ok(!(await isVisible(page, "#problem")));
+  });
+
+  test("nothing is left behind: pictures, a failed detector", async (t) => {
+    const page = await visit(t, { expectErrors: true, path: "nothing-here" });
+    await page.evaluateOnNewDocument(() => {
+      delete globalThis.Worker; // So that the page computes itself, and nobody takes the pictures that it gives.
+      const make = globalThis.createImageBitmap;
+      globalThis.made = [];
+      globalThis.createImageBitmap = async (...given) => {
+        const bitmap = await make(...given);
+        globalThis.made.push(bitmap);
+        return bitmap;
+      };
+    });
+    await page.goto(`${site.url}#sample=cat`);
+    await seesCat(page);
+    // A bitmap without width is closed.
+    const closed = () => page.evaluate(() => globalThis.made.length && globalThis.made.every(({ width }) => width === 0));
+    assert.ok(await closed());
+    const disposed = await page.evaluate(async () => {
+      const { Detector } = await import("./pkg/index.js");
+      const { prototype } = Object.getPrototypeOf(Detector);
+      const { detect, dispose } = prototype;
+      const failed = new Set();
+      const ended = new Set();
+      prototype.detect = function (...given) {
+        if (globalThis.works || given[0].width !== 32) return detect.apply(this, given);
+        failed.add(this);
+        return Promise.reject(Object.assign(new Error("the first run fails"), { code: "crashed" }));
+      };
+      prototype.dispose = function () {
+        ended.add(this);
+        return dispose.call(this);
+      };
+      const size = document.querySelector("#size");
+      size.value = "224";
+      size.dispatchEvent(new Event("change"));
+      while (document.querySelector("#problem").hidden) await new Promise((resolve) => setTimeout(resolve, 50));
+      globalThis.works = true;
+      return [failed.size, [...failed].every((one) => ended.has(one))];
+    });
+    assert.deepEqual(disposed, [1, true]);
+    // In a comparison of frames each model gets a copy.
+    await page.locator(button("Try again")).click();
+    await page.locator(button("Video: cat")).click();
+    await page.locator(named("checkbox", "Compare two models")).click();
+    await sees(page, "cat", "#list-b");
+    await page.locator(button("Clear")).click();
+    await page.waitForFunction(() => globalThis.made.every(({ width }) => width === 0));
+  });
+
+  test("where a canvas draws no round corners, labels have square ones", async (t) => {
+    const page = await visit(t, { path: "nothing-here", expectErrors: true });
+    await page.evaluateOnNewDocument(() => {
+      for (const one of [CanvasRenderingContext2D, OffscreenCanvasRenderingContext2D]) delete one.prototype.roundRect;
+    });
+    await page.goto(`${site.url}#sample=cat`);
+    await looked(page, "Cat");
+    await seesCat(page);
+    assert.ok((await painted(page)) > 500);
     assert.ok(!(await isVisible(page, "#problem")));
   });
 

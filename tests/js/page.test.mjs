@@ -6,6 +6,7 @@ import { test } from "node:test";
 import vm from "node:vm";
 import { PALETTE, createPalette } from "../../www/colors.js";
 import { fileName, momentName, toCoco, toCsv, toJson, toYolo } from "../../www/export.js";
+import { isVideoFile } from "../../www/files.js";
 import { contained, placeLabels } from "../../www/layout.js";
 import { FILES, MODELS, addOwn, allModels, modelOf, optionText } from "../../www/models.js";
 import { objectAt, overlap, settle, sift } from "../../www/results.js";
@@ -147,6 +148,38 @@ test("after a seek a frame is shown as it is, and things that move stay themselv
   assert.equal(steady.add([object("dog", 0.9, [300, 0, 40, 40])], 3 + 4 / 25).some(({ label }) => label === "dog"), true);
 });
 
+test("a fast object keeps its box and its score, with and without tracks", () => {
+  // 40 px wide, 35 px a frame: its boxes overlap by 7 % only.
+  for (const more of [{}, { trackId: 0 }]) {
+    const steady = new Steady();
+    for (let frame = 0; frame < 20; frame += 1) {
+      const [seen, ...rest] = steady.add([object("cat", 0.8, [35 * frame, 0, 40, 40], more)], frame / 25);
+      assert.deepEqual([seen.box.x, seen.score.toFixed(2), rest.length], [35 * frame, "0.80", 0], `frame ${frame}`);
+    }
+  }
+  // Two in a row, where each comes near to where the other was: the order in which they are found does not matter.
+  const steady = new Steady();
+  const row = (x) => [object("cat", 0.9, [x + 45, 0, 40, 40], { trackId: 1 }), object("cat", 0.5, [x, 0, 40, 40], { trackId: 0 })];
+  for (let frame = 0; frame < 20; frame += 1) {
+    const seen = steady.add(row(35 * frame), frame / 25);
+    assert.deepEqual(seen.map(({ trackId, score }) => [trackId, score.toFixed(2)]), [[1, "0.90"], [0, "0.50"]], `frame ${frame}`);
+  }
+  // What is further off than its size is another one.
+  assert.equal(steady.add([object("cat", 0.9, [35 * 19 + 150, 0, 40, 40])], 20 / 25).length, 3);
+});
+
+test("a track whose class flips is shown once", () => {
+  const steady = new Steady();
+  const seen = (label, frame) => steady.add([object(label, 0.8, [2 * frame, 0, 40, 40], { trackId: 0 })], frame / 25);
+  for (let frame = 0; frame < 5; frame += 1) seen("cat", frame);
+  const flipped = seen("dog", 5);
+  assert.deepEqual(flipped.map(({ label, trackId, score }) => [label, trackId, score.toFixed(2)]), [["dog", 0, "0.80"]]);
+  // A new track at its place, of the old one's class, does not take what belongs to the old one.
+  const both = [object("dog", 0.9, [10, 0, 40, 40], { trackId: 1 }), object("dog", 0.8, [12, 0, 40, 40], { trackId: 0 })];
+  const scores = steady.add(both, 6 / 25).map(({ trackId, score }) => [trackId, score.toFixed(2)]);
+  assert.deepEqual([scores[0], scores.length, scores[1][0]], [[0, "0.80"], 2, 1]);
+});
+
 test("times are averaged, and a single picture counts as it is", () => {
   const timing = new Timing();
   timing.add({ pixels: 10, network: 28, boxes: 2, draw: 2 }, 1000);
@@ -178,6 +211,14 @@ test("settings are remembered, and nothing bad is taken from memory", () => {
   assert.deepEqual([back.score, back.iou, back.compare, back.classes], [55, 60, undefined, undefined]);
   remember({ ...DEFAULTS, model: "own-1" }, () => kept);
   assert.equal(remembered(() => kept).model, undefined);
+  // The input size of a model that is not remembered is not one for the site's.
+  for (const model of ["own-1", "https://example.org/m.onnx"]) {
+    remember({ ...DEFAULTS, model, size: 640, score: 55 }, () => kept);
+    const { size, score } = remembered(() => kept);
+    assert.deepEqual([size, score], [undefined, 55], model);
+  }
+  remember({ ...DEFAULTS, model: "small-int8", size: 320 }, () => kept);
+  assert.equal(remembered(() => kept).size, 320);
   for (const text of ["", "null", "3", "[]", "{", '{"score":"30"}', '{"score":5}', '{"score":1e99,"size":100}', '{"__proto__":{"score":40}}']) {
     assert.deepEqual(remembered(() => storage(text)), {}, text);
   }
@@ -200,6 +241,9 @@ test("a link restores the state it was made of", () => {
   assert.deepEqual(fromHash(""), { source: undefined, settings: {} });
   // A file's model has no address, and the second model is nobody's business without a comparison.
   assert.equal(toHash(undefined, { ...DEFAULTS, model: "own-1", model2: "small-int8" }), "");
+  assert.equal(toHash(undefined, { ...DEFAULTS, model: "own-1", size: 640 }), "");
+  const compared = { ...DEFAULTS, compare: true, size: 320, model2: "own-1", size2: 640 };
+  assert.deepEqual(fromHash(toHash(undefined, compared)).settings, { model: DEFAULTS.model, size: 320, compare: true });
   // An off switch that the browser remembers as on.
   assert.equal(fromHash("#track=0").settings.track, false);
 });
@@ -240,6 +284,13 @@ test("COCO and YOLO", () => {
   // Centre (70.06, 35) of 200 × 100, size 100.12 × 50.
   assert.equal(toYolo(found), "1 0.350309 0.350000 0.500617 0.500000\n0 0.500000 0.500000 1.000000 1.000000\n");
   assert.equal(toYolo({ ...found, objects: [] }), "");
+});
+
+test("a video is known by its type, or by its name where the type says nothing", () => {
+  const videos = [["video/mp4", "x"], ["", "film.MP4"], ["application/octet-stream", "film.mp4"], [undefined, "scenes/tour.mp4"]];
+  const others = [["image/png", "film.mp4"], ["", "cat.jpg"], ["application/octet-stream", "cat.jpg"], ["text/plain", "film.mp4"]];
+  for (const [type, name] of videos) assert.equal(isVideoFile({ type, name }), true, `${type} ${name}`);
+  for (const [type, name] of others) assert.equal(isVideoFile({ type, name }), false, `${type} ${name}`);
 });
 
 test("file names are sensible", () => {

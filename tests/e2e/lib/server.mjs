@@ -9,6 +9,13 @@ export const ROOT = fileURLToPath(new URL("../../..", import.meta.url));
 /** The page as `cargo xtask serve` lays it out. */
 export const SITE = { "/pkg/": "pkg", "/samples/": "data/samples", "/models/": "models", "/docs/": "docs", "/fixtures/": "tests/e2e/fixtures", "/": "www" };
 
+/** `Promise.withResolvers`, which Node 20 lacks. */
+function withResolvers() {
+  let resolve;
+  const promise = new Promise((done) => (resolve = done));
+  return { promise, resolve };
+}
+
 /**
  * @param {object} options
  * @param {Record<string, string>} [options.mounts] URL prefix → folder, relative to the repository or absolute
@@ -52,6 +59,22 @@ export async function serve({ mounts = SITE, headers = {} } = {}) {
     /** Answers `path` by a function instead of a file. */
     route: (path, answer) => routes.set(path, answer),
     unroute: (path) => routes.delete(path),
+    /**
+     * Answers `path` only once it is released: then with its file, which stays free.
+     * @returns {{ release: () => void, dropped: Promise<void> }} the latter once somebody has asked and gone away
+     */
+    hold(path) {
+      const { promise: released, resolve: release } = withResolvers();
+      const { promise: dropped, resolve: drop } = withResolvers();
+      routes.set(path, async (request, response) => {
+        response.on("close", () => !response.writableFinished && drop());
+        await released;
+        const mount = folders.find(({ prefix }) => path.startsWith(prefix));
+        request.url = path.slice(mount.prefix.length - 1);
+        mount.files(request, response, () => response.writeHead(404, headers).end("not here"));
+      });
+      return { release, dropped };
+    },
     async close() {
       server.closeAllConnections();
       await new Promise((done) => server.close(done));
