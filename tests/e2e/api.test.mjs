@@ -35,7 +35,7 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
       browser = await launch();
       page = await browser.newPage();
       // Firefox also calls what it notes about the network an error.
-      const notes = /Cross-Origin Request Blocked|Failed to read data from the ReadableStream/;
+      const notes = /Cross-Origin Request Blocked|Loading Worker from|Failed to read data from the ReadableStream/;
       page.on("pageerror", (error) => notes.test(String(error)) || errors.push(String(error)));
       await page.goto(`${site.url}blank.html`);
     });
