@@ -45,13 +45,8 @@ pub struct TensorSpec {
 
 impl TensorSpec {
     /// Number of values.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.shape.iter().product()
-    }
-
-    /// Whether it has no values; none does.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 }
 
@@ -203,11 +198,12 @@ pub fn write(path: &Path, network: &Network, weights: &Weights, precision: Preci
 ///
 /// [`Error::Io`].
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    // Several programs may write the same file, such as the shards of an exploration.
     let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".part");
+    name.push(format!(".{:016x}.part", fastrand::u64(..)));
     let part = path.with_file_name(name);
     let write = || {
-        let mut file = std::fs::File::create(&part)?;
+        let mut file = std::fs::File::create_new(&part)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         std::fs::rename(&part, path)
@@ -232,11 +228,27 @@ mod tests {
         assert_eq!(average(&[]), Weights::new());
     }
 
+    #[test]
+    fn another_program_may_be_writing_the_same_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.json");
+        // The file under a fixed name would be another program's.
+        std::fs::create_dir(folder.path().join("a.json.part")).unwrap();
+        let write = |text: &str| write_whole(&path, text.as_bytes()).unwrap();
+        std::thread::scope(|scope| {
+            for text in ["first", "other"] {
+                scope.spawn(move || (0..20).for_each(|_| write(text)));
+            }
+        });
+        assert!(["first", "other"].contains(&std::fs::read_to_string(&path).unwrap().as_str()));
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "no part is left");
+    }
+
     fn some_weights(network: &Network) -> Weights {
         let specs = tensors(&network.graph().unwrap());
         let array = |spec: &TensorSpec| Array {
             shape: spec.shape.clone(),
-            values: (0..spec.len()).map(|i| (i % 17) as f32 / 16.0).collect(),
+            values: (0..spec.count()).map(|i| (i % 17) as f32 / 16.0).collect(),
         };
         specs.iter().map(|spec| (spec.name.clone(), array(spec))).collect()
     }

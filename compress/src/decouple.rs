@@ -286,7 +286,7 @@ fn reordered(graph: &Graph, weights: &Weights, orders: &BTreeMap<NodeId, Vec<usi
                 same
             }
             Op::Add | Op::Scale => {
-                if read(0) != read(1) {
+                if (1..node.inputs.len()).any(|index| read(index) != read(0)) {
                     return None;
                 }
                 read(0).clone()
@@ -683,6 +683,37 @@ mod tests {
         // The head needs the order that it has.
         let scores = graph.nodes.iter().position(|node| node.name == "scores").unwrap();
         assert_eq!(reordered(&graph, &weights, &BTreeMap::from([(scores, vec![2, 1, 0])])), None);
+    }
+
+    #[test]
+    fn a_sum_of_any_number_of_maps_needs_one_order_of_all() {
+        let conv = |name: &str, out| {
+            let activation = Activation::None;
+            Layer::new(name, LayerKind::Conv { out, kernel: 1, stride: 1, activation, norm: false })
+        };
+        let sum = |terms: &[&str]| {
+            let from = terms.iter().map(|term| term.to_string()).collect();
+            let layers = vec![
+                conv("a", 2),
+                conv("b", 2).from(["a"]),
+                conv("c", 2).from(["a"]),
+                Layer { from, ..Layer::new("sum", LayerKind::Add) },
+                conv("sides", 4).from(["sum"]),
+                conv("scores", 2).from(["sum"]),
+                Layer::new("detect", LayerKind::Detect { head: Head::AnchorFree }).from(["sides", "scores"]),
+            ];
+            Network { name: "sum".into(), classes: 2, names: Vec::new(), layers }
+        };
+        let turned = |terms: &[&str], names: &[&str]| {
+            let graph = sum(terms).graph().unwrap();
+            let weights = random_weights(&graph, 12);
+            let id = |name: &str| graph.nodes.iter().position(|node| node.name == name).unwrap();
+            let orders = names.iter().map(|name| (id(name), vec![1, 0])).collect();
+            reordered(&graph, &weights, &orders).map(|new| new != weights)
+        };
+        assert_eq!(turned(&["a", "b", "c"], &["a", "b", "c"]), Some(true));
+        assert_eq!(turned(&["a", "b", "c"], &["a", "b"]), None, "`c` has another order");
+        assert_eq!(turned(&["a"], &["a"]), Some(true));
     }
 
     fn of_dense(decoupled: &Decoupled, layer: &str) -> i64 {

@@ -287,12 +287,7 @@ impl<'a> Queue<'a> {
     }
 
     fn detect(&self, detector: &mut Detector, index: usize, image: &Annotated) -> Result<Vec<Found>> {
-        let photo = Photo::read(&image.path)?;
-        let (size, expected) = ([photo.width, photo.height], [image.width, image.height]);
-        if size != expected {
-            let problem = format!("image {} is {size:?} px, not {expected:?}", image.id);
-            return Err(Error::Data { path: image.path.clone(), problem });
-        }
+        let photo = Photo::of(image)?;
         let found = detector.detect(ImageView::rgb(&photo.rgb, photo.width, photo.height)?)?;
         let of_set = found.into_iter().filter_map(|found| {
             let [x, y, width, height] =

@@ -178,7 +178,7 @@ pub fn metadata(
     ]
 }
 
-/// Where the network ends and its head begins, for a reader that decodes by itself: JSON, as `src/model/head.rs` of the
+/// Where the network ends and its head begins, for a reader that decodes by itself: JSON, as `src/onnx/head.rs` of the
 /// detector describes it.
 fn head(graph: &Graph, names: &[String]) -> String {
     let Some(Node { op: Op::Detect { head }, inputs, .. }) = graph.nodes.last() else { return String::new() };

@@ -22,8 +22,8 @@ const IR_VERSION: i64 = 8;
 pub struct GraphBuilder {
     graph: GraphProto,
     counter: usize,
-    /// Names that the graph had to begin with.
-    taken: HashSet<String>,
+    /// Names in use in a graph that is continued, which others have named. `None` for a new one.
+    taken: Option<HashSet<String>>,
 }
 
 impl GraphBuilder {
@@ -32,12 +32,25 @@ impl GraphBuilder {
         GraphBuilder { graph: GraphProto { name: name.into(), ..Default::default() }, ..Default::default() }
     }
 
-    /// One that writes the nodes of `graph` anew and keeps the rest. Its own names are none of the graph's.
+    /// One that writes the nodes of `graph` anew and keeps the rest. Its own names are none of the graph's: a number is
+    /// appended to one that is.
     pub fn without_nodes_of(graph: &GraphProto) -> GraphBuilder {
         let nodes = graph.node.iter().flat_map(|node| node.input.iter().chain(&node.output).chain([&node.name]));
-        let taken = nodes.chain(graph.initializer.iter().map(|tensor| &tensor.name)).cloned().collect();
+        let ends = graph.input.iter().chain(&graph.output).map(|end| &end.name);
+        let constants = graph.initializer.iter().map(|tensor| &tensor.name);
+        let taken = nodes.chain(ends).chain(constants).cloned().collect();
         let kept = GraphProto { node: Vec::new(), ..graph.clone() };
-        GraphBuilder { graph: kept, counter: 0, taken }
+        GraphBuilder { graph: kept, counter: 0, taken: Some(taken) }
+    }
+
+    /// `name`, or one like it if a graph that is continued uses it already.
+    fn unique(&mut self, name: &str) -> String {
+        let is_taken = self.taken.as_ref().is_some_and(|taken| taken.contains(name));
+        let name = if is_taken { self.fresh(name) } else { name.to_owned() };
+        if let Some(taken) = &mut self.taken {
+            taken.insert(name.clone());
+        }
+        name
     }
 
     /// A name that nothing has.
@@ -45,7 +58,7 @@ impl GraphBuilder {
         loop {
             self.counter += 1;
             let name = format!("{stem}_{}", self.counter);
-            if !self.taken.contains(&name) {
+            if self.taken.as_ref().is_none_or(|taken| !taken.contains(&name)) {
                 return name;
             }
         }
@@ -71,17 +84,18 @@ impl GraphBuilder {
         self.graph.output.push(value_info(name, shape));
     }
 
-    /// Adds an operator with one output, named `name`.
+    /// Adds an operator with one output, named `name` if nothing else is.
     pub fn op(&mut self, op: &str, name: &str, inputs: &[&str], attributes: Vec<AttributeProto>) -> String {
+        let name = self.unique(name);
         self.graph.node.push(NodeProto {
-            name: name.into(),
+            name: name.clone(),
             op_type: op.into(),
             input: inputs.iter().map(|&input| input.into()).collect(),
-            output: vec![name.into()],
+            output: vec![name.clone()],
             attribute: attributes,
             ..Default::default()
         });
-        name.into()
+        name
     }
 
     /// Adds an operator without a name of its own.
@@ -132,14 +146,15 @@ impl GraphBuilder {
         kind: tensor_proto::DataType,
         bytes: Vec<u8>,
     ) -> String {
+        let name = self.unique(name);
         self.graph.initializer.push(TensorProto {
-            name: name.into(),
+            name: name.clone(),
             dims: shape.iter().map(|&side| side as i64).collect(),
             data_type: kind as i32,
             raw_data: bytes,
             ..Default::default()
         });
-        name.into()
+        name
     }
 
     /// The file.
@@ -205,6 +220,9 @@ mod tests {
         let mut onnx = GraphBuilder::without_nodes_of(&first.into_graph());
         assert_eq!(onnx.scalar(1.0), "float_3");
         assert_eq!(onnx.step("Clip", &["a"], vec![]), "clip_5");
+        assert_eq!(onnx.op("Clip", "images", &["a"], vec![]), "images_6");
+        assert_eq!(onnx.floats("new", &[1], &[1.0]), "new");
+        assert_eq!(onnx.op("Clip", "new", &["a"], vec![]), "new_7");
         assert_eq!(GraphBuilder::new("other").scalar(1.0), "float_1");
     }
 }

@@ -299,6 +299,16 @@ mod tests {
         crate::network::Network { name: "every_form".into(), classes: 3, names: vec![], layers }
     }
 
+    /// Operators, names and connections of a file.
+    pub(super) fn nodes(onnx: &[u8]) -> Vec<[String; 4]> {
+        use prost::Message;
+        let graph = tract_onnx::pb::ModelProto::decode(onnx).unwrap().graph.unwrap();
+        let line = |node: tract_onnx::pb::NodeProto| {
+            [node.op_type, node.name, node.input.join(" "), node.output.join(" ")]
+        };
+        graph.node.into_iter().map(line).collect()
+    }
+
     /// `tests/quantize/make.py` ran the files in onnxruntime. `BLESS=1` writes them again, for the script.
     #[test]
     fn the_files_are_what_onnxruntime_ran_and_give_what_it_gave() {
@@ -326,7 +336,7 @@ mod tests {
             }
             // Runtimes of one file, so that a scale that rounds otherwise on another machine does not matter.
             let file = std::fs::read(file).unwrap();
-            assert_eq!(onnx.len(), file.len(), "{name}");
+            assert_eq!((onnx.len(), nodes(&onnx)), (file.len(), nodes(&file)), "{name}");
             let text = std::fs::read_to_string(folder.join(format!("{name}-int8.json"))).unwrap();
             let expected: Vec<f32> = serde_json::from_str(&text).unwrap();
             let actual = &scores(&file, &images, side).unwrap()[0];

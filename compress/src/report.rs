@@ -433,10 +433,7 @@ fn results(page: &mut Report, runs: &[Run]) -> Result<()> {
         }
         page.text("");
     }
-    page.text(
-        "Published AP50 on COCO, of networks trained on its 118,000 photographs. The runs above used 20,190 photographs, a \
-         quarter of them labelled by hand.\n",
-    );
+    page.text("Published AP50 on COCO, of networks trained on its 118,000 photographs.\n");
     page.text("| network | parameters | AP50 | from |\n|---|--:|--:|---|");
     for (name, parameters, ap50, from) in PUBLISHED {
         page.text(&format!("| {name} | {parameters} M | {ap50} | {from} |"));

@@ -4,8 +4,8 @@
 use std::path::Path;
 
 use crate::checkpoint::Weights;
-use crate::data::Dataset;
-use crate::error::Result;
+use crate::data::{BadData, Dataset};
+use crate::error::{Error, Result};
 use crate::evaluate;
 use crate::export::{self, Storage};
 use crate::network::Network;
@@ -40,19 +40,28 @@ pub struct Measure {
     pub side_px: usize,
     /// Photographs at a time.
     pub threads: usize,
+    /// What to do about photographs that cannot be used.
+    pub bad_data: BadData,
 }
 
 impl Measure {
-    /// AP50 of a network that knows the set's classes, in their order.
+    /// AP50 of a network. Its classes are those of the set by name; one without names has the set's, in their order.
     ///
     /// # Errors
     ///
-    /// The network does not run.
+    /// The network does not run, or does not know the set's classes.
     pub fn ap50(&self, network: &Network, weights: &Weights) -> Result<f64> {
-        let network = Network { names: self.set.classes.clone(), ..network.clone() };
+        let mut network = network.clone();
+        network.adopt_names(&self.set.classes).map_err(|problem| Error::Option { option: "--val", problem })?;
         let onnx = export::to_onnx(&network, weights, (self.side_px, self.side_px), Storage::Single)?;
-        let options = evaluate::Options { threads: self.threads, ..evaluate::Options::default() };
-        Ok(evaluate::run(&onnx, &self.set, &options, &|_| ())?.scores.ap50.unwrap_or(0.0))
+        let Measure { threads, bad_data, .. } = *self;
+        let options = evaluate::Options { threads, bad_data, ..evaluate::Options::default() };
+        let evaluation = evaluate::run(&onnx, &self.set, &options, &|_| ())?;
+        // What the set had left out was said when it was read.
+        for sentence in &evaluation.skipped[self.set.skipped.len()..] {
+            eprintln!("skipped: {sentence}");
+        }
+        Ok(evaluation.scores.ap50.unwrap_or(0.0))
     }
 }
 
@@ -71,7 +80,6 @@ pub struct Local {
 impl Trainer for Local {
     fn train(&mut self, network: &Network, start: &Weights, images: u64, work: &Path) -> Result<Weights> {
         use crate::checkpoint::{self, Precision};
-        use crate::error::Error;
         let init = work.join(format!("start-for-{images}.safetensors"));
         let known = checkpoint::read(&init).ok();
         if !known.is_some_and(|(weights, known)| known.as_ref() == Some(network) && weights == *start) {

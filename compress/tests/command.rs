@@ -5,6 +5,8 @@ use std::process::{Command, Output};
 
 use compress::network::Network;
 use compress::{checkpoint, cost, zoo};
+use prost::Message;
+use tract_onnx::pb::ModelProto;
 
 fn compress(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_compress")).args(args).output().expect("the command was built")
@@ -108,6 +110,42 @@ fn decouple_writes_a_cheaper_network_that_names_what_it_stands_for() {
 }
 
 #[test]
+fn what_is_skipped_is_said() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let network = zoo::network("micro_yolo", 2).unwrap();
+    let weights = checkpoint::tensors(&network.graph().unwrap()).into_iter().map(|spec| {
+        let values = vec![0.01; spec.count()];
+        (spec.name, checkpoint::Array { shape: spec.shape, values })
+    });
+    let (dense, thin, photos, set) =
+        (path("a.safetensors"), path("b.safetensors"), path("photos"), path("set.json"));
+    checkpoint::write(Path::new(&dense), &network, &weights.collect(), checkpoint::Precision::Half).unwrap();
+    std::fs::create_dir(&photos).unwrap();
+    std::fs::copy(root.join("data/samples/cat.jpg"), folder.path().join("photos/cat.jpg")).unwrap();
+    std::fs::write(folder.path().join("photos/cut.jpg"), "damaged").unwrap();
+    let (width, height) = image::image_dimensions(root.join("data/samples/cat.jpg")).unwrap();
+    let entry =
+        |id: u32, name: &str| serde_json::json!({"id": id, "file_name": name, "width": width, "height": height});
+    let annotations = serde_json::json!({
+        "images": [entry(1, "cat.jpg"), entry(2, "missing.jpg")],
+        "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "cup"}],
+    });
+    std::fs::write(&set, annotations.to_string()).unwrap();
+    for command in ["trim", "revive"] {
+        let data = format!("{set}:{photos}");
+        let args = [command, "--checkpoint", &dense, "--output", &thin, "--photos", &photos, "--data", &data];
+        let told = compress(&[&args[..], &["--imgsz", "64", "--bad-data", "skip"]].concat());
+        assert!(told.status.success(), "{told:?}");
+        let errors = text(&told.stderr);
+        let skipped: Vec<&str> = errors.lines().filter(|line| line.starts_with("skipped: ")).collect();
+        assert_eq!(skipped.len(), 2, "{errors}");
+        assert!(skipped[0].contains("image 2 is missing") && skipped[1].contains("cut.jpg"), "{errors}");
+    }
+}
+
+#[test]
 fn data_writes_a_coco_file_and_says_what_is_in_it() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
@@ -151,6 +189,25 @@ fn quantize_takes_an_onnx_file_of_any_detector() {
         let grey = [114; 3 * 64 * 64];
         detector.detect(micro_yolo::ImageView::rgb(&grey, 64, 64).unwrap()).unwrap();
     }
+    // `report` reads the measurements of both kinds of file.
+    let run = folder.path().join("run");
+    std::fs::create_dir(&run).unwrap();
+    std::fs::write(run.join("log.jsonl"), "").unwrap();
+    let json = run.join("quantize.json");
+    let model = root.join("tests/fixtures/forms/anchors.onnx");
+    let graph = ModelProto::decode(&std::fs::read(&model).unwrap()[..]).unwrap().graph.unwrap();
+    let node = graph.node.iter().find(|node| node.op_type == "Conv").unwrap();
+    let name = if node.name.is_empty() { &node.output[0] } else { &node.name };
+    let (model, json) = (model.to_str().unwrap(), json.to_str().unwrap());
+    let args = ["quantize", "--model", model, "--output", output, "--photos", samples, "--json", json];
+    let told = compress(&[&args[..], &["--float", name, "--images", "2", "--held-out", "1"]].concat());
+    assert!(told.status.success(), "{told:?}");
+    let page = folder.path().join("report/log.md");
+    let [run, page] = [&run, &page].map(|path| path.to_str().unwrap());
+    let told = compress(&["report", "--run", run, "--output", page]);
+    assert!(told.status.success(), "{told:?}");
+    let page = std::fs::read_to_string(page).unwrap();
+    assert!(page.contains("## Int8: run") && page.contains(&format!("Left in floats: {name}")), "{page}");
     refused(&["quantize", "--model", samples, "--output", output, "--photos", samples], "error: ");
     let nothing = compress(&["quantize", "--output", output, "--photos", samples]);
     assert!(!nothing.status.success() && text(&nothing.stderr).contains("--checkpoint"), "{nothing:?}");

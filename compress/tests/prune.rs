@@ -98,9 +98,11 @@ fn run(
 ) -> compress::Result<(Outcome, Weights)> {
     let (annotations, folder) = common::squares(recipe.run.parent().unwrap());
     let mut set = Dataset::read(&annotations, &folder, BadData::Refuse).unwrap();
-    // What is measured does not matter here, but classes must be as many as the network's.
-    set.classes = (0..network.classes).map(|class| class.to_string()).collect();
-    let measure = Measure { set, side_px: recipe.sizes[0].0, threads: 1 };
+    // What is measured does not matter here, but classes must be the network's.
+    if !network.names.is_empty() {
+        set.classes.clone_from(&network.names);
+    }
+    let measure = Measure { set, side_px: recipe.sizes[0].0, threads: 1, bad_data: BadData::Refuse };
     let local = Local { measure, recipe: recipe.clone(), stop: stop.clone() };
     let mut trainer = Watched { local, given: None };
     let start = Start { network, weights, images };
@@ -184,6 +186,47 @@ fn a_teacher_that_does_not_fit_is_refused_before_anything_is_done() {
     assert!(matches!(&error, Error::Teacher { problem, .. } if problem.contains("80 classes")), "{error}");
     assert!(!recipe.run.exists());
     check(&network, &config(folder.path(), "run")).unwrap();
+}
+
+#[test]
+fn classes_of_other_names_or_in_another_order_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut network, weights) = small();
+    network.names = vec!["circle".into(), "square".into()];
+    let (annotations, images) = common::squares(folder.path());
+    let checkpoint = folder.path().join("turned.safetensors");
+    checkpoint::write(&checkpoint, &network, &weights, checkpoint::Precision::Half).unwrap();
+    let (run, photos, val) = (folder.path().join("run"), &images, format!("{}", annotations.display()));
+    let prune = |args: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_compress"));
+        command.arg("prune").arg("--run").arg(&run).arg("--checkpoint").arg(&checkpoint);
+        let output = command.args(["--max-macs", "1000", "--round-images", "0"]).args(args).output().unwrap();
+        assert!(!output.status.success() && !run.exists(), "{output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let photos = photos.to_str().unwrap();
+    let told = prune(&["--val", &val, "--teacher", checkpoint.to_str().unwrap(), "--photos", photos]);
+    assert!(told.starts_with("error: option --val: calls class 0 `square`"), "{told}");
+    let told = prune(&["--val", &val, "--data", &val]);
+    assert!(told.contains("squares.json: calls class 0 `square`, the network calls it `circle`"), "{told}");
+    // Also where a network is measured without the command.
+    let set = Dataset::read(&annotations, &images, BadData::Refuse).unwrap();
+    let measure = Measure { set, side_px: 64, threads: 1, bad_data: BadData::Refuse };
+    assert!(matches!(measure.ap50(&network, &weights), Err(Error::Option { option: "--val", .. })));
+    network.names.reverse();
+    measure.ap50(&network, &weights).unwrap();
+}
+
+#[test]
+fn measuring_skips_bad_photographs_only_if_told_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let (network, weights) = small();
+    let (annotations, images) = common::squares(folder.path());
+    std::fs::write(images.join("3.png"), "damaged").unwrap();
+    let set = Dataset::read(&annotations, &images, BadData::Refuse).unwrap();
+    let measure = Measure { set, side_px: 64, threads: 1, bad_data: BadData::Refuse };
+    assert!(matches!(measure.ap50(&network, &weights), Err(Error::Data { .. })));
+    Measure { bad_data: BadData::Skip, ..measure }.ap50(&network, &weights).unwrap();
 }
 
 #[test]

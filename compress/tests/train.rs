@@ -114,8 +114,60 @@ fn a_folder_goes_on_only_with_its_own_recipe() {
     assert_eq!((&recipe["config"]["images"], &recipe["network"]["name"]), (&64.into(), &"micro_yolo".into()));
     // What was logged after the last checkpoint is not logged twice; before the first, anything may still change.
     std::fs::remove_file(first.run.join("state.safetensors")).unwrap();
+    std::fs::remove_file(first.run.join("model.safetensors")).unwrap();
     train(&network, &TrainConfig { rate: 1e-3, ..first.clone() }, Arc::default()).unwrap();
     assert_eq!(log_lines(&first), 12);
+}
+
+#[test]
+fn a_folder_of_something_else_is_refused_and_stays_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let network = zoo::network("micro_yolo", 2).unwrap();
+    let foreign = [
+        ("config.json", r#"{"network":{},"config":{"share":0.15}}"#),
+        ("log.jsonl", "{\"event\":\"end\",\"reason\":\"the budget is met\"}\n"),
+        ("model.safetensors", "weights"),
+    ];
+    for (name, text) in foreign {
+        let config = config(folder.path(), name);
+        std::fs::create_dir(&config.run).unwrap();
+        std::fs::write(config.run.join(name), text).unwrap();
+        let error = train(&network, &config, Arc::default()).unwrap_err();
+        assert!(matches!(error, Error::Option { option: "--run", .. }), "{name}: {error}");
+        let files: Vec<_> = std::fs::read_dir(&config.run).unwrap().map(|file| file.unwrap().file_name()).collect();
+        assert_eq!(files, [name]);
+        assert_eq!(std::fs::read_to_string(config.run.join(name)).unwrap(), text);
+    }
+}
+
+#[test]
+fn a_run_stopped_before_its_first_step_leaves_nothing_to_go_on_from() {
+    let folder = tempfile::tempdir().unwrap();
+    let network = zoo::network("micro_yolo", 2).unwrap();
+    let first = config(folder.path(), "run");
+    let summary = train(&network, &first, Arc::new(AtomicBool::new(true))).unwrap();
+    assert!(summary.stopped && summary.images == 0);
+    assert!(!first.run.join("state.safetensors").exists() && !summary.model.exists());
+    // Another recipe and another start: as if there had been no first command.
+    let other = TrainConfig { seed: 4, images: 8, ..first };
+    let after = train(&network, &other, Arc::default()).unwrap();
+    let alone = TrainConfig { run: folder.path().join("alone"), ..other };
+    let expected = train(&network, &alone, Arc::default()).unwrap();
+    let weights = |model| checkpoint::read_with_network(model).unwrap().1;
+    assert_eq!(weights(&after.model), weights(&expected.model));
+}
+
+#[test]
+fn a_run_goes_on_at_the_size_of_its_progress() {
+    let folder = tempfile::tempdir().unwrap();
+    let network = zoo::network("micro_yolo", 2).unwrap();
+    let first = TrainConfig { sizes: vec![(64, 0.0), (96, 0.25)], images: 8, ..config(folder.path(), "run") };
+    train(&network, &first, Arc::default()).unwrap();
+    train(&network, &TrainConfig { images: 16, ..first.clone() }, Arc::default()).unwrap();
+    let log = std::fs::read_to_string(first.run.join("log.jsonl")).unwrap();
+    let lines: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let sizes: Vec<_> = lines.iter().map(|line| line["size"].as_u64().unwrap()).collect();
+    assert_eq!((sizes.len(), &sizes[2..]), (4, &[96, 96][..]));
 }
 
 #[test]
@@ -128,6 +180,7 @@ fn what_cannot_work_is_refused_with_the_options_name() {
         (TrainConfig { sizes: vec![(100, 0.0)], ..good.clone() }, "--imgsz"),
         (TrainConfig { sizes: vec![(96, 0.0), (1 << 40, 0.5)], ..good.clone() }, "--imgsz"),
         (TrainConfig { images: 0, ..good.clone() }, "--images"),
+        (TrainConfig { minutes: Some(0.0), ..good.clone() }, "--minutes"),
         (TrainConfig { rate: f64::NAN, ..good.clone() }, "--rate"),
         (TrainConfig { mixup: f32::NAN, ..good.clone() }, "--mixup"),
         (TrainConfig { int8: true, init: None, ..good.clone() }, "--int8"),
@@ -141,6 +194,8 @@ fn what_cannot_work_is_refused_with_the_options_name() {
     }
     let other = zoo::network("micro_yolo", 3).unwrap();
     assert!(matches!(train(&other, &good, Arc::default()), Err(Error::Data { .. })), "three classes, a set of two");
+    let turned = compress::network::Network { names: vec!["circle".into(), "square".into()], ..network.clone() };
+    assert!(matches!(train(&turned, &good, Arc::default()), Err(Error::Data { .. })), "names in another order");
 
     std::fs::create_dir_all(&good.run).unwrap();
     std::fs::write(good.run.join("state.safetensors"), b"cut").unwrap();

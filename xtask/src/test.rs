@@ -299,7 +299,7 @@ fn trainer(sh: &Shell, libtorch: &[(&'static str, OsString)], is_tested: bool) -
     )?;
     if !is_tested {
         let cargo = || cmd!(sh, "cargo test --workspace {WITH_TRAINER...} --no-fail-fast").envs(variables());
-        total += tests(cargo().args(["--lib", "--bins", "--", "train::", "commands::"]))?;
+        total += tests(cargo().args(["--lib", "--bins", "--", "train::", "commands::", "import::nanodet::"]))?;
         total += tests(cargo().args(["--test", "train", "--test", "distill", "--test", "prune"]))?;
     }
     Ok(total)

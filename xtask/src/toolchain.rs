@@ -90,7 +90,8 @@ pub fn rustup(sh: &Shell, args: &[&str]) -> bool {
 
 /// 91 of `1.91` or `rustc 1.91.0 (…)`.
 fn minor(version: &str) -> Option<u32> {
-    version.split("1.").nth(1)?.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+    let number = version.strip_prefix("rustc ").unwrap_or(version).strip_prefix("1.")?;
+    number.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -103,6 +104,7 @@ mod tests {
     fn minor_version_of_rustc_and_of_a_manifest() {
         assert_eq!(minor("1.91"), Some(91));
         assert_eq!(minor("rustc 1.96.0 (30a34c682 2026-05-25) (built from a source tarball)"), Some(96));
+        assert_eq!(minor("rustc 1.101.0 (0123abcde 2027-01-01)"), Some(101));
         assert_eq!(minor("rustc"), None);
     }
 

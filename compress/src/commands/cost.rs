@@ -7,15 +7,17 @@ use compress::zoo;
 /// Counts parameters and multiply-accumulates, by layer and in total.
 #[derive(clap::Args)]
 pub struct Cost {
-    /// A built-in network or a JSON file. Without it, all built-in networks and kinds of layers are compared.
+    /// A built-in network, a JSON file or a checkpoint. Without it, all built-in networks and kinds of layers are
+    /// compared.
     #[arg(long)]
     network: Option<String>,
     /// Side of the square input in pixels.
     #[arg(long, default_value_t = 416)]
     imgsz: usize,
-    /// Number of classes of a built-in network. A file has its own.
-    #[arg(long, default_value_t = 80)]
-    classes: usize,
+    /// Number of classes of a built-in network or a checkpoint [default: 80, or the checkpoint's own]. A JSON file has
+    /// its own.
+    #[arg(long)]
+    classes: Option<usize>,
     /// Format of the output.
     #[arg(long, value_enum, default_value_t = Format::Md)]
     format: Format,
@@ -45,7 +47,7 @@ impl Cost {
         match self.format {
             Format::Md => {
                 println!("{}", cost::kinds_markdown());
-                println!("Networks for {} classes:\n", self.classes);
+                println!("Networks for {} classes:\n", self.classes.unwrap_or(super::COCO_CLASSES));
                 println!("| network | parameters | MACs at {0}×{0} |\n|---|--:|--:|", self.imgsz);
                 for network in &networks {
                     let total = network.total;

@@ -106,9 +106,7 @@ impl Data {
 }
 
 fn write(converted: &Converted, images: &Path, output: &Path) -> Result<()> {
-    for sentence in &converted.skipped {
-        eprintln!("skipped: {sentence}");
-    }
+    super::report_skipped(&converted.skipped);
     write_whole(output, converted.to_json().as_bytes())?;
     let boxes: usize = converted.images.iter().map(|image| image.boxes.len()).sum();
     let empty = converted.images.iter().filter(|image| image.boxes.is_empty()).count();

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use compress::checkpoint::{self, Weights};
-use compress::data::Dataset;
 use compress::explore::{ExploreConfig, Kind, Outcome, Plan, Shard, explore, merge};
 use compress::network::Network;
 use compress::train::{Distillation, PartLearner, Stage};
@@ -110,23 +109,25 @@ impl Explore {
             check: self.check,
         };
         let distill = Distillation { teacher: self.teacher, stage: Stage::Whole, reuse: 1 };
-        let (network, training) = self.training.network_and_config(Some(distill.clone()), self.photos)?;
-        let (run, bad_data) = (training.run.clone(), training.bad_data);
+        let (mut network, training) = self.training.network_and_config(Some(distill.clone()), self.photos)?;
+        let run = training.run.clone();
         let start = match &training.init {
             None => Weights::new(),
             Some(path) => checkpoint::read(path)?.0,
         };
         let val = match &self.val {
             None => None,
-            Some(set) => {
-                let (annotations, images) = super::annotations_and_images(set);
-                Some(Dataset::read(&annotations, &images, bad_data)?)
-            }
+            Some(set) => Some(super::measuring::measure(set, &training)?),
         };
         let is_ours = distill.teacher.extension().is_some_and(|extension| extension == "safetensors");
         let teacher = if is_ours { Some(checkpoint::read_with_network(&distill.teacher)?) } else { None };
         let stop = super::stop_on_interrupt()?;
         let mut learner = PartLearner { training, distill, part_images: self.part_images, val, stop: stop.clone() };
+        if let Some(measure) = &learner.val {
+            network
+                .adopt_names(&measure.set.classes)
+                .map_err(|problem| Error::Option { option: "--val", problem })?;
+        }
         let network = Network { names: learner.names(&network)?, ..network };
         let teacher = teacher.as_ref().map(|(network, weights)| (network, weights));
         let plan = Plan::new(network, teacher, start, config)?;

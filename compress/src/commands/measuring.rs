@@ -19,8 +19,8 @@ pub struct MeasuringArgs {
 impl MeasuringArgs {
     /// Measures at the last size that `config` trains at.
     pub fn measure(&self, config: &TrainConfig) -> Result<Measure> {
-        let (annotations, images) = super::annotations_and_images(&self.val);
-        let mut set = Dataset::read(&annotations, &images, config.bad_data)?;
+        let mut measure = measure(&self.val, config)?;
+        let set = &mut measure.set;
         if let Some(wanted) = self.val_images {
             let (wanted, all) = (wanted.get(), set.images.len());
             let mut index = 0..all;
@@ -29,8 +29,16 @@ impl MeasuringArgs {
                 index.next().is_some_and(|i| i == 0 || i * wanted / all != (i - 1) * wanted / all)
             });
         }
-        let side_px = config.sizes.last().map_or(0, |size| size.0);
-        let threads = std::thread::available_parallelism().map_or(1, |cores| cores.get());
-        Ok(Measure { set, side_px, threads })
+        Ok(measure)
     }
+}
+
+/// Measures on a set in the form of `--data`, at the last size that `config` trains at. Says what was left out of it.
+pub fn measure(set: &str, config: &TrainConfig) -> Result<Measure> {
+    let (annotations, images) = super::annotations_and_images(set);
+    let set = Dataset::read(&annotations, &images, config.bad_data)?;
+    super::report_skipped(&set.skipped);
+    let side_px = config.sizes.last().map_or(0, |size| size.0);
+    let threads = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+    Ok(Measure { set, side_px, threads, bad_data: config.bad_data })
 }

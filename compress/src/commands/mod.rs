@@ -102,9 +102,13 @@ impl Command {
     }
 }
 
-/// The network called `name`: one of the zoo, a JSON file, or the network of a checkpoint with its head made for `classes`.
-fn network(name: &str, classes: usize) -> Result<Network> {
-    if let Some(network) = zoo::network(name, classes) {
+/// Classes of a network of the zoo where nothing says how many.
+const COCO_CLASSES: usize = 80;
+
+/// The network called `name`: one of the zoo for `classes`, a JSON file, or the network of a checkpoint. The head of a
+/// checkpoint is made for `classes` if there are any, else it keeps its own.
+fn network(name: &str, classes: Option<usize>) -> Result<Network> {
+    if let Some(network) = zoo::network(name, classes.unwrap_or(COCO_CLASSES)) {
         return Ok(network);
     }
     let path = Path::new(name);
@@ -115,7 +119,10 @@ fn network(name: &str, classes: usize) -> Result<Network> {
     }
     if path.extension().is_some_and(|extension| extension == "safetensors") {
         let network = compress::checkpoint::read_with_network(path)?.0;
-        return if network.classes == classes { Ok(network) } else { network.with_classes(classes) };
+        return match classes {
+            Some(classes) if classes != network.classes => network.with_classes(classes),
+            _ => Ok(network),
+        };
     }
     Network::read(path)
 }
@@ -162,15 +169,26 @@ impl Photographs {
         let mut files = Vec::new();
         for set in &self.data {
             let (annotations, folder) = annotations_and_images(set);
-            let set = Dataset::read(&annotations, &folder, self.bad_data)?;
-            files.extend(set.images.into_iter().map(|image| image.path));
+            files.extend(files_of(Dataset::read(&annotations, &folder, self.bad_data)?));
         }
         for folder in &self.photos {
-            let set = Dataset::of_folder(folder, &[], self.bad_data)?;
-            files.extend(set.images.into_iter().map(|image| image.path));
+            files.extend(files_of(Dataset::of_folder(folder, &[], self.bad_data)?));
         }
         let count = self.images.get().saturating_add(more);
         compress::quantize::photographs(files, count, side, self.seed, self.bad_data)
+    }
+}
+
+/// The photographs of a set. Says what was left out.
+fn files_of(set: Dataset) -> impl Iterator<Item = PathBuf> {
+    report_skipped(&set.skipped);
+    set.images.into_iter().map(|image| image.path)
+}
+
+/// Says what was left out of a set under `--bad-data skip`.
+fn report_skipped(sentences: &[String]) {
+    for sentence in sentences {
+        eprintln!("skipped: {sentence}");
     }
 }
 
@@ -199,6 +217,24 @@ fn stop_on_interrupt() -> Result<std::sync::Arc<std::sync::atomic::AtomicBool>> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_keeps_its_classes_unless_others_are_asked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let own = network("micro_yolo", Some(3)).unwrap();
+        assert_eq!((own.classes, network("micro_yolo", None).unwrap().classes), (3, 80));
+        let weights = compress::checkpoint::tensors(&own.graph().unwrap()).into_iter().map(|spec| {
+            let values = vec![0.5; spec.shape.iter().product()];
+            (spec.name, compress::checkpoint::Array { shape: spec.shape, values })
+        });
+        let (checkpoint, json) = (folder.path().join("a.safetensors"), folder.path().join("a.json"));
+        let half = compress::checkpoint::Precision::Half;
+        compress::checkpoint::write(&checkpoint, &own, &weights.collect(), half).unwrap();
+        std::fs::write(&json, own.to_json()).unwrap();
+        let classes = |path: &Path, asked| network(path.to_str().unwrap(), asked).unwrap().classes;
+        assert_eq!((classes(&checkpoint, None), classes(&json, None)), (3, 3));
+        assert_eq!((classes(&checkpoint, Some(5)), classes(&json, Some(5))), (5, 3));
+    }
 
     #[test]
     fn sets_are_read_as_documented() {

@@ -66,25 +66,24 @@ pub struct Prune {
 
 impl Prune {
     pub fn run(self) -> Result<()> {
-        let (network, weights) = checkpoint::read_with_network(&self.checkpoint)?;
+        let (mut network, weights) = checkpoint::read_with_network(&self.checkpoint)?;
         let distill = self.teacher.map(|teacher| Distillation { teacher, stage: Stage::Whole, reuse: self.reuse });
         let recipe = self.recipe.config(distill, self.photos)?;
         let measure = self.measuring.measure(&recipe)?;
-        if measure.set.classes.len() != network.classes {
-            let problem = format!("has other categories than `{}`, which has {}", network.name, network.classes);
-            return Err(Error::Option { option: "--val", problem });
+        let mut files = Vec::new();
+        for (annotations, folder) in &recipe.data {
+            let set = Dataset::read(annotations, folder, recipe.bad_data)?;
+            let other = |problem| Error::Data { path: annotations.clone(), problem };
+            network.adopt_names(&set.classes).map_err(other)?;
+            files.extend(super::files_of(set));
         }
+        for folder in &recipe.photos {
+            files.extend(super::files_of(Dataset::of_folder(folder, &[], recipe.bad_data)?));
+        }
+        network.adopt_names(&measure.set.classes).map_err(|problem| Error::Option { option: "--val", problem })?;
         if self.round_images > 0 {
             check(&network, &compress::train::TrainConfig { images: self.round_images, ..recipe.clone() })?;
         }
-        let mut files = Vec::new();
-        for (annotations, folder) in &recipe.data {
-            files.extend(Dataset::read(annotations, folder, recipe.bad_data)?.images);
-        }
-        for folder in &recipe.photos {
-            files.extend(Dataset::of_folder(folder, &[], recipe.bad_data)?.images);
-        }
-        let files = files.into_iter().map(|image| image.path).collect();
         let (count, side) = (self.statistics.get(), measure.side_px);
         network.graph()?.check_size("--imgsz", side, side)?;
         let images = quantize::photographs(files, count, side, recipe.seed, recipe.bad_data)?;

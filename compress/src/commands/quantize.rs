@@ -153,10 +153,12 @@ impl Quantize {
         })?;
         checkpoint::write_whole(&self.output, &onnx)?;
         if let Some(path) = &self.json {
+            let names: Vec<&String> = model.floats().iter().map(|(node, _)| node).collect();
             let report = serde_json::json!({
                 "method": method.to_string(), "noise": noise, "tried": tried, "weight_bits": self.weight_bits,
                 "images": images.len(), "imgsz": model.side(),
-                "bytes": convolutions, "weights_only": weights_only, "float": model.floats(), "sensitivity": table,
+                "bytes": convolutions, "weights_only": weights_only, "float": names,
+                "float_reasons": model.floats(), "sensitivity": table,
             });
             checkpoint::write_whole(path, format!("{report:#}\n").as_bytes())?;
         }

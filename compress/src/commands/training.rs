@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use compress::data::{BadData, Dataset};
 use compress::network::Network;
-use compress::train::{Distillation, Precision, TrainConfig, train};
+use compress::train::{Distillation, Precision, Stage, TrainConfig, train};
 use compress::{Error, Result};
 
 /// A network, what it sees and how it learns.
@@ -13,7 +13,8 @@ pub struct TrainingArgs {
     /// The folder of the run, for configuration, log and checkpoints.
     #[arg(long)]
     run: PathBuf,
-    /// A built-in network, a JSON file or a checkpoint. A checkpoint gets a head for the classes of the data.
+    /// A built-in network, a JSON file or a checkpoint. A checkpoint gets a head for the classes of --data. Without
+    /// --data it keeps its classes, and a built-in network has 80.
     #[arg(long, default_value = "micro_yolo")]
     network: String,
     /// Factor for the anchors of the network's head, if it has any. Those of built-in networks are for 416 px.
@@ -100,7 +101,8 @@ pub struct RecipeArgs {
     /// Seed.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Copies of the network, with one thread each [default: one per core, or one on CUDA].
+    /// Copies of the network, with one thread each. --batch must be a multiple [default: the largest number up to that
+    /// of the cores that divides --batch, or one on CUDA].
     #[arg(long)]
     replicas: Option<usize>,
     /// Threads that prepare batches [default: 1, or all but one core on CUDA].
@@ -129,6 +131,10 @@ impl TrainingArgs {
     pub fn run(self, distill: Option<Distillation>, photos: Vec<PathBuf>) -> Result<()> {
         let (network, config) = self.network_and_config(distill, photos)?;
         let summary = train(&network, &config, super::stop_on_interrupt()?)?;
+        if summary.images == 0 {
+            println!("stopped before the first step: nothing is saved");
+            return Ok(());
+        }
         let how = if summary.stopped { "stopped" } else { "done" };
         println!("{how} after {} images in {:.0} s: {}", summary.images, summary.seconds, summary.model.display());
         Ok(())
@@ -140,15 +146,18 @@ impl TrainingArgs {
         distill: Option<Distillation>,
         photos: Vec<PathBuf>,
     ) -> Result<(Network, TrainConfig)> {
-        let network = self.network()?;
+        let mut network = self.network()?;
+        let learns_labels = distill.as_ref().is_none_or(|distill| distill.stage == Stage::Labels);
+        if learns_labels && !self.recipe.data.is_empty() {
+            network.names.clear(); // What its classes mean is learned anew.
+        }
         Ok((network, self.config(distill, photos)?))
     }
 
     fn network(&self) -> Result<Network> {
-        // A network file has its own number of classes; one of the zoo takes that of the data, else COCO's.
         let classes = match self.recipe.data.first().map(|set| super::annotations_and_images(set)) {
-            Some((annotations, images)) => Dataset::read(&annotations, &images, BadData::Skip)?.classes.len(),
-            None => COCO_CLASSES,
+            Some((annotations, images)) => Some(Dataset::read(&annotations, &images, BadData::Skip)?.classes.len()),
+            None => None,
         };
         let mut network = super::network(&self.network, classes)?;
         if !(self.anchor_scale > 0.0 && self.anchor_scale.is_finite()) {
@@ -205,7 +214,7 @@ impl RecipeArgs {
             decay: args.decay,
             warmup: args.warmup,
             seed: args.seed,
-            replicas: args.replicas.unwrap_or(if cpu { cores } else { 1 }),
+            replicas: args.replicas.unwrap_or(if cpu { replicas(cores, args.batch) } else { 1 }),
             loader_threads: args.loader_threads.unwrap_or(if cpu { 1 } else { cores.saturating_sub(1).max(1) }),
             keep_gib: args.keep_gib,
             precision: args.precision,
@@ -217,8 +226,10 @@ impl RecipeArgs {
     }
 }
 
-/// Classes of a network of the zoo where no data says how many.
-const COCO_CLASSES: usize = 80;
+/// The most replicas, one a core, that share a batch evenly.
+fn replicas(cores: usize, batch: usize) -> usize {
+    (1..=cores.min(batch)).rev().find(|&count| batch.is_multiple_of(count)).unwrap_or(1)
+}
 
 /// `192,256@0.5` → [(192, 0), (256, 0.5)].
 fn sizes(text: &str) -> Result<Vec<(usize, f32)>> {
@@ -243,6 +254,16 @@ fn sizes(text: &str) -> Result<Vec<(usize, f32)>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn default_replicas_divide_the_batch() {
+        let of_sixteen =
+            [(1, 1), (2, 2), (6, 4), (10, 8), (12, 8), (14, 8), (16, 16), (20, 16), (24, 16), (32, 16)];
+        for (cores, count) in of_sixteen {
+            assert_eq!(replicas(cores, 16), count, "{cores} cores");
+        }
+        assert_eq!((replicas(8, 12), replicas(8, 7), replicas(4, 7), replicas(4, 0)), (6, 7, 1, 1));
+    }
 
     #[test]
     fn sizes_are_read_as_documented() {

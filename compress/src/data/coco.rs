@@ -285,7 +285,9 @@ impl Dataset {
             skipped: Vec::new(),
         };
         for (index, path) in paths.into_iter().enumerate() {
-            let (width, height) = match image::image_dimensions(&path) {
+            // By its content, as it is decoded later.
+            let reader = image::ImageReader::open(&path).and_then(image::ImageReader::with_guessed_format);
+            let (width, height) = match reader.map_err(Into::into).and_then(image::ImageReader::into_dimensions) {
                 Ok(size) => size,
                 Err(error) if bad_data == BadData::Skip => {
                     set.skipped.push(format!("{}: {error}", path.display()));
@@ -398,6 +400,9 @@ mod tests {
         let sizes: Vec<_> = set.images.iter().map(|image| (image.width, image.height)).collect();
         assert_eq!((sizes, set.classes), (vec![(3, 5), (6, 4)], classes.to_vec()));
         assert!(set.images.iter().all(|image| image.objects.is_empty() && image.labelled == Labelled::None));
+        // The content counts, not the ending.
+        std::fs::copy(folder.path().join("a.png"), folder.path().join("d.jpg")).unwrap();
+        assert_eq!(read(BadData::Refuse).unwrap().images[2].width, 3);
         std::fs::write(folder.path().join("c.jpg"), b"damaged").unwrap();
         assert!(matches!(read(BadData::Refuse).unwrap_err(), Error::Data { .. }));
         assert_eq!(read(BadData::Skip).unwrap().skipped.len(), 1);

@@ -27,6 +27,8 @@ pub struct LoaderConfig {
     pub batch: usize,
     /// Where the run stands when the first batch is made, so that a resumed run sees new samples.
     pub first_batch: u64,
+    /// The progress of the run at the first batch, 0–1.
+    pub progress: f32,
     /// Decides everything random, together with the number of the batch.
     pub seed: u64,
     /// Threads that make batches.
@@ -142,7 +144,7 @@ impl Loader {
         }
         let count = dataset.images.len();
         let threads = config.threads.max(1);
-        let first = config.first_batch;
+        let (first, first_progress) = (config.first_batch, config.progress);
         let shared = Arc::new(Shared {
             photos: Photos::new(count, config.keep_bytes),
             skipped: (0..count).map(|_| AtomicUsize::new(0)).collect(),
@@ -151,7 +153,7 @@ impl Loader {
             cumulative,
             config,
         });
-        let progress = Arc::new(AtomicU32::new(0f32.to_bits()));
+        let progress = Arc::new(AtomicU32::new(first_progress.to_bits()));
         let mut queues = Vec::new();
         let mut workers = Vec::new();
         for thread in 0..threads {
@@ -259,8 +261,7 @@ impl Shared {
         for _ in 0..1000 {
             let place = rng.f64() * total;
             let image = self.cumulative.partition_point(|&sum| sum <= place).min(self.cumulative.len() - 1);
-            let path = &self.dataset.images[image].path;
-            match self.photos.get(image, path) {
+            match self.photos.get(image, &self.dataset.images[image]) {
                 Ok(photo) => return Ok((image, photo)),
                 Err(error) if self.config.bad_data == BadData::Refuse => return Err(error),
                 Err(error) => {
@@ -294,6 +295,7 @@ mod tests {
         LoaderConfig {
             batch: 3,
             first_batch: 0,
+            progress: 0.0,
             seed: 1,
             threads: 2,
             keep_bytes: 1 << 20,
@@ -343,6 +345,26 @@ mod tests {
         assert_eq!(one[2..], batches(2, 2)[..3]);
         assert_ne!(one[0], one[1]);
         assert_eq!((one[0].size, one[0].rgb.len()), (64, 3 * 64 * 64 * 3));
+    }
+
+    #[test]
+    fn the_first_batches_of_a_resumed_run_are_those_of_its_progress() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = LoaderConfig { progress: 0.5, ..config() };
+        let mut loader = Loader::start(set(folder.path(), false), config).unwrap();
+        assert!((0..6).all(|_| loader.next_batch().unwrap().size == 96));
+    }
+
+    #[test]
+    fn a_photograph_of_another_size_than_annotated_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut set = set(folder.path(), false);
+        set.images[0].width = 30;
+        let error = Loader::start(set, config()).unwrap().next_batch().unwrap_err();
+        assert!(
+            matches!(&error, Error::Data { problem, .. } if problem.contains("image 4 is 40x40 px")),
+            "{error}"
+        );
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use super::coco::Annotated;
 use crate::error::{Error, Result};
 
 /// A decoded photograph: 8-bit RGB, row-major, `[height, width, 3]`.
@@ -30,6 +31,23 @@ impl Photo {
             .into_rgb8();
         Ok(Photo { width: image.width(), height: image.height(), rgb: image.into_raw() })
     }
+
+    /// Decodes an annotated photograph.
+    ///
+    /// # Errors
+    ///
+    /// See [`Photo::read`]; also a photograph of another size than annotated, whose boxes are elsewhere.
+    pub fn of(image: &Annotated) -> Result<Photo> {
+        let photo = Photo::read(&image.path)?;
+        if (photo.width, photo.height) == (image.width, image.height) {
+            return Ok(photo);
+        }
+        let problem = format!(
+            "image {} is {}x{} px, not {}x{} as annotated: is it turned by its EXIF data?",
+            image.id, photo.width, photo.height, image.width, image.height
+        );
+        Err(Error::Data { path: image.path.clone(), problem })
+    }
 }
 
 /// Photographs by index, decoded at first use and kept while they fit: a set that fits is decoded once a run.
@@ -44,16 +62,16 @@ impl Photos {
         Photos { kept: (0..count).map(|_| OnceLock::new()).collect(), room: AtomicUsize::new(bytes) }
     }
 
-    /// The photograph `index`, whose file is `path`.
+    /// The photograph `index`, which is `image`.
     ///
     /// # Errors
     ///
-    /// See [`Photo::read`].
-    pub fn get(&self, index: usize, path: &Path) -> Result<Arc<Photo>> {
+    /// See [`Photo::of`].
+    pub fn get(&self, index: usize, image: &Annotated) -> Result<Arc<Photo>> {
         if let Some(photo) = self.kept[index].get() {
             return Ok(photo.clone());
         }
-        let photo = Arc::new(Photo::read(path)?);
+        let photo = Arc::new(Photo::of(image)?);
         let size = photo.rgb.len();
         let take = |room: usize| room.checked_sub(size);
         if self.room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok() {

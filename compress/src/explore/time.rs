@@ -96,7 +96,7 @@ fn random(graph: &Graph) -> Weights {
     let mut random = fastrand::Rng::with_seed(1);
     let mut array = |spec: checkpoint::TensorSpec| {
         let spread = (6.0 / spec.shape[1..].iter().product::<usize>().max(1) as f32).sqrt();
-        let values = (0..spec.len())
+        let values = (0..spec.count())
             .map(|_| match spec.name.as_str() {
                 name if name.ends_with("conv.weight") => (random.f32() * 2.0 - 1.0) * spread,
                 name if name.ends_with("bn.weight") || name.ends_with("running_var") => 1.0,
@@ -116,7 +116,7 @@ mod tests {
     use crate::zoo;
 
     #[test]
-    fn every_kind_has_a_time_and_more_work_takes_more() {
+    fn every_kind_has_a_time_and_a_larger_map_takes_more() {
         let network = zoo::network("yolov3_tiny", 3).unwrap();
         let network = parts::with_hints(network.clone(), Some(&network)).unwrap();
         let config = ExploreConfig { kernels: vec![5], expansions: vec![1], ..config() };
@@ -130,12 +130,10 @@ mod tests {
         }
         let part = &parts::parts(&network, &["conv5".into()]).unwrap()[0];
         let all = parts::candidates(&network, part, &config, None).unwrap();
-        let ms = |name: &str| {
-            let candidate = all.iter().find(|candidate| candidate.name == name).unwrap();
-            milliseconds(part, candidate, 64).unwrap()
-        };
-        // A sixth of the work.
-        assert!(ms("DSConv k=5") < ms(parts::AS_IT_IS));
+        let candidate = all.iter().find(|candidate| candidate.name == parts::AS_IT_IS).unwrap();
+        let [small, large] = [32, 128].map(|side| milliseconds(part, candidate, side).unwrap());
+        // Of 16 times the work, so that other programs on the machine do not matter.
+        assert!(small < large, "{small} {large}");
     }
 
     #[test]

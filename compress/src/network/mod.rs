@@ -356,6 +356,26 @@ impl Network {
         Ok(self)
     }
 
+    /// Gives the classes the names of a set of photographs, if they have none.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with them, in words: another number, other names, or the same names in another order.
+    pub fn adopt_names(&mut self, names: &[String]) -> std::result::Result<(), String> {
+        if names.len() != self.classes {
+            return Err(format!("has {} categories, the network {} classes", names.len(), self.classes));
+        }
+        let first = self.names.iter().zip(names).position(|(ours, theirs)| ours != theirs);
+        if let Some(class) = first {
+            let (ours, theirs) = (&self.names[class], &names[class]);
+            return Err(format!(
+                "calls class {class} `{theirs}`, the network calls it `{ours}`: names and order must be the same"
+            ));
+        }
+        self.names = names.to_vec();
+        Ok(())
+    }
+
     /// The same layers in single operations.
     ///
     /// # Errors
@@ -444,6 +464,20 @@ impl Layer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_are_adopted_once_and_others_are_refused() {
+        let mut network = crate::zoo::network("micro_yolo", 2).unwrap();
+        let names = |all: &[&str]| all.iter().map(|name| name.to_string()).collect::<Vec<_>>();
+        assert!(network.adopt_names(&names(&["cat"])).unwrap_err().contains("has 1 categories"));
+        network.adopt_names(&names(&["cat", "cup"])).unwrap();
+        network.adopt_names(&names(&["cat", "cup"])).unwrap();
+        for other in [["cup", "cat"], ["cat", "dog"]] {
+            let problem = network.adopt_names(&names(&other)).unwrap_err();
+            assert!(problem.contains("names and order must be the same"), "{problem}");
+        }
+        assert_eq!(network.names, ["cat", "cup"]);
+    }
 
     #[test]
     fn fields_that_are_as_ever_are_neither_needed_nor_written() {

@@ -162,7 +162,7 @@ pub fn random_weights(graph: &Graph, seed: u64) -> Weights {
         .map(|spec| {
             let fan_in: usize = spec.shape.iter().skip(1).product();
             let scale = 1.0 / (fan_in as f32).sqrt();
-            let values = (0..spec.len())
+            let values = (0..spec.count())
                 .map(|_| {
                     let value = random.f32() * 2.0 - 1.0;
                     match spec.name.rsplit_once('.').map(|name| name.1) {

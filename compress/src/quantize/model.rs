@@ -681,6 +681,34 @@ mod tests {
     }
 
     #[test]
+    fn names_that_the_model_has_already_are_not_given_twice() {
+        let mut net = Weights::new("names", 10);
+        net.onnx.input("images", &[1, 3, SIDE as i64, SIDE as i64]);
+        // As this project names its own convolutions: the output is called what the weights' names begin with.
+        for (name, input, read) in [("a", "images", 3), ("b", "a", 8)] {
+            let values = |count: usize| (0..count).map(|i| (i as f32 * 0.7).sin() * 0.3).collect::<Vec<f32>>();
+            let weight = net.onnx.floats(&format!("{name}.weight"), &[8, read, 1, 1], &values(8 * read));
+            let bias = net.onnx.floats(&format!("{name}.bias"), &[8], &values(8));
+            net.onnx.op("Conv", name, &[input, &weight, &bias], vec![ints("kernel_shape", &[1, 1])]);
+        }
+        net.onnx.op("Relu", "output0", &["b"], vec![]);
+        // Keeps the weights in floats, too.
+        net.onnx.op("Identity", "kept", &["a.weight"], vec![]);
+        net.onnx.output("output0", &[1, 8, SIDE as i64, SIDE as i64]);
+        net.onnx.output("kept", &[8, 3, 1, 1]);
+        let quantised = ModelProto::decode(&int8(&read(&net.onnx.finish(&[])).unwrap())[..]).unwrap();
+        let graph = quantised.graph.unwrap();
+        let mut names: Vec<&String> = graph.initializer.iter().map(|tensor| &tensor.name).collect();
+        names.extend(graph.input.iter().map(|input| &input.name));
+        names.extend(graph.node.iter().flat_map(|node| &node.output));
+        let count = names.len();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), count, "{names:?}");
+        assert!(names.iter().any(|name| *name == "a.weight"), "{names:?}");
+    }
+
+    #[test]
     fn what_convolutions_read_gets_bytes_and_what_is_moved_shares_their_scale() {
         let model = read(&v8_like()).unwrap();
         assert_eq!((model.side(), model.convolutions().len(), model.floats()), (SIDE, 6, &[][..]));
@@ -759,10 +787,12 @@ mod tests {
                 std::fs::write(&file, &onnx).unwrap();
                 continue;
             }
-            assert_eq!(onnx.len(), std::fs::read(&file).unwrap().len(), "{name}");
+            let written = std::fs::read(&file).unwrap();
+            let nodes = super::super::tests::nodes;
+            assert_eq!((onnx.len(), nodes(&onnx)), (written.len(), nodes(&written)), "{name}");
             let text = std::fs::read_to_string(folder.join(format!("{name}.json"))).unwrap();
             let expected: Vec<f32> = serde_json::from_str(&text).unwrap();
-            let found = &model.outputs(&std::fs::read(&file).unwrap(), &[image()]).unwrap()[0][first..];
+            let found = &model.outputs(&written, &[image()]).unwrap()[0][first..];
             assert_eq!(found.len(), expected.len(), "{name}");
             let off =
                 found.iter().zip(&expected).map(|(a, b)| (a - b).abs() / b.abs().max(1.0)).fold(0.0, f32::max);

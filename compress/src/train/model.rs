@@ -35,7 +35,7 @@ impl Layout {
         for spec in checkpoint::tensors(graph) {
             let end = &mut ends[usize::from(spec.learned)];
             let offset = *end;
-            *end += spec.len().next_multiple_of(ALIGNMENT) as i64;
+            *end += spec.count().next_multiple_of(ALIGNMENT) as i64;
             slots.push((spec, offset));
         }
         Layout { slots, learned: ends[1], measured: ends[0] }
@@ -45,7 +45,7 @@ impl Layout {
     pub fn fill(&self, of: impl Fn(&TensorSpec) -> f32) -> Vec<f32> {
         let mut values = vec![0.0; self.learned as usize];
         for (spec, offset) in self.slots.iter().filter(|(spec, _)| spec.learned) {
-            values[*offset as usize..][..spec.len()].fill(of(spec));
+            values[*offset as usize..][..spec.count()].fill(of(spec));
         }
         values
     }
@@ -56,7 +56,7 @@ impl Layout {
         for (spec, offset) in &self.slots {
             let Some(array) = weights.get(&spec.name).filter(|array| array.shape == spec.shape) else { continue };
             let to = if spec.learned { &mut *learned } else { &mut *measured };
-            to[*offset as usize..][..spec.len()].copy_from_slice(&array.values);
+            to[*offset as usize..][..spec.count()].copy_from_slice(&array.values);
             taken.push(spec.name.clone());
         }
         taken
@@ -66,7 +66,7 @@ impl Layout {
     pub fn scatter(&self, learned: &[f32], measured: &[f32]) -> Weights {
         let array = |(spec, offset): &(TensorSpec, i64)| {
             let from = if spec.learned { learned } else { measured };
-            let values = from[*offset as usize..][..spec.len()].to_vec();
+            let values = from[*offset as usize..][..spec.count()].to_vec();
             (spec.name.clone(), Array { shape: spec.shape.clone(), values })
         };
         self.slots.iter().map(array).collect()
@@ -76,7 +76,7 @@ impl Layout {
     fn views(&self, flat: &Tensor, learned: bool) -> HashMap<String, Tensor> {
         let view = |(spec, offset): &(TensorSpec, i64)| {
             let shape: Vec<i64> = spec.shape.iter().map(|&side| side as i64).collect();
-            (spec.name.clone(), flat.narrow(0, *offset, spec.len() as i64).view(shape.as_slice()))
+            (spec.name.clone(), flat.narrow(0, *offset, spec.count() as i64).view(shape.as_slice()))
         };
         self.slots.iter().filter(|(spec, _)| spec.learned == learned).map(view).collect()
     }
@@ -106,7 +106,7 @@ pub fn initial(graph: &Graph, seed: u64) -> Weights {
     checkpoint::tensors(graph)
         .into_iter()
         .map(|spec| {
-            let len = spec.len();
+            let len = spec.count();
             let (node, part) = spec
                 .name
                 .rsplit_once('.')
@@ -245,12 +245,17 @@ impl Replica {
         let _guard = tch::no_grad_guard();
         for id in 1..=self.frozen {
             let node = &self.graph.nodes[id];
-            let Op::Conv { norm: true, .. } = node.op else { continue };
-            let parameter = |part: &str| &self.parameters[&format!("{}.{part}", node.name)];
+            let Op::Conv { norm, .. } = node.op else { continue };
+            let parameter = |part: &str| self.parameters[&format!("{}.{part}", node.name)].detach();
             let buffer = |part: &str| &self.buffers[&format!("{}.{part}", node.name)];
-            let scale = parameter("bn.weight") / (buffer("bn.running_var") + NORM_EPSILON).sqrt();
-            let bias = parameter("bn.bias") - buffer("bn.running_mean") * &scale;
-            let weight = self.as_bytes(id, parameter("conv.weight") * scale.view([-1, 1, 1, 1]))?;
+            let (weight, bias) = if norm {
+                let scale = parameter("bn.weight") / (buffer("bn.running_var") + NORM_EPSILON).sqrt();
+                let bias = parameter("bn.bias") - buffer("bn.running_mean") * &scale;
+                (parameter("conv.weight") * scale.view([-1, 1, 1, 1]), bias)
+            } else {
+                (parameter("conv.weight"), parameter("conv.bias"))
+            };
+            let weight = self.as_bytes(id, weight)?;
             self.folded.insert(id, (weight.to_kind(self.kind), bias.to_kind(self.kind)));
         }
         Ok(())
@@ -571,7 +576,7 @@ mod tests {
         let gradient: Vec<f32> = Vec::try_from(gradient).unwrap();
         let place = |name: &str| {
             let (spec, offset) = layout.slots.iter().find(|(spec, _)| spec.name == name).unwrap();
-            *offset as usize..*offset as usize + spec.len()
+            *offset as usize..*offset as usize + spec.count()
         };
         let depthwise = place("class.depthwise.conv.weight");
         // Behind tensors of five numbers, and the gaps that align what follows them.
@@ -588,6 +593,33 @@ mod tests {
             assert!((slope - ours).abs() < 0.02 * (1.0 + slope.abs()), "{weight}: {ours}, measured {slope}");
         }
         assert!(gradient[place("box.depthwise.conv.weight")].iter().all(|g| *g == 0.0));
+    }
+
+    #[test]
+    fn frozen_convolutions_have_no_gradient_with_normalisation_or_without() {
+        let mut network = network();
+        for layer in &mut network.layers {
+            if let LayerKind::Conv { norm, .. } = &mut layer.kind {
+                *norm = false;
+            }
+        }
+        let layout = Layout::new(&network.graph().unwrap());
+        let learned = Tensor::ones([layout.learned], tch::kind::FLOAT_CPU) * 0.1;
+        let measured = Tensor::ones([layout.measured], tch::kind::FLOAT_CPU);
+        let mut replica =
+            Replica::new(&network, &layout, &learned, measured, Kind::Float, Some("class"), None).unwrap();
+        let rgb = Tensor::ones([1, 12, 12, 3], (Kind::Uint8, Device::Cpu)) * 100;
+        let Predictions::AnchorFree { sides, logits } = replica.forward(&rgb).unwrap() else {
+            panic!("it has no anchors")
+        };
+        (sides.sum(Kind::Float) + logits.square().sum(Kind::Float)).backward();
+        for (name, parameter) in &replica.parameters {
+            assert_eq!(parameter.grad().defined(), name.starts_with("scores."), "{name}");
+        }
+        let gradient: Vec<f32> = Vec::try_from(replica.take_gradients().unwrap()).unwrap();
+        let (_, first) = layout.slots.iter().find(|(spec, _)| spec.name == "scores.conv.weight").unwrap();
+        assert!(gradient[..*first as usize].iter().all(|value| *value == 0.0));
+        assert!(gradient[*first as usize..].iter().any(|value| *value != 0.0));
     }
 
     #[test]
@@ -679,8 +711,8 @@ mod tests {
         let mut rounded = learned.clone();
         for (spec, offset) in &layout.slots {
             if spec.name.ends_with("conv.weight") {
-                let values = &mut rounded[*offset as usize..][..spec.len()];
-                for channel in values.chunks_mut(spec.len() / spec.shape[0]) {
+                let values = &mut rounded[*offset as usize..][..spec.count()];
+                for channel in values.chunks_mut(spec.count() / spec.shape[0]) {
                     let largest = channel.iter().fold(0f32, |largest, weight| largest.max(weight.abs()));
                     let step = largest / 7.0;
                     channel.iter_mut().for_each(|weight| *weight = (*weight / step).round() * step);

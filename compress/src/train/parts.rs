@@ -13,12 +13,11 @@ use super::optimizer::AdamW;
 use super::run::{self, Distillation, LossScale, TrainConfig, train};
 use super::teacher::{Answer, Teacher};
 use crate::checkpoint::{self, Precision, Weights};
-use crate::data::{Dataset, Loader};
+use crate::data::Loader;
 use crate::error::{Error, Result};
-use crate::evaluate;
 use crate::explore::{Candidate, CheckResult, Learned, Learner, Part, Plan, milliseconds, sources};
-use crate::export::{self, Storage};
 use crate::network::{Graph, Network, NodeId, Op};
+use crate::trainer::Measure;
 
 /// The share of the steps of a part that measures behind them, on batches that nothing was learned from.
 const MEASURED: f64 = 0.1;
@@ -42,7 +41,7 @@ pub struct PartLearner {
     /// Images that the candidates of a part learn from.
     pub part_images: u64,
     /// The set to measure AP50 on after a check.
-    pub val: Option<Dataset>,
+    pub val: Option<Measure>,
     /// Set to stop.
     pub stop: Arc<AtomicBool>,
 }
@@ -320,7 +319,7 @@ impl Learner for PartLearner {
         };
         let mut lessons = Lessons::new(base, part, &self.distill.teacher, device, kind)?;
         let dataset = run::read_data(&config, base)?;
-        let mut loader = Loader::start(dataset, run::loader_config(&config, batch, 0))?;
+        let mut loader = Loader::start(dataset, run::loader_config(&config, batch, 0, 0.0))?;
         let mut next = |progress: f32| -> Result<Lesson> {
             loader.set_progress(progress);
             let samples = loader.next_batch()?;
@@ -378,13 +377,7 @@ impl Learner for PartLearner {
         let (loss, unexplained) = end_of_log(&folder.join("log.jsonl"))?;
         let ap50 = match &self.val {
             None => None,
-            Some(set) => {
-                let side = config.sizes[config.sizes.len() - 1].0;
-                let onnx = export::to_onnx(&trained, &weights, (side, side), Storage::Single)?;
-                let threads = std::thread::available_parallelism().map_or(1, |cores| cores.get());
-                let options = evaluate::Options { threads, ..evaluate::Options::default() };
-                Some(evaluate::run(&onnx, set, &options, &|_| ())?.scores.ap50.unwrap_or(0.0))
-            }
+            Some(measure) => Some(measure.ap50(&trained, &weights)?),
         };
         Ok((CheckResult { images: summary.images, loss, unexplained, ap50 }, weights))
     }
@@ -394,7 +387,9 @@ impl Learner for PartLearner {
         recipe["images"] = self.training.images.into();
         recipe["part_images"] = self.part_images.into();
         recipe["measured_on"] = match &self.val {
-            Some(set) => serde_json::json!([set.images.first().map(|image| &image.path), set.images.len()]),
+            Some(Measure { set, .. }) => {
+                serde_json::json!([set.images.first().map(|image| &image.path), set.images.len()])
+            }
             None => serde_json::Value::Null,
         };
         recipe

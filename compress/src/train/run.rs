@@ -228,8 +228,9 @@ pub fn train(network: &Network, config: &TrainConfig, stop: Arc<AtomicBool>) -> 
     println!("{} images, {} classes, {kind:?} on {device:?}", dataset.images.len(), dataset.classes.len());
 
     let layout = Layout::new(&graph);
-    let int8 = if config.int8 { Some(int8_plan(network, &graph, &dataset, config)?) } else { None };
     let mut state = State::start(network, &graph, &layout, config, device)?;
+    check_folder(&config.run, state.step)?;
+    let int8 = if config.int8 { Some(int8_plan(network, &graph, &dataset, config)?) } else { None };
     if state.step == 0 {
         // A run killed before its first checkpoint starts again.
         let path = config.run.join("config.json");
@@ -246,7 +247,8 @@ pub fn train(network: &Network, config: &TrainConfig, stop: Arc<AtomicBool>) -> 
 
     let share = config.batch / config.replicas;
     let first_batch = state.step * config.replicas as u64;
-    let mut loader = Loader::start(dataset, loader_config(config, share, first_batch))?;
+    let progress = progress_of(config, &state);
+    let mut loader = Loader::start(dataset, loader_config(config, share, first_batch, progress))?;
     let has_objectness = matches!(graph.head(), Some(Head::Anchors { .. }));
     let bar = progress_bar(config.images, state.images);
 
@@ -289,11 +291,13 @@ pub fn train(network: &Network, config: &TrainConfig, stop: Arc<AtomicBool>) -> 
         let first_step = state.step;
         loop {
             state.seconds = earlier + started.elapsed().as_secs_f64();
-            let by_time = config.minutes.map_or(0.0, |minutes| state.seconds / (minutes * 60.0));
-            let progress = (state.images as f64 / config.images as f64).max(by_time).min(1.0) as f32;
+            let progress = progress_of(config, &state);
             let stopped = stop.load(Ordering::Relaxed);
             if progress >= 1.0 || stopped {
-                state.save(network, &layout, config)?;
+                // Without a step there is nothing to go on from, and the next command may have another recipe.
+                if state.step > 0 {
+                    state.save(network, &layout, config)?;
+                }
                 return Ok(stopped);
             }
             loader.set_progress(progress);
@@ -324,6 +328,8 @@ pub fn train(network: &Network, config: &TrainConfig, stop: Arc<AtomicBool>) -> 
             let rate = rate(config, state.step, progress);
             let norm = state.optimizer.step(&mut state.learned, gradient / workers.len() as f64, state.step, rate);
             loss_scale.follow(norm.is_finite());
+            let measured: Vec<&Tensor> = workers.iter().map(|worker| &worker.measured).collect();
+            follow_measured(&mut state.measured, &measured, norm.is_finite());
             if norm.is_finite() {
                 bad_steps = 0;
             } else {
@@ -337,11 +343,6 @@ pub fn train(network: &Network, config: &TrainConfig, stop: Arc<AtomicBool>) -> 
             let keep = average_keep(state.step, config.average_over);
             tch::no_grad(|| {
                 let _ = state.average.lerp_(&state.learned, 1.0 - keep);
-                let mut measured = workers[0].measured.copy();
-                for worker in &workers[1..] {
-                    measured += &worker.measured;
-                }
-                state.measured = measured / workers.len() as f64;
                 let _ = state.average_measured.lerp_(&state.measured, 1.0 - keep);
             });
             sums.iter_mut().zip(parts.into_iter().chain([norm, 1.0])).for_each(|(sum, value)| *sum += value);
@@ -438,11 +439,32 @@ pub(super) fn device_and_kind(config: &TrainConfig) -> Result<(Device, Kind)> {
     Ok((device, kind))
 }
 
-/// How batches of `batch` samples are made, from the `first_batch`th on.
-pub(super) fn loader_config(config: &TrainConfig, batch: usize, first_batch: u64) -> LoaderConfig {
+/// The progress of a run, 0–1: the share of its images or of its minutes, whichever is further.
+fn progress_of(config: &TrainConfig, state: &State) -> f32 {
+    let by_time = config.minutes.map_or(0.0, |minutes| state.seconds / (minutes * 60.0));
+    (state.images as f64 / config.images as f64).max(by_time).min(1.0) as f32
+}
+
+/// After a step, the mean of what the replicas' normalisations have measured. After a step that was skipped, which may
+/// have left values that are no numbers, the replicas get back what was measured before it.
+fn follow_measured(mean: &mut Tensor, replicas: &[&Tensor], is_good: bool) {
+    tch::no_grad(|| {
+        if is_good {
+            *mean = Tensor::stack(replicas, 0).mean_dim([0].as_slice(), false, Kind::Float);
+        } else {
+            for replica in replicas {
+                replica.shallow_clone().copy_(mean);
+            }
+        }
+    });
+}
+
+/// How batches of `batch` samples are made, from the `first_batch`th on, at a run's `progress`.
+pub(super) fn loader_config(config: &TrainConfig, batch: usize, first_batch: u64, progress: f32) -> LoaderConfig {
     LoaderConfig {
         batch,
         first_batch,
+        progress,
         seed: config.seed,
         threads: config.loader_threads,
         keep_bytes: (config.keep_gib * (1u64 << 30) as f64) as usize,
@@ -455,6 +477,33 @@ pub(super) fn loader_config(config: &TrainConfig, batch: usize, first_batch: u64
         sizes: config.sizes.clone(),
         bad_data: config.bad_data,
     }
+}
+
+/// Whether the folder of a run whose last checkpoint is of `step` (0: none) has nothing of another kind of run, which
+/// would be lost. Changes nothing.
+fn check_folder(run: &std::path::Path, step: u64) -> Result<()> {
+    let foreign = |what: &str| {
+        let problem = format!("{} holds {what}: take another folder", run.display());
+        Err(Error::Option { option: "--run", problem })
+    };
+    let read = |name: &str| std::fs::read_to_string(run.join(name));
+    if let Ok(config) = read("config.json")
+        && step == 0
+    {
+        let config: serde_json::Value =
+            serde_json::from_str(&config).map_err(Error::json(run.join("config.json")))?;
+        if TrainConfig::deserialize(&config["config"]).is_err() {
+            return foreign("another kind of run than a training");
+        }
+    }
+    let log = run.join("log.jsonl");
+    if log.exists() && crate::journal::read::<LogLine>(&log).is_err() {
+        return foreign("a `log.jsonl` of another kind of run");
+    }
+    if run.join("model.safetensors").exists() && !run.join("state.safetensors").exists() {
+        return foreign("a `model.safetensors` without the `state.safetensors` of a training");
+    }
+    Ok(())
 }
 
 /// The log up to `step`: steps after the last checkpoint are repeated, and must not be logged twice.
@@ -751,6 +800,9 @@ pub(super) fn check_options(graph: &Graph, network: &Network, config: &TrainConf
     if config.images == 0 {
         return wrong("--images", "0 images teach nothing".into());
     }
+    if let Some(minutes) = config.minutes.filter(|minutes| !(*minutes > 0.0 && minutes.is_finite())) {
+        return wrong("--minutes", format!("{minutes} minutes teach nothing"));
+    }
     for (option, share) in [("--final-rate", config.final_rate), ("--average-over", config.average_over)] {
         if !(0.0..=1.0).contains(&share) {
             return wrong(option, format!("{share} is not between 0 and 1"));
@@ -785,16 +837,14 @@ fn int8_plan(network: &Network, graph: &Graph, dataset: &Dataset, config: &Train
     Ok(Plan::new(graph, &calibration, Method::Percentile(99.99)))
 }
 
-/// All sets in one. Photographs without boxes have the classes of the first set with boxes, or else the network's.
+/// All sets in one, whose classes are the network's by name if it has names. Photographs without boxes have the classes
+/// of the first set with boxes, or else the network's.
 pub(super) fn read_data(config: &TrainConfig, network: &Network) -> Result<Dataset> {
     let mut all: Option<Dataset> = None;
     let mut add = |set: Dataset, path: &PathBuf| match &mut all {
         None => {
-            if set.classes.len() != network.classes {
-                let (has, needed) = (set.classes.len(), network.classes);
-                let problem = format!("has {has} categories, the network {needed} classes");
-                return Err(Error::Data { path: path.clone(), problem });
-            }
+            let wrong = |problem| Error::Data { path: path.clone(), problem };
+            network.clone().adopt_names(&set.classes).map_err(wrong)?;
             all = Some(set);
             Ok(())
         }
@@ -887,11 +937,6 @@ impl State {
             }
             Ok(Tensor::from_slice(&array.values).to_device(device))
         };
-        self.learned = get("learned", layout.learned)?;
-        self.average = get("average", layout.learned)?;
-        self.measured = get("measured", layout.measured)?;
-        self.average_measured = get("average_measured", layout.measured)?;
-        self.optimizer.moments = [get("first_moment", layout.learned)?, get("second_moment", layout.learned)?];
         // Counts in 24-bit halves, each exact as a 32-bit float.
         let counts = arrays.get("counts").ok_or_else(|| bad("has no `counts`".into()))?;
         let &[step_high, step_low, images_high, images_low, seconds] = counts.values.as_slice() else {
@@ -899,6 +944,14 @@ impl State {
         };
         let join = |high: f32, low: f32| ((high as u64) << 24) + low as u64;
         self.step = join(step_high, step_low);
+        if self.step == 0 {
+            return Ok(()); // What the run begins with, which may have changed.
+        }
+        self.learned = get("learned", layout.learned)?;
+        self.average = get("average", layout.learned)?;
+        self.measured = get("measured", layout.measured)?;
+        self.average_measured = get("average_measured", layout.measured)?;
+        self.optimizer.moments = [get("first_moment", layout.learned)?, get("second_moment", layout.learned)?];
         self.images = join(images_high, images_low);
         self.seconds = seconds as f64;
         Ok(())
@@ -951,6 +1004,20 @@ fn layers_of(names: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_skipped_step_leaves_nothing_behind_in_what_is_measured() {
+        let replicas = [Tensor::from_slice(&[1f32, 2.0]), Tensor::from_slice(&[3f32, 6.0])];
+        let mut mean = Tensor::zeros([2], tch::kind::FLOAT_CPU);
+        let all: Vec<&Tensor> = replicas.iter().collect();
+        follow_measured(&mut mean, &all, true);
+        let values = |tensor: &Tensor| Vec::<f32>::try_from(tensor).unwrap();
+        assert_eq!(values(&mean), [2.0, 4.0]);
+        let _ = replicas[1].shallow_clone().fill_(f64::NAN);
+        follow_measured(&mut mean, &all, false);
+        assert!(all.iter().all(|replica| values(replica) == [2.0, 4.0]));
+        assert_eq!(values(&mean), [2.0, 4.0]);
+    }
 
     #[test]
     fn the_loss_scale_halves_when_gradients_overflow_and_comes_back() {
