@@ -68,7 +68,7 @@ pub struct DetectArgs {
     /// Default: 1,073, enough for YOLOv8x at 640 px. A model beyond a limit is refused with exit code 1.
     #[arg(long, value_name = "MB")]
     pub max_memory: Option<u64>,
-    /// The maximum number of nodes and stored tensors of the model. Default: 20,000.
+    /// The maximum number of the model's nodes, inputs, outputs and stored tensors together. Default: 20,000.
     #[arg(long, value_name = "COUNT")]
     pub max_nodes: Option<u64>,
     /// The maximum work for one image, in billions of multiply-accumulates, counted before the model runs.
