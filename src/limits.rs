@@ -20,7 +20,8 @@ pub struct Limits {
     /// file and the images, which the caller owns. Default: 1 GiB, which is enough for YOLOv8x at 640 px (68 million
     /// parameters).
     pub memory_bytes: u64,
-    /// Nodes of the graph, its inputs, outputs and stored tensors together. Default: 20,000. The largest detectors have some thousand.
+    /// Nodes of the graph, its inputs, outputs and stored tensors together. Default: 20,000. The largest detectors have
+    /// some thousand.
     pub nodes: u64,
     /// Multiply-accumulates for one image. Other operations count by the time they take. Default: 500 billion, four
     /// times those of YOLOv8x at 640 px. That takes about ten seconds on one core in the engine, and minutes with tract

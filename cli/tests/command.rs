@@ -279,7 +279,7 @@ fn usage_errors_exit_with_2_and_failures_with_1() {
         (&["detect", &cat, "--model", &model, "--classes", "unicorn"], 2, "unicorn"),
         (&["detect", &cat, "--model", &model, "--imgsz", "100"], 2, "multiples of 32"),
         (&["detect", &cat, &cat, "--model", &model, "--draw", "nowhere/out.png"], 2, "folder"),
-        (&["detect", &cat, "--model", &no_model], 1, "no intact ONNX"),
+        (&["detect", &cat, "--model", &no_model], 1, "not an intact ONNX"),
     ];
     for (args, code, says) in cases {
         let output = run(args);

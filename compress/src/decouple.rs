@@ -17,8 +17,8 @@
 //! The approximation minimises the error on photographs. Errors are weighted by the distribution of a channel's
 //! patches, and by the effect of an output channel on the network's outputs ([`Statistics`]). The last 1×1 convolution is
 //! then fitted to the original's output by least squares, together with the projection and the kernels. This is done
-//! layer by layer, on the outputs of the layers that are already decoupled. [`choose`] finds the forms with the smallest
-//! sum of unexplained variances within the budget. Every layer has the same weight in this sum.
+//! layer by layer, on the outputs of the layers that are already decoupled. [`choose`](crate::explore::choose) finds the
+//! forms with the smallest sum of unexplained variances within the budget. Every layer has the same weight in this sum.
 
 mod combinations;
 mod moments;
