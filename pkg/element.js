@@ -285,17 +285,21 @@ export class MicroYoloElement extends Base {
    */
   async #look(media, detector, filter, signal) {
     const isImage = "naturalWidth" in media;
+    /** @type {string | false | undefined} The address of the picture whose objects are looked for. */
+    let looking;
     /** @param {Event} [event] */
     const look = async (event) => {
       // That of a picture which was complete, or broken, already may be on its way.
       const same = event && isImage && media.currentSrc === begun.src && event.timeStamp < begun.at + 1000;
       if (event) begun.src = "";
-      if (same) return;
+      // So may that of one that the page has set in an earlier event, if the browser had it already.
+      if (same || (event?.type === "load" && isImage && media.currentSrc === looking)) return;
       if (this.#crashed) return this.#restart();
       if (isImage && !media.complete) return; // It loads another already, of which there is an event of its own.
+      // All of the picture that is there now: the page may show another before its objects are found.
+      const src = isImage && media.currentSrc;
+      looking = src;
       try {
-        // All of the picture that is there now: the page may show another before its objects are found.
-        const src = isImage && media.currentSrc;
         const { naturalWidth: width = media.width, naturalHeight: height = media.height } = /** @type {HTMLImageElement} */ (media);
         this.#unturned = isImage && isUnturned(media);
         const unturned = isImage && width ? unturnedImage(media) : undefined;
@@ -304,6 +308,8 @@ export class MicroYoloElement extends Base {
         this.#show(objects.filter(filter), unturned ?? { width, height });
       } catch (error) {
         this.#fail(error, signal);
+      } finally {
+        if (looking === src) looking = undefined;
       }
     };
     const begun = { src: isImage && media.complete ? media.currentSrc : "", at: performance.now() };

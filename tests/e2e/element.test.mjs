@@ -284,7 +284,7 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
           globalThis.events.length = 0;
           element.remove();
           Detector.prototype.detect = detect;
-          return [...new Set(told)]; // A picture that is in the browser's cache may be told of twice.
+          return told;
         };
         const change = async (image) => {
           image.src = other;
