@@ -188,10 +188,10 @@ impl DetectorBuilder {
     }
 
     fn check_threads(&self) -> Result<()> {
-        match self.threads {
-            0 => Err(Error::new(Kind::InvalidOption, "threads is 0: the caller's own is one")),
-            _ => Ok(()),
+        if self.threads == 0 {
+            return Err(Error::new(Kind::InvalidOption, "threads is 0: the caller's own is one"));
         }
+        Ok(())
     }
 }
 

@@ -114,9 +114,10 @@ impl Model {
             }
             Err(NotAlone::TooLarge(error)) => return Err(error),
             other => {
-                let reason = match suppressed {
-                    true => "the file says that it suppresses overlapping boxes itself",
-                    false => "its classes are not those that the file names",
+                let reason = if suppressed {
+                    "the file says that it suppresses overlapping boxes itself"
+                } else {
+                    "its classes are not those that the file names"
                 };
                 let why = other.err().unwrap_or(NotAlone::Head(reason));
                 whole(&file, names.as_deref(), input_size, size, why, &mut budget)?

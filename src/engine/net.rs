@@ -114,25 +114,26 @@ impl Int8 {
         self
     }
 
+    /// By output channel, a bound on the sums over bytes like `from` with these biases.
+    fn bounds(&self, bias: &[f32], from: Quant) -> impl Iterator<Item = f64> {
+        let reach = f64::from((from.high - from.zero).abs().max((from.low - from.zero).abs()));
+        let outputs = self.weights.chunks_exact(self.weights.len() / bias.len()).zip(&self.scales).zip(bias);
+        outputs.map(move |((weights, scale), bias)| {
+            let sum: u64 = weights.iter().map(|weight| u64::from(weight.unsigned_abs())).sum();
+            sum as f64 * reach + (f64::from(*bias) / (f64::from(*scale) * f64::from(from.scale))).abs()
+        })
+    }
+
     /// Whether the sums over bytes like `from` with these biases fit 32 bits.
     pub fn fits_32_bits(&self, bias: &[f32], from: Quant) -> bool {
-        let reach = f64::from((from.high - from.zero).abs().max((from.low - from.zero).abs()));
-        let mut outputs = self.weights.chunks_exact(self.weights.len() / bias.len()).zip(&self.scales).zip(bias);
-        outputs.all(|((weights, scale), bias)| {
-            let sum: u64 = weights.iter().map(|weight| u64::from(weight.unsigned_abs())).sum();
-            let bias = f64::from(*bias) / (f64::from(*scale) * f64::from(from.scale));
-            sum as f64 * reach + bias.abs() < f64::from(i32::MAX)
-        })
+        self.bounds(bias, from).all(|bound| bound < f64::from(i32::MAX))
     }
 
     /// A bound on the sums over bytes like `from` with these biases, in quanta of `to`.
     pub fn largest_result(&self, bias: &[f32], from: Quant, to: Quant) -> f32 {
-        let reach = (from.high - from.zero).abs().max((from.low - from.zero).abs()) as f32;
-        let outputs = self.weights.chunks_exact(self.weights.len() / bias.len()).zip(&self.scales).zip(bias);
-        outputs.fold(0.0, |largest: f32, ((weights, scale), bias)| {
-            let sum: u32 = weights.iter().map(|w| u32::from(w.unsigned_abs())).sum();
-            largest.max((sum as f32 * reach * scale * from.scale + bias.abs()) / to.scale)
-        })
+        let in_quanta =
+            |(bound, scale): (f64, &f32)| bound * f64::from(*scale) * f64::from(from.scale) / f64::from(to.scale);
+        self.bounds(bias, from).zip(&self.scales).map(in_quanta).fold(0.0, f64::max) as f32
     }
 }
 

@@ -492,8 +492,7 @@ impl Plan {
         let target = output.target;
         match (&step.work, &step.inputs[..]) {
             (Work::ImportBytes(input, quantize, alone), _) => {
-                let convert = if *alone { layout::planes_into_own_bytes } else { layout::planes_into_bytes };
-                convert(isa, inputs[*input], size, to, target, *quantize);
+                layout::planes_into_bytes(isa, inputs[*input], size, to, target, *quantize, *alone);
             }
             (Work::ConvI8(conv, OutputI8::Requantized(requantize)), [input]) => {
                 let sink = SinkI8::U8(*requantize, to);

@@ -39,12 +39,16 @@ pub(super) fn within_budget(
     let kinds = [None].into_iter().chain(config.projections.iter().copied().map(Some));
     for projection in kinds {
         let name = projection.map_or("no projection".into(), |share| format!("projection {share}"));
-        let of_kind = |asked: &Asked| asked.projection == projection;
+        let of_kind = |one: &Candidate| one.asked.is_none_or(|asked| asked.projection == projection);
         if let Some(picks) = choices.best(&of_kind) {
             all.push(choices.combination(format!("best with {name}"), &picks));
         }
-        let same = |&multiplier: &f64| choices.everywhere(Asked { projection, multiplier });
-        let affordable = config.multipliers.iter().filter_map(same);
+        let everywhere = |&multiplier: &f64| {
+            let form = Asked { projection, multiplier };
+            let picks = choices.best(&|one| one.asked == Some(form))?;
+            Some(choices.combination(form.to_string(), &picks))
+        };
+        let affordable = config.multipliers.iter().filter_map(everywhere);
         all.extend(affordable.min_by(|a, b| a.unexplained.total_cmp(&b.unexplained)));
     }
     Ok((chosen, all))
@@ -79,10 +83,11 @@ impl<'a> Choices<'a> {
         Ok(Choices { layers, items, budget, rest })
     }
 
-    /// The best combination of dense layers and forms that are `wanted`, by layer its candidate.
-    fn best(&self, wanted: &dyn Fn(&Asked) -> bool) -> Option<Vec<usize>> {
+    /// The best combination of candidates that are `wanted`, by layer. None if a layer has no such candidate, or all
+    /// are beyond the budget.
+    fn best(&self, wanted: &dyn Fn(&Candidate) -> bool) -> Option<Vec<usize>> {
         let of_layer = |layer: &Vec<Candidate>| -> Vec<usize> {
-            (0..layer.len()).filter(|&pick| layer[pick].asked.as_ref().is_none_or(wanted)).collect()
+            (0..layer.len()).filter(|&pick| wanted(&layer[pick])).collect()
         };
         let wanted: Vec<Vec<usize>> = self.layers.iter().map(of_layer).collect();
         let items: Vec<Vec<Item>> = self
@@ -93,18 +98,6 @@ impl<'a> Choices<'a> {
             .collect();
         let choice = choose(&items, &self.budget, 1).into_iter().next()?;
         Some(wanted.iter().zip(choice.picks).map(|(picks, pick)| picks[pick]).collect())
-    }
-
-    /// The combination with one form for every layer, if every layer has it and it is within the budget.
-    fn everywhere(&self, form: Asked) -> Option<Combination> {
-        let of_layer = |layer: &Vec<Candidate>| layer.iter().position(|one| one.asked == Some(form));
-        let picks = self.layers.iter().map(of_layer).collect::<Option<Vec<usize>>>()?;
-        let total = picks
-            .iter()
-            .zip(&self.items)
-            .fold((0, 0), |sum, (&pick, items)| (sum.0 + items[pick].parameters, sum.1 + items[pick].macs));
-        let within = total.0 <= self.budget.parameters && total.1 <= self.budget.macs;
-        within.then(|| self.combination(form.to_string(), &picks))
     }
 
     fn combination(&self, name: String, picks: &[usize]) -> Combination {

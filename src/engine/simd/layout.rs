@@ -52,25 +52,7 @@ pub(crate) fn planes_into_pixels(
     );
 }
 
-/// Planes of floats to pixels of bytes, in an image of its own: bytes behind a pixel's channels may be overwritten.
-pub(crate) fn planes_into_own_bytes(
-    isa: Isa,
-    source: &[f32],
-    Hw { height, width }: Hw,
-    destination: &mut [u8],
-    target: PixelLayout,
-    quantize: Quantize,
-) {
-    if source.len() == 3 * height * width
-        && target.pixel == 4
-        && target.origin + height * target.row <= destination.len()
-    {
-        return picture(isa, source, Hw { height, width }, destination, target, quantize);
-    }
-    planes_into_bytes(isa, source, Hw { height, width }, destination, target, quantize);
-}
-
-/// Planes of floats to pixels of bytes.
+/// Planes of floats to pixels of bytes. If the image is `alone`, bytes behind a pixel's channels may be overwritten.
 pub(crate) fn planes_into_bytes(
     isa: Isa,
     source: &[f32],
@@ -78,7 +60,15 @@ pub(crate) fn planes_into_bytes(
     destination: &mut [u8],
     target: PixelLayout,
     quantize: Quantize,
+    alone: bool,
 ) {
+    if alone
+        && source.len() == 3 * height * width
+        && target.pixel == 4
+        && target.origin + height * target.row <= destination.len()
+    {
+        return picture(isa, source, Hw { height, width }, destination, target, quantize);
+    }
     pixels(
         isa,
         source,
