@@ -335,6 +335,19 @@ fn nodes_that_do_not_fit_their_inputs_are_named() {
     let one = || floats("one", &[1], 1.0);
     let cases = [
         (
+            "one dividend and many divisors, which tract exchanges",
+            network(
+                vec![
+                    with(node("Cast", &["a"], "whole"), &[int_attribute("to", 7)]),
+                    node("Mod", &["seven", "whole"], "rest"),
+                    with(node("Cast", &["rest"], "floats"), &[int_attribute("to", 1)]),
+                    node("Sigmoid", &["floats"], "last"),
+                ],
+                vec![ints("seven", &[7])],
+            ),
+            "it has fewer dividends than divisors",
+        ),
+        (
             "a step of a slice at the end of 32 bits",
             network(
                 vec![node("Slice", &["a", "from", "to", "one", "step"], "last")],
@@ -740,5 +753,26 @@ fn sums_of_no_values_are_an_error() {
         fails(&mut between, black);
         assert_eq!(between.detect(bright).unwrap(), expected, "{operator}");
         fails(&mut between, black);
+    }
+}
+
+/// What a node divides by is computed, and only the picture tells that it is zero.
+#[test]
+fn whole_numbers_divided_by_zero_are_an_error() {
+    for (operator, dividend) in [("Div", "seven"), ("Mod", "whole")] {
+        let nodes = vec![
+            with(node("Cast", &["a"], "whole"), &[int_attribute("to", 7)]),
+            node(operator, &[dividend, "whole"], "shares"),
+            with(node("Cast", &["shares"], "floats"), &[int_attribute("to", 1)]),
+            node("Sigmoid", &["floats"], "scores"),
+            node("Reshape", &["scores", "flat"], "row"),
+            node("Slice", &["row", "zero", "end"], "last"),
+        ];
+        let weights = vec![ints("seven", &[7]), ints("flat", &[128]), ints("zero", &[0]), ints("end", &[125])];
+        let mut detector = Detector::from_onnx(&network(nodes, weights)).unwrap();
+        let black = [0; 3 * 32 * 32];
+        let error = detector.detect(ImageView::rgb(&black, 32, 32).unwrap()).unwrap_err();
+        assert_eq!(error.code(), "inference-failed", "{operator}: {error:?}");
+        assert!(format!("{error:?}").contains("divides a whole number by zero"), "{operator}: {error:?}");
     }
 }

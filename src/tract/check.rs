@@ -73,6 +73,21 @@ pub(super) fn check(node: &NodeProto, inputs: &[Option<Known>]) -> Result<(), &'
     }
     // What is not known here of these is checked while the network runs.
     match node.proto.op_type.as_str() {
+        "Div" | "Mod" => {
+            let Some(divisor) = node.known(1) else { return Ok(()) };
+            if divisor.ints.as_deref().is_some_and(|by| by.contains(&0)) {
+                return Err("it divides by zero");
+            }
+            // tract takes it for commutative, and puts the larger operand first.
+            let count = |known: &Known| known.shape.as_ref().map(|shape| shape.iter().product::<usize>());
+            if node.proto.op_type == "Mod"
+                && let (Some(dividends), Some(divisors)) = (count(first), count(divisor))
+                && dividends < divisors
+            {
+                return Err("it has fewer dividends than divisors");
+            }
+            return Ok(());
+        }
         "Scatter" | "ScatterElements" => return node.scatter(),
         "ScatterND" => return node.nested(0),
         "GatherND" => {
@@ -153,10 +168,6 @@ pub(super) fn check(node: &NodeProto, inputs: &[Option<Known>]) -> Result<(), &'
             Err("its length depends on what is in the image")
         }
         "Range" if node.known(2).and_then(|known| known.ints.as_deref()) == Some(&[0]) => Err("its step is 0"),
-        "Div" | "Mod" => match node.known(1).and_then(|known| known.ints.as_deref()) {
-            Some(by) if by.contains(&0) => Err("it divides by zero"),
-            _ => Ok(()),
-        },
         "MatMul" => match (shape, node.shape(1)) {
             ([.., _, inner], Some([.., other, _])) if inner != other => Err("its matrices do not fit"),
             ([], _) | (_, Some([])) => Err("it has no matrices"),

@@ -1,17 +1,20 @@
-//! Checks the inputs of a node while the network runs, where tract would panic: places beyond a tensor, sums of no values.
+//! Checks the inputs of a node while the network runs, where tract would panic: places beyond a tensor, sums of no values,
+//! whole numbers divided by zero.
 //!
 //! `check` has held what is known beforehand. `Gather` and `GatherElements` are kept within their input by nodes before
 //! them, see `partition`.
 
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::ops::array::{GatherElements, GatherNd, ScatterElements, ScatterNd};
+use tract_onnx::tract_core::ops::binary::TypedBinOp;
 use tract_onnx::tract_core::ops::nn::{Reduce, Reducer};
 
 /// The inputs of a node, checked, with places counted from the front as tract reads them.
 ///
 /// # Errors
 ///
-/// If places are beyond a tensor, if shapes do not go together, or if there is nothing to sum.
+/// If places are beyond a tensor, if shapes do not go together, if there is nothing to sum, or if a whole number is divided
+/// by zero.
 pub(super) fn inputs(node: &TypedNode, mut inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
     if let Some(op) = node.op_as::<GatherElements>() {
         let [data, at] = &inputs[..] else { return Ok(inputs) };
@@ -41,8 +44,24 @@ pub(super) fn inputs(node: &TypedNode, mut inputs: TVec<TValue>) -> TractResult<
         if is_sum && op.axes.iter().any(|axis| data.shape().get(*axis) == Some(&0)) {
             return Err(TractError::msg(format!("{:?} has no values to sum", data.shape())));
         }
+    } else if let Some(op) = node.op_as::<TypedBinOp>() {
+        let [_, divisor] = &inputs[..] else { return Ok(inputs) };
+        if matches!(op.0.name(), "Div" | "Rem") && has_whole_zero(divisor)? {
+            return Err(TractError::msg("it divides a whole number by zero"));
+        }
     }
     Ok(inputs)
+}
+
+/// Whether one of the values is the whole number zero. Floats may be divided by theirs.
+fn has_whole_zero(values: &TValue) -> TractResult<bool> {
+    if values.datum_type() == TDim::datum_type() {
+        return Ok(values.try_as_plain_ram()?.as_slice::<TDim>()?.contains(&TDim::Val(0)));
+    }
+    if !values.datum_type().is_integer() {
+        return Ok(false);
+    }
+    Ok(values.cast_to::<i64>()?.try_as_plain_ram()?.as_slice::<i64>()?.contains(&0))
 }
 
 /// Along the other axes, places are read in both tensors at once.
