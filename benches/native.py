@@ -10,6 +10,7 @@ place of onnxruntime.
 """
 
 import argparse
+import os
 import pathlib
 import subprocess
 import time
@@ -18,6 +19,7 @@ import numpy as np
 import onnxruntime
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+TARGET = ROOT / os.environ.get("CARGO_TARGET_DIR", "target")
 
 
 class Ours:
@@ -74,11 +76,11 @@ def processor():
 
 def main():
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--models", type=pathlib.Path, default=ROOT / "target/bench-models")
+    arguments.add_argument("--models", type=pathlib.Path, default=TARGET / "bench-models")
     arguments.add_argument("--sizes", default="416,320,256")
     arguments.add_argument("--networks", default="micro-yolo,micro-yolo-s")
     arguments.add_argument("--rounds", type=int, default=30)
-    arguments.add_argument("--program", type=pathlib.Path, default=ROOT / "target/release/examples/native")
+    arguments.add_argument("--program", type=pathlib.Path, default=TARGET / "release/examples/native")
     arguments.add_argument("--tract", action="store_true")
     arguments = arguments.parse_args()
 

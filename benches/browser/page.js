@@ -174,5 +174,5 @@ globalThis.profile = async ({ url, size, rounds }) => {
   const rows = JSON.parse(engine.profile());
   engine.peaks();
   await new Promise((done) => setTimeout(done, 200));
-  return { rows, frame, peaks: engine.peaks() };
+  return { rows, frame, peaks: [...engine.peaks()] };
 };

@@ -28,14 +28,14 @@ import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 
 import { launchChromium } from "../../tests/e2e/lib/browsers.mjs";
-import { ROOT, serve } from "../../tests/e2e/lib/server.mjs";
+import { ROOT, TARGET, serve } from "../../tests/e2e/lib/server.mjs";
 import { bars, scatter } from "./chart.mjs";
 
 const HERE = join(ROOT, "benches/browser");
 
 const { values: options } = parseArgs({
   options: {
-    models: { type: "string", default: join(ROOT, "target/bench-models") },
+    models: { type: "string", default: join(TARGET, "bench-models") },
     sizes: { type: "string", default: "416,320,256" },
     networks: { type: "string", default: "micro-yolo,micro-yolo-s" },
     rounds: { type: "string", default: "40" },

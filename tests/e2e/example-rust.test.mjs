@@ -5,9 +5,9 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 import { launchChromium } from "./lib/browsers.mjs";
-import { ROOT, serve } from "./lib/server.mjs";
+import { ROOT, TARGET, serve } from "./lib/server.mjs";
 
-const BUILT = join(ROOT, "target/example-rust");
+const BUILT = join(TARGET, "example-rust");
 const missing = !existsSync(join(BUILT, "micro_yolo_example.js")) && "`cargo xtask test --only wasm-pack` builds it";
 
 test("rust", { skip: missing }, async (t) => {

@@ -269,6 +269,8 @@ fn run_part(sh: &Shell, part: Part, parts: &[Part]) -> Result<Outcome> {
         Part::Chromium => browser(sh, Browser::Chromium),
         Part::Firefox => browser(sh, Browser::Firefox),
         Part::E2e => needs(node::install(sh).and_then(|_| both_browsers(sh)), |browsers| {
+            // Of 110 MB, so it is apart from the packages of the repository.
+            node::install_in(sh, &workspace::path("tests/e2e/parcel"))?;
             wasm::build(sh)?;
             tests(node_tests(sh, "tests/e2e")?.envs(browsers))
         }),

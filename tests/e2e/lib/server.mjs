@@ -6,6 +6,9 @@ import sirv from "sirv";
 
 export const ROOT = fileURLToPath(new URL("../../..", import.meta.url));
 
+/** Where cargo builds, and xtask writes. */
+export const TARGET = resolve(ROOT, process.env.CARGO_TARGET_DIR ?? "target");
+
 /** The page as `cargo xtask serve` lays it out. */
 export const SITE = { "/pkg/": "pkg", "/samples/": "data/samples", "/models/": "models", "/docs/": "docs", "/fixtures/": "tests/e2e/fixtures", "/": "www" };
 

@@ -2,10 +2,10 @@
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { ROOT } from "./server.mjs";
+import { ROOT, TARGET } from "./server.mjs";
 
 /** Screenshots for people to look at. */
-export const SHOTS = join(ROOT, "target/e2e");
+export const SHOTS = join(TARGET, "e2e");
 export const CAT = join(ROOT, "data/samples/cat.jpg");
 
 /**
