@@ -37,7 +37,7 @@ use crate::explore::Combination;
 use crate::network::{Activation, Graph, Layer, LayerKind, Network, Node, NodeId, Op};
 use crate::prune::statistics::Statistics;
 use crate::quantize;
-use moments::Moments;
+use moments::CrossMoments;
 use original::Original;
 
 /// The largest multiplier that may be asked for: a kernel of 31 × 31.
@@ -79,7 +79,7 @@ impl fmt::Display for Asked {
 
 /// What a layer loses and costs in a form.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Candidate {
+pub struct FormCandidate {
     /// The layer.
     pub layer: String,
     /// `None` if it stays dense.
@@ -119,7 +119,7 @@ pub struct Decoupled {
     /// Its weights.
     pub weights: Weights,
     /// All that was tried, layer by layer.
-    pub candidates: Vec<Candidate>,
+    pub candidates: Vec<FormCandidate>,
     /// The layers that are no longer dense.
     pub chosen: BTreeMap<String, Separable>,
     /// The best combination, which was chosen, and others within the budget to compare it with.
@@ -132,7 +132,7 @@ impl Decoupled {
         let mut text = String::from(
             "| layer | projection | multiplier | unexplained | parameters | MMAC |\n|---|--:|--:|--:|--:|--:|\n",
         );
-        for Candidate { layer, form, unexplained, cost, .. } in &self.candidates {
+        for FormCandidate { layer, form, unexplained, cost, .. } in &self.candidates {
             let mut multiplier = form.as_ref().map_or("dense".into(), |form| format!("{:.2}", form.multiplier()));
             if self.chosen.get(layer) == form.as_ref() {
                 multiplier = format!("**{multiplier}**");
@@ -423,8 +423,9 @@ fn replace(
         let taps = original.taps;
         let patches = source.patches(&network, &weights, name, original.each)?;
         let basis = &original.refined(original.basis(form)?, &patches, &form.copies)?;
-        let fitted =
-            Moments::new(&original.features(basis, &patches, &form.copies), &original.outputs).fit()?.cast::<f32>();
+        let fitted = CrossMoments::new(&original.features(basis, &patches, &form.copies), &original.outputs)
+            .fit()?
+            .cast::<f32>();
         network = separable(&network, name, form)?;
         let (outputs, features) = (fitted.nrows(), fitted.ncols() - 1);
         let depthwise = form.copies.iter().enumerate().flat_map(|(copy, &channels)| {
@@ -587,7 +588,7 @@ mod tests {
         let config = DecoupleConfig { layers, multipliers, ..all_within(u64::MAX) };
         let decoupled = decouple(&network, &weights, &photographs(300), SIDE, &config, &|_| ()).unwrap();
         let of = |projected: Option<usize>, copies: usize| {
-            let form = |one: &Candidate| one.form.clone().map(|form| (form.projected, form.copies.len()));
+            let form = |one: &FormCandidate| one.form.clone().map(|form| (form.projected, form.copies.len()));
             decoupled.candidates.iter().find(|one| form(one) == Some((projected, copies))).unwrap()
         };
         // Half of the six channels, rounded up to four. Five outputs have no more than five kernels a component.
@@ -613,7 +614,7 @@ mod tests {
             for wide in of("wide") {
                 for down in of("down") {
                     let all = [deep, wide, down];
-                    let saved = |one: &Candidate| of_dense(&decoupled, &one.layer) - one.cost.parameters as i64;
+                    let saved = |one: &FormCandidate| of_dense(&decoupled, &one.layer) - one.cost.parameters as i64;
                     let parameters = dense.parameters as i64 - all.into_iter().map(saved).sum::<i64>();
                     if parameters <= config.max_parameters as i64 {
                         least = least.min(all.into_iter().map(|one| one.unexplained).sum());
@@ -621,7 +622,7 @@ mod tests {
                 }
             }
         }
-        let chosen = |one: &&Candidate| decoupled.chosen.get(&one.layer) == one.form.as_ref();
+        let chosen = |one: &&FormCandidate| decoupled.chosen.get(&one.layer) == one.form.as_ref();
         let loss: f64 = decoupled.candidates.iter().filter(chosen).map(|one| one.unexplained).sum();
         assert!((loss - least).abs() < 1e-9 * least, "{loss} {least}");
         let saved: u64 = decoupled

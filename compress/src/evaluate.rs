@@ -326,7 +326,7 @@ struct Curve {
 }
 
 /// The outcome for one detection at each IoU threshold.
-struct Outcome {
+struct MatchedDetection {
     score: f64,
     hit: [bool; IOU_THRESHOLDS],
     ignored: [bool; IOU_THRESHOLDS],
@@ -438,7 +438,7 @@ fn curve(truths: &[Vec<&Truth>], found: &[Vec<&Found>], area: (f64, f64)) -> Opt
 }
 
 /// Gives the detections of one photograph their objects; returns how many objects count.
-fn match_one(truths: &[&Truth], found: &[&Found], area: (f64, f64), outcomes: &mut Vec<Outcome>) -> usize {
+fn match_one(truths: &[&Truth], found: &[&Found], area: (f64, f64), outcomes: &mut Vec<MatchedDetection>) -> usize {
     let outside = |square_px: f64| square_px < area.0 || square_px > area.1;
     let ignored = |truth: &Truth| truth.crowd || truth.ignore || outside(truth.area);
     // Objects that count have priority: a detection takes an ignored object only where it finds no other.
@@ -460,7 +460,7 @@ fn match_one(truths: &[&Truth], found: &[&Found], area: (f64, f64), outcomes: &m
         })
         .collect();
     let first = outcomes.len();
-    outcomes.extend(found.iter().map(|found| Outcome {
+    outcomes.extend(found.iter().map(|found| MatchedDetection {
         score: found.score,
         hit: [false; IOU_THRESHOLDS],
         ignored: [outside(found.bbox.area()); IOU_THRESHOLDS],

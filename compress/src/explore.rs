@@ -245,7 +245,7 @@ pub trait Learner {
 
 /// The outcome of [`explore`] or [`merge`].
 #[derive(Debug, Clone, PartialEq)]
-pub enum Outcome {
+pub enum ExploreOutcome {
     /// The rest is up to other shards.
     Waiting {
         /// Candidates that have not learned.
@@ -263,7 +263,7 @@ pub enum Outcome {
 }
 
 /// The network, its parts and what may stand for each.
-pub struct Plan {
+pub struct SearchSpace {
     base: Network,
     /// Weights by name for whatever no candidate replaces.
     start: Weights,
@@ -273,7 +273,7 @@ pub struct Plan {
     rest: cost::Cost,
 }
 
-impl Plan {
+impl SearchSpace {
     /// What there is to explore of `base`. `teacher` is the teacher's network and weights, if it has any by name;
     /// `start` are weights for what stays, which the teacher's complete.
     ///
@@ -288,7 +288,7 @@ impl Plan {
         teacher: Option<(&Network, &Weights)>,
         mut start: Weights,
         config: ExploreConfig,
-    ) -> Result<Plan> {
+    ) -> Result<SearchSpace> {
         check(&config)?;
         let base = with_hints(base, teacher.map(|teacher| teacher.0))?;
         let graph = base.graph()?;
@@ -311,9 +311,9 @@ impl Plan {
             rest.parameters -= candidates[0].cost.parameters;
             rest.macs -= candidates[0].cost.macs;
         }
-        let mut plan = Plan { base, start, config, parts, rest };
-        plan.keep_affordable()?;
-        Ok(plan)
+        let mut space = SearchSpace { base, start, config, parts, rest };
+        space.keep_affordable()?;
+        Ok(space)
     }
 
     /// Drops the candidates that are too dear even beside the cheapest ones of all other parts.
@@ -464,20 +464,20 @@ pub fn results(run: &Path) -> Result<Results> {
 /// A folder of another run, what the learner says, times that no combination keeps, a full disk; [`Error::Interrupted`]
 /// after `stop`.
 pub fn explore(
-    plan: &Plan,
+    space: &SearchSpace,
     run: &Path,
     shard: Shard,
     learner: &mut dyn Learner,
     stop: &AtomicBool,
     say: &dyn Fn(String),
-) -> Result<Outcome> {
+) -> Result<ExploreOutcome> {
     std::fs::create_dir_all(run).map_err(Error::io(run))?;
-    for sentence in crate::run::same_recipe(&plan.base, &plan.config, run, true, &MAY_CHANGE)? {
+    for sentence in crate::run::same_recipe(&space.base, &space.config, run, true, &MAY_CHANGE)? {
         say(sentence);
     }
     crate::run::same_trainer(&learner.recipe(), run)?;
     let (mut journal, _) = Journal::open::<Line>(&run.join(shard.file()))?;
-    for (number, (part, candidates)) in plan.parts.iter().enumerate() {
+    for (number, (part, candidates)) in space.parts.iter().enumerate() {
         if !shard.has(number) {
             continue;
         }
@@ -490,7 +490,7 @@ pub fn explore(
         if stop.load(Ordering::Relaxed) {
             return Err(Error::Interrupted);
         }
-        for measured in measure(plan, run, part, &missing, learner)? {
+        for measured in measure(space, run, part, &missing, learner)? {
             say(format!(
                 "{}: {}: {:.4} unexplained, {} parameters, {:.2} MMAC{}",
                 part.name,
@@ -504,16 +504,16 @@ pub fn explore(
         }
     }
     let (table, checks) = logged(run)?;
-    if let Some(choices) = best(plan, &table)? {
-        for (number, choice) in choices.iter().enumerate().take(plan.config.check) {
-            let picks = named(plan, &choice.picks);
+    if let Some(choices) = best(space, &table)? {
+        for (number, choice) in choices.iter().enumerate().take(space.config.check) {
+            let picks = named(space, &choice.picks);
             if !shard.has(number) || checks.contains_key(&picks) {
                 continue;
             }
             if stop.load(Ordering::Relaxed) {
                 return Err(Error::Interrupted);
             }
-            let (network, start) = plan.network(&choice.picks, run)?;
+            let (network, start) = space.network(&choice.picks, run)?;
             say(format!("checking combination {} by training the whole", number + 1));
             let folder = run.join(table::check_folder(&picks));
             let (result, weights) = learner.check(&network, &start, &folder)?;
@@ -528,7 +528,7 @@ pub fn explore(
             journal.write(&Line::Check(Checked { picks, result }))?;
         }
     }
-    finish(plan, run)
+    finish(space, run)
 }
 
 /// The weights of a check.
@@ -536,21 +536,21 @@ const CHECKED: &str = "checked.safetensors";
 
 /// Has candidates learn and measures them; what they have learned is on the disk when this returns.
 fn measure(
-    plan: &Plan,
+    space: &SearchSpace,
     run: &Path,
     part: &Part,
     candidates: &[Candidate],
     learner: &mut dyn Learner,
 ) -> Result<Vec<Measured>> {
     let pupils: Vec<Candidate> = candidates.iter().filter(|candidate| !candidate.taken_over).cloned().collect();
-    let learned = if pupils.is_empty() { Vec::new() } else { learner.learn(&plan.base, part, &pupils)? };
+    let learned = if pupils.is_empty() { Vec::new() } else { learner.learn(&space.base, part, &pupils)? };
     let path = part_file(run, part);
     let mut weights = if path.exists() { checkpoint::read(&path)?.0 } else { Weights::new() };
     for (candidate, learned) in pupils.iter().zip(&learned) {
         let named = |(name, array): (&String, &Array)| (format!("{}/{name}", candidate.name), array.clone());
         weights.extend(learned.weights.iter().map(named));
     }
-    checkpoint::write(&path, &plan.base, &weights, Precision::Half)?;
+    checkpoint::write(&path, &space.base, &weights, Precision::Half)?;
     let mut unexplained = learned.iter().map(|learned| learned.unexplained);
     let mut all = Vec::new();
     for candidate in candidates {
@@ -559,8 +559,8 @@ fn measure(
             let problem = format!("`{}` of `{}` diverged: lower --rate", candidate.name, part.name);
             return Err(Error::Training(problem));
         };
-        let ms = match plan.config.time {
-            true => Some(learner.milliseconds(part, candidate, plan.config.side_px)?),
+        let ms = match space.config.time {
+            true => Some(learner.milliseconds(part, candidate, space.config.side_px)?),
             false => None,
         };
         all.push(Measured {
@@ -576,26 +576,26 @@ fn measure(
 }
 
 /// By part, what its candidates lose and cost; none while one has not been measured.
-fn items(plan: &Plan, table: &Table) -> Option<Vec<Vec<Item>>> {
+fn items(space: &SearchSpace, table: &Table) -> Option<Vec<Vec<Item>>> {
     let item = |part: &Part, candidate: &Candidate| {
         let measured = table.get(&(part.name.clone(), candidate.name.clone()))?;
         let Measured { unexplained: loss, parameters, macs, ms, .. } = *measured;
         Some(Item { loss, parameters, macs, ms: ms.unwrap_or(0.0) })
     };
     let of = |(part, all): &(Part, Vec<Candidate>)| all.iter().map(|candidate| item(part, candidate)).collect();
-    plan.parts.iter().map(of).collect()
+    space.parts.iter().map(of).collect()
 }
 
 /// The best combinations, one at least; none while a candidate has not been measured.
-fn best(plan: &Plan, table: &Table) -> Result<Option<Vec<Choice>>> {
-    let Some(items) = items(plan, table) else { return Ok(None) };
-    let ExploreConfig { max_parameters, max_macs, max_ms, .. } = plan.config;
+fn best(space: &SearchSpace, table: &Table) -> Result<Option<Vec<Choice>>> {
+    let Some(items) = items(space, table) else { return Ok(None) };
+    let ExploreConfig { max_parameters, max_macs, max_ms, .. } = space.config;
     let budget = Budget {
-        parameters: max_parameters - plan.rest.parameters,
-        macs: max_macs - plan.rest.macs,
+        parameters: max_parameters - space.rest.parameters,
+        macs: max_macs - space.rest.macs,
         ms: max_ms.unwrap_or(f64::INFINITY),
     };
-    let choices = choose(&items, &budget, plan.config.check.max(1));
+    let choices = choose(&items, &budget, space.config.check.max(1));
     if !choices.is_empty() {
         return Ok(Some(choices));
     }
@@ -612,10 +612,10 @@ fn best(plan: &Plan, table: &Table) -> Result<Option<Vec<Choice>>> {
     })
 }
 
-fn named(plan: &Plan, picks: &[usize]) -> BTreeMap<String, String> {
+fn named(space: &SearchSpace, picks: &[usize]) -> BTreeMap<String, String> {
     let name =
         |((part, all), &pick): (&(Part, Vec<Candidate>), &usize)| (part.name.clone(), all[pick].name.clone());
-    plan.parts.iter().zip(picks).map(name).collect()
+    space.parts.iter().zip(picks).map(name).collect()
 }
 
 /// Collects what all shards have done, and writes it as far as it is.
@@ -623,36 +623,36 @@ fn named(plan: &Plan, picks: &[usize]) -> BTreeMap<String, String> {
 /// # Errors
 ///
 /// A folder of another run, or of none; times that no combination keeps.
-pub fn merge(plan: &Plan, run: &Path) -> Result<Outcome> {
-    crate::run::same_recipe(&plan.base, &plan.config, run, false, &MAY_CHANGE)?;
-    finish(plan, run)
+pub fn merge(space: &SearchSpace, run: &Path) -> Result<ExploreOutcome> {
+    crate::run::same_recipe(&space.base, &space.config, run, false, &MAY_CHANGE)?;
+    finish(space, run)
 }
 
 /// Writes the table, and what came out if all is done.
-fn finish(plan: &Plan, run: &Path) -> Result<Outcome> {
+fn finish(space: &SearchSpace, run: &Path) -> Result<ExploreOutcome> {
     let (table, checks) = logged(run)?;
     let is_known =
         |part: &Part, candidate: &Candidate| table.contains_key(&(part.name.clone(), candidate.name.clone()));
     let missing = |(part, all): &(Part, Vec<Candidate>)| all.iter().filter(|c| !is_known(part, c)).count();
-    let missing: usize = plan.parts.iter().map(missing).sum();
-    let Some(choices) = best(plan, &table)? else {
-        table::write(run, plan, &table, &[])?;
-        return Ok(Outcome::Waiting { candidates: missing, checks: plan.config.check });
+    let missing: usize = space.parts.iter().map(missing).sum();
+    let Some(choices) = best(space, &table)? else {
+        table::write(run, space, &table, &[])?;
+        return Ok(ExploreOutcome::Waiting { candidates: missing, checks: space.config.check });
     };
-    let result = |choice: &Choice| checks.get(&named(plan, &choice.picks)).copied();
-    let unchecked = choices.iter().take(plan.config.check).filter(|choice| result(choice).is_none()).count();
+    let result = |choice: &Choice| checks.get(&named(space, &choice.picks)).copied();
+    let unchecked = choices.iter().take(space.config.check).filter(|choice| result(choice).is_none()).count();
     let merit = |choice: &Choice| result(choice).map_or(f64::NEG_INFINITY, |result| result.merit());
     // The first of equals, so the best by the table where nothing was checked.
     let best =
         (1..choices.len()).fold(0, |best, i| if merit(&choices[i]) > merit(&choices[best]) { i } else { best });
-    let combinations = table::combinations(plan, &table, &choices, best, &checks);
-    table::write(run, plan, &table, &combinations)?;
+    let combinations = table::combinations(space, &table, &choices, best, &checks);
+    table::write(run, space, &table, &combinations)?;
     if unchecked > 0 {
-        return Ok(Outcome::Waiting { candidates: 0, checks: unchecked });
+        return Ok(ExploreOutcome::Waiting { candidates: 0, checks: unchecked });
     }
-    let (network, mut weights) = plan.network(&choices[best].picks, run)?;
-    let trained = run.join(table::check_folder(&named(plan, &choices[best].picks))).join(CHECKED);
-    if plan.config.check > 0 {
+    let (network, mut weights) = space.network(&choices[best].picks, run)?;
+    let trained = run.join(table::check_folder(&named(space, &choices[best].picks))).join(CHECKED);
+    if space.config.check > 0 {
         weights = checkpoint::read(&trained)?.0;
     }
     checkpoint::write_whole(&run.join("network.json"), network.to_json().as_bytes())?;
@@ -660,7 +660,7 @@ fn finish(plan: &Plan, run: &Path) -> Result<Outcome> {
     if checkpoint::check(&network.graph()?, &weights).is_ok() {
         checkpoint::write(&run.join("model.safetensors"), &network, &weights, Precision::Half)?;
     }
-    Ok(Outcome::Done { network, best: combinations[best].clone() })
+    Ok(ExploreOutcome::Done { network, best: combinations[best].clone() })
 }
 
 #[cfg(test)]
@@ -745,32 +745,34 @@ mod tests {
         network
     }
 
-    fn plan_of(config: ExploreConfig) -> Result<Plan> {
+    fn space_of(config: ExploreConfig) -> Result<SearchSpace> {
         let network = thin();
         let shapes = checkpoint::tensors(&network.graph().unwrap());
         let array = |shape: Vec<usize>| Array { values: vec![0.5; shape.iter().product()], shape };
         let weights: Weights = shapes.into_iter().map(|spec| (spec.name, array(spec.shape))).collect();
-        Plan::new(network.clone(), Some((&network, &weights)), Weights::new(), config)
+        SearchSpace::new(network.clone(), Some((&network, &weights)), Weights::new(), config)
     }
 
-    fn go(plan: &Plan, run: &Path, shard: Shard, learner: &mut Formula) -> Result<Outcome> {
-        explore(plan, run, shard, learner, &AtomicBool::new(false), &|_| ())
+    fn go(space: &SearchSpace, run: &Path, shard: Shard, learner: &mut Formula) -> Result<ExploreOutcome> {
+        explore(space, run, shard, learner, &AtomicBool::new(false), &|_| ())
     }
 
     #[test]
     fn the_best_combination_under_the_budget_is_found_checked_and_written() {
         let folder = tempfile::tempdir().unwrap();
         let run = folder.path();
-        let plan = plan_of(small()).unwrap();
+        let space = space_of(small()).unwrap();
         let mut learner = Formula::default();
-        let Outcome::Done { network, best } = go(&plan, run, Shard::ALL, &mut learner).unwrap() else { panic!() };
+        let ExploreOutcome::Done { network, best } = go(&space, run, Shard::ALL, &mut learner).unwrap() else {
+            panic!()
+        };
         assert_eq!((learner.learned.len(), learner.checked), (4, 3), "one pass a part, three checks");
         let cost = cost::total(&network.graph().unwrap(), 416, 416);
         assert_eq!((cost.parameters, cost.macs), (best.parameters, best.macs));
         assert!(cost.parameters <= 80_000 && cost.macs <= 40_000_000, "{cost:?}");
 
         let Results { candidates, combinations } = results(run).unwrap();
-        let all: usize = plan.parts().iter().map(|(_, all)| all.len()).sum();
+        let all: usize = space.parts().iter().map(|(_, all)| all.len()).sum();
         assert_eq!(candidates.len(), all);
         let checked: Vec<&Combination> = combinations.iter().filter(|c| c.checked.is_some()).collect();
         assert_eq!(checked.len(), 3);
@@ -797,46 +799,48 @@ mod tests {
     #[test]
     fn a_time_changes_the_choice_without_learning_again() {
         let folder = tempfile::tempdir().unwrap();
-        let plan = plan_of(ExploreConfig { check: 0, ..small() }).unwrap();
-        let Outcome::Done { best, .. } = go(&plan, folder.path(), Shard::ALL, &mut Formula::default()).unwrap()
+        let space = space_of(ExploreConfig { check: 0, ..small() }).unwrap();
+        let ExploreOutcome::Done { best, .. } =
+            go(&space, folder.path(), Shard::ALL, &mut Formula::default()).unwrap()
         else {
             panic!()
         };
         let faster = best.ms.unwrap() * 0.5;
-        let plan = plan_of(ExploreConfig { max_ms: Some(faster), check: 0, ..small() }).unwrap();
+        let space = space_of(ExploreConfig { max_ms: Some(faster), check: 0, ..small() }).unwrap();
         let mut learner = Formula::default();
-        let Outcome::Done { best: fast, .. } = go(&plan, folder.path(), Shard::ALL, &mut learner).unwrap() else {
+        let ExploreOutcome::Done { best: fast, .. } = go(&space, folder.path(), Shard::ALL, &mut learner).unwrap()
+        else {
             panic!()
         };
         assert!(learner.learned.is_empty());
         assert!(fast.ms.unwrap() <= faster && fast.unexplained > best.unexplained, "{fast:?}");
-        let plan = plan_of(ExploreConfig { max_ms: Some(1e-6), check: 0, ..small() }).unwrap();
-        let error = merge(&plan, folder.path()).unwrap_err();
+        let space = space_of(ExploreConfig { max_ms: Some(1e-6), check: 0, ..small() }).unwrap();
+        let error = merge(&space, folder.path()).unwrap_err();
         assert!(matches!(error, Error::Option { option: "--max-ms", .. }), "{error}");
     }
 
     #[test]
     fn shards_and_kills_come_to_the_same() {
-        let plan = plan_of(small()).unwrap();
+        let space = space_of(small()).unwrap();
         let whole = tempfile::tempdir().unwrap();
-        let expected = go(&plan, whole.path(), Shard::ALL, &mut Formula::default()).unwrap();
+        let expected = go(&space, whole.path(), Shard::ALL, &mut Formula::default()).unwrap();
 
         let folder = tempfile::tempdir().unwrap();
         let mut killed = Formula { breaks_at: Some(1), ..Formula::default() };
         let first = Shard { index: 1, count: 2 };
-        assert!(matches!(go(&plan, folder.path(), first, &mut killed), Err(Error::Interrupted)));
-        let waiting = merge(&plan, folder.path()).unwrap();
-        assert!(matches!(waiting, Outcome::Waiting { candidates: 1.., .. }), "{waiting:?}");
+        assert!(matches!(go(&space, folder.path(), first, &mut killed), Err(Error::Interrupted)));
+        let waiting = merge(&space, folder.path()).unwrap();
+        assert!(matches!(waiting, ExploreOutcome::Waiting { candidates: 1.., .. }), "{waiting:?}");
         let (mut learned, mut checked) = (killed.learned.clone(), 0);
         for _ in 0..3 {
             for index in [2, 1] {
                 let mut learner = Formula::default();
-                go(&plan, folder.path(), Shard { index, count: 2 }, &mut learner).unwrap();
+                go(&space, folder.path(), Shard { index, count: 2 }, &mut learner).unwrap();
                 learned.extend(learner.learned);
                 checked += learner.checked;
             }
         }
-        assert_eq!(merge(&plan, folder.path()).unwrap(), expected);
+        assert_eq!(merge(&space, folder.path()).unwrap(), expected);
         learned.sort();
         assert_eq!((learned, checked), (["conv11", "conv4", "conv7", "conv9"].map(String::from).to_vec(), 3));
         // A line cut short by a kill is learned again.
@@ -846,7 +850,7 @@ mod tests {
         let kept: Vec<&str> = text.lines().take(cut).collect();
         std::fs::write(&log, kept.join("\n") + "\n{\"what\":\"candi").unwrap();
         let mut again = Formula::default();
-        go(&plan, folder.path(), Shard { index: 2, count: 2 }, &mut again).unwrap();
+        go(&space, folder.path(), Shard { index: 2, count: 2 }, &mut again).unwrap();
         assert_eq!(again.learned, ["conv11"]);
     }
 
@@ -860,7 +864,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_explored_is_refused() {
-        let refused = |config: ExploreConfig, option: &str| match plan_of(config) {
+        let refused = |config: ExploreConfig, option: &str| match space_of(config) {
             Err(Error::Option { option: told, problem }) => assert_eq!(told, option, "{problem}"),
             Err(other) => panic!("{other}"),
             Ok(_) => panic!("{option} was taken"),
@@ -883,8 +887,8 @@ mod tests {
 
     #[test]
     fn candidates_beyond_the_budget_do_not_learn() {
-        let plan = plan_of(small()).unwrap();
-        let (_, conv7) = plan.parts().iter().find(|(part, _)| part.name == "conv7").unwrap();
+        let space = space_of(small()).unwrap();
+        let (_, conv7) = space.parts().iter().find(|(part, _)| part.name == "conv7").unwrap();
         assert!(conv7.iter().all(|candidate| candidate.cost.parameters < 60_000), "{conv7:?}");
         assert!(conv7.iter().any(|candidate| matches!(candidate.layers[0].kind, LayerKind::DsConv { .. })));
     }
@@ -892,15 +896,15 @@ mod tests {
     #[test]
     fn a_folder_of_another_run_is_refused() {
         let folder = tempfile::tempdir().unwrap();
-        let plan = plan_of(small()).unwrap();
-        go(&plan, folder.path(), Shard::ALL, &mut Formula::default()).unwrap();
-        let other = plan_of(ExploreConfig { kernels: vec![7], ..small() }).unwrap();
+        let space = space_of(small()).unwrap();
+        go(&space, folder.path(), Shard::ALL, &mut Formula::default()).unwrap();
+        let other = space_of(ExploreConfig { kernels: vec![7], ..small() }).unwrap();
         for error in [
             merge(&other, folder.path()).unwrap_err(),
             go(&other, folder.path(), Shard::ALL, &mut Formula::default()).unwrap_err(),
         ] {
             assert!(matches!(error, Error::Option { option: "--run", .. }), "{error}");
         }
-        assert!(merge(&plan, Path::new("nowhere")).is_err());
+        assert!(merge(&space, Path::new("nowhere")).is_err());
     }
 }

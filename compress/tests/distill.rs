@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use common::{config, log_lines};
-use compress::explore::{self, ExploreConfig, Kind, Outcome, Plan, Shard, explore, merge};
+use compress::explore::{self, ExploreConfig, ExploreOutcome, Kind, SearchSpace, Shard, explore, merge};
 use compress::network::{Activation, Head, Layer, LayerKind, Network};
 use compress::train::{Distillation, PartLearner, Stage, TrainConfig, initial, train};
 use compress::{Error, checkpoint, zoo};
@@ -269,11 +269,12 @@ fn what_could_be_the_teacher_itself_explains_more_than_what_cannot() {
     for (layer, map) in [(0, "one"), (2, "pool"), (3, "three")] {
         base.layers[layer].teacher = Some(map.into());
     }
-    let plan = Plan::new(base.clone(), Some((&network, &weights)), Default::default(), two_kinds()).unwrap();
+    let space =
+        SearchSpace::new(base.clone(), Some((&network, &weights)), Default::default(), two_kinds()).unwrap();
     let mut pupil = learner(folder.path(), &teacher);
     let run = folder.path().join("run");
-    let outcome = explore(&plan, &run, Shard::ALL, &mut pupil, &AtomicBool::new(false), &|_| ()).unwrap();
-    let Outcome::Done { network: explored, best } = outcome else { panic!("{outcome:?}") };
+    let outcome = explore(&space, &run, Shard::ALL, &mut pupil, &AtomicBool::new(false), &|_| ()).unwrap();
+    let ExploreOutcome::Done { network: explored, best } = outcome else { panic!("{outcome:?}") };
     let candidates = explore::results(&run).unwrap().candidates;
     assert_eq!(candidates.len(), 4, "{candidates:?}");
     for part in ["my_two", "my_three"] {
@@ -293,8 +294,8 @@ fn what_could_be_the_teacher_itself_explains_more_than_what_cannot() {
     let least = candidates.iter().filter(|c| c.part == "my_two").map(|c| c.parameters).min().unwrap();
     let less = best.parameters - least;
     let config = ExploreConfig { max_parameters: less, check: 0, ..two_kinds() };
-    let plan = Plan::new(base.clone(), Some((&network, &weights)), Default::default(), config).unwrap();
-    let Outcome::Done { best, .. } = merge(&plan, &run).unwrap() else { panic!("all has been learned") };
+    let space = SearchSpace::new(base.clone(), Some((&network, &weights)), Default::default(), config).unwrap();
+    let ExploreOutcome::Done { best, .. } = merge(&space, &run).unwrap() else { panic!("all has been learned") };
     assert!(best.parameters <= less && best.picks.values().any(|pick| pick == "DSConv k=3"), "{best:?}");
 
     // Maps that there are not, and others than they should be.
@@ -303,8 +304,8 @@ fn what_could_be_the_teacher_itself_explains_more_than_what_cannot() {
     {
         let mut wrong = base.clone();
         wrong.layers[layer].teacher = Some(map.into());
-        let plan = Plan::new(wrong, Some((&network, &weights)), Default::default(), two_kinds()).unwrap();
-        let error = pupil.try_out(&plan).unwrap_err();
+        let space = SearchSpace::new(wrong, Some((&network, &weights)), Default::default(), two_kinds()).unwrap();
+        let error = pupil.try_out(&space).unwrap_err();
         assert!(matches!(error, Error::Teacher { .. }) && error.to_string().contains(told), "{error}");
     }
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use compress::checkpoint::{self, Weights};
-use compress::explore::{ExploreConfig, Kind, Outcome, Plan, Shard, explore, merge};
+use compress::explore::{ExploreConfig, ExploreOutcome, Kind, SearchSpace, Shard, explore, merge};
 use compress::network::Network;
 use compress::train::{Distillation, PartLearner, Stage};
 use compress::{Error, Result};
@@ -130,17 +130,21 @@ impl Explore {
         }
         let network = Network { names: learner.names(&network)?, ..network };
         let teacher = teacher.as_ref().map(|(network, weights)| (network, weights));
-        let plan = Plan::new(network, teacher, start, config)?;
+        let space = SearchSpace::new(network, teacher, start, config)?;
         let outcome = if self.merge {
-            merge(&plan, &run)?
+            merge(&space, &run)?
         } else {
-            learner.try_out(&plan)?;
-            explore(&plan, &run, shard, &mut learner, &stop, &|sentence| println!("{sentence}"))?
+            learner.try_out(&space)?;
+            explore(&space, &run, shard, &mut learner, &stop, &|sentence| println!("{sentence}"))?
         };
         match outcome {
-            Outcome::Waiting { candidates: 0, checks } => println!("waiting for {checks} checks of other shards"),
-            Outcome::Waiting { candidates, .. } => println!("waiting for {candidates} candidates of other shards"),
-            Outcome::Done { best, .. } => {
+            ExploreOutcome::Waiting { candidates: 0, checks } => {
+                println!("waiting for {checks} checks of other shards")
+            }
+            ExploreOutcome::Waiting { candidates, .. } => {
+                println!("waiting for {candidates} candidates of other shards")
+            }
+            ExploreOutcome::Done { best, .. } => {
                 for (part, candidate) in &best.picks {
                     println!("{part}: {candidate}");
                 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Asked, Candidate, DecoupleConfig, Separable};
+use super::{Asked, DecoupleConfig, FormCandidate, Separable};
 use crate::cost;
 use crate::error::{Error, Result};
 use crate::explore::{Budget, Combination, Item, choose};
@@ -10,7 +10,7 @@ use crate::network::Graph;
 
 /// The candidates of all layers, with the budget that they share.
 struct Choices<'a> {
-    layers: &'a [Vec<Candidate>],
+    layers: &'a [Vec<FormCandidate>],
     items: Vec<Vec<Item>>,
     budget: Budget,
     /// Parameters and multiply-accumulates of what stays as it is.
@@ -23,7 +23,7 @@ struct Choices<'a> {
 /// The first of a layer's candidates is the dense layer.
 pub(super) fn within_budget(
     graph: &Graph,
-    layers: &[Vec<Candidate>],
+    layers: &[Vec<FormCandidate>],
     config: &DecoupleConfig,
 ) -> Result<(BTreeMap<String, Separable>, Vec<Combination>)> {
     let choices = Choices::new(graph, layers, config)?;
@@ -32,14 +32,15 @@ pub(super) fn within_budget(
         let problem = format!("{max_macs}: no combination with as few has at most {max_parameters} parameters");
         return Err(Error::Option { option: "--max-macs", problem });
     };
-    let form =
-        |(layer, &pick): (&Vec<Candidate>, &usize)| Some((layer[pick].layer.clone(), layer[pick].form.clone()?));
+    let form = |(layer, &pick): (&Vec<FormCandidate>, &usize)| {
+        Some((layer[pick].layer.clone(), layer[pick].form.clone()?))
+    };
     let chosen = layers.iter().zip(&best).filter_map(form).collect();
     let mut all = vec![Combination { best: true, ..choices.combination("best of all".into(), &best) }];
     let kinds = [None].into_iter().chain(config.projections.iter().copied().map(Some));
     for projection in kinds {
         let name = projection.map_or("no projection".into(), |share| format!("projection {share}"));
-        let of_kind = |one: &Candidate| one.asked.is_none_or(|asked| asked.projection == projection);
+        let of_kind = |one: &FormCandidate| one.asked.is_none_or(|asked| asked.projection == projection);
         if let Some(picks) = choices.best(&of_kind) {
             all.push(choices.combination(format!("best with {name}"), &picks));
         }
@@ -56,8 +57,8 @@ pub(super) fn within_budget(
 
 impl<'a> Choices<'a> {
     /// Refuses a budget below the cheapest combination.
-    fn new(graph: &Graph, layers: &'a [Vec<Candidate>], config: &DecoupleConfig) -> Result<Choices<'a>> {
-        let item = |Candidate { unexplained, cost, .. }: &Candidate| Item {
+    fn new(graph: &Graph, layers: &'a [Vec<FormCandidate>], config: &DecoupleConfig) -> Result<Choices<'a>> {
+        let item = |FormCandidate { unexplained, cost, .. }: &FormCandidate| Item {
             loss: *unexplained,
             parameters: cost.parameters,
             macs: cost.macs,
@@ -85,8 +86,8 @@ impl<'a> Choices<'a> {
 
     /// The best combination of candidates that are `wanted`, by layer. None if a layer has no such candidate, or all
     /// are beyond the budget.
-    fn best(&self, wanted: &dyn Fn(&Candidate) -> bool) -> Option<Vec<usize>> {
-        let of_layer = |layer: &Vec<Candidate>| -> Vec<usize> {
+    fn best(&self, wanted: &dyn Fn(&FormCandidate) -> bool) -> Option<Vec<usize>> {
+        let of_layer = |layer: &Vec<FormCandidate>| -> Vec<usize> {
             (0..layer.len()).filter(|&pick| wanted(&layer[pick])).collect()
         };
         let wanted: Vec<Vec<usize>> = self.layers.iter().map(of_layer).collect();
@@ -102,7 +103,7 @@ impl<'a> Choices<'a> {
 
     fn combination(&self, name: String, picks: &[usize]) -> Combination {
         let chosen = || self.layers.iter().zip(picks).map(|(layer, &pick)| &layer[pick]);
-        let form = |one: &Candidate| one.asked.map_or("dense".into(), |asked| asked.to_string());
+        let form = |one: &FormCandidate| one.asked.map_or("dense".into(), |asked| asked.to_string());
         Combination {
             name,
             picks: chosen().map(|one| (one.layer.clone(), form(one))).collect(),

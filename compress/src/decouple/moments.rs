@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 pub(super) const RIDGE: f64 = 1e-4;
 
 /// Mean products of features and outputs.
-pub(super) struct Moments {
+pub(super) struct CrossMoments {
     /// `[feature, feature]`.
     products: DMatrix<f64>,
     /// `[feature, output]`.
@@ -17,12 +17,12 @@ pub(super) struct Moments {
     squares: Vec<f64>,
 }
 
-impl Moments {
+impl CrossMoments {
     /// Of `[feature, patches]` and `[output, patches]`. The last feature is a constant one.
-    pub(super) fn new(features: &DMatrix<f32>, outputs: &DMatrix<f32>) -> Moments {
+    pub(super) fn new(features: &DMatrix<f32>, outputs: &DMatrix<f32>) -> CrossMoments {
         let count = features.ncols().max(1) as f64;
         let squares = outputs.row_iter().map(|row| f64::from(row.into_owned().norm_squared()) / count).collect();
-        Moments {
+        CrossMoments {
             products: (features * features.transpose()).cast::<f64>() / count,
             both: (features * outputs.transpose()).cast::<f64>() / count,
             squares,
@@ -30,8 +30,8 @@ impl Moments {
     }
 
     /// Of these features alone.
-    pub(super) fn select(&self, features: &[usize]) -> Moments {
-        Moments {
+    pub(super) fn select(&self, features: &[usize]) -> CrossMoments {
+        CrossMoments {
             products: self.products.select_rows(features).select_columns(features),
             both: self.both.select_rows(features),
             squares: self.squares.clone(),

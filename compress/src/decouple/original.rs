@@ -2,9 +2,9 @@
 
 use nalgebra::{DMatrix, DVector};
 
-use super::moments::{Moments, RIDGE, cholesky, eigenvectors, singular};
+use super::moments::{CrossMoments, RIDGE, cholesky, eigenvectors, singular};
 use super::refine::{Factors, Problem};
-use super::{Asked, Candidate, DecoupleConfig, Separable, Source, separable, unknown};
+use super::{Asked, DecoupleConfig, FormCandidate, Separable, Source, separable, unknown};
 use crate::cost::{self, Cost};
 use crate::error::{Error, Result};
 use crate::export::fold;
@@ -204,12 +204,12 @@ impl Original {
         id: NodeId,
         patches: &DMatrix<f32>,
         config: &DecoupleConfig,
-    ) -> Result<Vec<Candidate>> {
+    ) -> Result<Vec<FormCandidate>> {
         let total = |graph: &Graph| cost::total(graph, config.side_px, config.side_px);
         let whole = total(source.graph);
         let dense = cost::of(source.graph, id, config.side_px, config.side_px);
         let layer = self.name.clone();
-        let mut all = vec![Candidate { layer, form: None, asked: None, unexplained: 0.0, cost: dense }];
+        let mut all = vec![FormCandidate { layer, form: None, asked: None, unexplained: 0.0, cost: dense }];
         let samples = patches.ncols();
         let seen = samples - samples / HELD_OUT;
         for basis in &self.bases {
@@ -241,7 +241,7 @@ impl Original {
                 .collect();
             let features = self.features(basis, patches, &most);
             let part = |from: usize, count: usize| {
-                Moments::new(
+                CrossMoments::new(
                     &features.columns(from, count).into_owned(),
                     &self.outputs.columns(from, count).into_owned(),
                 )
@@ -255,7 +255,7 @@ impl Original {
                 let (loss, variance) = check.select(&chosen).errors(&fitted, &learn.means(), &self.sensitivity);
                 let unexplained = loss / variance.max(f64::MIN_POSITIVE);
                 let (layer, form, asked) = (self.name.clone(), Some(form), Some(asked));
-                all.push(Candidate { layer, form, asked, unexplained, cost });
+                all.push(FormCandidate { layer, form, asked, unexplained, cost });
             }
         }
         Ok(all)

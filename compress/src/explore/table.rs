@@ -6,7 +6,7 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use super::{Candidate, Checks, Choice, Combination, Item, Measured, Part, Plan, Table, items};
+use super::{Candidate, Checks, Choice, Combination, Item, Measured, Part, SearchSpace, Table, items};
 use crate::checkpoint;
 use crate::cost;
 use crate::error::{Error, Result};
@@ -26,23 +26,23 @@ pub fn check_folder(picks: &BTreeMap<String, String>) -> String {
 /// The best combinations in their order, of which `best` is the one to take, and behind them those that have the same
 /// candidate for every part.
 pub fn combinations(
-    plan: &Plan,
+    space: &SearchSpace,
     table: &Table,
     choices: &[Choice],
     best: usize,
     checks: &Checks,
 ) -> Vec<Combination> {
-    let Some(items) = items(plan, table) else { return Vec::new() };
+    let Some(items) = items(space, table) else { return Vec::new() };
     let combination = |name: String, picks: &[usize], best: bool| {
         let chosen = || items.iter().zip(picks).map(|(items, &pick)| items[pick]);
         let sum = |of: &dyn Fn(Item) -> u64| chosen().map(of).sum::<u64>();
-        let picks = super::named(plan, picks);
+        let picks = super::named(space, picks);
         Combination {
             name,
             unexplained: chosen().map(|item| item.loss).sum::<f64>() / items.len().max(1) as f64,
-            parameters: plan.rest.parameters + sum(&|item| item.parameters),
-            macs: plan.rest.macs + sum(&|item| item.macs),
-            ms: plan.config.time.then(|| chosen().map(|item| item.ms).sum()),
+            parameters: space.rest.parameters + sum(&|item| item.parameters),
+            macs: space.rest.macs + sum(&|item| item.macs),
+            ms: space.config.time.then(|| chosen().map(|item| item.ms).sum()),
             best,
             checked: checks.get(&picks).copied(),
             picks,
@@ -54,7 +54,7 @@ pub fn combinations(
         .enumerate()
         .map(|(number, choice)| combination(ordinal(number), &choice.picks, number == best))
         .collect();
-    let Some((first, others)) = plan.parts.split_first() else { return all };
+    let Some((first, others)) = space.parts.split_first() else { return all };
     for (pick, candidate) in first.1.iter().enumerate() {
         let same = others.iter().map(|(_, all)| all.iter().position(|other| other.name == candidate.name));
         if let Some(picks) = [Some(pick)].into_iter().chain(same).collect::<Option<Vec<usize>>>() {
@@ -135,14 +135,14 @@ fn csv(candidates: &[Measured]) -> String {
 }
 
 /// Writes the table as far as it is.
-pub fn write(run: &Path, plan: &Plan, table: &Table, combinations: &[Combination]) -> Result<()> {
+pub fn write(run: &Path, space: &SearchSpace, table: &Table, combinations: &[Combination]) -> Result<()> {
     // In the network's order.
     let find =
         |part: &Part, candidate: &Candidate| table.get(&(part.name.clone(), candidate.name.clone())).cloned();
     let of_part = |(part, all): &(Part, Vec<Candidate>)| -> Vec<Measured> {
         all.iter().filter_map(|candidate| find(part, candidate)).collect()
     };
-    let candidates: Vec<Measured> = plan.parts.iter().flat_map(of_part).collect();
+    let candidates: Vec<Measured> = space.parts.iter().flat_map(of_part).collect();
     let best = combinations.iter().find(|combination| combination.best);
     let mut page = candidates_markdown(&candidates, best);
     if !combinations.is_empty() {

@@ -7,7 +7,7 @@ use tch::{CModule, Kind, Tensor};
 use super::Imported;
 use crate::checkpoint::{self, Array, Weights};
 use crate::error::{Error, Result};
-use crate::zoo::nanodet_plus::{BINS, BLOCKS, Plan, STRIDES, Widths};
+use crate::zoo::nanodet_plus::{BINS, BLOCKS, NanodetPlus, STRIDES, Widths};
 
 /// The module subtracts these from blue, green and red in 0–255 …
 const MEAN: [f32; 3] = [103.53, 116.28, 123.675];
@@ -67,8 +67,8 @@ pub fn nanodet(path: &Path, names: Option<&Path>) -> Result<Imported> {
             found.insert(name.to_owned(), array(&tensor).map_err(|error| wrong(error.to_string()))?);
         }
     }
-    let (plan, weights) = take_over(&found).map_err(wrong)?;
-    let mut network = plan.network;
+    let (nanodet, weights) = take_over(&found).map_err(wrong)?;
+    let mut network = nanodet.network;
     let mut notes = Vec::new();
     if let Some(path) = names {
         network.names = super::read_names(path, network.classes, &mut notes)?;
@@ -85,7 +85,7 @@ fn array(tensor: &Tensor) -> std::result::Result<Array, tch::TchError> {
 }
 
 /// The network of a module with these convolutions, and its weights.
-fn take_over(module: &Weights) -> std::result::Result<(Plan, Weights), String> {
+fn take_over(module: &Weights) -> std::result::Result<(NanodetPlus, Weights), String> {
     let part = |original: &str, part: &str| {
         let name = format!("{original}.{part}");
         module.get(&name).cloned().ok_or_else(|| format!("has no `{PREFIX}{name}`: it is no NanoDet-Plus-m"))
@@ -98,7 +98,7 @@ fn take_over(module: &Weights) -> std::result::Result<(Plan, Weights), String> {
     let widths = Widths { stem: outputs("convrelu_0")?, stages, pyramid: outputs(LATERALS[0])? };
     let classes = outputs(HEADS[0][4])?.checked_sub(4 * BINS).filter(|&classes| classes > 0);
     let classes = classes.ok_or_else(|| format!("`{}` has no outputs for classes", HEADS[0][4]))?;
-    let plan = Plan::new(classes, &widths);
+    let nanodet = NanodetPlus::new(classes, &widths);
     let mut weights = Weights::new();
     let mut put = |node: &str, weight: Array, bias: Array| {
         weights.insert(format!("{node}.conv.weight"), weight);
@@ -109,7 +109,7 @@ fn take_over(module: &Weights) -> std::result::Result<(Plan, Weights), String> {
         let (layer, step) = node.rsplit_once('.').unwrap_or((&node, ""));
         // Of a DSConv both convolutions see the channels that it reads, of an MBConv only the expansion does.
         let is_ds_conv = layer.ends_with('l');
-        match (plan.order.get(layer), step) {
+        match (nanodet.order.get(layer), step) {
             (Some(order), "depthwise") if is_ds_conv => (weight, bias) = (rows(&weight, order), rows(&bias, order)),
             (Some(order), "pointwise" | "expand" | "") => weight = columns(&weight, order),
             _ => {}
@@ -125,7 +125,7 @@ fn take_over(module: &Weights) -> std::result::Result<(Plan, Weights), String> {
         put(&format!("scores{stride}"), rows(&weight, scores), rows(&bias, scores));
         put(&format!("sides{stride}"), rows(&weight, sides), rows(&bias, sides));
     }
-    Ok((plan, weights))
+    Ok((nanodet, weights))
 }
 
 /// The convolutions that are taken over as they are or with their channels in another order: ours and the module's.
@@ -209,8 +209,8 @@ mod tests {
 
     /// Convolutions of a module with few channels, with random values.
     fn module() -> Weights {
-        let plan = Plan::new(CLASSES, &WIDTHS);
-        let specs = checkpoint::tensors(&plan.network.graph().unwrap());
+        let nanodet = NanodetPlus::new(CLASSES, &WIDTHS);
+        let specs = checkpoint::tensors(&nanodet.network.graph().unwrap());
         let shape = |name: &str| specs.iter().find(|spec| spec.name == name).unwrap().shape.clone();
         let mut random = fastrand::Rng::with_seed(3);
         let mut module = Weights::new();
@@ -273,8 +273,8 @@ mod tests {
     #[test]
     fn slices_and_concatenations_compute_what_splits_and_shuffles_do() {
         let module = module();
-        let (plan, weights) = take_over(&module).unwrap();
-        let graph = plan.network.graph().unwrap();
+        let (nanodet, weights) = take_over(&module).unwrap();
+        let graph = nanodet.network.graph().unwrap();
         checkpoint::check(&graph, &weights).unwrap();
         let mut random = fastrand::Rng::with_seed(5);
         let image =

@@ -15,7 +15,7 @@ use super::teacher::{Answer, Teacher};
 use crate::checkpoint::{self, Precision, Weights};
 use crate::data::Loader;
 use crate::error::{Error, Result};
-use crate::explore::{Candidate, CheckResult, Learned, Learner, Part, Plan, milliseconds, sources};
+use crate::explore::{Candidate, CheckResult, Learned, Learner, Part, SearchSpace, milliseconds, sources};
 use crate::network::{Graph, Network, NodeId, Op};
 use crate::trainer::Measure;
 
@@ -69,7 +69,7 @@ impl Pupil {
         part: &Part,
         candidate: &Candidate,
         config: &TrainConfig,
-        moments: &Moments,
+        spread: &ChannelSpread,
         device: Device,
         kind: Kind,
     ) -> Result<Pupil> {
@@ -77,7 +77,7 @@ impl Pupil {
         let layout = Layout::new(&graph);
         let (mut learned, mut measured) = (vec![0.0; layout.learned as usize], vec![0.0; layout.measured as usize]);
         let mut start = initial(&graph, config.seed);
-        moments.set(&mut start, &graph);
+        spread.set(&mut start, &graph);
         layout.gather(&start, &mut learned, &mut measured);
         let rates = layout.fill(|_| 1.0);
         let decays = layout.fill(|spec| if spec.name.ends_with("conv.weight") { config.decay } else { 0.0 });
@@ -134,17 +134,20 @@ struct Lesson {
 }
 
 /// Means of a map's channels, and [`FIRST_DEVIATION`] of their standard deviations.
-struct Moments {
+struct ChannelSpread {
     means: Vec<f32>,
     deviations: Vec<f32>,
 }
 
-impl Moments {
+impl ChannelSpread {
     /// Of `[batch, channels, height, width]`.
-    fn of(map: &Tensor) -> Result<Moments> {
+    fn of(map: &Tensor) -> Result<ChannelSpread> {
         let map = map.to_kind(Kind::Float);
         let (deviations, means) = map.f_std_mean_dim([0, 2, 3].as_slice(), false, false)?;
-        Ok(Moments { means: to_vec(&means)?, deviations: to_vec(&(deviations * f64::from(FIRST_DEVIATION)))? })
+        Ok(ChannelSpread {
+            means: to_vec(&means)?,
+            deviations: to_vec(&(deviations * f64::from(FIRST_DEVIATION)))?,
+        })
     }
 
     /// Makes them those of what the last convolutions of `graph` give before their activation.
@@ -286,12 +289,12 @@ impl PartLearner {
     ///
     /// [`Error::Teacher`]: no teacher, one that does not fit the network, a map that it does not have or of another
     /// shape.
-    pub fn try_out(&self, plan: &Plan) -> Result<()> {
+    pub fn try_out(&self, space: &SearchSpace) -> Result<()> {
         let device = run::device(&self.training.device)?;
         let side = self.training.sizes.first().map_or(64, |size| size.0) as i64;
         let grey = Tensor::full([1, side, side, 3], 128, (Kind::Uint8, device));
-        for (part, _) in plan.parts() {
-            Lessons::new(plan.base(), part, &self.distill.teacher, device, Kind::Float)?.of(&grey)?;
+        for (part, _) in space.parts() {
+            Lessons::new(space.base(), part, &self.distill.teacher, device, Kind::Float)?.of(&grey)?;
         }
         Ok(())
     }
@@ -327,9 +330,8 @@ impl Learner for PartLearner {
             let rgb = Tensor::f_from_data_size(&samples.rgb, &[batch as i64, side, side, 3], Kind::Uint8)?;
             lessons.of(&rgb.to_device(device))
         };
-        let moments = Moments::of(&next(0.0)?.output)?;
-        let pupils =
-            candidates.iter().map(|candidate| Pupil::new(part, candidate, &config, &moments, device, kind));
+        let spread = ChannelSpread::of(&next(0.0)?.output)?;
+        let pupils = candidates.iter().map(|candidate| Pupil::new(part, candidate, &config, &spread, device, kind));
         let mut pupils = pupils.collect::<Result<Vec<Pupil>>>()?;
         let measuring = ((steps as f64 * MEASURED) as u64).max(LEAST_MEASURED);
         let bar = indicatif::ProgressBar::new(steps + measuring);

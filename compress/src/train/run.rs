@@ -312,14 +312,14 @@ pub fn train(network: &Network, config: &TrainConfig, stop: Arc<AtomicBool>) -> 
             let mut gradient: Option<Tensor> = None;
             let mut parts = [0.0; 5];
             for worker in &workers {
-                let part = worker.results.recv().map_err(|_| ended())??;
-                size = part.size;
-                for (sum, value) in parts.iter_mut().zip(part.losses) {
+                let result = worker.results.recv().map_err(|_| ended())??;
+                size = result.size;
+                for (sum, value) in parts.iter_mut().zip(result.losses) {
                     *sum += value / workers.len() as f64;
                 }
                 gradient = Some(match gradient {
-                    None => part.gradient,
-                    Some(sum) => sum + part.gradient,
+                    None => result.gradient,
+                    Some(sum) => sum + result.gradient,
                 });
             }
             let Some(gradient) = gradient else { return Err(Error::Training("no replicas".into())) };
@@ -526,7 +526,7 @@ struct Worker {
     send_batch: mpsc::SyncSender<Batch>,
     /// Begins a step: the weights are those of the step before until then.
     start: mpsc::SyncSender<Turn>,
-    results: mpsc::Receiver<Result<Part>>,
+    results: mpsc::Receiver<Result<ReplicaResult>>,
     /// Of its normalisations.
     measured: Tensor,
 }
@@ -544,7 +544,7 @@ struct Turn {
 }
 
 /// A replica's result for its share of a batch.
-struct Part {
+struct ReplicaResult {
     size: usize,
     gradient: Tensor,
     /// Total, classes, boxes, objectness, a teacher's maps.
@@ -648,16 +648,16 @@ fn worker(
     device: Device,
     lessons: mpsc::Receiver<Result<Lesson>>,
     starts: mpsc::Receiver<Turn>,
-    results: mpsc::SyncSender<Result<Part>>,
+    results: mpsc::SyncSender<Result<ReplicaResult>>,
 ) {
     // Parallelism is over replicas: on two cores, two with one thread each are faster than one with two threads.
     if device == Device::Cpu {
         tch::set_num_threads(1);
     }
-    let mut part = |lesson: Option<&Lesson>, scale: f64| -> Result<Part> {
+    let mut learn = |lesson: Option<&Lesson>, scale: f64| -> Result<ReplicaResult> {
         let (loss, size) = pupil.loss(lesson)?;
         (&loss.total * scale).f_backward()?;
-        Ok(Part {
+        Ok(ReplicaResult {
             size,
             gradient: pupil.replica.take_gradients()? / scale,
             losses: [loss.total.double_value(&[]), loss.class(), loss.bbox(), loss.object(), loss.maps()],
@@ -666,9 +666,9 @@ fn worker(
     for Turn { scale, is_fresh } in starts {
         let result = if is_fresh {
             let Ok(lesson) = lessons.recv() else { return };
-            lesson.and_then(|lesson| part(Some(&lesson), scale))
+            lesson.and_then(|lesson| learn(Some(&lesson), scale))
         } else {
-            part(None, scale)
+            learn(None, scale)
         };
         if results.send(result).is_err() {
             return;

@@ -17,7 +17,7 @@ pub(crate) const BLOCKS: [usize; 3] = [3, 7, 3];
 /// other half by, and shuffles both. Only 1×1 and depthwise convolutions read them, which take channels in any order: so
 /// nothing is shuffled here, and a block reads the slices of earlier maps that its half would have consisted of.
 pub fn nanodet_plus(classes: usize) -> Network {
-    Plan::new(classes, &Widths { stem: 24, stages: [116, 232, 464], pyramid: 96 }).network
+    NanodetPlus::new(classes, &Widths { stem: 24, stages: [116, 232, 464], pyramid: 96 }).network
 }
 
 /// Channels of NanoDet-Plus. Those of stages and pyramid are even.
@@ -31,15 +31,15 @@ pub(crate) struct Widths {
 type Channel = (String, usize);
 
 /// The network, and how the channels that its layers read are numbered in the original.
-pub(crate) struct Plan {
+pub(crate) struct NanodetPlus {
     pub network: Network,
     /// By layer that reads a stage: the original's number of each channel it reads.
     #[cfg_attr(not(feature = "train"), expect(dead_code))]
     pub order: BTreeMap<String, Vec<usize>>,
 }
 
-impl Plan {
-    pub(crate) fn new(classes: usize, widths: &Widths) -> Plan {
+impl NanodetPlus {
+    pub(crate) fn new(classes: usize, widths: &Widths) -> NanodetPlus {
         let mut build = Builder { layers: Vec::new(), order: BTreeMap::new() };
         build.conv("stem", "image", widths.stem, 3, 2, LeakyRelu);
         build.layer("pool", LayerKind::MaxPool { kernel: 3, stride: 2, padding: PoolPadding::Both }, &["stem"]);
@@ -49,7 +49,7 @@ impl Plan {
         build.pyramid(widths.pyramid);
         build.heads(classes, widths.pyramid);
         let network = Network { name: "nanodet_plus".into(), classes, names: Vec::new(), layers: build.layers };
-        Plan { network, order: build.order }
+        NanodetPlus { network, order: build.order }
     }
 }
 
