@@ -3,8 +3,10 @@
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
+use image::ImageDecoder;
 use serde::Deserialize;
 
+use super::Photo;
 use crate::error::{Error, Result};
 
 /// What to do about an image or a box that cannot be used.
@@ -285,15 +287,13 @@ impl Dataset {
             skipped: Vec::new(),
         };
         for (index, path) in paths.into_iter().enumerate() {
-            // By its content, as it is decoded later.
-            let reader = image::ImageReader::open(&path).and_then(image::ImageReader::with_guessed_format);
-            let (width, height) = match reader.map_err(Into::into).and_then(image::ImageReader::into_dimensions) {
-                Ok(size) => size,
+            let (width, height) = match Photo::decoder(&path) {
+                Ok(decoder) => decoder.dimensions(),
                 Err(error) if bad_data == BadData::Skip => {
-                    set.skipped.push(format!("{}: {error}", path.display()));
+                    set.skipped.push(error.to_string());
                     continue;
                 }
-                Err(error) => return Err(Error::Data { path, problem: error.to_string() }),
+                Err(error) => return Err(error),
             };
             set.images.push(Annotated {
                 id: index as u64,

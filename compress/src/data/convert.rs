@@ -3,10 +3,10 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
+use image::ImageDecoder;
 use image::metadata::Orientation;
-use image::{ImageDecoder, ImageReader};
 
-use super::BadData;
+use super::{BadData, Photo};
 use crate::error::{Error, Result};
 
 /// Photographs with boxes, as [`super::from_yolo()`] and [`super::from_voc()`] read them.
@@ -120,8 +120,7 @@ fn hundredths(value: f64) -> f64 {
 /// photograph before they draw boxes on it, this crate does not.
 pub(super) fn size(path: &Path) -> Result<(u32, u32)> {
     let bad = |problem: String| Error::Data { path: path.to_owned(), problem };
-    let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format).map_err(Error::io(path))?;
-    let mut decoder = reader.into_decoder().map_err(|error| bad(error.to_string()))?;
+    let mut decoder = Photo::decoder(path)?;
     if decoder.orientation().map_err(|error| bad(error.to_string()))? != Orientation::NoTransforms {
         return Err(bad(
             "is stored turned (EXIF orientation): save it upright, so that boxes and pixels agree".into()

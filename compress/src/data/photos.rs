@@ -4,6 +4,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use image::{ImageDecoder, ImageReader};
+
 use super::coco::Annotated;
 use crate::error::{Error, Result};
 
@@ -30,6 +32,17 @@ impl Photo {
             .map_err(|error| Error::Data { path: path.to_owned(), problem: error.to_string() })?
             .into_rgb8();
         Ok(Photo { width: image.width(), height: image.height(), rgb: image.into_raw() })
+    }
+
+    /// Opens a photograph by its content, as [`Photo::read`] decodes it, whatever its name ends in. Its size and EXIF data
+    /// are known without its pixels.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] for a file that cannot be opened, [`Error::Data`] for one that is damaged or of another kind.
+    pub(super) fn decoder(path: &Path) -> Result<impl ImageDecoder> {
+        let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format).map_err(Error::io(path))?;
+        reader.into_decoder().map_err(|error| Error::Data { path: path.to_owned(), problem: error.to_string() })
     }
 
     /// Decodes an annotated photograph.
