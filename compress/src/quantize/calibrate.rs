@@ -25,8 +25,11 @@ pub struct Calibration {
     pub windows: Vec<Option<Windows>>,
 }
 
-/// A photograph as the detector gives it to a network of `side` × `side` pixels: `[1, 3, side, side]`, RGB in 0–1, in
-/// the middle of a grey of 114/255.
+/// A photograph as training shows it to a network of `side` × `side` pixels: `[1, 3, side, side]`, RGB in 0–1, in the
+/// middle of a grey of 114/255.
+///
+/// `micro_yolo`'s letterbox follows the same rules but does not round to bytes, so its numbers are slightly others. This
+/// one stays: the scales of the released models were chosen with it.
 pub fn letterboxed(photo: &Photo, side: usize) -> Result<Vec<f32>, String> {
     let longest = photo.width.max(photo.height) as f32;
     let scaled = |length: u32| ((length as f32 * side as f32 / longest).round() as u32).clamp(1, side as u32);
