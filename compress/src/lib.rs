@@ -22,6 +22,7 @@ pub mod quantize;
 pub mod report;
 pub mod revive;
 mod run;
+mod ties;
 #[cfg(feature = "train")]
 pub mod train;
 pub mod trainer;

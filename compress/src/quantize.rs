@@ -33,6 +33,7 @@ pub use rounding::{Rounded, Windows, round};
 pub use write::to_onnx;
 
 use crate::network::{Graph, Op};
+use crate::ties::Ties;
 
 /// The largest byte an activation takes.
 pub const ACTIVATION_MAX: u8 = 127;
@@ -148,21 +149,12 @@ impl Plan {
 /// By node, the number of the scale its output has in bytes: maps that are only moved share it with what they are made
 /// of. None for what is no map and for what the head reads.
 pub fn places(graph: &Graph) -> Vec<Option<usize>> {
-    let mut parent: Vec<usize> = (0..graph.nodes.len()).collect();
-    fn root(parent: &[usize], mut id: usize) -> usize {
-        while parent[id] != id {
-            id = parent[id];
-        }
-        id
-    }
+    let mut ties = Ties::new(graph.nodes.len());
     let mut wanted: Vec<bool> = graph.nodes.iter().map(|node| node.stride > 0).collect();
     for (id, node) in graph.nodes.iter().enumerate() {
         match node.op {
             Op::MaxPool { .. } | Op::Upsample { .. } | Op::Concat | Op::Slice { .. } => {
-                for &input in &node.inputs {
-                    let (a, b) = (root(&parent, id), root(&parent, input));
-                    parent[a.max(b)] = a.min(b);
-                }
+                node.inputs.iter().for_each(|&input| ties.join(id, input));
             }
             Op::Detect { .. } => node.inputs.iter().for_each(|&input| wanted[input] = false),
             _ => {}
@@ -173,7 +165,7 @@ pub fn places(graph: &Graph) -> Vec<Option<usize>> {
         .map(|id| {
             wanted[id].then(|| {
                 let next = numbers.len();
-                *numbers.entry(root(&parent, id)).or_insert(next)
+                *numbers.entry(ties.root(id)).or_insert(next)
             })
         })
         .collect()

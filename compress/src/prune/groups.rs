@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::checkpoint::{Array, Weights};
 use crate::error::{Error, Result};
 use crate::network::{Graph, LayerKind, NORM_EPSILON, Network, NodeId, Op};
+use crate::ties::Ties;
 
 /// Channels, of one or more nodes, that can only go together: `(node, channel of its output)`, ascending.
 ///
@@ -104,32 +105,6 @@ pub fn groups(graph: &Graph) -> Vec<Group> {
         Group { name, channels }
     };
     groups.into_iter().map(named).collect()
-}
-
-/// Sets of elements, joined pair by pair.
-pub(crate) struct Ties {
-    parent: Vec<usize>,
-}
-
-impl Ties {
-    /// `count` elements, each a set by itself.
-    pub(crate) fn new(count: usize) -> Ties {
-        Ties { parent: (0..count).collect() }
-    }
-
-    /// The element that stands for the set of `element`.
-    pub(crate) fn root(&mut self, mut element: usize) -> usize {
-        while self.parent[element] != element {
-            self.parent[element] = self.parent[self.parent[element]];
-            element = self.parent[element];
-        }
-        element
-    }
-
-    pub(crate) fn join(&mut self, a: usize, b: usize) {
-        let (a, b) = (self.root(a), self.root(b));
-        self.parent[a.max(b)] = a.min(b);
-    }
 }
 
 /// The network without the channels `removed`.

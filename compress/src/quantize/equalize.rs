@@ -13,7 +13,7 @@ use super::{places, watch};
 use crate::checkpoint::Weights;
 use crate::error::Result;
 use crate::network::{Activation, Graph, Network, Op};
-use crate::prune::groups::Ties;
+use crate::ties::Ties;
 
 /// A channel gets at most this factor: what is nearly always zero stays small.
 const LARGEST_FACTOR: f64 = 256.0;

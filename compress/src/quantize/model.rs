@@ -28,7 +28,7 @@ use crate::error::{Error, Result};
 use crate::export::Folded;
 use crate::network::{Activation, Node, Op};
 use crate::onnx::GraphBuilder;
-use crate::prune::groups::Ties;
+use crate::ties::Ties;
 
 /// The first operator set with a scale a channel.
 const LEAST_OPSET: i64 = 13;
