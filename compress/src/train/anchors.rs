@@ -8,7 +8,8 @@
 
 use tch::{Kind, Tensor};
 
-use super::loss::{BOX_GAIN, Loss, ciou, to_vec};
+use super::loss::{BOX_GAIN, Loss, ciou};
+use super::tensor::to_vec;
 use crate::data::augment::Target;
 use crate::error::Result;
 use crate::export::SIDE_MAX;

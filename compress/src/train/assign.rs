@@ -4,6 +4,7 @@
 
 use tch::{Device, Kind, Tensor};
 
+use super::tensor::to_device;
 use crate::data::augment::Target;
 use crate::error::Result;
 
@@ -99,16 +100,6 @@ impl Objects {
     pub fn count(&self) -> i64 {
         self.image.size()[0]
     }
-}
-
-/// `tensor` on `device`, without waiting for what a GPU still has to do.
-pub fn to_device(tensor: Tensor, device: Device) -> Result<Tensor> {
-    if device == Device::Cpu {
-        return Ok(tensor);
-    }
-    // Only from pinned memory does a copy go on by itself; libtorch keeps that memory until it is done. The public
-    // `pin_memory` prints a warning each time, for the device that tch cannot leave out.
-    Ok(tensor.f_internal_pin_memory(device)?.f_internal_to_copy((tensor.kind(), device), true)?)
 }
 
 /// For each object the cells that may learn it, `[n, top]`; `learns` is 1 for those that do.

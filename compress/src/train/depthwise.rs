@@ -5,7 +5,7 @@
 
 use tch::{Kind, Tensor};
 
-use super::loss::to_vec;
+use super::tensor::to_vec;
 use crate::error::Result;
 
 /// Channels summed side by side.

@@ -6,8 +6,9 @@ use std::collections::HashMap;
 use tch::{Device, Kind, Tensor};
 
 use super::anchors::{self, Place};
-use super::assign::{Assignment, Cells, Objects, assign, places, to_device};
+use super::assign::{Assignment, Cells, Objects, assign, places};
 use super::model::Predictions;
+use super::tensor::to_device;
 use crate::data::Batch;
 use crate::data::augment::Target;
 use crate::error::{Error, Result};
@@ -239,13 +240,6 @@ pub(super) fn ciou(a: &Tensor, b: &Tensor) -> Tensor {
     let shape = angle.square() * (4.0 / std::f64::consts::PI.powi(2));
     let share = tch::no_grad(|| &shape / (1.0 - &iou + &shape + 1e-7));
     iou - offset / diagonal - share * shape
-}
-
-pub(super) fn to_vec(tensor: &Tensor) -> Result<Vec<f32>> {
-    let mut values = vec![0f32; tensor.numel()];
-    let len = values.len();
-    tensor.to_device(tch::Device::Cpu).contiguous().f_copy_data(&mut values, len)?;
-    Ok(values)
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ mod parts;
 mod replay;
 mod run;
 mod teacher;
+mod tensor;
 
 pub use distill::Stage;
 pub use model::{Layout, Predictions, Replica, initial};

@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tch::{Device, Kind, Tensor};
 
 use super::distill::unexplained_variance;
-use super::loss::to_vec;
 use super::model::{Layout, Replica, initial, without_weights};
 use super::optimizer::AdamW;
 use super::run::{self, Distillation, LossScale, TrainConfig, train};
 use super::teacher::{Answer, Teacher};
+use super::tensor::to_vec;
 use crate::checkpoint::{self, Precision, Weights};
 use crate::data::Loader;
 use crate::error::{Error, Result};

@@ -16,6 +16,7 @@ use super::model::{Layout, Replica, initial};
 use super::optimizer::{AdamW, average_keep};
 use super::replay::Replay;
 use super::teacher::{Answer, Teacher};
+use super::tensor::to_vec;
 use crate::checkpoint::{self, Array, TensorSpec, Weights};
 use crate::data::{BadData, Batch, Dataset, Loader, LoaderConfig};
 use crate::error::{Error, Result};
@@ -958,28 +959,22 @@ impl State {
     }
 
     fn save(&self, network: &Network, layout: &Layout, config: &TrainConfig) -> Result<()> {
-        let vector = |tensor: &Tensor| -> Result<Vec<f32>> {
-            let mut values = vec![0f32; tensor.numel()];
-            let len = values.len();
-            tensor.to_device(Device::Cpu).f_copy_data(&mut values, len)?;
-            Ok(values)
-        };
         let split = |count: u64| [(count >> 24) as f32, (count & 0xff_ffff) as f32];
         let counts = [split(self.step), split(self.images)].concat();
         let mut state = Weights::new();
         let mut put = |name: &str, values: Vec<f32>| {
             state.insert(name.to_owned(), Array { shape: vec![values.len()], values });
         };
-        put("learned", vector(&self.learned)?);
-        put("average", vector(&self.average)?);
-        put("measured", vector(&self.measured)?);
-        put("average_measured", vector(&self.average_measured)?);
-        put("first_moment", vector(&self.optimizer.moments[0])?);
-        put("second_moment", vector(&self.optimizer.moments[1])?);
+        put("learned", to_vec(&self.learned)?);
+        put("average", to_vec(&self.average)?);
+        put("measured", to_vec(&self.measured)?);
+        put("average_measured", to_vec(&self.average_measured)?);
+        put("first_moment", to_vec(&self.optimizer.moments[0])?);
+        put("second_moment", to_vec(&self.optimizer.moments[1])?);
         put("counts", [counts, vec![self.seconds as f32]].concat());
         let single = checkpoint::Precision::Single;
         checkpoint::write(&config.run.join("state.safetensors"), network, &state, single)?;
-        let model = layout.scatter(&vector(&self.average)?, &vector(&self.average_measured)?);
+        let model = layout.scatter(&to_vec(&self.average)?, &to_vec(&self.average_measured)?);
         checkpoint::write(&config.run.join("model.safetensors"), network, &model, checkpoint::Precision::Half)
     }
 }
