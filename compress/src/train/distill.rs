@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use super::loss::{Geometry, Loss, ciou};
+use super::criterion::Geometry;
+use super::loss::{Loss, ciou};
 use super::model::Predictions;
 use super::teacher::{Answer, Places};
 use crate::error::{Error, Result};

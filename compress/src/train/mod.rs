@@ -6,6 +6,7 @@
 
 mod anchors;
 pub mod assign;
+mod criterion;
 mod depthwise;
 mod distill;
 mod loss;

@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
+use super::criterion::{Criterion, Lesson};
 use super::distill::{self, Hints, Stage};
-use super::loss::{Criterion, Lesson, Loss};
+use super::loss::Loss;
 use super::model::{Layout, Replica, initial};
 use super::optimizer::{AdamW, average_keep};
 use super::replay::Replay;

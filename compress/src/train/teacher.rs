@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use tch::{CModule, Device, IValue, Kind, Tensor};
 
-use super::loss::Geometry;
+use super::criterion::Geometry;
 use super::model::{Layout, Predictions, Replica};
 use crate::checkpoint;
 use crate::error::{Error, Result};
