@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
+use std::thread::Scope;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -233,108 +234,87 @@ pub fn train(network: &Network, config: &TrainConfig, stop: Arc<AtomicBool>) -> 
     let mut state = State::start(network, &graph, &layout, config, device)?;
     check_folder(&config.run, state.step)?;
     let int8 = if config.int8 { Some(int8_plan(network, &graph, &dataset, config)?) } else { None };
-    if state.step == 0 {
-        // A run killed before its first checkpoint starts again.
-        let path = config.run.join("config.json");
-        if path.exists() {
-            std::fs::remove_file(&path).map_err(Error::io(&path))?;
-        }
-    } else {
-        println!("going on after {} images", state.images);
-    }
-    for change in crate::run::same_recipe(network, config, &config.run, true, &MAY_CHANGE)? {
-        println!("{change}");
-    }
-    let mut log = open_log(&config.run.join("log.jsonl"), state.step)?;
+    begin_folder(network, config, &state)?;
+    let lines = open_log(&config.run.join("log.jsonl"), state.step)?;
 
     let share = config.batch / config.replicas;
     let first_batch = state.step * config.replicas as u64;
     let progress = progress_of(config, &state);
     let mut loader = Loader::start(dataset, loader_config(config, share, first_batch, progress))?;
-    let has_objectness = matches!(graph.head(), Some(Head::Anchors { .. }));
-    let bar = progress_bar(config.images, state.images);
+    let mut log = RunLog::new(config, &graph, lines, state.images);
+    let run = Run { network, graph: &graph, layout: &layout, config, device, kind, int8 };
 
     let result = std::thread::scope(|scope| -> Result<bool> {
-        let ended = || Error::Training("a replica ended".into());
         let mut workers = Vec::new();
         for _ in 0..config.replicas {
-            let measured = state.measured.copy();
-            let replica = Replica::new(
-                network,
-                &layout,
-                &state.learned,
-                measured.shallow_clone(),
-                kind,
-                config.freeze.as_deref(),
-                int8.clone(),
-            )?;
-            let (send_batch, batches) = mpsc::sync_channel(1);
-            let (send_lesson, lessons) = mpsc::sync_channel(1);
-            let (start, starts) = mpsc::sync_channel(1);
-            let (send_result, results) = mpsc::sync_channel(1);
-            let criterion = Criterion::new(&graph).ok_or_else(|| Error::Training("there is no head".into()))?;
-            let pupil = Pupil { replica, criterion, tutor: Tutor::new(network, &graph, config, device, kind)? };
-            let classes = network.classes;
-            scope.spawn(move || carrier(classes, device, batches, send_lesson));
-            scope.spawn(move || worker(pupil, device, lessons, starts, send_result));
+            let worker = Worker::spawn(scope, &run, &state)?;
             // One batch ahead of the step that it is for.
-            send_batch.send(loader.next_batch()?).map_err(|_| ended())?;
-            workers.push(Worker { send_batch, start, results, measured });
+            worker.send_batch.send(loader.next_batch()?).map_err(ended)?;
+            workers.push(worker);
         }
+        run.learn(&workers, &mut loader, &mut state, &mut log, &stop)
+    });
+    log.bar.finish_and_clear();
+    Ok(Summary {
+        stopped: result?,
+        images: state.images,
+        seconds: state.seconds,
+        model: config.run.join("model.safetensors"),
+    })
+}
 
+/// What stays as it is during a run.
+struct Run<'a> {
+    network: &'a Network,
+    graph: &'a Graph,
+    layout: &'a Layout,
+    config: &'a TrainConfig,
+    device: Device,
+    kind: Kind,
+    int8: Option<Plan>,
+}
+
+impl Run<'_> {
+    /// Takes steps until the run's end or `stop`, and saves the state; returns whether it was stopped.
+    fn learn(
+        &self,
+        workers: &[Worker],
+        loader: &mut Loader,
+        state: &mut State,
+        log: &mut RunLog,
+        stop: &AtomicBool,
+    ) -> Result<bool> {
+        let Run { network, layout, config, kind, .. } = *self;
         let started = Instant::now();
         let earlier = state.seconds;
         let mut last_save = Instant::now();
-        let mut recent: VecDeque<(Instant, u64)> = VecDeque::new();
-        let mut sums = [0.0; 7];
         let mut bad_steps = 0;
         let mut loss_scale = LossScale::of(kind);
         let reuse = config.distill.as_ref().map_or(1, |distill| distill.reuse);
         let first_step = state.step;
         loop {
             state.seconds = earlier + started.elapsed().as_secs_f64();
-            let progress = progress_of(config, &state);
+            let progress = progress_of(config, state);
             let stopped = stop.load(Ordering::Relaxed);
             if progress >= 1.0 || stopped {
                 // Without a step there is nothing to go on from, and the next command may have another recipe.
                 if state.step > 0 {
-                    state.save(network, &layout, config)?;
+                    state.save(network, layout, config)?;
                 }
                 return Ok(stopped);
             }
             loader.set_progress(progress);
             let is_fresh = state.step - first_step < FRESH_STEPS || state.step.is_multiple_of(reuse);
-            for worker in &workers {
-                worker.start.send(Turn { scale: loss_scale.now, is_fresh }).map_err(|_| ended())?;
-            }
-            for worker in workers.iter().filter(|_| is_fresh) {
-                worker.send_batch.send(loader.next_batch()?).map_err(|_| ended())?;
-            }
-            let mut size = 0;
-            let mut gradient: Option<Tensor> = None;
-            let mut parts = [0.0; 5];
-            for worker in &workers {
-                let result = worker.results.recv().map_err(|_| ended())??;
-                size = result.size;
-                for (sum, value) in parts.iter_mut().zip(result.losses) {
-                    *sum += value / workers.len() as f64;
-                }
-                gradient = Some(match gradient {
-                    None => result.gradient,
-                    Some(sum) => sum + result.gradient,
-                });
-            }
-            let Some(gradient) = gradient else { return Err(Error::Training("no replicas".into())) };
+            let taught = take_turn(workers, loader, Turn { scale: loss_scale.now, is_fresh })?;
+
             state.step += 1;
-            state.images += (share * workers.len()) as u64;
+            state.images += config.batch as u64;
             let rate = rate(config, state.step, progress);
-            let norm = state.optimizer.step(&mut state.learned, gradient / workers.len() as f64, state.step, rate);
+            let norm = state.optimizer.step(&mut state.learned, taught.gradient, state.step, rate);
             loss_scale.follow(norm.is_finite());
             let measured: Vec<&Tensor> = workers.iter().map(|worker| &worker.measured).collect();
             follow_measured(&mut state.measured, &measured, norm.is_finite());
-            if norm.is_finite() {
-                bad_steps = 0;
-            } else {
+            if !norm.is_finite() {
                 // A single overflow costs a step; a diverged run must not continue for hours.
                 bad_steps += 1;
                 if bad_steps > 20 {
@@ -342,68 +322,125 @@ pub fn train(network: &Network, config: &TrainConfig, stop: Arc<AtomicBool>) -> 
                 }
                 continue;
             }
-            let keep = average_keep(state.step, config.average_over);
-            tch::no_grad(|| {
-                let _ = state.average.lerp_(&state.learned, 1.0 - keep);
-                let _ = state.average_measured.lerp_(&state.measured, 1.0 - keep);
-            });
-            sums.iter_mut().zip(parts.into_iter().chain([norm, 1.0])).for_each(|(sum, value)| *sum += value);
+            bad_steps = 0;
+            state.follow_average(config.average_over);
 
-            recent.push_back((Instant::now(), state.images));
-            if recent.len() > 200 {
-                recent.pop_front();
-            }
-            bar.set_position(state.images);
-            if state.step % config.log_every == 0 {
-                let [loss, class, bbox, object, maps, gradient, count] = sums;
-                sums = [0.0; 7];
-                let speed = match recent.front() {
-                    Some((then, images)) => (state.images - images) as f64 / then.elapsed().as_secs_f64().max(1e-9),
-                    None => 0.0,
-                };
-                let line = LogLine {
-                    images: state.images,
-                    step: state.step,
-                    seconds: state.seconds,
-                    progress,
-                    size,
-                    rate,
-                    loss: loss / count,
-                    class: class / count,
-                    bbox: bbox / count,
-                    objectness: has_objectness.then_some(object / count),
-                    maps: config.distill.is_some().then_some(maps / count),
-                    gradient: gradient / count,
-                    images_per_second: speed,
-                };
-                log.write(&line)?;
-                let left = seconds_left(config, &state, progress, speed);
-                let message = format!(
-                    "{:.0} images/s, loss {:.2} (boxes {:.3}), {size} px, {} left",
-                    speed,
-                    line.loss,
-                    line.bbox,
-                    indicatif::HumanDuration(Duration::from_secs_f64(left))
-                );
-                if bar.is_hidden() {
-                    println!("{} images, {message}", state.images);
-                } else {
-                    bar.set_message(message);
-                }
+            log.add(&taught.losses, norm, state.images);
+            if state.step.is_multiple_of(config.log_every) {
+                log.write(state, progress, taught.size, rate)?;
             }
             if last_save.elapsed().as_secs() >= config.save_seconds {
-                state.save(network, &layout, config)?;
+                state.save(network, layout, config)?;
                 last_save = Instant::now();
             }
         }
-    });
-    bar.finish_and_clear();
-    Ok(Summary {
-        stopped: result?,
-        images: state.images,
-        seconds: state.seconds,
-        model: config.run.join("model.safetensors"),
-    })
+    }
+}
+
+/// One step of all replicas: the means of what they give.
+fn take_turn(workers: &[Worker], loader: &mut Loader, turn: Turn) -> Result<ReplicaResult> {
+    for worker in workers {
+        worker.start.send(turn).map_err(ended)?;
+    }
+    for worker in workers.iter().filter(|_| turn.is_fresh) {
+        worker.send_batch.send(loader.next_batch()?).map_err(ended)?;
+    }
+    let mut size = 0;
+    let mut losses = [0.0; 5];
+    let mut gradient: Option<Tensor> = None;
+    for worker in workers {
+        let result = worker.results.recv().map_err(ended)??;
+        size = result.size;
+        for (mean, value) in losses.iter_mut().zip(result.losses) {
+            *mean += value / workers.len() as f64;
+        }
+        gradient = Some(match gradient {
+            None => result.gradient,
+            Some(sum) => sum + result.gradient,
+        });
+    }
+    let Some(gradient) = gradient else { return Err(Error::Training("no replicas".into())) };
+    Ok(ReplicaResult { size, gradient: gradient / workers.len() as f64, losses })
+}
+
+/// The error of a channel whose other end is gone.
+fn ended<E>(_: E) -> Error {
+    Error::Training("a replica ended".into())
+}
+
+/// What a run tells: its log, and its progress on the terminal.
+struct RunLog<'a> {
+    config: &'a TrainConfig,
+    has_objectness: bool,
+    lines: Journal,
+    bar: indicatif::ProgressBar,
+    /// Over the steps since the last line: the losses of a [`ReplicaResult`], the gradient's length, and 1 for each.
+    sums: [f64; 7],
+    /// The ends of the last 200 steps and the images seen until then, for the speed.
+    recent: VecDeque<(Instant, u64)>,
+}
+
+impl RunLog<'_> {
+    fn new<'a>(config: &'a TrainConfig, graph: &Graph, lines: Journal, images: u64) -> RunLog<'a> {
+        RunLog {
+            config,
+            has_objectness: matches!(graph.head(), Some(Head::Anchors { .. })),
+            lines,
+            bar: progress_bar(config.images, images),
+            sums: [0.0; 7],
+            recent: VecDeque::new(),
+        }
+    }
+
+    /// Takes a step, after which `images` have been seen.
+    fn add(&mut self, losses: &[f64; 5], gradient: f64, images: u64) {
+        let values = losses.iter().copied().chain([gradient, 1.0]);
+        self.sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
+        self.recent.push_back((Instant::now(), images));
+        if self.recent.len() > 200 {
+            self.recent.pop_front();
+        }
+        self.bar.set_position(images);
+    }
+
+    /// Writes a line with the means of the steps since the last one.
+    fn write(&mut self, state: &State, progress: f32, size: usize, rate: f64) -> Result<()> {
+        let [loss, class, bbox, object, maps, gradient, count] = std::mem::take(&mut self.sums);
+        let speed = match self.recent.front() {
+            Some((then, images)) => (state.images - images) as f64 / then.elapsed().as_secs_f64().max(1e-9),
+            None => 0.0,
+        };
+        let line = LogLine {
+            images: state.images,
+            step: state.step,
+            seconds: state.seconds,
+            progress,
+            size,
+            rate,
+            loss: loss / count,
+            class: class / count,
+            bbox: bbox / count,
+            objectness: self.has_objectness.then_some(object / count),
+            maps: self.config.distill.is_some().then_some(maps / count),
+            gradient: gradient / count,
+            images_per_second: speed,
+        };
+        self.lines.write(&line)?;
+        let left = seconds_left(self.config, state, progress, speed);
+        let message = format!(
+            "{:.0} images/s, loss {:.2} (boxes {:.3}), {size} px, {} left",
+            speed,
+            line.loss,
+            line.bbox,
+            indicatif::HumanDuration(Duration::from_secs_f64(left))
+        );
+        if self.bar.is_hidden() {
+            println!("{} images, {message}", state.images);
+        } else {
+            self.bar.set_message(message);
+        }
+        Ok(())
+    }
 }
 
 /// Whether [`train`] would begin: options, data and teacher fit the network. Writes nothing.
@@ -508,6 +545,24 @@ fn check_folder(run: &std::path::Path, step: u64) -> Result<()> {
     Ok(())
 }
 
+/// Makes the folder of a run that starts, or checks that the recipe of one that goes on is the same, and says what has
+/// changed.
+fn begin_folder(network: &Network, config: &TrainConfig, state: &State) -> Result<()> {
+    if state.step == 0 {
+        // A run killed before its first checkpoint starts again.
+        let path = config.run.join("config.json");
+        if path.exists() {
+            std::fs::remove_file(&path).map_err(Error::io(&path))?;
+        }
+    } else {
+        println!("going on after {} images", state.images);
+    }
+    for change in crate::run::same_recipe(network, config, &config.run, true, &MAY_CHANGE)? {
+        println!("{change}");
+    }
+    Ok(())
+}
+
 /// The log up to `step`: steps after the last checkpoint are repeated, and must not be logged twice.
 fn open_log(path: &std::path::Path, step: u64) -> Result<Journal> {
     let (journal, lines) = Journal::open::<LogLine>(path)?;
@@ -533,6 +588,33 @@ struct Worker {
     measured: Tensor,
 }
 
+impl Worker {
+    /// Starts the threads of a replica that learns the weights of `state`.
+    fn spawn<'scope>(scope: &'scope Scope<'scope, '_>, run: &Run, state: &State) -> Result<Worker> {
+        let Run { network, graph, layout, config, device, kind, ref int8 } = *run;
+        let measured = state.measured.copy();
+        let replica = Replica::new(
+            network,
+            layout,
+            &state.learned,
+            measured.shallow_clone(),
+            kind,
+            config.freeze.as_deref(),
+            int8.clone(),
+        )?;
+        let (send_batch, batches) = mpsc::sync_channel(1);
+        let (send_lesson, lessons) = mpsc::sync_channel(1);
+        let (start, starts) = mpsc::sync_channel(1);
+        let (send_result, results) = mpsc::sync_channel(1);
+        let criterion = Criterion::new(graph).ok_or_else(|| Error::Training("there is no head".into()))?;
+        let pupil = Pupil { replica, criterion, tutor: Tutor::new(network, graph, config, device, kind)? };
+        let classes = network.classes;
+        scope.spawn(move || carrier(classes, device, batches, send_lesson));
+        scope.spawn(move || worker(pupil, device, lessons, starts, send_result));
+        Ok(Worker { send_batch, start, results, measured })
+    }
+}
+
 /// Steps at the start of a run whose images are all new ones, so that there are some to serve again.
 const FRESH_STEPS: u64 = 16;
 
@@ -545,7 +627,7 @@ struct Turn {
     is_fresh: bool,
 }
 
-/// A replica's result for its share of a batch.
+/// A replica's result for its share of a batch, or the mean of all replicas'.
 struct ReplicaResult {
     size: usize,
     gradient: Tensor,
@@ -924,6 +1006,15 @@ impl State {
             state.load(&path, layout, device)?;
         }
         Ok(state)
+    }
+
+    /// After a step, moves the averages towards what is learned and measured; `over` is [`TrainConfig::average_over`].
+    fn follow_average(&mut self, over: f64) {
+        let keep = average_keep(self.step, over);
+        tch::no_grad(|| {
+            let _ = self.average.lerp_(&self.learned, 1.0 - keep);
+            let _ = self.average_measured.lerp_(&self.measured, 1.0 - keep);
+        });
     }
 
     fn load(&mut self, path: &std::path::Path, layout: &Layout, device: Device) -> Result<()> {
