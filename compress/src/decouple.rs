@@ -33,7 +33,7 @@ use nalgebra::DMatrix;
 use crate::checkpoint::{self, Array, Weights};
 use crate::cost::{self, Cost};
 use crate::error::{Error, Result};
-use crate::explore::Combination;
+use crate::explore::{Combination, with_hints};
 use crate::network::{Activation, Graph, Layer, LayerKind, Network, Node, NodeId, Op};
 use crate::prune::statistics::Statistics;
 use crate::quantize;
@@ -114,7 +114,8 @@ pub struct DecoupleConfig {
 /// A decoupled network.
 #[derive(Debug)]
 pub struct Decoupled {
-    /// The network. Its layers keep their names; those that project or copy a map are called after its reader.
+    /// The network. Its layers keep their names; those that project or copy a map are called after its reader. Layers
+    /// name the maps that they learn from, those of the dense network if it names no others.
     pub network: Network,
     /// Its weights.
     pub weights: Weights,
@@ -184,9 +185,10 @@ pub fn decouple(
         Statistics::collect(network, weights, images, side, &|_| ())
     };
     let source = Source { images, side, network, graph: &graph, weights };
-    let (weights, sorted) = sorted(&source, &ids, &collect(weights)?, progress)?;
+    let Sorted { weights, orders, behind: sorted } = sorted(&source, &ids, &collect(weights)?, progress)?;
     let statistics = collect(&weights)?;
-    let source = Source { weights: &weights, ..source };
+    let network = &with_orders(with_hints(network.clone(), Some(network))?, &graph, &orders);
+    let source = Source { network, weights: &weights, ..source };
     let (mut originals, mut candidates) = (Vec::new(), Vec::new());
     for &id in &ids {
         progress(&graph.nodes[id].name);
@@ -223,23 +225,28 @@ fn eligible(network: &Network, graph: &Graph, wanted: &[String]) -> Result<Vec<N
     Ok(all)
 }
 
-/// The weights with the channels of maps that the convolutions `ids` read in the order of how many kernels they need, and
-/// which of `ids` read such a map. The network computes the same.
-fn sorted(
-    source: &Source,
-    ids: &[NodeId],
-    statistics: &Statistics,
-    progress: &dyn Fn(&str),
-) -> Result<(Weights, Vec<NodeId>)> {
+/// A network whose maps have their channels in another order; it computes the same.
+struct Sorted {
+    weights: Weights,
+    /// By node: for each place the channel that came there.
+    orders: Vec<Vec<usize>>,
+    /// The convolutions that read such a map.
+    behind: Vec<NodeId>,
+}
+
+/// Puts the channels of maps that the convolutions `ids` read in the order of how many kernels they need.
+fn sorted(source: &Source, ids: &[NodeId], statistics: &Statistics, progress: &dyn Fn(&str)) -> Result<Sorted> {
     let graph = source.graph;
-    let (mut orders, mut sorted) = (BTreeMap::new(), Vec::new());
+    let (mut makers, mut behind) = (BTreeMap::new(), Vec::new());
+    let same = || graph.nodes.iter().map(|node| (0..node.channels).collect()).collect();
+    let (mut weights, mut orders) = (source.weights.clone(), same());
     for &id in ids {
         let mut maker = graph.nodes[id].inputs[0];
         while matches!(graph.nodes[maker].op, Op::MaxPool { .. } | Op::Upsample { .. }) {
             maker = graph.nodes[maker].inputs[0];
         }
         // The first reader decides.
-        if !matches!(graph.nodes[maker].op, Op::Conv { groups: 1, .. }) || orders.contains_key(&maker) {
+        if !matches!(graph.nodes[maker].op, Op::Conv { groups: 1, .. }) || makers.contains_key(&maker) {
             continue;
         }
         progress(&graph.nodes[id].name);
@@ -247,20 +254,40 @@ fn sorted(
         let kernels = &original.bases[0].kernels;
         let mut order: Vec<usize> = (0..kernels.len()).collect();
         order.sort_by(|&a, &b| kernels[b].rest().total_cmp(&kernels[a].rest()));
-        let mut more = orders.clone();
+        let mut more = makers.clone();
         more.insert(maker, order);
-        if reordered(graph, source.weights, &more).is_some() {
-            orders = more;
-            sorted.push(id);
+        if let Some(new) = reordered(graph, source.weights, &more) {
+            (weights, orders) = new;
+            makers = more;
+            behind.push(id);
         }
     }
-    let weights = reordered(graph, source.weights, &orders).unwrap_or_else(|| source.weights.clone());
-    Ok((weights, sorted))
+    Ok(Sorted { weights, orders, behind })
+}
+
+/// The network with the channels of its teacher's maps in the order in which its own maps have them.
+fn with_orders(mut network: Network, graph: &Graph, orders: &[Vec<usize>]) -> Network {
+    for (index, layer) in network.layers.iter_mut().enumerate().filter(|(_, layer)| layer.teacher.is_some()) {
+        let Some(node) = graph.nodes.iter().rposition(|node| node.layer == Some(index)) else { continue };
+        let order = &orders[node];
+        if order.is_sorted() {
+            continue;
+        }
+        let channels = std::mem::take(&mut layer.teacher_channels);
+        layer.teacher_channels =
+            order.iter().map(|&channel| channels.get(channel).copied().unwrap_or(channel)).collect();
+    }
+    network
 }
 
 /// The weights with the output channels of the dense convolutions `orders` in another order: for each place the channel
-/// that comes there. `None` where a slice, a sum or the head would read other channels.
-fn reordered(graph: &Graph, weights: &Weights, orders: &BTreeMap<NodeId, Vec<usize>>) -> Option<Weights> {
+/// that comes there. Also gives the order of every node's channels. `None` where a slice, a sum or the head would read other
+/// channels.
+fn reordered(
+    graph: &Graph,
+    weights: &Weights,
+    orders: &BTreeMap<NodeId, Vec<usize>>,
+) -> Option<(Weights, Vec<Vec<usize>>)> {
     let mut new = weights.clone();
     let mut all: Vec<Vec<usize>> = Vec::with_capacity(graph.nodes.len());
     for (id, node) in graph.nodes.iter().enumerate() {
@@ -308,7 +335,7 @@ fn reordered(graph: &Graph, weights: &Weights, orders: &BTreeMap<NodeId, Vec<usi
         }
         all.push(order);
     }
-    Some(new)
+    Some((new, all))
 }
 
 /// Photographs, and the network as it was.
@@ -564,7 +591,8 @@ mod tests {
         // Dense, then by multiplier.
         assert!(unexplained[0] == 0.0 && unexplained[1] > 0.03 && unexplained[2] < 1e-4, "{unexplained:?}");
         assert_eq!(unexplained.len(), 3);
-        assert!(decoupled.chosen.is_empty() && decoupled.network == network, "nothing limits it");
+        assert!(decoupled.chosen.is_empty(), "nothing limits it");
+        assert_eq!(decoupled.network.graph().unwrap(), graph);
     }
 
     #[test]
@@ -664,7 +692,7 @@ mod tests {
         let statistics = Statistics::collect(&network, &weights, &images, SIDE, &|_| ()).unwrap();
         let ids = eligible(&network, &graph, &["wide".into()]).unwrap();
         let source = Source { images: &images, side: SIDE, network: &network, graph: &graph, weights: &weights };
-        let (ordered, which) = sorted(&source, &ids, &statistics, &|_| ()).unwrap();
+        let Sorted { weights: ordered, behind: which, .. } = sorted(&source, &ids, &statistics, &|_| ()).unwrap();
         assert_eq!(which, ids);
         assert_ne!(ordered, weights);
         for image in &images[..3] {
@@ -684,6 +712,39 @@ mod tests {
         // The head needs the order that it has.
         let scores = graph.nodes.iter().position(|node| node.name == "scores").unwrap();
         assert_eq!(reordered(&graph, &weights, &BTreeMap::from([(scores, vec![2, 1, 0])])), None);
+    }
+
+    #[test]
+    fn maps_in_another_order_learn_from_the_channels_that_they_have() {
+        let network = network();
+        let graph = network.graph().unwrap();
+        let weights = random_weights(&graph, 9);
+        let images = photographs(60);
+        // All stays dense, for nothing limits it, but the order of channels changes.
+        let config = DecoupleConfig { multipliers: vec![1.5], projections: Vec::new(), ..all_within(u64::MAX) };
+        let decoupled = decouple(&network, &weights, &images, SIDE, &config, &|_| ()).unwrap();
+        let maps = |network: &Network, weights: &Weights| {
+            let map = Map { channels: 3, height: SIDE, width: SIDE, values: images[0].clone() };
+            run(&network.graph().unwrap(), weights, map)
+        };
+        let (before, after) = (maps(&network, &weights), maps(&decoupled.network, &decoupled.weights));
+        let mut others = 0;
+        for (index, layer) in decoupled.network.layers.iter().enumerate() {
+            let Some(teacher) = &layer.teacher else { continue };
+            assert_eq!(*teacher, layer.name);
+            let node = graph.nodes.iter().rposition(|node| node.layer == Some(index)).unwrap();
+            let (before, after) = (&before[node], &after[node]);
+            let area = after.height * after.width;
+            others += usize::from(!layer.teacher_channels.is_empty());
+            for channel in 0..after.channels {
+                let from = layer.teacher_channels.get(channel).copied().unwrap_or(channel);
+                let (ours, theirs) =
+                    (&after.values[channel * area..][..area], &before.values[from * area..][..area]);
+                let off = ours.iter().zip(theirs).fold(0f32, |off, (a, b)| off.max((a - b).abs()));
+                assert!(off < 1e-4, "{} {channel}: {off}", layer.name);
+            }
+        }
+        assert!(others >= 2, "{others} maps have another order");
     }
 
     #[test]
@@ -710,7 +771,7 @@ mod tests {
             let weights = random_weights(&graph, 12);
             let id = |name: &str| graph.nodes.iter().position(|node| node.name == name).unwrap();
             let orders = names.iter().map(|name| (id(name), vec![1, 0])).collect();
-            reordered(&graph, &weights, &orders).map(|new| new != weights)
+            reordered(&graph, &weights, &orders).map(|(new, _)| new != weights)
         };
         assert_eq!(turned(&["a", "b", "c"], &["a", "b", "c"]), Some(true));
         assert_eq!(turned(&["a", "b", "c"], &["a", "b"]), None, "`c` has another order");

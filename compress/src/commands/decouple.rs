@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use compress::checkpoint::{self, Precision};
 use compress::decouple::{DecoupleConfig, decouple};
-use compress::explore::{bars, with_hints};
+use compress::explore::bars;
 use compress::{Error, Result, cost};
 use indicatif::ProgressBar;
 
@@ -70,10 +70,9 @@ impl Decouple {
             spinner.set_message(what.to_owned());
             spinner.tick();
         };
-        let mut decoupled = decouple(&network, &weights, &images, imgsz, &config, &show)?;
+        let decoupled = decouple(&network, &weights, &images, imgsz, &config, &show)?;
         spinner.finish_and_clear();
         print!("{}", decoupled.markdown());
-        decoupled.network = with_hints(decoupled.network, Some(&network))?;
         let cost = cost::NetworkCost::new(&decoupled.network, self.cost_imgsz, self.cost_imgsz)?;
         println!("{}", cost.summary());
         if let Some(path) = &self.figure {
