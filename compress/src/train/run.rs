@@ -922,7 +922,7 @@ fn int8_plan(network: &Network, graph: &Graph, dataset: &Dataset, config: &Train
 }
 
 /// All sets in one, whose classes are the network's by name if it has names. Photographs without boxes have the classes
-/// of the first set with boxes, or else the network's.
+/// of the first set with boxes, or else the network's, or else its teacher's.
 pub(super) fn read_data(config: &TrainConfig, network: &Network) -> Result<Dataset> {
     let mut all: Option<Dataset> = None;
     let mut add = |set: Dataset, path: &PathBuf| match &mut all {
@@ -939,6 +939,9 @@ pub(super) fn read_data(config: &TrainConfig, network: &Network) -> Result<Datas
         let set = Dataset::read(annotations, images, config.bad_data)?;
         classes.clone_from(&set.classes);
         add(set, annotations)?;
+    }
+    if let (true, Some(distill)) = (classes.is_empty(), &config.distill) {
+        classes = Teacher::class_names(&distill.teacher)?;
     }
     if classes.is_empty() {
         classes = (0..network.classes).map(|class| class.to_string()).collect();

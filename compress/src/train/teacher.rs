@@ -78,6 +78,15 @@ enum TeacherKind {
 }
 
 impl Teacher {
+    /// The names of the classes of the teacher in `path`; none if it is a module, or its classes have no names.
+    ///
+    /// # Errors
+    ///
+    /// A checkpoint that cannot be read.
+    pub fn class_names(path: &Path) -> Result<Vec<String>> {
+        if is_checkpoint(path) { Ok(checkpoint::read_with_network(path)?.0.names) } else { Ok(Vec::new()) }
+    }
+
     /// Loads the teacher in `path`, a checkpoint (`.safetensors`) or a TorchScript module, for a `student` whose layers
     /// stand for the maps `wanted`.
     ///
@@ -89,7 +98,7 @@ impl Teacher {
         let wrong = |problem: String| Error::Teacher { path: path.to_owned(), problem };
         let graph = student.graph()?;
         let anchors = |graph: &Graph| matches!(graph.head(), Some(Head::Anchors { .. }));
-        if path.extension().is_some_and(|extension| extension == "safetensors") {
+        if is_checkpoint(path) {
             let (network, weights) = checkpoint::read_with_network(path)?;
             let theirs = network.graph()?;
             if network.classes != student.classes {
@@ -254,4 +263,8 @@ fn ask(module: &CModule, features: &[usize], image: &Tensor) -> std::result::Res
     };
     let maps = features.iter().map(map).collect::<std::result::Result<Vec<_>, _>>()?;
     Ok(Answer { places: Places::Boxes { logits, ltrb: boxes.transpose(1, 2) }, maps })
+}
+/// Whether a teacher's file is a checkpoint of ours. Else it is a TorchScript module.
+fn is_checkpoint(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "safetensors")
 }
