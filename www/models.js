@@ -18,6 +18,13 @@ export const MODELS = [
   { id: "large-float", name: "Large, float", bytes: 2_358_925, ap50: 42.7, source: "./models/micro-yolo.onnx" },
   { id: "small-int8", name: "Small, int8", bytes: 1_174_717, ap50: 35.9, source: "./models/micro-yolo-s-int8.onnx" },
   { id: "small-float", name: "Small, float", bytes: 1_837_098, ap50: 35.8, source: "./models/micro-yolo-s.onnx" },
+  {
+    id: "yolov3-tiny-int8",
+    name: "YOLOv3-tiny, compressed, int8",
+    bytes: 2_701_197,
+    ap50: 28.5,
+    source: "./models/micro-yolov3-tiny-int8.onnx",
+  },
 ];
 
 /** The file of models/ behind each. */
@@ -26,6 +33,7 @@ export const FILES = {
   "large-float": "micro-yolo.onnx",
   "small-int8": "micro-yolo-s-int8.onnx",
   "small-float": "micro-yolo-s.onnx",
+  "yolov3-tiny-int8": "micro-yolov3-tiny-int8.onnx",
 };
 
 /** @type {Map<string, Model>} */

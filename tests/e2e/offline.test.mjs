@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import { launchChromium, launchFirefox } from "./lib/browsers.mjs";
-import { ROOT, serve } from "./lib/server.mjs";
+import { ROOT, TARGET, serve } from "./lib/server.mjs";
 import { button, choose, isVisible, named, seesCat } from "./lib/visitor.mjs";
 
 /** The site as `cargo xtask build --site` makes it, or one that was made before. */
@@ -15,7 +15,7 @@ async function builtSite() {
   if (process.env.MICRO_YOLO_SITE) return process.env.MICRO_YOLO_SITE;
   const [program, ...args] = process.env.XTASK ? [process.env.XTASK] : ["cargo", "run", "--quiet", "--package", "xtask", "--"];
   await promisify(execFile)(program, [...args, "build", "--site"], { cwd: ROOT, maxBuffer: 1 << 26 });
-  return join(ROOT, "target/site");
+  return join(TARGET, "site");
 }
 
 let folder;
@@ -61,7 +61,7 @@ describe("offline in chromium", () => {
     await page.waitForFunction(() => document.querySelector("#stage").dataset.showing === "video");
     await seesCat(page);
     await page.locator(button("Cat")).click();
-    for (const model of ["small-float", "small-int8", "large-float"]) {
+    for (const model of ["small-float", "small-int8", "large-float", "yolov3-tiny-int8"]) {
       await page.locator(named("combobox", "Model")).fill(model);
       await page.waitForFunction(() => document.querySelector("#build").textContent.startsWith("416"), { timeout: 60_000 });
       await seesCat(page);

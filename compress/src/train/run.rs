@@ -44,7 +44,7 @@ pub enum Precision {
 /// Learning from another network.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Distillation {
-    /// A checkpoint of ours or a TorchScript module; see [`Teacher`].
+    /// A checkpoint of ours, or a TorchScript module as docs/train-your-own.md describes.
     pub teacher: PathBuf,
     /// What is learned from it.
     pub stage: Stage,
