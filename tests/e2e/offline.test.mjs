@@ -61,11 +61,14 @@ describe("offline in chromium", () => {
     await page.waitForFunction(() => document.querySelector("#stage").dataset.showing === "video");
     await seesCat(page);
     await page.locator(button("Cat")).click();
-    for (const model of ["small-float", "small-int8", "large-float", "yolov3-tiny-int8"]) {
+    for (const model of ["small-float", "small-int8", "large-float"]) {
       await page.locator(named("combobox", "Model")).fill(model);
       await page.waitForFunction(() => document.querySelector("#build").textContent.startsWith("416"), { timeout: 60_000 });
       await seesCat(page);
     }
+    // YOLOv3-tiny does not know this cat, compressed or not.
+    await page.locator(named("combobox", "Model")).fill("yolov3-tiny-int8");
+    await page.waitForFunction(() => document.querySelector("#summary").textContent.startsWith("Nothing above"), { timeout: 60_000 });
     // A model that needs the full engine.
     await choose(page, "#model-file", join(ROOT, "tests/e2e/fixtures/red-spot.onnx"));
     await page.waitForFunction(() => document.querySelector("#build").textContent.startsWith("160"), { timeout: 60_000 });

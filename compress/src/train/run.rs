@@ -941,7 +941,11 @@ pub(super) fn read_data(config: &TrainConfig, network: &Network) -> Result<Datas
         add(set, annotations)?;
     }
     if let (true, Some(distill)) = (classes.is_empty(), &config.distill) {
-        classes = Teacher::class_names(&distill.teacher)?;
+        let names = Teacher::class_names(&distill.teacher)?;
+        // Another number of them is an error of the teacher's, once that is loaded.
+        if names.len() == network.classes {
+            classes = names;
+        }
     }
     if classes.is_empty() {
         classes = (0..network.classes).map(|class| class.to_string()).collect();
