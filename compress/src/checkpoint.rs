@@ -71,6 +71,11 @@ pub fn tensors(graph: &Graph) -> Vec<TensorSpec> {
     specs
 }
 
+/// Whether a file is a checkpoint by its name, which ends in `.safetensors`.
+pub fn is_named_so(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "safetensors")
+}
+
 /// Reads a file's tensors, and the network if it carries one.
 ///
 /// # Errors

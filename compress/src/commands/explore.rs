@@ -119,8 +119,11 @@ impl Explore {
             None => None,
             Some(set) => Some(super::measuring::measure(set, &training)?),
         };
-        let is_ours = distill.teacher.extension().is_some_and(|extension| extension == "safetensors");
-        let teacher = if is_ours { Some(checkpoint::read_with_network(&distill.teacher)?) } else { None };
+        let teacher = if checkpoint::is_named_so(&distill.teacher) {
+            Some(checkpoint::read_with_network(&distill.teacher)?)
+        } else {
+            None
+        };
         let stop = super::stop_on_interrupt()?;
         let mut learner = PartLearner { training, distill, part_images: self.part_images, val, stop: stop.clone() };
         if let Some(measure) = &learner.val {

@@ -117,7 +117,7 @@ fn network(name: &str, classes: Option<usize>) -> Result<Network> {
         let problem = format!("`{name}` is neither a file nor one of {}", names.join(", "));
         return Err(Error::Option { option: "--network", problem });
     }
-    if path.extension().is_some_and(|extension| extension == "safetensors") {
+    if compress::checkpoint::is_named_so(path) {
         let network = compress::checkpoint::read_with_network(path)?.0;
         return match classes {
             Some(classes) if classes != network.classes => network.with_classes(classes),

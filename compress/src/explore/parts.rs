@@ -122,7 +122,7 @@ fn has_weights(kind: &LayerKind) -> bool {
 
 /// The last node of each layer.
 fn ends(graph: &Graph, layers: usize) -> Vec<NodeId> {
-    (0..layers).map(|i| graph.nodes.iter().rposition(|node| node.layer == Some(i)).unwrap_or(0)).collect()
+    (0..layers).map(|i| graph.output_of(i).unwrap_or(0)).collect()
 }
 
 /// The parts of a network that names its teacher's maps, in its order: those that `wanted` names, all if it is empty.

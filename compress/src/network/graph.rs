@@ -175,6 +175,11 @@ impl Graph {
         }
     }
 
+    /// The node that gives the output of layer `layer` of the network, its last one; `None` beyond the layers.
+    pub fn output_of(&self, layer: usize) -> Option<NodeId> {
+        self.nodes.iter().rposition(|node| node.layer == Some(layer))
+    }
+
     /// The strides of the maps that the head reads, ascending as it reads them, one an output scale.
     pub fn head_strides(&self) -> Vec<usize> {
         let Some(Node { op: Op::Detect { head }, inputs, .. }) = self.nodes.last() else { return Vec::new() };

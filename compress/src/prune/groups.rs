@@ -150,7 +150,7 @@ fn thin_to(network: &Network, graph: &Graph, keep: &[Vec<bool>]) -> Result<Netwo
         }
     }
     for (index, layer) in thin.layers.iter_mut().enumerate().filter(|(_, layer)| layer.teacher.is_some()) {
-        let output = graph.nodes.iter().rposition(|node| node.layer == Some(index));
+        let output = graph.output_of(index);
         let Some(keep) = output.map(|id| &keep[id]).filter(|keep| keep.contains(&false)) else { continue };
         if layer.teacher_channels.is_empty() {
             layer.teacher_channels = (0..keep.len()).collect();

@@ -51,7 +51,7 @@ impl Hints {
     pub fn new(network: &Network, graph: &Graph) -> Hints {
         let mut hints = Hints::default();
         for (index, layer) in network.layers.iter().enumerate() {
-            let node = graph.nodes.iter().rposition(|node| node.layer == Some(index));
+            let node = graph.output_of(index);
             if let (Some(name), Some(node)) = (&layer.teacher, node) {
                 hints.nodes.push(node);
                 hints.names.push(name.clone());

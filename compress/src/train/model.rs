@@ -201,7 +201,7 @@ impl Replica {
         let graph = network.graph()?;
         let frozen = match freeze.and_then(|name| network.layers.iter().position(|layer| layer.name == name)) {
             None => 0,
-            Some(layer) => graph.nodes.iter().rposition(|node| node.layer == Some(layer)).unwrap_or(0),
+            Some(layer) => graph.output_of(layer).unwrap_or(0),
         };
         Replica::of_graph(graph, layout, learned, measured, kind, frozen, int8)
     }

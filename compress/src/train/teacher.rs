@@ -84,7 +84,11 @@ impl Teacher {
     ///
     /// A checkpoint that cannot be read.
     pub fn class_names(path: &Path) -> Result<Vec<String>> {
-        if is_checkpoint(path) { Ok(checkpoint::read_with_network(path)?.0.names) } else { Ok(Vec::new()) }
+        if checkpoint::is_named_so(path) {
+            Ok(checkpoint::read_with_network(path)?.0.names)
+        } else {
+            Ok(Vec::new())
+        }
     }
 
     /// Loads the teacher in `path`, a checkpoint (`.safetensors`) or a TorchScript module, for a `student` whose layers
@@ -98,7 +102,7 @@ impl Teacher {
         let wrong = |problem: String| Error::Teacher { path: path.to_owned(), problem };
         let graph = student.graph()?;
         let anchors = |graph: &Graph| matches!(graph.head(), Some(Head::Anchors { .. }));
-        if is_checkpoint(path) {
+        if checkpoint::is_named_so(path) {
             let (network, weights) = checkpoint::read_with_network(path)?;
             let theirs = network.graph()?;
             if network.classes != student.classes {
@@ -151,7 +155,7 @@ impl Teacher {
         let wrong = |problem: String| Error::Teacher { path: path.to_owned(), problem };
         let node_of = |name: &&str| {
             let layer = network.layers.iter().position(|layer| layer.name == *name);
-            let node = layer.and_then(|layer| graph.nodes.iter().rposition(|node| node.layer == Some(layer)));
+            let node = layer.and_then(|layer| graph.output_of(layer));
             node.ok_or_else(|| wrong(format!("has no layer `{name}`")))
         };
         let nodes = wanted.iter().map(node_of).collect::<Result<Vec<_>>>()?;
@@ -263,8 +267,4 @@ fn ask(module: &CModule, features: &[usize], image: &Tensor) -> std::result::Res
     };
     let maps = features.iter().map(map).collect::<std::result::Result<Vec<_>, _>>()?;
     Ok(Answer { places: Places::Boxes { logits, ltrb: boxes.transpose(1, 2) }, maps })
-}
-/// Whether a teacher's file is a checkpoint of ours. Else it is a TorchScript module.
-fn is_checkpoint(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension == "safetensors")
 }
