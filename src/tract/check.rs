@@ -73,21 +73,7 @@ pub(super) fn check(node: &NodeProto, inputs: &[Option<Known>]) -> Result<(), &'
     }
     // What is not known here of these is checked while the network runs.
     match node.proto.op_type.as_str() {
-        "Div" | "Mod" => {
-            let Some(divisor) = node.known(1) else { return Ok(()) };
-            if divisor.ints.as_deref().is_some_and(|by| by.contains(&0)) {
-                return Err("it divides by zero");
-            }
-            // tract takes it for commutative, and puts the larger operand first.
-            let count = |known: &Known| known.shape.as_ref().map(|shape| shape.iter().product::<usize>());
-            if node.proto.op_type == "Mod"
-                && let (Some(dividends), Some(divisors)) = (count(first), count(divisor))
-                && dividends < divisors
-            {
-                return Err("it has fewer dividends than divisors");
-            }
-            return Ok(());
-        }
+        "Div" | "Mod" => node.division()?,
         "Scatter" | "ScatterElements" => return node.scatter(),
         "ScatterND" => return node.nested(0),
         "GatherND" => {
@@ -441,6 +427,22 @@ impl<'n> Node<'n> {
     /// The sides of an input.
     fn sides(&self, index: usize) -> Option<&'n [Option<usize>]> {
         self.known(index)?.sides.as_deref()
+    }
+
+    /// Whole numbers by others, whatever is known of their shapes.
+    fn division(&self) -> Result<(), &'static str> {
+        let (Some(dividend), Some(divisor)) = (self.known(0), self.known(1)) else { return Ok(()) };
+        if divisor.ints.as_deref().is_some_and(|by| by.contains(&0)) {
+            return Err("it divides by zero");
+        }
+        // tract takes a remainder for commutative, and puts the larger operand first.
+        let count = |known: &Known| known.shape.as_ref().map(|shape| shape.iter().product::<usize>());
+        match (count(dividend), count(divisor)) {
+            (Some(dividends), Some(divisors)) if self.proto.op_type == "Mod" && dividends < divisors => {
+                Err("it has fewer dividends than divisors")
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Places that are one number each, along an axis; numbers below zero count from its end.
