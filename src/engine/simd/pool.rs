@@ -115,18 +115,13 @@ pub(crate) fn max_pool<T: Copy + Default + PartialOrd>(
                         }
                     }
                 }
-                for out_x in 0..out.width {
-                    let at = to.at(out_y, out_x);
-                    let largest = &mut destination[at..at + channels];
-                    let columns = inside(out_x, window.kernel.1, window.stride.1, window.pad.1, width);
-                    for (number, x) in columns.enumerate() {
-                        let pixel = &largest_rows[x * channels..][..channels];
-                        if number == 0 {
-                            largest.copy_from_slice(pixel);
-                        } else {
-                            keep_larger(largest, pixel);
-                        }
-                    }
+                let across = Across { window, width, channels, out: out.width };
+                let row = &mut destination[to.at(out_y, 0)..];
+                match channels {
+                    ..4 => across.run::<T, 1>(largest_rows, row, to.pixel),
+                    4..8 => across.run::<T, 4>(largest_rows, row, to.pixel),
+                    8..16 => across.run::<T, 8>(largest_rows, row, to.pixel),
+                    _ => across.run::<T, 16>(largest_rows, row, to.pixel),
                 }
             }
         }
@@ -136,6 +131,37 @@ pub(crate) fn max_pool<T: Copy + Default + PartialOrd>(
         scratch.resize(length, T::default());
     }
     isa.run(Pool(window, shape, source, out, destination, &mut scratch[..length]));
+}
+
+/// The second half of a max-pool: from the largest of each column to the largest of each window.
+#[derive(Clone, Copy)]
+struct Across {
+    window: PoolWindow,
+    width: usize,
+    channels: usize,
+    /// Windows in a row.
+    out: usize,
+}
+
+impl Across {
+    /// Goes through at least `N` channels, `N` at a time; the last chunk may begin inside the one before.
+    #[inline(always)]
+    fn run<T: Copy + PartialOrd, const N: usize>(self, columns: &[T], to: &mut [T], pixel: usize) {
+        let Across { window, width, channels, out } = self;
+        for out_x in 0..out {
+            let inside = inside(out_x, window.kernel.1, window.stride.1, window.pad.1, width);
+            let columns = &columns[inside.start * channels..inside.end * channels];
+            let to = &mut to[out_x * pixel..][..channels];
+            for first in (0..channels).step_by(N) {
+                let first = first.min(channels - N);
+                let mut columns =
+                    columns.chunks_exact(channels).filter_map(|column| column[first..].first_chunk::<N>());
+                let Some(mut largest) = columns.next().copied() else { continue };
+                columns.for_each(|column| keep_larger(&mut largest, column));
+                to[first..first + N].copy_from_slice(&largest);
+            }
+        }
+    }
 }
 
 #[inline(always)]
