@@ -1090,7 +1090,7 @@ fn requantize(conv: &Conv, output: Kind) -> Requantize {
     let Kind::Byte(quant) = output else { unreachable!("floats are not requantised") };
     let (low, high, slope) = bounds(conv.activation);
     let Quantize { low, high, zero, .. } = quantize(quant, low, high);
-    Requantize { low, high, zero, slope }
+    Requantize::new(low, high, zero, slope)
 }
 
 /// Bounds of an activation that ends in bytes, and what it multiplies numbers below zero with.

@@ -133,7 +133,7 @@ pub(crate) fn quantize(isa: Isa, shape: Shape, source: View<'_, f32>, destinatio
                 by,
             ) = self;
             let Quantize { inverse_scale, low, high, zero } = by;
-            let (scale, ready) = (isa.splat(inverse_scale), Requantize { low, high, zero, slope: 1.0 }.ready(isa));
+            let (scale, ready) = (isa.splat(inverse_scale), Requantize::new(low, high, zero, 1.0).ready(isa));
             for y in 0..height {
                 for x in 0..width {
                     let (a, b) = (from.at(y, x), to.at(y, x));

@@ -432,17 +432,40 @@ impl Sink for Requantize {
     ) {
         // SAFETY: by the trait's condition.
         unsafe {
-            for (sums, to) in sums.iter().zip(&to) {
-                for v in (0..V - V % 2).step_by(2) {
-                    // No closure: `map` would call it from a function without the instruction set.
-                    let first = ready.apply_to_sum(sums[v], multipliers[v]);
-                    let second = ready.apply_to_sum(sums[v + 1], multipliers[v + 1]);
-                    isa.store_u8(to.add(v * S::LANES), [first, second], ready.pack);
-                }
-                if V % 2 == 1 {
-                    let last = ready.apply_to_sum(sums[V - 1], multipliers[V - 1]);
-                    isa.store_u8_single(to.add((V - 1) * S::LANES), last, ready.pack);
-                }
+            if ready.leaks {
+                store_requantized::<S, R, V, true>(isa, ready, sums, multipliers, to);
+            } else {
+                store_requantized::<S, R, V, false>(isa, ready, sums, multipliers, to);
+            }
+        }
+    }
+}
+
+/// Stores a tile's pixels, requantised. `LEAKS` is a constant so that nothing is asked vector by vector.
+///
+/// # Safety
+///
+/// `V * LANES` bytes are writable at each place.
+#[inline(always)]
+unsafe fn store_requantized<S: Simd, const R: usize, const V: usize, const LEAKS: bool>(
+    isa: S,
+    ready: &Requantizer<S>,
+    sums: [[S::F; V]; R],
+    multipliers: [S::F; V],
+    to: [*mut u8; R],
+) {
+    // SAFETY: by this function's condition.
+    unsafe {
+        for (sums, to) in sums.iter().zip(&to) {
+            for v in (0..V - V % 2).step_by(2) {
+                // No closure: `map` would call it from a function without the instruction set.
+                let first = ready.apply_to_sum::<LEAKS>(sums[v], multipliers[v]);
+                let second = ready.apply_to_sum::<LEAKS>(sums[v + 1], multipliers[v + 1]);
+                isa.store_u8(to.add(v * S::LANES), [first, second], ready.pack);
+            }
+            if V % 2 == 1 {
+                let last = ready.apply_to_sum::<LEAKS>(sums[V - 1], multipliers[V - 1]);
+                isa.store_u8_single(to.add((V - 1) * S::LANES), last, ready.pack);
             }
         }
     }

@@ -92,6 +92,14 @@ pub(crate) unsafe trait Simd: Copy + 'static {
     /// Byte vectors of four taps, `2 * LANES` channels each, to two vectors in which a channel's four taps lie side
     /// by side. Lane `l` of vector `v` is channel [`Self::channel`].
     fn interleave(self, taps: [Self::B; 4]) -> [Self::B; 2];
+    /// Blocks of `2 * LANES` channels that are interleaved at once. Two, if [`interleave_high`](Self::interleave_high) is
+    /// there: it saves every other load.
+    const BLOCKS: usize = 1;
+    /// As [`interleave`](Self::interleave), for the second half of the `4 * LANES` channels that
+    /// [`load_bytes`](Self::load_bytes) has read, in the plain order.
+    fn interleave_high(self, _taps: [Self::B; 4]) -> [Self::B; 2] {
+        unreachable!("one block at once")
+    }
     /// `4 * LANES` bytes at `p`, in the order of [`interleave`](Self::interleave)'s results.
     unsafe fn load_bytes(self, p: *const i8) -> Self::B;
     /// `4 * LANES` bytes to `p`, for [`load_bytes`](Self::load_bytes) to read.

@@ -54,24 +54,36 @@ pub(crate) struct Requantize {
     pub zero: i32,
     /// What sums below zero are multiplied with, 0 to 1: leaky ReLU. 1 leaves them.
     pub slope: f32,
+    /// Lowest and highest result.
+    range: [u8; 2],
 }
 
 impl Requantize {
+    /// Bounds before the zero point is added.
+    pub(crate) fn new(low: f32, high: f32, zero: i32, slope: f32) -> Requantize {
+        let byte = |bound: f32| (bound.round_ties_even() as i32).saturating_add(zero).clamp(0, 255) as u8;
+        Requantize { low, high, zero, slope, range: [byte(low), byte(high)] }
+    }
+
+    /// Whether there is a leaky ReLU.
+    pub(crate) fn leaks(self) -> bool {
+        self.slope != 1.0
+    }
+
     /// In registers, for use in a loop.
     #[inline(always)]
     pub(crate) fn ready<S: Simd>(self, isa: S) -> Requantizer<S> {
         // V8 makes a constant anew, in three instructions, wherever it is used. One that the compiler does not know is
         // made once.
         let rounder = std::hint::black_box(ROUNDER);
-        let byte = |bound: f32| (bound.round_ties_even() as i32).saturating_add(self.zero).clamp(0, 255) as u8;
         Requantizer {
             isa,
             low: isa.splat(self.low),
             high: isa.splat(self.high),
             rounder: isa.splat(rounder),
             shift: isa.splat_i32(self.zero - ROUNDER.to_bits() as i32),
-            pack: isa.pack(byte(self.low), byte(self.high)),
-            leaks: self.slope != 1.0,
+            pack: isa.pack(self.range[0], self.range[1]),
+            leaks: self.leaks(),
             slope: isa.splat(self.slope),
         }
     }
@@ -97,7 +109,8 @@ pub(crate) struct Requantizer<S: Simd> {
     shift: S::I,
     /// For storing the result.
     pub pack: S::Pack,
-    leaks: bool,
+    /// Whether there is a leaky ReLU.
+    pub leaks: bool,
     slope: S::F,
 }
 
@@ -109,12 +122,13 @@ impl<S: Simd> Requantizer<S> {
         isa.add_i32(isa.reinterpret_i32(isa.add(y, self.rounder)), self.shift)
     }
 
-    /// The same for a product within ±[`LARGEST_RESULT`], ready for the stores alone, after the leaky ReLU.
+    /// The same for a product within ±[`LARGEST_RESULT`], ready for the stores alone, after the leaky ReLU, which is left
+    /// out unless `LEAKS`, a constant for [`leaks`](Self::leaks).
     #[inline(always)]
-    pub(crate) fn apply_to_sum(&self, sum: S::F, multiplier: S::F) -> S::I {
+    pub(crate) fn apply_to_sum<const LEAKS: bool>(&self, sum: S::F, multiplier: S::F) -> S::I {
         let isa = self.isa;
         // The multiplier is above zero, so it does not matter that it comes second.
-        let sum = if self.leaks { isa.max(sum, isa.mul(sum, self.slope)) } else { sum };
+        let sum = if LEAKS { isa.max(sum, isa.mul(sum, self.slope)) } else { sum };
         if S::STORE_CLAMPS {
             isa.add_i32(isa.reinterpret_i32(isa.add(isa.mul(sum, multiplier), self.rounder)), self.shift)
         } else {
@@ -131,11 +145,11 @@ mod tests {
 
     #[test]
     fn requantize_rounds_ties_to_even() {
-        let requantize = Requantize { low: -10.0, high: 117.0, zero: 10, slope: 1.0 };
+        let requantize = Requantize::new(-10.0, 117.0, 10, 1.0);
         for (sum, byte) in [(-21.0, 0), (-1.0, 10), (1.0, 10), (3.0, 12), (5.0, 12), (7.0, 14), (500.0, 127)] {
             assert_eq!(requantize.apply_scalar(sum, 0.5), byte, "{sum}");
         }
-        let leaky = Requantize { slope: 0.25, ..requantize };
+        let leaky = Requantize::new(-10.0, 117.0, 10, 0.25);
         for (sum, byte) in [(-100.0, 0), (-21.0, 7), (-12.0, 8), (1.0, 10), (7.0, 14)] {
             assert_eq!(leaky.apply_scalar(sum, 0.5), byte, "{sum}");
         }

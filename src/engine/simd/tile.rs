@@ -281,10 +281,13 @@ impl<P: Product> Panel<'_, P> {
                 isa.vectorize(
                     #[inline(always)]
                     move || {
+                        // By an address that the compiler does not see through: it would keep the values in registers from
+                        // tile to tile, and sums would have to be stored and loaded in every few steps.
                         let ready = panel.product.ready(isa);
+                        let ready = core::hint::black_box(&ready);
                         let mut i = 0;
                         while i < count {
-                            panel.tile::<S, R, V, true>(isa, i.min(count - R), &ready);
+                            panel.tile::<S, R, V, true>(isa, i.min(count - R), ready);
                             i += R;
                         }
                     },

@@ -9,7 +9,7 @@ use super::super::operations::Simd;
 use super::super::quantize::Requantize;
 use super::super::thread_pool::{SendPtr, ThreadPool};
 use super::int8_5x5;
-use super::interleaved::{AT_ONCE, Columns, Halves, SPAN, Tap, interleave_group};
+use super::interleaved::{AT_ONCE, Columns, Halves, Tap, group_bytes, interleave_group, load_tap};
 use super::windows::{Kernel, PixelRun, Windows, dispatch};
 
 /// Most groups of four taps of a square kernel: two in each column of a 7x7 window.
@@ -35,10 +35,10 @@ const fn group_count(side: usize) -> usize {
     }
 }
 
-/// Which vector from a window's first column on the `n`-th group of a square kernel is.
-const fn vector_of(side: usize, n: usize) -> usize {
+/// How many groups behind a window's first column the `n`-th group of a square kernel lies.
+const fn place_of(side: usize, n: usize) -> usize {
     match side {
-        5 => int8_5x5::vector_of(n),
+        5 => int8_5x5::place_of(n),
         _ => n,
     }
 }
@@ -56,6 +56,8 @@ pub(crate) struct DepthwiseI8 {
     /// First channel of each block of `2 * LANES` channels; the last block may overlap the one before, so that none
     /// reaches beyond the channels unless there are fewer than that.
     blocks: Vec<usize>,
+    /// What is interleaved at once.
+    units: Vec<Unit>,
     /// `[block, 2 vectors, group, 4 * LANES]`
     weights: Vec<i8>,
     /// `[block, 2 vectors, LANES]`, in the channel order of the interleaved vectors.
@@ -84,7 +86,7 @@ impl DepthwiseI8 {
             weight: &'a W,
             groups: &'a [[Tap; 4]],
         }
-        type Packed = (Vec<usize>, Vec<i8>, Vec<i32>, Vec<f32>);
+        type Packed = (Vec<usize>, Vec<Unit>, Vec<i8>, Vec<i32>, Vec<f32>);
         impl<W: Fn(usize, usize, usize) -> i8> Task for Pack<'_, W> {
             type Output = Packed;
             fn run<S: Simd>(self, _: S) -> Packed {
@@ -121,14 +123,15 @@ impl DepthwiseI8 {
                         }
                     }
                 }
-                (blocks, weights, bias, multiplier)
+                let units = units(&blocks, width, S::BLOCKS);
+                (blocks, units, weights, bias, multiplier)
             }
         }
         assert!(
             bias.len() == windows.output.channels && multiplier.len() == windows.output.channels,
             "one bias a channel"
         );
-        let (blocks, weights, bias, multiplier) = isa.run(Pack {
+        let (blocks, units, weights, bias, multiplier) = isa.run(Pack {
             windows: &windows,
             zero,
             bias,
@@ -138,7 +141,7 @@ impl DepthwiseI8 {
         });
         let offset = |tap: Tap| windows.offset(tap.row, tap.column);
         let groups = groups(windows.kernel).into_iter().map(|group| group.map(offset)).collect();
-        DepthwiseI8 { isa, windows, requantize, blocks, weights, bias, multiplier, groups }
+        DepthwiseI8 { isa, windows, requantize, blocks, units, weights, bias, multiplier, groups }
     }
 
     pub(crate) fn channels(&self) -> usize {
@@ -208,8 +211,8 @@ impl DepthwiseI8 {
     /// [`check`](Self::check) passed for the run's source, and its pixels are writable.
     #[inline(always)]
     pub(in super::super) unsafe fn pixels<S: Simd>(&self, isa: S, run: PixelRun<u8>) {
-        // Too few channels for a block would have to be stored one by one.
-        let square = self.windows.square().filter(|_| self.windows.output.channels >= 2 * S::LANES);
+        // Too few channels for a unit would have to be loaded and stored one by one.
+        let square = self.windows.square().filter(|_| self.windows.output.channels >= 2 * S::LANES * S::BLOCKS);
         // SAFETY: by this function's condition.
         unsafe { dispatch(square, KernelI8 { layer: self, isa, run }) };
     }
@@ -231,12 +234,12 @@ impl DepthwiseI8 {
             for _ in 0..columns {
                 for group in 0..K.div_ceil(4) {
                     // Beyond the kernel the weights are zero, so any tap will do.
-                    let mut taps = [isa.load_half(at[group * 4]); 4];
+                    let mut taps = [load_tap(isa, at[group * 4]); 4];
                     for (r, tap) in taps.iter_mut().enumerate().skip(1) {
-                        *tap = isa.load_half(at[(group * 4 + r).min(K - 1)]);
+                        *tap = load_tap(isa, at[(group * 4 + r).min(K - 1)]);
                     }
                     interleave_group(isa, taps, to);
-                    to = to.add(4 * S::LANES);
+                    to = to.add(group_bytes::<S>());
                 }
                 for at in &mut at {
                     *at = at.add(self.windows.input.pixel);
@@ -253,7 +256,7 @@ impl DepthwiseI8 {
     /// The pixels of `run` are writable, its columns are those of its windows, and `halves` has `LANES` floats for each
     /// pixel.
     #[inline(always)]
-    unsafe fn sum_one<S: Simd, const K: usize, const STRIDE: usize, const SECOND: bool>(
+    unsafe fn sum_one<S: Simd, const K: usize, const STRIDE: usize, const SECOND: bool, const LEAKS: bool>(
         &self,
         isa: S,
         run: BlockRun,
@@ -272,15 +275,15 @@ impl DepthwiseI8 {
             let bias = isa.load_i32(self.bias.as_ptr().add(vector * S::LANES));
             let multiplier = isa.load(self.multiplier.as_ptr().add(vector * S::LANES));
             let requantize = self.requantize.ready(isa);
-            let mut at = columns.add(if SECOND { SPAN } else { 0 });
+            let mut at = columns.add(if SECOND { 4 * S::LANES } else { 0 });
             let (mut half, mut to) = (halves, to);
             for _ in 0..count {
                 let mut sum = bias;
                 for (group, w) in w.iter().enumerate().take(groups) {
-                    let place = vector_of(K, group) * 4 * S::LANES;
-                    sum = isa.dot_bytes(sum, *w, isa.load_bytes(at.add(place).cast()));
+                    let taps = isa.load_bytes(at.add(place_of(K, group) * group_bytes::<S>()).cast());
+                    sum = isa.dot_bytes(sum, *w, taps);
                 }
-                let bytes = requantize.apply_to_sum(isa.to_f32(sum), multiplier);
+                let bytes = requantize.apply_to_sum::<LEAKS>(isa.to_f32(sum), multiplier);
                 if SECOND {
                     isa.store_channels(to, [isa.reinterpret_i32(isa.load(half)), bytes], requantize.pack);
                     to = to.add(pixel);
@@ -288,7 +291,7 @@ impl DepthwiseI8 {
                     isa.store(half, isa.reinterpret_f32(bytes));
                 }
                 half = half.add(S::LANES);
-                at = at.add(STRIDE * K.div_ceil(4) * 4 * S::LANES);
+                at = at.add(STRIDE * K.div_ceil(4) * group_bytes::<S>());
             }
         }
     }
@@ -299,7 +302,11 @@ impl DepthwiseI8 {
     ///
     /// As `sum_one`.
     #[inline(always)]
-    unsafe fn sum_both<S: Simd, const K: usize, const STRIDE: usize>(&self, isa: S, run: BlockRun) {
+    unsafe fn sum_both<S: Simd, const K: usize, const STRIDE: usize, const LEAKS: bool>(
+        &self,
+        isa: S,
+        run: BlockRun,
+    ) {
         let BlockRun { block, columns, count, to, pixel } = run;
         // SAFETY: as `sum_one`.
         unsafe {
@@ -317,14 +324,42 @@ impl DepthwiseI8 {
                 let mut bytes = bias;
                 for v in 0..2 {
                     for (group, w) in w[v].iter().enumerate() {
-                        let taps = isa.load_bytes(at.add(v * SPAN + group * 4 * S::LANES).cast());
+                        let taps = isa.load_bytes(at.add(group * group_bytes::<S>() + v * 4 * S::LANES).cast());
                         bytes[v] = isa.dot_bytes(bytes[v], *w, taps);
                     }
-                    bytes[v] = requantize.apply_to_sum(isa.to_f32(bytes[v]), multiplier[v]);
+                    bytes[v] = requantize.apply_to_sum::<LEAKS>(isa.to_f32(bytes[v]), multiplier[v]);
                 }
                 isa.store_channels(to, bytes, requantize.pack);
                 to = to.add(pixel);
-                at = at.add(STRIDE * 4 * S::LANES);
+                at = at.add(STRIDE * group_bytes::<S>());
+            }
+        }
+    }
+
+    /// # Safety
+    ///
+    /// As [`sum_both`](Self::sum_both).
+    #[inline(always)]
+    unsafe fn sum<S: Simd, const K: usize, const STRIDE: usize, const LEAKS: bool>(&self, isa: S, run: BlockRun) {
+        // SAFETY: by this function's condition.
+        unsafe {
+            if K == 3 {
+                isa.vectorize(
+                    #[inline(always)]
+                    move || self.sum_both::<S, K, STRIDE, LEAKS>(isa, run),
+                );
+            } else {
+                // All weights of one vector fill the registers.
+                let mut halves = MaybeUninit::<Halves>::uninit();
+                let halves = halves.as_mut_ptr().cast::<f32>();
+                isa.vectorize(
+                    #[inline(always)]
+                    move || self.sum_one::<S, K, STRIDE, false, LEAKS>(isa, run, halves),
+                );
+                isa.vectorize(
+                    #[inline(always)]
+                    move || self.sum_one::<S, K, STRIDE, true, LEAKS>(isa, run, halves),
+                );
             }
         }
     }
@@ -371,7 +406,11 @@ impl DepthwiseI8 {
             let multiplier = self.multiplier.as_ptr().add(block * 2 * S::LANES);
             for (v, sum) in sums.iter_mut().enumerate() {
                 let multiplier = isa.load(multiplier.add(v * S::LANES));
-                *sum = requantize.apply_to_sum(isa.to_f32(*sum), multiplier);
+                *sum = if requantize.leaks {
+                    requantize.apply_to_sum::<true>(isa.to_f32(*sum), multiplier)
+                } else {
+                    requantize.apply_to_sum::<false>(isa.to_f32(*sum), multiplier)
+                };
             }
             if self.windows.output.channels >= 2 * S::LANES {
                 isa.store_channels(to, sums, requantize.pack);
@@ -382,6 +421,32 @@ impl DepthwiseI8 {
             }
         }
     }
+}
+
+/// Neighbouring channels whose taps are interleaved at once: [`Simd::BLOCKS`] blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Unit {
+    /// The first channel.
+    channel: usize,
+    /// Which blocks these channels are; `None` where they are not wanted, or beyond the unit.
+    blocks: [Option<usize>; 2],
+}
+
+/// Units for blocks of `width` channels that begin at these. In units of two, a block without a neighbour behind it is the
+/// second one, so that no unit reaches beyond the channels.
+fn units(blocks: &[usize], width: usize, in_unit: usize) -> Vec<Unit> {
+    let mut units = Vec::new();
+    let mut next = 0;
+    while let Some(&channel) = blocks.get(next) {
+        let unit = match blocks.get(next + 1) {
+            _ if in_unit == 1 => Unit { channel, blocks: [Some(next), None] },
+            Some(&second) if second == channel + width => Unit { channel, blocks: [Some(next), Some(next + 1)] },
+            _ => Unit { channel: channel.saturating_sub(width), blocks: [None, Some(next)] },
+        };
+        next += unit.blocks.iter().flatten().count();
+        units.push(unit);
+    }
+    units
 }
 
 /// One block of channels of up to [`AT_ONCE`] pixels, interleaved.
@@ -410,14 +475,13 @@ impl<S: Simd> Kernel for KernelI8<'_, S> {
         let input = layer.windows.input;
         let mut columns = MaybeUninit::<Columns>::uninit();
         let columns = columns.as_mut_ptr().cast::<u8>();
-        for (block, &channel) in layer.blocks.iter().enumerate() {
+        for unit in &layer.units {
             // SAFETY: by the trait's condition; `Columns` has room for all that `AT_ONCE` windows need.
             unsafe {
-                let source = source.add(layer.windows.start(y, x) + channel);
+                let source = source.add(layer.windows.start(y, x) + unit.channel);
                 for first in (0..count).step_by(AT_ONCE) {
                     let count = (count - first).min(AT_ONCE);
                     let source = source.add(first * STRIDE * input.pixel);
-                    let to = to.add(first * pixel + channel);
                     let last = (count - 1) * STRIDE;
                     if K == 5 {
                         isa.vectorize(
@@ -434,24 +498,16 @@ impl<S: Simd> Kernel for KernelI8<'_, S> {
                             move || layer.interleave::<S, K>(isa, source, last + K, columns),
                         );
                     }
-                    let run = BlockRun { block, columns, count, to, pixel };
-                    if K == 3 {
-                        isa.vectorize(
-                            #[inline(always)]
-                            move || layer.sum_both::<S, K, STRIDE>(isa, run),
-                        );
-                    } else {
-                        // All weights of one vector fill the registers.
-                        let mut halves = MaybeUninit::<Halves>::uninit();
-                        let halves = halves.as_mut_ptr().cast::<f32>();
-                        isa.vectorize(
-                            #[inline(always)]
-                            move || layer.sum_one::<S, K, STRIDE, false>(isa, run, halves),
-                        );
-                        isa.vectorize(
-                            #[inline(always)]
-                            move || layer.sum_one::<S, K, STRIDE, true>(isa, run, halves),
-                        );
+                    for (n, block) in unit.blocks.iter().enumerate().take(S::BLOCKS) {
+                        let Some(block) = *block else { continue };
+                        let to = to.add(first * pixel + layer.blocks[block]);
+                        let columns = columns.add(n * 2 * 4 * S::LANES);
+                        let run = BlockRun { block, columns, count, to, pixel };
+                        if layer.requantize.leaks() {
+                            layer.sum::<S, K, STRIDE, true>(isa, run);
+                        } else {
+                            layer.sum::<S, K, STRIDE, false>(isa, run);
+                        }
                     }
                 }
             }
@@ -476,5 +532,24 @@ impl<S: Simd> Kernel for KernelI8<'_, S> {
                 );
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Unit, units};
+    #[cfg(target_family = "wasm")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[test]
+    fn units_cover_every_block_once_and_stay_inside_the_channels() {
+        let of = |channel, blocks| Unit { channel, blocks };
+        let (both, second) = (|n| [Some(n), Some(n + 1)], |n| [None, Some(n)]);
+        assert_eq!(units(&[0, 8, 16, 24], 8, 2), [of(0, both(0)), of(16, both(2))], "32 channels");
+        assert_eq!(units(&[0, 8, 16], 8, 2), [of(0, both(0)), of(8, second(2))], "24 channels");
+        assert_eq!(units(&[0, 8, 12], 8, 2), [of(0, both(0)), of(4, second(2))], "20 channels");
+        let overlapping = [of(0, both(0)), of(8, second(2)), of(12, second(3))];
+        assert_eq!(units(&[0, 8, 16, 20], 8, 2), overlapping, "28 channels");
+        assert_eq!(units(&[0, 8, 12], 8, 1), [0, 1, 2].map(|n| of([0, 8, 12][n], [Some(n), None])), "one at once");
     }
 }

@@ -12,23 +12,23 @@
 //!              4    B  B  B  B  D      the other taps of D are columns 1 to 3 again, with weights of zero
 //! ```
 //!
-//! In memory each column has two vectors: its rows 0 to 3, and the fifth row's taps in this column and the next three. A
-//! window reads seven of the nine vectors from its first column on; the two that it leaves out belong to later windows.
+//! In memory each column has two groups: its rows 0 to 3, and the fifth row's taps in this column and the next three. A
+//! window reads seven of the nine groups from its first column on; the two that it leaves out belong to later windows.
 //!
 //! ```text
 //! column of the window    0      1      2      3      4
-//! vector                  0  1   2  3   4  5   6  7   8
+//! place                   0  1   2  3   4  5   6  7   8
 //! group                   A  B   C  D   E  .   F  .   G
 //! ```
 
 use super::super::image::PixelLayout;
 use super::super::operations::Simd;
-use super::interleaved::{Tap, interleave_group};
+use super::interleaved::{Tap, group_bytes, interleave_group, load_tap};
 
 /// Groups of a window.
 pub(super) const GROUPS: usize = 7;
-/// Vectors of a column.
-pub(super) const COLUMN_VECTORS: usize = 2;
+/// Places of a column.
+pub(super) const COLUMN_PLACES: usize = 2;
 
 /// The taps of each group, `A` first.
 pub(super) fn groups() -> Vec<[Tap; 4]> {
@@ -38,12 +38,12 @@ pub(super) fn groups() -> Vec<[Tap; 4]> {
     vec![down(0), along(0), down(1), along(1), down(2), down(3), down(4)]
 }
 
-/// Which vector from a window's first column on the `n`-th group is.
-pub(super) const fn vector_of(n: usize) -> usize {
+/// How many places behind a window's first column the `n`-th group lies.
+pub(super) const fn place_of(n: usize) -> usize {
     if n < 5 { n } else { 2 * n - 4 }
 }
 
-/// The first vectors of `columns` columns of an image, from the one at `source` on.
+/// The first group of each of `columns` columns of an image, from the one at `source` on.
 ///
 /// # Safety
 ///
@@ -60,18 +60,18 @@ pub(super) unsafe fn interleave_columns<S: Simd>(
     unsafe {
         let (mut at, mut to, row) = (source, to, image.row);
         for _ in 0..columns {
-            let mut taps = [isa.load_half(at); 4];
+            let mut taps = [load_tap(isa, at); 4];
             for (r, tap) in taps.iter_mut().enumerate().skip(1) {
-                *tap = isa.load_half(at.add(r * row));
+                *tap = load_tap(isa, at.add(r * row));
             }
             interleave_group(isa, taps, to);
-            to = to.add(COLUMN_VECTORS * 4 * S::LANES);
+            to = to.add(COLUMN_PLACES * group_bytes::<S>());
             at = at.add(image.pixel);
         }
     }
 }
 
-/// The second vectors, of the first `columns` columns only: the last of them ends at the last window's last column.
+/// The second groups, of the first `columns` columns only: the last of them ends at the last window's last column.
 ///
 /// # Safety
 ///
@@ -86,15 +86,15 @@ pub(super) unsafe fn interleave_fifth_row<S: Simd>(
 ) {
     // SAFETY: by this function's condition.
     unsafe {
-        let (mut at, mut to) = (source.add(4 * image.row), to.add(4 * S::LANES));
+        let (mut at, mut to) = (source.add(4 * image.row), to.add(group_bytes::<S>()));
         for _ in 0..columns {
             let pixel = image.pixel;
-            let mut taps = [isa.load_half(at); 4];
+            let mut taps = [load_tap(isa, at); 4];
             for (c, tap) in taps.iter_mut().enumerate().skip(1) {
-                *tap = isa.load_half(at.add(c * pixel));
+                *tap = load_tap(isa, at.add(c * pixel));
             }
             interleave_group(isa, taps, to);
-            to = to.add(COLUMN_VECTORS * 4 * S::LANES);
+            to = to.add(COLUMN_PLACES * group_bytes::<S>());
             at = at.add(pixel);
         }
     }

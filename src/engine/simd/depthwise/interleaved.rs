@@ -1,18 +1,17 @@
 //! The taps of int8 windows in groups of four, as the dot product wants them.
 //!
-//! In memory a group is a vector for each half of a block of `2 * LANES` channels: `[2 vectors, group, 4 * LANES bytes]`, the
-//! second vectors [`SPAN`] bytes behind the first.
+//! In memory a group has two vectors for each block of `2 * LANES` channels: `[group, block, 2 vectors, 4 * LANES bytes]`.
 
 use super::super::operations::{MAX_LANES, Simd};
 
 /// Output pixels whose columns are interleaved at once.
 pub(super) const AT_ONCE: usize = 48;
-/// Bytes of the interleaved columns of one vector, of 64 bytes at most: with stride 2, two groups a column.
-pub(super) const SPAN: usize = ((AT_ONCE - 1) * 2 + 7) * 2 * 64;
-/// Interleaved columns of both vectors. Aligned, or every fourth vector would lie across two cache lines.
+/// Most bytes of the interleaved columns: with stride 2, two groups a column, 128 bytes a group.
+const SPAN: usize = ((AT_ONCE - 1) * 2 + 7) * 2 * 128;
+/// Interleaved columns. Aligned, or every fourth vector would lie across two cache lines.
 #[repr(align(64))]
 #[expect(dead_code, reason = "memory that is used by its address")]
-pub(super) struct Columns([u8; 2 * SPAN]);
+pub(super) struct Columns([u8; SPAN]);
 
 /// Sums of the first vectors of [`AT_ONCE`] pixels, aligned likewise.
 #[repr(align(64))]
@@ -27,18 +26,39 @@ pub(super) struct Tap {
     pub counts: bool,
 }
 
+/// Bytes from a group to the next one.
+pub(super) const fn group_bytes<S: Simd>() -> usize {
+    S::BLOCKS * 8 * S::LANES
+}
+
+/// One tap of all channels that are interleaved at once.
+///
+/// # Safety
+///
+/// `S::BLOCKS * 2 * LANES` bytes are readable at `at`.
+#[inline(always)]
+pub(super) unsafe fn load_tap<S: Simd>(isa: S, at: *const u8) -> S::B {
+    // SAFETY: by this function's condition.
+    unsafe { if S::BLOCKS == 2 { isa.load_bytes(at.cast()) } else { isa.load_half(at) } }
+}
+
 /// Interleaves one group of [`Columns`]. It takes the taps loaded: their addresses, as an array, the compiler would put into
 /// memory and read back for each load.
 ///
 /// # Safety
 ///
-/// `4 * LANES` bytes are writable at `to` and `SPAN` behind it.
+/// [`group_bytes`] bytes are writable at `to`.
 #[inline(always)]
 pub(super) unsafe fn interleave_group<S: Simd>(isa: S, taps: [S::B; 4], to: *mut u8) {
     let [first, second] = isa.interleave(taps);
     // SAFETY: by this function's condition.
     unsafe {
         isa.store_bytes(to, first);
-        isa.store_bytes(to.add(SPAN), second);
+        isa.store_bytes(to.add(4 * S::LANES), second);
+        if S::BLOCKS == 2 {
+            let [third, fourth] = isa.interleave_high(taps);
+            isa.store_bytes(to.add(8 * S::LANES), third);
+            isa.store_bytes(to.add(12 * S::LANES), fourth);
+        }
     }
 }
