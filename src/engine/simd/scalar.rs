@@ -23,7 +23,7 @@ fn zip<A: Copy, B: Copy, C: Copy + Default>(a: [A; 4], b: [B; 4], f: impl Fn(A, 
 unsafe impl Simd for Scalar {
     const LANES: usize = 4;
     // As WebAssembly's, so that its tiles have their turn in native tests.
-    const PANEL: usize = 5;
+    const PANEL: usize = 6;
     type F = F;
     type I = I;
     type W = [i8; 16];

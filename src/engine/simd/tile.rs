@@ -18,16 +18,15 @@ const MAX_PANEL: usize = 32;
 
 /// First column and width of each panel of `padded` columns.
 ///
-/// Where panels have up to five vectors, these are fives and fours if that comes out even: narrower ones give a multiplication
-/// more to load.
+/// Where panels have up to six vectors, they are as few and as even as possible, six to four vectors each. Only three vectors
+/// or fewer, and seven, leave narrower ones.
 pub(super) fn panel_columns(padded: usize, lanes: usize, most: usize) -> impl Iterator<Item = (usize, usize)> {
-    let even = |vectors: usize| vectors % 4 <= vectors / 5;
     let mut first = 0;
     std::iter::from_fn(move || {
         let vectors = match (padded - first) / lanes {
             0 => return None,
-            left @ 5.. if most == 5 && even(left - 5) => 5,
-            4.. if most == 5 => 4,
+            7 if most == 6 => 5,
+            left @ 4.. if most == 6 => left.div_ceil(left.div_ceil(6)),
             left => left.min(2),
         };
         first += vectors * lanes;
@@ -227,8 +226,9 @@ impl Block {
                 match width / S::LANES {
                     1 => panel.rows::<S, 1>(isa),
                     2 => panel.rows::<S, 2>(isa),
-                    4 if S::PANEL == 5 => panel.rows::<S, 4>(isa),
-                    5 if S::PANEL == 5 => panel.rows::<S, 5>(isa),
+                    4 if S::PANEL == 6 => panel.rows::<S, 4>(isa),
+                    5 if S::PANEL == 6 => panel.rows::<S, 5>(isa),
+                    6 if S::PANEL == 6 => panel.rows::<S, 6>(isa),
                     vectors => unreachable!("no panel has {vectors} vectors"),
                 }
                 weights = weights.add(inputs * width);
@@ -259,7 +259,7 @@ impl<P: Product> Panel<'_, P> {
         unsafe {
             if V > 2 {
                 self.tiles::<S, 2, V>(isa);
-            } else if S::PANEL == 5 {
+            } else if S::PANEL == 6 {
                 self.tiles::<S, 4, V>(isa);
             } else {
                 self.tiles::<S, 6, V>(isa);

@@ -47,7 +47,7 @@ unsafe impl Simd for Wasm {
     const LANES: usize = 4;
     // V8 gives out fifteen registers: two pixels of five vectors are 10 sums, 2 activations and a weight. A dot product
     // takes five clocks of Intel's, two of which start in each: fewer sums would wait for themselves, more spill.
-    const PANEL: usize = 5;
+    const PANEL: usize = 6;
     type F = v128;
     type I = v128;
     #[cfg(feature = "relaxed-simd")]
