@@ -2,18 +2,19 @@
 
 use core::mem::MaybeUninit;
 use core::ops::Range;
+use core::sync::atomic::{Ordering, compiler_fence};
 
 use super::super::image::{Hw, PixelLayout, Shape};
 use super::super::isa::{Isa, Task};
 use super::super::operations::Simd;
-use super::super::quantize::Requantize;
+use super::super::quantize::{Requantize, Requantizer};
 use super::super::thread_pool::{SendPtr, ThreadPool};
 use super::int8_5x5;
-use super::interleaved::{AT_ONCE, Columns, Halves, Tap, group_bytes, interleave_group, load_tap};
+use super::interleaved::{AT_ONCE, Columns, Tap, group_bytes, interleave_group, load_tap};
 use super::windows::{Kernel, PixelRun, Windows, dispatch};
 
-/// Most groups of four taps of a square kernel: two in each column of a 7x7 window.
-const MOST_GROUPS: usize = 14;
+/// Pixels that are summed up together: a weight is loaded once for all of them.
+const AT_A_TIME: usize = 6;
 
 /// The groups of four taps that make up a window: column by column, each of four rows, the last one filled up.
 fn groups(Hw { height: rows, width: columns }: Hw) -> Vec<[Tap; 4]> {
@@ -25,14 +26,6 @@ fn groups(Hw { height: rows, width: columns }: Hw) -> Vec<[Tap; 4]> {
         [0, 1, 2, 3].map(|r| Tap { row: (first + r).min(rows - 1), column, counts: first + r < rows })
     };
     (0..columns).flat_map(|column| (0..rows).step_by(4).map(move |first| group(column, first))).collect()
-}
-
-/// How many groups [`groups`] makes of a square kernel.
-const fn group_count(side: usize) -> usize {
-    match side {
-        5 => int8_5x5::GROUPS,
-        _ => side * side.div_ceil(4),
-    }
 }
 
 /// How many groups behind a window's first column the `n`-th group of a square kernel lies.
@@ -58,7 +51,9 @@ pub(crate) struct DepthwiseI8 {
     blocks: Vec<usize>,
     /// What is interleaved at once.
     units: Vec<Unit>,
-    /// `[block, 2 vectors, group, 4 * LANES]`
+    /// Of a square kernel: bytes from a window's first interleaved column to each group.
+    places: Vec<usize>,
+    /// `[block, group, 2 vectors, 4 * LANES]`
     weights: Vec<i8>,
     /// `[block, 2 vectors, LANES]`, in the channel order of the interleaved vectors.
     bias: Vec<i32>,
@@ -86,7 +81,7 @@ impl DepthwiseI8 {
             weight: &'a W,
             groups: &'a [[Tap; 4]],
         }
-        type Packed = (Vec<usize>, Vec<Unit>, Vec<i8>, Vec<i32>, Vec<f32>);
+        type Packed = (Vec<usize>, Vec<Unit>, Vec<usize>, Vec<i8>, Vec<i32>, Vec<f32>);
         impl<W: Fn(usize, usize, usize) -> i8> Task for Pack<'_, W> {
             type Output = Packed;
             fn run<S: Simd>(self, _: S) -> Packed {
@@ -100,8 +95,8 @@ impl DepthwiseI8 {
                 let (mut weights, mut bias, mut multiplier) = (Vec::new(), Vec::new(), Vec::new());
                 for &block in &blocks {
                     let channel = |vector, lane| Some(block + S::channel(vector, lane)).filter(|c| *c < channels);
-                    for vector in 0..2 {
-                        for group in self.groups {
+                    for group in self.groups {
+                        for vector in 0..2 {
                             for lane in 0..S::LANES {
                                 weights.extend(group.map(|tap| match channel(vector, lane) {
                                     Some(channel) if tap.counts => (self.weight)(channel, tap.row, tap.column),
@@ -124,14 +119,16 @@ impl DepthwiseI8 {
                     }
                 }
                 let units = units(&blocks, width, S::BLOCKS);
-                (blocks, units, weights, bias, multiplier)
+                let place = |group| place_of(rows, group) * group_bytes::<S>();
+                let places = (0..self.groups.len()).map(place).collect();
+                (blocks, units, places, weights, bias, multiplier)
             }
         }
         assert!(
             bias.len() == windows.output.channels && multiplier.len() == windows.output.channels,
             "one bias a channel"
         );
-        let (blocks, units, weights, bias, multiplier) = isa.run(Pack {
+        let (blocks, units, places, weights, bias, multiplier) = isa.run(Pack {
             windows: &windows,
             zero,
             bias,
@@ -141,7 +138,7 @@ impl DepthwiseI8 {
         });
         let offset = |tap: Tap| windows.offset(tap.row, tap.column);
         let groups = groups(windows.kernel).into_iter().map(|group| group.map(offset)).collect();
-        DepthwiseI8 { isa, windows, requantize, blocks, units, weights, bias, multiplier, groups }
+        DepthwiseI8 { isa, windows, requantize, blocks, units, places, weights, bias, multiplier, groups }
     }
 
     pub(crate) fn channels(&self) -> usize {
@@ -248,118 +245,112 @@ impl DepthwiseI8 {
         }
     }
 
-    /// Sums of one vector's windows, requantised: the first vector's to `halves`, the second one's, with those, to the
-    /// pixels.
+    /// Sums up and requantises 3x3 windows of one block. Their weights stay in registers.
     ///
     /// # Safety
     ///
-    /// The pixels of `run` are writable, its columns are those of its windows, and `halves` has `LANES` floats for each
-    /// pixel.
+    /// As [`sum`](Self::sum).
     #[inline(always)]
-    unsafe fn sum_one<S: Simd, const K: usize, const STRIDE: usize, const SECOND: bool, const LEAKS: bool>(
-        &self,
-        isa: S,
-        run: BlockRun,
-        halves: *mut f32,
-    ) {
+    unsafe fn sum_3x3<S: Simd, const STRIDE: usize, const LEAKS: bool>(&self, isa: S, run: BlockRun) {
         let BlockRun { block, columns, count, to, pixel } = run;
-        let groups = const { group_count(K) };
-        // SAFETY: as the caller; weights have two vectors for every group of a block.
+        let vector = 4 * S::LANES;
+        // SAFETY: by this function's condition; weights, bias and multipliers have two vectors for every block.
         unsafe {
-            let vector = block * 2 + usize::from(SECOND);
-            let weights = self.weights.as_ptr().add(vector * groups * 4 * S::LANES);
-            let mut w = [isa.load_bytes(weights); MOST_GROUPS];
-            for (group, w) in w.iter_mut().enumerate().take(groups) {
-                *w = isa.load_bytes(weights.add(group * 4 * S::LANES));
+            let weights = self.weights.as_ptr().add(block * 2 * 3 * vector);
+            let mut w = [[isa.load_bytes(weights); 2]; 3];
+            for (n, w) in w.as_flattened_mut().iter_mut().enumerate() {
+                *w = isa.load_bytes(weights.add(n * vector));
             }
-            let bias = isa.load_i32(self.bias.as_ptr().add(vector * S::LANES));
-            let multiplier = isa.load(self.multiplier.as_ptr().add(vector * S::LANES));
-            let requantize = self.requantize.ready(isa);
-            let mut at = columns.add(if SECOND { 4 * S::LANES } else { 0 });
-            let (mut half, mut to) = (halves, to);
-            for _ in 0..count {
-                let mut sum = bias;
-                for (group, w) in w.iter().enumerate().take(groups) {
-                    let taps = isa.load_bytes(at.add(place_of(K, group) * group_bytes::<S>()).cast());
-                    sum = isa.dot_bytes(sum, *w, taps);
-                }
-                let bytes = requantize.apply_to_sum::<LEAKS>(isa.to_f32(sum), multiplier);
-                if SECOND {
-                    isa.store_channels(to, [isa.reinterpret_i32(isa.load(half)), bytes], requantize.pack);
-                    to = to.add(pixel);
-                } else {
-                    isa.store(half, isa.reinterpret_f32(bytes));
-                }
-                half = half.add(S::LANES);
-                at = at.add(STRIDE * K.div_ceil(4) * group_bytes::<S>());
-            }
-        }
-    }
-
-    /// As [`sum_one`](Self::sum_one), both vectors at once.
-    ///
-    /// # Safety
-    ///
-    /// As `sum_one`.
-    #[inline(always)]
-    unsafe fn sum_both<S: Simd, const K: usize, const STRIDE: usize, const LEAKS: bool>(
-        &self,
-        isa: S,
-        run: BlockRun,
-    ) {
-        let BlockRun { block, columns, count, to, pixel } = run;
-        // SAFETY: as `sum_one`.
-        unsafe {
-            let weights = self.weights.as_ptr().add(block * 2 * K * 4 * S::LANES);
-            let mut w = [[isa.load_bytes(weights); K]; 2];
-            for (group, w) in w.as_flattened_mut().iter_mut().enumerate() {
-                *w = isa.load_bytes(weights.add(group * 4 * S::LANES));
-            }
-            let bias = self.start(isa, block);
-            let multiplier = self.multiplier.as_ptr().add(block * 2 * S::LANES);
-            let multiplier = [isa.load(multiplier), isa.load(multiplier.add(S::LANES))];
-            let requantize = self.requantize.ready(isa);
+            let start = self.start(isa, block);
+            let multiplier = self.multiplier(isa, block);
+            let ready = self.requantize.ready(isa);
             let (mut at, mut to) = (columns, to);
             for _ in 0..count {
-                let mut bytes = bias;
+                let mut bytes = start;
                 for v in 0..2 {
-                    for (group, w) in w[v].iter().enumerate() {
-                        let taps = isa.load_bytes(at.add(group * group_bytes::<S>() + v * 4 * S::LANES).cast());
-                        bytes[v] = isa.dot_bytes(bytes[v], *w, taps);
+                    for (group, w) in w.iter().enumerate() {
+                        let taps = isa.load_bytes(at.add(group * group_bytes::<S>() + v * vector).cast());
+                        bytes[v] = isa.dot_bytes(bytes[v], w[v], taps);
                     }
-                    bytes[v] = requantize.apply_to_sum::<LEAKS>(isa.to_f32(bytes[v]), multiplier[v]);
+                    bytes[v] = ready.apply_to_sum::<LEAKS>(isa.to_f32(bytes[v]), multiplier[v]);
                 }
-                isa.store_channels(to, bytes, requantize.pack);
+                isa.store_channels(to, bytes, ready.pack);
                 to = to.add(pixel);
                 at = at.add(STRIDE * group_bytes::<S>());
             }
         }
     }
 
+    /// Sums up and requantises windows of one block.
+    ///
     /// # Safety
     ///
-    /// As [`sum_both`](Self::sum_both).
+    /// The pixels of `run` are writable, and its columns are those of its windows.
     #[inline(always)]
     unsafe fn sum<S: Simd, const K: usize, const STRIDE: usize, const LEAKS: bool>(&self, isa: S, run: BlockRun) {
+        if K == 3 {
+            // SAFETY: by this function's condition.
+            return unsafe { self.sum_3x3::<S, STRIDE, LEAKS>(isa, run) };
+        }
+        // By an address that the compiler does not see through, as in a tile of a matrix product.
+        let ready = self.requantize.ready(isa);
+        let ready = core::hint::black_box(&ready);
         // SAFETY: by this function's condition.
         unsafe {
-            if K == 3 {
-                isa.vectorize(
-                    #[inline(always)]
-                    move || self.sum_both::<S, K, STRIDE, LEAKS>(isa, run),
-                );
+            if run.count < AT_A_TIME {
+                for pixel in 0..run.count {
+                    self.sum_pixels::<S, K, STRIDE, LEAKS, 1>(isa, run, pixel, ready);
+                }
             } else {
-                // All weights of one vector fill the registers.
-                let mut halves = MaybeUninit::<Halves>::uninit();
-                let halves = halves.as_mut_ptr().cast::<f32>();
-                isa.vectorize(
-                    #[inline(always)]
-                    move || self.sum_one::<S, K, STRIDE, false, LEAKS>(isa, run, halves),
-                );
-                isa.vectorize(
-                    #[inline(always)]
-                    move || self.sum_one::<S, K, STRIDE, true, LEAKS>(isa, run, halves),
-                );
+                for pixel in (0..run.count).step_by(AT_A_TIME) {
+                    let first = pixel.min(run.count - AT_A_TIME);
+                    self.sum_pixels::<S, K, STRIDE, LEAKS, AT_A_TIME>(isa, run, first, ready);
+                }
+            }
+        }
+    }
+
+    /// `N` pixels of a run from the one at `first` on.
+    ///
+    /// # Safety
+    ///
+    /// As [`sum`](Self::sum), and the run has as many pixels.
+    #[inline(always)]
+    unsafe fn sum_pixels<S: Simd, const K: usize, const STRIDE: usize, const LEAKS: bool, const N: usize>(
+        &self,
+        isa: S,
+        BlockRun { block, columns, to, pixel, .. }: BlockRun,
+        first: usize,
+        ready: &Requantizer<S>,
+    ) {
+        let vector = 4 * S::LANES;
+        let column = const { K.div_ceil(4) * group_bytes::<S>() };
+        // SAFETY: by this function's condition; weights, bias and multipliers have two vectors for every block.
+        unsafe {
+            let mut weights = self.weights.as_ptr().add(block * 2 * self.places.len() * vector);
+            let start = self.start(isa, block);
+            let mut sums = [start; N];
+            let columns = columns.add(first * STRIDE * column);
+            // A loop, not unrolled: all taps of a window at once are more than there are registers.
+            for place in &self.places {
+                let at = columns.add(*place);
+                let w = [isa.load_bytes(weights), isa.load_bytes(weights.add(vector))];
+                for (n, sums) in sums.iter_mut().enumerate() {
+                    for v in 0..2 {
+                        compiler_fence(Ordering::SeqCst);
+                        let taps = isa.load_bytes(at.add(n * STRIDE * column + v * vector).cast());
+                        sums[v] = isa.dot_bytes(sums[v], w[v], taps);
+                    }
+                }
+                weights = weights.add(2 * vector);
+            }
+            let multiplier = self.multiplier(isa, block);
+            let mut to = to.add(first * pixel);
+            for sums in sums {
+                let low = ready.apply_to_sum::<LEAKS>(isa.to_f32(sums[0]), multiplier[0]);
+                let high = ready.apply_to_sum::<LEAKS>(isa.to_f32(sums[1]), multiplier[1]);
+                isa.store_channels(to, [low, high], ready.pack);
+                to = to.add(pixel);
             }
         }
     }
@@ -378,6 +369,20 @@ impl DepthwiseI8 {
         }
     }
 
+    /// What the sums of a block are multiplied with.
+    ///
+    /// # Safety
+    ///
+    /// There is such a block.
+    #[inline(always)]
+    unsafe fn multiplier<S: Simd>(&self, isa: S, block: usize) -> [S::F; 2] {
+        // SAFETY: there are `2 * LANES` multipliers for every block.
+        unsafe {
+            let multiplier = self.multiplier.as_ptr().add(block * 2 * S::LANES);
+            [isa.load(multiplier), isa.load(multiplier.add(S::LANES))]
+        }
+    }
+
     /// One output pixel of any kernel, one block of its channels.
     ///
     /// # Safety
@@ -388,8 +393,8 @@ impl DepthwiseI8 {
     unsafe fn any<S: Simd>(&self, isa: S, block: usize, source: *const u8, to: *mut u8) {
         // SAFETY: as the caller: every tap lies in the source; weights have two vectors for every group of a block.
         unsafe {
-            let vector = self.groups.len() * 4 * S::LANES;
-            let mut weights = self.weights.as_ptr().add(block * 2 * vector);
+            let vector = 4 * S::LANES;
+            let mut weights = self.weights.as_ptr().add(block * 2 * self.groups.len() * vector);
             let mut sums = self.start(isa, block);
             for group in &self.groups {
                 let mut taps = [isa.load_half(source.add(group[0])); 4];
@@ -400,7 +405,7 @@ impl DepthwiseI8 {
                 for v in 0..2 {
                     sums[v] = isa.dot_bytes(sums[v], isa.load_bytes(weights.add(v * vector)), taps[v]);
                 }
-                weights = weights.add(4 * S::LANES);
+                weights = weights.add(2 * vector);
             }
             let requantize = self.requantize.ready(isa);
             let multiplier = self.multiplier.as_ptr().add(block * 2 * S::LANES);
@@ -504,9 +509,15 @@ impl<S: Simd> Kernel for KernelI8<'_, S> {
                         let columns = columns.add(n * 2 * 4 * S::LANES);
                         let run = BlockRun { block, columns, count, to, pixel };
                         if layer.requantize.leaks() {
-                            layer.sum::<S, K, STRIDE, true>(isa, run);
+                            isa.vectorize(
+                                #[inline(always)]
+                                move || layer.sum::<S, K, STRIDE, true>(isa, run),
+                            );
                         } else {
-                            layer.sum::<S, K, STRIDE, false>(isa, run);
+                            isa.vectorize(
+                                #[inline(always)]
+                                move || layer.sum::<S, K, STRIDE, false>(isa, run),
+                            );
                         }
                     }
                 }

@@ -25,8 +25,6 @@ use super::super::image::PixelLayout;
 use super::super::operations::Simd;
 use super::interleaved::{Tap, group_bytes, interleave_group, load_tap};
 
-/// Groups of a window.
-pub(super) const GROUPS: usize = 7;
 /// Places of a column.
 pub(super) const COLUMN_PLACES: usize = 2;
 

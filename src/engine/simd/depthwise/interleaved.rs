@@ -2,21 +2,17 @@
 //!
 //! In memory a group has two vectors for each block of `2 * LANES` channels: `[group, block, 2 vectors, 4 * LANES bytes]`.
 
-use super::super::operations::{MAX_LANES, Simd};
+use super::super::operations::Simd;
+use super::super::tile::BLOCK_PIXELS;
 
 /// Output pixels whose columns are interleaved at once.
-pub(super) const AT_ONCE: usize = 48;
+pub(super) const AT_ONCE: usize = BLOCK_PIXELS;
 /// Most bytes of the interleaved columns: with stride 2, two groups a column, 128 bytes a group.
 const SPAN: usize = ((AT_ONCE - 1) * 2 + 7) * 2 * 128;
 /// Interleaved columns. Aligned, or every fourth vector would lie across two cache lines.
 #[repr(align(64))]
 #[expect(dead_code, reason = "memory that is used by its address")]
 pub(super) struct Columns([u8; SPAN]);
-
-/// Sums of the first vectors of [`AT_ONCE`] pixels, aligned likewise.
-#[repr(align(64))]
-#[expect(dead_code, reason = "memory that is used by its address")]
-pub(super) struct Halves([[f32; MAX_LANES]; AT_ONCE]);
 
 /// A tap of a group, which may be there for its neighbours' sake only: its weight then is zero.
 #[derive(Debug, Clone, Copy)]
