@@ -851,13 +851,18 @@ impl<'a> Planner<'a> {
             Op::Add(activation) => match node.kind {
                 Kind::Float => push(Work::Add(*activation), &node.inputs),
                 Kind::Byte(quant) => {
-                    let scales = [0, 1].map(|i| match self.net.nodes[node.inputs[i]].kind {
-                        Kind::Byte(quant) => scale(quant),
+                    let read = [0, 1].map(|i| match self.net.nodes[node.inputs[i]].kind {
+                        Kind::Byte(quant) => quant,
                         Kind::Float => unreachable!("a sum in bytes is one of bytes"),
                     });
                     let (low, high, slope) = bounds(*activation);
                     push(
-                        Work::AddBytes(ByteSum { scales, slope, quantize: quantize(quant, low, high) }),
+                        Work::AddBytes(ByteSum {
+                            scales: read.map(scale),
+                            is_7_bit: read.iter().all(|quant| quant.is_7_bit()),
+                            slope,
+                            quantize: quantize(quant, low, high),
+                        }),
                         &node.inputs,
                     );
                 }
