@@ -11,8 +11,8 @@ use super::image::{Hw, PixelLayout};
 use super::isa::Task;
 use super::operations::Simd;
 
-/// Pixels that go through all weights before the next ones do.
-pub(crate) const BLOCK_PIXELS: usize = 48;
+/// Most pixels that go through all weights before the next ones do.
+pub(crate) const BLOCK_PIXELS: usize = 56;
 /// Lanes of the widest panel of weights: two vectors of the widest instruction set.
 const MAX_PANEL: usize = 32;
 
@@ -168,12 +168,17 @@ impl<P: Product> Task for Run<P> {
         let window = product.window();
         let between = product.between();
         let read_from = if between.is_some() { scratch.cast_const() } else { source };
+        // Whole rows, or equal parts of one: a depthwise convolution in front computes what neighbouring windows share once
+        // for each piece of a row.
+        let parts = window.output.width.div_ceil(BLOCK_PIXELS);
+        let part = window.output.width.div_ceil(parts);
+        let full = if parts == 1 { BLOCK_PIXELS / part * part } else { part };
         let mut block = Block { read: [0; BLOCK_PIXELS], write: [0; BLOCK_PIXELS], count: 0 };
         for y in rows {
             let mut x = 0;
             while x < window.output.width {
                 let first = block.count;
-                let count = (window.output.width - x).min(BLOCK_PIXELS - first);
+                let count = (window.output.width - x).min(full - first);
                 for i in 0..count {
                     block.read[first + i] = match between {
                         Some(pixel) => (first + i) * pixel,
@@ -187,7 +192,7 @@ impl<P: Product> Task for Run<P> {
                 }
                 block.count += count;
                 x += count;
-                if block.count == BLOCK_PIXELS {
+                if block.count == full || (parts > 1 && x == window.output.width) {
                     // SAFETY: as above.
                     unsafe { block.run(isa, product, read_from) };
                     block.count = 0;
@@ -419,23 +424,22 @@ mod tests {
 
     #[test]
     fn panels_lie_one_behind_the_other_and_are_as_wide_as_tiles_are() {
-        for most in [2, 5] {
+        for most in [2, 6] {
             for vectors in 1..200 {
                 let mut next = 0;
                 for (first, width) in panel_columns(vectors * 4, 4, most) {
                     assert_eq!(first, next, "{vectors} vectors, at most {most}");
                     assert!(
-                        width / 4 <= most && [1, 2, 4, 5].contains(&(width / 4)),
+                        width / 4 <= most && [1, 2, 4, 5, 6].contains(&(width / 4)),
                         "{width} of {vectors} vectors"
                     );
+                    assert!(most == 2 || vectors < 8 || width >= 16, "{width} of {vectors} vectors");
                     next += width;
                 }
                 assert_eq!(next, vectors * 4);
             }
         }
-        // The channels of this project's networks: no panel is narrower than four vectors.
-        for channels in [16, 32, 48, 64, 80, 96, 128, 160, 192, 256, 512, 640] {
-            assert!(panel_columns(channels, 4, 5).all(|(_, width)| width >= 16), "{channels} channels");
-        }
+        let widths = |vectors: usize| panel_columns(vectors * 4, 4, 6).map(|(_, width)| width / 4).collect::<Vec<_>>();
+        assert_eq!([widths(7), widths(13), widths(29)], [vec![5, 2], vec![5, 4, 4], vec![6, 6, 6, 6, 5]]);
     }
 }

@@ -45,8 +45,8 @@ fn to_bytes(words: v128, pack: Pack) -> v128 {
 // where the browser knows it; loads and stores touch the bytes that the trait names.
 unsafe impl Simd for Wasm {
     const LANES: usize = 4;
-    // V8 gives out fifteen registers: two pixels of five vectors are 10 sums, 2 activations and a weight. A dot product
-    // takes five clocks of Intel's, two of which start in each: fewer sums would wait for themselves, more spill.
+    // V8 gives out fifteen registers: two pixels of six vectors are 12 sums, 2 activations and a weight. A dot product
+    // takes four or five clocks, and two start in each: fewer than ten sums would wait for themselves.
     const PANEL: usize = 6;
     type F = v128;
     type I = v128;
