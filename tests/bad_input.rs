@@ -321,6 +321,15 @@ fn network(nodes: Vec<pb::NodeProto>, weights: Vec<pb::TensorProto>) -> Vec<u8> 
     model(32, nodes, [vec![floats("w", &[8, 3, 3, 3], 0.01)], weights].concat())
 }
 
+/// A network whose `nodes` compute the whole number `result`, also from `seven`, which is then added to `a`.
+fn whole(nodes: Vec<pb::NodeProto>, result: &str, weights: Vec<pb::TensorProto>) -> Vec<u8> {
+    let last = vec![
+        with(node("Cast", &[result], "number"), &[int_attribute("to", 1)]),
+        node("Add", &["a", "number"], "last"),
+    ];
+    network([nodes, last].concat(), [vec![ints("seven", &[7])], weights].concat())
+}
+
 #[test]
 fn nodes_that_do_not_fit_their_inputs_are_named() {
     let axis = |axis: i64| int_attribute("axis", axis);
@@ -416,6 +425,11 @@ fn nodes_that_do_not_fit_their_inputs_are_named() {
             "its edges are none",
         ),
         (
+            "a factor at the end of the 32 bits in which tract keeps it",
+            whole(vec![node("Mul", &["seven", "end"], "product")], "product", vec![ints("end", &[1 << 31])]),
+            "a size is beyond bounds",
+        ),
+        (
             "whole numbers that overflow",
             network(
                 vec![
@@ -426,6 +440,59 @@ fn nodes_that_do_not_fit_their_inputs_are_named() {
                 vec![ints("huge", &[1 << 40])],
             ),
             "a size is beyond bounds",
+        ),
+        (
+            "a power of whole numbers, the exponent below zero",
+            whole(vec![node("Pow", &["seven", "exponent"], "power")], "power", vec![ints("exponent", &[-1])]),
+            "a power of whole numbers is beyond their type",
+        ),
+        (
+            "a power of whole numbers that overflows",
+            whole(vec![node("Pow", &["seven", "exponent"], "power")], "power", vec![ints("exponent", &[23])]),
+            "a power of whole numbers is beyond their type",
+        ),
+        (
+            "a sum of bytes that overflows",
+            whole(
+                vec![
+                    with(node("Cast", &["large"], "byte"), &[int_attribute("to", 2)]),
+                    node("Add", &["byte", "byte"], "sum"),
+                ],
+                "sum",
+                vec![ints("large", &[200])],
+            ),
+            "its whole numbers overflow",
+        ),
+        (
+            "the negative of the least 32-bit number",
+            whole(
+                vec![
+                    with(node("Cast", &["least"], "narrow"), &[int_attribute("to", 6)]),
+                    node("Neg", &["narrow"], "negative"),
+                ],
+                "negative",
+                vec![ints("least", &[i64::from(i32::MIN)])],
+            ),
+            "its whole numbers overflow",
+        ),
+        (
+            "a sum along an axis beyond the 32 bits in which tract sums",
+            whole(
+                vec![node("ReduceSum", &["large"], "sum")],
+                "sum",
+                vec![ints("large", &[i64::from(i32::MAX), 1])],
+            ),
+            "its whole numbers overflow",
+        ),
+        (
+            "a shift by all bits",
+            whole(vec![node("BitShift", &["seven", "bits"], "shifted")], "shifted", vec![ints("bits", &[64])]),
+            "its whole numbers overflow",
+        ),
+        (
+            "a shape that is an image of floats",
+            network(vec![node("Reshape", &["a", "shape"], "last")], vec![floats("shape", &[1, 1, 180], 8.0)]),
+            "its shape is no list of whole numbers",
         ),
         (
             "axes that are floats",
@@ -774,5 +841,87 @@ fn whole_numbers_divided_by_zero_are_an_error() {
         let error = detector.detect(ImageView::rgb(&black, 32, 32).unwrap()).unwrap_err();
         assert_eq!(error.code(), "inference-failed", "{operator}: {error:?}");
         assert!(format!("{error:?}").contains("divides a whole number by zero"), "{operator}: {error:?}");
+    }
+}
+
+/// A network of `nodes` that compute `result` from `whole`, which is 7 in 32 bits everywhere in a picture that is not black.
+fn of_sevens(nodes: Vec<pb::NodeProto>, weights: Vec<pb::TensorProto>) -> Vec<u8> {
+    let before = vec![
+        with(node("Cast", &["a"], "truths"), &[int_attribute("to", 9)]),
+        with(node("Cast", &["truths"], "ones"), &[int_attribute("to", 1)]),
+        node("Mul", &["ones", "seven"], "sevens"),
+        with(node("Cast", &["sevens"], "whole"), &[int_attribute("to", 6)]),
+        with(node("Cast", &["sevens"], "wide"), &[int_attribute("to", 7)]),
+    ];
+    let after = vec![
+        with(node("Cast", &["result"], "floats"), &[int_attribute("to", 1)]),
+        node("Sigmoid", &["floats"], "scores"),
+        node("Reshape", &["scores", "flat"], "row"),
+        node("Slice", &["row", "zero", "end"], "last"),
+    ];
+    let own = vec![floats("seven", &[1], 7.0), ints("flat", &[128]), ints("zero", &[0]), ints("end", &[125])];
+    network([before, nodes, after].concat(), [own, weights].concat())
+}
+
+/// The base, or what is shifted, is computed, and only the picture tells that the result is beyond its type.
+#[test]
+fn powers_and_shifts_of_whole_numbers_beyond_their_type_are_an_error() {
+    let cases = [
+        ("Pow", 11, None),
+        ("Pow", 12, Some("a power of whole numbers is beyond their type")),
+        ("Pow", -1, Some("a power of whole numbers is beyond their type")),
+        ("BitShift", 31, None),
+        ("BitShift", 32, Some("it shifts by more bits than there are")),
+    ];
+    for (operator, number, expected) in cases {
+        let narrow = with(node("Cast", &["number"], "second"), &[int_attribute("to", 6)]);
+        let nodes = vec![narrow, node(operator, &["whole", "second"], "result")];
+        let mut detector = Detector::from_onnx(&of_sevens(nodes, vec![ints("number", &[number])])).unwrap();
+        let found = detector.detect(ImageView::rgb(&[200; 3 * 32 * 32], 32, 32).unwrap());
+        let Some(expected) = expected else {
+            found.unwrap();
+            continue;
+        };
+        let error = found.unwrap_err();
+        assert_eq!(error.code(), "inference-failed", "{operator} {number}: {error:?}");
+        assert!(format!("{error:?}").contains(expected), "{operator} {number}: {error:?}");
+    }
+}
+
+/// Whole numbers wrap in ONNX. In tract they panic in builds with overflow checks, such as this one.
+#[test]
+fn computed_whole_numbers_wrap() {
+    for kind in ["whole", "wide"] {
+        // Of 32 bits the product is 7 * 2^28, of 64 bits 7 * 2^56: four times as much is beyond them.
+        let to = if kind == "whole" { 6 } else { 7 };
+        let large = [
+            with(node("Cast", &["factor"], "large"), &[int_attribute("to", to)]),
+            node("Mul", &[kind, "large"], "product"),
+            if kind == "whole" {
+                with(node("Cast", &["product"], "huge"), &[int_attribute("to", to)])
+            } else {
+                node("Mul", &["product", "large"], "huge")
+            },
+        ];
+        let cases = [
+            vec![node("Add", &["huge", "huge"], "two"), node("Add", &["two", "two"], "result")],
+            vec![
+                node("Neg", &["huge"], "one"),
+                node("Sub", &["one", "huge"], "two"),
+                node("Sub", &["two", "huge"], "result"),
+            ],
+            vec![node("Sum", &["huge", "huge", "huge"], "result")],
+            vec![node("ReduceSum", &["huge"], "sum"), node("Add", &["huge", "sum"], "result")],
+            vec![node("ReduceProd", &["huge"], "power"), node("Add", &["huge", "power"], "result")],
+            vec![node("CumSum", &["huge", "axis"], "result")],
+        ];
+        for nodes in cases {
+            let words = format!("{kind}: {:?}", nodes.iter().map(|node| &node.op_type).collect::<Vec<_>>());
+            let axis = pb::TensorProto { dims: vec![], ..ints("axis", &[1]) };
+            let model = of_sevens([&large[..], &nodes].concat(), vec![axis, ints("factor", &[1 << 28])]);
+            let mut detector = Detector::from_onnx(&model).unwrap_or_else(|error| panic!("{words}: {error:?}"));
+            let found = detector.detect(ImageView::rgb(&[200; 3 * 32 * 32], 32, 32).unwrap());
+            found.unwrap_or_else(|error| panic!("{words}: {error:?}"));
+        }
     }
 }

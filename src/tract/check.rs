@@ -4,15 +4,18 @@
 //! windows and indices are checked against the shapes here.
 
 use tract_onnx::prelude::DatumType;
+use tract_onnx::prelude::tract_ndarray::ArrayViewD;
 
+use super::whole_numbers::{powers_fit, range};
 use crate::onnx::attributes::Attributes;
 use crate::onnx::messages::NodeProto;
 
-/// Whole numbers that stand for sizes are far below this; above it, arithmetic on them could overflow.
-const MAX_SIZE: i64 = 1 << 31;
+/// Whole numbers that stand for sizes are far below this. Arithmetic on larger ones could overflow, and tract keeps some of
+/// them in 32 bits.
+pub(super) const MAX_SIZE: i64 = 1 << 31;
 
 /// Values of a tensor are far fewer than these, which can still be multiplied by a side.
-const MAX_VOLUME: u64 = 1 << 32;
+pub(super) const MAX_VOLUME: u64 = 1 << 32;
 
 /// Largest step of a slice: tract adds the length of the axis to it, in 32 bits.
 const LARGEST_STEP: i64 = 1 << 30;
@@ -28,6 +31,8 @@ pub(super) struct Known {
     pub is_fixed: bool,
     /// If it is a constant of whole numbers.
     pub ints: Option<Vec<i64>>,
+    /// If it is a constant of sizes, how large each is where those that depend on what is in the picture are 1.
+    pub magnitudes: Option<Vec<u64>>,
     /// tract's type of it.
     pub kind: Option<DatumType>,
 }
@@ -58,6 +63,7 @@ fn volume(sides: &[i64]) -> u64 {
 pub(super) fn check(node: &NodeProto, inputs: &[Option<Known>]) -> Result<(), &'static str> {
     let node = Node { attributes: Attributes(node), proto: node, inputs };
     node.sizes()?;
+    node.shape_is_a_list()?;
     let Some(first) = node.known(0) else {
         let has_none = node.proto.op_type == "Constant" || node.proto.op_type.starts_with("Random");
         return if has_none { Ok(()) } else { Err("its first input is missing") };
@@ -71,9 +77,11 @@ pub(super) fn check(node: &NodeProto, inputs: &[Option<Known>]) -> Result<(), &'
     if node.varies_in_size() {
         return Err("its size depends on what is in the image");
     }
+    node.whole_numbers()?;
     // What is not known here of these is checked while the network runs.
     match node.proto.op_type.as_str() {
         "Div" | "Mod" => node.division()?,
+        "Pow" => node.power()?,
         "Scatter" | "ScatterElements" => return node.scatter(),
         "ScatterND" => return node.nested(0),
         "GatherND" => {
@@ -133,13 +141,7 @@ pub(super) fn check(node: &NodeProto, inputs: &[Option<Known>]) -> Result<(), &'
         name if name.starts_with("Global") && rank < 3 => Err("its input is no image"),
         "ArgMax" | "ArgMin" if node.axis(rank).is_none() => Err("there is no such axis"),
         "Softmax" | "LogSoftmax" | "Hardmax" if node.axis_or(rank, -1).is_none() => Err("there is no such axis"),
-        "Reshape" => match node.known(1).and_then(|known| known.ints.as_deref()) {
-            // Of -1 there may be one, which is worked out of the others.
-            Some(sides) if sides.iter().any(|side| *side < -1) || volume(sides) > MAX_VOLUME => {
-                Err("its shape is invalid")
-            }
-            _ => Ok(()),
-        },
+        "Reshape" => node.reshape(),
         "Pad" => node.pad(shape),
         "QuantizeLinear" | "DequantizeLinear" => node.scale(shape),
         "BatchNormalization" => node.factors(shape, 5),
@@ -360,7 +362,7 @@ impl<'n> Node<'n> {
     fn sizes(&self) -> Result<(), &'static str> {
         // Slices say "to the end" by the largest number there is.
         let ends = |name: &str| matches!(name, "starts" | "ends");
-        let beyond = |int: &i64| !(-MAX_SIZE..=MAX_SIZE).contains(int);
+        let beyond = |int: &i64| !(-MAX_SIZE..MAX_SIZE).contains(int);
         for attribute in self.proto.attribute.iter().filter(|attribute| !ends(&attribute.name)) {
             if attribute.ints.iter().chain([&attribute.i]).any(beyond) {
                 return Err("a size is beyond bounds");
@@ -443,6 +445,80 @@ impl<'n> Node<'n> {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Whether a constant that says a shape is a list of whole numbers: tract reads floats and matrices as well.
+    fn shape_is_a_list(&self) -> Result<(), &'static str> {
+        let index = match self.proto.op_type.as_str() {
+            "ConstantOfShape" => 0,
+            "Reshape" | "Expand" | "Tile" => 1,
+            _ => return Ok(()),
+        };
+        let Some(shape) = self.known(index).filter(|known| known.is_constant) else { return Ok(()) };
+        let is_list = shape.magnitudes.is_some() && shape.shape.as_ref().is_some_and(|sides| sides.len() == 1);
+        if is_list { Ok(()) } else { Err("its shape is no list of whole numbers") }
+    }
+
+    fn reshape(&self) -> Result<(), &'static str> {
+        let Some(shape) = self.known(1) else { return Ok(()) };
+        // Of -1 there may be one, which is worked out of the others.
+        let is_below = shape.ints.as_ref().is_some_and(|sides| sides.iter().any(|side| *side < -1));
+        let volume = shape.magnitudes.iter().flatten().fold(1, |volume: u64, side| volume.saturating_mul(*side));
+        if is_below || volume > MAX_VOLUME { Err("its shape is invalid") } else { Ok(()) }
+    }
+
+    /// Whether tract can compute with whole numbers that are the same for each picture, which it does at once:
+    /// `runtime_check` and `whole_numbers` come later.
+    fn whole_numbers(&self) -> Result<(), &'static str> {
+        let operator = self.proto.op_type.as_str();
+        let is_arithmetic = operator.starts_with("Reduce")
+            || matches!(operator, "Add" | "Sub" | "Div" | "Mod" | "Pow" | "Sum" | "Mean")
+            || matches!(operator, "Neg" | "Abs" | "CumSum" | "BitShift");
+        let is_whole = |known: &&Known| known.is_fixed && known.kind.is_some_and(|kind| kind.is_integer());
+        if !is_arithmetic || !self.inputs.iter().flatten().all(|known| is_whole(&known)) {
+            return Ok(());
+        }
+        const UNCHECKED: &str = "it computes with constant whole numbers that cannot be checked";
+        let (mut inputs, mut least, mut most) = (Vec::new(), i64::MAX, i64::MIN);
+        for known in self.inputs.iter().flatten() {
+            let range = known.kind.and_then(range).ok_or(UNCHECKED)?;
+            (least, most) = (least.min(range.0), most.max(range.1));
+            inputs.push(known.ints.as_deref().ok_or(UNCHECKED)?);
+        }
+        let (least, most) = (i128::from(least), i128::from(most));
+        let lowest =
+            |index: usize| inputs.get(index).and_then(|ints| ints.iter().min()).map_or(0, |int| i128::from(*int));
+        let highest =
+            |index: usize| inputs.get(index).and_then(|ints| ints.iter().max()).map_or(0, |int| i128::from(*int));
+        let all = || 0..inputs.len();
+        let magnitudes = || inputs.iter().take(1).copied().flatten().map(|int| u128::from(int.unsigned_abs()));
+        let limit = most.unsigned_abs();
+        let fits = match operator {
+            "Add" | "Sum" | "Mean" => {
+                all().map(lowest).sum::<i128>() >= least && all().map(highest).sum::<i128>() <= most
+            }
+            "Sub" => lowest(0) - highest(1) >= least && highest(0) - lowest(1) <= most,
+            "Neg" | "Abs" => -lowest(0) <= most,
+            "BitShift" => lowest(1) >= 0 && highest(1) < i128::from((most - least).ilog2()) + 1,
+            "CumSum" => magnitudes().sum::<u128>() <= limit,
+            "ReduceProd" => magnitudes().fold(1, |product: u128, by| product.saturating_mul(by.max(1))) <= limit,
+            // tract sums whole numbers of any type in 32 bits.
+            "ReduceSum" | "ReduceMean" | "ReduceL1" => magnitudes().sum::<u128>() <= limit.min(i32::MAX as u128),
+            _ => true,
+        };
+        if fits { Ok(()) } else { Err("its whole numbers overflow") }
+    }
+
+    /// Powers of whole numbers, both constants.
+    fn power(&self) -> Result<(), &'static str> {
+        let (Some(base), Some(exponent)) = (self.known(0), self.known(1)) else { return Ok(()) };
+        let view = |known: &'n Known| ArrayViewD::from_shape(known.shape.clone()?, known.ints.as_deref()?).ok();
+        let (Some(bases), Some(exponents)) = (view(base), view(exponent)) else { return Ok(()) };
+        // tract computes in the larger of both types.
+        let range = |known: &Known| known.kind.and_then(range).unwrap_or((i64::MIN, i64::MAX));
+        let (base, exponent) = (range(base), range(exponent));
+        let fits = powers_fit(&bases, &exponents, base.0.min(exponent.0), base.1.max(exponent.1));
+        if fits { Ok(()) } else { Err("a power of whole numbers is beyond their type") }
     }
 
     /// Places that are one number each, along an axis; numbers below zero count from its end.
@@ -640,6 +716,7 @@ mod tests {
                     is_constant: false,
                     is_fixed: false,
                     ints: None,
+                    magnitudes: None,
                     kind: None,
                 })
             });

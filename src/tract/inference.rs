@@ -13,7 +13,7 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::infer::Factoid;
 use tract_onnx::tract_hir::internal::{DimLike, InferenceFact};
 
-use super::check::{Known, asked, check};
+use super::check::{Known, MAX_SIZE, MAX_VOLUME, asked, check};
 use crate::engine::net::Shape;
 use crate::error::{Error, Kind, Result};
 use crate::limits::Budget;
@@ -24,6 +24,10 @@ use crate::onnx::tensor::{self, Values as Stored};
 
 /// Constants up to this size tell shapes; larger ones are weights, of which nothing but the shape is of interest.
 const MAX_CONSTANT_BYTES: usize = 1 << 20;
+
+/// The most that tract may reckon an expression of sizes to cost. One more node multiplies it by five and the number of
+/// its inputs, which still fits in 32 bits.
+const MAX_COST: u64 = 100_000;
 
 /// Facts about tensors, by name.
 pub(super) struct Inference<'a> {
@@ -180,7 +184,8 @@ impl<'a> Inference<'a> {
             let is_fixed = is_constant || self.fixed.contains(name.as_str());
             let sides = self.kind(name).map(|(_, sides)| sides);
             let kind = fact.datum_type.concretize();
-            Some(Known { sides, shape: concrete(fact), is_constant, is_fixed, ints: ints(fact), kind })
+            let (shape, ints, magnitudes) = (concrete(fact), ints(fact), magnitudes(fact));
+            Some(Known { sides, shape, is_constant, is_fixed, ints, magnitudes, kind })
         };
         node.input.iter().map(of).collect()
     }
@@ -195,6 +200,50 @@ fn ints(fact: &InferenceFact) -> Option<Vec<i64>> {
     }
     let value = value.cast_to_dt(DatumType::I64).ok()?;
     Some(value.try_as_plain_ram().ok()?.as_slice::<i64>().ok()?.to_vec())
+}
+
+/// How large the sizes of a constant are where those that depend on what is in the picture are 1.
+fn magnitudes(fact: &InferenceFact) -> Option<Vec<u64>> {
+    if let Some(ints) = ints(fact) {
+        return Some(ints.iter().map(|int| int.unsigned_abs()).collect());
+    }
+    sizes(fact).map(|sizes| sizes.iter().map(magnitude).collect())
+}
+
+/// The values of a constant that tract keeps as expressions, of which some depend on what is in the picture.
+fn sizes(fact: &InferenceFact) -> Option<Vec<TDim>> {
+    let value = fact.value.concretize()?;
+    Some(value.try_as_plain_ram().ok()?.as_slice::<TDim>().ok()?.to_vec())
+}
+
+/// How large an expression is, at most, where each size that depends on what is in the picture is 1.
+fn magnitude(size: &TDim) -> u64 {
+    let sum = |terms: &[TDim]| terms.iter().map(magnitude).fold(0, u64::saturating_add);
+    match size {
+        TDim::Val(value) => value.unsigned_abs(),
+        TDim::Sym(_) | TDim::Ge(..) | TDim::Eq(..) => 1,
+        TDim::Mul(factors) => factors.iter().map(magnitude).fold(1, u64::saturating_mul),
+        TDim::MulInt(factor, size) => magnitude(size).saturating_mul(factor.unsigned_abs()),
+        // What is divided is also computed with.
+        TDim::Div(size, by) => magnitude(size).max(*by),
+        TDim::Add(terms) | TDim::Broadcast(terms) | TDim::Min(terms) | TDim::Max(terms) => sum(terms),
+    }
+}
+
+/// What tract reckons that an expression costs, which it does without regard to overflow.
+fn cost(size: &TDim) -> u64 {
+    let sum = |terms: &[TDim]| terms.iter().map(cost).fold(0, u64::saturating_add);
+    let (factor, cost) = match size {
+        TDim::Sym(_) | TDim::Val(_) => (1, 1),
+        TDim::Add(terms) => (2, sum(terms)),
+        TDim::Mul(terms) => (3, sum(terms)),
+        TDim::Broadcast(terms) => (4, sum(terms)),
+        TDim::Min(terms) | TDim::Max(terms) => (5, sum(terms)),
+        TDim::Div(size, _) => (3, cost(size)),
+        TDim::MulInt(_, size) => (2, cost(size)),
+        TDim::Ge(a, b) | TDim::Eq(a, b) => (5, cost(a).saturating_add(cost(b))),
+    };
+    cost.saturating_mul(factor)
 }
 
 impl<'a> lower::Inference<'a> for Inference<'a> {
@@ -263,7 +312,18 @@ fn charge(
 
 /// Bytes of a tensor; 0 if its shape depends on what is in the picture.
 fn size(fact: &InferenceFact) -> TractResult<u64> {
-    for side in fact.shape.dims().filter_map(Factoid::concretize) {
+    let sides: Vec<TDim> = fact.shape.dims().filter_map(Factoid::concretize).collect();
+    let values = sizes(fact).unwrap_or_default();
+    // tract multiplies the sides by one another, and its nodes compute with the values.
+    let is_symbolic = |size: &&TDim| size.to_i64().is_err();
+    let volume = sides.iter().map(magnitude).fold(1, u64::saturating_mul);
+    if sides.iter().any(|side| is_symbolic(&side)) && volume > MAX_VOLUME
+        || values.iter().filter(is_symbolic).any(|value| magnitude(value) > MAX_SIZE as u64)
+        || sides.iter().chain(&values).any(|size| cost(size) > MAX_COST)
+    {
+        return Err(TractError::msg("a size that depends on what is in the image is beyond bounds"));
+    }
+    for side in sides {
         match side.to_i64() {
             Ok(side) if side < 0 => return Err(TractError::msg("a tensor has a negative side")),
             // For 3 beside 5, tract has an expression, which it then takes exponential time to compute with.
@@ -378,4 +438,25 @@ fn stored(name: &str, tensor: &Tensor) -> Option<TensorProto> {
 /// The error for what tract does not take.
 pub(super) fn unsupported(what: impl Into<String>, error: TractError) -> Error {
     Error::new(Kind::UnsupportedModel, what).with_source(error.into_boxed_dyn_error())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_that_tract_could_not_compute_with_are_refused() {
+        let count = TDim::Sym(SymbolScope::default().sym("n"));
+        let is_refused = |sides: &[TDim]| {
+            let error = size(&InferenceFact::dt_shape(DatumType::F32, sides)).err();
+            error.is_some_and(|error| format!("{error:?}").contains("beyond bounds"))
+        };
+        let large = TDim::MulInt(1 << 20, Box::new(count.clone()));
+        assert!(!is_refused(&[count.clone(), large.clone()]));
+        assert!(is_refused(&[large.clone(), large]));
+        // Each division triples what tract reckons.
+        let divided = |times: usize| (0..times).fold(count.clone(), |size, _| TDim::Div(Box::new(size), 3));
+        assert!(!is_refused(&[divided(10)]));
+        assert!(is_refused(&[divided(41)]), "this is beyond 64 bits");
+    }
 }

@@ -3,7 +3,8 @@
 //!
 //! [`inference`] asks tract for the shapes and constants of these nodes. [`partition`] divides all nodes into stages;
 //! each is either a region of the engine or a small ONNX model for tract. [`session`] runs the stages one after the
-//! other, with [`runtime_check`] before each node that tract runs.
+//! other, with [`runtime_check`] before each node that tract runs. [`along_axis`] and [`whole_numbers`] compute some of
+//! these nodes instead of tract.
 
 mod along_axis;
 mod check;
@@ -11,6 +12,7 @@ mod inference;
 mod partition;
 mod runtime_check;
 mod session;
+mod whole_numbers;
 
 use crate::error::{Error, Kind, Result};
 use crate::limits::Budget;

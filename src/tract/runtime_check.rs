@@ -1,5 +1,5 @@
 //! Checks the inputs of a node while the network runs, where tract would panic: places beyond a tensor, sums of no values,
-//! whole numbers divided by zero.
+//! whole numbers divided by zero, their powers that overflow, and shifts by more bits than there are.
 //!
 //! `check` has held what is known beforehand. `Gather` and `GatherElements` are kept within their input by nodes before
 //! them, see `partition`.
@@ -9,12 +9,14 @@ use tract_onnx::tract_core::ops::array::{GatherElements, GatherNd, ScatterElemen
 use tract_onnx::tract_core::ops::binary::TypedBinOp;
 use tract_onnx::tract_core::ops::nn::{Reduce, Reducer};
 
+use super::whole_numbers::{powers_fit, range};
+
 /// The inputs of a node, checked, with places counted from the front as tract reads them.
 ///
 /// # Errors
 ///
-/// If places are beyond a tensor, if shapes do not go together, if there is nothing to sum, or if a whole number is divided
-/// by zero.
+/// If places are beyond a tensor, if shapes do not go together, if there is nothing to sum, if a whole number is divided
+/// by zero, or if a power or a shift of whole numbers is beyond their type.
 pub(super) fn inputs(node: &TypedNode, mut inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
     if let Some(op) = node.op_as::<GatherElements>() {
         let [data, at] = &inputs[..] else { return Ok(inputs) };
@@ -45,12 +47,40 @@ pub(super) fn inputs(node: &TypedNode, mut inputs: TVec<TValue>) -> TractResult<
             return Err(TractError::msg(format!("{:?} has no values to sum", data.shape())));
         }
     } else if let Some(op) = node.op_as::<TypedBinOp>() {
-        let [_, divisor] = &inputs[..] else { return Ok(inputs) };
-        if matches!(op.0.name(), "Div" | "Rem") && has_whole_zero(divisor)? {
-            return Err(TractError::msg("it divides a whole number by zero"));
+        let [first, second] = &inputs[..] else { return Ok(inputs) };
+        match op.0.name() {
+            "Div" | "Rem" if has_whole_zero(second)? => {
+                return Err(TractError::msg("it divides a whole number by zero"));
+            }
+            "Pow" => power(first, second)?,
+            "ShiftLeft" | "ShiftRight" => shift(first, second)?,
+            _ => (),
         }
     }
     Ok(inputs)
+}
+
+/// Powers of whole numbers, for which both are of one type.
+fn power(base: &TValue, exponent: &TValue) -> TractResult<()> {
+    let Some((least, most)) = range(base.datum_type()) else { return Ok(()) };
+    let (base, exponent) = (base.cast_to::<i64>()?, exponent.cast_to::<i64>()?);
+    let (base, exponent) = (base.to_plain_array_view::<i64>()?, exponent.to_plain_array_view::<i64>()?);
+    if powers_fit(&base, &exponent, least, most) {
+        Ok(())
+    } else {
+        Err(TractError::msg("a power of whole numbers is beyond their type"))
+    }
+}
+
+/// Shifts by as many bits as there are, or more, have no meaning in ONNX.
+fn shift(values: &TValue, by: &TValue) -> TractResult<()> {
+    let bits = 8 * values.datum_type().size_of() as i64;
+    let by = by.cast_to::<i64>()?;
+    if by.try_as_plain_ram()?.as_slice::<i64>()?.iter().all(|by| (0..bits).contains(by)) {
+        Ok(())
+    } else {
+        Err(TractError::msg("it shifts by more bits than there are"))
+    }
 }
 
 /// Whether one of the values is the whole number zero. Floats may be divided by theirs.
