@@ -425,6 +425,26 @@ fn nodes_that_do_not_fit_their_inputs_are_named() {
             "its edges are none",
         ),
         (
+            "an axis that is none, of a node that the engine could run if there were a layer beside it",
+            network(
+                vec![
+                    node("Sqrt", &["a"], "before"),
+                    with(node("QuantizeLinear", &["before", "step", "zero"], "bytes"), &[axis(9)]),
+                    node("DequantizeLinear", &["bytes", "step", "zero"], "after"),
+                    node("Sqrt", &["after"], "root"),
+                    node("Slice", &["root", "from", "to", "one"], "last"),
+                ],
+                vec![
+                    ints("from", &[0]),
+                    ints("to", &[5]),
+                    ints("one", &[1]),
+                    floats("step", &[], 0.5),
+                    pb::TensorProto { name: "zero".into(), data_type: 2, raw_data: vec![0], ..Default::default() },
+                ],
+            ),
+            "there is no such axis",
+        ),
+        (
             "a factor at the end of the 32 bits in which tract keeps it",
             whole(vec![node("Mul", &["seven", "end"], "product")], "product", vec![ints("end", &[1 << 31])]),
             "a size is beyond bounds",

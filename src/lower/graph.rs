@@ -8,7 +8,7 @@ use super::reason::Reason;
 use super::shuffle::{Part, Shuffles};
 use super::value::{Value, Values};
 use crate::engine::net::{Id, Kind, Net, Node, Op, Shape};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::limits::Budget;
 use crate::onnx::messages::{GraphProto, NodeProto};
 use crate::size::InputSize;
@@ -39,6 +39,10 @@ pub(crate) struct Lowered<'a> {
     /// By node; `None` for those that were not looked at, and for those that a later one stands for.
     pub nodes: Vec<Option<Result<Lowering<'a>, Reason>>>,
     pub values: Values<'a>,
+    /// What `inference` said of nodes that it refused and the table knows. The engine can run them, tract must not: what it
+    /// does with them is not checked.
+    #[cfg_attr(not(feature = "tract"), expect(dead_code))]
+    pub refused: HashMap<usize, Error>,
     /// The name of the one input that is no weight.
     pub image: &'a str,
 }
@@ -80,6 +84,7 @@ pub(super) fn lower_from<'a>(
         inference.image(image, shape);
     }
     let mut nodes = Vec::with_capacity(graph.node.len());
+    let mut refused = HashMap::new();
     let mut shuffles = Shuffles::new(graph);
     for (id, (node, needed)) in graph.node.iter().zip(needed).enumerate() {
         if !needed {
@@ -98,6 +103,13 @@ pub(super) fn lower_from<'a>(
         let inferred = match &meaning {
             Ok(Meaning::Steps(steps)) if are_floats(steps) => None,
             _ => inference.as_mut().map(|inference| inference.infer(node, budget)),
+        };
+        let inferred = match inferred {
+            Some(Err(error)) if meaning.is_ok() => {
+                refused.insert(id, error);
+                None
+            }
+            inferred => inferred,
         };
         let names = node.output.iter().map(String::as_str);
         nodes.push(Some(match meaning {
@@ -130,7 +142,7 @@ pub(super) fn lower_from<'a>(
             }
         }));
     }
-    Ok(Lowered { nodes, values, image })
+    Ok(Lowered { nodes, values, refused, image })
 }
 
 /// By node, whether one of the tensors `names` is made of what it makes.

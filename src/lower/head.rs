@@ -64,7 +64,7 @@ pub(crate) fn up_to_head(
         return Err(wrong("the output does not depend on one of its maps"));
     }
     let lowered = lower(graph, file.opset, input, &of_maps, None, budget).map_err(NotAlone::TooLarge)?;
-    let Lowered { nodes, values, image } = lowered;
+    let Lowered { nodes, values, image, .. } = lowered;
     let mut steps: Vec<(&str, Step<'_>)> = Vec::with_capacity(graph.node.len());
     for (node, lowered) in graph.node.iter().zip(nodes) {
         match lowered {

@@ -44,7 +44,7 @@ const IR_VERSION: i64 = 8;
 /// # Errors
 ///
 /// `unsupported-model` where a tensor between two stages is of a type or rank that is not known; `model-too-large` where
-/// too many constants are read.
+/// too many constants are read; what was said of a node that must not come to tract, where the engine does not run it.
 pub(super) fn partition(
     file: &File,
     lowered: Lowered<'_>,
@@ -52,7 +52,7 @@ pub(super) fn partition(
     budget: &mut Budget<'_>,
 ) -> Result<(Vec<Stage>, Vec<ForeignNode>)> {
     let graph = &file.graph;
-    let Lowered { nodes, values, image } = lowered;
+    let Lowered { nodes, values, mut refused, image } = lowered;
     let answer = graph.output.first().map_or("", |output| output.name.as_str());
     // Nodes whose outputs are all known before the network runs are in no stage: what reads them is given constants.
     let mut steps: HashMap<usize, Vec<Step<'_>>> = HashMap::new();
@@ -107,7 +107,8 @@ pub(super) fn partition(
     let mut stages = Vec::new();
     for (of_tract, of_engine) in levels {
         if !of_tract.is_empty() {
-            stages.push(model(file, &links, &of_tract, &constants, image, inference, budget)?);
+            let of_tract = Part { nodes: &of_tract, constants: &constants, refused: &mut refused };
+            stages.push(model(file, &links, of_tract, image, inference, budget)?);
         }
         if !of_engine.is_empty() {
             stages.push(region(&links, &of_engine, &mut steps, &values));
@@ -220,17 +221,26 @@ fn region<'a>(
     Stage { work: Work::Engine(net), inputs: owned(inputs), outputs: owned(outputs) }
 }
 
-/// The model of the nodes `ids`, with the constants that they read.
+/// Nodes for tract.
+struct Part<'p> {
+    nodes: &'p [usize],
+    /// Those whose outputs are known before the network runs.
+    constants: &'p HashSet<usize>,
+    /// Why tract must not run some nodes of the graph.
+    refused: &'p mut HashMap<usize, Error>,
+}
+
+/// The model of a part, with the constants that it reads.
 fn model(
     file: &File,
     links: &Links<'_>,
-    ids: &[usize],
-    constants: &HashSet<usize>,
+    part: Part<'_>,
     image: &str,
     inference: &Inference<'_>,
     budget: &mut Budget<'_>,
 ) -> Result<Stage> {
     let graph = &file.graph;
+    let Part { nodes: ids, constants, refused } = part;
     let weights: HashMap<&str, &TensorProto> =
         graph.initializer.iter().map(|weight| (weight.name.as_str(), weight)).collect();
     let mut nodes: Vec<usize> = ids.to_vec();
@@ -265,6 +275,9 @@ fn model(
     inputs.sort_unstable();
     nodes.sort_unstable();
     nodes.dedup();
+    if let Some(error) = nodes.iter().find_map(|id| refused.remove(id)) {
+        return Err(error);
+    }
     let outputs = links.wanted(ids);
     let info = |name: &str| {
         let Some((kind, sides)) = inference.kind(name) else {
