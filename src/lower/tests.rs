@@ -758,9 +758,12 @@ fn a_whole_detector_agrees() {
 #[test]
 fn a_whole_int8_detector_agrees() {
     let (mut net, x) = Network::new([1, 3, 88, 104]);
-    let outputs = detector(&mut net, x, Some(6.0 / 127.0));
-    // Its gate is in floats, whose roundings differ here and there and travel on; a fault would be whole units.
-    agrees(&net.finish(&outputs), 0.3);
+    let step = 6.0 / 127.0;
+    let outputs = detector(&mut net, x, Some(step));
+    // Floats of the gate are rounded in another order, so that a byte near a tie is the next one: the map of bytes is a step
+    // off. The other outputs read such bytes by weights of at most 1/3, one by a sigmoid with a slope of at most 1/4. They
+    // are off by less than a step as long as no more than two of the bytes that they read are.
+    agrees(&net.finish(&outputs), 1.01 * step);
 }
 
 #[test]
