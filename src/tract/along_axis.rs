@@ -4,14 +4,14 @@
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::ops::nn::{Softmax, SoftmaxKind};
 
-use crate::engine;
+use crate::engine::{self, Isa};
 
 /// The outputs of a softmax of floats along such an axis; `None` for any other node.
 ///
 /// # Errors
 ///
 /// Those of tract.
-pub(super) fn eval(node: &TypedNode, inputs: &TVec<TValue>) -> TractResult<Option<TVec<TValue>>> {
+pub(super) fn eval(isa: Isa, node: &TypedNode, inputs: &TVec<TValue>) -> TractResult<Option<TVec<TValue>>> {
     let (Some(op), [input]) = (node.op_as::<Softmax>(), &inputs[..]) else { return Ok(None) };
     let [axis] = op.axes[..] else { return Ok(None) };
     let is_plain = op.kind == SoftmaxKind::Softmax && input.datum_type() == f32::datum_type();
@@ -23,6 +23,6 @@ pub(super) fn eval(node: &TypedNode, inputs: &TVec<TValue>) -> TractResult<Optio
         return Ok(None);
     }
     let mut output = input.clone().into_tensor();
-    engine::softmax(engine::Isa::best(), output.try_as_plain_ram_mut()?.as_slice_mut()?, length, inner);
+    engine::softmax(isa, output.try_as_plain_ram_mut()?.as_slice_mut()?, length, inner);
     Ok(Some(tvec!(output.into_tvalue())))
 }

@@ -11,7 +11,7 @@ use super::along_axis;
 use super::inference::unsupported;
 use super::partition::{Stage, Work};
 use super::{runtime_check, whole_numbers};
-use crate::engine;
+use crate::engine::{self, Isa};
 use crate::error::{Error, Kind, Result};
 use crate::limits::{Budget, product};
 use crate::size::InputSize;
@@ -22,6 +22,8 @@ pub(crate) struct Network(Arc<Shared>);
 
 struct Shared {
     stages: Vec<Ready>,
+    /// Of what the engine computes for tract.
+    isa: Isa,
     /// How many tensors pass between stages; the image is the first.
     slots: usize,
     answer: usize,
@@ -86,7 +88,14 @@ impl Network {
         };
         let input = [1, 3, input.height as usize, input.width as usize];
         let numbers = shape.iter().product();
-        Ok(Network(Arc::new(Shared { stages: ready, slots: slots.len() + 1, answer, numbers, input })))
+        Ok(Network(Arc::new(Shared {
+            stages: ready,
+            isa: Isa::best(),
+            slots: slots.len() + 1,
+            answer,
+            numbers,
+            input,
+        })))
     }
 
     /// What one caller needs to run it.
@@ -209,7 +218,7 @@ impl Session {
             let inputs: TVec<TValue> = inputs.collect();
             let outputs = match (&stage.program, state) {
                 (Program::Engine(network), State::Engine(memory)) => region(network, memory, &inputs)?,
-                (Program::Tract(_, largest), State::Tract(state)) => part(state, inputs, *largest)
+                (Program::Tract(_, largest), State::Tract(state)) => part(state, inputs, *largest, self.shared.isa)
                     .map_err(|error| failed("the network failed while running", error))?,
                 _ => TVec::new(),
             };
@@ -222,7 +231,7 @@ impl Session {
 }
 
 /// Runs a part on tract. Tensors whose sizes were unknown when it was loaded are held to the limit once they are known.
-fn part(state: &mut TypedSimpleState, inputs: TVec<TValue>, largest: u64) -> TractResult<TVec<TValue>> {
+fn part(state: &mut TypedSimpleState, inputs: TVec<TValue>, largest: u64, isa: Isa) -> TractResult<TVec<TValue>> {
     // A run that failed leaves its values and sizes behind: tract forgets them only when one succeeds. Before the first
     // run there is nothing to forget.
     if !state.turn_state.values.is_empty() {
@@ -239,7 +248,7 @@ fn part(state: &mut TypedSimpleState, inputs: TVec<TValue>, largest: u64) -> Tra
             }
         }
         let inputs = runtime_check::inputs(node, inputs)?;
-        if let Some(outputs) = along_axis::eval(node, &inputs)? {
+        if let Some(outputs) = along_axis::eval(isa, node, &inputs)? {
             return Ok(outputs);
         }
         if let Some(outputs) = whole_numbers::eval(node, &inputs)? {
