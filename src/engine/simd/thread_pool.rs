@@ -70,7 +70,7 @@ mod threaded {
     use std::cell::UnsafeCell;
     #[cfg(not(target_family = "wasm"))]
     use std::sync::atomic::AtomicBool;
-    use std::sync::atomic::{AtomicU32, Ordering::*};
+    use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::*};
     #[cfg(not(target_family = "wasm"))]
     use std::thread::{self, JoinHandle};
 
@@ -109,16 +109,21 @@ mod threaded {
         SHARED.round.as_ptr() as usize
     }
 
-    /// Runs chunks until the counter is even again.
+    /// Runs chunks until the counter is even again. A number that is the caller's own, or none of the pool's, does nothing.
     #[cfg(target_family = "wasm")]
     pub(crate) fn help(thread: usize) {
-        SHARED.help(thread);
+        if thread > 0 {
+            SHARED.help(thread);
+        }
     }
 
     #[derive(Debug)]
     struct Shared {
         /// Odd while an image is worked on.
         round: AtomicU32,
+        /// Threads that the job has memory for. In WebAssembly a script numbers them, and a number beyond these would write
+        /// into memory of others.
+        threads: AtomicUsize,
         /// Chunks of the job that no thread has taken yet.
         left: AtomicU32,
         /// Chunks that are done.
@@ -141,6 +146,7 @@ mod threaded {
         const fn new() -> Shared {
             Shared {
                 round: AtomicU32::new(0),
+                threads: AtomicUsize::new(0),
                 left: AtomicU32::new(0),
                 done: AtomicU32::new(0),
                 #[cfg(not(target_family = "wasm"))]
@@ -162,7 +168,8 @@ mod threaded {
         /// Runs chunks of the current job until none is left to take.
         fn work(&self, thread: usize) {
             let mut left = self.left.load(Acquire);
-            while left > 0 {
+            // Written before `left` was.
+            while left > 0 && thread < self.threads.load(Relaxed) {
                 match self.left.compare_exchange_weak(left, left - 1, AcqRel, Acquire) {
                     Ok(_) => {
                         let _done = Chunk(self);
@@ -282,19 +289,20 @@ mod threaded {
                 |thread: usize, chunk: usize| job(thread, chunk * rows / chunks..(chunk + 1) * rows / chunks);
             let chunk: &Job<'_> = &chunk;
             match &self.shared {
-                Some(shared) if chunks > 1 => shared.run(chunks, chunk),
+                Some(shared) if chunks > 1 => shared.run(self.threads(), chunks, chunk),
                 _ => (0..chunks).for_each(|number| chunk(0, number)),
             }
         }
     }
 
     impl Shared {
-        fn run(&self, chunks: usize, job: &Job<'_>) {
+        fn run(&self, threads: usize, chunks: usize, job: &Job<'_>) {
             // SAFETY: only the lifetime changes; `End` waits until no thread uses the pointer any more.
             let job: *const Job<'static> = unsafe { std::mem::transmute(job) };
             // SAFETY: no thread reads it, since no job is running: the caller has the pool to itself.
             unsafe { *self.job.get() = Some(job) };
             self.done.store(0, Relaxed);
+            self.threads.store(threads, Relaxed);
             #[cfg(not(target_family = "wasm"))]
             self.failed.store(false, Relaxed);
             self.left.store(chunks as u32, Release);
@@ -355,6 +363,18 @@ mod threaded {
                     assert_eq!(done.into_inner().unwrap(), vec![20; rows], "{threads} threads");
                 }
             }
+        }
+
+        #[test]
+        fn a_number_that_is_none_of_the_threads_gets_no_chunk() {
+            let pool = ThreadPool::new(2);
+            let threads = Mutex::new(std::collections::BTreeSet::new());
+            pool.run_rows(100, |thread, _| {
+                threads.lock().unwrap().insert(thread);
+                // Chunks are left, and somebody takes himself for the third thread.
+                pool.shared.as_ref().unwrap().work(2);
+            });
+            assert!(threads.into_inner().unwrap().into_iter().all(|thread| thread < 2));
         }
 
         #[test]
