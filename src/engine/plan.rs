@@ -42,6 +42,16 @@ impl Place {
             Kind::Float => Scale { scale: 1.0, zero: 0 },
         }
     }
+
+    /// It among the arena's vectors of its kind.
+    fn view<'a, T>(&self, memories: &'a [Vec<T>]) -> View<'a, T> {
+        View { data: &memories[self.buffer][..], layout: self.target }
+    }
+
+    /// Its numbers, if it is one pixel.
+    fn numbers<'a>(&self, memories: &'a [Vec<f32>]) -> &'a [f32] {
+        &memories[self.buffer][self.target.origin..][..self.shape.channels]
+    }
 }
 
 /// A buffer before it is known which memory it gets.
@@ -378,202 +388,131 @@ impl Plan {
     }
 
     fn step_to_floats(&self, step: &Step, output: Place, to: &mut [f32], arena: &mut Arena, inputs: &[&[f32]]) {
-        let isa = self.isa;
-        let size = output.shape.size();
-        let target = output.target;
+        let (isa, size) = (self.isa, output.shape.size());
+        let to = ViewMut { data: to, layout: output.target };
         match (&step.work, &step.inputs[..]) {
             (Work::ImportPlanes(input), _) => {
                 let plane = output.plane.unwrap_or_default();
-                let planes = PlaneLayout { origin: target.origin, plane, row: target.row };
-                layout::planes_into_planes(inputs[*input], size, to, planes);
+                let planes = PlaneLayout { origin: to.layout.origin, plane, row: to.layout.row };
+                layout::planes_into_planes(inputs[*input], size, to.data, planes);
             }
-            (Work::ImportPixels(input), _) => layout::planes_into_pixels(isa, inputs[*input], size, to, target),
+            (Work::ImportPixels(input), _) => {
+                layout::planes_into_pixels(isa, inputs[*input], size, to.data, to.layout)
+            }
             (Work::ConvF32(conv), [input]) => {
-                conv.run(isa, &arena.pool, &arena.floats[input.buffer], to, target, &mut arena.scratch_floats);
+                let source = &arena.floats[input.buffer];
+                conv.run(isa, &arena.pool, source, to.data, to.layout, &mut arena.scratch_floats);
             }
             (Work::ConvI8(conv, OutputI8::Activated(activation)), [input]) => {
-                let sink = SinkI8::F32(*activation, to);
-                conv.run(isa, &arena.pool, &arena.bytes[input.buffer], sink, target, &mut arena.scratch_bytes);
+                let sink = SinkI8::F32(*activation, to.data);
+                let source = &arena.bytes[input.buffer];
+                conv.run(isa, &arena.pool, source, sink, to.layout, &mut arena.scratch_bytes);
             }
             (Work::DepthwiseF32(layer), [input]) => {
-                layer.run(isa, &arena.pool, &arena.floats[input.buffer], to, target)
+                layer.run(isa, &arena.pool, &arena.floats[input.buffer], to.data, to.layout)
             }
-            (Work::Mean, [input]) => {
-                let means = &mut to[target.origin..];
-                match input.kind {
-                    Kind::Float => {
-                        let source = View { data: &arena.floats[input.buffer][..], layout: input.target };
-                        pool::means_of_floats(isa, input.shape, source, means);
-                    }
-                    Kind::Byte(_) => {
-                        let source = View { data: &arena.bytes[input.buffer][..], layout: input.target };
-                        pool::means_of_bytes(isa, input.shape, source, input.scale(), &mut arena.sums, means);
-                    }
-                }
-            }
+            (Work::Mean, [input]) => mean(isa, *input, &mut to.data[to.layout.origin..], arena),
             (Work::Dequantize, [input]) => {
                 let scale = input.scale();
-                let source = View { data: &arena.bytes[input.buffer][..], layout: input.target };
-                elementwise::map(isa, input.shape, source, ViewMut { data: to, layout: target }, |x| {
-                    scale.number(x)
-                });
+                elementwise::map(isa, input.shape, input.view(&arena.bytes), to, |x| scale.number(x));
             }
             (Work::Add(activation), [a, b]) => {
-                let both = [a, b].map(|image| View { data: &arena.floats[image.buffer][..], layout: image.target });
-                elementwise::sum(isa, output.shape, both, ViewMut { data: to, layout: target }, *activation);
+                let both = [a, b].map(|image| image.view(&arena.floats));
+                elementwise::sum(isa, output.shape, both, to, *activation);
             }
             (Work::Mul, [a, b]) => {
-                let both = [a, b].map(|image| View { data: &arena.floats[image.buffer][..], layout: image.target });
-                elementwise::product(isa, output.shape, both, ViewMut { data: to, layout: target });
+                let both = [a, b].map(|image| image.view(&arena.floats));
+                elementwise::product(isa, output.shape, both, to);
             }
             (Work::Gate(_), [x, gate]) => {
-                let gates = &arena.floats[gate.buffer][gate.target.origin..][..gate.shape.channels];
-                let source = View { data: &arena.floats[x.buffer][..], layout: x.target };
-                elementwise::gate_floats(isa, output.shape, source, gates, ViewMut { data: to, layout: target });
+                let gates = gate.numbers(&arena.floats);
+                elementwise::gate_floats(isa, output.shape, x.view(&arena.floats), gates, to);
+            }
+            (Work::Unary(activation), [input]) => {
+                elementwise::activation(isa, output.shape, input.view(&arena.floats), to, *activation);
+            }
+            (Work::Bilinear, [input]) => {
+                let rows = &mut arena.scratch_floats;
+                resize::bilinear_floats(isa, input.shape, input.view(&arena.floats), to, rows);
             }
             (work, [input]) => {
-                let source = View { data: &arena.floats[input.buffer][..], layout: input.target };
-                match work {
-                    Work::Unary(activation) => {
-                        elementwise::activation(
-                            isa,
-                            output.shape,
-                            source,
-                            ViewMut { data: to, layout: target },
-                            *activation,
-                        );
-                    }
-                    Work::MaxPool(window) => {
-                        let scratch = &mut arena.scratch_floats;
-                        pool::max_pool(
-                            isa,
-                            *window,
-                            input.shape,
-                            source,
-                            size,
-                            ViewMut { data: to, layout: target },
-                            scratch,
-                        );
-                    }
-                    Work::Upsample => {
-                        resize::upsample(isa, input.shape, source, ViewMut { data: to, layout: target })
-                    }
-                    Work::Bilinear => {
-                        resize::bilinear_floats(
-                            isa,
-                            input.shape,
-                            source,
-                            ViewMut { data: to, layout: target },
-                            &mut arena.scratch_floats,
-                        );
-                    }
-                    Work::Copy => {
-                        elementwise::copy(isa, output.shape, source, ViewMut { data: to, layout: target })
-                    }
-                    Work::Shuffle(parts) => {
-                        elementwise::shuffle(
-                            isa,
-                            output.shape,
-                            *parts,
-                            source,
-                            ViewMut { data: to, layout: target },
-                        );
-                    }
-                    other => unreachable!("{other:?} gives no floats from one image"),
-                }
+                let source = input.view(&arena.floats);
+                rearrange(isa, work, [input.shape, output.shape], source, to, &mut arena.scratch_floats);
             }
             (work, _) => unreachable!("{work:?} gives no floats from {} images", step.inputs.len()),
         }
     }
 
     fn step_to_bytes(&self, step: &Step, output: Place, to: &mut [u8], arena: &mut Arena, inputs: &[&[f32]]) {
-        let isa = self.isa;
-        let size = output.shape.size();
-        let target = output.target;
+        let (isa, size) = (self.isa, output.shape.size());
+        let to = ViewMut { data: to, layout: output.target };
         match (&step.work, &step.inputs[..]) {
             (Work::ImportBytes(input, quantize, alone), _) => {
-                layout::planes_into_bytes(isa, inputs[*input], size, to, target, *quantize, *alone);
+                layout::planes_into_bytes(isa, inputs[*input], size, to.data, to.layout, *quantize, *alone);
             }
             (Work::ConvI8(conv, OutputI8::Requantized(requantize)), [input]) => {
-                let sink = SinkI8::U8(*requantize, to);
-                conv.run(isa, &arena.pool, &arena.bytes[input.buffer], sink, target, &mut arena.scratch_bytes);
+                let sink = SinkI8::U8(*requantize, to.data);
+                let source = &arena.bytes[input.buffer];
+                conv.run(isa, &arena.pool, source, sink, to.layout, &mut arena.scratch_bytes);
             }
             (Work::DepthwiseI8(layer), [input]) => {
-                layer.run(isa, &arena.pool, &arena.bytes[input.buffer], to, target)
+                layer.run(isa, &arena.pool, &arena.bytes[input.buffer], to.data, to.layout)
             }
             (Work::Quantize(quantize), [input]) => {
-                let source = View { data: &arena.floats[input.buffer][..], layout: input.target };
-                elementwise::quantize(isa, output.shape, source, ViewMut { data: to, layout: target }, *quantize);
+                elementwise::quantize(isa, output.shape, input.view(&arena.floats), to, *quantize);
             }
             (Work::Gate(quantize), [x, gate]) => {
-                let gates = &arena.floats[gate.buffer][gate.target.origin..][..gate.shape.channels];
-                let source = View { data: &arena.bytes[x.buffer][..], layout: x.target };
-                elementwise::gate_bytes(
-                    isa,
-                    output.shape,
-                    source,
-                    x.scale(),
-                    gates,
-                    ViewMut { data: to, layout: target },
-                    *quantize,
-                );
+                let (source, gates) = (x.view(&arena.bytes), gate.numbers(&arena.floats));
+                elementwise::gate_bytes(isa, output.shape, source, x.scale(), gates, to, *quantize);
             }
             (Work::AddBytes(sum), [a, b]) => {
-                let both = [a, b].map(|image| View { data: &arena.bytes[image.buffer][..], layout: image.target });
-                elementwise::sum_of_bytes(isa, output.shape, both, ViewMut { data: to, layout: target }, *sum);
+                let both = [a, b].map(|image| image.view(&arena.bytes));
+                elementwise::sum_of_bytes(isa, output.shape, both, to, *sum);
+            }
+            (Work::Table(table), [input]) => {
+                let source = input.view(&arena.bytes);
+                elementwise::map(isa, output.shape, source, to, |x| table[usize::from(x)]);
+            }
+            (Work::Bilinear, [input]) => {
+                let Scale { zero, .. } = output.scale();
+                let rows = &mut arena.scratch_words;
+                resize::bilinear_bytes(isa, input.shape, input.view(&arena.bytes), to, zero, rows);
             }
             (work, [input]) => {
-                let source = View { data: &arena.bytes[input.buffer][..], layout: input.target };
-                match work {
-                    Work::Table(table) => {
-                        elementwise::map(isa, output.shape, source, ViewMut { data: to, layout: target }, |x| {
-                            table[usize::from(x)]
-                        });
-                    }
-                    Work::MaxPool(window) => {
-                        let scratch = &mut arena.scratch_bytes;
-                        pool::max_pool(
-                            isa,
-                            *window,
-                            input.shape,
-                            source,
-                            size,
-                            ViewMut { data: to, layout: target },
-                            scratch,
-                        );
-                    }
-                    Work::Upsample => {
-                        resize::upsample(isa, input.shape, source, ViewMut { data: to, layout: target })
-                    }
-                    Work::Bilinear => {
-                        let Scale { zero, .. } = output.scale();
-                        let scratch = &mut arena.scratch_words;
-                        resize::bilinear_bytes(
-                            isa,
-                            input.shape,
-                            source,
-                            ViewMut { data: to, layout: target },
-                            zero,
-                            scratch,
-                        );
-                    }
-                    Work::Copy => {
-                        elementwise::copy(isa, output.shape, source, ViewMut { data: to, layout: target })
-                    }
-                    Work::Shuffle(parts) => {
-                        elementwise::shuffle(
-                            isa,
-                            output.shape,
-                            *parts,
-                            source,
-                            ViewMut { data: to, layout: target },
-                        );
-                    }
-                    other => unreachable!("{other:?} gives no bytes from one image"),
-                }
+                let source = input.view(&arena.bytes);
+                rearrange(isa, work, [input.shape, output.shape], source, to, &mut arena.scratch_bytes);
             }
             (work, _) => unreachable!("{work:?} gives no bytes from {} images", step.inputs.len()),
         }
+    }
+}
+
+/// The mean of each channel, of floats or bytes.
+fn mean(isa: Isa, input: Place, means: &mut [f32], arena: &mut Arena) {
+    match input.kind {
+        Kind::Float => pool::means_of_floats(isa, input.shape, input.view(&arena.floats), means),
+        Kind::Byte(_) => {
+            let source = input.view(&arena.bytes);
+            pool::means_of_bytes(isa, input.shape, source, input.scale(), &mut arena.sums, means);
+        }
+    }
+}
+
+/// Work that selects and moves numbers without computing with them, which is the same for floats and bytes.
+fn rearrange<T: Copy + Default + PartialOrd>(
+    isa: Isa,
+    work: &Work,
+    [from, into]: [Shape; 2],
+    source: View<'_, T>,
+    to: ViewMut<'_, T>,
+    scratch: &mut Vec<T>,
+) {
+    match work {
+        Work::MaxPool(window) => pool::max_pool(isa, *window, from, source, into.size(), to, scratch),
+        Work::Upsample => resize::upsample(isa, from, source, to),
+        Work::Copy => elementwise::copy(isa, into, source, to),
+        Work::Shuffle(parts) => elementwise::shuffle(isa, into, *parts, source, to),
+        other => unreachable!("{other:?} gives no such numbers from one image"),
     }
 }
 
