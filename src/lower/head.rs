@@ -3,14 +3,14 @@
 use super::graph::{Lowered, Lowering, lower, needed, net};
 use super::operators::Step;
 use super::reason::ForeignNode;
-use super::value::Value;
+use super::value::{Value, Values};
 use crate::engine::Activation;
 use crate::engine::net::{Kind, Net, Op, Shape};
 use crate::error::Error;
 use crate::layout::{Boxes, Cells, Parts, Scores};
 use crate::limits::{Budget, product};
 use crate::onnx::File;
-use crate::onnx::head::{Head, HeadKind};
+use crate::onnx::head::{Head, HeadKind, Level};
 use crate::onnx::messages::ValueInfoProto;
 use crate::size::InputSize;
 
@@ -75,89 +75,140 @@ pub(crate) fn up_to_head(
     }
     let head = head.ok_or(NotAlone::NoHead)?;
 
-    let mut classes = None;
-    let (mut boxes, mut scores) = (Vec::new(), Vec::new());
-    let (mut scales, mut anchors) = (Vec::new(), Vec::new());
-    let mut distances: Vec<(String, &str, Shape, f32)> = Vec::new();
-    let mut places = 0;
-    for level in &head.levels {
-        let sides = [input.height, input.width].map(|side| side.div_ceil(level.stride) as usize);
-        let mut maps = Vec::with_capacity(2);
-        for name in &level.maps {
-            match values.get(name.as_str()) {
-                Some(Value::Image(shape, Kind::Float)) if name != image => maps.push((name.as_str(), *shape)),
-                _ => return Err(wrong("one of its maps is no feature map")),
-            }
+    let levels = Levels::of(head, &values, image, input, budget)?;
+    // The engine computes the exponential function of distances as well.
+    let distances: Vec<String> = match head.kind {
+        HeadKind::AnchorFree { .. } => levels.boxes.iter().map(|(name, _)| format!("{DISTANCE}{name}")).collect(),
+        HeadKind::Distribution { .. } | HeadKind::Anchors => Vec::new(),
+    };
+    let mut boxes: Vec<&str> = levels.boxes.iter().map(|(name, _)| *name).collect();
+    if let HeadKind::AnchorFree { limit, .. } = head.kind {
+        boxes = distances.iter().map(String::as_str).collect();
+        for (distance, (name, shape)) in boxes.iter().zip(&levels.boxes) {
+            let op = Op::Unary(Activation::Exp { low: f32::NEG_INFINITY, high: limit });
+            steps.push((distance, Step { op, inputs: vec![name], shape: *shape, kind: Kind::Float }));
         }
-        if maps.iter().any(|(_, shape)| [shape.height, shape.width] != sides) {
-            return Err(wrong("a map is not as large as its stride says"));
-        }
-        let &(name, shape) = maps.first().ok_or(wrong("a level has no maps"))?;
-        let (each, channels, offset) = match head.kind {
-            HeadKind::Anchors => {
-                let each = shape.channels.checked_div(level.anchors.len()).and_then(|each| each.checked_sub(5));
-                let each = each.ok_or(wrong("a map has too few channels for its anchors"))?;
-                (each, level.anchors.len() * (5 + each), 0.0)
-            }
-            HeadKind::AnchorFree { offset, .. } => (maps.get(1).map_or(0, |map| map.1.channels), 4, offset),
-            HeadKind::Distribution { offset, bins } => {
-                (maps.get(1).map_or(0, |map| map.1.channels), 4 * bins, offset)
-            }
-        };
-        if shape.channels != channels || *classes.get_or_insert(each) != each {
-            return Err(wrong("a map has another number of channels than its kind of head"));
-        }
-        let stride = level.stride as f32;
-        let at = |index: usize| (index as f32 + offset) * stride;
-        let centres = product(&[shape.height, shape.width, size_of::<[f32; 2]>()]);
-        budget.take(centres, name).map_err(NotAlone::TooLarge)?;
-        let cells = 0..shape.height * shape.width;
-        let centres = cells.map(|cell| [at(cell % shape.width), at(cell / shape.width)]).collect();
-        scales.push(Cells { stride, centres });
-        anchors.push(level.anchors.clone());
-        places += shape.height * shape.width * level.anchors.len().max(1);
-        match head.kind {
-            HeadKind::AnchorFree { limit, .. } => distances.push((format!("{DISTANCE}{name}"), name, shape, limit)),
-            _ => boxes.push(name),
-        }
-        scores.extend(maps.get(1).map(|map| map.0));
     }
-    for (distance, name, shape, limit) in &distances {
-        let op = Op::Unary(Activation::Exp { low: f32::NEG_INFINITY, high: *limit });
-        steps.push((distance, Step { op, inputs: vec![name], shape: *shape, kind: Kind::Float }));
-        boxes.push(distance);
-    }
-    let classes = classes.unwrap_or(0);
-    let maps = [boxes, scores].concat();
+    let maps = [&boxes[..], &levels.scores].concat();
     // No exporter writes such a file, so the decoder need not allow for it.
-    if classes == 0 || maps.iter().enumerate().any(|(i, name)| maps[..i].contains(name)) {
+    if levels.classes == 0 || maps.iter().enumerate().any(|(i, name)| maps[..i].contains(name)) {
         return Err(wrong("a map is named twice, or there are no classes"));
     }
-
-    // The answer that the file declares must be the one that the head makes.
-    let is = |side: Option<&Option<i64>>, wanted: usize| {
-        side.is_some_and(|side| side.is_none_or(|side| usize::try_from(side) == Ok(wanted)))
-    };
-    let (answer, declared_input) = (declared(output), graph.input.iter().find(|one| one.name == image));
-    let declared_input = declared_input.map(declared).unwrap_or_default();
-    let as_declared =
-        is(declared_input.get(2), input.height as usize) && is(declared_input.get(3), input.width as usize);
-    let sound = answer.is_empty() || is(answer.get(1), 4 + classes) && (is(answer.get(2), places) || !as_declared);
-    if !sound {
+    let declared_input = graph.input.iter().find(|one| one.name == image);
+    if !is_declared(output, declared_input, input, [4 + levels.classes, levels.places]) {
         return Err(wrong("its maps do not make the output that the file declares"));
     }
 
+    let cells = levels.cells;
     let boxes = match head.kind {
-        HeadKind::AnchorFree { .. } => Boxes::Distances(scales.into()),
-        HeadKind::Distribution { bins, .. } => Boxes::Distributions { bins, scales: scales.into() },
-        HeadKind::Anchors => Boxes::Anchors(scales.into_iter().zip(anchors).collect()),
+        HeadKind::AnchorFree { .. } => Boxes::Distances(cells.into()),
+        HeadKind::Distribution { bins, .. } => Boxes::Distributions { bins, scales: cells.into() },
+        HeadKind::Anchors => {
+            let anchors = head.levels.iter().map(|level| level.anchors.clone());
+            Boxes::Anchors(cells.into_iter().zip(anchors).collect())
+        }
     };
     let (net, inputs) = net(steps.into_iter(), &maps, &values);
     if inputs != [image] || net.outputs.len() != maps.len() {
         return Err(wrong("one of its maps does not depend on the image"));
     }
     let parts = Parts { scores: Scores::Logits, boxes, channels_last: true };
-    Ok(UpToHead { net, shape: [1, 4 + classes, places], parts })
+    Ok(UpToHead { net, shape: [1, 4 + levels.classes, levels.places], parts })
+}
+
+/// The maps that a head reads, and what they say, level by level.
+struct Levels<'a> {
+    /// Names and shapes of the maps of boxes, which have the scores as well if there are anchors.
+    boxes: Vec<(&'a str, Shape)>,
+    /// The maps of scores alone.
+    scores: Vec<&'a str>,
+    cells: Vec<Cells>,
+    classes: usize,
+    /// Boxes of all levels.
+    places: usize,
+}
+
+impl<'a> Levels<'a> {
+    /// What the metadata says, if the maps are so.
+    fn of(
+        head: &'a Head,
+        values: &Values<'a>,
+        image: &str,
+        input: InputSize,
+        budget: &mut Budget<'_>,
+    ) -> Result<Levels<'a>, NotAlone> {
+        let wrong = NotAlone::Head;
+        let mut levels = Levels { boxes: Vec::new(), scores: Vec::new(), cells: Vec::new(), classes: 0, places: 0 };
+        for (number, level) in head.levels.iter().enumerate() {
+            let maps = maps_of(level, values, image, input)?;
+            let &(name, shape) = maps.first().ok_or(wrong("a level has no maps"))?;
+            let second = maps.get(1).map_or(0, |(_, shape)| shape.channels);
+            let (classes, channels, offset) = match head.kind {
+                HeadKind::Anchors => {
+                    let each = shape.channels.checked_div(level.anchors.len()).and_then(|each| each.checked_sub(5));
+                    let each = each.ok_or(wrong("a map has too few channels for its anchors"))?;
+                    (each, level.anchors.len() * (5 + each), 0.0)
+                }
+                HeadKind::AnchorFree { offset, .. } => (second, 4, offset),
+                HeadKind::Distribution { offset, bins } => (second, 4 * bins, offset),
+            };
+            if shape.channels != channels || number > 0 && levels.classes != classes {
+                return Err(wrong("a map has another number of channels than its kind of head"));
+            }
+            let centres = product(&[shape.height, shape.width, size_of::<[f32; 2]>()]);
+            budget.take(centres, name).map_err(NotAlone::TooLarge)?;
+            levels.classes = classes;
+            levels.cells.push(cells(shape, level.stride as f32, offset));
+            levels.places += shape.height * shape.width * level.anchors.len().max(1);
+            levels.boxes.push((name, shape));
+            levels.scores.extend(maps.get(1).map(|(name, _)| *name));
+        }
+        Ok(levels)
+    }
+}
+
+/// The maps of a level, each as large as its stride says.
+fn maps_of<'a>(
+    level: &'a Level,
+    values: &Values<'a>,
+    image: &str,
+    input: InputSize,
+) -> Result<Vec<(&'a str, Shape)>, NotAlone> {
+    let sides = [input.height, input.width].map(|side| side.div_ceil(level.stride) as usize);
+    let mut maps = Vec::with_capacity(2);
+    for name in &level.maps {
+        match values.get(name.as_str()) {
+            Some(Value::Image(shape, Kind::Float)) if name != image => maps.push((name.as_str(), *shape)),
+            _ => return Err(NotAlone::Head("one of its maps is no feature map")),
+        }
+    }
+    if maps.iter().any(|(_, shape)| [shape.height, shape.width] != sides) {
+        return Err(NotAlone::Head("a map is not as large as its stride says"));
+    }
+    Ok(maps)
+}
+
+/// The cells of a map, row by row.
+fn cells(shape: Shape, stride: f32, offset: f32) -> Cells {
+    let at = |index: usize| (index as f32 + offset) * stride;
+    let cells = 0..shape.height * shape.width;
+    Cells { stride, centres: cells.map(|cell| [at(cell % shape.width), at(cell / shape.width)]).collect() }
+}
+
+/// Whether the answer that the file declares is the one that the head makes: rows for a box and its classes, places. The
+/// number of places is that of the declared input, which another may stand for.
+fn is_declared(
+    output: &ValueInfoProto,
+    image: Option<&ValueInfoProto>,
+    input: InputSize,
+    [rows, places]: [usize; 2],
+) -> bool {
+    let is = |side: Option<&Option<i64>>, wanted: usize| {
+        side.is_some_and(|side| side.is_none_or(|side| usize::try_from(side) == Ok(wanted)))
+    };
+    let (answer, image) = (declared(output), image.map(declared).unwrap_or_default());
+    let as_declared = is(image.get(2), input.height as usize) && is(image.get(3), input.width as usize);
+    answer.is_empty() || is(answer.get(1), rows) && (is(answer.get(2), places) || !as_declared)
 }
 
 /// The sides of a tensor in the file; `None` for one that it leaves open.
