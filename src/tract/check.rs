@@ -98,78 +98,7 @@ pub(super) fn check(node: &NodeProto, inputs: &[Option<Known>]) -> Result<(), &'
             Ok(())
         };
     };
-    let rank = shape.len() as i64;
-    if let Some(axis) = node.attributes.int("axis", 0)
-        // Some count the place behind the last axis.
-        && !(-rank - 1..=rank).contains(&axis)
-    {
-        return Err("there is no such axis");
-    }
-    let axes = |index: usize, rank: i64| match node.ints("axes", index) {
-        Some(axes) => fit(&distinct(&axes, rank), rank),
-        None if node.known(index).is_some() => Err("its axes are no known whole numbers"),
-        None => Ok(()),
-    };
-    match node.proto.op_type.as_str() {
-        "Squeeze" => axes(1, rank),
-        "Unsqueeze" => axes(1, rank + node.ints("axes", 1).map_or(0, |axes| axes.len() as i64)),
-        "Slice" => node.slice(rank),
-        name if name.starts_with("Reduce") => match axes(1, rank) {
-            Ok(()) if shape.contains(&0) => Err("it has no values to reduce"),
-            fits => fits,
-        },
-        "Transpose" => match node.attributes.ints("perm") {
-            Some([]) => Ok(()),
-            Some(order) if order.len() as i64 == rank => fit(&distinct(order, rank), rank),
-            _ => Err("the order of its axes is invalid"),
-        },
-        "Gather" | "GatherElements" | "ArrayFeatureExtractor" => node.gather(shape),
-        "Concat" => node.concat(shape),
-        "Split" => match (node.ints("split", 1), node.axis(rank).and_then(|axis| shape.get(axis))) {
-            (_, None) => Err("there is no such axis"),
-            (Some(parts), Some(side)) => {
-                let sum = parts.iter().try_fold(0i64, |sum, part| sum.checked_add(*part).filter(|_| *part >= 0));
-                let fits = sum == Some(*side as i64) && parts.len() == node.proto.output.len();
-                if fits { Ok(()) } else { Err("its parts are not its input") }
-            }
-            (None, Some(_)) if node.known(1).is_some() => Err("its parts are no known whole numbers"),
-            (None, Some(side)) if *side < node.proto.output.len() => Err("it has more parts than its input"),
-            _ => Ok(()),
-        },
-        "Conv" | "ConvTranspose" | "ConvInteger" | "QLinearConv" => node.window(shape, true),
-        _ if node.has_window() => node.window(shape, false),
-        name if name.starts_with("Global") && rank < 3 => Err("its input is no image"),
-        "ArgMax" | "ArgMin" if node.axis(rank).is_none() => Err("there is no such axis"),
-        "Softmax" | "LogSoftmax" | "Hardmax" if node.axis_or(rank, -1).is_none() => Err("there is no such axis"),
-        "Reshape" => node.reshape(),
-        "Pad" => node.pad(shape),
-        "QuantizeLinear" | "DequantizeLinear" => node.scale(shape),
-        "BatchNormalization" => node.factors(shape, 5),
-        "InstanceNormalization" => node.factors(shape, 3),
-        "Resize" if !node.says_how_large() => Err("it has neither scales nor sizes"),
-        "Tile" | "Resize" | "Upsample" => match node.known(1).and_then(|known| known.shape.as_deref()) {
-            Some([0]) | None => Ok(()),
-            Some([length]) if *length as i64 == rank || node.proto.op_type == "Resize" => Ok(()),
-            _ => Err("it has not one number for each axis"),
-        },
-        "Range" if (0..3).any(|index| !node.known(index).is_some_and(|known| known.is_constant)) => {
-            Err("its length depends on what is in the image")
-        }
-        "Range" if node.known(2).and_then(|known| known.ints.as_deref()) == Some(&[0]) => Err("its step is 0"),
-        "MatMul" => match (shape, node.shape(1)) {
-            ([.., _, inner], Some([.., other, _])) if inner != other => Err("its matrices do not fit"),
-            ([], _) | (_, Some([])) => Err("it has no matrices"),
-            _ => Ok(()),
-        },
-        "MatMulInteger" => node.whole_matrices(shape, 1, &[2], &[3]),
-        "QLinearMatMul" => node.whole_matrices(shape, 3, &[1, 2, 6, 7], &[4, 5]),
-        "Gemm" if rank != 2 || node.shape(1).is_some_and(|shape| shape.len() != 2) => Err("it has no matrices"),
-        "TopK" => match (node.known(1).and_then(|known| known.ints.as_deref()), node.axis_or(rank, -1)) {
-            (Some([count]), Some(axis)) if (0..=shape[axis] as i64).contains(count) => Ok(()),
-            _ => Err("it takes more than there is"),
-        },
-        _ => Ok(()),
-    }
+    node.shaped(shape)
 }
 
 struct Node<'n> {
@@ -179,6 +108,54 @@ struct Node<'n> {
 }
 
 impl<'n> Node<'n> {
+    /// A node whose first input has a known shape.
+    fn shaped(&self, shape: &[usize]) -> Result<(), &'static str> {
+        let rank = shape.len() as i64;
+        if let Some(axis) = self.attributes.int("axis", 0)
+            // Some count the place behind the last axis.
+            && !(-rank - 1..=rank).contains(&axis)
+        {
+            return Err("there is no such axis");
+        }
+        match self.proto.op_type.as_str() {
+            // Axes
+            "Squeeze" => self.axes(rank),
+            "Unsqueeze" => self.axes(rank + self.ints("axes", 1).map_or(0, |axes| axes.len() as i64)),
+            name if name.starts_with("Reduce") => self.reduce(shape),
+            "Transpose" => self.transpose(rank),
+            "ArgMax" | "ArgMin" if self.axis(rank).is_none() => Err("there is no such axis"),
+            "Softmax" | "LogSoftmax" | "Hardmax" if self.axis_or(rank, -1).is_none() => {
+                Err("there is no such axis")
+            }
+            // Parts
+            "Slice" => self.slice(rank),
+            "Split" => self.split(shape),
+            "Concat" => self.concat(shape),
+            "Gather" | "GatherElements" | "ArrayFeatureExtractor" => self.gather(shape),
+            "TopK" => self.top_k(shape),
+            // Sizes
+            "Reshape" => self.reshape(),
+            "Pad" => self.pad(shape),
+            "Resize" if !self.says_how_large() => Err("it has neither scales nor sizes"),
+            "Tile" | "Resize" | "Upsample" => self.factors_of_axes(rank),
+            "Range" => self.range(),
+            // Images
+            "Conv" | "ConvTranspose" | "ConvInteger" | "QLinearConv" => self.window(shape, true),
+            _ if self.has_window() => self.window(shape, false),
+            name if name.starts_with("Global") && rank < 3 => Err("its input is no image"),
+            "BatchNormalization" => self.factors(shape, 5),
+            "InstanceNormalization" => self.factors(shape, 3),
+            // Bytes
+            "QuantizeLinear" | "DequantizeLinear" => self.scale(shape),
+            // Matrices
+            "MatMul" => self.matrices(shape),
+            "MatMulInteger" => self.whole_matrices(shape, 1, &[2], &[3]),
+            "QLinearMatMul" => self.whole_matrices(shape, 3, &[1, 2, 6, 7], &[4, 5]),
+            "Gemm" if rank != 2 || self.shape(1).is_some_and(|shape| shape.len() != 2) => Err("it has no matrices"),
+            _ => Ok(()),
+        }
+    }
+
     fn known(&self, index: usize) -> Option<&'n Known> {
         self.inputs.get(index)?.as_ref()
     }
@@ -310,6 +287,76 @@ impl<'n> Node<'n> {
         let first = usize::from(self.proto.op_type != "ConstantOfShape");
         let last = if self.proto.op_type == "Resize" { 3 } else { first };
         (first..=last).any(|index| self.known(index).is_some_and(|known| !known.is_constant))
+    }
+
+    /// Axes of a tensor of `rank`, each named once.
+    fn axes(&self, rank: i64) -> Result<(), &'static str> {
+        match self.ints("axes", 1) {
+            Some(axes) => fit(&distinct(&axes, rank), rank),
+            None if self.known(1).is_some() => Err("its axes are no known whole numbers"),
+            None => Ok(()),
+        }
+    }
+
+    fn reduce(&self, shape: &[usize]) -> Result<(), &'static str> {
+        self.axes(shape.len() as i64)?;
+        if shape.contains(&0) { Err("it has no values to reduce") } else { Ok(()) }
+    }
+
+    fn transpose(&self, rank: i64) -> Result<(), &'static str> {
+        match self.attributes.ints("perm") {
+            Some([]) => Ok(()),
+            Some(order) if order.len() as i64 == rank => fit(&distinct(order, rank), rank),
+            _ => Err("the order of its axes is invalid"),
+        }
+    }
+
+    fn split(&self, shape: &[usize]) -> Result<(), &'static str> {
+        let side = self.axis(shape.len() as i64).and_then(|axis| shape.get(axis));
+        let side = *side.ok_or("there is no such axis")?;
+        match self.ints("split", 1) {
+            Some(parts) => {
+                let sum = parts.iter().try_fold(0i64, |sum, part| sum.checked_add(*part).filter(|_| *part >= 0));
+                let fits = sum == Some(side as i64) && parts.len() == self.proto.output.len();
+                if fits { Ok(()) } else { Err("its parts are not its input") }
+            }
+            None if self.known(1).is_some() => Err("its parts are no known whole numbers"),
+            None if side < self.proto.output.len() => Err("it has more parts than its input"),
+            None => Ok(()),
+        }
+    }
+
+    fn top_k(&self, shape: &[usize]) -> Result<(), &'static str> {
+        let count = self.known(1).and_then(|known| known.ints.as_deref());
+        match (count, self.axis_or(shape.len() as i64, -1)) {
+            (Some([count]), Some(axis)) if (0..=shape[axis] as i64).contains(count) => Ok(()),
+            _ => Err("it takes more than there is"),
+        }
+    }
+
+    /// How often or how much larger the input becomes, along each axis.
+    fn factors_of_axes(&self, rank: i64) -> Result<(), &'static str> {
+        match self.shape(1) {
+            Some([0]) | None => Ok(()),
+            Some([length]) if *length as i64 == rank || self.proto.op_type == "Resize" => Ok(()),
+            _ => Err("it has not one number for each axis"),
+        }
+    }
+
+    fn range(&self) -> Result<(), &'static str> {
+        if (0..3).any(|index| !self.known(index).is_some_and(|known| known.is_constant)) {
+            return Err("its length depends on what is in the image");
+        }
+        let step = self.known(2).and_then(|known| known.ints.as_deref());
+        if step == Some(&[0]) { Err("its step is 0") } else { Ok(()) }
+    }
+
+    fn matrices(&self, shape: &[usize]) -> Result<(), &'static str> {
+        match (shape, self.shape(1)) {
+            ([.., _, inner], Some([.., other, _])) if inner != other => Err("its matrices do not fit"),
+            ([], _) | (_, Some([])) => Err("it has no matrices"),
+            _ => Ok(()),
+        }
     }
 
     /// Whether a `Resize` has scales or sizes, lists of which one may be empty.
