@@ -425,6 +425,17 @@ fn nodes_that_do_not_fit_their_inputs_are_named() {
             "its edges are none",
         ),
         (
+            "a slice of more axes than tract has bits for",
+            network(
+                vec![
+                    node("Reshape", &["a", "sides"], "many"),
+                    node("Slice", &["many", "zero", "one", "zero"], "last"),
+                ],
+                vec![ints("sides", &[&[8, 4, 4][..], &[1; 62]].concat()), ints("zero", &[0]), ints("one", &[1])],
+            ),
+            "its input has more than 64 axes",
+        ),
+        (
             "an axis that is none, of a node that the engine could run if there were a layer beside it",
             network(
                 vec![

@@ -20,6 +20,9 @@ pub(super) const MAX_VOLUME: u64 = 1 << 32;
 /// Largest step of a slice: tract adds the length of the axis to it, in 32 bits.
 const LARGEST_STEP: i64 = 1 << 30;
 
+/// tract has a bit for each axis.
+const MAX_RANK: usize = 64;
+
 /// What is known of an input.
 pub(super) struct Known {
     /// The sides, if their number is known; one that depends on what is in the picture is `None`.
@@ -62,6 +65,13 @@ fn volume(sides: &[i64]) -> u64 {
 /// In words that follow the name of the node.
 pub(super) fn check(node: &NodeProto, inputs: &[Option<Known>]) -> Result<(), &'static str> {
     let node = Node { attributes: Attributes(node), proto: node, inputs };
+    let has_many_axes = |known: &Known| {
+        let of_shape = known.shape.as_ref().map_or(0, Vec::len);
+        of_shape.max(known.sides.as_ref().map_or(0, Vec::len)) > MAX_RANK
+    };
+    if inputs.iter().flatten().any(has_many_axes) {
+        return Err("its input has more than 64 axes");
+    }
     node.sizes()?;
     node.shape_is_a_list()?;
     let Some(first) = node.known(0) else {
