@@ -80,8 +80,9 @@ pub(crate) enum Boxes {
     /// The same distances as logits of `bins` values each, 0 to `bins - 1`, of which a distance is the expectation:
     /// `[4 * bins, n]`, a part for each scale.
     Distributions { bins: usize, scales: Arc<[Cells]> },
-    /// YOLOv3's: a part for each scale and no others, `[n, A, 5 + C]`: x and y in the cell, logarithms of width and
-    /// height in units of the anchor, objectness, classes, all but the logarithms as logits.
+    /// YOLOv3's: a part for each scale and no others, `[n, A, 5 + C]`: x and y from the cells' `centres` on in units of
+    /// their `stride`, logarithms of width and height in units of the anchor, objectness, classes, all but the
+    /// logarithms as logits.
     Anchors(Arc<[(Cells, Vec<[f32; 2]>)]>),
 }
 

@@ -1,5 +1,6 @@
 //! Networks whose head the engine leaves to its decoder, from pixels to boxes, against onnxruntime, which ran the whole
-//! graph (`compress/tests/export/make.py`, `compress/tests/quantize/make.py`).
+//! graph (`compress/tests/export/make.py`, `compress/tests/quantize/make.py`), or PyTorch
+//! (`compress/tests/import/make.py`).
 #![allow(clippy::unwrap_used)] // Clippy allows it in tests, not in what they call.
 #![cfg(not(target_family = "wasm"))]
 
@@ -8,24 +9,24 @@ mod common;
 use common::read;
 use micro_yolo::{Detection, Detector, ImageView};
 
-/// The picture that the scripts gave onnxruntime, as interleaved pixels.
-fn picture(width: usize, height: usize) -> Vec<u8> {
+/// The picture that the scripts gave the other runtime, as interleaved pixels; each multiplies by a prime of its own.
+fn picture(width: usize, height: usize, prime: usize) -> Vec<u8> {
     let byte = |i: usize| {
         let (pixel, channel) = (i / 3, i % 3);
-        ((channel * height * width + pixel) * 37 % 256) as u8
+        ((channel * height * width + pixel) * prime % 256) as u8
     };
     (0..3 * width * height).map(byte).collect()
 }
 
 /// All that a model finds, one object a place.
-fn detect(file: &str, width: usize, height: usize, score_min: f32) -> Vec<Detection> {
+fn detect(file: &str, (width, height): (usize, usize), prime: usize, score_min: f32) -> Vec<Detection> {
     let mut detector = Detector::builder()
         .score_threshold(score_min)
         .iou_threshold(1.0)
         .max_detections(1000)
         .build(&read(file))
         .unwrap_or_else(|error| panic!("{file}: {error:?}"));
-    let pixels = picture(width, height);
+    let pixels = picture(width, height, prime);
     detector.detect(ImageView::rgb(&pixels, width as u32, height as u32).unwrap()).unwrap()
 }
 
@@ -35,10 +36,26 @@ fn numbers(file: &str) -> serde_json::Value {
 
 #[test]
 fn a_head_of_distributions_finds_the_boxes_of_onnxruntime() {
-    let (width, height, score_min) = (96, 64, 0.3);
-    let found = detect("compress/tests/export/distribution.onnx", width, height, score_min);
+    let (size, score_min) = ((96, 64), 0.3);
+    let found = detect("compress/tests/export/distribution.onnx", size, 37, score_min);
     let rows: Vec<Vec<f32>> =
         serde_json::from_value(numbers("compress/tests/export/distribution-answer.json")).unwrap();
+    assert_boxes(&found, &rows, size, score_min);
+}
+
+/// Two heads of other scales, as YOLOv4 has them.
+#[test]
+fn a_head_of_anchors_with_scaled_centres_finds_the_boxes_of_pytorch() {
+    let (size, score_min) = ((64, 96), 0.3);
+    let found = detect("compress/tests/import/csp-with-scaled-centres.onnx", size, 7919, score_min);
+    let answer = numbers("compress/tests/import/csp-with-scaled-centres.json");
+    let values: Vec<f32> = serde_json::from_value(answer["output0"]["0.2.5"].clone()).unwrap();
+    let rows: Vec<Vec<f32>> = values.chunks(values.len() / 7).map(<[f32]>::to_vec).collect();
+    assert_boxes(&found, &rows, size, score_min);
+}
+
+/// `rows` are centre x, centre y, width, height and the scores of all places.
+fn assert_boxes(found: &[Detection], rows: &[Vec<f32>], (width, height): (usize, usize), score_min: f32) {
     let mut expected = Vec::new();
     for place in 0..rows[0].len() {
         let best = (4..rows.len()).max_by(|a, b| rows[*a][place].total_cmp(&rows[*b][place])).unwrap();
@@ -51,7 +68,7 @@ fn a_head_of_distributions_finds_the_boxes_of_onnxruntime() {
     }
     assert!(expected.len() > 50, "{}", expected.len());
     assert_eq!(found.len(), expected.len());
-    for object in &found {
+    for object in found {
         let sides = [object.bbox.x, object.bbox.y, object.bbox.width, object.bbox.height];
         let same = expected.iter().any(|(class, score, other)| {
             let apart = sides.iter().zip(other).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
@@ -63,7 +80,7 @@ fn a_head_of_distributions_finds_the_boxes_of_onnxruntime() {
 
 #[test]
 fn in_int8_it_finds_the_scores_of_onnxruntime() {
-    let found = detect("compress/tests/quantize/distribution-int8.onnx", 32, 32, 0.0);
+    let found = detect("compress/tests/quantize/distribution-int8.onnx", (32, 32), 37, 0.0);
     let scores: Vec<f32> =
         serde_json::from_value(numbers("compress/tests/quantize/distribution-int8.json")).unwrap();
     let places = scores.len() / 3;
@@ -80,7 +97,7 @@ fn in_int8_it_finds_the_scores_of_onnxruntime() {
 /// Depthwise convolutions between floats, others between bytes.
 #[test]
 fn depthwise_silu_in_int8_finds_the_boxes_of_onnxruntime() {
-    let found = detect("compress/tests/quantize/depthwise-like-int8.onnx", 32, 32, 0.0);
+    let found = detect("compress/tests/quantize/depthwise-like-int8.onnx", (32, 32), 37, 0.0);
     let rows: Vec<f32> =
         serde_json::from_value(numbers("compress/tests/quantize/depthwise-like-int8.json")).unwrap();
     let places = rows.len() / 7;

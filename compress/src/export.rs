@@ -6,7 +6,7 @@
 
 use crate::checkpoint::Weights;
 use crate::error::{Error, Result};
-use crate::network::{Activation, Graph, Head, NORM_EPSILON, Network, Node, Op, PoolPadding, UpsampleMode};
+use crate::network::{Activation, Graph, Head, NORM_EPSILON, Network, Node, NodeId, Op, PoolPadding, UpsampleMode};
 use crate::onnx::{GraphBuilder, float, int, ints, text};
 
 /// Logarithms of distances above this (90 strides) are cut, here and in the trainer's loss: they would only overflow.
@@ -139,7 +139,7 @@ pub fn conv_attributes(kernel: usize, stride: usize, groups: usize) -> Vec<tract
 /// Boxes and scores of all cells: anchors of a map count as that many cells.
 pub(crate) fn cell_count(graph: &Graph, width: usize, height: usize) -> usize {
     let per_cell = |index: usize| match graph.nodes.last().map(|node| &node.op) {
-        Some(Op::Detect { head: Head::Anchors { anchors } }) => anchors[index].len(),
+        Some(Op::Detect { head: Head::Anchors { anchors, .. } }) => anchors[index].len(),
         _ => 1,
     };
     let strides = graph.head_strides();
@@ -196,9 +196,12 @@ fn head(graph: &Graph, names: &[String]) -> String {
             value["offset"] = (*offset).into();
             value["bins"] = (*bins).into();
         }
-        Head::Anchors { anchors } => {
+        Head::Anchors { anchors, xy_scales } => {
             value["kind"] = "anchors".into();
             value["anchors"] = serde_json::json!(anchors);
+            if !xy_scales.is_empty() {
+                value["xy_scales"] = serde_json::json!(xy_scales);
+            }
         }
     }
     value.to_string()
@@ -299,9 +302,10 @@ pub fn detect(onnx: &mut GraphBuilder, graph: &Graph, node: &Node, inputs: &[&st
                 onnx.step("ReduceSum", &[&bins, &axis], vec![int("keepdims", 0)])
             });
         }
-        Head::Anchors { anchors } => {
-            let strides: Vec<f32> = node.inputs.iter().map(|&id| graph.nodes[id].stride as f32).collect();
-            with_anchors(onnx, graph.classes as i64, inputs, &strides, anchors);
+        Head::Anchors { anchors, .. } => {
+            let map = |(index, &id): (usize, &NodeId)| (graph.nodes[id].stride as f32, head.xy_scale(index));
+            let maps: Vec<(f32, f32)> = node.inputs.iter().enumerate().map(map).collect();
+            with_anchors(onnx, graph.classes as i64, inputs, &maps, anchors);
         }
     }
 }
@@ -378,27 +382,28 @@ fn sides_and_classes(
     onnx.op("Concat", "output0", &[&centre, &size, &scores], vec![int("axis", 1)]);
 }
 
-/// YOLOv3 (Redmon & Farhadi 2018, section 2.1); a class's score is its probability times the objectness.
+/// YOLOv3 (Redmon & Farhadi 2018, section 2.1); a class's score is its probability times the objectness. `maps` are
+/// stride and scale of x and y of each map; the latter is YOLOv4's (Bochkovskiy et al. 2020, section 3.3).
 fn with_anchors(
     onnx: &mut GraphBuilder,
     classes: i64,
     inputs: &[&str],
-    strides: &[f32],
+    maps: &[(f32, f32)],
     anchors: &[Vec<[f32; 2]>],
 ) {
     let mut all = Vec::new();
-    for ((map, &stride), anchors) in inputs.iter().zip(strides).zip(anchors) {
+    for ((map, &(stride, xy_scale)), anchors) in inputs.iter().zip(maps).zip(anchors) {
         let count = anchors.len() as i64;
         let split = onnx.ints(&[1, count, 5 + classes, -1]);
         let map4 = onnx.step("Reshape", &[map, &split], vec![]);
-        // The corner of each cell, [1, 2, cells], beside [1, A, 2, cells].
-        let corner = centres(onnx, map, stride, 0.0);
+        // Where the sigmoid is 0, [1, 2, cells], beside [1, A, 2, cells]: the corner of the cell, or outside of it.
+        let corner = centres(onnx, map, stride, (1.0 - xy_scale) / 2.0);
         let corner_shape = onnx.ints(&[1, 1, 2, -1]);
         let corner = onnx.step("Reshape", &[&corner, &corner_shape], vec![]);
-        let stride = onnx.scalar(stride);
+        let range = onnx.scalar(xy_scale * stride);
         let centre = slice(onnx, &map4, 2, 0, 2);
         let centre = onnx.step("Sigmoid", &[&centre], vec![]);
-        let centre = onnx.step("Mul", &[&centre, &stride], vec![]);
+        let centre = onnx.step("Mul", &[&centre, &range], vec![]);
         let centre = onnx.step("Add", &[&centre, &corner], vec![]);
         let sizes: Vec<f32> = anchors.iter().flatten().copied().collect();
         let name = format!("{map}.anchors");

@@ -189,6 +189,16 @@ fn teachers_that_do_not_fit_are_refused_and_told_why() {
     let anchors = zoo::network("micro_yolo_anchors", 2).unwrap();
     refused(&anchors, &module("teacher.pt"), &none, &["anchors"]);
     refused(&anchors, &own, &none, &["another kind of head"]);
+    // The same maps would be other boxes.
+    let scaled = folder.path().join("scaled.safetensors");
+    let mut network = anchors.clone();
+    match &mut network.layers.last_mut().unwrap().kind {
+        LayerKind::Detect { head: Head::Anchors { anchors, xy_scales } } => *xy_scales = vec![1.05; anchors.len()],
+        other => panic!("{other:?}"),
+    }
+    let weights = initial(&network.graph().unwrap(), 1);
+    checkpoint::write(&scaled, &network, &weights, checkpoint::Precision::Half).unwrap();
+    refused(&anchors, &scaled, &none, &["another scale of x and y"]);
     let photos = |config: &mut TrainConfig| {
         config.photos = vec![config.data.remove(0).1];
         config.distill.as_mut().unwrap().stage = Stage::Labels;

@@ -42,8 +42,8 @@ fn output(imported: &Imported) -> Vec<f32> {
     output[0].try_as_plain_ram().unwrap().as_slice::<f32>().unwrap().to_vec()
 }
 
-fn expected(version: &str) -> Vec<f32> {
-    let text = std::fs::read_to_string(fixture("tiny.json")).unwrap();
+fn expected(name: &str, version: &str) -> Vec<f32> {
+    let text = std::fs::read_to_string(fixture(&format!("{name}.json"))).unwrap();
     let json: serde_json::Value = serde_json::from_str(&text).unwrap();
     json["output0"][version].as_array().unwrap().iter().map(|value| value.as_f64().unwrap() as f32).collect()
 }
@@ -60,14 +60,16 @@ fn three_heads_of_other_classes_and_anchors_compute_what_darknet_defines() {
     assert_eq!((imported.network.classes, imported.input_px), (2, (64, 32)));
     assert_eq!(imported.network.graph().unwrap().head_strides(), [8, 16, 32]);
     let ours = output(&imported);
-    assert!(distance(&ours, &expected("0.2.0")) < 1e-4, "{}", distance(&ours, &expected("0.2.0")));
+    let original = expected("tiny", "0.2.0");
+    assert!(distance(&ours, &original) < 1e-4, "{}", distance(&ours, &original));
 
     // What Darknet's successor adds to the variance differs from what the original adds to its root.
     let mut later = weights_bytes();
     later[8] = 5;
     let ours = output(&import(&cfg_text(), &later, &Options::default()).unwrap());
-    assert!(distance(&ours, &expected("0.2.5")) < 1e-4, "{}", distance(&ours, &expected("0.2.5")));
-    assert!(distance(&expected("0.2.0"), &expected("0.2.5")) > 0.01, "the fixture tells the two apart");
+    let successor = expected("tiny", "0.2.5");
+    assert!(distance(&ours, &successor) < 1e-4, "{}", distance(&ours, &successor));
+    assert!(distance(&original, &successor) > 0.01, "the fixture tells the two apart");
 
     // Before 0.2 the number of images seen had four bytes.
     let mut early = weights_bytes();
@@ -75,6 +77,40 @@ fn three_heads_of_other_classes_and_anchors_compute_what_darknet_defines() {
     early.drain(16..20);
     let early = import(&cfg_text(), &early, &Options::default()).unwrap();
     assert_eq!(early.weights, imported.weights);
+}
+
+/// What YOLOv4-tiny has beside: blocks that go on with half of the channels, and scaled centres. The detector's tests
+/// read the same file.
+#[test]
+fn centres_are_scaled_head_by_head_as_darknet_defines() {
+    let name = "csp-with-scaled-centres";
+    let (cfg, weights) = (fixture(&format!("{name}.cfg")), fixture(&format!("{name}.weights")));
+    let imported = darknet(&cfg, &weights, &Options::default()).unwrap();
+    let head = imported.network.graph().unwrap().head().unwrap().clone();
+    // The cfg's heads are of strides 16, 8; ours are read from 8 on.
+    assert_eq!([head.xy_scale(0), head.xy_scale(1)], [1.2, 1.05]);
+    let onnx = to_onnx(&imported.network, &imported.weights, imported.input_px, Storage::Single).unwrap();
+    if std::env::var_os("BLESS").is_some() {
+        std::fs::write(fixture(&format!("{name}.onnx")), &onnx).unwrap();
+        panic!("written");
+    }
+    let (ours, expected) = (output(&imported), expected(name, "0.2.5"));
+    assert!(distance(&ours, &expected) < 1e-4, "{}", distance(&ours, &expected));
+
+    let text = std::fs::read_to_string(&cfg).unwrap();
+    let plain = import(&text.replace("scale_x_y", "max"), &std::fs::read(&weights).unwrap(), &Options::default());
+    assert!(distance(&output(&plain.unwrap()), &expected) > 1e-2, "the fixture tells scales from none");
+    let again: Network = serde_json::from_str(&imported.network.to_json()).unwrap();
+    assert_eq!(again, imported.network);
+}
+
+#[test]
+fn a_scale_of_one_is_yolov3s_head() {
+    let with = |key: &str| {
+        let cfg = cfg_text().replace("classes=2", &format!("classes=2\n{key}"));
+        import(&cfg, &weights_bytes(), &Options::default()).unwrap()
+    };
+    assert_eq!(with("scale_x_y = 1.0"), with(""));
 }
 
 #[test]
@@ -95,7 +131,7 @@ fn the_checkpoint_comes_back_as_any_of_ours() {
 
 fn anchors(network: &Network) -> Vec<Vec<[f32; 2]>> {
     match &network.layers.last().unwrap().kind {
-        LayerKind::Detect { head: Head::Anchors { anchors } } => anchors.clone(),
+        LayerKind::Detect { head: Head::Anchors { anchors, .. } } => anchors.clone(),
         other => panic!("{other:?}"),
     }
 }
@@ -238,7 +274,17 @@ fn cfgs_that_cannot_be_read_as_they_stand_name_section_and_line() {
     refused("num=5", "num=6", &["has 10 anchors' sides above 0 where num=6 needs 12"]);
     refused("48,60", "48,nan", &["anchors' sides above 0"]);
     refused("48,60", "48,x", &["is no number"]);
-    refused("num=5\njitter=.3", "num=5\nscale_x_y=1.05", &["`scale_x_y=1.05` is not supported"]);
+    for scale in ["0", "-1.05", "0.9", "2.1", "1e30", "nan", "inf"] {
+        let line = format!("num=5\nscale_x_y={scale}");
+        refused(
+            "num=5",
+            &line,
+            &["my-yolo.cfg:104: [yolo] ", &format!("`scale_x_y={scale}`: 1 to 2 is supported")],
+        );
+    }
+    refused("num=5", "num=5\nscale_x_y=1.05,1.05", &["`scale_x_y=1.05,1.05` is no number"]);
+    refused("num=5", "num=5\nscale_x_y=1\nscale_x_y=1.05", &["has `scale_x_y` twice"]);
+    refused("num=5", "num=5\nnew_coords=1", &["[yolo] `new_coords=1` is not supported"]);
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     let start = text.find("# 12").unwrap();
     let headless = text[..start].to_owned();

@@ -147,7 +147,7 @@ impl<'a> Levels<'a> {
                 HeadKind::Anchors => {
                     let each = shape.channels.checked_div(level.anchors.len()).and_then(|each| each.checked_sub(5));
                     let each = each.ok_or(wrong("a map has too few channels for its anchors"))?;
-                    (each, level.anchors.len() * (5 + each), 0.0)
+                    (each, level.anchors.len() * (5 + each), (1.0 - level.xy_scale) / 2.0)
                 }
                 HeadKind::AnchorFree { offset, .. } => (second, 4, offset),
                 HeadKind::Distribution { offset, bins } => (second, 4 * bins, offset),
@@ -158,7 +158,8 @@ impl<'a> Levels<'a> {
             let centres = product(&[shape.height, shape.width, size_of::<[f32; 2]>()]);
             budget.take(centres, name).map_err(NotAlone::TooLarge)?;
             levels.classes = classes;
-            levels.cells.push(cells(shape, level.stride as f32, offset));
+            let stride = level.stride as f32;
+            levels.cells.push(Cells { stride: level.xy_scale * stride, ..cells(shape, stride, offset) });
             levels.places += shape.height * shape.width * level.anchors.len().max(1);
             levels.boxes.push((name, shape));
             levels.scores.extend(maps.get(1).map(|(name, _)| *name));

@@ -13,7 +13,9 @@
 //!   `anchors`);
 //! - `limit` (for `anchor_free`): the sides' distances are `exp(min(x, limit))` strides;
 //! - `bins` (for `distribution`): number of bins per side; the distance is the mean of their distribution;
-//! - `anchors` (for `anchors`): for each stride the widths and heights, in pixels of the input.
+//! - `anchors` (for `anchors`): for each stride the widths and heights, in pixels of the input;
+//! - `xy_scales` (for `anchors`, optional): for each stride YOLOv4's scale s of x and y: `s * sigmoid(x) - (s - 1) / 2`
+//!   strides from the border of the cell. Without it they are 1.
 
 use super::names::{self, Literal};
 
@@ -47,6 +49,8 @@ pub(crate) struct Level {
     pub maps: Vec<String>,
     /// Width and height of each, in pixels of the input; none but for [`HeadKind::Anchors`].
     pub anchors: Vec<[f32; 2]>,
+    /// Of x and y in a cell; 1 but for [`HeadKind::Anchors`].
+    pub xy_scale: f32,
 }
 
 impl Head {
@@ -107,11 +111,19 @@ impl Head {
             }
             _ => vec![Vec::new(); maps.len()],
         };
-        if strides.len() != maps.len() || anchors.len() != maps.len() {
+        let xy_scales = match field("xy_scales").filter(|_| kind == HeadKind::Anchors) {
+            Some(scales) => {
+                let scale = |value| number(value).filter(|scale| (1.0..=2.0).contains(scale));
+                list(scales)?.into_iter().map(scale).collect::<Option<Vec<f32>>>()?
+            }
+            None => vec![1.0; maps.len()],
+        };
+        if [strides.len(), anchors.len(), xy_scales.len()] != [maps.len(); 3] {
             return None;
         }
-        let levels = maps.into_iter().zip(strides).zip(anchors);
-        let levels = levels.map(|((maps, stride), anchors)| Level { stride, maps, anchors }).collect();
+        let levels = maps.into_iter().zip(strides).zip(anchors.into_iter().zip(xy_scales));
+        let level = |((maps, stride), (anchors, xy_scale))| Level { stride, maps, anchors, xy_scale };
+        let levels = levels.map(level).collect();
         Some(Head { kind, levels })
     }
 }
@@ -132,6 +144,7 @@ mod tests {
             stride,
             maps: maps.iter().map(|name| (*name).to_owned()).collect(),
             anchors: anchors.to_vec(),
+            xy_scale: 1.0,
         };
         let levels = vec![level(8, &["bins8", "scores8"], &[]), level(16, &["bins16", "scores16"], &[])];
         let kind = HeadKind::Distribution { offset: 0.0, bins: 8 };
@@ -141,7 +154,11 @@ mod tests {
         assert_eq!(Head::read(&anchor_free), Some(Head { kind, levels }));
         let levels =
             vec![level(16, &["all16"], &[[10.0, 14.5]]), level(32, &["all32"], &[[81.0, 82.0], [135.0, 169.0]])];
-        assert_eq!(Head::read(ANCHORS), Some(Head { kind: HeadKind::Anchors, levels }));
+        assert_eq!(Head::read(ANCHORS), Some(Head { kind: HeadKind::Anchors, levels: levels.clone() }));
+        let scaled = ANCHORS.replace("\"strides\"", "\"xy_scales\":[1.2,1.05],\"strides\"");
+        let scales = levels.into_iter().zip([1.2, 1.05]);
+        let levels = scales.map(|(level, xy_scale)| Level { xy_scale, ..level }).collect();
+        assert_eq!(Head::read(&scaled), Some(Head { kind: HeadKind::Anchors, levels }));
     }
 
     #[test]
@@ -171,6 +188,12 @@ mod tests {
         for (from, to) in [("[[10,14.5]],", ""), ("[10,14.5]", "[10]"), ("14.5", "-1"), ("14.5", "inf")] {
             let text = ANCHORS.replace(from, to);
             assert!(text != ANCHORS && Head::read(&text).is_none(), "{text}");
+        }
+        for scales in
+            ["1.05", "[1.05]", "[1.05,0]", "[1.05,-1]", "[1.05,0.5]", "[1.05,1e9]", "[1.05,NaN]", "[1.05,[1]]"]
+        {
+            let text = ANCHORS.replace("\"strides\"", &format!("\"xy_scales\":{scales},\"strides\""));
+            assert!(Head::read(&text).is_none(), "{text}");
         }
     }
 }

@@ -8,7 +8,8 @@ use compress::{Error, Result};
 
 /// Imports a trained network: writes a checkpoint, and the network as JSON beside it.
 ///
-/// It reads YOLOv3-tiny and similar networks from Darknet (`--cfg` and `--weights`), or NanoDet-Plus-m (`--nanodet`).
+/// It reads YOLOv3-tiny, YOLOv4-tiny and similar networks from Darknet (`--cfg` and `--weights`), or NanoDet-Plus-m
+/// (`--nanodet`).
 #[derive(clap::Args)]
 pub struct Import {
     /// Darknet's description of the network (cfg file).

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::Masks;
 use crate::error::{Error, Result};
-use crate::network::{Activation, Head, Layer, LayerKind, Network, PoolPadding};
+use crate::network::{Activation, Head, Layer, LayerKind, Network, PoolPadding, XY_SCALES};
 
 /// More than any network has.
 const MOST_CHANNELS: usize = 1 << 14;
@@ -50,6 +50,8 @@ struct YoloHead {
     stride: usize,
     anchors: Vec<[f32; 2]>,
     mask: Vec<usize>,
+    /// `scale_x_y`.
+    xy_scale: f32,
 }
 
 struct Entry<'a> {
@@ -515,9 +517,10 @@ impl<'a> Reader<'a> {
 
     fn yolo(&mut self, section: &Section) -> Result<Output> {
         section.check(
-            &["mask", "anchors", "classes", "num"],
+            &["mask", "anchors", "classes", "num", "scale_x_y"],
             &TRAINING_YOLO,
-            &[("scale_x_y", 1.0), ("new_coords", 0.0)],
+            // Else sizes are squares instead of exponentials, and the scores already probabilities.
+            &[("new_coords", 0.0)],
         )?;
         let classes_line = section.required("classes")?.line;
         let classes = section.number("classes", 0, 1..=MOST_CHANNELS)?;
@@ -542,6 +545,18 @@ impl<'a> Reader<'a> {
             return Err(section.error(classes_line, problem));
         }
         self.description.classes = classes;
+        let xy_scale = match section.find("scale_x_y")? {
+            None => 1.0,
+            Some(entry) => {
+                let scale = section.parse::<f32>(entry, entry.value)?;
+                if !XY_SCALES.contains(&scale) {
+                    let (least, most) = XY_SCALES.into_inner();
+                    let problem = format!("`scale_x_y={}`: {least} to {most} is supported", entry.value);
+                    return Err(section.error(entry.line, problem));
+                }
+                scale
+            }
+        };
         let (map, channels, stride) = self.before(section)?;
         let needed = mask.len() * (5 + classes);
         if channels != needed {
@@ -549,7 +564,7 @@ impl<'a> Reader<'a> {
                 format!("reads {channels} filters; {} anchors of 5 + {classes} values need {needed}", mask.len());
             return Err(section.error(section.line, problem));
         }
-        self.description.heads.push(YoloHead { map, stride, anchors, mask });
+        self.description.heads.push(YoloHead { map, stride, anchors, mask, xy_scale });
         Ok(Output::Boxes)
     }
 
@@ -692,7 +707,11 @@ impl Description {
         let anchors =
             heads.iter().map(|head| head.mask.iter().map(|&number| head.anchors[number]).collect()).collect();
         let mut layers = self.layers.clone();
-        let kind = LayerKind::Detect { head: Head::Anchors { anchors } };
+        let mut xy_scales: Vec<f32> = heads.iter().map(|head| head.xy_scale).collect();
+        if xy_scales.iter().all(|scale| *scale == 1.0) {
+            xy_scales.clear(); // YOLOv3, whose description does without.
+        }
+        let kind = LayerKind::Detect { head: Head::Anchors { anchors, xy_scales } };
         let from = heads.iter().map(|head| head.map.clone()).collect();
         layers.push(Layer { from, ..Layer::new("detect", kind) });
         let network = Network { name, classes: self.classes, names: Vec::new(), layers };

@@ -1,7 +1,7 @@
 //! Imports networks of other projects.
 //!
-//! [`darknet`] reads YOLOv3-tiny and similar networks from Darknet. With the feature `train`, `nanodet` reads
-//! NanoDet-Plus.
+//! [`darknet`] reads YOLOv3-tiny, YOLOv4-tiny and similar networks from Darknet. With the feature `train`, `nanodet`
+//! reads NanoDet-Plus.
 
 mod cfg;
 #[cfg(feature = "train")]

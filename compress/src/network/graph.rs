@@ -1,6 +1,7 @@
 //! Layers split into single operations.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 
 use super::{Activation, Head, Layer, LayerKind, Network, PoolPadding, UpsampleMode};
 use crate::error::{Error, Result};
@@ -14,6 +15,10 @@ const LARGEST_KERNEL: usize = 31;
 const LARGEST_STRIDE: usize = 1 << 10;
 const LARGEST_SIDE: usize = 1 << 12;
 const MOST_BINS: usize = 1 << 8;
+
+/// The scales of x and y that a head with anchors may have. Below 1 no centre reaches the border of its cell; above 2
+/// (YOLOv5's) it would leave the neighbouring cells.
+pub const XY_SCALES: RangeInclusive<f32> = 1.0..=2.0;
 
 /// Sides of the input are multiples of this, or of less for networks without a map so coarse.
 const USUAL_MULTIPLE: usize = 32;
@@ -428,9 +433,16 @@ impl Builder {
                 }
                 self.pairs(&maps, 4 * bins)?;
             }
-            Head::Anchors { anchors } => {
+            Head::Anchors { anchors, xy_scales } => {
                 if anchors.len() != maps.len() {
                     return Err(format!("has {} lists of anchors for {} maps", anchors.len(), maps.len()));
+                }
+                if !xy_scales.is_empty() && xy_scales.len() != maps.len() {
+                    return Err(format!("has {} scales of x and y for {} maps", xy_scales.len(), maps.len()));
+                }
+                if let Some(scale) = xy_scales.iter().find(|scale| !XY_SCALES.contains(scale)) {
+                    let (least, most) = XY_SCALES.into_inner();
+                    return Err(format!("scales x and y by {scale}: {least} to {most} is supported"));
                 }
                 for (map, anchors) in maps.iter().zip(anchors) {
                     let needed = anchors.len() * (5 + self.classes);
@@ -566,6 +578,26 @@ mod tests {
             LayerKind::Detect { head: Head::Distribution { bins: 8, offset: 0.5 } },
             "needs 32 and 3 channels",
         );
+    }
+
+    #[test]
+    fn scales_of_x_and_y_are_one_for_each_map_and_from_1_to_2() {
+        let with = |xy_scales: &[f32]| {
+            let mut network = crate::zoo::network("yolov3_tiny", 3).unwrap();
+            match &mut network.layers.last_mut().unwrap().kind {
+                LayerKind::Detect { head: Head::Anchors { xy_scales: own, .. } } => *own = xy_scales.to_vec(),
+                other => panic!("{other:?}"),
+            }
+            network.graph().map_err(|error| error.to_string())
+        };
+        assert_eq!(with(&[1.05, 2.0]).unwrap().head().unwrap().xy_scale(1), 2.0);
+        assert_eq!(with(&[]).unwrap().head().unwrap().xy_scale(1), 1.0);
+        let error = with(&[1.05]).unwrap_err();
+        assert!(error.contains("1 scales of x and y for 2 maps"), "{error}");
+        for wrong in [0.0, -1.05, 0.99, 2.01, f32::INFINITY, f32::NAN] {
+            let error = with(&[1.05, wrong]).unwrap_err();
+            assert!(error.contains(&format!("scales x and y by {wrong}: 1 to 2")), "{error}");
+        }
     }
 
     #[test]

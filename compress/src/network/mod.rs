@@ -8,7 +8,7 @@ mod graph;
 #[cfg(test)]
 pub(crate) mod reference;
 
-pub use graph::{Graph, NORM_EPSILON, Node, NodeId, Op};
+pub use graph::{Graph, NORM_EPSILON, Node, NodeId, Op, XY_SCALES};
 
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -178,11 +178,15 @@ pub enum Head {
     /// `[4, h, w]` in the order left, top, right, bottom, as logarithms in units of the stride. The second has class
     /// logits, `[C, h, w]`.
     AnchorFree,
-    /// The head of YOLOv3: reads one map per stride, `[A·(5 + C), h, w]`, each with a list of A anchors (width, height
-    /// in pixels of the network's input).
+    /// The head of YOLOv3 and v4: reads one map per stride, `[A·(5 + C), h, w]`, each with a list of A anchors (width,
+    /// height in pixels of the network's input).
     Anchors {
         /// One list per map, in the order of `from`.
         anchors: Vec<Vec<[f32; 2]>>,
+        /// YOLOv4's scale s of the position in the cell, one per map: s·sigmoid(t) − (s − 1)/2 cells, so that a centre
+        /// can lie on the border of its cell. Empty: 1 for every map, as in YOLOv3.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        xy_scales: Vec<f32>,
     },
     /// The head of Generalized Focal Loss (Li et al. 2020): reads one pair of maps per stride. The first has logits of
     /// each side's distance, `[4·bins, h, w]`, all bins of the left side first, then those of the top, the right and
@@ -285,6 +289,14 @@ impl Head {
         }
     }
 
+    /// The scale of the position in the cells of a map, by the map's number; see [`Head::Anchors`].
+    pub fn xy_scale(&self, map: usize) -> f32 {
+        match self {
+            Head::Anchors { xy_scales, .. } => xy_scales.get(map).copied().unwrap_or(1.0),
+            Head::AnchorFree | Head::Distribution { .. } => 1.0,
+        }
+    }
+
     /// How many maps it reads at each stride.
     pub fn maps_per_stride(&self) -> usize {
         match self {
@@ -316,7 +328,7 @@ impl Network {
     /// Multiplies the head's anchors by `factor`, for inputs of another size than they were made for. A head without
     /// anchors stays as it is.
     pub fn scale_anchors(&mut self, factor: f32) {
-        if let Some(LayerKind::Detect { head: Head::Anchors { anchors } }) =
+        if let Some(LayerKind::Detect { head: Head::Anchors { anchors, .. } }) =
             self.layers.last_mut().map(|layer| &mut layer.kind)
         {
             anchors.iter_mut().flatten().flatten().for_each(|side| *side *= factor);
@@ -337,7 +349,7 @@ impl Network {
             from.extend(self.layers.iter().rev().nth(1).map(|layer| layer.name.clone()));
         }
         let widths: Vec<(&String, usize)> = match &head {
-            Head::Anchors { anchors } => {
+            Head::Anchors { anchors, .. } => {
                 from.iter().zip(anchors).map(|(name, anchors)| (name, anchors.len() * (5 + classes))).collect()
             }
             _ => from.iter().skip(1).step_by(2).map(|name| (name, classes)).collect(),

@@ -4,7 +4,7 @@
 //! That cell learns objectness 1, the class and the box. Everywhere else the target of objectness is 0, except where
 //! the predicted box overlaps an object well, or an object that is marked to be ignored. The loss of objectness and
 //! classes is binary cross-entropy, as in the paper. That of boxes is CIoU, as for the anchor-free head, so that the
-//! two can be compared.
+//! two can be compared. YOLOv4's scale of x and y changes the boxes alone: an object stays with the cell of its centre.
 
 use tch::{Kind, Tensor};
 
@@ -13,6 +13,7 @@ use super::tensor::to_vec;
 use crate::data::augment::Target;
 use crate::error::Result;
 use crate::export::SIDE_MAX;
+use crate::network::Head;
 
 /// A prediction that overlaps an object by more than this is not punished: `ignore_thresh` of Darknet's
 /// `yolov3-tiny.cfg` (the paper's text says 0.5, for the large network).
@@ -27,18 +28,22 @@ pub struct Place {
     pub stride: f32,
     /// Width and height in pixels.
     pub anchor: [f32; 2],
+    /// Width and height in strides of the range, around the middle of the cell, in which a predicted centre lies.
+    pub xy_scale: f32,
 }
 
-/// All places of a square input of `size` pixels, in the order of [`super::Predictions::Anchors`] and of the exported
-/// network.
-pub fn places(size: usize, strides: &[usize], anchors: &[Vec<[f32; 2]>]) -> Vec<Place> {
+/// All places of `head` for a square input of `size` pixels, in the order of [`super::Predictions::Anchors`] and of the
+/// exported network; none if it has no anchors.
+pub fn places(size: usize, strides: &[usize], head: &Head) -> Vec<Place> {
+    let Head::Anchors { anchors, .. } = head else { return Vec::new() };
     let mut places = Vec::new();
-    for (&stride, anchors) in strides.iter().zip(anchors) {
+    for (map, (&stride, anchors)) in strides.iter().zip(anchors).enumerate() {
         let side = size.div_ceil(stride);
         for &anchor in anchors {
             for cell in 0..side * side {
                 let corner = [cell % side, cell / side].map(|at| (at * stride) as f32);
-                places.push(Place { corner, stride: stride as f32, anchor });
+                let xy_scale = head.xy_scale(map);
+                places.push(Place { corner, stride: stride as f32, anchor, xy_scale });
             }
         }
     }
@@ -121,16 +126,17 @@ pub(super) fn iou(a: [f32; 4], b: [f32; 4]) -> f32 {
 /// [`super::Predictions::Anchors`]).
 fn boxes(values: &Tensor, places: &[Place]) -> Result<Tensor> {
     let device = values.device();
-    let column = |of: fn(&Place) -> f32| {
+    let column = |of: &dyn Fn(&Place) -> f32| {
         let column: Vec<f32> = places.iter().map(of).collect();
         Tensor::from_slice(&column).to_device(device)
     };
-    let stride = column(|place| place.stride);
-    let x = values.select(2, 0).sigmoid() * &stride + column(|place| place.corner[0]);
-    let y = values.select(2, 1).sigmoid() * &stride + column(|place| place.corner[1]);
+    let range = column(&|place| place.xy_scale * place.stride);
+    let start = |place: &Place, axis: usize| place.corner[axis] - (place.xy_scale - 1.0) / 2.0 * place.stride;
+    let x = values.select(2, 0).sigmoid() * &range + column(&|place| start(place, 0));
+    let y = values.select(2, 1).sigmoid() * &range + column(&|place| start(place, 1));
     let limit = f64::from(SIDE_MAX);
-    let half_width = values.select(2, 2).clamp_max(limit).exp() * column(|place| place.anchor[0]) * 0.5;
-    let half_height = values.select(2, 3).clamp_max(limit).exp() * column(|place| place.anchor[1]) * 0.5;
+    let half_width = values.select(2, 2).clamp_max(limit).exp() * column(&|place| place.anchor[0]) * 0.5;
+    let half_height = values.select(2, 3).clamp_max(limit).exp() * column(&|place| place.anchor[1]) * 0.5;
     Ok(Tensor::f_stack(&[&x - &half_width, &y - &half_height, x + half_width, y + half_height], 2)?)
 }
 
@@ -196,6 +202,7 @@ pub fn loss(values: &Tensor, places: &[Place], targets: &[Vec<Target>]) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::network::{LayerKind, Network};
     use crate::train::{Layout, Predictions, Replica};
     use crate::zoo;
 
@@ -203,9 +210,14 @@ mod tests {
         Target { class, ltrb, weight, certainty: 1.0 }
     }
 
+    fn head(anchors: Vec<Vec<[f32; 2]>>, xy_scales: &[f32]) -> Head {
+        Head::Anchors { anchors, xy_scales: xy_scales.to_vec() }
+    }
+
     /// 64 px at strides 16 and 32, two anchors each: 2·16 + 2·4 places.
     fn example() -> Vec<Place> {
-        places(64, &[16, 32], &[vec![[8.0, 8.0], [16.0, 8.0]], vec![[32.0, 32.0], [24.0, 60.0]]])
+        let anchors = vec![vec![[8.0, 8.0], [16.0, 8.0]], vec![[32.0, 32.0], [24.0, 60.0]]];
+        places(64, &[16, 32], &head(anchors, &[]))
     }
 
     /// No prediction overlaps anything.
@@ -217,7 +229,7 @@ mod tests {
     fn an_object_goes_to_the_best_shape_in_the_cell_of_its_centre() {
         let places = example();
         assert_eq!(places.len(), 40);
-        assert_eq!(places[17], Place { corner: [16.0, 0.0], stride: 16.0, anchor: [16.0, 8.0] });
+        assert_eq!(places[17], Place { corner: [16.0, 0.0], stride: 16.0, anchor: [16.0, 8.0], xy_scale: 1.0 });
         // 14×8 around (40, 21). Shapes: 8×8 64/112 = 0.571; 16×8 112/128 = 0.875; 32×32 112/1024; 24×60 less.
         // Cell (2, 1) of the fine map, second anchor: 16 + 1·4 + 2.
         let wide = target(3, [33.0, 17.0, 47.0, 25.0], 1.0);
@@ -260,7 +272,7 @@ mod tests {
     #[test]
     fn a_loss_by_hand() {
         // One cell of 32 px, one anchor of 16×8, two classes, everything 0: the box is 16×8 around (16, 16).
-        let places = places(32, &[32], &[vec![[16.0, 8.0]]]);
+        let places = places(32, &[32], &head(vec![vec![[16.0, 8.0]]], &[]));
         let values = Tensor::zeros([1, 1, 7], tch::kind::FLOAT_CPU);
         let exact = [8.0, 12.0, 24.0, 20.0];
         let of = |targets: Vec<Target>| loss(&values, &places, &[targets]).unwrap();
@@ -315,9 +327,21 @@ mod tests {
     /// network in training computes what the exported one does.
     #[test]
     fn boxes_and_scores_are_those_of_the_exported_network() {
+        let network = zoo::network("yolo_lite", 3).unwrap();
+        agrees_with_its_export(&network);
+        let mut scaled = network;
+        let LayerKind::Detect { head: Head::Anchors { xy_scales, .. } } =
+            &mut scaled.layers.last_mut().unwrap().kind
+        else {
+            panic!("YOLO-Lite has anchors")
+        };
+        *xy_scales = vec![1.2];
+        agrees_with_its_export(&scaled);
+    }
+
+    fn agrees_with_its_export(network: &Network) {
         use tract_onnx::prelude::*;
         let side = 64;
-        let network = zoo::network("yolo_lite", 3).unwrap();
         let graph = network.graph().unwrap();
         let weights = crate::network::reference::random_weights(&graph, 8);
         let rgb: Vec<u8> = (0..3 * side * side).map(|i| (i * 37 % 251) as u8).collect();
@@ -326,20 +350,16 @@ mod tests {
         let (mut learned, mut measured) = (vec![0.0; layout.learned as usize], vec![0.0; layout.measured as usize]);
         layout.gather(&weights, &mut learned, &mut measured);
         let (learned, measured) = (tch::Tensor::from_slice(&learned), tch::Tensor::from_slice(&measured));
-        let mut replica = Replica::new(&network, &layout, &learned, measured, Kind::Float, None, None).unwrap();
+        let mut replica = Replica::new(network, &layout, &learned, measured, Kind::Float, None, None).unwrap();
         let image = tch::Tensor::from_slice(&rgb).view([1, side as i64, side as i64, 3]);
         let Predictions::Anchors(values) = replica.forward(&image).unwrap() else {
             panic!("YOLO-Lite has anchors")
         };
-        let crate::network::Head::Anchors { anchors } = graph.head().unwrap() else {
-            panic!("YOLO-Lite has anchors")
-        };
-        let places = places(side, &graph.head_strides(), anchors);
+        let places = places(side, &graph.head_strides(), graph.head().unwrap());
         let boxes = to_vec(&boxes(&values, &places).unwrap().detach()).unwrap();
         let values = to_vec(&values.detach()).unwrap();
 
-        let onnx =
-            crate::export::to_onnx(&network, &weights, (side, side), crate::export::Storage::Single).unwrap();
+        let onnx = crate::export::to_onnx(network, &weights, (side, side), crate::export::Storage::Single).unwrap();
         let model = tract_onnx::onnx().model_for_read(&mut onnx.as_slice()).unwrap();
         let model = model.into_optimized().unwrap().into_runnable().unwrap();
         let planes: Vec<f32> = (0..3 * side * side)

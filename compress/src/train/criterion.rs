@@ -87,9 +87,9 @@ impl Criterion {
     pub fn loss(&mut self, predictions: &Predictions, lesson: &Lesson) -> Result<Loss> {
         let size = lesson.size;
         match (&self.geometry.head, predictions) {
-            (Head::Anchors { anchors }, Predictions::Anchors(values)) => {
+            (head @ Head::Anchors { .. }, Predictions::Anchors(values)) => {
                 let places = self.places.entry(size);
-                let places = places.or_insert_with(|| anchors::places(size, &self.geometry.strides, anchors));
+                let places = places.or_insert_with(|| anchors::places(size, &self.geometry.strides, head));
                 anchors::loss(values, places, &lesson.targets)
             }
             (Head::Anchors { .. }, _) => Err(Error::Training("the predictions are another head's".into())),

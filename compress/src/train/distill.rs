@@ -183,7 +183,7 @@ fn cross_entropy(logits: &Tensor, probabilities: &Tensor) -> Tensor {
 const OBJECT_GAIN: f64 = 50.0;
 
 /// Classes, boxes and objectness of YOLOv3's head, `[batch, places, 5 + C]` each (see [`Predictions::Anchors`]): classes
-/// and boxes where the teacher sees an object, as much as it does.
+/// and boxes where the teacher sees an object, as much as it does. Both have the same anchors and scales of x and y.
 fn anchors(ours: &Tensor, theirs: &Tensor) -> Result<(Tensor, Tensor, Tensor)> {
     let part = |values: &Tensor, first: i64, count: i64| values.narrow(2, first, count);
     let object = part(theirs, 4, 1).sigmoid();

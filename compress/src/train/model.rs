@@ -383,7 +383,7 @@ impl Replica {
                     let inputs: Vec<&Tensor> = node.inputs.iter().map(|&id| &maps[id]).collect();
                     without_weights(node, &inputs)?
                 }
-                Op::Detect { head: Head::Anchors { anchors } } => {
+                Op::Detect { head: Head::Anchors { anchors, .. } } => {
                     let values = 5 + self.graph.classes as i64;
                     let places = |(&id, anchors): (&usize, &Vec<[f32; 2]>)| {
                         let (map, count) = (&maps[id], anchors.len() as i64);

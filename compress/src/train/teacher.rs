@@ -114,12 +114,17 @@ impl Teacher {
                 return Err(wrong(format!("calls `{theirs}` what the data calls `{ours}`")));
             }
             let (head, other) = (theirs.head(), graph.head());
-            let same_anchors = match (head, other) {
-                (Some(Head::Anchors { anchors: a }), Some(Head::Anchors { anchors: b })) => a == b,
+            // Outputs are compared before they are boxes, so the same must mean the same.
+            let same_boxes = match (head, other) {
+                (Some(a @ Head::Anchors { anchors, .. }), Some(b @ Head::Anchors { anchors: others, .. })) => {
+                    anchors == others && (0..anchors.len()).all(|map| a.xy_scale(map) == b.xy_scale(map))
+                }
                 _ => !anchors(&theirs) && !anchors(&graph),
             };
-            if !same_anchors {
-                return Err(wrong("has another kind of head or other anchors than the student".into()));
+            if !same_boxes {
+                let problem =
+                    "has another kind of head, other anchors or another scale of x and y than the student";
+                return Err(wrong(problem.into()));
             }
             if !theirs.head_strides().starts_with(&graph.head_strides()) {
                 let (theirs, ours) = (theirs.head_strides(), graph.head_strides());

@@ -20,7 +20,7 @@ pub fn yolo_lite(classes: usize) -> Network {
     layers.extend([
         conv("conv6", 256, 3, Activation::LeakyRelu),
         conv("conv7", 5 * (5 + classes), 1, Activation::None),
-        Layer::new("detect", LayerKind::Detect { head: Head::Anchors { anchors } }),
+        Layer::new("detect", LayerKind::Detect { head: Head::Anchors { anchors, xy_scales: Vec::new() } }),
     ]);
     Network { name: "yolo_lite".into(), classes, names: Vec::new(), layers }
 }

@@ -54,7 +54,7 @@ pub fn yolo_nano(classes: usize) -> Network {
         vec![[30.0, 61.0], [62.0, 45.0], [59.0, 119.0]],
         vec![[116.0, 90.0], [156.0, 198.0], [373.0, 326.0]],
     ];
-    let detect = LayerKind::Detect { head: Head::Anchors { anchors } };
+    let detect = LayerKind::Detect { head: Head::Anchors { anchors, xy_scales: Vec::new() } };
     builder.layers.push(Layer::new("detect", detect).from(["conv9", "conv10", "conv11"]));
     Network { name: "yolo_nano".into(), classes, names: Vec::new(), layers: builder.layers }
 }

@@ -42,6 +42,7 @@ pub fn yolov3_tiny(classes: usize) -> Network {
                         vec![[10.0, 14.0], [23.0, 27.0], [37.0, 58.0]],
                         vec![[81.0, 82.0], [135.0, 169.0], [344.0, 319.0]],
                     ],
+                    xy_scales: Vec::new(),
                 },
             },
         )

@@ -1,4 +1,4 @@
-"""Writes the fixtures beside it: a network as Darknet stores it, and what it computes by Darknet's definition.
+"""Writes the fixtures beside it: networks as Darknet stores them, and what they compute by Darknet's definition.
 
     pip install numpy torch && python make.py
 
@@ -125,9 +125,12 @@ def forward(sections, tensors, revision, image, masks=None):
         rows, columns = layer.shape[2:]
         parts = layer.reshape(len(mask), -1, rows, columns)
         for part, (anchor_width, anchor_height) in zip(parts, anchors[mask]):
-            # yolo_layer.c, get_yolo_box: relative to the image there, in pixels here.
-            x = (torch.sigmoid(part[0]) + torch.arange(columns)) / columns * width
-            y = (torch.sigmoid(part[1]) + torch.arange(rows)[:, None]) / rows * height
+            # yolo_layer.c, get_yolo_box: relative to the image there, in pixels here. Before it, forward_yolo_layer
+            # multiplies the sigmoids of x and y by scale_x_y and adds -0.5 * (scale_x_y - 1).
+            scale = float(options.get("scale_x_y", 1))
+            x, y = (torch.sigmoid(part[axis]) * scale - 0.5 * (scale - 1) for axis in (0, 1))
+            x = (x + torch.arange(columns)) / columns * width
+            y = (y + torch.arange(rows)[:, None]) / rows * height
             boxes = torch.stack([x, y, part[2].exp() * anchor_width, part[3].exp() * anchor_height])
             scores = torch.sigmoid(part[4]) * torch.sigmoid(part[5:])
             found.append((width // columns, torch.cat([boxes, scores]).flatten(1)))
@@ -141,10 +144,10 @@ def pixels(height, width):
     return torch.from_numpy(values.astype(np.float32).astype(np.float64)).reshape(1, 3, height, width)
 
 
-def make():
-    sections = read_cfg((HERE / "tiny.cfg").read_text())
-    rng = np.random.default_rng(8)
-    data = [struct.pack("<3iq", 0, 2, 0, 1234)]
+def make(name, seed, revisions):
+    sections = read_cfg((HERE / f"{name}.cfg").read_text())
+    rng = np.random.default_rng(seed)
+    data = [struct.pack("<3iq", 0, 2, revisions[0], 1234)]
     for _, norm, shape in convolution_shapes(sections):
         parts = [rng.normal(0, 0.3, shape[0])]
         if norm:
@@ -155,18 +158,19 @@ def make():
             parts += [scale, rng.normal(0, 0.2, shape[0]), variance]
         parts.append(rng.normal(0, 1.2 / np.sqrt(np.prod(shape[1:])), shape).ravel())
         data += [part.astype("<f4").tobytes() for part in parts]
-    (HERE / "tiny.weights").write_bytes(b"".join(data))
+    (HERE / f"{name}.weights").write_bytes(b"".join(data))
     expected = {}
     net = sections[0][1]
     image = pixels(int(net["height"]), int(net["width"]))
-    for revision in [0, 5]:
-        _, tensors = read_weights((HERE / "tiny.weights").read_bytes(), sections)
+    for revision in revisions:
+        _, tensors = read_weights((HERE / f"{name}.weights").read_bytes(), sections)
         output = forward(sections, tensors, revision, image)
         expected[f"0.2.{revision}"] = [float(f"{value:.6g}") for value in output.flatten().tolist()]
     text = json.dumps({"torch": torch.__version__.split("+")[0], "cells": output.shape[1], "output0": expected})
-    (HERE / "tiny.json").write_text(text + "\n")
-    first, second = (np.array(values) for values in expected.values())
-    print(output.shape, "versions differ by up to", np.abs(first - second).max(), "range", first.min(), first.max())
+    (HERE / f"{name}.json").write_text(text + "\n")
+    answers = [np.array(values) for values in expected.values()]
+    apart = np.abs(answers[0] - answers[-1]).max()
+    print(name, output.shape, "versions differ by up to", apart, "range", answers[0].min(), answers[0].max())
 
 
 def compare(cfg, weights, onnx, masks=None):
@@ -190,4 +194,6 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["compare"]:
         compare(*sys.argv[2:])
     else:
-        make()
+        make("tiny", 8, [0, 5])
+        # YOLOv4-tiny is trained with Darknet's successor.
+        make("csp-with-scaled-centres", 9, [5])
