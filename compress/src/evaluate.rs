@@ -303,15 +303,15 @@ impl<'a> Queue<'a> {
     }
 }
 
-/// The objects of a photograph.
-fn truths(index: usize, image: &Annotated) -> impl Iterator<Item = Truth> {
+/// The objects of a photograph, which [`score`] knows by `index`.
+pub fn truths(index: usize, image: &Annotated) -> impl Iterator<Item = Truth> {
     image.objects.iter().map(move |object| {
-        let [left, top, right, bottom] = object.ltrb.map(f64::from);
+        let [x, y, width, height] = object.xywh;
         Truth {
             image: index,
             category: object.class,
-            bbox: BoxXywh { x: left, y: top, width: right - left, height: bottom - top },
-            area: object.area.into(),
+            bbox: BoxXywh { x, y, width, height },
+            area: object.area,
             crowd: object.crowd,
             ignore: object.ignore || object.score.is_some(),
         }
@@ -452,8 +452,11 @@ fn match_one(truths: &[&Truth], found: &[&Found], area: (f64, f64), outcomes: &m
                 .iter()
                 .map(|truth| {
                     let intersection = found.bbox.intersection(&truth.bbox);
-                    let union =
-                        found.bbox.area() + if truth.crowd { 0.0 } else { truth.bbox.area() - intersection };
+                    // Summed in the order of pycocotools.
+                    let union = match truth.crowd {
+                        true => found.bbox.area(),
+                        false => found.bbox.area() + truth.bbox.area() - intersection,
+                    };
                     if intersection == 0.0 { 0.0 } else { intersection / union }
                 })
                 .collect()

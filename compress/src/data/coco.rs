@@ -36,8 +36,11 @@ pub enum Labelled {
 pub struct Object {
     /// Index into [`Dataset::classes`].
     pub class: usize,
-    /// Left, top, right, bottom in pixels of the stored photograph, inside it.
+    /// Left, top, right, bottom in pixels of the stored photograph, inside it: what training learns.
     pub ltrb: [f32; 4],
+    /// Left, top, width, height in pixels as in the file, in part perhaps outside of the photograph: what evaluation
+    /// compares, as pycocotools does. An overlap at exactly a threshold falls on its other side in 32 bits.
+    pub xywh: [f64; 4],
     /// A teacher's confidence in 0–1; `None` for a box drawn by a person.
     pub score: Option<f32>,
     /// COCO's `iscrowd`: one box around many.
@@ -45,7 +48,7 @@ pub struct Object {
     /// `ignore` or `difficult`: neither a hit nor a miss.
     pub ignore: bool,
     /// COCO's `area` in pixels², or the box's own where the file has none: what decides small, medium and large.
-    pub area: f32,
+    pub area: f64,
 }
 
 /// A photograph and the objects in it.
@@ -101,8 +104,8 @@ struct AnnotationEntry {
     id: u64,
     image_id: u64,
     category_id: u64,
-    bbox: [f32; 4],
-    area: Option<f32>,
+    bbox: [f64; 4],
+    area: Option<f64>,
     #[serde(default)]
     iscrowd: u8,
     score: Option<f32>,
@@ -147,14 +150,15 @@ impl AnnotationEntry {
     /// The object, an area of its image, or what is wrong with it.
     fn object(&self, class: usize, image: &Annotated) -> std::result::Result<Object, String> {
         let [x, y, width, height] = self.bbox;
-        let (image_width, image_height) = (image.width as f32, image.height as f32);
+        let (image_width, image_height) = (f64::from(image.width), f64::from(image.height));
         // Boxes drawn by hand stick out by a pixel now and then.
         let ltrb = [
             x.clamp(0.0, image_width),
             y.clamp(0.0, image_height),
             (x + width).clamp(0.0, image_width),
             (y + height).clamp(0.0, image_height),
-        ];
+        ]
+        .map(|side| side as f32);
         // Written so that NaN fails.
         if !(ltrb[2] > ltrb[0] && ltrb[3] > ltrb[1]) {
             let (id, bbox) = (self.id, self.bbox);
@@ -163,10 +167,11 @@ impl AnnotationEntry {
         Ok(Object {
             class,
             ltrb,
+            xywh: self.bbox,
             score: self.score,
             crowd: self.iscrowd != 0,
             ignore: self.ignore || self.difficult,
-            area: self.area.unwrap_or((ltrb[2] - ltrb[0]) * (ltrb[3] - ltrb[1])),
+            area: self.area.unwrap_or(width * height),
         })
     }
 }
@@ -356,6 +361,7 @@ mod tests {
         assert_eq!(set.classes, ["cup", "cat"]);
         let object = &set.images[0].objects[0];
         assert_eq!((object.class, object.ltrb), (1, [0.0, 2.0, 3.0, 20.0]));
+        assert_eq!((object.xywh, object.area), ([-1.0, 2.0, 4.0, 30.0], 120.0));
         assert_eq!((object.score, object.ignore, object.crowd), (Some(0.5), true, false));
         assert_eq!(set.images[0].labelled, Labelled::All);
     }

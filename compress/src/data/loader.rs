@@ -288,7 +288,15 @@ mod tests {
     use crate::data::Annotated;
 
     fn object(score: Option<f32>) -> Object {
-        Object { class: 0, ltrb: [10.0, 10.0, 30.0, 30.0], score, crowd: false, ignore: false, area: 400.0 }
+        Object {
+            class: 0,
+            ltrb: [10.0, 10.0, 30.0, 30.0],
+            xywh: [10.0, 10.0, 20.0, 20.0],
+            score,
+            crowd: false,
+            ignore: false,
+            area: 400.0,
+        }
     }
 
     fn config() -> LoaderConfig {

@@ -77,6 +77,38 @@ def case(seed, images=6, objects=5, crowd=0.0, difficult=0.0, ties=False, noise=
     }
 
 
+def at_thresholds(seed, images=30):
+    """Overlaps that are a threshold, but for the rounding of 64 bits, and areas at the border of two ranges: what is
+    read in 32 bits falls on the other side. Some boxes stick out of the photograph."""
+    rng = random.Random(seed)
+    truths, found = [], []
+    for image in range(1, images + 1):
+        for row in range(4):
+            # Twentieths of such a width have one decimal.
+            width, height = 2 * rng.randint(5, 60), rng.randint(50, 1200) / 10
+            x, y = rng.randint(1, 4000) / 10, row * 140 + rng.randint(1, 190) / 10
+            if rng.random() < 0.3:
+                x = round(660.3 - width, 1)
+            category = 10 * rng.randint(1, len(NAMES))
+            area = rng.choice([1024, 1024.00001, 1023.99999, 9216, 9216.0003, 9215.9998, round(width * height, 2)])
+            truths.append({
+                "id": len(truths) + 1, "image_id": image, "category_id": category, "bbox": [x, y, width, height],
+                "area": area, "iscrowd": 0,
+            })
+            overlap = rng.randint(10, 19) / 20
+            # A part of the box, as wide or as high.
+            part = [x, y, width, round(height * overlap, 3)]
+            if rng.random() < 0.5:
+                part = [x, y, round(width * overlap, 1), height]
+            found.append({"image_id": image, "category_id": category, "bbox": part, "score": round(rng.random(), 4)})
+    return {
+        "images": [{"id": i, "file_name": f"{i}.jpg", "width": 660, "height": 560} for i in range(1, images + 1)],
+        "categories": [{"id": 10 * (c + 1), "name": name} for c, name in enumerate(NAMES)],
+        "annotations": truths,
+        "detections": found,
+    }
+
+
 CASES = {
     "plain": case(1),
     "crowds": case(2, crowd=0.3),
@@ -86,6 +118,7 @@ CASES = {
     "more-than-100-detections": case(6, images=3, objects=2, flood=260, noise=2),
     "a-category-without-objects": case(7, empty=(1, 3)),
     "nothing-found": case(8, images=3) | {"detections": []},
+    "overlaps-at-a-threshold": at_thresholds(9),
 }
 
 
