@@ -6,12 +6,13 @@
 //! the same, and further training can use the channels.
 //!
 //! Two places are treated: the inner channels of squeeze-and-excitation with their saturated gates, and the channels of
-//! convolutions with normalisation that are read by a single 1×1 convolution.
+//! convolutions with normalisation that only 1×1 convolutions read, directly or through slices and concatenations. A
+//! larger kernel sees zeros beside the constant at the border.
 
 use crate::checkpoint::Weights;
 use crate::dead::{Seen, fold_constant, tensor, watch};
 use crate::error::Result;
-use crate::network::{Activation, Graph, Network, Node, Op};
+use crate::network::{Activation, Graph, Network, Node, NodeId, Op};
 
 /// The logit that saturated gates are set to, or its negative: a sixth away from the end of the range with a gradient.
 const OPEN_LOGIT: f32 = 2.0;
@@ -19,7 +20,7 @@ const OPEN_LOGIT: f32 = 2.0;
 /// What was re-initialised.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Revived {
-    /// By convolution, the number of its dead channels.
+    /// By convolution, the number of its channels that have new weights.
     pub channels: Vec<(String, usize)>,
     /// By convolution, the number of its saturated gates.
     pub gates: Vec<(String, usize)>,
@@ -46,13 +47,14 @@ pub fn revive(
     let mut revived = Revived::default();
     for (id, node) in graph.nodes.iter().enumerate() {
         let (Op::Conv { norm, activation, .. }, Some(own)) = (&node.op, &seen[id]) else { continue };
-        let Some(reader) = only_reader(&graph, id) else { continue };
         if !matches!(activation, Activation::Relu | Activation::Relu6) {
             continue;
         }
         let dead = own.dead();
-        let squeezes = matches!(graph.nodes[node.inputs[0]].op, Op::GlobalAveragePool);
-        if squeezes && let Some(pooled) = &seen[node.inputs[0]] {
+        let mut count = 0;
+        if matches!(graph.nodes[node.inputs[0]].op, Op::GlobalAveragePool) {
+            let (Some(pooled), Some(reader)) = (&seen[node.inputs[0]], only_reader(&graph, id)) else { continue };
+            count = dead.len();
             for &channel in &dead {
                 fold_constant(weights, reader, channel, own.mean(channel));
                 start_squeeze(weights, node, channel, pooled, &mut random);
@@ -65,12 +67,18 @@ pub fn revive(
         } else if *norm {
             let alive: Vec<usize> = (0..node.channels).filter(|channel| !dead.contains(channel)).collect();
             for &channel in dead.iter().filter(|_| !alive.is_empty()) {
-                fold_constant(weights, reader, channel, own.mean(channel));
+                let Some(readers) = readers(&graph, id, channel).filter(|readers| !readers.is_empty()) else {
+                    continue;
+                };
+                for (reader, place) in readers {
+                    fold_constant(weights, reader, place, own.mean(channel));
+                }
+                count += 1;
                 start_convolution(weights, node, channel, alive[random.usize(..alive.len())], &mut random);
             }
         }
-        if !dead.is_empty() {
-            revived.channels.push((node.name.clone(), dead.len()));
+        if count > 0 {
+            revived.channels.push((node.name.clone(), count));
         }
     }
     Ok(revived)
@@ -81,6 +89,33 @@ fn only_reader(graph: &Graph, id: usize) -> Option<&Node> {
     let mut readers = graph.nodes.iter().filter(|node| node.inputs.contains(&id));
     let (reader, None) = (readers.next()?, readers.next()) else { return None };
     matches!(reader.op, Op::Conv { kernel: 1, groups: 1, .. }).then_some(reader)
+}
+
+/// The 1×1 convolutions that read a channel of node `id`, each with its number among their inputs. `None` if something
+/// else reads it, for which a constant is not the same as its part of a bias.
+fn readers(graph: &Graph, id: NodeId, channel: usize) -> Option<Vec<(&Node, usize)>> {
+    let mut found = Vec::new();
+    for (next, node) in graph.nodes.iter().enumerate() {
+        let mut first = 0;
+        for &input in &node.inputs {
+            // Where the inputs of a concatenation begin.
+            let place = first + channel;
+            first += graph.nodes[input].channels;
+            if input != id {
+                continue;
+            }
+            match &node.op {
+                Op::Conv { kernel: 1, groups: 1, .. } => found.push((node, channel)),
+                Op::Slice { start } if (*start..start + node.channels).contains(&channel) => {
+                    found.extend(readers(graph, next, channel - start)?);
+                }
+                Op::Slice { .. } => (),
+                Op::Concat => found.extend(readers(graph, next, place)?),
+                _ => return None,
+            }
+        }
+    }
+    Some(found)
 }
 
 /// New weights for a channel of `squeeze`: its sum is above zero for half of the photographs, with a deviation of one.
@@ -150,6 +185,7 @@ fn normal(random: &mut fastrand::Rng) -> f32 {
 mod tests {
     use super::*;
     use crate::network::reference::random_weights;
+    use crate::network::{Head, Layer, LayerKind};
     use crate::{Error, quantize, zoo};
 
     fn scores(network: &Network, weights: &Weights, images: &[Vec<f32>], side: usize) -> quantize::Scores {
@@ -208,6 +244,63 @@ mod tests {
         assert!(dead("context.squeeze").len() < inner / 4, "{:?}", dead("context.squeeze"));
         let gates = &weights["context.excite.conv.bias"].values;
         assert!(gates.iter().all(|logit| logit.abs() <= OPEN_LOGIT));
+    }
+
+    #[test]
+    fn dead_channels_behind_slices_get_weights_and_the_output_stays() {
+        let side = 32;
+        let conv = |name: &str, out, kernel, activation| {
+            Layer::new(name, LayerKind::Conv { out, kernel, stride: 1, activation, norm: name == "stem" })
+        };
+        let slice =
+            |name: &str, start, channels| Layer::new(name, LayerKind::Slice { start, channels }).from(["stem"]);
+        let layers = vec![
+            conv("stem", 10, 3, Activation::Relu6),
+            slice("left", 0, 4),
+            slice("right", 2, 6),
+            slice("wide", 8, 1),
+            conv("wider", 4, 3, Activation::Relu6),
+            Layer::new("join", LayerKind::Concat).from(["wider", "right", "left"]),
+            conv("sides", 4, 1, Activation::None),
+            conv("scores", 2, 1, Activation::None).from(["join"]),
+            Layer::new("detect", LayerKind::Detect { head: Head::AnchorFree }).from(["sides", "scores"]),
+        ];
+        let network = Network { name: "slices".into(), classes: 2, names: Vec::new(), layers };
+        let graph = network.graph().unwrap();
+        let mut weights = random_weights(&graph, 5);
+        // Such that none is dead by chance.
+        for (name, values) in &mut weights {
+            if name.starts_with("stem.bn.") {
+                let value = f32::from(name.ends_with("weight") || name.ends_with("var") || name.ends_with("bias"));
+                values.values.fill(value);
+            }
+        }
+        // Channel 8 is read by a 3×3, 9 by nobody.
+        let dead = [(0, 100.0), (3, 100.0), (7, -100.0), (8, 100.0), (9, 100.0)];
+        for (channel, sum) in dead {
+            weights.get_mut("stem.bn.bias").unwrap().values[channel] = sum;
+        }
+        // Without normalisation nothing is known of the size of new weights.
+        weights.get_mut("wider.conv.bias").unwrap().values[1] = 100.0;
+        let mut random = fastrand::Rng::with_seed(2);
+        let images: Vec<Vec<f32>> = (0..3).map(|_| (0..3 * side * side).map(|_| random.f32()).collect()).collect();
+        let (before, old) = (scores(&network, &weights, &images, side), weights.clone());
+        let revived = revive(&network, &mut weights, &images, side, 7, &|_| ()).unwrap();
+        assert_eq!(revived.channels, [("stem".to_owned(), 3)]);
+        let kernel =
+            |weights: &Weights, channel: usize| weights["stem.conv.weight"].values[channel * 27..][..27].to_vec();
+        for channel in 0..10 {
+            let is_new = kernel(&weights, channel) != kernel(&old, channel);
+            assert_eq!(is_new, [0, 3, 7].contains(&channel), "channel {channel}");
+        }
+        // Behind the four channels of `wider`: 2 to 7 of the stem, then 0 to 3.
+        for place in 0..14 {
+            let is_zero = |name: &str| weights[name].values.chunks(14).all(|row| row[place] == 0.0);
+            let zero = [4 + 1, 4 + 5, 10, 10 + 3].contains(&place);
+            assert_eq!([is_zero("sides.conv.weight"), is_zero("scores.conv.weight")], [zero; 2], "{place}");
+        }
+        let noise = quantize::noise(&before, &scores(&network, &weights, &images, side));
+        assert!(noise < 1e-6, "{noise}");
     }
 
     #[test]

@@ -38,7 +38,7 @@ impl Revive {
             println!("{name}: {count} gates");
         }
         if revived.channels.is_empty() && revived.gates.is_empty() {
-            println!("no dead channels");
+            println!("no dead channels that could be re-initialised");
         }
         checkpoint::write(&self.output, &network, &weights, Precision::Half)
     }
