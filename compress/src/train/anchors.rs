@@ -8,7 +8,7 @@
 
 use tch::{Kind, Tensor};
 
-use super::loss::{BOX_GAIN, Loss, ciou};
+use super::loss::{LABEL_BOX_GAIN, Loss, ciou};
 use super::tensor::to_vec;
 use crate::data::augment::Target;
 use crate::error::Result;
@@ -195,7 +195,7 @@ pub fn loss(values: &Tensor, places: &[Place], targets: &[Vec<Target>]) -> Resul
         let miss: Tensor = 1.0 - ciou(&boxes.flatten(0, 1).index_select(0, &index), &tensor(&truth).view([-1, 4]));
         ((class * &weight).sum(Kind::Float) / norm, (miss * weight).sum(Kind::Float) / norm)
     };
-    let total = &object + &class + &bbox * BOX_GAIN;
+    let total = &object + &class + &bbox * LABEL_BOX_GAIN;
     Ok(Loss::new(total, [class, bbox, object]))
 }
 

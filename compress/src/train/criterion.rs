@@ -7,7 +7,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::anchors::{self, Place};
 use super::assign::{Assignment, Cells, Objects, assign, places};
-use super::loss::{BOX_GAIN, Loss, ciou};
+use super::loss::{LABEL_BOX_GAIN, Loss, ciou};
 use super::model::Predictions;
 use super::tensor::to_device;
 use crate::data::Batch;
@@ -161,7 +161,7 @@ fn loss(boxes: &Tensor, logits: &Tensor, cells: &Cells, learned: &Objects, ignor
     let miss: Tensor = 1.0 - ciou(&predicted, &truth);
     let bbox = (miss * scores.f_flatten(0, 1)?).sum(Kind::Float) / norm;
 
-    let total = &class + &bbox * BOX_GAIN;
+    let total = &class + &bbox * LABEL_BOX_GAIN;
     let object = Tensor::f_zeros([], options)?;
     Ok(Loss::new(total, [class, bbox, object]))
 }

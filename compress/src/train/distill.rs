@@ -22,10 +22,11 @@ pub enum Stage {
     Labels,
 }
 
-/// Weights of the parts of the loss beside that of the scores.
-const SCORE_GAIN: f64 = 1.5;
-const BOX_GAIN: f64 = 2.0;
-const MAP_GAIN: f64 = 2.0;
+// Weights of the parts of the loss. They are not those of labels: places count as much as the teacher sees an object in
+// them, and so the parts are of other sizes.
+const TEACHER_SCORE_GAIN: f64 = 1.5;
+const TEACHER_BOX_GAIN: f64 = 2.0;
+const TEACHER_MAP_GAIN: f64 = 2.0;
 
 /// A place where the teacher's best score is below this has no box loss.
 const SEEN_MIN: f64 = 0.05;
@@ -147,7 +148,7 @@ pub fn whole(
             (class, bbox, object)
         }
     };
-    let total = &class * SCORE_GAIN + &bbox * BOX_GAIN + &object + &maps * MAP_GAIN;
+    let total = &class * TEACHER_SCORE_GAIN + &bbox * TEACHER_BOX_GAIN + &object + &maps * TEACHER_MAP_GAIN;
     Ok(Loss::new(total, [class, bbox, object]).with_maps(maps))
 }
 
@@ -180,7 +181,7 @@ fn cross_entropy(logits: &Tensor, probabilities: &Tensor) -> Tensor {
 }
 
 /// Weight of the mean error of objectness beside those of classes and boxes, which are sums over what is seen.
-const OBJECT_GAIN: f64 = 50.0;
+const TEACHER_OBJECT_GAIN: f64 = 50.0;
 
 /// Classes, boxes and objectness of YOLOv3's head, `[batch, places, 5 + C]` each (see [`Predictions::Anchors`]): classes
 /// and boxes where the teacher sees an object, as much as it does. Both have the same anchors and scales of x and y.
@@ -198,6 +199,6 @@ fn anchors(ours: &Tensor, theirs: &Tensor) -> Result<(Tensor, Tensor, Tensor)> {
     let centre = (part(ours, 0, 2).sigmoid() - part(theirs, 0, 2).sigmoid()).square() * 4.0;
     let size = (part(ours, 2, 2) - part(theirs, 2, 2)).square();
     let bbox = ((centre + size).f_sum_dim_intlist([2].as_slice(), true, Kind::Float)? * &seen).sum(Kind::Float);
-    let object = excess(4, 1).mean(Kind::Float) * OBJECT_GAIN;
+    let object = excess(4, 1).mean(Kind::Float) * TEACHER_OBJECT_GAIN;
     Ok((class, bbox, object))
 }

@@ -2,8 +2,9 @@
 
 use tch::Tensor;
 
-/// Weight of CIoU beside the classes' cross-entropy.
-pub(super) const BOX_GAIN: f64 = 4.0;
+/// Weight of the CIoU with labelled boxes, where the cross-entropy of the classes has 1. Those of a teacher are in
+/// [`super::distill`], whose loss of the classes is normalised otherwise.
+pub(super) const LABEL_BOX_GAIN: f64 = 4.0;
 
 /// The loss of a batch and what it consists of.
 pub struct Loss {
