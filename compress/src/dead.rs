@@ -9,7 +9,7 @@ use crate::quantize;
 const DEAD_RANGE_MAX: f32 = 0.02;
 
 /// Statistics of a node's channels on some images.
-pub(crate) struct Seen {
+pub(crate) struct ChannelStatistics {
     /// The least value of each channel.
     pub low: Vec<f32>,
     /// The largest value of each channel.
@@ -18,7 +18,7 @@ pub(crate) struct Seen {
     pub means: Vec<Vec<f32>>,
 }
 
-impl Seen {
+impl ChannelStatistics {
     pub fn mean(&self, channel: usize) -> f32 {
         self.means.iter().map(|means| means[channel]).sum::<f32>() / self.means.len() as f32
     }
@@ -48,19 +48,19 @@ pub(crate) fn watch(
     side: usize,
     wanted: impl Fn(&Node) -> bool,
     progress: &dyn Fn(usize),
-) -> Result<Vec<Option<Seen>>> {
+) -> Result<Vec<Option<ChannelStatistics>>> {
     if images.len() < 2 {
         let problem = "needs two photographs: a channel is dead if its values are the same on all".into();
         return Err(Error::Option { option: "--images", problem });
     }
     let graph = network.graph()?;
     let watched: Vec<usize> = (0..graph.nodes.len()).filter(|&id| wanted(&graph.nodes[id])).collect();
-    let mut seen: Vec<Option<Seen>> = graph
+    let mut seen: Vec<Option<ChannelStatistics>> = graph
         .nodes
         .iter()
         .map(|node| {
             let (low, high) = (vec![f32::INFINITY; node.channels], vec![f32::NEG_INFINITY; node.channels]);
-            wanted(node).then_some(Seen { low, high, means: Vec::new() })
+            wanted(node).then_some(ChannelStatistics { low, high, means: Vec::new() })
         })
         .collect();
     quantize::watch(network, weights, images, side, &watched, progress, |id, map, height, width| {

@@ -184,11 +184,11 @@ pub fn decouple(
         progress("the network's answers");
         Statistics::collect(network, weights, images, side, &|_| ())
     };
-    let source = Source { images, side, network, graph: &graph, weights };
+    let source = SourceNetwork { images, side, network, graph: &graph, weights };
     let Sorted { weights, orders, behind: sorted } = sorted(&source, &ids, &collect(weights)?, progress)?;
     let statistics = collect(&weights)?;
     let network = &with_orders(with_hints(network.clone(), Some(network))?, &graph, &orders);
-    let source = Source { network, weights: &weights, ..source };
+    let source = SourceNetwork { network, weights: &weights, ..source };
     let (mut originals, mut candidates) = (Vec::new(), Vec::new());
     for &id in &ids {
         progress(&graph.nodes[id].name);
@@ -235,7 +235,12 @@ struct Sorted {
 }
 
 /// Puts the channels of maps that the convolutions `ids` read in the order of how many kernels they need.
-fn sorted(source: &Source, ids: &[NodeId], statistics: &Statistics, progress: &dyn Fn(&str)) -> Result<Sorted> {
+fn sorted(
+    source: &SourceNetwork,
+    ids: &[NodeId],
+    statistics: &Statistics,
+    progress: &dyn Fn(&str),
+) -> Result<Sorted> {
     let graph = source.graph;
     let (mut makers, mut behind) = (BTreeMap::new(), Vec::new());
     let mut weights = source.weights.clone();
@@ -339,7 +344,7 @@ fn reordered(
 }
 
 /// Photographs, and the network as it was.
-struct Source<'a> {
+struct SourceNetwork<'a> {
     images: &'a [Vec<f32>],
     side: usize,
     network: &'a Network,
@@ -347,7 +352,7 @@ struct Source<'a> {
     weights: &'a Weights,
 }
 
-impl Source<'_> {
+impl SourceNetwork<'_> {
     /// What convolution `name` of a network reads at some cells of its output, the same cells in each call:
     /// `[input · k², patches]`, with `each` patches of every photograph.
     fn patches(&self, network: &Network, weights: &Weights, name: &str, each: usize) -> Result<DMatrix<f32>> {
@@ -438,7 +443,7 @@ fn projection(layer: &str) -> String {
 
 /// The network with the `originals` depthwise separable, each fitted on what those in front of it give.
 fn replace(
-    source: &Source,
+    source: &SourceNetwork,
     originals: &[Original],
     chosen: &BTreeMap<String, Separable>,
     progress: &dyn Fn(&str),
@@ -541,7 +546,8 @@ mod tests {
         let graph = network.graph().unwrap();
         let weights = random_weights(&graph, 4);
         let images = photographs(300);
-        let source = Source { images: &images, side: SIDE, network: &network, graph: &graph, weights: &weights };
+        let source =
+            SourceNetwork { images: &images, side: SIDE, network: &network, graph: &graph, weights: &weights };
         let statistics = Statistics::collect(&network, &weights, &images, SIDE, &|_| ()).unwrap();
         let ids = eligible(&network, &graph, &[]).unwrap();
         let original = |id: &NodeId| {
@@ -692,7 +698,8 @@ mod tests {
         let images = photographs(200);
         let statistics = Statistics::collect(&network, &weights, &images, SIDE, &|_| ()).unwrap();
         let ids = eligible(&network, &graph, &["wide".into()]).unwrap();
-        let source = Source { images: &images, side: SIDE, network: &network, graph: &graph, weights: &weights };
+        let source =
+            SourceNetwork { images: &images, side: SIDE, network: &network, graph: &graph, weights: &weights };
         let Sorted { weights: ordered, behind: which, .. } = sorted(&source, &ids, &statistics, &|_| ()).unwrap();
         assert_eq!(which, ids);
         assert_ne!(ordered, weights);
@@ -700,7 +707,7 @@ mod tests {
             let (before, after) = (answers(&network, &weights, image), answers(&network, &ordered, image));
             assert!(before.iter().zip(&after).all(|(a, b)| (a - b).abs() < 1e-4), "the answers stay");
         }
-        let source = Source { weights: &ordered, ..source };
+        let source = SourceNetwork { weights: &ordered, ..source };
         let (original, _) = Original::new(&source, ids[0], &statistics, true).unwrap();
         let basis = &original.bases[0];
         let needs: Vec<f64> = basis.kernels.iter().map(|one| one.explained[1] / one.explained[0]).collect();

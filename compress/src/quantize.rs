@@ -28,7 +28,7 @@ pub(crate) use calibrate::watch;
 pub use calibrate::{Calibration, Scores, calibrate, letterboxed, noise, photographs, scores};
 pub use equalize::equalize;
 pub use histogram::Histogram;
-pub use model::{Model, Seen};
+pub use model::{CalibrationData, Model};
 pub use rounding::{Rounded, Windows, round};
 pub use write::to_onnx;
 

@@ -82,7 +82,7 @@ struct Quantised {
 
 /// A line of a training's log.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-struct Step {
+struct LogStep {
     images: u64,
     seconds: f64,
     loss: f64,
@@ -92,7 +92,7 @@ struct Step {
 #[serde(rename_all = "snake_case")]
 enum Kind {
     /// At most [`STEPS_MAX`] steps.
-    Training(Vec<Step>),
+    Training(Vec<LogStep>),
     Pruning(Vec<Event>),
     Exploration(explore::Results),
 }
@@ -248,7 +248,7 @@ fn read_folder(folder: &Path) -> Result<Run> {
 }
 
 /// At most [`STEPS_MAX`] of the steps, evenly spaced, the first and the last included.
-fn thinned(steps: &[Step]) -> Vec<Step> {
+fn thinned(steps: &[LogStep]) -> Vec<LogStep> {
     if steps.len() <= STEPS_MAX {
         return steps.to_vec();
     }

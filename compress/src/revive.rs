@@ -10,7 +10,7 @@
 //! larger kernel sees zeros beside the constant at the border.
 
 use crate::checkpoint::Weights;
-use crate::dead::{Seen, fold_constant, tensor, watch};
+use crate::dead::{ChannelStatistics, fold_constant, tensor, watch};
 use crate::error::Result;
 use crate::network::{Activation, Graph, Network, Node, NodeId, Op};
 
@@ -119,7 +119,13 @@ fn readers(graph: &Graph, id: NodeId, channel: usize) -> Option<Vec<(&Node, usiz
 }
 
 /// New weights for a channel of `squeeze`: its sum is above zero for half of the photographs, with a deviation of one.
-fn start_squeeze(weights: &mut Weights, squeeze: &Node, channel: usize, pooled: &Seen, random: &mut fastrand::Rng) {
+fn start_squeeze(
+    weights: &mut Weights,
+    squeeze: &Node,
+    channel: usize,
+    pooled: &ChannelStatistics,
+    random: &mut fastrand::Rng,
+) {
     let inputs = pooled.low.len();
     let mut row: Vec<f32> = (0..inputs)
         .map(|input| match pooled.deviation(input) {
@@ -152,7 +158,7 @@ fn start_convolution(weights: &mut Weights, node: &Node, channel: usize, live: u
 
 /// Moves the gates of the convolution `excite` that are saturated on every photograph back to where they have a
 /// gradient, and compensates in the convolution that reads the scaled channels. Returns their number.
-fn open_gates(graph: &Graph, weights: &mut Weights, excite: usize, seen: Option<&Seen>) -> usize {
+fn open_gates(graph: &Graph, weights: &mut Weights, excite: usize, seen: Option<&ChannelStatistics>) -> usize {
     let node = &graph.nodes[excite];
     let scale = graph.nodes.iter().position(|other| other.op == Op::Scale && other.inputs.get(1) == Some(&excite));
     let (Some(seen), Some(project)) = (seen, scale.and_then(|scale| only_reader(graph, scale))) else { return 0 };

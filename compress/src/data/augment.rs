@@ -44,7 +44,7 @@ pub struct Target {
 }
 
 /// One photograph to be laid into a sample, with its objects in its own pixels.
-pub struct Source<'a> {
+pub struct SourcePhoto<'a> {
     /// The pixels.
     pub photo: &'a Photo,
     /// The objects.
@@ -74,7 +74,7 @@ struct Rect {
 
 impl Augmenter {
     /// One photograph: its longer side becomes 0.5 to 1.6 times `size`, at a random place.
-    pub fn single(&mut self, source: Source, size: usize, rng: &mut fastrand::Rng) -> Sample {
+    pub fn single(&mut self, source: SourcePhoto, size: usize, rng: &mut fastrand::Rng) -> Sample {
         let mut sample = blank(size);
         let long = size as f32 * between(rng, 0.5, 1.6);
         self.lay(&mut sample, source, Rect { x: 0, y: 0, width: size, height: size }, long, rng);
@@ -82,7 +82,7 @@ impl Augmenter {
     }
 
     /// Four photographs around a random centre (Bochkovskiy et al. 2020).
-    pub fn mosaic(&mut self, sources: [Source; 4], size: usize, rng: &mut fastrand::Rng) -> Sample {
+    pub fn mosaic(&mut self, sources: [SourcePhoto; 4], size: usize, rng: &mut fastrand::Rng) -> Sample {
         let mut sample = blank(size);
         let side = size as f32;
         let x = (side * between(rng, 0.3, 0.7)) as usize;
@@ -131,7 +131,7 @@ impl Augmenter {
     }
 
     /// Lays a photograph, scaled so that its longer side is `long` pixels, into a part of the sample.
-    fn lay(&mut self, sample: &mut Sample, source: Source, area: Rect, long: f32, rng: &mut fastrand::Rng) {
+    fn lay(&mut self, sample: &mut Sample, source: SourcePhoto, area: Rect, long: f32, rng: &mut fastrand::Rng) {
         let photo = source.photo;
         let scale = long / photo.width.max(photo.height) as f32;
         // Slight changes of the aspect ratio.
@@ -313,7 +313,7 @@ mod tests {
         let mut taught = 0;
         for seed in 0..200 {
             let mut rng = fastrand::Rng::with_seed(seed);
-            let source = || Source { photo: &photo, targets: &targets };
+            let source = || SourcePhoto { photo: &photo, targets: &targets };
             let single = augmenter.single(source(), 128, &mut rng);
             let mosaic = augmenter.mosaic([source(), source(), source(), source()], 160, &mut rng);
             for sample in [single, mosaic] {

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 
-use super::augment::{Augmenter, Sample, Source, Target};
+use super::augment::{Augmenter, Sample, SourcePhoto, Target};
 use super::coco::{BadData, Dataset, Labelled, Object};
 use super::photos::Photos;
 use crate::error::{Error, Result};
@@ -247,11 +247,12 @@ impl Shared {
     ) -> Result<Sample> {
         if rng.f32() < mosaic {
             let drawn = [self.draw(rng)?, self.draw(rng)?, self.draw(rng)?, self.draw(rng)?];
-            let sources = [0, 1, 2, 3].map(|i| Source { photo: &drawn[i].1, targets: &self.targets[drawn[i].0] });
+            let sources =
+                [0, 1, 2, 3].map(|i| SourcePhoto { photo: &drawn[i].1, targets: &self.targets[drawn[i].0] });
             Ok(augmenter.mosaic(sources, size, rng))
         } else {
             let (image, photo) = self.draw(rng)?;
-            Ok(augmenter.single(Source { photo: &photo, targets: &self.targets[image] }, size, rng))
+            Ok(augmenter.single(SourcePhoto { photo: &photo, targets: &self.targets[image] }, size, rng))
         }
     }
 

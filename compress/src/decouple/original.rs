@@ -4,7 +4,7 @@ use nalgebra::{DMatrix, DVector};
 
 use super::moments::{CrossMoments, RIDGE, cholesky, eigenvectors, singular};
 use super::refine::{Factors, Problem};
-use super::{Asked, DecoupleConfig, FormCandidate, Separable, Source, separable, unknown};
+use super::{Asked, DecoupleConfig, FormCandidate, Separable, SourceNetwork, separable, unknown};
 use crate::cost::{self, Cost};
 use crate::error::{Error, Result};
 use crate::export::fold;
@@ -81,7 +81,7 @@ impl Kernels {
 impl Original {
     /// The convolution of node `id` with its patches.
     pub(super) fn new(
-        source: &Source,
+        source: &SourceNetwork,
         id: NodeId,
         statistics: &Statistics,
         sorted: bool,
@@ -200,7 +200,7 @@ impl Original {
     /// What it loses and costs as it is, which comes first, and with each multiplier.
     pub(super) fn candidates(
         &self,
-        source: &Source,
+        source: &SourceNetwork,
         id: NodeId,
         patches: &DMatrix<f32>,
         config: &DecoupleConfig,

@@ -220,11 +220,11 @@ struct Width {
     /// Channels that go, by their number in the group.
     gone: BTreeSet<usize>,
     /// What goes next, once that is known.
-    next: Option<Step>,
+    next: Option<NextCut>,
 }
 
 /// Some channels of a group, and what it would be to be without them.
-struct Step {
+struct NextCut {
     channels: Vec<usize>,
     loss: f64,
     maps: BTreeMap<NodeId, Map>,
@@ -244,9 +244,9 @@ impl Width {
     }
 
     /// The `count` channels whose loss costs least, one after the other.
-    fn step(&self, maps: &BTreeMap<NodeId, Map>, count: usize) -> Step {
+    fn step(&self, maps: &BTreeMap<NodeId, Map>, count: usize) -> NextCut {
         let maps = self.maps.iter().filter_map(|id| Some((*id, maps.get(id)?.clone())));
-        let mut step = Step { channels: Vec::new(), loss: 0.0, maps: maps.collect() };
+        let mut step = NextCut { channels: Vec::new(), loss: 0.0, maps: maps.collect() };
         for _ in 0..count {
             let loss = |channel: &Channel| -> f64 {
                 channel.iter().filter_map(|(id, at)| Some(step.maps.get(id)?.loss(*at))).sum()

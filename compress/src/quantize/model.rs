@@ -70,7 +70,7 @@ struct Convolution {
 
 /// What the activations of a model were on some photographs.
 #[derive(Debug, Clone)]
-pub struct Seen {
+pub struct CalibrationData {
     histograms: Vec<Histogram>,
     windows: Vec<Windows>,
 }
@@ -169,7 +169,7 @@ impl Model {
     /// # Errors
     ///
     /// [`Error::Model`]: tract cannot run it.
-    pub fn calibrate(&self, images: &[Vec<f32>], progress: &dyn Fn(usize)) -> Result<Seen> {
+    pub fn calibrate(&self, images: &[Vec<f32>], progress: &dyn Fn(usize)) -> Result<CalibrationData> {
         let count = self.places.values().max().map_or(0, |last| last + 1);
         let mut histograms = vec![Histogram::default(); count];
         let mut windows: Vec<Windows> = self.convolutions.iter().map(|conv| conv.windows.clone()).collect();
@@ -206,7 +206,7 @@ impl Model {
             // Photographs reach from black to white, whether these do or not.
             [0.0, 1.0].iter().for_each(|value| histograms[place].add(*value));
         }
-        Ok(Seen { histograms, windows })
+        Ok(CalibrationData { histograms, windows })
     }
 
     /// All float outputs of an ONNX file with this model's input, one list an image.
@@ -235,18 +235,24 @@ impl Model {
     }
 
     /// The weights as bytes of `bits` bits, for [`Model::quantize`].
-    pub fn round(&self, seen: &Seen, bits: u32) -> Vec<Rounded> {
+    pub fn round(&self, seen: &CalibrationData, bits: u32) -> Vec<Rounded> {
         let each = self.convolutions.iter().zip(&seen.windows);
         each.map(|(conv, windows)| round_convolution(&conv.folded, windows, bits)).collect()
     }
 
     /// The int8 file: standard QDQ, activations in 0…127 with a `Clip` in front, as [`super::to_onnx`] writes them.
-    pub fn quantize(&self, seen: &Seen, rounded: &[Rounded], method: Method) -> Vec<u8> {
+    pub fn quantize(&self, seen: &CalibrationData, rounded: &[Rounded], method: Method) -> Vec<u8> {
         self.write(seen, rounded, method, |_| true, |_| true)
     }
 
     /// The same with all but the convolution `name` in floats: its weights, and what it reads.
-    pub fn quantize_only(&self, seen: &Seen, rounded: &[Rounded], method: Method, name: &str) -> Vec<u8> {
+    pub fn quantize_only(
+        &self,
+        seen: &CalibrationData,
+        rounded: &[Rounded],
+        method: Method,
+        name: &str,
+    ) -> Vec<u8> {
         let is_meant = |node: &NodeProto| named(node) == name;
         let meant = self.convolutions.iter().map(|conv| &self.graph.node[conv.node]).find(|node| is_meant(node));
         let read = meant.and_then(|node| self.places.get(&node.input[0])).copied();
@@ -256,7 +262,7 @@ impl Model {
     /// Writes the convolutions and the tensors that are meant as bytes.
     fn write(
         &self,
-        seen: &Seen,
+        seen: &CalibrationData,
         rounded: &[Rounded],
         method: Method,
         is_meant: impl Fn(&NodeProto) -> bool,

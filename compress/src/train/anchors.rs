@@ -52,7 +52,7 @@ pub fn places(size: usize, strides: &[usize], head: &Head) -> Vec<Place> {
 
 /// What one image teaches.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Assignment {
+pub struct ImageAssignment {
     /// Place and index of the target it learns, by rising place.
     pub positives: Vec<(usize, usize)>,
     /// Places whose objectness is neither hit nor miss, rising.
@@ -62,7 +62,7 @@ pub struct Assignment {
 /// Assigns the targets of one image; `boxes` are the predictions, left, top, right, bottom in pixels, one a place.
 ///
 /// A target of weight 0 teaches nothing and forbids nothing: its place and the predictions that overlap it are ignored.
-pub fn assign(places: &[Place], boxes: &[[f32; 4]], targets: &[Target]) -> Assignment {
+pub fn assign(places: &[Place], boxes: &[[f32; 4]], targets: &[Target]) -> ImageAssignment {
     // By place, the fit of the anchor and the target it learns or is ignored for; one to learn has priority.
     let mut claims: Vec<Option<(f32, usize)>> = vec![None; places.len()];
     let learns = |target: usize| targets[target].weight > 0.0;
@@ -82,7 +82,7 @@ pub fn assign(places: &[Place], boxes: &[[f32; 4]], targets: &[Target]) -> Assig
             claims[place] = Some((fit, index));
         }
     }
-    let mut assignment = Assignment::default();
+    let mut assignment = ImageAssignment::default();
     for (place, claim) in claims.into_iter().enumerate() {
         match claim {
             Some((_, target)) if learns(target) => assignment.positives.push((place, target)),
@@ -98,7 +98,7 @@ pub fn assign(places: &[Place], boxes: &[[f32; 4]], targets: &[Target]) -> Assig
 }
 
 /// [`assign`] for every image of a batch, on all cores, since a GPU would wait for a single one.
-fn assign_all(places: &[Place], boxes: &[[f32; 4]], targets: &[Vec<Target>]) -> Vec<Assignment> {
+fn assign_all(places: &[Place], boxes: &[[f32; 4]], targets: &[Vec<Target>]) -> Vec<ImageAssignment> {
     let images: Vec<_> = boxes.chunks(places.len()).zip(targets).collect();
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
     std::thread::scope(|scope| {
@@ -237,7 +237,7 @@ mod tests {
         // Cell (0, 1) of the coarse map, first anchor: 32 + 1·2.
         let large = target(1, [5.0, 20.0, 35.0, 60.0], 0.5);
         let result = assign(&places, &nowhere(&places), &[wide, large]);
-        assert_eq!(result, Assignment { positives: vec![(22, 0), (34, 1)], ignored: vec![] });
+        assert_eq!(result, ImageAssignment { positives: vec![(22, 0), (34, 1)], ignored: vec![] });
     }
 
     #[test]
@@ -252,7 +252,7 @@ mod tests {
         let foreign = Target { weight: 0.0, ..tight };
         for (targets, learned) in [([loose, foreign], 0), ([foreign, loose], 1)] {
             let result = assign(&places, &nowhere(&places), &targets);
-            assert_eq!(result, Assignment { positives: vec![(0, learned)], ignored: vec![] });
+            assert_eq!(result, ImageAssignment { positives: vec![(0, learned)], ignored: vec![] });
         }
     }
 
@@ -264,9 +264,9 @@ mod tests {
         let object = [4.0, 4.0, 12.0, 12.0];
         (boxes[5], boxes[6]) = ([4.0, 4.0, 12.0, 14.0], [4.0, 4.0, 14.0, 14.0]);
         let result = assign(&places, &boxes, &[target(0, object, 1.0)]);
-        assert_eq!(result, Assignment { positives: vec![(0, 0)], ignored: vec![5] });
+        assert_eq!(result, ImageAssignment { positives: vec![(0, 0)], ignored: vec![5] });
         let result = assign(&places, &boxes, &[target(0, object, 0.0)]);
-        assert_eq!(result, Assignment { positives: vec![], ignored: vec![0, 5] });
+        assert_eq!(result, ImageAssignment { positives: vec![], ignored: vec![0, 5] });
     }
 
     #[test]

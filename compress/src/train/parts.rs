@@ -47,7 +47,7 @@ pub struct PartLearner {
 }
 
 /// A candidate that learns.
-struct Pupil {
+struct PartPupil {
     name: String,
     replica: Replica,
     layout: Layout,
@@ -62,7 +62,7 @@ struct Pupil {
 /// Steps without a number in a row that end a training.
 const MOST_BAD_STEPS: u32 = 20;
 
-impl Pupil {
+impl PartPupil {
     /// With random weights, and normalisation at its end that gives the means of the teacher's channels and a share of
     /// their deviations: these may be far from 0 and 1, and would be learned slowly.
     fn new(
@@ -72,7 +72,7 @@ impl Pupil {
         spread: &ChannelSpread,
         device: Device,
         kind: Kind,
-    ) -> Result<Pupil> {
+    ) -> Result<PartPupil> {
         let graph = candidate.graph(part)?;
         let layout = Layout::new(&graph);
         let (mut learned, mut measured) = (vec![0.0; layout.learned as usize], vec![0.0; layout.measured as usize]);
@@ -84,7 +84,7 @@ impl Pupil {
         let tensor = |values: &[f32]| Tensor::from_slice(values).to_device(device);
         let learned = tensor(&learned);
         let replica = Replica::of_graph(graph, &layout, &learned, tensor(&measured), kind, 0, None)?;
-        Ok(Pupil {
+        Ok(PartPupil {
             name: candidate.name.clone(),
             replica,
             layout,
@@ -97,7 +97,7 @@ impl Pupil {
     }
 
     /// One step (from 1) towards the teacher's map.
-    fn learn(&mut self, lesson: &Lesson, step: u64, rate: f64) -> Result<()> {
+    fn learn(&mut self, lesson: &PartLesson, step: u64, rate: f64) -> Result<()> {
         let unexplained = self.unexplained(lesson)?;
         (&unexplained * self.scale.now).f_backward()?;
         let gradient = self.replica.take_gradients()? / self.scale.now;
@@ -111,13 +111,13 @@ impl Pupil {
     }
 
     /// Counts what it does not explain of a batch that it has not learned from.
-    fn measure(&mut self, lesson: &Lesson) -> Result<()> {
+    fn measure(&mut self, lesson: &PartLesson) -> Result<()> {
         let _guard = tch::no_grad_guard();
         self.unexplained += self.unexplained(lesson)?.double_value(&[]);
         Ok(())
     }
 
-    fn unexplained(&mut self, lesson: &Lesson) -> Result<Tensor> {
+    fn unexplained(&mut self, lesson: &PartLesson) -> Result<Tensor> {
         let map = self.replica.forward_from(&lesson.input)?;
         unexplained_variance(&map, &lesson.output)
     }
@@ -128,7 +128,7 @@ impl Pupil {
 }
 
 /// What a part reads and gives in the teacher, `[batch, channels, height, width]` each.
-struct Lesson {
+struct PartLesson {
     input: Tensor,
     output: Tensor,
 }
@@ -181,7 +181,7 @@ impl ChannelSpread {
 }
 
 /// Asks the teacher for lessons on a part.
-struct Lessons {
+struct PartLessons {
     teacher: Teacher,
     path: std::path::PathBuf,
     graph: Graph,
@@ -190,19 +190,19 @@ struct Lessons {
     known: Vec<NodeId>,
 }
 
-impl Lessons {
-    fn new(base: &Network, part: &Part, path: &Path, device: Device, kind: Kind) -> Result<Lessons> {
+impl PartLessons {
+    fn new(base: &Network, part: &Part, path: &Path, device: Device, kind: Kind) -> Result<PartLessons> {
         let graph = base.graph()?;
         let sources = sources(base, &graph, part.input).map_err(Error::Training)?;
         let wanted: Vec<&str> =
             sources.iter().map(|(_, map)| map.as_str()).chain([part.teacher.as_str()]).collect();
         let teacher = Teacher::load(path, base, &wanted, device, kind)?;
         let known = sources.iter().map(|(node, _)| *node).collect();
-        Ok(Lessons { teacher, path: path.to_owned(), graph, part: part.clone(), known })
+        Ok(PartLessons { teacher, path: path.to_owned(), graph, part: part.clone(), known })
     }
 
     /// The part's maps of 8-bit RGB, `[batch, size, size, 3]`.
-    fn of(&mut self, rgb: &Tensor) -> Result<Lesson> {
+    fn of(&mut self, rgb: &Tensor) -> Result<PartLesson> {
         let Answer { mut maps, .. } = self.teacher.look(rgb)?;
         let _guard = tch::no_grad_guard();
         let output = maps.pop().ok_or_else(|| Error::Training("the teacher gives no map".into()))?;
@@ -223,7 +223,7 @@ impl Lessons {
         };
         check(&input, self.part.from, "reads")?;
         check(&output, self.part.to, "stands for")?;
-        Ok(Lesson { input, output })
+        Ok(PartLesson { input, output })
     }
 
     /// The map of a node of the base, from those that the teacher gives.
@@ -242,11 +242,11 @@ impl Lessons {
 
 /// Has each pupil do the same, on as many threads as there are replicas in a training.
 fn each(
-    pupils: &mut [Pupil],
+    pupils: &mut [PartPupil],
     threads: usize,
-    lesson: &Lesson,
+    lesson: &PartLesson,
     device: Device,
-    work: impl Fn(&mut Pupil, &Lesson) -> Result<()> + Sync,
+    work: impl Fn(&mut PartPupil, &PartLesson) -> Result<()> + Sync,
 ) -> Result<()> {
     let share = pupils.len().div_ceil(threads.max(1)).max(1);
     std::thread::scope(|scope| {
@@ -254,7 +254,7 @@ fn each(
         let mut running = Vec::new();
         for pupils in pupils.chunks_mut(share) {
             // Tensors are handed over, not shared.
-            let lesson = Lesson { input: lesson.input.shallow_clone(), output: lesson.output.shallow_clone() };
+            let lesson = PartLesson { input: lesson.input.shallow_clone(), output: lesson.output.shallow_clone() };
             running.push(scope.spawn(move || {
                 if device == Device::Cpu {
                     tch::set_num_threads(1);
@@ -294,7 +294,7 @@ impl PartLearner {
         let side = self.training.sizes.first().map_or(64, |size| size.0) as i64;
         let grey = Tensor::full([1, side, side, 3], 128, (Kind::Uint8, device));
         for (part, _) in space.parts() {
-            Lessons::new(space.base(), part, &self.distill.teacher, device, Kind::Float)?.of(&grey)?;
+            PartLessons::new(space.base(), part, &self.distill.teacher, device, Kind::Float)?.of(&grey)?;
         }
         Ok(())
     }
@@ -320,10 +320,10 @@ impl Learner for PartLearner {
             warmup: self.training.warmup.min((steps as f64 * WARMUP) as u64).max(1),
             ..self.training.clone()
         };
-        let mut lessons = Lessons::new(base, part, &self.distill.teacher, device, kind)?;
+        let mut lessons = PartLessons::new(base, part, &self.distill.teacher, device, kind)?;
         let dataset = run::read_data(&config, base)?;
         let mut loader = Loader::start(dataset, run::loader_config(&config, batch, 0, 0.0))?;
-        let mut next = |progress: f32| -> Result<Lesson> {
+        let mut next = |progress: f32| -> Result<PartLesson> {
             loader.set_progress(progress);
             let samples = loader.next_batch()?;
             let side = samples.size as i64;
@@ -331,8 +331,9 @@ impl Learner for PartLearner {
             lessons.of(&rgb.to_device(device))
         };
         let spread = ChannelSpread::of(&next(0.0)?.output)?;
-        let pupils = candidates.iter().map(|candidate| Pupil::new(part, candidate, &config, &spread, device, kind));
-        let mut pupils = pupils.collect::<Result<Vec<Pupil>>>()?;
+        let pupils =
+            candidates.iter().map(|candidate| PartPupil::new(part, candidate, &config, &spread, device, kind));
+        let mut pupils = pupils.collect::<Result<Vec<PartPupil>>>()?;
         let measuring = ((steps as f64 * MEASURED) as u64).max(LEAST_MEASURED);
         let bar = indicatif::ProgressBar::new(steps + measuring);
         if let Ok(style) = indicatif::ProgressStyle::with_template("{bar:24} {pos}/{len} {msg}, {eta} left") {
@@ -351,12 +352,12 @@ impl Learner for PartLearner {
                     pupil.learn(lesson, step, rate)
                 })?;
             } else {
-                each(&mut pupils, config.replicas, &lesson, device, Pupil::measure)?;
+                each(&mut pupils, config.replicas, &lesson, device, PartPupil::measure)?;
             }
             bar.inc(1);
         }
         bar.finish_and_clear();
-        let learned = |pupil: &Pupil| {
+        let learned = |pupil: &PartPupil| {
             Ok(Learned { unexplained: pupil.unexplained / measuring as f64, weights: pupil.weights()? })
         };
         pupils.iter().map(learned).collect()

@@ -200,8 +200,8 @@ struct LogLine {
     images_per_second: f64,
 }
 
-/// State that is saved and resumed.
-struct State {
+/// What is saved and resumed of a run.
+struct RunState {
     learned: Tensor,
     average: Tensor,
     measured: Tensor,
@@ -231,7 +231,7 @@ pub fn train(network: &Network, config: &TrainConfig, stop: Arc<AtomicBool>) -> 
     println!("{} images, {} classes, {kind:?} on {device:?}", dataset.images.len(), dataset.classes.len());
 
     let layout = Layout::new(&graph);
-    let mut state = State::start(network, &graph, &layout, config, device)?;
+    let mut state = RunState::start(network, &graph, &layout, config, device)?;
     check_folder(&config.run, state.step)?;
     let int8 = if config.int8 { Some(int8_plan(network, &graph, &dataset, config)?) } else { None };
     begin_folder(network, config, &state)?;
@@ -280,7 +280,7 @@ impl Run<'_> {
         &self,
         workers: &[Worker],
         loader: &mut Loader,
-        state: &mut State,
+        state: &mut RunState,
         log: &mut RunLog,
         stop: &AtomicBool,
     ) -> Result<bool> {
@@ -404,7 +404,7 @@ impl RunLog<'_> {
     }
 
     /// Writes a line with the means of the steps since the last one.
-    fn write(&mut self, state: &State, progress: f32, size: usize, rate: f64) -> Result<()> {
+    fn write(&mut self, state: &RunState, progress: f32, size: usize, rate: f64) -> Result<()> {
         let [loss, class, bbox, object, maps, gradient, count] = std::mem::take(&mut self.sums);
         let speed = match self.recent.front() {
             Some((then, images)) => (state.images - images) as f64 / then.elapsed().as_secs_f64().max(1e-9),
@@ -479,7 +479,7 @@ pub(super) fn device_and_kind(config: &TrainConfig) -> Result<(Device, Kind)> {
 }
 
 /// The progress of a run, 0–1: the share of its images or of its minutes, whichever is further.
-fn progress_of(config: &TrainConfig, state: &State) -> f32 {
+fn progress_of(config: &TrainConfig, state: &RunState) -> f32 {
     let by_time = config.minutes.map_or(0.0, |minutes| state.seconds / (minutes * 60.0));
     (state.images as f64 / config.images as f64).max(by_time).min(1.0) as f32
 }
@@ -547,7 +547,7 @@ fn check_folder(run: &std::path::Path, step: u64) -> Result<()> {
 
 /// Makes the folder of a run that starts, or checks that the recipe of one that goes on is the same, and says what has
 /// changed.
-fn begin_folder(network: &Network, config: &TrainConfig, state: &State) -> Result<()> {
+fn begin_folder(network: &Network, config: &TrainConfig, state: &RunState) -> Result<()> {
     if state.step == 0 {
         // A run killed before its first checkpoint starts again.
         let path = config.run.join("config.json");
@@ -590,7 +590,7 @@ struct Worker {
 
 impl Worker {
     /// Starts the threads of a replica that learns the weights of `state`.
-    fn spawn<'scope>(scope: &'scope Scope<'scope, '_>, run: &Run, state: &State) -> Result<Worker> {
+    fn spawn<'scope>(scope: &'scope Scope<'scope, '_>, run: &Run, state: &RunState) -> Result<Worker> {
         let Run { network, graph, layout, config, device, kind, ref int8 } = *run;
         let measured = state.measured.copy();
         let replica = Replica::new(
@@ -794,7 +794,7 @@ pub(super) fn rate(config: &TrainConfig, step: u64, progress: f32) -> f64 {
     config.rate * warm * (config.final_rate + (1.0 - config.final_rate) * cosine)
 }
 
-fn seconds_left(config: &TrainConfig, state: &State, progress: f32, speed: f64) -> f64 {
+fn seconds_left(config: &TrainConfig, state: &RunState, progress: f32, speed: f64) -> f64 {
     let by_images = (config.images.saturating_sub(state.images)) as f64 / speed.max(1e-3);
     let by_time = config.minutes.map_or(f64::INFINITY, |minutes| (minutes * 60.0 - state.seconds).max(0.0));
     if progress >= 1.0 { 0.0 } else { by_images.min(by_time) }
@@ -956,14 +956,14 @@ pub(super) fn read_data(config: &TrainConfig, network: &Network) -> Result<Datas
     all.ok_or_else(|| Error::Option { option: "--data", problem: "name at least one set".into() })
 }
 
-impl State {
+impl RunState {
     fn start(
         network: &Network,
         graph: &Graph,
         layout: &Layout,
         config: &TrainConfig,
         device: Device,
-    ) -> Result<State> {
+    ) -> Result<RunState> {
         let mut learned = vec![0f32; layout.learned as usize];
         let mut measured = vec![0f32; layout.measured as usize];
         layout.gather(&initial(graph, config.seed), &mut learned, &mut measured);
@@ -998,7 +998,7 @@ impl State {
         });
         let decays = layout.fill(|spec| if spec.name.ends_with("conv.weight") { config.decay } else { 0.0 });
         let tensor = |values: &[f32]| Tensor::from_slice(values).to_device(device);
-        let mut state = State {
+        let mut state = RunState {
             learned: tensor(&learned),
             average: tensor(&learned),
             measured: tensor(&measured),
