@@ -492,7 +492,7 @@ fn replace(
 mod tests {
     use super::*;
     use crate::network::Head;
-    use crate::network::reference::{Map, random_weights, run};
+    use crate::reference::{Map, random_weights, run};
 
     const SIDE: usize = 16;
 

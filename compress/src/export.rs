@@ -431,7 +431,7 @@ mod tests {
     use tract_onnx::prelude::{Framework, InferenceModelExt, IntoRunnable, IntoTValue, Tensor, tvec};
 
     use super::*;
-    use crate::network::reference::{Map, random_weights, run};
+    use crate::reference::{Map, random_weights, run};
 
     const SIZE: (usize, usize) = (96, 64);
 

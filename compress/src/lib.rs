@@ -15,10 +15,13 @@ pub mod export;
 pub mod figure;
 pub mod import;
 pub mod journal;
+pub mod measure;
 pub mod network;
 pub mod onnx;
 pub mod prune;
 pub mod quantize;
+#[cfg(test)]
+mod reference;
 pub mod report;
 pub mod revive;
 mod run;

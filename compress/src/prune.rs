@@ -410,8 +410,8 @@ pub fn path_figure(events: &[Event]) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::reference::random_weights;
     use crate::network::{Activation, Head, Layer, LayerKind};
+    use crate::reference::random_weights;
     use crate::zoo;
 
     /// Accuracy falls with the share of each group's channels that are gone; training gives back nothing but is counted.

@@ -204,7 +204,7 @@ mod tests {
     /// Random weights, images of soft noise.
     fn example(name: &str, side: usize) -> (crate::network::Network, crate::checkpoint::Weights, Vec<Vec<f32>>) {
         let network = zoo::network(name, 3).unwrap();
-        let weights = crate::network::reference::random_weights(&network.graph().unwrap(), 5);
+        let weights = crate::reference::random_weights(&network.graph().unwrap(), 5);
         let mut random = fastrand::Rng::with_seed(5);
         let mut image = || {
             let (step, phase) = (random.f32() * 0.3, random.f32() * 6.0);
@@ -313,7 +313,7 @@ mod tests {
         for (name, network, tolerance) in &networks {
             let side = 32;
             let graph = network.graph().unwrap();
-            let weights = crate::network::reference::random_weights(&graph, 21);
+            let weights = crate::reference::random_weights(&graph, 21);
             let image: Vec<f32> = (0..3 * side * side).map(|i| ((i * 37) % 256) as f32 / 255.0).collect();
             let images = [image];
             let calibration = calibrate(network, &weights, &images, side, &|_| ()).unwrap();

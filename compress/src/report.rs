@@ -696,8 +696,8 @@ fn escaped(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::checkpoint::Precision;
-    use crate::network::reference::random_weights;
     use crate::prune::State;
+    use crate::reference::random_weights;
 
     #[test]
     fn every_kind_of_run_is_reported() {

@@ -190,8 +190,8 @@ fn normal(random: &mut fastrand::Rng) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::reference::random_weights;
     use crate::network::{Head, Layer, LayerKind};
+    use crate::reference::random_weights;
     use crate::{Error, quantize, zoo};
 
     fn scores(network: &Network, weights: &Weights, images: &[Vec<f32>], side: usize) -> quantize::Scores {

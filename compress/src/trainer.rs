@@ -4,10 +4,11 @@
 use std::path::Path;
 
 use crate::checkpoint::Weights;
-use crate::data::{BadData, Dataset};
-use crate::error::{Error, Result};
-use crate::evaluate;
-use crate::export::{self, Storage};
+#[cfg(feature = "train")]
+use crate::error::Error;
+use crate::error::Result;
+#[cfg(feature = "train")]
+use crate::measure::Measure;
 use crate::network::Network;
 
 /// Trains and measures networks.
@@ -17,7 +18,7 @@ pub trait Trainer {
     ///
     /// # Errors
     ///
-    /// Training fails, or is interrupted: then [`Error::Interrupted`].
+    /// Training fails, or is interrupted: then [`Error::Interrupted`](crate::Error::Interrupted).
     fn train(&mut self, network: &Network, start: &Weights, images: u64, work: &Path) -> Result<Weights>;
 
     /// AP50, 0 to 1.
@@ -29,40 +30,6 @@ pub trait Trainer {
 
     /// The settings of both, as a JSON object: a resumed run must use the same.
     fn recipe(&self) -> serde_json::Value;
-}
-
-/// Measures with the detector on a set of photographs.
-#[derive(Debug, Clone)]
-pub struct Measure {
-    /// The photographs and their objects.
-    pub set: Dataset,
-    /// Side of the square input in pixels.
-    pub side_px: usize,
-    /// Photographs at a time.
-    pub threads: usize,
-    /// What to do about photographs that cannot be used.
-    pub bad_data: BadData,
-}
-
-impl Measure {
-    /// AP50 of a network. Its classes are those of the set by name; one without names has the set's, in their order.
-    ///
-    /// # Errors
-    ///
-    /// The network does not run, or does not know the set's classes.
-    pub fn ap50(&self, network: &Network, weights: &Weights) -> Result<f64> {
-        let mut network = network.clone();
-        network.adopt_names(&self.set.classes).map_err(|problem| Error::Option { option: "--val", problem })?;
-        let onnx = export::to_onnx(&network, weights, (self.side_px, self.side_px), Storage::Single)?;
-        let Measure { threads, bad_data, .. } = *self;
-        let options = evaluate::Options { threads, bad_data, ..evaluate::Options::default() };
-        let evaluation = evaluate::run(&onnx, &self.set, &options, &|_| ())?;
-        // What the set had left out was said when it was read.
-        for sentence in &evaluation.skipped[self.set.skipped.len()..] {
-            eprintln!("skipped: {sentence}");
-        }
-        Ok(evaluation.scores.ap50.unwrap_or(0.0))
-    }
 }
 
 /// Trains here, with libtorch, and measures with the detector.

@@ -94,7 +94,7 @@ mod tests {
     use super::*;
     use crate::cost::NetworkCost;
     use crate::export::{Storage, to_onnx};
-    use crate::network::reference::random_weights;
+    use crate::reference::random_weights;
     use crate::{quantize, zoo};
 
     #[test]

@@ -12,10 +12,11 @@ use common::config;
 use compress::checkpoint::{self, Weights};
 use compress::data::{self, BadData, Dataset};
 use compress::export::{Storage, to_onnx};
+use compress::measure::Measure;
 use compress::network::{Activation, Graph, Head, Layer, LayerKind, Network};
 use compress::prune::{Outcome, PruneConfig, Start, prune};
 use compress::train::{Distillation, Stage, TrainConfig, check, initial};
-use compress::trainer::{Local, Measure, Trainer};
+use compress::trainer::{Local, Trainer};
 use compress::{Error, cost, quantize, zoo};
 
 fn root() -> PathBuf {

@@ -2,8 +2,8 @@
 
 use compress::Result;
 use compress::data::Dataset;
+use compress::measure::Measure;
 use compress::train::TrainConfig;
-use compress::trainer::Measure;
 
 /// What networks are measured on.
 #[derive(clap::Args)]

@@ -574,7 +574,7 @@ mod tests {
     #[test]
     fn what_the_teacher_has_itself_is_taken_over() {
         let network = tiny();
-        let weights = crate::network::reference::random_weights(&network.graph().unwrap(), 1);
+        let weights = crate::reference::random_weights(&network.graph().unwrap(), 1);
         let config = config();
         let part = &parts(&network, &["conv5".into()]).unwrap()[0];
         let taken = |teacher: &Network, weights: &Weights| {

@@ -202,7 +202,7 @@ fn columns(weight: &Array, order: &[usize]) -> Array {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::reference::{Map, run};
+    use crate::reference::{Map, run};
 
     const WIDTHS: Widths = Widths { stem: 4, stages: [12, 20, 28], pyramid: 8 };
     const CLASSES: usize = 3;

@@ -5,8 +5,6 @@
 //! pruner reduces and the exporter writes.
 
 mod graph;
-#[cfg(test)]
-pub(crate) mod reference;
 
 pub use graph::{Graph, NORM_EPSILON, Node, NodeId, Op, XY_SCALES};
 

@@ -237,8 +237,8 @@ pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::network::reference::{Map, random_weights, run};
     use crate::network::{Activation, Head, Layer, PoolPadding};
+    use crate::reference::{Map, random_weights, run};
     use crate::zoo;
 
     /// Sets what the channels' convolutions give to zero.

@@ -336,10 +336,10 @@ mod tests {
 
     use super::*;
     use crate::export::{Storage, to_onnx};
-    use crate::network::reference::random_weights;
     use crate::network::{Activation, Head, Layer, LayerKind};
     use crate::prune::groups::tests::{any_network, head_maps};
     use crate::quantize;
+    use crate::reference::random_weights;
 
     fn noise(count: usize, side: usize) -> Vec<Vec<f32>> {
         let mut random = fastrand::Rng::with_seed(9);

@@ -352,8 +352,8 @@ fn sensitivity(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::reference::random_weights;
     use crate::network::{Layer, LayerKind};
+    use crate::reference::random_weights;
 
     #[test]
     fn the_inverse_is_one() {

@@ -162,8 +162,8 @@ fn factors(graph: &Graph, makers: &[usize], largest: &[Vec<f64>]) -> Vec<Vec<f64
 mod tests {
     use super::*;
     use crate::export::{self, Storage};
-    use crate::network::reference::random_weights;
     use crate::quantize::{self, Method, Plan};
+    use crate::reference::random_weights;
 
     const SIDE: usize = 64;
 

@@ -343,7 +343,7 @@ mod tests {
         use tract_onnx::prelude::*;
         let side = 64;
         let graph = network.graph().unwrap();
-        let weights = crate::network::reference::random_weights(&graph, 8);
+        let weights = crate::reference::random_weights(&graph, 8);
         let rgb: Vec<u8> = (0..3 * side * side).map(|i| (i * 37 % 251) as u8).collect();
 
         let layout = Layout::new(&graph);

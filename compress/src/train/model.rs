@@ -568,7 +568,7 @@ mod tests {
         let graph = network.graph().unwrap();
         let layout = Layout::new(&graph);
         let (mut learned, mut measured) = (vec![0.0; layout.learned as usize], vec![0.0; layout.measured as usize]);
-        layout.gather(&crate::network::reference::random_weights(&graph, 3), &mut learned, &mut measured);
+        layout.gather(&crate::reference::random_weights(&graph, 3), &mut learned, &mut measured);
         let pixels: Vec<u8> = (0..2 * 12 * 12 * 3).map(|i| (i * 37 % 251) as u8).collect();
         let rgb = Tensor::from_slice(&pixels).view([2, 12, 12, 3]);
 
@@ -627,7 +627,7 @@ mod tests {
         let network = include_str!("../../tests/export/distribution.json");
         let network: Network = serde_json::from_str(network).unwrap();
         let graph = network.graph().unwrap();
-        let weights = crate::network::reference::random_weights(&graph, 24);
+        let weights = crate::reference::random_weights(&graph, 24);
         let layout = Layout::new(&graph);
         let (mut learned, mut measured) = (vec![0.0; layout.learned as usize], vec![0.0; layout.measured as usize]);
         layout.gather(&weights, &mut learned, &mut measured);
@@ -643,8 +643,8 @@ mod tests {
 
         let values = (0..pixels.len()).map(|i| f32::from(pixels[i % (width * height) * 3 + i / (width * height)]));
         let values = values.map(|value| value / 255.0).collect();
-        let image = crate::network::reference::Map { channels: 3, height, width, values };
-        let expected = crate::network::reference::run(&graph, &weights, image);
+        let image = crate::reference::Map { channels: 3, height, width, values };
+        let expected = crate::reference::run(&graph, &weights, image);
         for (id, map) in nodes.into_iter().zip(maps) {
             let (name, expected) = (&graph.nodes[id].name, &expected[id]);
             let shape = [1, expected.channels, expected.height, expected.width].map(|side| side as i64);
@@ -664,7 +664,7 @@ mod tests {
         let graph = network.graph().unwrap();
         let layout = Layout::new(&graph);
         let (mut learned, mut measured) = (vec![0.0; layout.learned as usize], vec![0.0; layout.measured as usize]);
-        layout.gather(&crate::network::reference::random_weights(&graph, 3), &mut learned, &mut measured);
+        layout.gather(&crate::reference::random_weights(&graph, 3), &mut learned, &mut measured);
         let pixels: Vec<u8> = (0..2 * 12 * 12 * 3).map(|i| (i * 37 % 251) as u8).collect();
         let rgb = Tensor::from_slice(&pixels).view([2, 12, 12, 3]);
         let gradient = |kind, scale: f64| -> Tensor {
@@ -703,7 +703,7 @@ mod tests {
         let graph = network().graph().unwrap();
         let layout = Layout::new(&graph);
         let (mut learned, mut measured) = (vec![0.0; layout.learned as usize], vec![0.0; layout.measured as usize]);
-        layout.gather(&crate::network::reference::random_weights(&graph, 3), &mut learned, &mut measured);
+        layout.gather(&crate::reference::random_weights(&graph, 3), &mut learned, &mut measured);
         let nodes = graph.nodes.len();
         let weights_alone = Plan { activations: vec![None; nodes], weights: vec![true; nodes], weight_bits: 4 };
 

@@ -16,8 +16,8 @@ use crate::checkpoint::{self, Precision, Weights};
 use crate::data::Loader;
 use crate::error::{Error, Result};
 use crate::explore::{Candidate, CheckResult, Learned, Learner, Part, SearchSpace, milliseconds, sources};
+use crate::measure::Measure;
 use crate::network::{Graph, Network, NodeId, Op};
-use crate::trainer::Measure;
 
 /// The share of the steps of a part that measures behind them, on batches that nothing was learned from.
 const MEASURED: f64 = 0.1;

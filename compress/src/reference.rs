@@ -1,7 +1,7 @@
 //! Runs a graph by the definition of each operation. Slow and simple, as a reference for tests.
 
-use super::{Graph, NORM_EPSILON, Node, Op, PoolPadding, UpsampleMode};
 use crate::checkpoint::Weights;
+use crate::network::{Graph, NORM_EPSILON, Node, Op, PoolPadding, UpsampleMode};
 
 /// A map, `[channels, height, width]` row-major.
 #[derive(Debug, Clone, PartialEq)]
