@@ -1,4 +1,5 @@
 // Boxes with labels on a canvas that lies over a picture, sharp at any pixel ratio. Types: draw.d.ts.
+import { placeLabels } from "./labels.js";
 
 /** Degrees between the hues of neighbouring classes: the golden angle, which never repeats and keeps them apart. */
 const GOLDEN_ANGLE = 137.508;
@@ -29,8 +30,38 @@ function gamma(linear) {
   return linear <= 0.0031308 ? 12.92 * linear : 1.055 * linear ** (1 / 2.4) - 0.055;
 }
 
-const TEXT = "#10151c";
-const HALO = "rgba(0, 0, 0, 0.55)";
+/** Light enough for dark text, neighbours in the list far apart in hue. */
+const PALETTE = [
+  "#7ee081", // green
+  "#ffb14a", // orange
+  "#7cc4ff", // blue
+  "#ff8fb8", // pink
+  "#f5e663", // yellow
+  "#c3a4ff", // violet
+  "#5fe0d0", // turquoise
+  "#ff9a85", // red
+  "#c6e86a", // lime
+  "#f0a6f5", // magenta
+  "#97a3ff", // indigo
+  "#e0c08c", // sand
+];
+
+/** Of the 80 hues of `classColor`, person, laptop and bowl are three greens. Few classes are seen at once. */
+export function createPalette() {
+  /** @type {Map<string, string>} */
+  const colors = new Map();
+  return (/** @type {{ label: string }} */ { label }) => {
+    const color = colors.get(label) ?? PALETTE[colors.size % PALETTE.length];
+    colors.set(label, color);
+    return color;
+  };
+}
+
+/** What is seen on a light colour, and on a dark one: text on it, and a seam around it. */
+const ON_LIGHT = { text: "#10151c", halo: "rgba(0, 0, 0, 0.55)" };
+const ON_DARK = { text: "#fff", halo: "rgba(255, 255, 255, 0.55)" };
+/** Pixels of a canvas: Safari makes no larger one on a phone. */
+const MOST_PIXELS = 2 ** 24;
 
 /** @param {import("./index.js").DetectedObject} object */
 function defaultLabel({ label, score, trackId }) {
@@ -54,27 +85,38 @@ export function drawObjects(canvas, objects, options) {
   if (!(width > 0 && height > 0)) return;
 
   const place = placement(canvas, width, height, fit);
-  // Whole device pixels, so that straight lines have hard edges.
-  const line = Math.max(1, Math.round((options.lineWidth ?? 2) * ratio));
+  const line = Math.max(1, Math.round((options.lineWidth ?? 2) * ratio)); // Whole device pixels: straight lines have hard edges.
+  const highlighted = objects.find((object) => object === options.highlighted);
   context.font = scaledFont(font, ratio);
+  context.textAlign = "left";
   context.textBaseline = "middle";
+  // The percent sign is on the right in a page that is written from right to left, too.
+  context.direction = label === defaultLabel ? "ltr" : "inherit";
   context.lineJoin = "round";
 
   // The surest last, so that it lies on top.
-  for (const object of [...objects].sort((a, b) => a.score - b.score)) {
-    const { box } = object;
-    const left = place.x + (mirror ? width - box.x - box.width : box.x) * place.scaleX;
-    const top = place.y + box.y * place.scaleY;
-    const edges = {
-      left: Math.round(left),
-      top: Math.round(top),
-      right: Math.round(left + box.width * place.scaleX),
-      bottom: Math.round(top + box.height * place.scaleY),
-    };
+  const shown = [...objects].sort((a, b) => Number(a === highlighted) - Number(b === highlighted) || a.score - b.score);
+  const labels = shown.map((object) => {
+    const edges = edgesOf(object.box, place, canvas, line, mirror ? width : undefined);
+    const isHighlighted = object === highlighted;
     const paint = color(object);
-    strokeBox(context, edges, line, paint, ratio);
-    drawLabel(context, label(object), edges, line, paint, ratio);
+    const alpha = highlighted && !isHighlighted ? 0.5 : 1;
+    context.globalAlpha = alpha;
+    strokeBox(context, edges, isHighlighted ? 2 * line : line, paint, ratio);
+    const rank = isHighlighted ? -1 : (object.trackId ?? Infinity);
+    return { paint, alpha, rank, ...measured(context, label(object), edges, line, ratio) };
+  });
+
+  // Over all boxes. The surest get the first places; where there are tracks, those seen first: scores change from frame to
+  // frame, and labels would change places with them.
+  const order = labels.filter(({ text }) => text).reverse();
+  order.sort((a, b) => (a.rank === b.rank ? 0 : a.rank - b.rank));
+  const places = placeLabels(order, canvas);
+  for (const one of order.reverse()) {
+    const rect = places.pop();
+    if (rect) drawLabel(context, rect, one, ratio);
   }
+  context.globalAlpha = 1;
 }
 
 /**
@@ -84,9 +126,10 @@ export function drawObjects(canvas, objects, options) {
  */
 function fitToScreen(canvas, pixelRatio) {
   if (!("clientWidth" in canvas)) return pixelRatio ?? 1;
-  const ratio = pixelRatio ?? globalThis.devicePixelRatio ?? 1;
+  const wanted = pixelRatio ?? globalThis.devicePixelRatio ?? 1;
   const { clientWidth, clientHeight } = canvas;
-  if (!clientWidth || !clientHeight) return ratio; // Not laid out: it keeps the size it has.
+  if (!clientWidth || !clientHeight) return wanted; // Not laid out: it keeps the size it has.
+  const ratio = Math.min(wanted, Math.sqrt(MOST_PIXELS / (clientWidth * clientHeight)));
   const width = Math.round(clientWidth * ratio);
   const height = Math.round(clientHeight * ratio);
   if (canvas.width !== width) canvas.width = width; // Setting clears, even to the same value.
@@ -117,6 +160,41 @@ function placement(canvas, width, height, fit) {
 /** @typedef {{ left: number, top: number, right: number, bottom: number }} Edges in canvas pixels */
 
 /**
+ * @param {import("./index.js").Box} box
+ * @param {ReturnType<typeof placement>} place
+ * @param {{ width: number, height: number }} canvas
+ * @param {number} line its width
+ * @param {number | undefined} mirrored the width of a picture that is mirrored
+ * @returns {Edges}
+ */
+function edgesOf(box, { x, y, scaleX, scaleY }, canvas, line, mirrored) {
+  const left = x + (mirrored === undefined ? box.x : mirrored - box.x - box.width) * scaleX;
+  const top = y + box.y * scaleY;
+  const edges = {
+    left: whole(left, line, canvas.width),
+    top: whole(top, line, canvas.height),
+    right: whole(left + box.width * scaleX, line, canvas.width),
+    bottom: whole(top + box.height * scaleY, line, canvas.height),
+  };
+  // A canvas draws nothing of a rectangle without width and height.
+  edges.right = Math.max(edges.right, edges.left + 1);
+  edges.bottom = Math.max(edges.bottom, edges.top + 1);
+  return edges;
+}
+
+/**
+ * The pixel of an edge. One at the canvas' edge is moved in: half of its line would be cut off.
+ * @param {number} at
+ * @param {number} line
+ * @param {number} size of the canvas
+ */
+function whole(at, line, size) {
+  const edge = Math.round(at);
+  if (edge < -1 || edge > size + 1) return edge; // It is out of sight (`cover`).
+  return Math.max(Math.floor(line / 2), Math.min(edge, size - Math.ceil(line / 2)));
+}
+
+/**
  * @param {CanvasRenderingContext2D} context
  * @param {Edges} edges
  * @param {number} line
@@ -129,7 +207,8 @@ function strokeBox(context, edges, line, paint, ratio) {
   // A line of odd width is sharp when its middle lies between two pixels' edges.
   const shift = (line % 2) / 2;
   const halo = Math.max(1, Math.round(ratio));
-  context.strokeStyle = HALO; // Seen on a background of the box's own colour.
+  context.strokeStyle = paint;
+  context.strokeStyle = seenOn(context.strokeStyle).halo; // On a background of the box's own colour.
   context.lineWidth = line + 2 * halo;
   context.strokeRect(edges.left + shift, edges.top + shift, width, height);
   context.strokeStyle = paint;
@@ -138,33 +217,72 @@ function strokeBox(context, edges, line, paint, ratio) {
 }
 
 /**
- * Above the box where there is room, else inside at its top; always within the canvas.
+ * A label's size, its text cut where the canvas is too narrow, and what it belongs to with its line.
  * @param {CanvasRenderingContext2D} context
- * @param {string} text
+ * @param {string} whole its text
  * @param {Edges} edges
  * @param {number} line
- * @param {string} paint
  * @param {number} ratio
  */
-function drawLabel(context, text, edges, line, paint, ratio) {
-  if (!text) return;
+function measured(context, whole, { left, top, right, bottom }, line, ratio) {
   const padding = Math.round(5 * ratio);
-  const { canvas } = context;
-  const metrics = context.measureText(text);
-  const height = Math.round((metrics.fontBoundingBoxAscent + metrics.fontBoundingBoxDescent) * 1.15 + padding / 2);
-  const width = Math.ceil(metrics.width) + 2 * padding;
+  const text = shortened(whole, (one) => context.measureText(one).width + 2 * padding <= context.canvas.width);
+  const { width, fontBoundingBoxAscent: ascent, fontBoundingBoxDescent: descent } = context.measureText(text);
+  // Firefox before 116 has no box of the font.
+  const size = ascent + descent || 1.2 * (parseFloat(/[\d.]+(?=px)/.exec(context.font)?.[0] ?? "") || 10);
   const overhang = Math.floor(line / 2);
-  const left = Math.max(0, Math.min(edges.left - overhang, canvas.width - width));
-  const above = edges.top - overhang - height;
-  const top = above >= 0 ? above : Math.max(0, edges.top - overhang);
+  return {
+    text,
+    padding,
+    width: Math.ceil(width) + 2 * padding,
+    height: Math.round(size * 1.15 + padding / 2),
+    box: { left: left - overhang, top: top - overhang, width: right - left + 2 * overhang, height: bottom - top + 2 * overhang },
+  };
+}
+
+/**
+ * The text, or as much of it as fits, with the last letters: the percentage.
+ * @param {string} text
+ * @param {(text: string) => boolean} fits
+ */
+function shortened(text, fits) {
+  if (fits(text)) return text;
+  const letters = [...text];
+  const cut = (/** @type {number} */ count) => {
+    const tail = Math.min(5, count >> 1);
+    return `${letters.slice(0, count - tail).join("").trimEnd()}…${letters.slice(letters.length - tail).join("")}`;
+  };
+  let [least, most] = [0, letters.length];
+  while (least < most) {
+    const middle = Math.ceil((least + most) / 2);
+    if (fits(cut(middle))) least = middle;
+    else most = middle - 1;
+  }
+  return cut(least);
+}
+
+/**
+ * @param {CanvasRenderingContext2D} context
+ * @param {import("./labels.js").Rect} place
+ * @param {{ text: string, paint: string, alpha: number, padding: number }} label
+ * @param {number} ratio
+ */
+function drawLabel(context, { left, top, width, height }, { text, paint, alpha, padding }, ratio) {
+  context.globalAlpha = alpha;
   context.fillStyle = paint;
+  const { text: ink } = seenOn(context.fillStyle);
   context.beginPath();
-  const corners = above >= 0 ? [3 * ratio, 3 * ratio, 3 * ratio, 0] : 3 * ratio;
-  if (context.roundRect) context.roundRect(left, top, width, height, corners);
+  if (context.roundRect) context.roundRect(left, top, width, height, 3 * ratio);
   else context.rect(left, top, width, height); // Chromium before 99, Firefox before 112.
   context.fill();
-  context.fillStyle = TEXT;
+  context.fillStyle = ink;
   context.fillText(text, left + padding, top + height / 2 + ratio * 0.5);
+}
+
+/** @param {CanvasRenderingContext2D["fillStyle"]} paint as a canvas gives it back: `#rrggbb`, or transparent, or not of sRGB */
+function seenOn(paint) {
+  const [red, green, blue] = [1, 3, 5].map((at) => parseInt(String(paint).slice(at, at + 2), 16));
+  return 0.3 * red + 0.59 * green + 0.11 * blue < 120 ? ON_DARK : ON_LIGHT;
 }
 
 /**

@@ -1,5 +1,5 @@
 // <micro-yolo>: wraps an image or a video and shows boxes over it. Types: element.d.ts.
-import { drawObjects } from "./draw.js";
+import { createPalette, drawObjects } from "./draw.js";
 import { MicroYoloError } from "./error.js";
 import { Detector } from "./index.js";
 import { overlay } from "./overlay.js";
@@ -8,6 +8,9 @@ import { isUnturned, unturnedImage } from "./source.js";
 /** @typedef {HTMLImageElement | HTMLVideoElement | HTMLCanvasElement} Media */
 
 const MEDIA = "img, video, canvas";
+
+/** All elements of a page show a class in one colour. */
+const color = createPalette();
 
 /**
  * @type {Map<string, { detector: Promise<Detector>, users: number }>} One detector for each model, input size and number
@@ -374,7 +377,7 @@ export class MicroYoloElement extends Base {
       transform,
     });
     const objects = place ? this.#objects.map((object) => ({ ...object, box: place.place(object.box) })) : [];
-    drawObjects(this.#canvas, objects, { width, height });
+    drawObjects(this.#canvas, objects, { width, height, color });
   }
 
   /**

@@ -1,6 +1,6 @@
 // The page: puts its parts together. Sources on the left, what was found on the right, one place for problems.
 import { ClassFilter } from "./classes.js";
-import { createPalette } from "./colors.js";
+import { createPalette } from "./pkg/draw.js";
 import { FORMATS, fileName, momentName } from "./export.js";
 import { isModelFile, isVideoFile } from "./files.js";
 import { MODELS, addOwn, allModels, modelOf, optionText } from "./models.js";

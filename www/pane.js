@@ -47,7 +47,7 @@ export class Pane {
 
   /**
    * @param {string} suffix of the ids of its elements
-   * @param {{ color: (label: string) => string, settings: () => import("./settings.js").Settings }} page
+   * @param {{ color: (object: { label: string }) => string, settings: () => import("./settings.js").Settings }} page
    */
   constructor(suffix, { color, settings }) {
     const entries = IDS.map((id) => [id, document.getElementById(id + suffix)]);
@@ -280,10 +280,11 @@ export class Pane {
     const { seen } = this.found;
     while (list.children.length > seen.length) list.lastElementChild.remove();
     while (list.children.length < seen.length) list.append(newRow(`${list.id}-${list.children.length}`));
-    seen.forEach(({ label, score, trackId, rival }, index) => {
+    seen.forEach((object, index) => {
+      const { label, score, trackId, rival } = object;
       const row = list.children[index];
       const [swatch, name, sure] = row.children;
-      swatch.style.background = this.#color(label);
+      swatch.style.background = this.#color(object);
       write(name.firstChild, trackId === undefined ? label : `${label} #${trackId}`);
       write(name.lastChild, rival ? ` or ${rival.label} ${Math.round(rival.score * 100)} %` : "");
       write(sure, `${Math.round(score * 100)} %`);

@@ -67,11 +67,13 @@ describe("page in chromium", () => {
   const pixelsOfBoxes = (page, base64) =>
     page.evaluate(
       async (base64) => {
-        const { PALETTE } = await import("./colors.js");
+        const { createPalette } = await import("./pkg/draw.js");
+        const color = createPalette();
         const bytes = Uint8Array.from(atob(base64), (char) => char.charCodeAt(0));
         const shot = await createImageBitmap(new Blob([bytes]));
         const context = new OffscreenCanvas(shot.width, shot.height).getContext("2d");
-        const colors = PALETTE.map((hex) => [1, 3, 5].map((start) => Number.parseInt(hex.slice(start, start + 2), 16)));
+        const palette = Array.from({ length: 12 }, (_, id) => color({ label: String(id) }));
+        const colors = palette.map((hex) => [1, 3, 5].map((start) => Number.parseInt(hex.slice(start, start + 2), 16)));
         context.drawImage(shot, 0, 0);
         const { data } = context.getImageData(0, 0, shot.width, shot.height);
         const counts = colors.map(([r, g, b]) => {

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { classColor, drawObjects } from "../../pkg/draw.js";
+import { classColor, createPalette, drawObjects } from "../../pkg/draw.js";
+import { placeLabels } from "../../pkg/labels.js";
 
 /** A canvas that writes down what is drawn on it. Text is 8 px wide a letter. */
 function recorder({ width, height, cssWidth, cssHeight }) {
@@ -100,4 +101,159 @@ test("a browser without rounded rectangles gets others", () => {
   canvas.getContext().roundRect = undefined;
   drawObjects(canvas, [object(1, 1, 5, 5)], { width: 100, height: 100 });
   assert.ok(calls.some(([name]) => name === "rect"), JSON.stringify(calls));
+});
+
+test("colours of twelve classes are apart, and a class keeps its own", () => {
+  const color = createPalette();
+  const given = ["person", "laptop", "bowl", "dog"].map((label) => color({ label }));
+  assert.equal(new Set(given).size, 4);
+  assert.deepEqual(["dog", "bowl", "laptop", "person"].map((label) => color({ label })), [...given].reverse());
+  const palette = Array.from({ length: 8 }, (_, id) => String(id)).reduce((all, label) => [...all, color({ label })], given);
+  assert.equal(new Set(palette).size, 12);
+  const rgb = palette.map((hex) => [1, 3, 5].map((start) => Number.parseInt(hex.slice(start, start + 2), 16)));
+  for (const [index, one] of rgb.entries()) {
+    for (const other of rgb.slice(index + 1)) assert.ok(Math.hypot(...one.map((value, part) => value - other[part])) > 40, `${one} ${other}`);
+    // Dark text on it: 7 to 1.
+    const [r, g, b] = one.map((value) => value / 255).map((value) => (value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4));
+    assert.ok((0.2126 * r + 0.7152 * g + 0.0722 * b + 0.05) / (0.0075 + 0.05) > 7, palette[index]);
+  }
+});
+
+test("labels do not cover each other and stay inside", () => {
+  const canvas = { width: 300, height: 200 };
+  const label = (left, top, width, height) => ({ box: { left, top, width, height }, width: 80, height: 20 });
+  const boxes = [[50, 60, 90, 90], [52, 60, 90, 90], [54, 61, 80, 80], [0, 0, 300, 200], [270, 0, 30, 30], [0, 190, 20, 10]];
+  const places = placeLabels(boxes.map((one) => label(...one)), canvas);
+  assert.deepEqual(places[0], { left: 50, top: 40, width: 80, height: 20 }, "above the box, where there is room");
+  for (const [index, one] of places.entries()) {
+    assert.ok(one, `label ${index} has a place`);
+    assert.ok(one.left >= 0 && one.top >= 0 && one.left + 80 <= 300 && one.top + 20 <= 200, JSON.stringify(one));
+    for (const other of places.slice(index + 1)) {
+      const apart = Math.abs(one.left - other.left) >= 80 || Math.abs(one.top - other.top) >= 20;
+      assert.ok(apart, `${JSON.stringify(one)} and ${JSON.stringify(other)}`);
+    }
+  }
+  // Twenty in the same small place: some get none, and none covers another.
+  const many = placeLabels(Array.from({ length: 20 }, () => label(0, 0, 80, 40)), canvas).filter(Boolean);
+  assert.ok(many.length >= 2 && many.length < 20, String(many.length));
+  assert.equal(new Set(many.map(({ left, top }) => `${left} ${top}`)).size, many.length);
+});
+
+test("a label lies at its box: outside of a small one, and none where the box is out of sight", () => {
+  const canvas = { width: 300, height: 200 };
+  const label = (left, top, width, height) => ({ box: { left, top, width, height }, width: 80, height: 20 });
+  const cases = [
+    { box: [50, 60, 90, 90], at: [50, 40] },
+    { box: [50, 10, 90, 90], at: [50, 10], why: "no room above: inside" },
+    { box: [50, 10, 90, 30], at: [50, 40], why: "it would cover the object: below" },
+    { box: [100, 0, 20, 200], at: [100, 0], why: "from edge to edge" },
+    { box: [280, 60, 20, 90], at: [220, 40], why: "moved in" },
+    { box: [-500, -500, 2000, 2000], at: [0, 0], why: "what is seen of it" },
+    { box: [400, 60, 90, 90], at: undefined },
+    { box: [50, -90, 90, 80], at: undefined },
+    { box: [NaN, 60, 90, 90], at: undefined },
+  ];
+  for (const { box, at, why } of cases) {
+    const [place] = placeLabels([label(...box)], canvas);
+    assert.deepEqual(place && [place.left, place.top], at, `${box} ${why}`);
+  }
+  assert.deepEqual(placeLabels([label(0, 0, 9, 9)], { width: 79, height: 200 }), [undefined], "wider than the canvas");
+});
+
+test("a flood of objects takes no time to label", () => {
+  const labels = Array.from({ length: 5000 }, (_, id) => ({ box: { left: id % 71, top: id % 67, width: 1900, height: 1000 }, width: 80, height: 20 }));
+  const started = performance.now();
+  assert.ok(placeLabels(labels, { width: 2000, height: 1100 }).filter(Boolean).length > 20);
+  assert.ok(performance.now() - started < 1000);
+});
+
+/** What is drawn of objects on a canvas of 200 x 100 with a picture as large. */
+function drawn(objects, options, canvasSize = { width: 200, height: 100 }) {
+  const { canvas, calls, boxes } = recorder(canvasSize);
+  drawObjects(canvas, objects, { width: 200, height: 100, ...options });
+  return { canvas, calls, boxes: boxes(), rects: calls.filter(([name]) => name === "roundRect"), texts: calls.filter(([name]) => name === "fillText") };
+}
+
+test("lines at the edge of the canvas are whole, and nothing is too small to be seen", () => {
+  const cases = [
+    { box: [0, 0, 200, 100], lines: [2, 4, 3, 5] },
+    { box: [50, 50, 0, 0], lines: [2, 3] },
+    { box: [200, 100, 0, 0], lines: [2, 3] },
+  ];
+  for (const { box, lines } of cases) {
+    for (const lineWidth of lines) {
+      const [, [x, y, width, height, line]] = drawn([object(...box)], { lineWidth }).boxes;
+      assert.ok(width >= 1 && height >= 1, String([box, width, height]));
+      assert.ok(x >= line / 2 && y >= line / 2, String([box, x, y, line]));
+      assert.ok(x + (box[2] && width) + line / 2 <= 200 && y + (box[3] && height) + line / 2 <= 100, String([box, x, y, width, height, line]));
+    }
+  }
+});
+
+test("a label that is wider than the canvas is cut, and keeps its percentage", () => {
+  const { texts, rects } = drawn([object(0, 50, 9, 9, { label: "a very long class name" })]);
+  assert.equal(texts[0][1], "a very long class… 90 %");
+  assert.ok(rects[0][3] <= 200);
+  assert.equal(drawn([object(0, 50, 9, 9)], {}, { width: 12, height: 100 }).texts.length, 0, "there is no room for a letter");
+});
+
+test("labels are drawn in Firefox before 116, which has no box of a font", () => {
+  const { canvas, calls } = recorder({ width: 200, height: 100 });
+  canvas.getContext().measureText = (text) => ({ width: text.length * 8 });
+  drawObjects(canvas, [object(50, 50, 20, 20)], { width: 200, height: 100 });
+  const [, ...rect] = calls.find(([name]) => name === "roundRect");
+  assert.ok(rect.slice(0, 4).every(Number.isFinite), String(rect));
+});
+
+test("in a page that is written from right to left labels are as elsewhere", () => {
+  const { canvas } = drawn([object(50, 50, 20, 20)]);
+  const { textAlign, direction } = canvas.getContext();
+  assert.deepEqual([textAlign, direction], ["left", "ltr"]);
+  assert.equal(drawn([object(50, 50, 20, 20)], { label: () => "חתול" }).canvas.getContext().direction, "inherit");
+});
+
+test("the highlighted one lies on top with a thicker line and the first place, the others are pale", () => {
+  const objects = [object(20, 30, 50, 50, { score: 0.9 }), object(20, 30, 50, 50, { score: 0.3 })];
+  const styles = [];
+  const { canvas, calls } = recorder({ width: 200, height: 100 });
+  const context = canvas.getContext();
+  context.fillText = (text, left, top) => styles.push([text, top, context.globalAlpha]);
+  drawObjects(canvas, objects, { width: 200, height: 100, highlighted: objects[1] });
+  assert.deepEqual(calls.filter(([name]) => name === "strokeRect").map((call) => call.at(-1)), [4, 2, 6, 4]);
+  const [pale, first] = styles;
+  assert.deepEqual([pale[0], pale[2], first[0], first[2]], ["cat 90 %", 0.5, "cat 30 %", 1]);
+  assert.ok(first[1] < pale[1], String(styles));
+  assert.equal(context.globalAlpha, 1);
+  styles.length = 0;
+  drawObjects(canvas, objects, { width: 200, height: 100, highlighted: object(1, 1, 1, 1) });
+  assert.deepEqual(styles.map(([, , alpha]) => alpha), [1, 1], "of another frame");
+});
+
+test("labels of tracks do not change places with the scores", () => {
+  const places = (first, second) => {
+    const objects = [object(20, 40, 50, 20, { score: first, trackId: 1 }), object(22, 40, 50, 20, { score: second, trackId: 2 })];
+    const { texts, rects } = drawn(objects);
+    return Object.fromEntries(texts.map(([, text], index) => [text.slice(0, 2), rects[index].slice(1, 3)]));
+  };
+  assert.deepEqual(places(0.5, 0.6), places(0.6, 0.5));
+});
+
+test("text on a dark colour is light, and a dark box has a light seam", () => {
+  const { canvas } = recorder({ width: 200, height: 100 });
+  const context = canvas.getContext();
+  const used = (color) => {
+    const styles = [];
+    context.strokeRect = () => styles.push(context.strokeStyle);
+    context.fillText = () => styles.push(context.fillStyle);
+    drawObjects(canvas, [object(50, 50, 20, 20)], { width: 200, height: 100, color: () => color });
+    return styles;
+  };
+  assert.deepEqual(used("#000080"), ["rgba(255, 255, 255, 0.55)", "#000080", "#fff"]);
+  assert.deepEqual(used("#ffee00"), ["rgba(0, 0, 0, 0.55)", "#ffee00", "#10151c"]);
+});
+
+test("a canvas has no more pixels than every browser makes", () => {
+  const { canvas } = drawn([object(0, 0, 9, 9)], { pixelRatio: 3 }, { width: 1, height: 1, cssWidth: 1200, cssHeight: 20_000 });
+  assert.ok(canvas.width * canvas.height <= 2 ** 24 * 1.01, `${canvas.width} x ${canvas.height}`);
+  assert.ok(Math.abs(canvas.height / canvas.width - 20_000 / 1200) < 0.1);
 });

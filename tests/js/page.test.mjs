@@ -4,10 +4,9 @@ import { createHash } from "node:crypto";
 import { readFile, readdir, stat } from "node:fs/promises";
 import { test } from "node:test";
 import vm from "node:vm";
-import { PALETTE, createPalette } from "../../www/colors.js";
 import { fileName, momentName, toCoco, toCsv, toJson, toYolo } from "../../www/export.js";
 import { isVideoFile } from "../../www/files.js";
-import { contained, placeLabels } from "../../www/layout.js";
+import { contained } from "../../www/layout.js";
 import { FILES, MODELS, addOwn, allModels, modelOf, optionText } from "../../www/models.js";
 import { objectAt, overlap, settle, sift } from "../../www/results.js";
 import { SAMPLES } from "../../www/samples.js";
@@ -58,42 +57,8 @@ test("of nested boxes the inner one is pointed at", () => {
   assert.equal(objectAt([table, cup], { x: 101, y: 10 }), undefined);
 });
 
-test("labels do not cover each other and stay inside", () => {
-  const canvas = { width: 300, height: 200 };
-  const label = (left, top, width, height) => ({ box: { left, top, width, height }, width: 80, height: 20 });
-  const boxes = [[50, 60, 90, 90], [52, 60, 90, 90], [54, 61, 80, 80], [0, 0, 300, 200], [270, 0, 30, 30], [0, 190, 20, 10]];
-  const places = placeLabels(boxes.map((one) => label(...one)), canvas);
-  assert.deepEqual(places[0], { left: 50, top: 40, width: 80, height: 20 }, "above the box, where there is room");
-  for (const [index, one] of places.entries()) {
-    assert.ok(one, `label ${index} has a place`);
-    assert.ok(one.left >= 0 && one.top >= 0 && one.left + 80 <= 300 && one.top + 20 <= 200, JSON.stringify(one));
-    for (const other of places.slice(index + 1)) {
-      const apart = Math.abs(one.left - other.left) >= 80 || Math.abs(one.top - other.top) >= 20;
-      assert.ok(apart, `${JSON.stringify(one)} and ${JSON.stringify(other)}`);
-    }
-  }
-  // Twenty in the same small place: some get none, and none covers another.
-  const many = placeLabels(Array.from({ length: 20 }, () => label(0, 0, 80, 40)), canvas).filter(Boolean);
-  assert.ok(many.length >= 2 && many.length < 20, String(many.length));
-  assert.equal(new Set(many.map(({ left, top }) => `${left} ${top}`)).size, many.length);
-});
-
 test("a picture lies in the middle of its area", () => {
   assert.deepEqual(contained({ width: 400, height: 200 }, { width: 100, height: 100 }), { left: 100, top: 0, width: 200, height: 200, scale: 2 });
-});
-
-test("colours of twelve classes are apart, and a class keeps its own", () => {
-  const color = createPalette();
-  const given = ["person", "laptop", "bowl", "dog"].map(color);
-  assert.equal(new Set(given).size, 4);
-  assert.deepEqual(["dog", "bowl", "laptop", "person"].map(color), [...given].reverse());
-  const rgb = PALETTE.map((hex) => [1, 3, 5].map((start) => Number.parseInt(hex.slice(start, start + 2), 16)));
-  for (const [index, one] of rgb.entries()) {
-    for (const other of rgb.slice(index + 1)) assert.ok(Math.hypot(...one.map((value, part) => value - other[part])) > 40, `${one} ${other}`);
-    // Dark text on it: 7 to 1.
-    const [r, g, b] = one.map((value) => value / 255).map((value) => (value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4));
-    assert.ok((0.2126 * r + 0.7152 * g + 0.0722 * b + 0.05) / (0.0075 + 0.05) > 7, PALETTE[index]);
-  }
 });
 
 test("trails follow tracks and end with them", () => {

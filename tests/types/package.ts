@@ -1,6 +1,6 @@
 // What must compile, and what must not. Checked by `tsc`, never run.
 import { Detector, MicroYoloError, type DetectedObject, type ErrorCode, type ImageSource } from "micro-yolo";
-import { classColor, drawObjects } from "micro-yolo/draw";
+import { classColor, createPalette, drawObjects } from "micro-yolo/draw";
 import type { MicroYoloElement, MicroYoloElementEventMap } from "micro-yolo/element";
 import { Detector as InlineDetector } from "micro-yolo/inline";
 import { Detector as SmallDetector } from "micro-yolo/small";
@@ -42,6 +42,7 @@ export async function compiles(video: HTMLVideoElement, canvas: HTMLCanvasElemen
   for await (const { objects, frame } of detector.watch(video, { signal, track: true })) {
     drawObjects(canvas, objects, frame);
     drawObjects(canvas, objects, { width: frame.width, height: frame.height, fit: "cover", color: () => classColor(1) });
+    drawObjects(canvas, objects, { ...frame, highlighted: objects[0], color: createPalette() });
   }
   detector.scoreThreshold = 0.3;
   detector.classes = undefined;

@@ -17,7 +17,8 @@ use crate::workspace;
 const TOLERANCE: f64 = 0.03;
 
 /// Modules of the package that `Detector.load()` does not bring in, and its other entries.
-const ON_DEMAND: &[&str] = &["draw.js", "element.js", "helpers.js", "inline.js", "overlay.js", "small.js"];
+const ON_DEMAND: &[&str] =
+    &["draw.js", "element.js", "helpers.js", "inline.js", "labels.js", "overlay.js", "small.js"];
 
 /// The glue of all engines, which the worker's script imports.
 const GLUE: &[&str] = &["micro_yolo.js", "micro_yolo_full.js", "micro_yolo_threads.js"];
