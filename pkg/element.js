@@ -14,16 +14,17 @@ const color = createPalette();
 
 /**
  * @type {Map<string, { detector: Promise<Detector>, users: number }>} One detector for each model, input size and number
- * of threads, shared by all elements.
+ * of threads, shared by all elements that do not track.
  */
 const shared = new Map();
 
 /**
  * @param {import("./index.js").LoadOptions} options
+ * @param {number} [owner] who does not share it
  * @returns {{ detector: Promise<Detector>, release: () => void, forget: () => void }}
  */
-function acquire(options) {
-  const key = JSON.stringify(options);
+function acquire(options, owner) {
+  const key = JSON.stringify([options, owner]);
   let entry = shared.get(key);
   if (!entry) {
     const detector = Detector.load(options);
@@ -68,6 +69,8 @@ const STYLE = `
 /** Not extending HTMLElement where there is none, so that the module can be imported on a server. */
 const Base = /** @type {typeof HTMLElement} */ (typeof HTMLElement === "function" ? HTMLElement : class {});
 
+let elements = 0;
+
 /** Documented in element.d.ts. */
 export class MicroYoloElement extends Base {
   static observedAttributes = ["classes", "input-size", "model", "score-threshold", "threads", "track"];
@@ -87,6 +90,7 @@ export class MicroYoloElement extends Base {
   #unturned;
   /** Whether the detector crashed: for what comes next another is loaded. */
   #crashed = false;
+  #number = (elements += 1);
   /** Lets nobody else share the detector. */
   #forget = () => {};
 
@@ -265,7 +269,9 @@ export class MicroYoloElement extends Base {
    */
   async #run(media, signal) {
     try {
-      const { detector: loading, release, forget } = acquire(this.#options);
+      // A detector follows the objects of one video at a time.
+      const tracks = "srcObject" in media && this.hasAttribute("track");
+      const { detector: loading, release, forget } = acquire(this.#options, tracks ? this.#number : undefined);
       this.#forget = forget;
       signal.addEventListener("abort", release);
       const detector = await loading;

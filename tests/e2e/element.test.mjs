@@ -492,6 +492,30 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
       });
     });
 
+    test("each of two videos has its own tracks", async () => {
+      await open();
+      const found = await page.evaluate(async () => {
+        const { lib, make } = globalThis;
+        const stop = [];
+        const ids = [10, 70].map((x) => {
+          const canvas = lib.spotCanvas(120, 60, { x, y: 15, w: 40, h: 25 });
+          const timer = setInterval(() => canvas.getContext("2d").drawImage(canvas, 0, 0), 30);
+          stop.push(() => clearInterval(timer));
+          const element = make(`<micro-yolo model="MODEL" track><video muted></video></micro-yolo>`);
+          const video = element.querySelector("video");
+          Object.assign(video, { muted: true, srcObject: canvas.captureStream(30) });
+          void video.play();
+          const seen = [];
+          element.addEventListener("detect", ({ detail }) => seen.push(detail.objects[0]?.trackId));
+          return seen;
+        });
+        for (let tries = 0; tries < 300 && ids.some((seen) => seen.length < 12); tries += 1) await lib.sleep(30);
+        for (const end of stop) end();
+        return ids.map((seen) => [seen.length >= 12, ...new Set(seen.slice(2))]);
+      });
+      assert.deepEqual(found, [[true, 0], [true, 0]]);
+    });
+
     test("attributes choose classes and input size, and wrong ones are told", async () => {
       await open();
       const found = await page.evaluate(async () => {
