@@ -221,7 +221,12 @@ export class Detector {
     signal?.addEventListener("abort", end, { signal: stop.signal });
     this.#ends.add(end);
     try {
-      if (track) await this.#backend.resetTracks();
+      // A worker that is busy, or that the browser has killed, must not keep the loop from ending.
+      if (track) {
+        await abortable(this.#backend.resetTracks(), stop.signal).catch((error) => {
+          if (!stop.signal.aborted) throw error;
+        });
+      }
       let seen = 0;
       for (;;) {
         const number = await clock.next(seen);

@@ -33,10 +33,8 @@ export async function load(Class, parts, options = {}) {
   const settings = withSettings(defaultSettings, options);
   const inputSize = checkedInputSize(options.inputSize);
   const threads = checkedThreads(options.threads);
-  const { onProgress, worker } = options;
+  const { onProgress } = options;
   if (onProgress && typeof onProgress !== "function") throw new MicroYoloError("invalid-option", "`onProgress` must be a function");
-  // Text is true, that of "false" too.
-  if (![undefined, null, true, false].includes(worker)) throw new MicroYoloError("invalid-option", "`worker` must be a boolean");
   const limits = checkedLimits(options.limits);
   const sha256 = checkedSum(options.sha256);
   if (options.signal?.aborted) throw aborted(options.signal);

@@ -1,6 +1,9 @@
 // Options are checked by name: one that is misspelled would be an option that is silently not taken.
 import { MicroYoloError, shown } from "./error.js";
 
+/** Options that are on or off. */
+const FLAGS = ["track", "transfer", "worker"];
+
 /**
  * @param {string} call what they are options of
  * @param {unknown} options
@@ -18,6 +21,10 @@ export function checkOptions(call, options, known, settable = []) {
     throw new MicroYoloError("invalid-option", "`signal` must be an AbortSignal");
   }
   for (const [name, value] of Object.entries(options)) {
+    // Text is true, that of "false" too.
+    if (FLAGS.includes(name) && known.includes(name) && typeof (value ?? true) !== "boolean") {
+      throw new MicroYoloError("invalid-option", `\`${name}\` must be a boolean, not ${shown(value)}`);
+    }
     if (value === undefined || known.includes(name)) continue;
     const nearest = nearestOf(name, [...known, ...settable]);
     let hint = nearest ? `did you mean \`${nearest}\`?` : `it has ${known.map((one) => `\`${one}\``).join(", ")}`;
