@@ -422,7 +422,8 @@ const exported = () => (settings.compare && $("which").value === "b" ? second : 
 
 /** What the chosen format makes of what is found. */
 async function exportNow() {
-  const { suffix, type, write } = FORMATS[$("format").value];
+  const format = FORMATS[$("format").value];
+  const { suffix, type, write } = format;
   const pane = exported();
   const { width, height } = pane.size;
   const kind = player.kind;
@@ -432,7 +433,7 @@ async function exportNow() {
   const blob = write
     ? new Blob([write({ name, width, height, objects, labels, model })], { type })
     : await paint();
-  return { blob, name: fileName(name, suffix) };
+  return { blob, name: fileName(name, suffix, format) };
 }
 
 /** The picture with boxes; in a comparison both, side by side. As a PNG. */
@@ -490,7 +491,9 @@ $("copy").addEventListener("click", async () => {
 $("which").addEventListener("change", offerExport);
 
 $("share").addEventListener("click", async () => {
-  const url = new URL(toHash(player.source?.shareable, settings) || "#", location.href);
+  // One that says nothing would leave the settings to what its reader's browser remembers.
+  const hash = toHash(player.source?.shareable, settings) || `#score=${DEFAULTS.score}`;
+  const url = new URL(hash, location.href);
   try {
     await navigator.clipboard.writeText(url.href);
     // Files and the camera stay here: the link opens a sample in their place.

@@ -30,7 +30,7 @@ export class ClassFilter {
 
   /** @param {readonly string[]} classes */
   set(classes) {
-    if (classes.join() === this.#chosen.join()) return; // A button that has the focus keeps it.
+    if (JSON.stringify(classes) === JSON.stringify(this.#chosen)) return; // A button that has the focus keeps it.
     this.#chosen = [...new Set(classes)];
     this.#show();
   }

@@ -74,7 +74,7 @@ export const FORMATS = {
   csv: { write: toCsv, type: "text/csv", suffix: "-boxes.csv" },
   coco: { write: toCoco, type: "application/json", suffix: "-coco.json" },
   // A trainer looks for the picture's name with this ending.
-  yolo: { write: toYolo, type: "text/plain", suffix: ".txt" },
+  yolo: { write: toYolo, type: "text/plain", suffix: ".txt", exact: true },
   png: { type: "image/png", suffix: "-boxes.png" },
 };
 
@@ -82,15 +82,17 @@ export const FORMATS = {
  * A name for a file: the picture's without its ending, and nothing that a file system or a shell stumbles over.
  * @param {string} name
  * @param {string} suffix
+ * @param {{ exact?: boolean }} [format] `exact`: as it is, but for what no file system takes
  */
-export function fileName(name, suffix) {
-  const stem = name
-    .replace(/^.*[\\/]/, "")
-    .replace(/\.[A-Za-z0-9]{1,5}$/, "")
-    .normalize("NFC")
-    .replace(/[^\p{L}\p{N}._-]+/gu, "-")
-    .replace(/^[-.]+|[-.]+$/g, "")
-    .slice(0, 80);
+export function fileName(name, suffix, { exact = false } = {}) {
+  const own = name.replace(/^.*[\\/]/, "").replace(/\.[A-Za-z0-9]{1,5}$/, "");
+  const stem = exact
+    ? own.replace(/[\p{Cc}<>:"|?*]/gu, "-")
+    : own
+        .normalize("NFC")
+        .replace(/[^\p{L}\p{N}._-]+/gu, "-")
+        .replace(/^(.{80}).*$/su, "$1")
+        .replace(/^[-.]+|[-.]+$/g, "");
   return `${stem || "picture"}${suffix}`;
 }
 

@@ -79,6 +79,7 @@ async function fetchHere(url, signal) {
 
 async function fetchThere(url, signal) {
   const window = await openFrame();
+  if (signal.aborted) throw signal.reason; // Nobody else learns what is not wanted any more.
   const { port1, port2 } = new MessageChannel();
   try {
     return await new Promise((resolve, reject) => {

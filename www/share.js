@@ -14,8 +14,12 @@ const NAMES = {
   model2: String,
   size2: Number,
   track: (text) => text === "1",
-  classes: (text) => text.split(",").filter(Boolean),
+  classes: (text) => text.split(",").filter(Boolean).map((one) => one.replace(/%2C|%25/gi, (mark) => decodeURIComponent(mark))),
 };
+
+/** Commas are between the names of classes: one in a name is escaped. */
+const escaped = (text) => text.replace(/[%,]/g, (mark) => encodeURIComponent(mark));
+const textOf = (value) => (Array.isArray(value) ? value.map(escaped).join(",") : String(value));
 
 /**
  * What differs from the defaults. A model that was opened as a file has no address, so it and its input size are left out.
@@ -33,7 +37,7 @@ export function toHash(source, settings) {
     if (name.endsWith("2") && !compare) continue;
     if (String(value) === String(DEFAULTS[name]) && !(compare && name.startsWith("model"))) continue;
     if (/^(model|size)/.test(name) && settings[name.replace("size", "model")].startsWith("own-")) continue;
-    parameters.set(name, typeof value === "boolean" ? (value ? "1" : "0") : String(value));
+    parameters.set(name, typeof value === "boolean" ? (value ? "1" : "0") : textOf(value));
   }
   const text = parameters.toString();
   return text ? `#${text}` : "";

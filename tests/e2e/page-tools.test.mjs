@@ -524,6 +524,18 @@ describe("tools of the page in chromium", () => {
     await other.waitForFunction(() => document.querySelector("#stage").dataset.showing === "nothing");
     release();
     await looked(other, "astronaut.jpg");
+    // One that says nothing says that all is by default, whatever this browser remembers.
+    await other.evaluate(() => (navigator.clipboard.writeText = (text) => (globalThis.copied = text)));
+    await other.locator(button("Clear")).click();
+    await other.locator(named("slider", "Confidence threshold")).fill("40");
+    await other.locator(named("combobox", "Input size")).fill("0");
+    await other.locator(button("Copy link")).click();
+    await other.waitForFunction(() => globalThis.copied);
+    const plain = await other.evaluate(() => globalThis.copied);
+    await other.locator(named("slider", "Confidence threshold")).fill("70");
+    const back = await other.browserContext().newPage();
+    await back.goto(plain);
+    assert.equal(await text(back, "#score-text"), "40 %");
     // A sample that there is no more: the first one.
     const gone = await visit(t, { path: "#sample=gone" });
     await looked(gone, SAMPLES[0].name);

@@ -4,7 +4,7 @@ import { createHash } from "node:crypto";
 import { readFile, readdir, stat } from "node:fs/promises";
 import { test } from "node:test";
 import vm from "node:vm";
-import { fileName, momentName, toCoco, toCsv, toJson, toYolo } from "../../www/export.js";
+import { FORMATS, fileName, momentName, toCoco, toCsv, toJson, toYolo } from "../../www/export.js";
 import { isVideoFile } from "../../www/files.js";
 import { contained } from "../../www/layout.js";
 import { FILES, MODELS, addOwn, allModels, modelOf, optionText } from "../../www/models.js";
@@ -209,6 +209,10 @@ test("a link restores the state it was made of", () => {
   assert.equal(toHash(undefined, { ...DEFAULTS, model: "own-1", size: 640 }), "");
   const compared = { ...DEFAULTS, compare: true, size: 320, model2: "own-1", size2: 640 };
   assert.deepEqual(fromHash(toHash(undefined, compared)).settings, { model: DEFAULTS.model, size: 320, compare: true });
+  // Names of somebody's own model.
+  const classes = ["cup, mug", "100% wool", "a%2Cb", "plain"];
+  assert.deepEqual(fromHash(toHash(undefined, { ...DEFAULTS, classes })).settings.classes, classes);
+  assert.deepEqual(fromHash("#classes=cat,dining+table").settings.classes, ["cat", "dining table"]);
   // An off switch that the browser remembers as on.
   assert.equal(fromHash("#track=0").settings.track, false);
 });
@@ -261,6 +265,11 @@ test("a video is known by its type, or by its name where the type says nothing",
 test("file names are sensible", () => {
   const cases = { "IMG 1234.JPG": "IMG-1234", "scenes/two-cups.jpg": "two-cups", "..\\..\\x.png": "x", "": "picture", "Käse & Brot.webp": "Käse-Brot", ".jpg": "picture", "v1.2.png": "v1.2" };
   for (const [name, stem] of Object.entries(cases)) assert.equal(fileName(name, "-boxes.json"), `${stem}-boxes.json`, name);
+  // Trainers look for a file of labels by the picture's name.
+  const exact = { "IMG 1234 (2).JPG": "IMG 1234 (2)", "Käse & Brot.webp": "Käse & Brot", "a/b\\c d.png": "c d", "what?.png": "what-", ".jpg": "picture" };
+  for (const [name, stem] of Object.entries(exact)) assert.equal(fileName(name, FORMATS.yolo.suffix, FORMATS.yolo), `${stem}.txt`, name);
+  // 𠀀 is two units of UTF-16.
+  assert.equal(fileName(`${"𠀀".repeat(90)}.png`, ""), "𠀀".repeat(80));
   assert.equal(momentName(new Date(2026, 0, 2, 3, 4, 5)), "camera-2026-01-02-030405");
 });
 
