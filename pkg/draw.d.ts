@@ -5,7 +5,7 @@ export interface DrawOptions {
   width: number;
   height: number;
   /** How the picture lies in the canvas' area, as CSS `object-fit` does it (centred). Default `"fill"`. */
-  fit?: "fill" | "contain" | "cover" | undefined;
+  fit?: "fill" | "contain" | "cover" | "none" | "scale-down" | undefined;
   /** The picture is shown mirrored (a front camera): boxes are mirrored, their text is not. Default false. */
   mirror?: boolean | undefined;
   /**

@@ -84,7 +84,7 @@ export function drawObjects(canvas, objects, options) {
   context.clearRect(0, 0, canvas.width, canvas.height);
   if (!(width > 0 && height > 0)) return;
 
-  const place = placement(canvas, width, height, fit);
+  const place = placement(canvas, width, height, fit, ratio);
   const line = Math.max(1, Math.round((options.lineWidth ?? 2) * ratio)); // Whole device pixels: straight lines have hard edges.
   const highlighted = objects.find((object) => object === options.highlighted);
   context.font = scaledFont(font, ratio);
@@ -104,7 +104,7 @@ export function drawObjects(canvas, objects, options) {
     context.globalAlpha = alpha;
     strokeBox(context, edges, isHighlighted ? 2 * line : line, paint, ratio);
     const rank = isHighlighted ? -1 : (object.trackId ?? Infinity);
-    return { paint, alpha, rank, ...measured(context, label(object), edges, line, ratio) };
+    return { paint, alpha, rank, ...measured(context, String(label(object) ?? ""), edges, line, ratio) };
   });
 
   // Over all boxes. The surest get the first places; where there are tracks, those seen first: scores change from frame to
@@ -142,13 +142,17 @@ function fitToScreen(canvas, pixelRatio) {
  * @param {{ width: number, height: number }} canvas
  * @param {number} width
  * @param {number} height
- * @param {"fill" | "contain" | "cover"} fit
+ * @param {NonNullable<import("./draw.js").DrawOptions["fit"]>} fit
+ * @param {number} ratio canvas pixels for each pixel of CSS
  */
-function placement(canvas, width, height, fit) {
+function placement(canvas, width, height, fit, ratio) {
   const scaleX = canvas.width / width;
   const scaleY = canvas.height / height;
   if (fit === "fill") return { x: 0, y: 0, scaleX, scaleY };
-  const scale = fit === "contain" ? Math.min(scaleX, scaleY) : Math.max(scaleX, scaleY);
+  const contain = Math.min(scaleX, scaleY);
+  const cover = Math.max(scaleX, scaleY);
+  // Any other value is none: no boxes, and none that are elsewhere than the picture.
+  const scale = { contain, cover, none: ratio, "scale-down": Math.min(ratio, contain) }[fit] ?? NaN;
   return {
     x: (canvas.width - width * scale) / 2,
     y: (canvas.height - height * scale) / 2,

@@ -24,6 +24,13 @@ function recorder({ width, height, cssWidth, cssHeight }) {
 
 const object = (x, y, width, height, more) => ({ label: "cat", classId: 15, score: 0.9, box: { x, y, width, height }, ...more });
 
+test("what is no way to fit draws no boxes, and what is no text no label", () => {
+  assert.deepEqual(drawn([object(10, 20, 50, 30)], { fit: "squeeze" }).boxes.filter((one) => one.every(Number.isFinite)), []);
+  // A number, in a canvas that is too narrow for it.
+  assert.equal(drawn([object(10, 20, 9, 9)], { label: () => 123_456_789 }, { width: 50, height: 100 }).texts[0][1], "12…89");
+  assert.deepEqual(drawn([object(10, 20, 9, 9)], { label: () => undefined }).texts, []);
+});
+
 test("the canvas gets the screen's pixels, and lines whole ones", () => {
   const { canvas, boxes } = recorder({ width: 300, height: 150, cssWidth: 333, cssHeight: 111 });
   drawObjects(canvas, [object(10.3, 20.7, 50, 30)], { width: 100, height: 100, pixelRatio: 1.5 });
@@ -40,6 +47,11 @@ test("boxes lie where the picture lies", () => {
     { fit: "fill", box: [40, 40, 200, 60] },
     { fit: "contain", box: [120, 40, 100, 60] },
     { fit: "cover", box: [40, -20, 200, 120] },
+    // Two canvas pixels for each of CSS.
+    { fit: "none", pixelRatio: 2, box: [120, 40, 100, 60] },
+    { fit: "none", pixelRatio: 1, box: [160, 70, 50, 30] },
+    { fit: "scale-down", pixelRatio: 3, box: [120, 40, 100, 60] },
+    { fit: "scale-down", pixelRatio: 1, box: [160, 70, 50, 30] },
     { fit: "contain", mirror: true, box: [180, 40, 100, 60] },
   ];
   for (const { box, ...options } of cases) {
