@@ -272,7 +272,7 @@ function shortened(text, fits) {
  * @param {number} ratio
  */
 function drawLabel(context, { left, top, width, height }, { text, paint, alpha, padding }, ratio) {
-  context.globalAlpha = alpha;
+  context.globalAlpha = (1 + alpha) / 2; // Text is read all the same.
   context.fillStyle = paint;
   const { text: ink } = seenOn(context.fillStyle);
   context.beginPath();

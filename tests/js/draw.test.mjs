@@ -233,7 +233,7 @@ test("the highlighted one lies on top with a thicker line and the first place, t
   drawObjects(canvas, objects, { width: 200, height: 100, highlighted: objects[1] });
   assert.deepEqual(calls.filter(([name]) => name === "strokeRect").map((call) => call.at(-1)), [4, 2, 6, 4]);
   const [pale, first] = styles;
-  assert.deepEqual([pale[0], pale[2], first[0], first[2]], ["cat 90 %", 0.5, "cat 30 %", 1]);
+  assert.deepEqual([pale[0], pale[2], first[0], first[2]], ["cat 90 %", 0.75, "cat 30 %", 1]);
   assert.ok(first[1] < pale[1], String(styles));
   assert.equal(context.globalAlpha, 1);
   styles.length = 0;
