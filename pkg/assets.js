@@ -309,7 +309,8 @@ export async function loadAssets({ wasm, model, signal, onProgress, limits }) {
   const parts = [engine(wasm, wait), modelBytes(model, wait, limits)];
   report();
   try {
-    const [module, bytes] = await Promise.all(parts);
+    // The signal ends what is no download, too: a file on a slow disk.
+    const [module, bytes] = await abortable(Promise.all(parts), controller.signal);
     if (thrown) throw thrown;
     return { module: /** @type {WebAssembly.Module} */ (module), model: /** @type {Uint8Array} */ (bytes) };
   } catch (error) {

@@ -129,6 +129,8 @@ export function workerBackend({ worker: start, helpers: bringHelpers }) {
     );
   };
 
+  worker.onmessageerror = () => stop(new MicroYoloError("crashed", "the worker's answer could not be read"));
+
   /**
    * @param {any} request
    * @param {Transferable[]} [transfer]

@@ -298,14 +298,16 @@ async function waitedFrame(video, signal, portable) {
       }
       if (video.error) continue;
     }
-    const { readyState, seeking, videoWidth } = video;
+    const { readyState, seeking, videoWidth, videoHeight } = video;
     if (!seeking && readyState < 2 /* HAVE_CURRENT_DATA */) {
       throw new MicroYoloError("not-loaded", "the video has no frame yet; wait for its `loadeddata` event");
     }
     if (!seeking && !videoWidth) throw new MicroYoloError("not-loaded", "the video has sound and no picture, so far at least");
     if (!seeking) {
       try {
-        return ownFrame(video, videoFrame(video) ?? (await bitmap(video)), portable);
+        const image = videoFrame(video) ?? (await bitmap(video));
+        if (video.videoWidth === videoWidth && video.videoHeight === videoHeight) return ownFrame(video, image, portable);
+        image.close(); // A stream that changed its size meanwhile: boxes would be in pixels of another.
       } catch (error) {
         const { name } = /** @type {Error} */ (/** @type {Error} */ (error).cause ?? error);
         if (name !== "InvalidStateError") throw error;

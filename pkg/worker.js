@@ -74,4 +74,7 @@ addEventListener("message", async ({ data: request }) => {
     postMessage({ id, error: described(error) });
   }
 });
+addEventListener("messageerror", () => {
+  throw new Error("a message to the worker could not be read"); // Whose it is nobody knows: an uncaught error ends all calls.
+});
 postMessage({ id: 0 }); // The script runs: from here on an uncaught error is a crash, not a failed start.

@@ -1,0 +1,58 @@
+// What happens while a call waits: aborts, a worker's last words, a video that changes its size. All of it is made up.
+import assert from "node:assert/strict";
+import { afterEach, test } from "node:test";
+import { loadAssets } from "../../pkg/assets.js";
+import { workerBackend } from "../../pkg/backend.js";
+import { localFrame } from "../../pkg/source.js";
+
+const NEVER = new Promise(() => {});
+const EMPTY = new WebAssembly.Module(new Uint8Array([0, 97, 115, 109, 1, 0, 0, 0]));
+const before = { ...globalThis };
+
+afterEach(() => {
+  for (const name of ["Worker", "createImageBitmap"]) Object.assign(globalThis, { [name]: before[name] });
+});
+
+/** What has become of it in a tenth of a second. */
+const within = (promise) =>
+  Promise.race([promise.catch(({ code }) => code), new Promise((resolve) => setTimeout(resolve, 100, "late"))]);
+
+/** A class of the platform by its name. */
+const named = (name, properties) => Object.defineProperties({ [Symbol.toStringTag]: name }, Object.getOwnPropertyDescriptors(properties));
+
+test("loading ends by its signal while a file of the visitor's disk is read", async () => {
+  const stop = new AbortController();
+  const model = named("File", { size: 9, arrayBuffer: () => NEVER });
+  const loading = loadAssets({ wasm: EMPTY, model, signal: stop.signal });
+  setTimeout(() => stop.abort(new Error("enough")), 10);
+  assert.equal(await within(loading), "aborted");
+  await assert.rejects(loading, ({ cause }) => cause.message === "enough");
+  // Of the one part the failure is not kept back by the other.
+  assert.equal(await within(loadAssets({ wasm: /** @type {any} */ (7), model })), "invalid-option");
+});
+
+test("a message of the worker that cannot be read ends its calls", async () => {
+  globalThis.Worker = class {}; // There are workers.
+  const worker = /** @type {any} */ ({ postMessage() {}, terminate() {} });
+  const backend = workerBackend(/** @type {any} */ ({ worker: () => worker }));
+  const call = backend.resetTracks();
+  worker.onmessage({ data: { id: 0 } });
+  worker.onmessageerror?.(new Event("messageerror"));
+  assert.equal(await within(call), "crashed");
+  assert.equal(await within(backend.resetTracks()), "crashed");
+});
+
+test("a frame has the size that the video had when it was taken", async () => {
+  const video = named("HTMLVideoElement", { error: null, networkState: 1, readyState: 4, seeking: false, videoWidth: 640, videoHeight: 480 });
+  const closed = [];
+  let made = 0;
+  globalThis.createImageBitmap = async ({ videoWidth: width, videoHeight: height }) => {
+    const bitmap = named("ImageBitmap", { width, height, close: () => closed.push(width) });
+    // The stream changes its size meanwhile, once.
+    if ((made += 1) === 1) Object.assign(video, { videoWidth: 320, videoHeight: 180 });
+    return bitmap;
+  };
+  const { width, height, image } = await localFrame(/** @type {any} */ (video), { portable: true });
+  assert.deepEqual([width, height, image.width, image.height], [320, 180, 320, 180]);
+  assert.deepEqual(closed, [640], "what nobody looks at is freed");
+});
