@@ -126,7 +126,7 @@ export function drawObjects(canvas, objects, options) {
  */
 function fitToScreen(canvas, pixelRatio) {
   if (!("clientWidth" in canvas)) return pixelRatio ?? 1;
-  const wanted = pixelRatio ?? globalThis.devicePixelRatio ?? 1;
+  const wanted = pixelRatio ?? (canvas.ownerDocument?.defaultView ?? globalThis).devicePixelRatio ?? 1;
   const { clientWidth, clientHeight } = canvas;
   if (!clientWidth || !clientHeight) return wanted; // Not laid out: it keeps the size it has.
   const ratio = Math.min(wanted, Math.sqrt(MOST_PIXELS / (clientWidth * clientHeight)));

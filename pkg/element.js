@@ -208,10 +208,11 @@ export class MicroYoloElement extends Base {
       if (this.#media) sizes.observe(this.#media);
       signal.addEventListener("abort", () => sizes.disconnect());
     }
-    addEventListener("resize", () => this.#draw(), { signal });
     // An element in a frame or window that is closed is not disconnected. A page kept for the back button goes on.
     const closed = (/** @type {PageTransitionEvent} */ { persisted }) => persisted || this.#stop();
-    this.ownerDocument.defaultView?.addEventListener("pagehide", closed, { signal });
+    const { defaultView } = this.ownerDocument; // It may be a window of picture-in-picture.
+    defaultView?.addEventListener("pagehide", closed, { signal });
+    defaultView?.addEventListener("resize", () => this.#draw(), { signal });
     this.addEventListener("scroll", () => this.#draw(), { signal, capture: true }); // Of something inside: it does not bubble.
     let moving = false;
     const move = () => {
@@ -410,7 +411,7 @@ function mediaIn(root) {
   const found = root.querySelector(MEDIA);
   if (found) return found;
   const elements = [...root.querySelectorAll("*")];
-  if (root instanceof Element) elements.unshift(root);
+  if ("matches" in root) elements.unshift(/** @type {Element} */ (root)); // Not by its class: it may be of another document.
   for (const one of elements) {
     // Our own tree has a canvas too.
     const deeper = one.shadowRoot && !(one instanceof MicroYoloElement) && mediaIn(one.shadowRoot);

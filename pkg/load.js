@@ -3,6 +3,7 @@ import { checkSum, loadAssets } from "./assets.js";
 import { localBackend, workerBackend } from "./backend.js";
 import { FROM_LOAD } from "./detector.js";
 import { MicroYoloError, abortable, aborted, shown } from "./error.js";
+import { kindOf } from "./kind.js";
 import { whyNotStarted } from "./open-worker.js";
 import { checkOptions } from "./options.js";
 import { canShareMemory, checkPlatform } from "./platform.js";
@@ -161,7 +162,7 @@ function engineKindOf(module) {
  */
 function explained({ code, message, cause }, model, named) {
   const ofModel = ["invalid-model", "unsupported-model", "model-too-large", "unsupported-operator", "needs-tract"].includes(code);
-  const address = ofModel && (typeof model === "string" || model instanceof URL) ? `${shown(model)}: ` : "";
+  const address = ofModel && (typeof model === "string" || kindOf(model) === "URL") ? `${shown(model)}: ` : "";
   const entry = code === "needs-tract" && !named ? ". This entry of the package has no engine for it: import `micro-yolo`" : "";
   return new MicroYoloError(code, `${address}${message}${entry}`, { cause });
 }

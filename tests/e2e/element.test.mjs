@@ -585,7 +585,7 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
     test("moved to another document and back, it keeps its boxes over the picture", async () => {
       await open();
       const found = await page.evaluate(async () => {
-        const { make, heard } = globalThis;
+        const { make, heard, lib } = globalThis;
         const element = make(`<micro-yolo model="MODEL"><img src="PICTURE"></micro-yolo>`);
         const answers = [await heard(1)];
         const frame = document.body.appendChild(document.createElement("iframe"));
@@ -601,11 +601,28 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
           });
           answers.push(boxes === picture || `${boxes} instead of ${picture}`);
         }
+        // On a finer screen, as a window of picture-in-picture may be.
+        const inside = frame.contentWindow;
+        inside.document.body.append(element);
+        await heard(1);
+        const canvas = element.shadowRoot.querySelector("canvas");
+        Object.defineProperty(inside, "devicePixelRatio", { value: 3 });
+        inside.dispatchEvent(new inside.Event("resize"));
+        answers.push(canvas.width / canvas.clientWidth);
+        // A component of that document.
+        const around = make(`<micro-yolo model="MODEL"></micro-yolo>`);
+        inside.document.body.append(around);
+        const component = inside.document.createElement("div");
+        component.attachShadow({ mode: "open" }).append(Object.assign(inside.document.createElement("img"), { src: globalThis.picture }));
+        around.append(component);
+        for (let tries = 0; tries < 150 && !around.objects.length; tries += 1) await lib.sleep(20);
+        answers.push(around.objects.length);
         element.remove();
+        around.remove();
         frame.remove();
         return answers;
       });
-      assert.deepEqual(found, [[1], true, true]);
+      assert.deepEqual(found, [[1], true, true, 3, 1]);
     });
 
     test("moved or rendered anew it keeps its detector, and in a frame that is removed it gives it up", async () => {

@@ -31,6 +31,17 @@ test("loading ends by its signal while a file of the visitor's disk is read", as
   assert.equal(await within(loadAssets({ wasm: /** @type {any} */ (7), model })), "invalid-option");
 });
 
+test("a model that is refused is named by its address, if that is a URL of another window too", async () => {
+  const { Detector } = await import("../../pkg/small.js");
+  const address = "data:application/octet-stream,nothing";
+  for (const model of [address, new URL(address), named("URL", { toString: () => address })]) {
+    await assert.rejects(Detector.load({ model: /** @type {any} */ (model) }), ({ code, message }) => {
+      assert.ok(code === "invalid-model" && message.startsWith(`${address}: `), `${code}: ${message}`);
+      return true;
+    });
+  }
+});
+
 test("a message of the worker that cannot be read ends its calls", async () => {
   globalThis.Worker = class {}; // There are workers.
   const worker = /** @type {any} */ ({ postMessage() {}, terminate() {} });
