@@ -477,14 +477,18 @@ $("save").addEventListener("click", async () => {
 });
 
 $("copy").addEventListener("click", async () => {
-  const { blob } = await exportNow().catch(reportExport);
-  if (!blob) return;
+  const making = exportNow();
+  const type = $("format").value === "png" ? "image/png" : "text/plain";
+  const content = making.then(({ blob }) => new Blob([blob], { type }));
+  content.catch(() => {}); // Met below.
   try {
-    if (blob.type === "image/png") await navigator.clipboard.write([new ClipboardItem({ [blob.type]: blob })]);
-    else await navigator.clipboard.writeText(await blob.text());
+    // Safari takes it during the click only, and then a promise of it.
+    if (globalThis.ClipboardItem) await navigator.clipboard.write([new ClipboardItem({ [type]: content })]);
+    else await navigator.clipboard.writeText(await (await content).text());
     note($("copy"), "Copied");
   } catch {
-    report("The browser did not let the page copy. Save the file instead.");
+    const { blob } = await making.catch(reportExport);
+    if (blob) report("The browser did not let the page copy. Save the file instead.");
   }
 });
 

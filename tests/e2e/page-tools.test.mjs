@@ -471,6 +471,25 @@ describe("tools of the page in chromium", () => {
     await page.waitForSelector(button("Copied"), { visible: true });
     assert.equal(await width(), wide, "nothing moves");
     assert.equal(await page.evaluate(() => navigator.clipboard.readText()), saved["cat-boxes.json"].toString());
+    // Safari lets a page copy during the click only, and lets it promise what it copies.
+    await page.evaluate(() => {
+      const { clipboard } = navigator;
+      for (const name of ["write", "writeText"]) {
+        const really = clipboard[name].bind(clipboard);
+        const refused = () => Promise.reject(new DOMException("too late", "NotAllowedError"));
+        clipboard[name] = (given) => (globalThis.event?.type === "click" ? really(given) : refused());
+      }
+    });
+    const types = () => page.evaluate(async () => (await navigator.clipboard.read()).flatMap((one) => one.types));
+    for (const [kind, type] of [["png", "image/png"], ["csv", "text/plain"]]) {
+      await page.waitForSelector(button("Copy"), { visible: true });
+      await format.fill(kind);
+      await page.locator(button("Copy")).click();
+      await page.waitForSelector(button("Copied"), { visible: true });
+      assert.deepEqual(await types(), [type]);
+    }
+    assert.equal(await page.evaluate(() => navigator.clipboard.readText()), saved["cat-boxes.csv"].toString());
+    assert.equal(await isVisible(page, "#problem"), false);
   });
 
   test("a link restores what its maker saw", async (t) => {
