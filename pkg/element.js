@@ -2,7 +2,7 @@
 import { createPalette, drawObjects } from "./draw.js";
 import { MicroYoloError } from "./error.js";
 import { Detector } from "./index.js";
-import { overlay } from "./overlay.js";
+import { overlay, placedIn } from "./overlay.js";
 import { isUnturned, unturnedImage } from "./source.js";
 
 /** @typedef {HTMLImageElement | HTMLVideoElement | HTMLCanvasElement} Media */
@@ -373,7 +373,7 @@ export class MicroYoloElement extends Base {
 
   #draw() {
     if (!this.#size.width) return; // Nothing has been shown yet.
-    const place = this.#media && overlay(this.#media, this, this.#size);
+    const place = this.#media && overlay(this.#media, placedIn(this.#canvas, this), this.#size);
     const { left = 0, top = 0, width = 0, height = 0, transform = "none" } = place ?? {};
     const pixels = (/** @type {number} */ value) => `${value}px`;
     Object.assign(this.#canvas.style, {

@@ -17,7 +17,7 @@
  * A mirror or quarter turn is in the boxes, so that text on the canvas can be read; any other angle is in the transform.
  *
  * @param {HTMLElement} media
- * @param {HTMLElement} host
+ * @param {HTMLElement} host around it, by whose corner the canvas is placed
  * @param {{ width: number, height: number }} size of the picture, in its own pixels
  * @returns {Overlay | undefined} undefined where nothing is to be seen
  */
@@ -37,9 +37,11 @@ export function overlay(media, host, size) {
   const away = outside
     .inverse()
     .transformPoint({ x: to.x - from.x + (to.width - from.width) / 2, y: to.y - from.y + (to.height - from.height) / 2 });
+  // What is inside an element is scrolled with it; the root element is itself.
+  const { scrollLeft, scrollTop } = host === host.ownerDocument.documentElement ? { scrollLeft: 0, scrollTop: 0 } : host;
   const middle = {
-    x: host.offsetWidth / 2 - host.clientLeft + away.x,
-    y: host.offsetHeight / 2 - host.clientTop + away.y,
+    x: host.offsetWidth / 2 - host.clientLeft + scrollLeft + away.x,
+    y: host.offsetHeight / 2 - host.clientTop + scrollTop + away.y,
   };
 
   // The canvas' axes: of the picture's, that which runs more to the right on the screen, and that which runs more down.
@@ -81,6 +83,18 @@ export function overlay(media, host, size) {
       return { x: x.at, y: y.at, width: x.length, height: y.length };
     },
   };
+}
+
+/**
+ * The element by whose corner an absolutely placed one is: its host, unless the page has that `static` or without a box.
+ * @param {HTMLElement} placed
+ * @param {HTMLElement} host
+ */
+export function placedIn(placed, host) {
+  const { body, documentElement } = host.ownerDocument;
+  const parent = /** @type {HTMLElement | null} */ (placed.offsetParent) ?? host;
+  // Where there is none, the body is said to be it.
+  return parent === body && getComputedStyle(body).position === "static" ? documentElement : parent;
 }
 
 /**

@@ -60,6 +60,15 @@ const CASES = {
   "shown as stored, by what is around": { orientation: 8, img: "width: 100px; height: 100px; object-fit: contain", around: "<div style='image-orientation: none'>@</div>" },
   "shown as stored, in a mirror": { orientation: 5, img: "image-orientation: none; transform: scaleX(-1)" },
   "shown as stored, where that is upright": { img: "image-orientation: none" },
+  "element inline": { img: "padding-left: 9px", host: "display: inline" },
+  "element without a box": { img: "padding-left: 9px", host: "display: contents" },
+  "element static": { img: "padding-left: 9px", host: "position: static" },
+  "element absolute": { img: "padding-left: 9px", host: "position: absolute" },
+  "element fixed to a side": { img: "padding-left: 9px", host: "float: right" },
+  "element in columns of text": { host: "display: block; writing-mode: vertical-rl; width: 200px" },
+  "picture placed": { img: "position: absolute; left: 12px; top: 7px", host: "width: 150px; height: 80px" },
+  "picture on a path": { img: "offset-path: path('M 10 10 L 60 40'); offset-distance: 50%; offset-rotate: 0deg" },
+  "element scrolled": { host: "overflow: auto; width: 100px; height: 50px; scrollbar-width: none", most: 6 },
   "scrolled": { around: "<div class='scrolled' style='width: 100px; height: 50px; overflow: hidden'>@</div>", most: 6 },
 };
 
@@ -142,7 +151,7 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
             document.body.append(holder);
           });
           await globalThis.heard(cases.length);
-          for (const one of document.querySelectorAll(".scrolled")) one.scrollTo(13, 9);
+          for (const one of document.querySelectorAll(".scrolled, micro-yolo")) one.scrollTo(13, 9);
           await globalThis.frames(4);
         },
         { cases: Object.values(CASES), cell, columns },
