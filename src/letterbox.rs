@@ -6,6 +6,7 @@
 //! the step, which is what "bilinear with antialias" means in Pillow and torchvision.
 
 use crate::detection::BoxLtrb;
+use crate::engine::scale_row::{BESIDE, Columns};
 use crate::image::{ImageView, PixelFormat};
 
 /// The grey around a letterboxed frame and behind transparent pixels, 0 to 255.
@@ -67,6 +68,10 @@ impl Placement {
 const ROW_UNIT: u32 = 256;
 /// Weights of the horizontal pass sum to this: 255 * 256 * 2^14 still fits into 31 bits.
 const COLUMN_UNIT: u32 = 1 << 14;
+/// What sums of rows are less, so that they are signed 16-bit numbers, which processors multiply in pairs.
+const MIDDLE: i32 = 1 << 15;
+/// A sum of zero.
+const ZERO: i16 = -MIDDLE as i16;
 
 /// Scales frames and keeps what it needs from one frame to the next: filters and one row.
 ///
@@ -77,9 +82,11 @@ const COLUMN_UNIT: u32 = 1 << 14;
 pub(crate) struct Letterbox {
     placement: Option<Placement>,
     rows: Filter,
-    columns: Filter,
-    /// The weighted sum of some rows of the frame, `width * channels` values, each at most 255 * `ROW_UNIT`.
-    sum: Vec<u16>,
+    /// `None` if the frame keeps its width.
+    columns: Option<Columns>,
+    /// The weighted sum of some rows of the frame, each value at most 255 * `ROW_UNIT`, less [`MIDDLE`]; behind them
+    /// room for what [`Columns::scale`] reads beside a row.
+    sum: Vec<i16>,
     /// One row of the frame with transparency laid over grey.
     composite: Vec<u8>,
 }
@@ -94,8 +101,11 @@ impl Letterbox {
         let placement = Placement::fit((image.width(), image.height()), input_size);
         assert_eq!(input.len(), 3 * input_size.0 as usize * input_size.1 as usize);
         if self.placement != Some(placement) {
-            self.rows.plan(placement.frame_height, placement.height, ROW_UNIT);
-            self.columns.plan(placement.frame_width, placement.width, COLUMN_UNIT);
+            self.rows = Filter::new(placement.frame_height, placement.height, ROW_UNIT);
+            self.columns = (placement.frame_width != placement.width).then(|| {
+                let filter = Filter::new(placement.frame_width, placement.width, COLUMN_UNIT);
+                Columns::new((0..placement.width as usize).map(|x| filter.taps(x)))
+            });
             self.placement = Some(placement);
         }
         let Placement { input_width, input_height, width, height, left, top, .. } = placement;
@@ -120,8 +130,8 @@ impl Letterbox {
             let start = covered.start + y * input_width + left;
             let out = [&mut red[start..][..width], &mut green[start..][..width], &mut blue[start..][..width]];
             match image.format() {
-                PixelFormat::Rgb => scale_row::<3>(&self.columns, &self.sum, out),
-                PixelFormat::Rgba => scale_row::<4>(&self.columns, &self.sum, out),
+                PixelFormat::Rgb => scale_row::<3>(self.columns.as_ref(), &self.sum, out),
+                PixelFormat::Rgba => scale_row::<4>(self.columns.as_ref(), &self.sum, out),
             }
         }
         placement
@@ -130,16 +140,17 @@ impl Letterbox {
     /// Sums the frame's rows that row `y` of the scaled frame is made of into `self.sum`.
     fn sum_rows(&mut self, image: ImageView<'_>, y: usize) {
         let (first, weights) = self.rows.taps(y);
+        let length = image.width() as usize * image.format().channels();
         self.sum.clear();
-        self.sum.resize(image.width() as usize * image.format().channels(), 0);
+        self.sum.resize(length + BESIDE, ZERO);
         for (row, &weight) in (first..).zip(weights) {
             add_row(&mut self.sum, image.row(row), weight);
         }
         // Alpha went through the same sum: it is full only if every pixel that counts was opaque. So the
         // usual frame pays one pass over a row for its transparency, and none over the whole picture.
-        let opaque = (255 * ROW_UNIT) as u16;
-        if image.format() == PixelFormat::Rgba && least_alpha(&self.sum) != opaque {
-            self.sum.fill(0);
+        let opaque = ZERO.wrapping_add((255 * ROW_UNIT) as i16);
+        if image.format() == PixelFormat::Rgba && least_alpha(&self.sum[..length]) != opaque {
+            self.sum.fill(ZERO);
             for (row, &weight) in (first..).zip(weights) {
                 composite_over_grey(image.row(row), &mut self.composite);
                 add_row(&mut self.sum, &self.composite, weight);
@@ -153,17 +164,17 @@ impl Letterbox {
 
 /// `sum += row * weight`. The weights of all rows together are at most `ROW_UNIT`, so nothing overflows.
 #[inline(never)]
-fn add_row(sum: &mut [u16], row: &[u8], weight: u16) {
+fn add_row(sum: &mut [i16], row: &[u8], weight: u16) {
     for (sum, &value) in sum.iter_mut().zip(row) {
-        *sum = sum.wrapping_add(u16::from(value).wrapping_mul(weight));
+        *sum = sum.wrapping_add(u16::from(value).wrapping_mul(weight) as i16);
     }
 }
 
 /// The smallest fourth channel. All four are compared, which keeps the lanes in step.
 #[inline(never)]
-fn least_alpha(sum: &[u16]) -> u16 {
+fn least_alpha(sum: &[i16]) -> i16 {
     let (pixels, _) = sum.as_chunks::<4>();
-    let least = pixels.iter().fold([u16::MAX; 4], |least, pixel| std::array::from_fn(|i| least[i].min(pixel[i])));
+    let least = pixels.iter().fold([i16::MAX; 4], |least, pixel| std::array::from_fn(|i| least[i].min(pixel[i])));
     least[3]
 }
 
@@ -179,34 +190,25 @@ fn composite_over_grey(row: &[u8], out: &mut Vec<u8>) {
 }
 
 /// Scales one row of `CHANNELS` interleaved values and splits it into red, green and blue, 0 to 1.
-#[inline(never)]
-fn scale_row<const CHANNELS: usize>(columns: &Filter, row: &[u16], out: [&mut [f32]; 3]) {
+fn scale_row<const CHANNELS: usize>(columns: Option<&Columns>, row: &[i16], out: [&mut [f32]; 3]) {
     const TO_UNIT: f32 = 1.0 / (255.0 * ROW_UNIT as f32 * COLUMN_UNIT as f32);
-    let (pixels, _) = row.as_chunks::<CHANNELS>();
-    let [red, green, blue] = out;
-    if columns.identity {
-        // A power of two more: the same floats as below.
-        const TO_UNIT: f32 = 1.0 / (255.0 * ROW_UNIT as f32);
-        // Plane by plane, in loops that become vector instructions.
-        for (channel, out) in [red, green, blue].into_iter().enumerate() {
-            for (out, pixel) in out.iter_mut().zip(pixels) {
-                *out = f32::from(pixel[channel]) * TO_UNIT;
-            }
-        }
-        return;
+    match columns {
+        Some(columns) => columns.scale::<CHANNELS>(row, MIDDLE * COLUMN_UNIT as i32, TO_UNIT, out),
+        None => split_row::<CHANNELS>(row, out),
     }
-    let outputs = red.iter_mut().zip(green).zip(blue);
-    for (x, ((red, green), blue)) in outputs.enumerate() {
-        let (first, weights) = columns.taps(x);
-        let mut sum = [0i32; CHANNELS];
-        for (pixel, &weight) in pixels[first..].iter().zip(weights) {
-            for (sum, &value) in sum.iter_mut().zip(pixel) {
-                *sum += i32::from(value) * i32::from(weight);
-            }
+}
+
+/// The same for a row that keeps its length.
+#[inline(never)]
+fn split_row<const CHANNELS: usize>(row: &[i16], out: [&mut [f32]; 3]) {
+    // A power of two more: the same floats as after scaling.
+    const TO_UNIT: f32 = 1.0 / (255.0 * ROW_UNIT as f32);
+    let (pixels, _) = row.as_chunks::<CHANNELS>();
+    // Plane by plane, in loops that become vector instructions.
+    for (channel, out) in out.into_iter().enumerate() {
+        for (out, pixel) in out.iter_mut().zip(pixels) {
+            *out = (i32::from(pixel[channel]) + MIDDLE) as f32 * TO_UNIT;
         }
-        *red = sum[0] as f32 * TO_UNIT;
-        *green = sum[1] as f32 * TO_UNIT;
-        *blue = sum[2] as f32 * TO_UNIT;
     }
 }
 
@@ -216,17 +218,13 @@ struct Filter {
     /// First input position and where its weights end in `weights`; they start where the last ones end.
     taps: Vec<(usize, usize)>,
     weights: Vec<u16>,
-    /// Whether each output is the input at its own position, and nothing else.
-    identity: bool,
 }
 
 impl Filter {
     /// Plans the way from `from` to `to` positions; the weights of each output sum to `unit` exactly, so
     /// that a flat picture stays flat.
-    fn plan(&mut self, from: u32, to: u32, unit: u32) {
-        self.taps.clear();
-        self.weights.clear();
-        self.identity = from == to;
+    fn new(from: u32, to: u32, unit: u32) -> Filter {
+        let mut filter = Filter::default();
         let step = f64::from(from) / f64::from(to);
         let radius = step.max(1.0);
         for output in 0..to {
@@ -242,11 +240,12 @@ impl Filter {
             for input in first..=last {
                 running += weight(input);
                 let until = (running / total * f64::from(unit)).round() as u32;
-                self.weights.push((until - given) as u16);
+                filter.weights.push((until - given) as u16);
                 given = until;
             }
-            self.taps.push((first as usize, self.weights.len()));
+            filter.taps.push((first as usize, filter.weights.len()));
         }
+        filter
     }
 
     fn taps(&self, output: usize) -> (usize, &[u16]) {
@@ -390,8 +389,7 @@ mod tests {
         #[test]
         fn weights_sum_to_one(from in 1u32..5000, to in 1u32..700) {
             for unit in [ROW_UNIT, COLUMN_UNIT] {
-                let mut filter = Filter::default();
-                filter.plan(from, to, unit);
+                let filter = Filter::new(from, to, unit);
                 for output in 0..to as usize {
                     let (first, weights) = filter.taps(output);
                     prop_assert!(first + weights.len() <= from as usize);

@@ -24,6 +24,7 @@ use net::{Net, Shape};
 use plan::{Arena, Plan};
 use simd::ThreadPool;
 pub(crate) use simd::pool::PoolWindow;
+pub(crate) use simd::scale_row;
 #[cfg(feature = "tract")]
 pub(crate) use simd::softmax::softmax;
 pub(crate) use simd::{Activation, Isa};

@@ -22,6 +22,7 @@ pub(crate) mod peak_throughput;
 pub(crate) mod pool;
 pub(crate) mod quantize;
 pub(crate) mod resize;
+pub(crate) mod scale_row;
 #[cfg(any(test, feature = "tract"))]
 pub(crate) mod softmax;
 mod thread_pool;

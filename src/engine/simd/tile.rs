@@ -439,7 +439,8 @@ mod tests {
                 assert_eq!(next, vectors * 4);
             }
         }
-        let widths = |vectors: usize| panel_columns(vectors * 4, 4, 6).map(|(_, width)| width / 4).collect::<Vec<_>>();
+        let widths =
+            |vectors: usize| panel_columns(vectors * 4, 4, 6).map(|(_, width)| width / 4).collect::<Vec<_>>();
         assert_eq!([widths(7), widths(13), widths(29)], [vec![5, 2], vec![5, 4, 4], vec![6, 6, 6, 6, 5]]);
     }
 }
