@@ -4,7 +4,6 @@
 //! windows and indices are checked against the shapes here.
 
 use tract_onnx::prelude::DatumType;
-use tract_onnx::prelude::tract_ndarray::ArrayViewD;
 
 use super::whole_numbers::{powers_fit, range};
 use crate::onnx::attributes::Attributes;
@@ -569,12 +568,16 @@ impl<'n> Node<'n> {
     /// Powers of whole numbers, both constants.
     fn power(&self) -> Result<(), &'static str> {
         let (Some(base), Some(exponent)) = (self.known(0), self.known(1)) else { return Ok(()) };
-        let view = |known: &'n Known| ArrayViewD::from_shape(known.shape.clone()?, known.ints.as_deref()?).ok();
-        let (Some(bases), Some(exponents)) = (view(base), view(exponent)) else { return Ok(()) };
+        let numbers = |known: &'n Known| {
+            let (shape, numbers) = (known.shape.as_deref()?, known.ints.as_deref()?);
+            let count = shape.iter().try_fold(1usize, |count, side| count.checked_mul(*side))?;
+            (count == numbers.len()).then_some((shape, numbers))
+        };
+        let (Some(bases), Some(exponents)) = (numbers(base), numbers(exponent)) else { return Ok(()) };
         // tract computes in the larger of both types.
         let range = |known: &Known| known.kind.and_then(range).unwrap_or((i64::MIN, i64::MAX));
         let (base, exponent) = (range(base), range(exponent));
-        let fits = powers_fit(&bases, &exponents, base.0.min(exponent.0), base.1.max(exponent.1));
+        let fits = powers_fit(bases, exponents, base.0.min(exponent.0), base.1.max(exponent.1));
         if fits { Ok(()) } else { Err("a power of whole numbers is beyond their type") }
     }
 

@@ -64,8 +64,9 @@ pub(super) fn inputs(node: &TypedNode, mut inputs: TVec<TValue>) -> TractResult<
 fn power(base: &TValue, exponent: &TValue) -> TractResult<()> {
     let Some((least, most)) = range(base.datum_type()) else { return Ok(()) };
     let (base, exponent) = (base.cast_to::<i64>()?, exponent.cast_to::<i64>()?);
-    let (base, exponent) = (base.to_plain_array_view::<i64>()?, exponent.to_plain_array_view::<i64>()?);
-    if powers_fit(&base, &exponent, least, most) {
+    let bases = (base.shape(), base.try_as_plain_ram()?.as_slice()?);
+    let exponents = (exponent.shape(), exponent.try_as_plain_ram()?.as_slice()?);
+    if powers_fit(bases, exponents, least, most) {
         Ok(())
     } else {
         Err(TractError::msg("a power of whole numbers is beyond their type"))

@@ -2,11 +2,13 @@
 //!
 //! tract adds, negates and sums with plain operators, which panic in builds with overflow checks. It also sums 64-bit
 //! numbers in 32 bits. A power that overflows has no meaning in ONNX, and is an error.
+//!
+//! All types are computed as `i64`, and what is beyond the type is cut off at the end: only reading and writing a number
+//! is code for each type, as eight times the rest would be large.
 
-use tract_onnx::prelude::tract_ndarray::{ArrayD, ArrayViewD, Axis, Zip};
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::broadcast::multi_broadcast;
-use tract_onnx::tract_core::num_traits::{One, WrappingAdd, WrappingMul, WrappingNeg, WrappingSub, Zero};
+use tract_onnx::tract_core::num_traits::AsPrimitive;
 use tract_onnx::tract_core::ops::array::CumSum;
 use tract_onnx::tract_core::ops::binary::TypedBinOp;
 use tract_onnx::tract_core::ops::cast::Cast;
@@ -29,11 +31,102 @@ enum Arithmetic<'n> {
     Running(&'n CumSum),
 }
 
-trait Whole: Datum + Copy + PartialOrd + Zero + One + WrappingAdd + WrappingMul + WrappingNeg + WrappingSub {}
+/// The number at a place of a tensor.
+type Numbers<'t> = Box<dyn Fn(usize) -> i64 + 't>;
 
-impl<T> Whole for T where
-    T: Datum + Copy + PartialOrd + Zero + One + WrappingAdd + WrappingMul + WrappingNeg + WrappingSub
-{
+/// How to read and write the numbers of a type. Those of `u64` from 2^63 on are read as below zero.
+struct Access {
+    read: for<'t> fn(&'t Tensor) -> TractResult<Numbers<'t>>,
+    /// Writes what the closure gives for each place, in order, without what is beyond the type.
+    fill: fn(&mut Tensor, &mut dyn FnMut(usize) -> i64) -> TractResult<()>,
+}
+
+impl Access {
+    fn to(kind: DatumType) -> Option<Self> {
+        Some(match kind {
+            DatumType::I8 => Self::new::<i8>(),
+            DatumType::I16 => Self::new::<i16>(),
+            DatumType::I32 => Self::new::<i32>(),
+            DatumType::I64 => Self::new::<i64>(),
+            DatumType::U8 => Self::new::<u8>(),
+            DatumType::U16 => Self::new::<u16>(),
+            DatumType::U32 => Self::new::<u32>(),
+            DatumType::U64 => Self::new::<u64>(),
+            _ => return None,
+        })
+    }
+
+    fn new<T: Datum + AsPrimitive<i64>>() -> Self
+    where
+        i64: AsPrimitive<T>,
+    {
+        Self {
+            read: |tensor| {
+                let numbers = tensor.try_as_plain_ram()?.as_slice::<T>()?;
+                Ok(Box::new(|at| numbers[at].as_()))
+            },
+            fill: |tensor, value| {
+                for (at, number) in tensor.try_as_plain_ram_mut()?.as_slice_mut::<T>()?.iter_mut().enumerate() {
+                    *number = value(at).as_();
+                }
+                Ok(())
+            },
+        }
+    }
+}
+
+/// How many numbers these sides hold. Beyond `usize` it is wrong; then the tensor is empty by another of its sides.
+fn count(sides: impl Iterator<Item = usize>) -> usize {
+    sides.fold(1, usize::wrapping_mul)
+}
+
+/// The places in a tensor of a walk over some sides, the last the fastest. After its end it begins again.
+struct Places {
+    /// Each side, and how far apart in the tensor two neighbours along it are.
+    axes: Vec<(usize, usize)>,
+    at: Vec<usize>,
+    place: usize,
+}
+
+impl Places {
+    /// `sides` is how far the walk goes along each axis.
+    fn new(shape: &[usize], sides: impl Fn(usize) -> usize) -> Self {
+        let mut step = 1usize;
+        let mut axes = vec![(1, 0); shape.len()];
+        for (axis, side) in shape.iter().enumerate().rev() {
+            axes[axis] = (sides(axis), step);
+            step = step.wrapping_mul(*side);
+        }
+        Self { at: vec![0; axes.len()], axes, place: 0 }
+    }
+
+    /// Over the sides of `wide`, to which the shape can be broadcast.
+    fn broadcast(shape: &[usize], wide: &[usize]) -> Self {
+        let more = wide.len() - shape.len();
+        let mut places = Self::new(shape, |axis| wide[more + axis]);
+        for (axis, side) in places.axes.iter_mut().zip(shape) {
+            if *side == 1 {
+                axis.1 = 0;
+            }
+        }
+        places.axes.splice(0..0, wide[..more].iter().map(|side| (*side, 0)));
+        places.at.resize(wide.len(), 0);
+        places
+    }
+
+    fn next(&mut self) -> usize {
+        let place = self.place;
+        for ((side, step), at) in self.axes.iter().zip(&mut self.at).rev() {
+            *at += 1;
+            self.place += step;
+            if *at < *side {
+                break;
+            }
+            self.place -= *at * step;
+            *at = 0;
+        }
+        place
+    }
 }
 
 /// The output of such a node on whole numbers; `None` for any other node.
@@ -56,18 +149,11 @@ pub(super) fn eval(node: &TypedNode, inputs: &TVec<TValue>) -> TractResult<Optio
     if inputs.iter().any(|input| input.datum_type() != first.datum_type()) {
         return Ok(None);
     }
-    let output = match first.datum_type() {
-        DatumType::I8 => compute::<i8>(&arithmetic, inputs),
-        DatumType::I16 => compute::<i16>(&arithmetic, inputs),
-        DatumType::I32 => compute::<i32>(&arithmetic, inputs),
-        DatumType::I64 => compute::<i64>(&arithmetic, inputs),
-        DatumType::U8 => compute::<u8>(&arithmetic, inputs),
-        DatumType::U16 => compute::<u16>(&arithmetic, inputs),
-        DatumType::U32 => compute::<u32>(&arithmetic, inputs),
-        DatumType::U64 => compute::<u64>(&arithmetic, inputs),
-        _ => return Ok(None),
-    };
-    Ok(output?.map(|output| tvec!(output.into_tvalue())))
+    // tract computes these as it should.
+    if matches!(arithmetic, Arithmetic::Product | Arithmetic::Quotient | Arithmetic::Remainder) {
+        return Ok(None);
+    }
+    Ok(compute(&arithmetic, inputs)?.map(|output| tvec!(output.into_tvalue())))
 }
 
 /// What a node computes of 64-bit numbers that tract takes for sizes, which is what it makes of any that are cast. It
@@ -76,23 +162,21 @@ fn wide(arithmetic: &Arithmetic<'_>, inputs: &[TValue]) -> TractResult<Option<TV
     // Some may still stand for a size that is not known.
     let numbers = inputs.iter().map(|input| input.cast_to::<i64>().map(|input| input.into_owned().into_tvalue()));
     let Ok(numbers) = numbers.collect::<TractResult<Vec<_>>>() else { return Ok(None) };
-    let output = match arithmetic {
-        Arithmetic::Product => pairwise(&numbers, i64::wrapping_mul)?,
-        // `runtime_check` has refused zeros; what is left is the least number by -1.
-        Arithmetic::Quotient => pairwise(&numbers, |a: i64, b| a.checked_div(b).unwrap_or(a.wrapping_neg()))?,
-        Arithmetic::Remainder => pairwise(&numbers, |a: i64, b| a.checked_rem(b).unwrap_or(0))?,
-        other => match compute::<i64>(other, &numbers)? {
-            Some(output) => output,
-            None => return Ok(None),
-        },
-    };
-    Ok(Some(tvec!(sizes(&output)?.into_tvalue())))
+    match compute(arithmetic, &numbers)? {
+        Some(output) => Ok(Some(tvec!(sizes(&output)?.into_tvalue()))),
+        None => Ok(None),
+    }
 }
 
 /// The numbers as tract keeps sizes. Its own cast to that type has 32 bits.
 fn sizes(numbers: &Tensor) -> TractResult<Tensor> {
     let numbers = numbers.cast_to::<i64>()?;
-    Ok(numbers.to_plain_array_view::<i64>()?.mapv(TDim::Val).into_tensor())
+    let mut sizes = Tensor::zero_dt(TDim::datum_type(), numbers.shape())?;
+    let values = numbers.try_as_plain_ram()?.as_slice::<i64>()?;
+    for (size, value) in sizes.try_as_plain_ram_mut()?.as_slice_mut::<TDim>()?.iter_mut().zip(values) {
+        *size = TDim::Val(*value);
+    }
+    Ok(sizes)
 }
 
 fn arithmetic(node: &TypedNode) -> Option<Arithmetic<'_>> {
@@ -124,69 +208,97 @@ fn arithmetic(node: &TypedNode) -> Option<Arithmetic<'_>> {
     node.op_as::<CumSum>().map(Arithmetic::Running)
 }
 
-/// `None` for what tract computes as it should.
-fn compute<T: Whole>(arithmetic: &Arithmetic<'_>, inputs: &[TValue]) -> TractResult<Option<Tensor>> {
-    let first = || inputs[0].to_plain_array_view::<T>();
-    let along = |axes: &[usize], neutral: T, combine: fn(&T, &T) -> T| {
-        let mut result = first()?.to_owned();
-        for &axis in axes {
-            result = result.fold_axis(Axis(axis), neutral, combine).insert_axis(Axis(axis));
-        }
-        TractResult::Ok(result.into_tensor())
+/// `None` for types that are not of whole numbers.
+fn compute(arithmetic: &Arithmetic<'_>, inputs: &[TValue]) -> TractResult<Option<Tensor>> {
+    let kind = inputs[0].datum_type();
+    let Some(Access { read, fill }) = Access::to(kind) else { return Ok(None) };
+    let shape = inputs[0].shape();
+    let first = read(&inputs[0])?;
+    let filled = |shape: &[usize], value: &mut dyn FnMut(usize) -> i64| {
+        let mut output = Tensor::zero_dt(kind, shape)?;
+        fill(&mut output, value)?;
+        TractResult::Ok(output)
     };
-    let result = match *arithmetic {
-        Arithmetic::Product | Arithmetic::Quotient | Arithmetic::Remainder => return Ok(None),
-        Arithmetic::Sum => pairwise(inputs, |a: T, b| a.wrapping_add(&b))?,
-        Arithmetic::Difference => pairwise(inputs, |a: T, b| a.wrapping_sub(&b))?,
-        Arithmetic::Subtracted => pairwise(inputs, |a: T, b| b.wrapping_sub(&a))?,
-        Arithmetic::Negative => first()?.mapv(|value| value.wrapping_neg()).into_tensor(),
-        Arithmetic::Absolute => {
-            let absolute = |value: T| if value < T::zero() { value.wrapping_neg() } else { value };
-            first()?.mapv(absolute).into_tensor()
-        }
-        Arithmetic::SumAlong(axes) => along(axes, T::zero(), T::wrapping_add)?,
-        Arithmetic::ProductAlong(axes) => along(axes, T::one(), T::wrapping_mul)?,
-        Arithmetic::Running(sum) => running(sum, first()?.to_owned()).into_tensor(),
+    let pairwise = |combine: fn(i64, i64) -> i64| {
+        let [a, b] = inputs else { return Err(TractError::msg("it has not two inputs")) };
+        let wide = multi_broadcast(&[a.shape(), b.shape()])?;
+        let second = read(b)?;
+        let (mut a, mut b) = (Places::broadcast(a.shape(), &wide), Places::broadcast(b.shape(), &wide));
+        filled(&wide, &mut |_| combine(first(a.next()), second(b.next())))
     };
-    Ok(Some(result))
+    let along = |axes: &[usize], neutral: i64, combine: fn(i64, i64) -> i64| {
+        let side = |axis: usize, inside: bool| if axes.contains(&axis) == inside { shape[axis] } else { 1 };
+        let output: TVec<usize> = (0..shape.len()).map(|axis| side(axis, false)).collect();
+        let count = count((0..shape.len()).map(|axis| side(axis, true)));
+        let mut outer = Places::new(shape, |axis| side(axis, false));
+        let mut inner = Places::new(shape, |axis| side(axis, true));
+        filled(&output, &mut |_| {
+            let from = outer.next();
+            (0..count).fold(neutral, |result, _| combine(result, first(from + inner.next())))
+        })
+    };
+    let output = match *arithmetic {
+        Arithmetic::Sum => pairwise(i64::wrapping_add)?,
+        Arithmetic::Difference => pairwise(i64::wrapping_sub)?,
+        Arithmetic::Subtracted => pairwise(|a, b| b.wrapping_sub(a))?,
+        Arithmetic::Product => pairwise(i64::wrapping_mul)?,
+        // `runtime_check` has refused zeros; what is left is the least number by -1.
+        Arithmetic::Quotient => pairwise(|a, b| a.checked_div(b).unwrap_or(a.wrapping_neg()))?,
+        Arithmetic::Remainder => pairwise(|a, b| a.checked_rem(b).unwrap_or(0))?,
+        Arithmetic::Negative => filled(shape, &mut |at| first(at).wrapping_neg())?,
+        Arithmetic::Absolute if kind.is_unsigned() => filled(shape, &mut |at| first(at))?,
+        Arithmetic::Absolute => filled(shape, &mut |at| first(at).wrapping_abs())?,
+        Arithmetic::SumAlong(axes) => along(axes, 0, i64::wrapping_add)?,
+        Arithmetic::ProductAlong(axes) => along(axes, 1, i64::wrapping_mul)?,
+        Arithmetic::Running(sum) => filled(shape, &mut running(sum, shape, &first))?,
+    };
+    Ok(Some(output))
 }
 
-fn running<T: Whole>(sum: &CumSum, mut values: ArrayD<T>) -> ArrayD<T> {
-    for mut lane in values.lanes_mut(Axis(sum.axis)) {
-        if sum.reverse {
-            lane.invert_axis(Axis(0));
+/// The running sum at each place, to be asked for in order.
+fn running<'t>(sum: &CumSum, shape: &[usize], numbers: &'t Numbers<'t>) -> impl FnMut(usize) -> i64 + 't {
+    let &CumSum { axis, exclusive, reverse } = sum;
+    // A block has as many lanes, side by side, as `inner`.
+    let inner = count(shape[axis + 1..].iter().copied());
+    let block = inner.wrapping_mul(shape[axis]);
+    let mut sums = Vec::new();
+    move |at| {
+        if at % block == 0 {
+            sums.clear();
+            sums.resize(inner, 0i64);
+            // From the back it is the sum of all, less what is passed.
+            if reverse {
+                for place in at..at + block {
+                    let sum = &mut sums[place % inner];
+                    *sum = sum.wrapping_add(numbers(place));
+                }
+            }
         }
-        let mut before = T::zero();
-        for value in lane {
-            let after = before.wrapping_add(value);
-            *value = if sum.exclusive { before } else { after };
-            before = after;
-        }
+        let sum = &mut sums[at % inner];
+        let before = *sum;
+        let number = numbers(at);
+        *sum = if reverse { before.wrapping_sub(number) } else { before.wrapping_add(number) };
+        if exclusive == reverse { *sum } else { before }
     }
-    values
-}
-
-fn pairwise<T: Whole>(inputs: &[TValue], combine: impl Fn(T, T) -> T) -> TractResult<Tensor> {
-    let [a, b] = inputs else { return Err(TractError::msg("it has not two inputs")) };
-    let shape = multi_broadcast(&[a.shape(), b.shape()])?;
-    let mut result = ArrayD::zeros(&*shape);
-    Zip::from(&mut result)
-        .and_broadcast(a.to_plain_array_view::<T>()?)
-        .and_broadcast(b.to_plain_array_view::<T>()?)
-        .for_each(|result, a, b| *result = combine(*a, *b));
-    Ok(result.into_tensor())
 }
 
 /// Whether each power is a whole number from `least` to `most`. tract reads exponents as 32 bits without a sign.
+///
+/// Both are shapes with their numbers.
 pub(super) fn powers_fit(
-    base: &ArrayViewD<'_, i64>,
-    exponent: &ArrayViewD<'_, i64>,
+    (base_shape, base): (&[usize], &[i64]),
+    (exponent_shape, exponent): (&[usize], &[i64]),
     least: i64,
     most: i64,
 ) -> bool {
-    let Ok(shape) = multi_broadcast(&[base.shape(), exponent.shape()]) else { return false };
-    let (Some(base), Some(exponent)) = (base.broadcast(&*shape), exponent.broadcast(&*shape)) else { return false };
-    Zip::from(base).and(exponent).all(|base, exponent| {
+    let Ok(shape) = multi_broadcast(&[base_shape, exponent_shape]) else { return false };
+    let mut bases = Places::broadcast(base_shape, &shape);
+    let mut exponents = Places::broadcast(exponent_shape, &shape);
+    let Some(count) = shape.iter().try_fold(1usize, |count, side| count.checked_mul(*side)) else { return false };
+    (0..count).all(|_| {
+        let (Some(base), Some(exponent)) = (base.get(bases.next()), exponent.get(exponents.next())) else {
+            return false;
+        };
         let power = u32::try_from(*exponent).ok().and_then(|exponent| base.checked_pow(exponent));
         power.is_some_and(|power| (least..=most).contains(&power))
     })
@@ -213,12 +325,14 @@ mod tests {
     /// What the node computes of its input, by `eval` alone.
     fn of(op: impl Into<Box<dyn TypedOp>>, inputs: &[Tensor]) -> Tensor {
         let mut model = TypedModel::default();
+        let rank = inputs.iter().map(Tensor::rank).max().unwrap();
         let sources: Vec<OutletId> = inputs
             .iter()
             .enumerate()
             .map(|(at, input)| {
-                let fact = input.datum_type().fact(input.shape());
-                model.add_source(format!("{at}"), fact).unwrap()
+                // tract wants all of one rank, `eval` does not.
+                let shape = [vec![1; rank - input.rank()], input.shape().to_vec()].concat();
+                model.add_source(format!("{at}"), input.datum_type().fact(shape)).unwrap()
             })
             .collect();
         let outlet = model.wire_node("node", op, &sources).unwrap()[0];
@@ -234,6 +348,56 @@ mod tests {
         assert_eq!(of(sub(), &[tensor1(&[1u8]), tensor1(&[2u8, 1])]), tensor1(&[255u8, 0]));
         assert_eq!(of(neg(), &[tensor1(&[i32::MIN, 5])]), tensor1(&[i32::MIN, -5]));
         assert_eq!(of(abs(), &[tensor1(&[i32::MIN, -5])]), tensor1(&[i32::MIN, 5]));
+    }
+
+    #[test]
+    fn all_of_u64_is_computed() {
+        use tract_onnx::tract_core::ops::math::{abs, add, sub};
+        const LARGE: u64 = u64::MAX - 1;
+        assert_eq!(of(abs(), &[tensor1(&[LARGE, 5])]), tensor1(&[LARGE, 5]));
+        assert_eq!(of(add(), &[tensor1(&[LARGE, 5]), tensor1(&[3u64])]), tensor1(&[1u64, 8]));
+        assert_eq!(of(sub(), &[tensor1(&[LARGE, 1]), tensor1(&[3u64])]), tensor1(&[LARGE - 3, LARGE]));
+    }
+
+    #[test]
+    fn shapes_are_broadcast() {
+        use tract_onnx::tract_core::ops::math::sub;
+        fn shaped<T: Datum + Copy>(shape: &[usize], values: &[T]) -> Tensor {
+            Tensor::from_shape(shape, values).unwrap()
+        }
+        fn minus<T: Datum + Copy>(a: (&[usize], &[T]), b: (&[usize], &[T]), result: (&[usize], &[T])) {
+            let inputs = [shaped(a.0, a.1), shaped(b.0, b.1)];
+            assert_eq!(of(sub(), &inputs), shaped(result.0, result.1));
+        }
+        let six = [2, 1, 3];
+        minus::<i8>((&six, &[-128, 0, 1, 2, 3, 4]), (&[3], &[1, 2, 3]), (&six, &[127, -2, -2, 1, 1, 1]));
+        minus::<u8>((&[3], &[1, 2, 3]), (&six, &[0, 1, 2, 3, 4, 255]), (&six, &[1, 1, 1, 254, 254, 4]));
+        minus::<u64>((&[2, 2, 1], &[0, 1, 2, 3]), (&[2], &[0, 1]), (&[2, 2, 2], &[0, u64::MAX, 1, 0, 2, 1, 3, 2]));
+        // Each is widened along another axis.
+        minus::<u8>(
+            (&[1, 2, 1], &[10, 20]),
+            (&[2, 1, 2], &[1, 2, 3, 21]),
+            (&[2, 2, 2], &[9, 8, 19, 18, 7, 245, 17, 255]),
+        );
+        minus::<u8>((&[0, 1, 2], &[]), (&[2], &[1, 2]), (&[0, 1, 2], &[]));
+    }
+
+    #[test]
+    fn two_of_three_axes_are_summed() {
+        fn along<T: Datum + Copy>(reducer: Reducer, axes: &[usize], values: &[T; 12], output: ([usize; 3], &[T])) {
+            let input = Tensor::from_shape(&[2, 3, 2], values).unwrap();
+            let output = Tensor::from_shape(&output.0, output.1).unwrap();
+            assert_eq!(of(Reduce::new(axes.into(), reducer), &[input]), output);
+        }
+        let small = [1i8, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 100];
+        along(Reducer::Sum, &[0, 2], &small, ([1, 3, 1], &[18, 26, 122]));
+        along(Reducer::Sum, &[0, 1], &small, ([1, 1, 2], &[36, -126]));
+        along(Reducer::Sum, &[1, 2], &small, ([2, 1, 1], &[21, -111]));
+        along(Reducer::Prod, &[0, 2], &small.map(|value| value as u8), ([1, 3, 1], &[112, 56, 232]));
+        let large = small.map(|value| u64::MAX - value as u64);
+        along(Reducer::Sum, &[0, 2], &large, ([1, 3, 1], &[18u64, 26, 122].map(|sum| 0u64.wrapping_sub(sum + 4))));
+        let none = Tensor::zero::<u8>(&[0, 2, 3]).unwrap();
+        assert_eq!(of(Reduce::new(tvec![0, 2], Reducer::Prod), &[none]), tensor3(&[[[1u8], [1]]]));
     }
 
     #[test]
@@ -272,15 +436,21 @@ mod tests {
         assert_eq!(of(sum(true, false), &input), tensor1(&[0i8, 100, 127, -128]));
         assert_eq!(of(sum(false, true), &input), tensor1(&[-126i8, 30, 3, 2]));
         assert_eq!(of(sum(true, true), &input), tensor1(&[30i8, 3, 2, 0]));
+        // Each row of numbers is a block of its own, with two lanes.
+        let middle = |exclusive: bool, reverse: bool| CumSum { axis: 1, exclusive, reverse };
+        let input = [tensor3(&[[[1u64, 2], [3, 4]], [[5, 6], [u64::MAX, 8]]])];
+        assert_eq!(of(middle(false, false), &input), tensor3(&[[[1u64, 2], [4, 6]], [[5, 6], [4, 14]]]));
+        assert_eq!(of(middle(true, true), &input), tensor3(&[[[3u64, 4], [0, 0]], [[u64::MAX, 8], [0, 0]]]));
+        assert_eq!(of(middle(false, true), &input), tensor3(&[[[4u64, 6], [3, 4]], [[4, 14], [u64::MAX, 8]]]));
+        let none = Tensor::zero::<i32>(&[2, 0, 1 << 30]).unwrap();
+        assert_eq!(of(middle(false, true), std::slice::from_ref(&none)), none);
     }
 
     #[test]
     fn powers_fit_their_type() {
         let fit = |base: i64, exponent: i64, kind: DatumType| {
             let (least, most) = range(kind).unwrap();
-            let (base, exponent) = ([base], [exponent]);
-            let view = |values| ArrayViewD::from_shape(vec![1], values).unwrap();
-            powers_fit(&view(&base), &view(&exponent), least, most)
+            powers_fit((&[1], &[base]), (&[], &[exponent]), least, most)
         };
         assert!(fit(2, 62, DatumType::I64) && fit(-2, 63, DatumType::I64) && fit(0, 0, DatumType::I64));
         assert!(fit(1, i64::from(u32::MAX), DatumType::I64));
