@@ -141,19 +141,17 @@ impl Letterbox {
     fn sum_rows(&mut self, image: ImageView<'_>, y: usize) {
         let (first, weights) = self.rows.taps(y);
         let length = image.width() as usize * image.format().channels();
-        self.sum.clear();
         self.sum.resize(length + BESIDE, ZERO);
-        for (row, &weight) in (first..).zip(weights) {
-            add_row(&mut self.sum, image.row(row), weight);
+        for (number, (row, &weight)) in (first..).zip(weights).enumerate() {
+            add_row(&mut self.sum, image.row(row), weight, number == 0);
         }
         // Alpha went through the same sum: it is full only if every pixel that counts was opaque. So the
         // usual frame pays one pass over a row for its transparency, and none over the whole picture.
         let opaque = ZERO.wrapping_add((255 * ROW_UNIT) as i16);
         if image.format() == PixelFormat::Rgba && least_alpha(&self.sum[..length]) != opaque {
-            self.sum.fill(ZERO);
-            for (row, &weight) in (first..).zip(weights) {
+            for (number, (row, &weight)) in (first..).zip(weights).enumerate() {
                 composite_over_grey(image.row(row), &mut self.composite);
-                add_row(&mut self.sum, &self.composite, weight);
+                add_row(&mut self.sum, &self.composite, weight, number == 0);
             }
         }
     }
@@ -162,11 +160,16 @@ impl Letterbox {
 // The loops over a row stay functions of their own: a browser optimises by the function, and so has these ready within the
 // first frame, without all that surrounds them.
 
-/// `sum += row * weight`. The weights of all rows together are at most `ROW_UNIT`, so nothing overflows.
+/// `sum += row * weight`, from [`ZERO`] if the row is the first. The weights of all rows together are at most `ROW_UNIT`,
+/// so nothing overflows.
 #[inline(never)]
-fn add_row(sum: &mut [i16], row: &[u8], weight: u16) {
-    for (sum, &value) in sum.iter_mut().zip(row) {
-        *sum = sum.wrapping_add(u16::from(value).wrapping_mul(weight) as i16);
+fn add_row(sum: &mut [i16], row: &[u8], weight: u16, is_first: bool) {
+    let weighted = |value: u8| u16::from(value).wrapping_mul(weight) as i16;
+    let sums = sum.iter_mut().zip(row);
+    if is_first {
+        sums.for_each(|(sum, &value)| *sum = ZERO.wrapping_add(weighted(value)));
+    } else {
+        sums.for_each(|(sum, &value)| *sum = sum.wrapping_add(weighted(value)));
     }
 }
 
