@@ -13,8 +13,8 @@
 pub(crate) unsafe trait Simd: Copy + 'static {
     /// Floats in a vector: a multiple of 4.
     const LANES: usize;
-    /// Most vectors in a row of a matrix tile: 2, in tiles of six pixels, or 6, in tiles of two pixels (four if there are
-    /// but one or two vectors).
+    /// Most vectors in a row of a matrix tile: 2, in tiles of six pixels, or 5 or 6, in tiles of two pixels (four if there
+    /// are but one or two vectors).
     const PANEL: usize;
 
     /// Floats.

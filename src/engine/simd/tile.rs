@@ -18,15 +18,18 @@ const MAX_PANEL: usize = 32;
 
 /// First column and width of each panel of `padded` columns.
 ///
-/// Where panels have up to six vectors, they are as few and as even as possible, six to four vectors each. Only three vectors
-/// or fewer, and seven, leave narrower ones.
+/// Where panels have more than two vectors, all have at least four if that is possible, and the first are as wide as they
+/// may be. Otherwise the last one has two, or one.
 pub(super) fn panel_columns(padded: usize, lanes: usize, most: usize) -> impl Iterator<Item = (usize, usize)> {
+    let comes_out = move |vectors: usize| 4 * vectors.div_ceil(most) <= vectors;
     let mut first = 0;
     std::iter::from_fn(move || {
         let vectors = match (padded - first) / lanes {
             0 => return None,
-            7 if most == 6 => 5,
-            left @ 4.. if most == 6 => left.div_ceil(left.div_ceil(6)),
+            left @ 4.. if most > 2 => {
+                let wide = if comes_out(left) { left } else { left - 2 };
+                (4..=most.min(wide)).rfind(|width| comes_out(wide - width)).unwrap_or(4)
+            }
             left => left.min(2),
         };
         first += vectors * lanes;
@@ -231,8 +234,8 @@ impl Block {
                 match width / S::LANES {
                     1 => panel.rows::<S, 1>(isa),
                     2 => panel.rows::<S, 2>(isa),
-                    4 if S::PANEL == 6 => panel.rows::<S, 4>(isa),
-                    5 if S::PANEL == 6 => panel.rows::<S, 5>(isa),
+                    4 if S::PANEL > 2 => panel.rows::<S, 4>(isa),
+                    5 if S::PANEL > 2 => panel.rows::<S, 5>(isa),
                     6 if S::PANEL == 6 => panel.rows::<S, 6>(isa),
                     vectors => unreachable!("no panel has {vectors} vectors"),
                 }
@@ -264,7 +267,7 @@ impl<P: Product> Panel<'_, P> {
         unsafe {
             if V > 2 {
                 self.tiles::<S, 2, V>(isa);
-            } else if S::PANEL == 6 {
+            } else if S::PANEL > 2 {
                 self.tiles::<S, 4, V>(isa);
             } else {
                 self.tiles::<S, 6, V>(isa);
@@ -424,7 +427,7 @@ mod tests {
 
     #[test]
     fn panels_lie_one_behind_the_other_and_are_as_wide_as_tiles_are() {
-        for most in [2, 6] {
+        for most in [2, 5, 6] {
             for vectors in 1..200 {
                 let mut next = 0;
                 for (first, width) in panel_columns(vectors * 4, 4, most) {
@@ -433,7 +436,7 @@ mod tests {
                         width / 4 <= most && [1, 2, 4, 5, 6].contains(&(width / 4)),
                         "{width} of {vectors} vectors"
                     );
-                    assert!(most == 2 || vectors < 8 || width >= 16, "{width} of {vectors} vectors");
+                    assert!(most == 2 || vectors < 12 || width >= 16, "{width} of {vectors} vectors");
                     next += width;
                 }
                 assert_eq!(next, vectors * 4);

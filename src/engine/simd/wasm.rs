@@ -46,8 +46,9 @@ fn to_bytes(words: v128, pack: Pack) -> v128 {
 unsafe impl Simd for Wasm {
     const LANES: usize = 4;
     // V8 gives out fifteen registers: two pixels of six vectors are 12 sums, 2 activations and a weight. A dot product
-    // takes four or five clocks, and two start in each: fewer than ten sums would wait for themselves.
-    const PANEL: usize = 6;
+    // takes four or five clocks, and two start in each: fewer than ten sums would wait for themselves. Where a product is
+    // several instructions, it needs registers itself.
+    const PANEL: usize = if cfg!(feature = "relaxed-simd") { 6 } else { 5 };
     type F = v128;
     type I = v128;
     #[cfg(feature = "relaxed-simd")]
