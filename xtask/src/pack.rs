@@ -30,11 +30,17 @@ pub fn run(sh: &Shell, args: &PackArgs) -> Result<ExitCode> {
     for linter in npm_linters(sh, &tarball)? {
         linter.run()?;
     }
+    process::program(sh, "npm").args(["publish", "--dry-run"]).arg(&tarball).quiet().ignore_stdout().run()?;
     let packed = crate_tarball(sh)?;
+    cmd!(sh, "cargo publish --dry-run {CRATES...} --no-verify --allow-dirty --quiet").run()?;
     sh.copy_file(&packed, &out)?;
     crate_tests(sh, &packed)?.run()?;
     print_parts(&tarball)?;
     print_parts(&out.join(packed.file_name().unwrap_or_default()))?;
+    let missing = unfilled(&workspace::path("pkg/package.json"))?;
+    if !missing.is_empty() {
+        println!("before it is published, fill in pkg/package.json: {}", missing.join(", "));
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -85,6 +91,16 @@ pub fn npm_linters<'a>(sh: &'a Shell, tarball: &Path) -> Result<[Cmd<'a>; 2]> {
 /// Entries of the package that are no modules for users: scripts of workers.
 const UNTYPED: [&str; 2] = ["worker.js", "helper.js"];
 
+/// What is published: the crate, and the command beside it.
+const CRATES: [&str; 4] = ["--package", "micro-yolo", "--package", "micro-yolo-cli"];
+
+/// The fields of a package.json that say where a package is at home, as far as they are missing.
+fn unfilled(manifest: &Path) -> Result<Vec<&'static str>> {
+    let text = std::fs::read_to_string(manifest).with_context(|| format!("reading {}", manifest.display()))?;
+    let manifest: serde_json::Value = serde_json::from_str(&text).context("package.json is not JSON")?;
+    Ok(["repository", "homepage", "bugs"].into_iter().filter(|field| manifest[field].is_null()).collect())
+}
+
 /// Packs the crate and returns its file.
 ///
 /// # Errors
@@ -92,9 +108,7 @@ const UNTYPED: [&str; 2] = ["worker.js", "helper.js"];
 /// If cargo refuses to pack it.
 pub fn crate_tarball(sh: &Shell) -> Result<PathBuf> {
     // Verifying would compile all dependencies once more, and run no test.
-    // With the command, which must be fit to be published beside it.
-    let packages = ["--package", "micro-yolo", "--package", "micro-yolo-cli"];
-    cmd!(sh, "cargo package {packages...} --no-verify --allow-dirty --quiet").run()?;
+    cmd!(sh, "cargo package {CRATES...} --no-verify --allow-dirty --quiet").run()?;
     let version = env!("CARGO_PKG_VERSION");
     Ok(workspace::target_dir("package")?.join(format!("micro-yolo-{version}.crate")))
 }
