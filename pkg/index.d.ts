@@ -333,7 +333,7 @@ export class Detector {
  * | `model-too-large` | the model needs more memory, nodes or work than `limits` allows, or its file alone is larger than `limits.memoryBytes`, where a download stops: the message says how much |
  * | `needs-tract` | the plain engine does not run the model. `micro-yolo/small` and `micro-yolo/inline` have only plain engines; import `micro-yolo`, or remove the option `wasm` |
  * | `network` | engine, model, picture, the rest of a video or a module of the package could not be fetched: offline, 404, no CORS, a content security policy |
- * | `no-simd` | the browser's WebAssembly has no SIMD (it came with Chrome 91, Firefox 89, Safari 16.4) |
+ * | `no-simd` | the browser's WebAssembly has no SIMD. The package needs Chrome 96, Firefox 102 or Safari 16.4 |
  * | `not-loaded` | the `<img>` has no source or the `<video>` no frame yet: wait for `load` or `loadeddata`. Also, after 5 s, a video whose frames the browser does not give out (protected, or in a page that was never shown) |
  * | `tainted` | the picture came from another site without CORS, so the browser hides its pixels |
  * | `unsupported` | the platform lacks something or forbids it, and the message says what: WebAssembly (a content security policy without `wasm-unsafe-eval`, a browser too old), workers, canvases (Node has none; some browsers give noise instead of pixels), an address to find the package's files by |

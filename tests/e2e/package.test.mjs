@@ -3,7 +3,8 @@
 import assert from "node:assert/strict";
 import { cp, mkdir, readFile, readdir, rm, symlink, writeFile } from "node:fs/promises";
 import { after, before, describe, test } from "node:test";
-import { join } from "node:path";
+import { createRequire } from "node:module";
+import { dirname, join } from "node:path";
 import { pathToFileURL } from "node:url";
 import jpeg from "jpeg-js";
 import { launchChromium, launchFirefox } from "./lib/browsers.mjs";
@@ -137,10 +138,13 @@ test("what the package's README says of Node runs as it stands there", async () 
   const pieces = [...section.matchAll(/^```js\n(.*?)^```$/gms)].map((match) => match[1]);
   assert.equal(pieces.length, 2);
   await cp(join(ROOT, "models/micro-yolo-s-int8.onnx"), join(project.folder, "my-model.onnx"));
-  for (const piece of pieces) {
-    const script = `const data = new Uint8Array(400), width = 10, height = 10;${piece}console.log(detector.labels[15]);`;
+  await cp(join(ROOT, "data/samples/cat.jpg"), join(project.folder, "photo.jpg"));
+  await cp(dirname(createRequire(import.meta.url).resolve("jpeg-js/package.json")), join(project.folder, "node_modules/jpeg-js"), { recursive: true });
+  for (const [at, piece] of pieces.entries()) {
+    const script = `${piece}console.log(detector.labels[15]);`;
     const { stdout, stderr } = await run("node", ["--input-type=module", "--eval", script], { cwd: project.folder });
-    assert.deepEqual([stdout, stderr], ["cat\n", ""]);
+    assert.equal(stderr, "");
+    assert.match(stdout, at === 0 ? /label: 'cat'[^]*\ncat\n$/ : /^cat\n$/);
   }
 });
 

@@ -295,6 +295,25 @@ test("the models of the page are those in models/, with their sizes and accuraci
   assert.ok(modelOf(DEFAULTS.model2));
 });
 
+test("each card has the checksums of its files, and the package's README the figures of models/README.md", async () => {
+  const cards = await readFile(at("models/README.md"), "utf8");
+  const sums = (await readFile(at("models/SHA256SUMS"), "utf8")).trim().split("\n").map((line) => line.split(/\s+/));
+  for (const [sum, file] of sums.filter(([, file]) => file.endsWith(".onnx"))) {
+    assert.ok(cards.includes(`\`${file}\`: \`${sum}\``), `${file}, in models/README.md`);
+  }
+  const cells = (text) => text.match(/^\|.*\|$/gm).map((row) => row.split("|").map((cell) => cell.trim()));
+  const [head, ...rows] = cells(cards);
+  const figures = (await readFile(at("pkg/README.md"), "utf8")).split("\n## Models\n")[1].split("\n## ")[0];
+  for (const [, name, megabytes, , , coco, voc, ms] of cells(figures).slice(2)) {
+    const file = `${/`(.*?)`/.exec(name)[1]}.onnx`;
+    const row = rows.find((row) => row[1] === `\`${file}\``);
+    const of = (column) => row[head.indexOf(column)];
+    const [bytes] = of("bytes (gzip)").replaceAll(",", "").split(" ");
+    const expected = [(Number(bytes) / 1e6).toFixed(2), of("AP50"), of("`voc07-val` mAP50"), of("ms here / onnxruntime-web").split(" / ")[0]];
+    assert.deepEqual([megabytes, coco, voc, ms], expected, file);
+  }
+});
+
 test("a model of the visitor's is found again", () => {
   const own = addOwn({ name: "mine.onnx", blob: new Blob([new Uint8Array(1_500_000)]) });
   assert.equal(modelOf(own.id), own);
