@@ -187,6 +187,39 @@ describe("page in chromium", () => {
     await looked(page, "dropped.jpg");
   });
 
+  test("a model is dropped", async (t) => {
+    const page = await visit(t);
+    await looked(page, SAMPLES[0].name);
+    await page.$eval("#stage", async (stage) => {
+      const dataTransfer = new DataTransfer();
+      const blob = await (await fetch("./models/micro-yolo-s-int8.onnx")).blob();
+      dataTransfer.items.add(new File([blob], "mine.onnx"));
+      stage.dispatchEvent(new DragEvent("drop", { dataTransfer, bubbles: true, cancelable: true }));
+    });
+    await page.waitForFunction(() => document.querySelector("#model").selectedOptions[0].textContent.startsWith("mine.onnx ("));
+    await looked(page, SAMPLES[0].name);
+    assert.ok(!(await isVisible(page, "#problem")));
+  });
+
+  test("the footer has the addresses of links.json", async (t) => {
+    const links = (page) => page.$$eval("#links a", (all) => all.map(({ textContent, href }) => [textContent, href]));
+    const plain = await visit(t);
+    await looked(plain, SAMPLES[0].name);
+    const without = await links(plain);
+    const page = await browser.newPage();
+    t.after(() => page.close());
+    const filled = { "Source code": "https://example.com/source", npm: "https://example.com/npm" };
+    await page.setRequestInterception(true);
+    page.on("request", (request) =>
+      request.url().endsWith("/links.json")
+        ? request.respond({ contentType: "application/json", body: JSON.stringify({ site: "", source: filled["Source code"], npm: filled.npm }) })
+        : request.continue(),
+    );
+    await page.goto(site.url);
+    await page.waitForFunction((count) => document.querySelectorAll("#links a").length > count, {}, without.length);
+    assert.deepEqual(await links(page), [...Object.entries(filled), ...without]);
+  });
+
   /** Pastes a text, or a file made of a sample. */
   const paste = (page, { text, file }, target = "body") =>
     page.evaluate(
@@ -262,6 +295,16 @@ describe("page in chromium", () => {
     await page.locator(button("Breakfast")).click();
     await page.waitForSelector(camera, { visible: true });
     assert.equal(await attribute(page, "#stage", "data-showing"), "picture");
+    // Unplugged: its track ends, and says so.
+    await page.locator(camera).click();
+    await seesCat(page);
+    await page.$eval("#video", ({ srcObject }) => {
+      const [track] = srcObject.getVideoTracks();
+      track.stop();
+      track.dispatchEvent(new Event("ended"));
+    });
+    assert.match(await problem(page), /Was it unplugged/);
+    await page.waitForSelector(camera, { visible: true });
   });
 
   test("with two cameras one can be chosen", async (t) => {
