@@ -456,6 +456,22 @@ fn nodes_that_do_not_fit_their_inputs_are_named() {
             "there is no such axis",
         ),
         (
+            "a range that goes away from its end",
+            whole(
+                vec![
+                    node("Shape", &["a"], "sides"),
+                    node("Gather", &["sides", "two"], "side"),
+                    node("Range", &["zero", "side", "down"], "range"),
+                    node("ReduceSum", &["range"], "sum"),
+                ],
+                "sum",
+                [("zero", 0), ("two", 2), ("down", -2)]
+                    .map(|(name, number)| pb::TensorProto { dims: vec![], ..ints(name, &[number]) })
+                    .to_vec(),
+            ),
+            "it never comes to its end",
+        ),
+        (
             "a factor at the end of the 32 bits in which tract keeps it",
             whole(vec![node("Mul", &["seven", "end"], "product")], "product", vec![ints("end", &[1 << 31])]),
             "a size is beyond bounds",

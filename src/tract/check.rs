@@ -356,8 +356,18 @@ impl<'n> Node<'n> {
         if (0..3).any(|index| !self.known(index).is_some_and(|known| known.is_constant)) {
             return Err("its length depends on what is in the image");
         }
-        let step = self.known(2).and_then(|known| known.ints.as_deref());
-        if step == Some(&[0]) { Err("its step is 0") } else { Ok(()) }
+        let number = |index: usize| match self.known(index)?.ints.as_deref()? {
+            [number] => Some(*number),
+            _ => None,
+        };
+        match (number(0), number(1), number(2)) {
+            (_, _, Some(0)) => Err("its step is 0"),
+            // tract takes the length for a side.
+            (Some(start), Some(end), Some(step)) if start != end && (start < end) != (step > 0) => {
+                Err("it never comes to its end")
+            }
+            _ => Ok(()),
+        }
     }
 
     fn matrices(&self, shape: &[usize]) -> Result<(), &'static str> {

@@ -3,6 +3,8 @@
 //! tract adds, negates and sums with plain operators, which panic in builds with overflow checks. It also sums 64-bit
 //! numbers in 32 bits. A power that overflows has no meaning in ONNX, and is an error.
 //!
+//! It also adds the zero point of a quantised number to the largest 32-bit number where the quotient is beyond those.
+//!
 //! All types are computed as `i64`, and what is beyond the type is cut off at the end: only reading and writing a number
 //! is code for each type, as eight times the rest would be large.
 
@@ -14,6 +16,7 @@ use tract_onnx::tract_core::ops::binary::TypedBinOp;
 use tract_onnx::tract_core::ops::cast::Cast;
 use tract_onnx::tract_core::ops::element_wise::ElementWiseOp;
 use tract_onnx::tract_core::ops::nn::{Reduce, Reducer};
+use tract_onnx::tract_core::ops::quant::{QuantizeLinearI8, QuantizeLinearU8};
 
 /// What a node computes that tract would let overflow.
 enum Arithmetic<'n> {
@@ -141,6 +144,14 @@ pub(super) fn eval(node: &TypedNode, inputs: &TVec<TValue>) -> TractResult<Optio
     {
         return Ok(Some(tvec!(sizes(input)?.into_tvalue())));
     }
+    if let (Some(ElementWiseOp(op, None)), [input]) = (node.op_as::<ElementWiseOp>(), &inputs[..]) {
+        if let Some(QuantizeLinearU8 { scale, zero_point }) = op.downcast_ref() {
+            return quantized::<u8>(input, *scale, (*zero_point).into()).map(Some);
+        }
+        if let Some(QuantizeLinearI8 { scale, zero_point }) = op.downcast_ref() {
+            return quantized::<i8>(input, *scale, (*zero_point).into()).map(Some);
+        }
+    }
     let Some(arithmetic) = arithmetic(node) else { return Ok(None) };
     let Some(first) = inputs.first() else { return Ok(None) };
     if first.datum_type() == TDim::datum_type() {
@@ -177,6 +188,22 @@ fn sizes(numbers: &Tensor) -> TractResult<Tensor> {
         *size = TDim::Val(*value);
     }
     Ok(sizes)
+}
+
+/// Bytes, of which the last ones stand for all that is beyond them. `scale` is what tract multiplies with.
+fn quantized<T: Datum + Copy>(input: &Tensor, scale: f32, zero: i32) -> TractResult<TVec<TValue>>
+where
+    i32: AsPrimitive<T>,
+{
+    let (least, most) = range(T::datum_type()).unwrap_or_default();
+    let numbers = input.cast_to::<f32>()?;
+    let mut bytes = Tensor::zero_dt(T::datum_type(), numbers.shape())?;
+    let values = numbers.try_as_plain_ram()?.as_slice::<f32>()?;
+    for (byte, value) in bytes.try_as_plain_ram_mut()?.as_slice_mut::<T>()?.iter_mut().zip(values) {
+        let quotient = (value * scale).round_ties_even() as i32;
+        *byte = quotient.saturating_add(zero).clamp(least as i32, most as i32).as_();
+    }
+    Ok(tvec!(bytes.into_tvalue()))
 }
 
 fn arithmetic(node: &TypedNode) -> Option<Arithmetic<'_>> {
@@ -444,6 +471,15 @@ mod tests {
         assert_eq!(of(middle(false, true), &input), tensor3(&[[[4u64, 6], [3, 4]], [[4, 14], [u64::MAX, 8]]]));
         let none = Tensor::zero::<i32>(&[2, 0, 1 << 30]).unwrap();
         assert_eq!(of(middle(false, true), std::slice::from_ref(&none)), none);
+    }
+
+    #[test]
+    fn quantised_numbers_beyond_the_bytes_are_the_last_ones() {
+        use tract_onnx::tract_core::ops::quant::{quantize_linear_i8, quantize_linear_u8};
+        let input = [tensor1(&[1e30f32, -1e30, f32::INFINITY, 0.5, 1.5, -0.1])];
+        // tract alone gives 0 for the first.
+        assert_eq!(of(quantize_linear_u8(1.0, 3), &input), tensor1(&[255u8, 0, 255, 3, 5, 3]));
+        assert_eq!(of(quantize_linear_i8(10.0, -3), &input), tensor1(&[127i8, -128, 127, 2, 12, -4]));
     }
 
     #[test]
