@@ -6,7 +6,7 @@
 //! the step, which is what "bilinear with antialias" means in Pillow and torchvision.
 
 use crate::detection::BoxLtrb;
-use crate::engine::scale_row::{BESIDE, Columns};
+use crate::engine::scale_row::{BESIDE, Columns, Taps};
 use crate::image::{ImageView, PixelFormat};
 
 /// The grey around a letterboxed frame and behind transparent pixels, 0 to 255.
@@ -73,7 +73,7 @@ const MIDDLE: i32 = 1 << 15;
 /// A sum of zero.
 const ZERO: i16 = -MIDDLE as i16;
 
-/// Scales frames and keeps what it needs from one frame to the next: filters and one row.
+/// Scales frames and keeps what it needs from one frame to the next: taps and one row.
 ///
 /// Rows come first: summing whole rows, each times one weight, is the part that touches every pixel of the
 /// frame, and in 16 bits it runs 8 lanes wide. The horizontal pass then has one row for each row of the
@@ -81,7 +81,7 @@ const ZERO: i16 = -MIDDLE as i16;
 #[derive(Debug, Default)]
 pub(crate) struct Letterbox {
     placement: Option<Placement>,
-    rows: Filter,
+    rows: Taps<u16>,
     /// `None` if the frame keeps its width.
     columns: Option<Columns>,
     /// The weighted sum of some rows of the frame, each value at most 255 * `ROW_UNIT`, less [`MIDDLE`]; behind them
@@ -101,11 +101,9 @@ impl Letterbox {
         let placement = Placement::fit((image.width(), image.height()), input_size);
         assert_eq!(input.len(), 3 * input_size.0 as usize * input_size.1 as usize);
         if self.placement != Some(placement) {
-            self.rows = Filter::new(placement.frame_height, placement.height, ROW_UNIT);
-            self.columns = (placement.frame_width != placement.width).then(|| {
-                let filter = Filter::new(placement.frame_width, placement.width, COLUMN_UNIT);
-                Columns::new((0..placement.width as usize).map(|x| filter.taps(x)))
-            });
+            self.rows = plan(placement.frame_height, placement.height, ROW_UNIT);
+            self.columns = (placement.frame_width != placement.width)
+                .then(|| Columns::new(&plan(placement.frame_width, placement.width, COLUMN_UNIT)));
             self.placement = Some(placement);
         }
         let Placement { input_width, input_height, width, height, left, top, .. } = placement;
@@ -139,7 +137,7 @@ impl Letterbox {
 
     /// Sums the frame's rows that row `y` of the scaled frame is made of into `self.sum`.
     fn sum_rows(&mut self, image: ImageView<'_>, y: usize) {
-        let (first, weights) = self.rows.taps(y);
+        let (first, weights) = self.rows.of(y);
         let length = image.width() as usize * image.format().channels();
         self.sum.resize(length + BESIDE, ZERO);
         for (number, (row, &weight)) in (first..).zip(weights).enumerate() {
@@ -215,47 +213,30 @@ fn split_row<const CHANNELS: usize>(row: &[i16], out: [&mut [f32]; 3]) {
     }
 }
 
-/// For each output position of one axis: the first input position that counts, and the weights from there.
-#[derive(Debug, Default)]
-struct Filter {
-    /// First input position and where its weights end in `weights`; they start where the last ones end.
-    taps: Vec<(usize, usize)>,
-    weights: Vec<u16>,
-}
-
-impl Filter {
-    /// Plans the way from `from` to `to` positions; the weights of each output sum to `unit` exactly, so
-    /// that a flat picture stays flat.
-    fn new(from: u32, to: u32, unit: u32) -> Filter {
-        let mut filter = Filter::default();
-        let step = f64::from(from) / f64::from(to);
-        let radius = step.max(1.0);
-        for output in 0..to {
-            let centre = (f64::from(output) + 0.5) * step - 0.5;
-            // Positions a whole radius away count for nothing.
-            let first = ((centre - radius).floor() + 1.0).max(0.0) as u32;
-            let last = ((centre + radius).ceil() as u32).saturating_sub(1).min(from - 1);
-            let weight = |input: u32| (1.0 - ((f64::from(input) - centre) / radius).abs()).max(0.0);
-            let total: f64 = (first..=last).map(weight).sum();
-            // Rounding the running sum instead of each weight makes the whole exact, and no weight is off
-            // by more than one.
-            let (mut running, mut given) = (0.0, 0);
-            for input in first..=last {
-                running += weight(input);
-                let until = (running / total * f64::from(unit)).round() as u32;
-                filter.weights.push((until - given) as u16);
-                given = until;
-            }
-            filter.taps.push((first as usize, filter.weights.len()));
-        }
-        filter
+/// The way from `from` to `to` positions along an axis; the weights of each output sum to `unit` exactly, so that a flat
+/// picture stays flat.
+fn plan(from: u32, to: u32, unit: u32) -> Taps<u16> {
+    let mut taps = Taps::default();
+    let step = f64::from(from) / f64::from(to);
+    let radius = step.max(1.0);
+    for output in 0..to {
+        let centre = (f64::from(output) + 0.5) * step - 0.5;
+        // Positions a whole radius away count for nothing.
+        let first = ((centre - radius).floor() + 1.0).max(0.0) as u32;
+        let last = ((centre + radius).ceil() as u32).saturating_sub(1).min(from - 1);
+        let weight = |input: u32| (1.0 - ((f64::from(input) - centre) / radius).abs()).max(0.0);
+        let total: f64 = (first..=last).map(weight).sum();
+        // Rounding the running sum instead of each weight makes the whole exact, and no weight is off
+        // by more than one.
+        let (mut running, mut given) = (0.0, 0);
+        let weights = (first..=last).map(|input| {
+            running += weight(input);
+            let until = (running / total * f64::from(unit)).round() as u32;
+            (until - std::mem::replace(&mut given, until)) as u16
+        });
+        taps.push(first as usize, weights);
     }
-
-    fn taps(&self, output: usize) -> (usize, &[u16]) {
-        let start = if output == 0 { 0 } else { self.taps[output - 1].1 };
-        let (first, end) = self.taps[output];
-        (first, &self.weights[start..end])
-    }
+    taps
 }
 
 #[cfg(test)]
@@ -392,9 +373,9 @@ mod tests {
         #[test]
         fn weights_sum_to_one(from in 1u32..5000, to in 1u32..700) {
             for unit in [ROW_UNIT, COLUMN_UNIT] {
-                let filter = Filter::new(from, to, unit);
+                let taps = plan(from, to, unit);
                 for output in 0..to as usize {
-                    let (first, weights) = filter.taps(output);
+                    let (first, weights) = taps.of(output);
                     prop_assert!(first + weights.len() <= from as usize);
                     prop_assert_eq!(weights.iter().map(|&w| u32::from(w)).sum::<u32>(), unit);
                 }

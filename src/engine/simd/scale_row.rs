@@ -3,35 +3,58 @@
 /// Values behind a row that are read beside its last pixel. They do not count.
 pub(crate) const BESIDE: usize = 4;
 
+/// What each output along an axis is made of: the first input that counts, and the weights from there.
+#[derive(Debug)]
+pub(crate) struct Taps<W> {
+    /// By output: its first input and where its weights end in `weights`; they start where the last ones end.
+    outputs: Vec<(usize, usize)>,
+    weights: Vec<W>,
+}
+
+impl<W> Default for Taps<W> {
+    fn default() -> Taps<W> {
+        Taps { outputs: Vec::new(), weights: Vec::new() }
+    }
+}
+
+impl<W> Taps<W> {
+    /// Adds an output.
+    pub(crate) fn push(&mut self, first: usize, weights: impl IntoIterator<Item = W>) {
+        self.weights.extend(weights);
+        self.outputs.push((first, self.weights.len()));
+    }
+
+    pub(crate) fn of(&self, output: usize) -> (usize, &[W]) {
+        let start = if output == 0 { 0 } else { self.outputs[output - 1].1 };
+        let (first, end) = self.outputs[output];
+        (first, &self.weights[start..end])
+    }
+
+    fn len(&self) -> usize {
+        self.outputs.len()
+    }
+}
+
 /// Which pixels of a row each output is made of.
 ///
 /// Taps come in pairs, since processors multiply pairs of 16-bit numbers; where their number is odd, a weight of zero is added.
 #[derive(Debug, Default)]
 pub(crate) struct Columns {
-    /// By output: its first pixel and where its weights end in `pairs`; they start where the last ones end.
-    taps: Vec<(usize, usize)>,
-    pairs: Vec<[i16; 2]>,
+    taps: Taps<[i16; 2]>,
     /// Pixels that are read, with the one that a weight of zero may be for.
     reach: usize,
 }
 
 impl Columns {
-    /// By output, its first pixel and the weights from there, each at most `i16::MAX`.
-    pub(crate) fn new<'a>(outputs: impl Iterator<Item = (usize, &'a [u16])>) -> Columns {
+    /// Weights are at most `i16::MAX`.
+    pub(crate) fn new(taps: &Taps<u16>) -> Columns {
         let mut columns = Columns::default();
-        for (first, weights) in outputs {
+        for (first, weights) in (0..taps.len()).map(|output| taps.of(output)) {
             let pair = |weights: &[u16]| [weights[0] as i16, weights.get(1).map_or(0, |weight| *weight as i16)];
-            columns.pairs.extend(weights.chunks(2).map(pair));
-            columns.taps.push((first, columns.pairs.len()));
+            columns.taps.push(first, weights.chunks(2).map(pair));
             columns.reach = columns.reach.max(first + weights.len().next_multiple_of(2));
         }
         columns
-    }
-
-    fn of(&self, output: usize) -> (usize, &[[i16; 2]]) {
-        let start = if output == 0 { 0 } else { self.taps[output - 1].1 };
-        let (first, end) = self.taps[output];
-        (first, &self.pairs[start..end])
     }
 
     /// Scales a row of pixels of `CHANNELS` values, the first three of which go to the planes `out`: the weighted sum and
@@ -50,7 +73,7 @@ impl Columns {
         #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
         let done = 0;
         for x in done..self.taps.len() {
-            let (first, pairs) = self.of(x);
+            let (first, pairs) = self.taps.of(x);
             let mut sum = [start; 3];
             for (pair, pixels) in pairs.iter().zip(row[first * CHANNELS..].chunks(2 * CHANNELS)) {
                 for (c, sum) in sum.iter_mut().enumerate() {
@@ -82,7 +105,7 @@ mod wasm {
         for x in (0..outputs).step_by(4) {
             let mut pixels = [f32x4_splat(0.0); 4];
             for (n, pixel) in pixels.iter_mut().enumerate() {
-                let (first, pairs) = columns.of(x + n);
+                let (first, pairs) = columns.taps.of(x + n);
                 let mut sum = i32x4_splat(start);
                 for (i, pair) in pairs.iter().enumerate() {
                     // SAFETY: `Columns::scale` checked that all pixels that are read lie in the row, with four values each.
@@ -116,7 +139,7 @@ mod wasm {
 
 #[cfg(test)]
 mod tests {
-    use super::{BESIDE, Columns};
+    use super::{BESIDE, Columns, Taps};
     #[cfg(target_family = "wasm")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -131,7 +154,9 @@ mod tests {
         let weight = |output: usize, tap: usize| ((output * 31 + tap * 577) % 2_500) as u16;
         let weights: Vec<Vec<u16>> =
             (0..outputs).map(|output| (0..taps).map(|tap| weight(output, tap)).collect()).collect();
-        let columns = Columns::new((0..outputs).map(|output| (first(output), &weights[output][..])));
+        let mut all = Taps::default();
+        weights.iter().enumerate().for_each(|(output, weights)| all.push(first(output), weights.iter().copied()));
+        let columns = Columns::new(&all);
         let mut planes = [vec![f32::NAN; outputs], vec![f32::NAN; outputs], vec![f32::NAN; outputs]];
         columns.scale::<CHANNELS>(&row, START, 0.25, planes.each_mut().map(|plane| &mut plane[..]));
         for (channel, plane) in planes.iter().enumerate() {
@@ -160,7 +185,9 @@ mod tests {
     #[cfg(not(target_family = "wasm"))]
     #[should_panic(expected = "pixels beyond the row")]
     fn a_row_that_is_too_short_is_refused() {
-        let columns = Columns::new([(2, &[1u16, 1, 1][..])].into_iter());
+        let mut taps = Taps::default();
+        taps.push(2, [1, 1, 1]);
+        let columns = Columns::new(&taps);
         columns.scale::<4>(&[0; 5 * 4], 0, 1.0, [&mut [0.0], &mut [0.0], &mut [0.0]]);
     }
 }
