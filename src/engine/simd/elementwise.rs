@@ -6,7 +6,7 @@ use super::activation::{Activation, activate};
 use super::image::{PixelLayout, Shape, View, ViewMut};
 use super::isa::{Isa, Task};
 use super::operations::{MAX_LANES, Simd};
-use super::quantize::{Quantize, Requantize, Scale};
+use super::quantize::{Quantize, Requantize, Requantizer, Scale};
 
 /// Work on one pixel after another: `f(source pixel, destination pixel)`.
 pub(super) fn each_pixel<A, B>(
@@ -234,30 +234,59 @@ impl ByteSum {
         self.quantize.byte(if sum > leaky { sum } else { leaky })
     }
 
+    /// In registers, for use in a loop.
+    #[inline(always)]
+    fn ready<S: Simd>(self, isa: S) -> ReadySum<S> {
+        const TAPS: [[i8; 4 * MAX_LANES]; 2] = [of_tap(0), of_tap(1)];
+        let Quantize { inverse_scale, low, high, zero } = self.quantize;
+        let [a, b] = self.scales;
+        ReadySum {
+            isa,
+            by: self,
+            requantizer: Requantize::new(low, high, zero, 1.0).ready(isa),
+            inverse_scale: isa.splat(inverse_scale),
+            slope: isa.splat(self.slope),
+            scales: [isa.splat(a.scale), isa.splat(b.scale)],
+            zeros: [isa.splat_i32(-a.zero), isa.splat_i32(-b.zero)],
+            // SAFETY: they are as long as the longest vectors.
+            taps: unsafe { [isa.load_bytes(TAPS[0].as_ptr()), isa.load_bytes(TAPS[1].as_ptr())] },
+        }
+    }
+}
+
+/// [`ByteSum`] in registers.
+struct ReadySum<S: Simd> {
+    isa: S,
+    by: ByteSum,
+    requantizer: Requantizer<S>,
+    inverse_scale: S::F,
+    slope: S::F,
+    scales: [S::F; 2],
+    /// The zero points, below zero.
+    zeros: [S::I; 2],
+    /// Weights that take the first or the second of four bytes.
+    taps: [S::B; 2],
+}
+
+impl<S: Simd> ReadySum<S> {
     /// `sums[i] = byte(a[i], b[i])`.
     #[inline(always)]
-    fn pixel<S: Simd>(self, isa: S, [a, b]: [&[u8]; 2], sums: &mut [u8]) {
-        let vectors = if self.is_7_bit { a.len() - a.len() % (2 * S::LANES) } else { 0 };
-        self.vectors(isa, [&a[..vectors], &b[..vectors]], &mut sums[..vectors]);
+    fn add(&self, [a, b]: [&[u8]; 2], sums: &mut [u8]) {
+        let vectors = if self.by.is_7_bit { a.len() - a.len() % (2 * S::LANES) } else { 0 };
+        self.add_vectors([&a[..vectors], &b[..vectors]], &mut sums[..vectors]);
         for ((sum, a), b) in sums[vectors..].iter_mut().zip(&a[vectors..]).zip(&b[vectors..]) {
-            *sum = self.byte(*a, *b);
+            *sum = self.by.byte(*a, *b);
         }
     }
 
     /// The same for bytes up to 127, a multiple of `2 * LANES` of them. The dot product of the convolutions takes one of two
     /// interleaved bytes and subtracts its zero point, in one instruction.
     #[inline(always)]
-    fn vectors<S: Simd>(self, isa: S, [a, b]: [&[u8]; 2], sums: &mut [u8]) {
-        const TAPS: [[i8; 4 * MAX_LANES]; 2] = [of_tap(0), of_tap(1)];
-        let Quantize { inverse_scale, low, high, zero } = self.quantize;
-        let ready = Requantize::new(low, high, zero, 1.0).ready(isa);
-        let (inverse_scale, slope) = (isa.splat(inverse_scale), isa.splat(self.slope));
-        let [scale_a, scale_b] = self.scales.map(|of| isa.splat(of.scale));
-        let [zero_a, zero_b] = self.scales.map(|of| isa.splat_i32(-of.zero));
+    fn add_vectors(&self, [a, b]: [&[u8]; 2], sums: &mut [u8]) {
+        let ReadySum { isa, scales: [scale_a, scale_b], zeros: [zero_a, zero_b], taps, .. } = *self;
         let chunks = a.chunks_exact(2 * S::LANES).zip(b.chunks_exact(2 * S::LANES));
-        // SAFETY: a chunk has as many bytes as are loaded from it or stored to it, and the constants have at least as many.
+        // SAFETY: a chunk has as many bytes as are loaded from it or stored to it.
         unsafe {
-            let taps = [isa.load_bytes(TAPS[0].as_ptr()), isa.load_bytes(TAPS[1].as_ptr())];
             for (sums, (a, b)) in sums.chunks_exact_mut(2 * S::LANES).zip(chunks) {
                 let [a, b] = [isa.load_half(a.as_ptr()), isa.load_half(b.as_ptr())];
                 let both = isa.interleave([a, b, a, b]);
@@ -266,9 +295,10 @@ impl ByteSum {
                     let a = isa.mul(isa.to_f32(isa.dot_bytes(zero_a, taps[0], both)), scale_a);
                     let b = isa.mul(isa.to_f32(isa.dot_bytes(zero_b, taps[1], both)), scale_b);
                     let sum = isa.add(a, b);
-                    *bytes = ready.apply(isa.max(sum, isa.mul(sum, slope)), inverse_scale);
+                    let leaky = isa.max(sum, isa.mul(sum, self.slope));
+                    *bytes = self.requantizer.apply(leaky, self.inverse_scale);
                 }
-                isa.store_channels(sums.as_mut_ptr(), bytes, ready.pack);
+                isa.store_channels(sums.as_mut_ptr(), bytes, self.requantizer.pack);
             }
         }
     }
@@ -307,12 +337,13 @@ pub(crate) fn sum_of_bytes(
             // Pixels that lie side by side are one long one.
             let dense = [of_a, of_b, to].iter().all(|place| place.pixel == channels);
             let (width, channels) = if dense { (1, width * channels) } else { (width, channels) };
+            let ready = by.ready(isa);
             for y in 0..height {
                 for x in 0..width {
                     let at = |place: PixelLayout| place.at(y, x);
                     let (a, b) = (&a[at(of_a)..][..channels], &b[at(of_b)..][..channels]);
                     let sums = &mut destination[at(to)..][..channels];
-                    by.pixel(isa, [a, b], sums);
+                    ready.add([a, b], sums);
                 }
             }
         }
