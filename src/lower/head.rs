@@ -155,11 +155,11 @@ impl<'a> Levels<'a> {
             if shape.channels != channels || number > 0 && levels.classes != classes {
                 return Err(wrong("a map has another number of channels than its kind of head"));
             }
-            let centres = product(&[shape.height, shape.width, size_of::<[f32; 2]>()]);
-            budget.take(centres, name).map_err(NotAlone::TooLarge)?;
+            let bytes = product(&[shape.height, shape.width, size_of::<[f32; 2]>()]);
+            budget.take(bytes, name).map_err(NotAlone::TooLarge)?;
             levels.classes = classes;
             let stride = level.stride as f32;
-            levels.cells.push(Cells { stride: level.xy_scale * stride, ..cells(shape, stride, offset) });
+            levels.cells.push(Cells { stride: level.xy_scale * stride, centres: centres(shape, stride, offset) });
             levels.places += shape.height * shape.width * level.anchors.len().max(1);
             levels.boxes.push((name, shape));
             levels.scores.extend(maps.get(1).map(|(name, _)| *name));
@@ -189,11 +189,10 @@ fn maps_of<'a>(
     Ok(maps)
 }
 
-/// The cells of a map, row by row.
-fn cells(shape: Shape, stride: f32, offset: f32) -> Cells {
+/// The centres of a map's cells, row by row.
+fn centres(shape: Shape, stride: f32, offset: f32) -> Vec<[f32; 2]> {
     let at = |index: usize| (index as f32 + offset) * stride;
-    let cells = 0..shape.height * shape.width;
-    Cells { stride, centres: cells.map(|cell| [at(cell % shape.width), at(cell / shape.width)]).collect() }
+    (0..shape.height * shape.width).map(|cell| [at(cell % shape.width), at(cell / shape.width)]).collect()
 }
 
 /// Whether the answer that the file declares is the one that the head makes: rows for a box and its classes, places. The
