@@ -19,11 +19,7 @@ fn module(name: &str) -> PathBuf {
 }
 
 fn distill(folder: &Path, run: &str, teacher: &Path, stage: Stage) -> TrainConfig {
-    TrainConfig {
-        distill: Some(Distillation { teacher: teacher.to_owned(), stage, reuse: 1 }),
-        images: 160,
-        ..config(folder, run)
-    }
+    TrainConfig { distill: Some(Distillation::new(teacher.to_owned(), stage)), images: 160, ..config(folder, run) }
 }
 
 /// A field of the log's lines.
@@ -142,6 +138,39 @@ fn images_serve_more_than_once_and_rates_follow_the_size_of_tensors() {
     for (stage, reuse) in [(Stage::Whole, 0), (Stage::Labels, 2)] {
         let error = train(&network, &with(stage, reuse), Arc::default()).unwrap_err();
         assert!(matches!(error, Error::Option { option: "--reuse", .. }), "{error}");
+    }
+    let mut no_memory = with(Stage::Whole, 2);
+    no_memory.distill.as_mut().unwrap().reuse_gib = 0.0;
+    let error = train(&network, &no_memory, Arc::default()).unwrap_err();
+    assert!(matches!(error, Error::Option { option: "--reuse-gib", .. }), "{error}");
+}
+
+#[test]
+fn maps_of_frozen_layers_serve_more_than_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let network = zoo::network("micro_yolo", 2).unwrap();
+    let own = teacher(folder.path());
+    let config = distill(folder.path(), "frozen", &own, Stage::Whole);
+    let distill = config.distill.clone().map(|distill| Distillation { reuse: 3, ..distill });
+    // `join` reads `block5`, so what learns reads several maps of what does not.
+    let freeze = Some("block8".into());
+    let config = TrainConfig { distill, freeze, relative_rate: true, rate: 0.05, init: None, ..config };
+    let (weights, start) = {
+        let short = TrainConfig { images: 4, run: folder.path().join("start"), ..config.clone() };
+        train(&network, &config, Arc::default()).unwrap();
+        train(&network, &short, Arc::default()).unwrap();
+        let read = |config: &TrainConfig| checkpoint::read(&config.run.join("model.safetensors")).unwrap().0;
+        (read(&config), read(&short))
+    };
+    let loss = logged(&config, "loss");
+    assert!(falls(&loss, 0.9), "{loss:?}");
+    let is_frozen = |name: &str| {
+        let layer = name.split('.').next().unwrap();
+        network.layers.iter().position(|one| one.name == layer).unwrap()
+            <= network.layers.iter().position(|one| one.name == "block8").unwrap()
+    };
+    for (name, array) in weights.iter().filter(|(name, _)| name.ends_with("conv.weight")) {
+        assert_eq!(array.values == start[name].values, is_frozen(name), "{name}");
     }
 }
 
@@ -262,7 +291,7 @@ fn two_kinds() -> ExploreConfig {
 fn learner(folder: &Path, teacher: &Path) -> PartLearner {
     PartLearner {
         training: TrainConfig { mosaic: (0.0, 1.0), rate: 1e-2, ..config(folder, "explored") },
-        distill: Distillation { teacher: teacher.to_owned(), stage: Stage::Whole, reuse: 1 },
+        distill: Distillation::new(teacher.to_owned(), Stage::Whole),
         part_images: 640,
         val: None,
         stop: Arc::default(),

@@ -123,7 +123,7 @@ fn a_round_that_learns_from_the_start_ends_closer_to_it() {
     let recipe = TrainConfig {
         data: Vec::new(),
         photos: vec![photos.clone()],
-        distill: Some(Distillation { teacher, stage: Stage::Whole, reuse: 1 }),
+        distill: Some(Distillation::new(teacher, Stage::Whole)),
         images: 200,
         batch: 8,
         sizes: vec![(side, 0.0)],
@@ -181,7 +181,7 @@ fn a_teacher_that_does_not_fit_is_refused_before_anything_is_done() {
     let folder = tempfile::tempdir().unwrap();
     let network = zoo::network("micro_yolo", 2).unwrap();
     let teacher = root().join("models/micro-yolo.safetensors");
-    let distill = Some(Distillation { teacher, stage: Stage::Whole, reuse: 1 });
+    let distill = Some(Distillation::new(teacher, Stage::Whole));
     let recipe = TrainConfig { distill, ..config(folder.path(), "run") };
     let error = check(&network, &recipe).unwrap_err();
     assert!(matches!(&error, Error::Teacher { problem, .. } if problem.contains("80 classes")), "{error}");
@@ -237,7 +237,7 @@ fn a_pruned_student_learns_the_channels_that_it_has_of_its_teachers_map() {
     let teacher = folder.path().join("teacher.safetensors");
     checkpoint::write(&teacher, &network, &weights, checkpoint::Precision::Single).unwrap();
     network.layers[2].teacher = Some("block2".into());
-    let distill = Some(Distillation { teacher, stage: Stage::Whole, reuse: 1 });
+    let distill = Some(Distillation::new(teacher, Stage::Whole));
     let recipe = TrainConfig { distill, images: 16, ..config(folder.path(), "run") };
     let images = photographs(&recipe.data[0].1, 64);
     let (outcome, _) = run((&network, &weights), &images, &recipe, &Arc::default()).unwrap();

@@ -22,14 +22,17 @@ pub struct Distill {
     #[arg(long)]
     photos: Vec<PathBuf>,
     /// How many times an image is used, in different batches, with one output of the teacher. 3 saves two thirds of the
-    /// time for the teacher and for reading photographs. Up to 2 GiB of images and outputs are kept in memory.
+    /// time for the teacher, for reading photographs and for the layers up to --freeze.
     #[arg(long, default_value_t = 1)]
     reuse: u64,
+    /// Gibibytes of images and outputs that --reuse keeps in memory. If they are used up, an image is used less often.
+    #[arg(long, default_value_t = 2.0)]
+    reuse_gib: f64,
 }
 
 impl Distill {
     pub fn run(self) -> Result<()> {
-        let Distill { training, teacher, stage, photos, reuse } = self;
-        training.run(Some(Distillation { teacher, stage, reuse }), photos)
+        let Distill { training, teacher, stage, photos, reuse, reuse_gib } = self;
+        training.run(Some(Distillation { teacher, stage, reuse, reuse_gib }), photos)
     }
 }

@@ -108,7 +108,7 @@ impl Explore {
             time: !self.no_time,
             check: self.check,
         };
-        let distill = Distillation { teacher: self.teacher, stage: Stage::Whole, reuse: 1 };
+        let distill = Distillation::new(self.teacher, Stage::Whole);
         let (mut network, training) = self.training.network_and_config(Some(distill.clone()), self.photos)?;
         let run = training.run.clone();
         let start = match &training.init {

@@ -67,7 +67,9 @@ pub struct Prune {
 impl Prune {
     pub fn run(self) -> Result<()> {
         let (mut network, weights) = checkpoint::read_with_network(&self.checkpoint)?;
-        let distill = self.teacher.map(|teacher| Distillation { teacher, stage: Stage::Whole, reuse: self.reuse });
+        let distill = self
+            .teacher
+            .map(|teacher| Distillation { reuse: self.reuse, ..Distillation::new(teacher, Stage::Whole) });
         let recipe = self.recipe.config(distill, self.photos)?;
         let measure = self.measuring.measure(&recipe)?;
         let mut files = Vec::new();

@@ -19,7 +19,7 @@ pub struct Train {
 
 impl Train {
     pub fn run(self) -> Result<()> {
-        let distill = self.teacher.map(|teacher| Distillation { teacher, stage: Stage::Labels, reuse: 1 });
+        let distill = self.teacher.map(|teacher| Distillation::new(teacher, Stage::Labels));
         self.training.run(distill, Vec::new())
     }
 }

@@ -48,11 +48,11 @@ pub struct Hints {
 }
 
 impl Hints {
-    /// Those of a network.
-    pub fn new(network: &Network, graph: &Graph) -> Hints {
+    /// Those of a network, of the nodes behind `first`.
+    pub fn new(network: &Network, graph: &Graph, first: NodeId) -> Hints {
         let mut hints = Hints::default();
         for (index, layer) in network.layers.iter().enumerate() {
-            let node = graph.output_of(index);
+            let node = graph.output_of(index).filter(|&node| node > first);
             if let (Some(name), Some(node)) = (&layer.teacher, node) {
                 hints.nodes.push(node);
                 hints.names.push(name.clone());
@@ -180,15 +180,14 @@ fn cross_entropy(logits: &Tensor, probabilities: &Tensor) -> Tensor {
     logits.softplus() - logits * probabilities
 }
 
-/// Weight of the mean error of objectness beside those of classes and boxes, which are sums over what is seen.
-const TEACHER_OBJECT_GAIN: f64 = 50.0;
-
 /// Classes, boxes and objectness of YOLOv3's head, `[batch, places, 5 + C]` each (see [`Predictions::Anchors`]): classes
-/// and boxes where the teacher sees an object, as much as it does. Both have the same anchors and scales of x and y.
+/// and boxes where the teacher sees an object, as much as it does, objectness everywhere. All three are sums, in units of
+/// what the teacher sees. Both have the same anchors and scales of x and y.
 fn anchors(ours: &Tensor, theirs: &Tensor) -> Result<(Tensor, Tensor, Tensor)> {
     let part = |values: &Tensor, first: i64, count: i64| values.narrow(2, first, count);
     let object = part(theirs, 4, 1).sigmoid();
-    let seen = &object / (object.sum(Kind::Float) + 1.0);
+    let norm = object.sum(Kind::Float) + 1.0;
+    let seen = object / &norm;
     let excess = |first: i64, count: i64| {
         let (ours, theirs) = (part(ours, first, count), part(theirs, first, count));
         let truth = theirs.sigmoid();
@@ -199,6 +198,6 @@ fn anchors(ours: &Tensor, theirs: &Tensor) -> Result<(Tensor, Tensor, Tensor)> {
     let centre = (part(ours, 0, 2).sigmoid() - part(theirs, 0, 2).sigmoid()).square() * 4.0;
     let size = (part(ours, 2, 2) - part(theirs, 2, 2)).square();
     let bbox = ((centre + size).f_sum_dim_intlist([2].as_slice(), true, Kind::Float)? * &seen).sum(Kind::Float);
-    let object = excess(4, 1).mean(Kind::Float) * TEACHER_OBJECT_GAIN;
+    let object = excess(4, 1).sum(Kind::Float) / norm;
     Ok((class, bbox, object))
 }

@@ -1,6 +1,6 @@
 //! A network in libtorch.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use tch::{Device, Kind, Tensor};
 
@@ -133,6 +133,12 @@ pub fn initial(graph: &Graph, seed: u64) -> Weights {
         .collect()
 }
 
+/// The node up to which nothing is trained, where `freeze` is the last layer that is not; 0 without one.
+pub fn last_frozen(network: &Network, graph: &Graph, freeze: Option<&str>) -> NodeId {
+    let layer = freeze.and_then(|name| network.layers.iter().position(|layer| layer.name == name));
+    layer.and_then(|layer| graph.output_of(layer)).unwrap_or(0)
+}
+
 /// A network's copy on one device, as one thread trains it.
 pub struct Replica {
     graph: Graph,
@@ -144,7 +150,7 @@ pub struct Replica {
     device: Device,
     kind: Kind,
     /// Nodes up to this one are not trained; their normalisation is folded into them.
-    frozen: usize,
+    frozen: NodeId,
     folded: HashMap<usize, (Tensor, Tensor)>,
     /// What is rounded as in the int8 file, if anything.
     int8: Option<Plan>,
@@ -159,6 +165,11 @@ struct Pending {
     /// Zeros added to what came out: their gradient is that of the output.
     probe: Tensor,
     window: Window,
+}
+
+/// The error of a graph without a head.
+fn no_head() -> Error {
+    Error::Training("there is no head".into())
 }
 
 /// A network's outputs for a batch, by its head.
@@ -199,10 +210,7 @@ impl Replica {
         int8: Option<Plan>,
     ) -> Result<Replica> {
         let graph = network.graph()?;
-        let frozen = match freeze.and_then(|name| network.layers.iter().position(|layer| layer.name == name)) {
-            None => 0,
-            Some(layer) => graph.output_of(layer).unwrap_or(0),
-        };
+        let frozen = last_frozen(network, &graph, freeze);
         Replica::of_graph(graph, layout, learned, measured, kind, frozen, int8)
     }
 
@@ -300,119 +308,74 @@ impl Replica {
         seen: &[NodeId],
         given: Option<&[Tensor]>,
     ) -> Result<(Predictions, Vec<Tensor>)> {
+        let (predictions, maps) = self.run(vec![self.image(rgb)?], seen, given)?;
+        Ok((predictions.ok_or_else(no_head)?, maps))
+    }
+
+    /// What the layers that are trained read of those that are not, for 8-bit RGB: `[batch, channels, height, width]`
+    /// each. It is always the same for an image.
+    pub fn frozen_maps(&mut self, rgb: &Tensor) -> Result<Vec<Tensor>> {
+        let _guard = tch::no_grad_guard();
+        let mut maps = vec![self.image(rgb)?];
+        let border = self.border();
+        for id in 1..=self.frozen {
+            let map = self.map_of(id, &maps, &mut Vec::new())?;
+            maps.push(map);
+        }
+        Ok(border.into_iter().map(|id| maps[id].shallow_clone()).collect())
+    }
+
+    /// What [`forward_with`](Replica::forward_with) does, from [`frozen_maps`](Replica::frozen_maps) on. All nodes `seen`
+    /// are trained.
+    pub fn forward_behind(&mut self, frozen: &[Tensor], seen: &[NodeId]) -> Result<(Predictions, Vec<Tensor>)> {
+        // Nothing reads the others.
+        let mut maps: Vec<Tensor> = (0..=self.frozen).map(|_| Tensor::new()).collect();
+        for (id, map) in self.border().into_iter().zip(frozen) {
+            maps[id] = map.shallow_clone();
+        }
+        let (predictions, maps) = self.run(maps, seen, None)?;
+        Ok((predictions.ok_or_else(no_head)?, maps))
+    }
+
+    /// The nodes that are not trained and that trained ones read, ascending.
+    fn border(&self) -> Vec<NodeId> {
+        let read = self.graph.nodes[self.frozen + 1..].iter().flat_map(|node| node.inputs.iter().copied());
+        read.filter(|&id| id <= self.frozen).collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    /// What node 0 gives for 8-bit RGB.
+    fn image(&self, rgb: &Tensor) -> Result<Tensor> {
         // Permuting the channels of interleaved pixels gives libtorch's channels-last layout for free.
         let image = (rgb.permute([0, 3, 1, 2]).to_kind(self.kind) * (1.0 / 255.0)).to_kind(self.kind);
-        let (predictions, maps) = self.run(image, seen, given)?;
-        Ok((predictions.ok_or_else(|| Error::Training("there is no head".into()))?, maps))
+        self.as_activation(0, image)
     }
 
     /// Runs the graph on what its node 0 gives, `[batch, channels, height, width]`, and returns the map of its last node.
     pub(super) fn forward_from(&mut self, map: &Tensor) -> Result<Tensor> {
         let last = self.graph.nodes.len() - 1;
-        let (_, mut maps) = self.run(map.to_kind(self.kind), &[last], None)?;
+        let start = self.as_activation(0, map.to_kind(self.kind))?;
+        let (_, mut maps) = self.run(vec![start], &[last], None)?;
         maps.pop().ok_or_else(|| Error::Training("there are no layers".into()))
     }
 
-    /// What [`forward_with`](Replica::forward_with) does; without predictions where there is no head.
+    /// What [`forward_with`](Replica::forward_with) does, from the maps of the first nodes on; without predictions where
+    /// there is no head.
     fn run(
         &mut self,
-        image: Tensor,
+        mut maps: Vec<Tensor>,
         seen: &[NodeId],
         given: Option<&[Tensor]>,
     ) -> Result<(Option<Predictions>, Vec<Tensor>)> {
-        let mut maps: Vec<Tensor> = vec![self.as_activation(0, image)?];
         let mut pending = Vec::new();
         let mut seen_maps = Vec::with_capacity(seen.len());
-        for (id, node) in self.graph.nodes.iter().enumerate().skip(1) {
-            let input = |i: usize| &maps[node.inputs[i]];
-            let map = match &node.op {
-                Op::Image => continue,
-                &Op::Conv { kernel, stride, groups, norm, activation, .. } => {
-                    let (stride, padding) = (stride as i64, (kernel / 2) as i64);
-                    let conv = |map: &Tensor, weight: &Tensor, bias: Option<&Tensor>| {
-                        let sides = [stride, stride];
-                        map.f_conv2d(weight, bias, sides, [padding, padding], [1, 1], groups as i64)
-                    };
-                    if let Some((weight, bias)) = self.folded.get(&id) {
-                        let _guard = tch::no_grad_guard();
-                        activate(conv(input(0), weight, Some(bias))?, activation)
-                    } else {
-                        let parameter = |part: &str| &self.parameters[&format!("{}.{part}", node.name)];
-                        let weight = &self.as_bytes(id, parameter("conv.weight").shallow_clone())?;
-                        let is_depthwise = groups > 1 && self.device == Device::Cpu;
-                        let window = Window { kernel, stride: stride as usize };
-                        if norm {
-                            let buffer = |part: &str| &self.buffers[&format!("{}.{part}", node.name)];
-                            let map = if is_depthwise && window.is_slow_in_libtorch() {
-                                let map = conv(input(0), &weight.detach().to_kind(self.kind), None)?;
-                                let probe = map.zeros_like().set_requires_grad(true);
-                                let map = map + &probe;
-                                let weight = format!("{}.conv.weight", node.name);
-                                pending.push(Pending { weight, map: input(0).detach(), probe, window });
-                                map
-                            } else if is_depthwise && stride > 1 {
-                                // With a stride, libtorch's gradient of the input is slow in anything but f32.
-                                conv(&input(0).to_kind(Kind::Float), weight, None)?.to_kind(self.kind)
-                            } else {
-                                conv(input(0), &weight.to_kind(self.kind), None)?
-                            };
-                            let map = map.f_batch_norm(
-                                Some(parameter("bn.weight")),
-                                Some(parameter("bn.bias")),
-                                Some(buffer("bn.running_mean")),
-                                Some(buffer("bn.running_var")),
-                                true,
-                                NORM_MOMENTUM,
-                                NORM_EPSILON,
-                                true,
-                            )?;
-                            activate(map, activation)
-                        } else {
-                            let bias = parameter("conv.bias").to_kind(self.kind);
-                            activate(conv(input(0), &weight.to_kind(self.kind), Some(&bias))?, activation)
-                        }
-                    }
-                }
-                Op::MaxPool { .. }
-                | Op::Upsample { .. }
-                | Op::Concat
-                | Op::Slice { .. }
-                | Op::Add
-                | Op::GlobalAveragePool
-                | Op::Scale => {
-                    let inputs: Vec<&Tensor> = node.inputs.iter().map(|&id| &maps[id]).collect();
-                    without_weights(node, &inputs)?
-                }
-                Op::Detect { head: Head::Anchors { anchors, .. } } => {
-                    let values = 5 + self.graph.classes as i64;
-                    let places = |(&id, anchors): (&usize, &Vec<[f32; 2]>)| {
-                        let (map, count) = (&maps[id], anchors.len() as i64);
-                        let (batch, cells) = (map.size()[0], map.size()[2] * map.size()[3]);
-                        let split = map.to_kind(Kind::Float).f_reshape([batch, count, values, cells])?;
-                        split.permute([0, 1, 3, 2]).f_reshape([batch, count * cells, values])
-                    };
-                    let all = node.inputs.iter().zip(anchors).map(places);
-                    let all = all.collect::<std::result::Result<Vec<_>, tch::TchError>>()?;
-                    self.pending = pending;
-                    return Ok((Some(Predictions::Anchors(Tensor::f_cat(&all, 1)?)), seen_maps));
-                }
-                Op::Detect { head } => {
-                    // The first or the second maps of all pairs, side by side.
-                    let flat = |part: usize| -> Result<Tensor> {
-                        let parts = node.inputs.iter().skip(part).step_by(2);
-                        let parts = parts.map(|&id| maps[id].to_kind(Kind::Float).f_flatten(2, 3));
-                        Ok(Tensor::f_cat(&parts.collect::<std::result::Result<Vec<_>, _>>()?, 2)?)
-                    };
-                    let (first, logits) = (flat(0)?, flat(1)?);
-                    self.pending = pending;
-                    let predictions = match head {
-                        Head::Distribution { .. } => Predictions::Distribution { bins: first, logits },
-                        _ => Predictions::AnchorFree { sides: first, logits },
-                    };
-                    return Ok((Some(predictions), seen_maps));
-                }
-            };
-            let mut map = self.as_activation(id, map)?;
+        let mut predictions = None;
+        for id in maps.len()..self.graph.nodes.len() {
+            if let Op::Detect { head } = &self.graph.nodes[id].op {
+                let inputs: Vec<&Tensor> = self.graph.nodes[id].inputs.iter().map(|&id| &maps[id]).collect();
+                predictions = Some(self.predictions(head, &inputs)?);
+                break;
+            }
+            let mut map = self.map_of(id, &maps, &mut pending)?;
             if seen.get(seen_maps.len()) == Some(&id) {
                 let given = given.and_then(|given| given.get(seen_maps.len()));
                 let next = given.map_or_else(|| map.shallow_clone(), |given| given.to_kind(self.kind));
@@ -421,7 +384,84 @@ impl Replica {
             maps.push(map);
         }
         self.pending = pending;
-        Ok((None, seen_maps))
+        Ok((predictions, seen_maps))
+    }
+
+    /// What a head makes of its `maps`.
+    fn predictions(&self, head: &Head, maps: &[&Tensor]) -> Result<Predictions> {
+        if let Head::Anchors { anchors, .. } = head {
+            let values = 5 + self.graph.classes as i64;
+            let places = |(map, anchors): (&&Tensor, &Vec<[f32; 2]>)| {
+                let count = anchors.len() as i64;
+                let (batch, cells) = (map.size()[0], map.size()[2] * map.size()[3]);
+                let split = map.to_kind(Kind::Float).f_reshape([batch, count, values, cells])?;
+                split.permute([0, 1, 3, 2]).f_reshape([batch, count * cells, values])
+            };
+            let all = maps.iter().zip(anchors).map(places);
+            let all = all.collect::<std::result::Result<Vec<_>, tch::TchError>>()?;
+            return Ok(Predictions::Anchors(Tensor::f_cat(&all, 1)?));
+        }
+        // The first or the second maps of all pairs, side by side.
+        let flat = |part: usize| -> Result<Tensor> {
+            let parts = maps.iter().skip(part).step_by(2).map(|map| map.to_kind(Kind::Float).f_flatten(2, 3));
+            Ok(Tensor::f_cat(&parts.collect::<std::result::Result<Vec<_>, _>>()?, 2)?)
+        };
+        let (first, logits) = (flat(0)?, flat(1)?);
+        Ok(match head {
+            Head::Distribution { .. } => Predictions::Distribution { bins: first, logits },
+            _ => Predictions::AnchorFree { sides: first, logits },
+        })
+    }
+
+    /// The map of node `id`, which is no head, from those in front of it.
+    fn map_of(&self, id: NodeId, maps: &[Tensor], pending: &mut Vec<Pending>) -> Result<Tensor> {
+        let node = &self.graph.nodes[id];
+        let &Op::Conv { kernel, stride, groups, norm, activation, .. } = &node.op else {
+            let inputs: Vec<&Tensor> = node.inputs.iter().map(|&id| &maps[id]).collect();
+            return self.as_activation(id, without_weights(node, &inputs)?);
+        };
+        let input = &maps[node.inputs[0]];
+        let (sides, padding) = ([stride as i64; 2], [(kernel / 2) as i64; 2]);
+        let conv = |map: &Tensor, weight: &Tensor, bias: Option<&Tensor>| {
+            map.f_conv2d(weight, bias, sides, padding, [1, 1], groups as i64)
+        };
+        if let Some((weight, bias)) = self.folded.get(&id) {
+            let _guard = tch::no_grad_guard();
+            return self.as_activation(id, activate(conv(input, weight, Some(bias))?, activation));
+        }
+        let parameter = |part: &str| &self.parameters[&format!("{}.{part}", node.name)];
+        let weight = &self.as_bytes(id, parameter("conv.weight").shallow_clone())?;
+        let bias = (!norm).then(|| parameter("conv.bias").to_kind(self.kind));
+        let is_depthwise = groups > 1 && self.device == Device::Cpu;
+        let window = Window { kernel, stride };
+        let mut map = if is_depthwise && window.is_slow_in_libtorch() {
+            let map = conv(input, &weight.detach().to_kind(self.kind), bias.as_ref())?;
+            let probe = map.zeros_like().set_requires_grad(true);
+            let map = map + &probe;
+            let weight = format!("{}.conv.weight", node.name);
+            pending.push(Pending { weight, map: input.detach(), probe, window });
+            map
+        } else if is_depthwise && stride > 1 {
+            // With a stride, libtorch's gradient of the input is slow in anything but f32.
+            let bias = bias.map(|bias| bias.to_kind(Kind::Float));
+            conv(&input.to_kind(Kind::Float), weight, bias.as_ref())?.to_kind(self.kind)
+        } else {
+            conv(input, &weight.to_kind(self.kind), bias.as_ref())?
+        };
+        if norm {
+            let buffer = |part: &str| &self.buffers[&format!("{}.{part}", node.name)];
+            map = map.f_batch_norm(
+                Some(parameter("bn.weight")),
+                Some(parameter("bn.bias")),
+                Some(buffer("bn.running_mean")),
+                Some(buffer("bn.running_var")),
+                true,
+                NORM_MOMENTUM,
+                NORM_EPSILON,
+                true,
+            )?;
+        }
+        self.as_activation(id, activate(map, activation))
     }
 
     /// The gradients as one vector in the layout of the learned values, and leaves none behind.
@@ -620,6 +660,36 @@ mod tests {
         let (_, first) = layout.slots.iter().find(|(spec, _)| spec.name == "scores.conv.weight").unwrap();
         assert!(gradient[..*first as usize].iter().all(|value| *value == 0.0));
         assert!(gradient[*first as usize..].iter().any(|value| *value != 0.0));
+    }
+
+    #[test]
+    fn maps_of_frozen_layers_stand_for_the_image() {
+        let network = include_str!("../../tests/export/distribution.json");
+        let network: Network = serde_json::from_str(network).unwrap();
+        let graph = network.graph().unwrap();
+        let layout = Layout::new(&graph);
+        let (mut learned, mut measured) = (vec![0.0; layout.learned as usize], vec![0.0; layout.measured as usize]);
+        layout.gather(&crate::reference::random_weights(&graph, 24), &mut learned, &mut measured);
+        let (learned, measured) = (Tensor::from_slice(&learned), Tensor::from_slice(&measured));
+        let pixels: Vec<u8> = (0..64 * 64 * 3).map(|i| (i * 37 % 251) as u8).collect();
+        let rgb = Tensor::from_slice(&pixels).view([1, 64, 64, 3]);
+        let mut maps_read = std::collections::BTreeSet::new();
+        for layer in &network.layers[..network.layers.len() - 1] {
+            let freeze = Some(layer.name.as_str());
+            let measured = measured.copy();
+            let mut replica =
+                Replica::new(&network, &layout, &learned, measured, Kind::Float, freeze, None).unwrap();
+            let learns: Vec<usize> = (replica.frozen + 1..graph.nodes.len() - 1).collect();
+            let (_, expected) = replica.forward_with(&rgb, &learns, None).unwrap();
+            let frozen = replica.frozen_maps(&rgb).unwrap();
+            maps_read.insert(frozen.len());
+            let (_, actual) = replica.forward_behind(&frozen, &learns).unwrap();
+            assert_eq!(actual.len(), learns.len());
+            for (actual, expected) in actual.iter().zip(&expected) {
+                assert_eq!(actual, expected, "{freeze:?}");
+            }
+        }
+        assert!(maps_read.contains(&1) && maps_read.len() > 1, "{maps_read:?}");
     }
 
     #[test]

@@ -1,12 +1,48 @@
-//! Reuses images together with the teacher's outputs, because a teacher may cost more than its student.
+//! Reuses images together with the teacher's outputs, because a teacher may cost more than its student. Where the first
+//! layers of the student are frozen, their maps are kept instead of the image.
 
 use tch::Tensor;
 
 use super::teacher::Answer;
 use crate::error::Result;
 
-/// Most bytes that are kept, over all replicas.
-const BYTES_MAX: usize = 2 << 30;
+/// What a student's forward pass begins with.
+pub enum Start {
+    /// 8-bit RGB, `[batch, size, size, 3]`.
+    Images(Tensor),
+    /// What its frozen layers make of images.
+    Frozen {
+        /// See [`Replica::frozen_maps`](super::model::Replica::frozen_maps).
+        maps: Vec<Tensor>,
+        /// The images' side in pixels.
+        size: usize,
+    },
+}
+
+impl Start {
+    /// The images' side in pixels.
+    pub fn size(&self) -> usize {
+        match self {
+            Start::Images(rgb) => rgb.size()[1] as usize,
+            Start::Frozen { size, .. } => *size,
+        }
+    }
+
+    fn tensors(&self) -> Vec<&Tensor> {
+        match self {
+            Start::Images(rgb) => vec![rgb],
+            Start::Frozen { maps, .. } => maps.iter().collect(),
+        }
+    }
+
+    /// One with other tensors, in the order of [`Start::tensors`]; takes as many from `tensors` as it has itself.
+    fn with(&self, tensors: &mut dyn Iterator<Item = Tensor>) -> Start {
+        match self {
+            Start::Images(_) => Start::Images(tensors.next().unwrap_or_default()),
+            Start::Frozen { maps, size } => Start::Frozen { maps: tensors.take(maps.len()).collect(), size: *size },
+        }
+    }
+}
 
 /// Batches with their teacher's answers, to draw images from.
 pub struct Replay {
@@ -16,28 +52,28 @@ pub struct Replay {
 }
 
 struct Kept {
-    /// 8-bit RGB, `[batch, size, size, 3]`.
-    rgb: Tensor,
+    start: Start,
     answer: Answer,
 }
 
 impl Kept {
     fn tensors(&self) -> Vec<&Tensor> {
-        [vec![&self.rgb], self.answer.tensors()].concat()
+        [self.start.tensors(), self.answer.tensors()].concat()
     }
 }
 
 impl Replay {
-    /// An empty one, for one of so many `replicas`.
-    pub fn new(replicas: usize, seed: u64) -> Replay {
-        Replay { bytes_max: BYTES_MAX / replicas, kept: Vec::new(), random: fastrand::Rng::with_seed(seed) }
+    /// An empty one that keeps at most so many bytes.
+    pub fn new(bytes_max: usize, seed: u64) -> Replay {
+        Replay { bytes_max, kept: Vec::new(), random: fastrand::Rng::with_seed(seed) }
     }
 
-    /// Keeps a batch, in place of a random one if memory is used up. Batches of another shape are forgotten.
-    pub fn keep(&mut self, rgb: &Tensor, answer: &Answer) {
-        self.kept.retain(|kept| kept.rgb.size() == rgb.size());
-        let tensors = answer.tensors().into_iter().map(Tensor::shallow_clone).collect();
-        let kept = Kept { rgb: rgb.shallow_clone(), answer: answer.with(tensors) };
+    /// Keeps a batch, in place of a random one if memory is used up. Batches of another size are forgotten.
+    pub fn keep(&mut self, start: &Start, answer: &Answer) {
+        self.kept.retain(|kept| kept.start.size() == start.size());
+        let clones = |tensors: Vec<&Tensor>| tensors.into_iter().map(Tensor::shallow_clone).collect::<Vec<_>>();
+        let start_of = start.with(&mut clones(start.tensors()).into_iter());
+        let kept = Kept { start: start_of, answer: answer.with(clones(answer.tensors())) };
         let bytes: usize = kept.tensors().iter().map(|t| t.numel() * t.kind().elt_size_in_bytes()).sum();
         if self.kept.is_empty() || (self.kept.len() + 1) * bytes <= self.bytes_max {
             self.kept.push(kept);
@@ -52,18 +88,18 @@ impl Replay {
     /// # Errors
     ///
     /// libtorch's: no memory.
-    pub fn draw(&mut self) -> Result<Option<(Tensor, Answer)>> {
+    pub fn draw(&mut self) -> Result<Option<(Start, Answer)>> {
         let Some(first) = self.kept.first() else { return Ok(None) };
-        let images = first.rgb.size()[0];
+        let images = first.answer.images();
         let picks: Vec<_> =
             (0..images).map(|_| self.kept[self.random.usize(..self.kept.len())].tensors()).collect();
-        let mut mixed = (0..picks[0].len()).map(|index| {
+        let mixed = (0..picks[0].len()).map(|index| {
             let rows: Vec<Tensor> =
                 (0..images).zip(&picks).map(|(row, from)| from[index].narrow(0, row, 1)).collect();
             Tensor::f_cat(&rows, 0)
         });
-        let Some(rgb) = mixed.next().transpose()? else { return Ok(None) };
-        Ok(Some((rgb, first.answer.with(mixed.collect::<std::result::Result<_, _>>()?))))
+        let mut mixed = mixed.collect::<std::result::Result<Vec<_>, _>>()?.into_iter();
+        Ok(Some((first.start.with(&mut mixed), first.answer.with(mixed.collect()))))
     }
 }
 
@@ -74,33 +110,42 @@ mod tests {
     use super::super::teacher::Places;
     use super::*;
 
+    fn of(first: i64, shape: &[i64]) -> Tensor {
+        let values = Tensor::from_slice(&[first, first + 1]).view([2, 1, 1, 1]);
+        values.expand([&[2], shape].concat(), false).contiguous()
+    }
+
+    fn floats(first: i64, shape: &[i64]) -> Tensor {
+        of(first, shape).to_kind(Kind::Float)
+    }
+
     /// Two images, whose pixels and answers are their number.
-    fn batch(first: i64) -> (Tensor, Answer) {
-        let of = |shape: &[i64]| {
-            let values = Tensor::from_slice(&[first, first + 1]).view([2, 1, 1, 1]);
-            values.expand([&[2], shape].concat(), false).contiguous()
+    fn batch(first: i64) -> (Start, Answer) {
+        let places = Places::Boxes {
+            logits: floats(first, &[1, 3, 5]).squeeze_dim(1),
+            ltrb: floats(first, &[1, 5, 4]).squeeze_dim(1),
         };
-        let floats = |shape: &[i64]| of(shape).to_kind(Kind::Float);
-        let places =
-            Places::Boxes { logits: floats(&[1, 3, 5]).squeeze_dim(1), ltrb: floats(&[1, 5, 4]).squeeze_dim(1) };
-        (of(&[8, 8, 3]).to_kind(Kind::Uint8), Answer { places, maps: vec![floats(&[4, 2, 2])] })
+        let rgb = of(first, &[8, 8, 3]).to_kind(Kind::Uint8);
+        (Start::Images(rgb), Answer { places, maps: vec![floats(first, &[4, 2, 2])] })
+    }
+
+    fn number(tensor: &Tensor, row: i64) -> f64 {
+        tensor.narrow(0, row, 1).to_kind(Kind::Float).mean(None).double_value(&[])
     }
 
     #[test]
     fn images_keep_their_answers_and_change_their_company() {
-        let mut replay = Replay::new(1, 1);
+        let mut replay = Replay::new(1 << 20, 1);
         assert!(replay.draw().unwrap().is_none());
         for first in [0, 10, 20, 30] {
-            let (rgb, answer) = batch(first);
-            replay.keep(&rgb, &answer);
+            let (start, answer) = batch(first);
+            replay.keep(&start, &answer);
         }
         let mut company = std::collections::BTreeSet::new();
         for _ in 0..50 {
-            let (rgb, answer) = replay.draw().unwrap().unwrap();
+            let (start, answer) = replay.draw().unwrap().unwrap();
+            let Start::Images(rgb) = start else { panic!("these are images") };
             assert_eq!(rgb.size(), [2, 8, 8, 3]);
-            let number = |tensor: &Tensor, row: i64| {
-                tensor.narrow(0, row, 1).to_kind(Kind::Float).mean(None).double_value(&[])
-            };
             for row in 0..2 {
                 assert!(answer.tensors().iter().all(|tensor| number(tensor, row) == number(&rgb, row)));
             }
@@ -110,14 +155,33 @@ mod tests {
     }
 
     #[test]
+    fn maps_of_frozen_layers_keep_their_answers() {
+        let mut replay = Replay::new(1 << 20, 1);
+        for first in [0, 10, 20, 30] {
+            let maps = vec![floats(first, &[4, 2, 2]), floats(first, &[1, 4, 4])];
+            replay.keep(&Start::Frozen { maps, size: 32 }, &batch(first).1);
+        }
+        let (start, answer) = replay.draw().unwrap().unwrap();
+        assert_eq!(start.size(), 32);
+        let Start::Frozen { maps, .. } = start else { panic!("these are maps") };
+        let shapes: Vec<_> = maps.iter().map(Tensor::size).collect();
+        assert_eq!(shapes, [[2, 4, 2, 2], [2, 1, 4, 4]]);
+        assert_eq!(answer.tensors().len(), 3);
+        for row in 0..2 {
+            let same = |tensor: &&Tensor| number(tensor, row) == number(&maps[0], row);
+            assert!(answer.tensors().iter().all(same) && same(&&maps[1]));
+        }
+    }
+
+    #[test]
     fn memory_has_an_end_and_other_sizes_are_forgotten() {
-        let (rgb, answer) = batch(0);
+        let (start, answer) = batch(0);
         let bytes = 2 * (8 * 8 * 3 + 4 * (3 * 5 + 5 * 4 + 4 * 2 * 2));
-        let mut replay = Replay { bytes_max: 3 * bytes + 1, ..Replay::new(1, 1) };
-        (0..10).for_each(|_| replay.keep(&rgb, &answer));
+        let mut replay = Replay::new(3 * bytes + 1, 1);
+        (0..10).for_each(|_| replay.keep(&start, &answer));
         assert_eq!(replay.kept.len(), 3);
-        replay.keep(&rgb.narrow(1, 0, 4), &answer);
+        replay.keep(&Start::Images(of(0, &[4, 8, 3]).to_kind(Kind::Uint8)), &answer);
         assert_eq!(replay.kept.len(), 1);
-        assert_eq!(replay.draw().unwrap().unwrap().0.size(), [2, 4, 8, 3]);
+        assert_eq!(replay.draw().unwrap().unwrap().0.size(), 4);
     }
 }

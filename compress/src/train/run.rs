@@ -14,9 +14,9 @@ use tch::{Device, Kind, Tensor};
 use super::criterion::{Criterion, Lesson};
 use super::distill::{self, Hints, Stage};
 use super::loss::Loss;
-use super::model::{Layout, Replica, initial};
+use super::model::{Layout, Replica, initial, last_frozen};
 use super::optimizer::{AdamW, average_keep};
-use super::replay::Replay;
+use super::replay::{Replay, Start};
 use super::teacher::{Answer, Teacher};
 use super::tensor::to_vec;
 use crate::checkpoint::{self, Array, TensorSpec, Weights};
@@ -51,10 +51,24 @@ pub struct Distillation {
     /// How many times an image serves with the teacher's answer to it.
     #[serde(default = "once", skip_serializing_if = "is_once")]
     pub reuse: u64,
+    /// Gibibytes of images and answers to keep for that.
+    #[serde(default = "reuse_gib")]
+    pub reuse_gib: f64,
+}
+
+impl Distillation {
+    /// Of every image once.
+    pub fn new(teacher: PathBuf, stage: Stage) -> Distillation {
+        Distillation { teacher, stage, reuse: once(), reuse_gib: reuse_gib() }
+    }
 }
 
 fn once() -> u64 {
     1
+}
+
+fn reuse_gib() -> f64 {
+    2.0
 }
 
 fn is_once(times: &u64) -> bool {
@@ -649,6 +663,8 @@ struct Tutor {
     hints: Hints,
     /// Only where images serve more than once.
     replay: Option<Replay>,
+    /// Whether it is the maps of frozen layers that serve more than once.
+    keeps_frozen: bool,
 }
 
 impl Tutor {
@@ -660,26 +676,36 @@ impl Tutor {
         device: Device,
         kind: Kind,
     ) -> Result<Option<Tutor>> {
-        let Some(Distillation { teacher, stage, reuse }) = &config.distill else { return Ok(None) };
-        let hints = Hints::new(network, graph);
+        let Some(Distillation { teacher, stage, reuse, reuse_gib }) = &config.distill else { return Ok(None) };
+        let frozen = last_frozen(network, graph, config.freeze.as_deref());
+        // Parts learn from the teacher's maps, of frozen layers as well.
+        let hints = Hints::new(network, graph, if *stage == Stage::Parts { 0 } else { frozen });
         if *stage == Stage::Parts && hints.nodes.is_empty() {
             let problem = "`parts` needs layers that name the teacher's map that they stand for (`teacher`)".into();
             return Err(Error::Option { option: "--stage", problem });
         }
         let wanted: Vec<&str> = hints.names.iter().map(String::as_str).collect();
         let teacher = Teacher::load(teacher, network, &wanted, device, kind)?;
-        let replay = (*reuse > 1).then(|| Replay::new(config.replicas, config.seed));
-        Ok(Some(Tutor { teacher, stage: *stage, hints, replay }))
+        let bytes = (reuse_gib * (1u64 << 30) as f64) as usize / config.replicas;
+        let replay = (*reuse > 1).then(|| Replay::new(bytes, config.seed));
+        let keeps_frozen = replay.is_some() && frozen > 0 && *stage == Stage::Whole;
+        Ok(Some(Tutor { teacher, stage: *stage, hints, replay, keeps_frozen }))
     }
 
-    /// Images and the teacher's answer to them: to the new ones of `lesson`, or ones it has seen.
-    fn images(&mut self, lesson: Option<&Lesson>) -> Result<(Tensor, Answer)> {
-        if let Some(lesson) = lesson {
-            let answer = self.teacher.look(&lesson.rgb)?;
+    /// What a forward pass of the student, `replica`, begins with and the teacher's answer: to the images of `lesson`, or
+    /// to ones it has seen.
+    fn start(&mut self, lesson: Option<&Lesson>, replica: &mut Replica) -> Result<(Start, Answer)> {
+        if let Some(Lesson { rgb, size, .. }) = lesson {
+            let answer = self.teacher.look(rgb)?;
+            let start = if self.keeps_frozen {
+                Start::Frozen { maps: replica.frozen_maps(rgb)?, size: *size }
+            } else {
+                Start::Images(rgb.shallow_clone())
+            };
             if let Some(replay) = &mut self.replay {
-                replay.keep(&lesson.rgb, &answer);
+                replay.keep(&start, &answer);
             }
-            return Ok((lesson.rgb.shallow_clone(), answer));
+            return Ok((start, answer));
         }
         let drawn = self.replay.as_mut().map(Replay::draw).transpose()?.flatten();
         drawn.ok_or_else(|| Error::Training("there are no images to serve again".into()))
@@ -697,12 +723,15 @@ impl Pupil {
             let predictions = replica.forward(&lesson.rgb)?;
             return Ok((criterion.loss(&predictions, lesson)?, lesson.size));
         };
-        let (rgb, mut answer) = tutor.images(lesson)?;
-        let size = rgb.size()[1] as usize;
+        let (start, mut answer) = tutor.start(lesson, replica)?;
+        let size = start.size();
         let Tutor { stage, hints, .. } = tutor;
         answer.maps = hints.of(answer.maps)?;
         let given = (*stage == Stage::Parts).then_some(&answer.maps[..]);
-        let (predictions, maps) = replica.forward_with(&rgb, &hints.nodes, given)?;
+        let (predictions, maps) = match &start {
+            Start::Images(rgb) => replica.forward_with(rgb, &hints.nodes, given)?,
+            Start::Frozen { maps, .. } => replica.forward_behind(maps, &hints.nodes)?,
+        };
         let unexplained = hints.unexplained(&maps, &answer.maps)?;
         let whole = distill::whole(&predictions, &answer, unexplained, &mut criterion.geometry, size)?;
         let loss = match stage {
@@ -873,7 +902,10 @@ pub(super) fn check_options(graph: &Graph, network: &Network, config: &TrainConf
     if learns_labels && !config.photos.is_empty() {
         return wrong("--photos", "photographs without boxes teach no labels: take --stage whole or parts".into());
     }
-    if let Some(Distillation { reuse, stage, .. }) = config.distill {
+    if let Some(Distillation { reuse, reuse_gib, stage, .. }) = config.distill {
+        if !(reuse_gib > 0.0 && reuse_gib.is_finite()) {
+            return wrong("--reuse-gib", format!("{reuse_gib} GiB keep no images"));
+        }
         if reuse == 0 {
             return wrong("--reuse", "an image serves at least once".into());
         }

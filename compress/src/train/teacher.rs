@@ -54,6 +54,12 @@ impl Answer {
         places.into_iter().chain(&self.maps).collect()
     }
 
+    /// How many images it is about.
+    pub fn images(&self) -> i64 {
+        let (Places::Boxes { logits: values, .. } | Places::Anchors(values)) = &self.places;
+        values.size()[0]
+    }
+
     /// One with other `tensors`, in the order of [`Answer::tensors`].
     pub fn with(&self, tensors: Vec<Tensor>) -> Answer {
         let mut tensors = tensors.into_iter();
