@@ -18,7 +18,7 @@ pub trait Trainer {
     ///
     /// # Errors
     ///
-    /// Training fails, or is interrupted: then [`Error::Interrupted`](crate::Error::Interrupted).
+    /// Training fails, or is interrupted: then [`Interrupted`](crate::Error::Interrupted).
     fn train(&mut self, network: &Network, start: &Weights, images: u64, work: &Path) -> Result<Weights>;
 
     /// AP50, 0 to 1.

@@ -6,19 +6,26 @@
 
 mod anchors;
 pub mod assign;
+mod config;
 mod criterion;
 mod depthwise;
 mod distill;
+mod log;
 mod loss;
 mod model;
 mod optimizer;
 mod parts;
+mod precision;
 mod replay;
 mod run;
+mod state;
 mod teacher;
 mod tensor;
+mod worker;
 
+pub use config::{Distillation, TrainConfig};
 pub use distill::Stage;
 pub use model::{Layout, Predictions, Replica, initial};
 pub use parts::PartLearner;
-pub use run::{Distillation, Precision, Summary, TrainConfig, check, train};
+pub use precision::Precision;
+pub use run::{Summary, check, train};

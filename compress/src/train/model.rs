@@ -601,7 +601,7 @@ mod tests {
     fn gradients_are_the_slope_of_the_loss_and_zero_where_nothing_was_lost() {
         // Where there is only AVX2, libtorch 2.11 corrupts the heap in the gradient of these few channels, in 32-bit
         // floats too (in oneDNN's `convolution_backward_weights`).
-        if !crate::train::run::has_safe_f16() {
+        if !crate::train::precision::has_safe_f16() {
             return;
         }
         let network = network();
@@ -727,7 +727,7 @@ mod tests {
 
     #[test]
     fn sixteen_bit_gradients_of_a_small_loss_need_its_scale() {
-        if !crate::train::run::has_safe_f16() {
+        if !crate::train::precision::has_safe_f16() {
             return;
         }
         let network = network();

@@ -6,10 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tch::{Device, Kind, Tensor};
 
+use super::config::{self, Distillation, TrainConfig};
 use super::distill::unexplained_variance;
 use super::model::{Layout, Replica, initial, without_weights};
 use super::optimizer::AdamW;
-use super::run::{self, Distillation, LossScale, TrainConfig, train};
+use super::precision::{self, LossScale};
+use super::run::train;
 use super::teacher::{Answer, Teacher};
 use super::tensor::to_vec;
 use crate::checkpoint::{self, Precision, Weights};
@@ -275,12 +277,12 @@ impl PartLearner {
     ///
     /// Data or options that cannot be used.
     pub fn names(&self, base: &Network) -> Result<Vec<String>> {
-        run::check_options(&base.graph()?, base, &self.config())?;
+        config::check_options(&base.graph()?, base, &self.config())?;
         if self.part_images < self.training.batch as u64 {
             let problem = format!("{} are less than a batch of {}", self.part_images, self.training.batch);
             return Err(Error::Option { option: "--part-images", problem });
         }
-        Ok(run::read_data(&self.training, base)?.classes)
+        Ok(config::read_data(&self.training, base)?.classes)
     }
 
     /// Whether the teacher has the maps that the parts read and stand for, on a grey image.
@@ -290,7 +292,7 @@ impl PartLearner {
     /// [`Error::Teacher`]: no teacher, one that does not fit the network, a map that it does not have or of another
     /// shape.
     pub fn try_out(&self, space: &SearchSpace) -> Result<()> {
-        let device = run::device(&self.training.device)?;
+        let device = precision::device(&self.training.device)?;
         let side = self.training.sizes.first().map_or(64, |size| size.0) as i64;
         let grey = Tensor::full([1, side, side, 3], 128, (Kind::Uint8, device));
         for (part, _) in space.parts() {
@@ -313,7 +315,7 @@ impl PartLearner {
 
 impl Learner for PartLearner {
     fn learn(&mut self, base: &Network, part: &Part, candidates: &[Candidate]) -> Result<Vec<Learned>> {
-        let (device, kind) = run::device_and_kind(&self.training)?;
+        let (device, kind) = precision::device_and_kind(&self.training.device, self.training.precision)?;
         let batch = self.training.batch;
         let steps = self.part_images / batch as u64;
         let config = TrainConfig {
@@ -321,8 +323,8 @@ impl Learner for PartLearner {
             ..self.training.clone()
         };
         let mut lessons = PartLessons::new(base, part, &self.distill.teacher, device, kind)?;
-        let dataset = run::read_data(&config, base)?;
-        let mut loader = Loader::start(dataset, run::loader_config(&config, batch, 0, 0.0))?;
+        let dataset = config::read_data(&config, base)?;
+        let mut loader = Loader::start(dataset, config::loader_config(&config, batch, 0, 0.0))?;
         let mut next = |progress: f32| -> Result<PartLesson> {
             loader.set_progress(progress);
             let samples = loader.next_batch()?;
@@ -347,7 +349,7 @@ impl Learner for PartLearner {
             let progress = (step as f32 / steps as f32).min(1.0);
             let lesson = next(progress)?;
             if step <= steps {
-                let rate = run::rate(&config, step, progress);
+                let rate = config::rate(&config, step, progress);
                 each(&mut pupils, config.replicas, &lesson, device, |pupil, lesson| {
                     pupil.learn(lesson, step, rate)
                 })?;

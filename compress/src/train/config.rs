@@ -1,0 +1,273 @@
+//! Everything that decides a training run.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::distill::Stage;
+use super::precision::Precision;
+use super::teacher::Teacher;
+use crate::data::{BadData, Dataset, LoaderConfig};
+use crate::error::{Error, Result};
+use crate::network::{Graph, Network};
+
+/// Learning from another network.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Distillation {
+    /// A checkpoint of ours, or a TorchScript module as docs/train-your-own.md describes.
+    pub teacher: PathBuf,
+    /// What is learned from it.
+    pub stage: Stage,
+    /// How many times an image serves with the teacher's answer to it.
+    #[serde(default = "once", skip_serializing_if = "is_once")]
+    pub reuse: u64,
+    /// Gibibytes of images and answers to keep for that.
+    #[serde(default = "reuse_gib")]
+    pub reuse_gib: f64,
+}
+
+impl Distillation {
+    /// Of every image once.
+    pub fn new(teacher: PathBuf, stage: Stage) -> Distillation {
+        Distillation { teacher, stage, reuse: once(), reuse_gib: reuse_gib() }
+    }
+}
+
+fn once() -> u64 {
+    1
+}
+
+fn reuse_gib() -> f64 {
+    2.0
+}
+
+fn is_once(times: &u64) -> bool {
+    *times == 1
+}
+
+/// Everything that decides a run.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TrainConfig {
+    /// The run's folder.
+    pub run: PathBuf,
+    /// Annotation files with the folders of their images.
+    pub data: Vec<(PathBuf, PathBuf)>,
+    /// Folders of photographs without boxes, for learning from a teacher alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub photos: Vec<PathBuf>,
+    /// Weights to start from: whatever fits by name and shape is taken.
+    pub init: Option<PathBuf>,
+    /// Learning rate of what was taken, as a share.
+    pub init_rate: f32,
+    /// The last layer that is not trained at all.
+    pub freeze: Option<String>,
+    /// Rounds weights and activations to the bytes that `compress quantize` would make of the network that the run
+    /// starts from, so that it is trained with the rounding error.
+    pub int8: bool,
+    /// A network to learn from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub distill: Option<Distillation>,
+    /// Images to see; mosaics count as one.
+    pub images: u64,
+    /// Minutes after which the run must end; the schedule follows whichever is further, images or minutes.
+    pub minutes: Option<f64>,
+    /// Images a step, over all replicas.
+    pub batch: usize,
+    /// Sides in pixels with the progress (0–1) from which they are used.
+    pub sizes: Vec<(usize, f32)>,
+    /// Share of mosaics, and the progress from which there are none.
+    pub mosaic: (f32, f32),
+    /// Share of double exposures, while there are mosaics.
+    pub mixup: f32,
+    /// Share of samples of which parts are covered, while there are mosaics.
+    pub cover: f32,
+    /// Photographs of a class that less than this share of all photographs shows are drawn more often.
+    pub rare: f32,
+    /// How many times as often fully labelled photographs are drawn, and those with VOC's classes labelled.
+    pub draw: [f32; 2],
+    /// Teacher's boxes below this score are ignored.
+    pub teacher_min: f32,
+    /// Peak learning rate.
+    pub rate: f64,
+    /// Whether the rate is a share of each tensor's own size, its root mean square when the run starts.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub relative_rate: bool,
+    /// Learning rate at the end, as a share of the peak.
+    pub final_rate: f64,
+    /// The share of all steps that the model is an average of, if that is more than the last thousand.
+    pub average_over: f64,
+    /// Weight decay of convolution weights.
+    pub decay: f32,
+    /// Steps of linear warm-up.
+    pub warmup: u64,
+    /// Decides everything random.
+    pub seed: u64,
+    /// Copies of the network, each on its own thread (CPU) with its share of the batch.
+    pub replicas: usize,
+    /// Threads that prepare batches.
+    pub loader_threads: usize,
+    /// Gibibytes of decoded photographs to keep.
+    pub keep_gib: f64,
+    /// What activations are computed in.
+    pub precision: Precision,
+    /// `cpu` or `cuda`.
+    pub device: String,
+    /// What to do about data that cannot be used.
+    #[serde(skip)]
+    pub bad_data: BadData,
+    /// Steps between lines of the log.
+    pub log_every: u64,
+    /// Seconds between checkpoints.
+    pub save_seconds: u64,
+}
+
+/// Fields of a [`TrainConfig`] that may change when a run is resumed. Some depend on the machine only. The length may
+/// change, too: the schedule then follows the new length from the current point. With any other change the run could
+/// not be reproduced.
+pub(super) const MAY_CHANGE: [&str; 10] = [
+    "run",
+    "images",
+    "minutes",
+    "replicas",
+    "loader_threads",
+    "keep_gib",
+    "precision",
+    "device",
+    "log_every",
+    "save_seconds",
+];
+
+impl TrainConfig {
+    /// What must not change when a run goes on.
+    pub(crate) fn lasting(&self) -> serde_json::Value {
+        let mut fields = serde_json::json!(self);
+        if let Some(fields) = fields.as_object_mut() {
+            MAY_CHANGE.iter().for_each(|name| {
+                fields.remove(*name);
+            });
+        }
+        fields
+    }
+}
+
+/// How batches of `batch` samples are made, from the `first_batch`th on, at a run's `progress`.
+pub(super) fn loader_config(config: &TrainConfig, batch: usize, first_batch: u64, progress: f32) -> LoaderConfig {
+    LoaderConfig {
+        batch,
+        first_batch,
+        progress,
+        seed: config.seed,
+        threads: config.loader_threads,
+        keep_bytes: (config.keep_gib * (1u64 << 30) as f64) as usize,
+        draw: config.draw,
+        teacher_min: config.teacher_min,
+        mosaic: config.mosaic,
+        mixup: config.mixup,
+        cover: config.cover,
+        rare: config.rare,
+        sizes: config.sizes.clone(),
+        bad_data: config.bad_data,
+    }
+}
+
+/// Linear warm-up, then a cosine down to the final rate.
+pub(super) fn rate(config: &TrainConfig, step: u64, progress: f32) -> f64 {
+    let warm = (step as f64 / config.warmup.max(1) as f64).min(1.0);
+    let cosine = 0.5 * (1.0 + (std::f64::consts::PI * progress as f64).cos());
+    config.rate * warm * (config.final_rate + (1.0 - config.final_rate) * cosine)
+}
+
+pub(super) fn check_options(graph: &Graph, network: &Network, config: &TrainConfig) -> Result<()> {
+    let wrong = |option, problem: String| Err(Error::Option { option, problem });
+    if config.replicas == 0 || config.batch == 0 || !config.batch.is_multiple_of(config.replicas) {
+        return wrong("--batch", format!("{} is no multiple of {} replicas", config.batch, config.replicas));
+    }
+    match config.sizes.first() {
+        Some((_, 0.0)) => {}
+        _ => return wrong("--imgsz", "needs a size that is used from the start".into()),
+    }
+    for &(size, _) in &config.sizes {
+        graph.check_size("--imgsz", size, size)?;
+    }
+    for (option, share) in [
+        ("--mosaic", config.mosaic.0),
+        ("--mosaic-until", config.mosaic.1),
+        ("--mixup", config.mixup),
+        ("--cover", config.cover),
+        ("--rare", config.rare),
+    ] {
+        if !(0.0..=1.0).contains(&share) {
+            return wrong(option, format!("{share} is not between 0 and 1"));
+        }
+    }
+    let learns_labels = config.distill.as_ref().is_none_or(|distill| distill.stage == Stage::Labels);
+    if learns_labels && !config.photos.is_empty() {
+        return wrong("--photos", "photographs without boxes teach no labels: take --stage whole or parts".into());
+    }
+    if let Some(Distillation { reuse, reuse_gib, stage, .. }) = config.distill {
+        if !(reuse_gib > 0.0 && reuse_gib.is_finite()) {
+            return wrong("--reuse-gib", format!("{reuse_gib} GiB keep no images"));
+        }
+        if reuse == 0 {
+            return wrong("--reuse", "an image serves at least once".into());
+        }
+        if reuse > 1 && stage == Stage::Labels {
+            return wrong("--reuse", "labels are not kept: take --stage whole or parts".into());
+        }
+    }
+    if config.images == 0 {
+        return wrong("--images", "0 images teach nothing".into());
+    }
+    if let Some(minutes) = config.minutes.filter(|minutes| !(*minutes > 0.0 && minutes.is_finite())) {
+        return wrong("--minutes", format!("{minutes} minutes teach nothing"));
+    }
+    for (option, share) in [("--final-rate", config.final_rate), ("--average-over", config.average_over)] {
+        if !(0.0..=1.0).contains(&share) {
+            return wrong(option, format!("{share} is not between 0 and 1"));
+        }
+    }
+    if !(config.rate > 0.0 && config.rate < 1.0) {
+        return wrong("--rate", format!("{} is not between 0 and 1", config.rate));
+    }
+    if let Some(name) = &config.freeze
+        && !network.layers.iter().any(|layer| layer.name == *name)
+    {
+        return wrong("--freeze", format!("`{name}` is no layer of `{}`", network.name));
+    }
+    Ok(())
+}
+
+/// All sets in one, whose classes are the network's by name if it has names. Photographs without boxes have the classes
+/// of the first set with boxes, or else the network's, or else its teacher's.
+pub(super) fn read_data(config: &TrainConfig, network: &Network) -> Result<Dataset> {
+    let mut all: Option<Dataset> = None;
+    let mut add = |set: Dataset, path: &PathBuf| match &mut all {
+        None => {
+            let wrong = |problem| Error::Data { path: path.clone(), problem };
+            network.clone().adopt_names(&set.classes).map_err(wrong)?;
+            all = Some(set);
+            Ok(())
+        }
+        Some(all) => all.extend(set, path),
+    };
+    let mut classes = network.names.clone();
+    for (annotations, images) in &config.data {
+        let set = Dataset::read(annotations, images, config.bad_data)?;
+        classes.clone_from(&set.classes);
+        add(set, annotations)?;
+    }
+    if let (true, Some(distill)) = (classes.is_empty(), &config.distill) {
+        let names = Teacher::class_names(&distill.teacher)?;
+        // Another number of them is an error of the teacher's, once that is loaded.
+        if names.len() == network.classes {
+            classes = names;
+        }
+    }
+    if classes.is_empty() {
+        classes = (0..network.classes).map(|class| class.to_string()).collect();
+    }
+    for folder in &config.photos {
+        add(Dataset::of_folder(folder, &classes, config.bad_data)?, folder)?;
+    }
+    all.ok_or_else(|| Error::Option { option: "--data", problem: "name at least one set".into() })
+}

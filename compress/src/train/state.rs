@@ -1,0 +1,195 @@
+//! What is saved and resumed of a run.
+
+use tch::{Device, Kind, Tensor};
+
+use super::config::TrainConfig;
+use super::model::{Layout, initial};
+use super::optimizer::{AdamW, average_keep};
+use super::tensor::to_vec;
+use crate::checkpoint::{self, Array, TensorSpec, Weights};
+use crate::error::{Error, Result};
+use crate::network::{Graph, Network};
+
+/// What is saved and resumed of a run.
+pub(super) struct RunState {
+    pub(super) learned: Tensor,
+    pub(super) average: Tensor,
+    pub(super) measured: Tensor,
+    pub(super) average_measured: Tensor,
+    pub(super) optimizer: AdamW,
+    pub(super) step: u64,
+    pub(super) images: u64,
+    pub(super) seconds: f64,
+}
+
+impl RunState {
+    pub(super) fn start(
+        network: &Network,
+        graph: &Graph,
+        layout: &Layout,
+        config: &TrainConfig,
+        device: Device,
+    ) -> Result<RunState> {
+        let mut learned = vec![0f32; layout.learned as usize];
+        let mut measured = vec![0f32; layout.measured as usize];
+        layout.gather(&initial(graph, config.seed), &mut learned, &mut measured);
+        let mut taken = Vec::new();
+        if let Some(path) = &config.init {
+            let (weights, _) = checkpoint::read(path)?;
+            taken = layout.gather(&weights, &mut learned, &mut measured);
+            if taken.is_empty() {
+                return Err(Error::Checkpoint {
+                    path: path.clone(),
+                    problem: "has no tensor that fits the network by name and shape".into(),
+                });
+            }
+            let all = checkpoint::tensors(graph).len();
+            println!("{} of {all} tensors from {}: {}", taken.len(), path.display(), layers_of(&taken));
+        }
+        let taken: std::collections::HashSet<&String> = taken.iter().collect();
+        // Frozen layers have no gradient, but weight decay would shrink them all the same.
+        let last = config.freeze.as_ref().and_then(|name| network.layers.iter().position(|l| l.name == *name));
+        let frozen = &network.layers[..last.map_or(0, |last| last + 1)];
+        let is_frozen =
+            |tensor: &str| frozen.iter().any(|layer| Some(layer.name.as_str()) == tensor.split('.').next());
+        let start = layout.scatter(&learned, &measured);
+        let size = |spec: &TensorSpec| match start.get(&spec.name) {
+            Some(array) if config.relative_rate => size(array),
+            _ => 1.0,
+        };
+        let rates = layout.fill(|spec| match spec.name.as_str() {
+            name if is_frozen(name) => 0.0,
+            _ if taken.contains(&spec.name) => config.init_rate * size(spec),
+            _ => size(spec),
+        });
+        let decays = layout.fill(|spec| if spec.name.ends_with("conv.weight") { config.decay } else { 0.0 });
+        let tensor = |values: &[f32]| Tensor::from_slice(values).to_device(device);
+        let mut state = RunState {
+            learned: tensor(&learned),
+            average: tensor(&learned),
+            measured: tensor(&measured),
+            average_measured: tensor(&measured),
+            optimizer: AdamW::new(&rates, &decays, device),
+            step: 0,
+            images: 0,
+            seconds: 0.0,
+        };
+        let path = config.run.join("state.safetensors");
+        if path.exists() {
+            state.load(&path, layout, device)?;
+        }
+        Ok(state)
+    }
+
+    /// After a step, moves the averages towards what is learned and measured; `over` is [`TrainConfig::average_over`].
+    pub(super) fn follow_average(&mut self, over: f64) {
+        let keep = average_keep(self.step, over);
+        tch::no_grad(|| {
+            let _ = self.average.lerp_(&self.learned, 1.0 - keep);
+            let _ = self.average_measured.lerp_(&self.measured, 1.0 - keep);
+        });
+    }
+
+    fn load(&mut self, path: &std::path::Path, layout: &Layout, device: Device) -> Result<()> {
+        let (arrays, _) = checkpoint::read(path)?;
+        let bad = |problem: String| Error::Checkpoint { path: path.to_owned(), problem };
+        let get = |name: &str, len: i64| -> Result<Tensor> {
+            let array = arrays.get(name).ok_or_else(|| bad(format!("has no `{name}`")))?;
+            if array.values.len() as i64 != len {
+                return Err(bad(format!(
+                    "`{name}` has {} values, not {len}: it belongs to another network",
+                    array.values.len()
+                )));
+            }
+            Ok(Tensor::from_slice(&array.values).to_device(device))
+        };
+        // Counts in 24-bit halves, each exact as a 32-bit float.
+        let counts = arrays.get("counts").ok_or_else(|| bad("has no `counts`".into()))?;
+        let &[step_high, step_low, images_high, images_low, seconds] = counts.values.as_slice() else {
+            return Err(bad("`counts` has not five values".into()));
+        };
+        let join = |high: f32, low: f32| ((high as u64) << 24) + low as u64;
+        self.step = join(step_high, step_low);
+        if self.step == 0 {
+            return Ok(()); // What the run begins with, which may have changed.
+        }
+        self.learned = get("learned", layout.learned)?;
+        self.average = get("average", layout.learned)?;
+        self.measured = get("measured", layout.measured)?;
+        self.average_measured = get("average_measured", layout.measured)?;
+        self.optimizer.moments = [get("first_moment", layout.learned)?, get("second_moment", layout.learned)?];
+        self.images = join(images_high, images_low);
+        self.seconds = seconds as f64;
+        Ok(())
+    }
+
+    pub(super) fn save(&self, network: &Network, layout: &Layout, config: &TrainConfig) -> Result<()> {
+        let split = |count: u64| [(count >> 24) as f32, (count & 0xff_ffff) as f32];
+        let counts = [split(self.step), split(self.images)].concat();
+        let mut state = Weights::new();
+        let mut put = |name: &str, values: Vec<f32>| {
+            state.insert(name.to_owned(), Array { shape: vec![values.len()], values });
+        };
+        put("learned", to_vec(&self.learned)?);
+        put("average", to_vec(&self.average)?);
+        put("measured", to_vec(&self.measured)?);
+        put("average_measured", to_vec(&self.average_measured)?);
+        put("first_moment", to_vec(&self.optimizer.moments[0])?);
+        put("second_moment", to_vec(&self.optimizer.moments[1])?);
+        put("counts", [counts, vec![self.seconds as f32]].concat());
+        let single = checkpoint::Precision::Single;
+        checkpoint::write(&config.run.join("state.safetensors"), network, &state, single)?;
+        let model = layout.scatter(&to_vec(&self.average)?, &to_vec(&self.average_measured)?);
+        checkpoint::write(&config.run.join("model.safetensors"), network, &model, checkpoint::Precision::Half)
+    }
+}
+
+/// After a step, the mean of what the replicas' normalisations have measured. After a step that was skipped, which may
+/// have left values that are no numbers, the replicas get back what was measured before it.
+pub(super) fn follow_measured(mean: &mut Tensor, replicas: &[&Tensor], is_good: bool) {
+    tch::no_grad(|| {
+        if is_good {
+            *mean = Tensor::stack(replicas, 0).mean_dim([0].as_slice(), false, Kind::Float);
+        } else {
+            for replica in replicas {
+                replica.shallow_clone().copy_(mean);
+            }
+        }
+    });
+}
+
+/// The size of a tensor's values, their root mean square. One whose values are nearly 0 has to leave them, too.
+fn size(array: &Array) -> f32 {
+    let least = if array.shape.len() > 1 { 0.01 } else { 0.02 };
+    let squares: f32 = array.values.iter().map(|value| value * value).sum();
+    (squares / array.values.len().max(1) as f32).sqrt().max(least)
+}
+
+/// The layers that tensors belong to, shortly.
+fn layers_of(names: &[String]) -> String {
+    let mut layers: Vec<&str> = names.iter().filter_map(|name| name.split('.').next()).collect();
+    layers.dedup();
+    match layers.as_slice() {
+        [first, .., last] => format!("{first} … {last} ({} layers)", layers.len()),
+        few => few.join(", "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_skipped_step_leaves_nothing_behind_in_what_is_measured() {
+        let replicas = [Tensor::from_slice(&[1f32, 2.0]), Tensor::from_slice(&[3f32, 6.0])];
+        let mut mean = Tensor::zeros([2], tch::kind::FLOAT_CPU);
+        let all: Vec<&Tensor> = replicas.iter().collect();
+        follow_measured(&mut mean, &all, true);
+        let values = |tensor: &Tensor| Vec::<f32>::try_from(tensor).unwrap();
+        assert_eq!(values(&mean), [2.0, 4.0]);
+        let _ = replicas[1].shallow_clone().fill_(f64::NAN);
+        follow_measured(&mut mean, &all, false);
+        assert!(all.iter().all(|replica| values(replica) == [2.0, 4.0]));
+        assert_eq!(values(&mean), [2.0, 4.0]);
+    }
+}

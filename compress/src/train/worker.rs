@@ -1,0 +1,232 @@
+//! The threads of a replica: it learns from lessons, or from a teacher's answers.
+
+use std::sync::mpsc;
+use std::thread::Scope;
+
+use tch::{Device, Kind, Tensor};
+
+use super::config::{Distillation, TrainConfig};
+use super::criterion::{Criterion, Lesson};
+use super::distill::{self, Hints, Stage};
+use super::loss::Loss;
+use super::model::{Layout, Replica, last_frozen};
+use super::replay::{Replay, Start};
+use super::state::RunState;
+use super::teacher::{Answer, Teacher};
+use crate::data::Batch;
+use crate::error::{Error, Result};
+use crate::network::{Graph, Network};
+use crate::quantize::Plan;
+
+/// What stays as it is during a run.
+pub(super) struct Run<'a> {
+    pub(super) network: &'a Network,
+    pub(super) graph: &'a Graph,
+    pub(super) layout: &'a Layout,
+    pub(super) config: &'a TrainConfig,
+    pub(super) device: Device,
+    pub(super) kind: Kind,
+    pub(super) int8: Option<Plan>,
+}
+
+/// The threads of a replica, as the run sees them.
+pub(super) struct Worker {
+    pub(super) send_batch: mpsc::SyncSender<Batch>,
+    /// Begins a step: the weights are those of the step before until then.
+    pub(super) start: mpsc::SyncSender<Turn>,
+    pub(super) results: mpsc::Receiver<Result<ReplicaResult>>,
+    /// Of its normalisations.
+    pub(super) measured: Tensor,
+}
+
+impl Worker {
+    /// Starts the threads of a replica that learns the weights of `state`.
+    pub(super) fn spawn<'scope>(scope: &'scope Scope<'scope, '_>, run: &Run, state: &RunState) -> Result<Worker> {
+        let Run { network, graph, layout, config, device, kind, ref int8 } = *run;
+        let measured = state.measured.copy();
+        let replica = Replica::new(
+            network,
+            layout,
+            &state.learned,
+            measured.shallow_clone(),
+            kind,
+            config.freeze.as_deref(),
+            int8.clone(),
+        )?;
+        let (send_batch, batches) = mpsc::sync_channel(1);
+        let (send_lesson, lessons) = mpsc::sync_channel(1);
+        let (start, starts) = mpsc::sync_channel(1);
+        let (send_result, results) = mpsc::sync_channel(1);
+        let criterion = Criterion::new(graph).ok_or_else(|| Error::Training("there is no head".into()))?;
+        let pupil = Pupil { replica, criterion, tutor: Tutor::new(network, graph, config, device, kind)? };
+        let classes = network.classes;
+        scope.spawn(move || carrier(classes, device, batches, send_lesson));
+        scope.spawn(move || worker(pupil, device, lessons, starts, send_result));
+        Ok(Worker { send_batch, start, results, measured })
+    }
+}
+
+/// Steps at the start of a run whose images are all new ones, so that there are some to serve again.
+pub(super) const FRESH_STEPS: u64 = 16;
+
+/// A step of a replica.
+#[derive(Clone, Copy)]
+pub(super) struct Turn {
+    /// What the loss is multiplied by.
+    pub(super) scale: f64,
+    /// Whether it takes a new batch, instead of images that the teacher has seen already.
+    pub(super) is_fresh: bool,
+}
+
+/// A replica's result for its share of a batch, or the mean of all replicas'.
+pub(super) struct ReplicaResult {
+    pub(super) size: usize,
+    pub(super) gradient: Tensor,
+    /// Total, classes, boxes, objectness, a teacher's maps.
+    pub(super) losses: [f64; 5],
+}
+
+/// A replica and what it learns by.
+struct Pupil {
+    replica: Replica,
+    criterion: Criterion,
+    tutor: Option<Tutor>,
+}
+
+/// A teacher and what a student learns from it.
+pub(super) struct Tutor {
+    teacher: Teacher,
+    stage: Stage,
+    hints: Hints,
+    /// Only where images serve more than once.
+    replay: Option<Replay>,
+    /// Whether it is the maps of frozen layers that serve more than once.
+    keeps_frozen: bool,
+}
+
+impl Tutor {
+    /// That of a run; none for one without a teacher.
+    pub(super) fn new(
+        network: &Network,
+        graph: &Graph,
+        config: &TrainConfig,
+        device: Device,
+        kind: Kind,
+    ) -> Result<Option<Tutor>> {
+        let Some(Distillation { teacher, stage, reuse, reuse_gib }) = &config.distill else { return Ok(None) };
+        let frozen = last_frozen(network, graph, config.freeze.as_deref());
+        // Parts learn from the teacher's maps, of frozen layers as well.
+        let hints = Hints::new(network, graph, if *stage == Stage::Parts { 0 } else { frozen });
+        if *stage == Stage::Parts && hints.nodes.is_empty() {
+            let problem = "`parts` needs layers that name the teacher's map that they stand for (`teacher`)".into();
+            return Err(Error::Option { option: "--stage", problem });
+        }
+        let wanted: Vec<&str> = hints.names.iter().map(String::as_str).collect();
+        let teacher = Teacher::load(teacher, network, &wanted, device, kind)?;
+        let bytes = (reuse_gib * (1u64 << 30) as f64) as usize / config.replicas;
+        let replay = (*reuse > 1).then(|| Replay::new(bytes, config.seed));
+        let keeps_frozen = replay.is_some() && frozen > 0 && *stage == Stage::Whole;
+        Ok(Some(Tutor { teacher, stage: *stage, hints, replay, keeps_frozen }))
+    }
+
+    /// What a forward pass of the student, `replica`, begins with and the teacher's answer: to the images of `lesson`, or
+    /// to ones it has seen.
+    fn start(&mut self, lesson: Option<&Lesson>, replica: &mut Replica) -> Result<(Start, Answer)> {
+        if let Some(Lesson { rgb, size, .. }) = lesson {
+            let answer = self.teacher.look(rgb)?;
+            let start = if self.keeps_frozen {
+                Start::Frozen { maps: replica.frozen_maps(rgb)?, size: *size }
+            } else {
+                Start::Images(rgb.shallow_clone())
+            };
+            if let Some(replay) = &mut self.replay {
+                replay.keep(&start, &answer);
+            }
+            return Ok((start, answer));
+        }
+        let drawn = self.replay.as_mut().map(Replay::draw).transpose()?.flatten();
+        drawn.ok_or_else(|| Error::Training("there are no images to serve again".into()))
+    }
+}
+
+impl Pupil {
+    /// What is to be learned from a lesson, or without one from images that the teacher has seen already, and their side
+    /// in pixels.
+    fn loss(&mut self, lesson: Option<&Lesson>) -> Result<(Loss, usize)> {
+        let Pupil { replica, criterion, tutor } = self;
+        let no_lesson = || Error::Training("there is no lesson".into());
+        let Some(tutor) = tutor else {
+            let lesson = lesson.ok_or_else(no_lesson)?;
+            let predictions = replica.forward(&lesson.rgb)?;
+            return Ok((criterion.loss(&predictions, lesson)?, lesson.size));
+        };
+        let (start, mut answer) = tutor.start(lesson, replica)?;
+        let size = start.size();
+        let Tutor { stage, hints, .. } = tutor;
+        answer.maps = hints.of(answer.maps)?;
+        let given = (*stage == Stage::Parts).then_some(&answer.maps[..]);
+        let (predictions, maps) = match &start {
+            Start::Images(rgb) => replica.forward_with(rgb, &hints.nodes, given)?,
+            Start::Frozen { maps, .. } => replica.forward_behind(maps, &hints.nodes)?,
+        };
+        let unexplained = hints.unexplained(&maps, &answer.maps)?;
+        let whole = distill::whole(&predictions, &answer, unexplained, &mut criterion.geometry, size)?;
+        let loss = match stage {
+            Stage::Parts | Stage::Whole => whole,
+            Stage::Labels => whole.and(criterion.loss(&predictions, lesson.ok_or_else(no_lesson)?)?),
+        };
+        Ok((loss, size))
+    }
+}
+
+/// Takes batches to the device while the replica learns from an earlier one.
+fn carrier(
+    classes: usize,
+    device: Device,
+    batches: mpsc::Receiver<Batch>,
+    lessons: mpsc::SyncSender<Result<Lesson>>,
+) {
+    for batch in batches {
+        if lessons.send(Lesson::new(batch, classes, device)).is_err() {
+            return;
+        }
+    }
+}
+
+fn worker(
+    mut pupil: Pupil,
+    device: Device,
+    lessons: mpsc::Receiver<Result<Lesson>>,
+    starts: mpsc::Receiver<Turn>,
+    results: mpsc::SyncSender<Result<ReplicaResult>>,
+) {
+    // Parallelism is over replicas: on two cores, two with one thread each are faster than one with two threads.
+    if device == Device::Cpu {
+        tch::set_num_threads(1);
+    }
+    let mut learn = |lesson: Option<&Lesson>, scale: f64| -> Result<ReplicaResult> {
+        let (loss, size) = pupil.loss(lesson)?;
+        (&loss.total * scale).f_backward()?;
+        Ok(ReplicaResult {
+            size,
+            gradient: pupil.replica.take_gradients()? / scale,
+            losses: [loss.total.double_value(&[]), loss.class(), loss.bbox(), loss.object(), loss.maps()],
+        })
+    };
+    for Turn { scale, is_fresh } in starts {
+        let result = if is_fresh {
+            let Ok(lesson) = lessons.recv() else { return };
+            lesson.and_then(|lesson| learn(Some(&lesson), scale))
+        } else {
+            learn(None, scale)
+        };
+        if results.send(result).is_err() {
+            return;
+        }
+    }
+}
+
+/// The error of a channel whose other end is gone.
+pub(super) fn ended<E>(_: E) -> Error {
+    Error::Training("a replica ended".into())
+}
