@@ -217,7 +217,7 @@ mod tests {
             ("package/index.js", "JavaScript"),
             ("package/index.d.ts", "types"),
             ("package/package.json", "documents, licences, manifest"),
-            ("micro-yolo-0.1.0/src/engine/plan.rs", "src"),
+            ("micro-yolo-0.1.0/src/engine/plan/mod.rs", "src"),
             ("micro-yolo-0.1.0/tests/fixtures/forms/anchors.onnx", "tests"),
         ];
         for (path, expected) in cases {

@@ -1,0 +1,120 @@
+//! The steps of a plan.
+
+use super::place::{Halo, Place};
+use crate::engine::net::Shape;
+#[cfg(feature = "profile")]
+use crate::engine::simd::depthwise::Windows;
+use crate::engine::simd::depthwise::{DepthwiseF32, DepthwiseI8};
+use crate::engine::simd::elementwise::ByteSum;
+use crate::engine::simd::gemm::{ConvF32, ConvI8, OutputI8};
+use crate::engine::simd::pool::PoolWindow;
+use crate::engine::simd::quantize::Quantize;
+use crate::engine::simd::tile::BLOCK_PIXELS;
+#[cfg(feature = "profile")]
+use crate::engine::simd::tile::Im2col;
+use crate::engine::simd::{Activation, MAX_THREADS};
+use crate::limits::product;
+
+/// What a step does.
+#[derive(Debug, Clone)]
+pub(super) enum Work {
+    /// Floats of input `0` into planes with a border.
+    ImportPlanes(usize),
+    ImportPixels(usize),
+    /// Into pixels of bytes; whether the buffer holds nothing else, so that what lies behind a pixel's channels is free.
+    ImportBytes(usize, Quantize, bool),
+    ConvF32(Box<ConvF32>),
+    /// To bytes, requantised, or to floats, activated.
+    ConvI8(Box<ConvI8>, OutputI8),
+    DepthwiseF32(Box<DepthwiseF32>),
+    DepthwiseI8(Box<DepthwiseI8>),
+    Unary(Activation),
+    Mul,
+    Add(Activation),
+    AddBytes(ByteSum),
+    Gate(Quantize),
+    Mean,
+    MaxPool(PoolWindow),
+    Upsample,
+    Bilinear,
+    Copy,
+    /// Of as many parts.
+    Shuffle(usize),
+    Quantize(Quantize),
+    /// Byte to byte by table.
+    Table(Box<[u8; 256]>),
+    Dequantize,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Step {
+    pub(super) work: Work,
+    pub(super) inputs: Vec<Place>,
+    pub(super) output: Option<Place>,
+    /// The border to write before the step.
+    pub(super) halo: Option<Halo>,
+}
+
+impl Step {
+    /// The most numbers that it keeps beside its input and output, on as many threads as there may be.
+    pub(super) fn scratch(&self) -> u64 {
+        let Some(Place { shape: Shape { width, channels, .. }, .. }) = self.inputs.first() else { return 0 };
+        // A row for a pool or a resize, a block of pixels for a depthwise convolution inside another.
+        let pixels = match &self.work {
+            Work::ConvF32(conv) if conv.depthwise.is_some() => BLOCK_PIXELS * MAX_THREADS,
+            Work::ConvI8(conv, _) if conv.depthwise.is_some() => BLOCK_PIXELS * MAX_THREADS,
+            Work::MaxPool(_) | Work::Bilinear => *width,
+            _ => 0,
+        };
+        product(&[pixels, *channels])
+    }
+}
+
+#[cfg(feature = "profile")]
+impl Step {
+    /// Kind and shape, and multiply-accumulates.
+    pub(super) fn describe(&self) -> (String, usize) {
+        let Some(Place { shape: out, .. }) = self.output else { return (String::new(), 0) };
+        let pixels = out.height * out.width;
+        let input = self.inputs.first().map_or(0, |place| place.shape.channels);
+        let depthwise = |windows: &Windows| {
+            let Windows { output, kernel, stride, .. } = windows;
+            let macs = output.height * output.width * output.channels * kernel.height * kernel.width;
+            (format!("depthwise {}x{}/{}", kernel.height, kernel.width, stride.height), macs)
+        };
+        let dense = |name: &str, first: Option<(String, usize)>, window: &Im2col| {
+            let inputs = window.taps.len() * window.run;
+            let (name, before) = match first {
+                Some((first, macs)) => (format!("{first} + {name}"), macs),
+                None => (format!("{name} of {inputs}"), 0),
+            };
+            (name, before + pixels * inputs * out.channels)
+        };
+        let (name, macs) = match &self.work {
+            Work::ImportPlanes(_) => ("import planes".to_owned(), 0),
+            Work::ImportPixels(_) => ("import pixels".to_owned(), 0),
+            Work::ImportBytes(..) => ("import bytes".to_owned(), 0),
+            Work::ConvF32(c) => dense("conv", c.depthwise.as_ref().map(|d| depthwise(d.windows())), &c.window),
+            Work::ConvI8(c, _) => {
+                dense("int8 conv", c.depthwise.as_ref().map(|d| depthwise(d.windows())), &c.window)
+            }
+            Work::DepthwiseF32(layer) => depthwise(layer.windows()),
+            Work::DepthwiseI8(layer) => depthwise(layer.windows()),
+            Work::Unary(_) => ("activation".to_owned(), 0),
+            Work::Mul => ("product".to_owned(), 0),
+            Work::Add(_) => ("sum".to_owned(), 0),
+            Work::AddBytes(_) => ("int8 sum".to_owned(), 0),
+            Work::Gate(_) => ("gate".to_owned(), 0),
+            Work::Mean => ("mean".to_owned(), 0),
+            Work::MaxPool(_) => ("max pool".to_owned(), 0),
+            Work::Upsample => ("upsample".to_owned(), 0),
+            Work::Bilinear => ("bilinear".to_owned(), 0),
+            Work::Copy => ("copy".to_owned(), 0),
+            Work::Shuffle(_) => ("shuffle".to_owned(), 0),
+            Work::Quantize(_) => ("quantize".to_owned(), 0),
+            Work::Table(_) => ("table".to_owned(), 0),
+            Work::Dequantize => ("dequantize".to_owned(), 0),
+        };
+        (format!("{name}, {input} to {} at {}x{}", out.channels, out.width, out.height), macs)
+    }
+}
