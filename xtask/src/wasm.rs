@@ -408,7 +408,8 @@ fn optimize(sh: &Shell, optimizer: &Path, variant: &Variant, wasm: &Path) -> Res
 
 /// What a file weighs on disk and on the wire.
 pub struct Size {
-    raw: u64,
+    /// As it is.
+    pub raw: u64,
     /// Compressed at the best level.
     pub gzip: u64,
 }
