@@ -1,9 +1,10 @@
 //! Checks of what the project depends on: licences, sources and known weaknesses, of crates and npm packages.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use walkdir::WalkDir;
 use xshell::{Cmd, Shell, cmd};
 
 use crate::{process, python, workspace};
@@ -35,19 +36,41 @@ pub fn crates<'a>(sh: &'a Shell, cargo_deny: &PathBuf) -> Cmd<'a> {
     cmd!(sh, "{cargo_deny} --workspace check --hide-inclusion-graph licenses bans sources {advisories...}")
 }
 
-/// Checks the npm packages for known weaknesses of high severity; false if the registry keeps no list of them.
+/// Checks the npm packages of all lock files for known weaknesses of high severity; false if the registry gives no list of
+/// them: there are registries without one, and machines without a network.
 ///
 /// # Errors
 ///
 /// If there are some, with their names.
 pub fn npm_packages(sh: &Shell) -> Result<bool> {
-    let audit = process::program(sh, "npm").args(["audit", "--json", "--audit-level=high"]);
-    let answer = audit.quiet().ignore_stderr().ignore_status().read()?;
-    weaknesses(&answer).and_then(|found| match found {
-        None => Ok(false),
-        Some(names) if names.is_empty() => Ok(true),
-        Some(names) => bail!("weaknesses are known of {}: `npm audit` says which", names.join(", ")),
-    })
+    let mut found = Vec::new();
+    let mut checked = true;
+    for folder in locked_folders(&workspace::root()) {
+        // npm reads the lock file: the packages need not be installed.
+        let _in = sh.push_dir(&folder);
+        let audit = process::program(sh, "npm").args(["audit", "--json", "--audit-level=high"]);
+        let answer = audit.quiet().ignore_stderr().ignore_status().read()?;
+        match weaknesses(&answer)? {
+            None => checked = false,
+            Some(names) if names.is_empty() => {}
+            Some(names) => found.push(format!("{} in {}", names.join(", "), folder.display())),
+        }
+    }
+    if !found.is_empty() {
+        bail!("weaknesses are known of {}: `npm audit` there says which", found.join("; "));
+    }
+    Ok(checked)
+}
+
+/// The folders in and below `root` with a lock file of npm, without those of what is installed or built.
+fn locked_folders(root: &Path) -> Vec<PathBuf> {
+    let is_ours = |entry: &walkdir::DirEntry| {
+        let name = entry.file_name().to_string_lossy();
+        entry.depth() == 0 || !(name.starts_with('.') || name == "node_modules" || name == "target")
+    };
+    let entries = WalkDir::new(root).sort_by_file_name().into_iter().filter_entry(is_ours).filter_map(Result::ok);
+    let locks = entries.filter(|entry| entry.file_name() == "package-lock.json");
+    locks.filter_map(|entry| entry.path().parent().map(Path::to_owned)).collect()
 }
 
 /// The packages with weaknesses of high or critical severity in an answer of `npm audit --json`; `None` if it is none.
@@ -61,6 +84,42 @@ fn weaknesses(answer: &str) -> Result<Option<Vec<String>>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_lock_file_is_found_but_those_of_others() {
+        let dir = tempfile::tempdir().unwrap();
+        for folder in ["", "a/b", "node_modules/c", "a/target/d", ".cache/e"] {
+            std::fs::create_dir_all(dir.path().join(folder)).unwrap();
+            std::fs::write(dir.path().join(folder).join("package-lock.json"), "").unwrap();
+        }
+        assert_eq!(locked_folders(dir.path()), [dir.path().join("a/b"), dir.path().to_owned()]);
+        // Those of the repository: what tests and benches install apart is looked at, too.
+        let found = locked_folders(&workspace::root());
+        for folder in ["", "benches/browser", "tests/e2e/parcel"] {
+            assert!(found.contains(&workspace::path(folder)), "{folder}: {found:?}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_weakness_behind_any_lock_file_counts() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let sh = Shell::new().unwrap();
+        process::push_path(&sh, dir.path()).unwrap();
+        let npm = |text: &str| {
+            let path = dir.path().join("npm");
+            std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+            npm_packages(&sh)
+        };
+        assert!(npm(r#"echo '{"vulnerabilities":{}}'"#).unwrap());
+        // What npm says without a network.
+        assert!(!npm(r#"echo '{"message":"getaddrinfo EAI_AGAIN registry.npmjs.org"}'; exit 1"#).unwrap());
+        let one = r#"case "$PWD" in */parcel) found='"a":{"severity":"high"}' ;; esac; echo "{\"vulnerabilities\":{$found}}""#;
+        let message = npm(one).unwrap_err().to_string();
+        assert!(message.contains("known of a in ") && message.contains("parcel"), "{message}");
+    }
 
     #[test]
     fn only_grave_weaknesses_count() {

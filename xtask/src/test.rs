@@ -247,7 +247,7 @@ fn run_part(sh: &Shell, part: Part, parts: &[Part]) -> Result<Outcome> {
             if audit::npm_packages(sh)? {
                 total += Counts { passed: 1, failed: 0 };
             } else {
-                println!("xtask: the npm registry has no list of known weaknesses: not checked");
+                println!("xtask: the npm registry gave no list of known weaknesses: not checked");
             }
             Ok(total)
         }),
