@@ -80,6 +80,32 @@ describe("offline in chromium", () => {
     assert.deepEqual(errors.filter((error) => !/ERR_CONNECTION_REFUSED|service.?worker|update/i.test(error)), []);
   });
 
+  test("it can be installed, and each site of an origin by itself", async (t) => {
+    // As of a user of GitHub Pages.
+    const site = await serve({ mounts: { "/yolo/": folder, "/fork/": folder } });
+    // Other contexts are incognito, where nothing can be installed.
+    const page = await browser.defaultBrowserContext().newPage();
+    t.after(() => Promise.all([page.close(), site.close()]));
+    const session = await page.createCDPSession();
+    for (const path of ["yolo/", "fork/"]) {
+      const url = `${site.url}${path}`;
+      await page.goto(url);
+      // Asks for the icons, too. Headless Chromium has nothing to object to either.
+      assert.deepEqual((await session.send("Page.getInstallabilityErrors")).installabilityErrors, [], path);
+      const { url: address, errors, manifest } = await session.send("Page.getAppManifest");
+      assert.deepEqual([address, errors], [`${url}manifest.webmanifest`, []]);
+      assert.deepEqual([manifest.startUrl, manifest.scope, manifest.display], [url, url, "kStandalone"]);
+      assert.equal((await session.send("Page.getAppId")).appId, url, "an id that a site shares with another would replace it");
+    }
+    // The answer is one: of another context it says what keeps it from being installed.
+    const context = await browser.createBrowserContext();
+    t.after(() => context.close());
+    const incognito = await context.newPage();
+    await incognito.goto(`${site.url}yolo/`);
+    const refused = await (await incognito.createCDPSession()).send("Page.getInstallabilityErrors");
+    assert.deepEqual(refused.installabilityErrors.map(({ errorId }) => errorId), ["in-incognito"]);
+  });
+
   test("a new version is offered, and only what changed is fetched", async (t) => {
     const site = await serveSite();
     const context = await browser.createBrowserContext();
