@@ -210,6 +210,143 @@ describe("tools of the page in chromium", () => {
     });
   });
 
+  test("a trail leads from where an object was to where it is, in its colour, and thins out behind it", async (t) => {
+    const page = await visit(t, { path: "#track=1" });
+    const fixture = (name) => join(ROOT, "tests/e2e/fixtures", name);
+    await choose(page, "#model-file", fixture("red-spot.onnx"));
+    await page.waitForFunction(() => /^160 × 160/.test(document.querySelector("#build").textContent), { timeout: 60_000 });
+    // Slowly, so that a busy machine looks at many of its 24 frames.
+    await page.$eval("#video", (video) => (video.defaultPlaybackRate = 0.25));
+    await choose(page, "#file", fixture("spot.mp4"));
+    await page.waitForFunction(
+      () => {
+        const video = document.querySelector("#video");
+        if (video.currentTime > 0.7) video.pause();
+        return video.currentTime > 0.7;
+      },
+      { timeout: 60_000 },
+    );
+    /** Once the last frame was looked at. */
+    const settled = async () => {
+      for (let before; ; await sleep(500)) {
+        const now = await page.$eval("#boxes", (canvas) => canvas.toDataURL());
+        if (now === before) return;
+        before = now;
+      }
+    };
+    /** What is painted over the film: of each column of pixels at the height of the spot's middle. */
+    const row = async () => {
+      await settled();
+      return page.evaluate(() => {
+        const canvas = document.querySelector("#boxes");
+        const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+        const scale = canvas.width / 320;
+        const middle = Math.round(130 * scale);
+        const columns = Array.from({ length: 320 }, (_, x) => {
+          const at = (y) => 4 * (y * canvas.width + Math.round((x + 0.5) * scale));
+          const painted = Array.from({ length: 17 }, (_, index) => at(middle - 8 + index)).filter((index) => data[index + 3] > 8);
+          return { thick: painted.length, color: [...data.slice(at(middle), at(middle) + 3)] };
+        });
+        const swatch = getComputedStyle(document.querySelector("#list .swatch")).backgroundColor.match(/\d+/g).map(Number);
+        return { columns, swatch };
+      });
+    };
+    const { columns, swatch } = await row();
+    await page.locator(named("combobox", "Export as")).fill("json");
+    const { bytes } = await downloaded(page, temporary, () => page.locator(button("Save")).click());
+    const [{ box, trackId }] = JSON.parse(bytes).objects;
+    assert.ok(trackId >= 0 && Math.abs(box.width - 80) < 6 && box.x > 100, JSON.stringify(box));
+    const now = Math.round(box.x + box.width / 2);
+    const thick = (from, to) => columns.slice(from, to).map((one) => one.thick);
+    // It moves to the right. Behind its middle the trail, which reaches out of its box; ahead of it nothing but the box.
+    assert.ok(Math.min(...thick(now - 56, now - 1)) > 0, String(thick(now - 56, now - 1)));
+    assert.deepEqual(thick(now + 5, now + 35), Array(30).fill(0));
+    const start = columns.findIndex((one) => one.thick > 0);
+    assert.ok(start >= 40, "no sooner than its middle was, in the first frame");
+    const mean = (values) => values.reduce((sum, one) => sum + one, 0) / values.length;
+    assert.ok(mean(thick(start, start + 12)) < mean(thick(now - 14, now - 2)), `${thick(start, now)}`);
+    for (const { color } of columns.slice(now - 8, now - 2)) {
+      assert.ok(color.every((value, channel) => Math.abs(value - swatch[channel]) < 30), `${color} for ${swatch}`);
+    }
+    await page.locator(named("checkbox", "Track objects in video")).click();
+    await page.waitForFunction(() => document.querySelector("#list .label")?.textContent === "red spot");
+    const untracked = (await row()).columns.slice(now - 34, now + 34).map((one) => one.thick);
+    assert.deepEqual(untracked, Array(68).fill(0), "inside of its box nothing is left");
+  });
+
+  test("the plot has a column for each frame, made of its parts, the newest on the right", async (t) => {
+    const page = await visit(t, { path: "#sample=tour" });
+    await seesCat(page);
+    /** In the page: of each of the plot's 120 columns how high it is in pixels, and of which parts it is made. */
+    await page.evaluate(() => {
+      globalThis.columnsOf = (canvas, colors) => {
+        const { width, height } = canvas;
+        const { data } = canvas.getContext("2d").getImageData(0, 0, width, height);
+        const known = Object.entries(colors).map(([part, color]) => [part, [1, 3, 5].map((at) => parseInt(color.slice(at, at + 2), 16))]);
+        return Array.from({ length: 120 }, (_, index) => {
+          const parts = {};
+          let painted = 0;
+          for (let y = height - 1; y >= 0; y -= 1) {
+            const at = 4 * (y * width + Math.floor(((index + 0.5) * width) / 120));
+            if (data[at + 3] > 0) painted += 1;
+            const name = known.find(([, rgb]) => rgb.every((value, channel) => Math.abs(value - data[at + channel]) < 3))?.[0];
+            if (name) parts[name] = (parts[name] ?? 0) + 1;
+          }
+          return { painted, parts };
+        });
+      };
+      globalThis.plotColors = () => {
+        const style = getComputedStyle(document.querySelector("#plot"));
+        return Object.fromEntries(["pixels", "network", "boxes", "draw"].map((part) => [part, style.getPropertyValue(`--plot-${part}`).trim()]));
+      };
+    });
+    const plot = () =>
+      page.evaluate(() => ({
+        columns: globalThis.columnsOf(document.querySelector("#plot"), globalThis.plotColors()),
+        height: document.querySelector("#plot").height,
+        top: document.querySelector("#plot-top").textContent,
+      }));
+    const filled = ({ columns }) => columns.filter(({ painted }) => painted > 0).length;
+    await page.waitForFunction(() => document.querySelector("#rate").textContent !== "–", { timeout: 60_000 });
+    const early = await plot();
+    await page.waitForFunction(() => document.querySelector("#video").currentTime > 4, { timeout: 60_000 });
+    const late = await plot();
+    assert.ok(filled(early) >= 2 && filled(late) > filled(early) + 10, `${filled(early)}, ${filled(late)}`);
+    for (const { columns, top, height } of [early, late]) {
+      assert.ok(columns.slice(-filled({ columns })).every(({ painted }) => painted > 0), "side by side, up to the right end");
+      assert.match(top, /^\d+ ms$/);
+      const tallest = Math.max(...columns.map(({ painted }) => painted));
+      assert.ok(tallest > 0.35 * height && tallest <= height, `${tallest} of ${height}: 1, 2 or 5 times a power of ten fits`);
+    }
+    // Of times that are known, in a canvas whose columns are of whole pixels.
+    const known = await page.evaluate(async () => {
+      const { drawPlot } = await import("./timing.js");
+      const canvas = document.body.appendChild(document.createElement("canvas"));
+      canvas.style.cssText = "position: absolute; left: 0; top: 0; width: 480px; height: 100px";
+      const colors = globalThis.plotColors();
+      const frames = [{ pixels: 10, network: 50, boxes: 15, draw: 5 }, { pixels: 0, network: 20, boxes: 0, draw: 10 }];
+      const top = drawPlot(canvas, frames, colors);
+      const columns = globalThis.columnsOf(canvas, colors);
+      const [x, order] = [4 * 118 + 1, []];
+      const { data } = canvas.getContext("2d").getImageData(x, 0, 1, 100);
+      for (let y = 99; y >= 0; y -= 1) {
+        const color = `#${[...data.slice(4 * y, 4 * y + 3)].map((value) => value.toString(16).padStart(2, "0")).join("")}`;
+        const part = Object.keys(colors).find((one) => colors[one] === color);
+        if (part && order.at(-1) !== part) order.push(part);
+      }
+      drawPlot(canvas, Array(120).fill({ pixels: 0, network: 1, boxes: 0, draw: 0 }), colors);
+      const full = globalThis.columnsOf(canvas, colors).filter(({ parts }) => parts.network === 100).length;
+      canvas.remove();
+      return { top, columns, order, full };
+    });
+    assert.equal(known.top, 100);
+    const made = known.columns.map(({ parts }) => parts);
+    assert.deepEqual(made.slice(-2), [{ pixels: 10, network: 50, boxes: 15, draw: 5 }, { network: 20, draw: 10 }]);
+    assert.equal(filled(known), 2);
+    assert.deepEqual(known.order, ["pixels", "network", "boxes", "draw"], "from the bottom");
+    assert.equal(known.full, 120);
+  });
+
   test("come back to with the back button, the film goes on, and so do its boxes", async (t) => {
     // What must not be stored is not kept for the button either.
     const kept = await serve({ headers: { "cache-control": "no-cache" } });

@@ -153,6 +153,7 @@ test("times are averaged, and a single picture counts as it is", () => {
   assert.ok(Math.abs(timing.average.network - 10) < 0.01);
   assert.ok(Math.abs(timing.rate - 20) < 1e-9, String(timing.rate));
   assert.equal(timing.frames.length, 120);
+  assert.ok(timing.frames.every(({ network }) => network === 10), "the oldest go");
   assert.deepEqual([0, 0.3, 7, 12, 50, 51, NaN].map(niceTop), [10, 0.5, 10, 20, 50, 100, 10]);
 });
 
