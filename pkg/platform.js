@@ -64,7 +64,8 @@ export function platformError(cause, engine = "the engine") {
     return new MicroYoloError(
       "unsupported",
       "a content security policy forbids WebAssembly here: allow `script-src 'wasm-unsafe-eval'` " +
-        "(an extension: in `content_security_policy.extension_pages` of its manifest)",
+        "(an extension: in `content_security_policy.extension_pages` of its manifest; for a content script the visited " +
+        "site's policy counts: let the background compute)",
       { cause },
     );
   }

@@ -38,10 +38,16 @@ before(async () => {
 after(async () => await project?.remove());
 
 /** One file with the detector in it, as a bundler makes a classic script. */
-async function classic(entry, code) {
+const classic = (entry, code) => bundled(`import { Detector } from "${entry}";${code}`, "iife");
+
+/**
+ * @param {string} code
+ * @param {"iife" | "esm"} format
+ */
+async function bundled(code, format) {
   const { build } = await import("esbuild");
-  const root = await project.app("classic", { "main.js": `import { Detector } from "${entry}";${code}` });
-  const { outputFiles } = await build({ entryPoints: [join(root, "main.js")], bundle: true, write: false, format: "iife", logLevel: "silent" });
+  const root = await project.app("classic", { "main.js": code });
+  const { outputFiles } = await build({ entryPoints: [join(root, "main.js")], bundle: true, write: false, format, logLevel: "silent" });
   return outputFiles[0].text;
 }
 
@@ -80,11 +86,21 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
       document.title = await look(Detector, ${options});`;
 
     test("a module from a blob: URL", async () => {
-      const from = (text) => `
+      const from = (text, options = "undefined") => `
         const text = ${text};
         const url = URL.createObjectURL(new Blob([text], { type: "text/javascript" }));
-        document.title = await look((await import(url)).Detector);`;
-      assert.match((await page(from('await (await fetch("/pkg/inline.js")).text()'))).seen, /\bcat\b.*; worker true/);
+        document.title = await look((await import(url)).Detector, ${options});`;
+      const fetched = (file) => `await (await fetch("/${file}")).text()`;
+      assert.match((await page(from(fetched("pkg/inline.js")))).seen, /\bcat\b.*; worker true/);
+      // One that imports the default entry leaves it where it is.
+      const importing = `'export * from "' + new URL("/pkg/index.js", location) + '";'`;
+      assert.match((await page(from(importing))).seen, /\bcat\b.*; worker true/);
+      // The default entry itself, made one file: nothing lies beside a blob: URL, as the error says.
+      const whole = await bundled('export { Detector } from "micro-yolo";', "esm");
+      site.route("/whole.js", (_, response) => response.writeHead(200, SCRIPT).end(whole));
+      assert.match((await page(from(fetched("whole.js")))).seen, /^failed: unsupported: .*blob:.*micro-yolo\/inline/);
+      const named = '{ wasm: "/pkg/wasm/micro_yolo_bg.wasm", model: "/pkg/wasm/micro-yolo-int8.onnx" }';
+      assert.match((await page(from(fetched("whole.js"), named))).seen, /\bcat\b.*; worker false/);
     });
 
     test("a classic script made of one file", async () => {
@@ -133,14 +149,25 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
     });
 
     test("a page with Trusted Types", async () => {
+      const required = "require-trusted-types-for 'script'";
+      const under = (policy) => ({ "content-security-policy": policy });
       for (const entry of ["index", "inline"]) {
-        const policy = { "content-security-policy": "require-trusted-types-for 'script'" };
-        assert.match((await page(say(entry), policy)).seen, /\bcat\b.*; worker true/, entry);
-        policy["content-security-policy"] += "; trusted-types 'none'";
-        const { seen, said } = await page(say(entry), policy);
+        assert.match((await page(say(entry), under(required))).seen, /\bcat\b.*; worker true/, entry);
+        // Under the name that the README gives, and with one policy for all detectors.
+        const twice = `
+          const { Detector } = await import("/pkg/${entry}.js");
+          const seen = [await look(Detector, { worker: true }), await look(Detector, { worker: true })];
+          document.title = seen.join(" and ");`;
+        const allowed = await page(twice, under(`${required}; trusted-types micro-yolo`));
+        assert.match(allowed.seen, /\bcat\b.*; worker true; .* and .*\bcat\b.*; worker true/, entry);
+        assert.deepEqual(allowed.said, [], entry);
+        const forbidden = under(`${required}; trusted-types 'none'`);
+        const { seen, said } = await page(say(entry), forbidden);
         // Firefox has the policies since 148; where they are not enforced the worker starts.
         assert.match(seen, name === "chromium" ? /\bcat\b.*; worker false/ : /\bcat\b.*; worker/, entry);
-        if (name === "chromium") assert.match(said.join(), /^micro-yolo: no worker, .*Trusted/, entry);
+        if (name === "firefox") continue;
+        assert.match(said.join(), /^micro-yolo: no worker, .*Trusted/, entry);
+        assert.match((await page(say(entry, "{ worker: true }"), forbidden)).seen, /^failed: worker-failed: /, entry);
       }
     });
 
@@ -235,6 +262,13 @@ test("a browser that hides pixels is named", async (t) => {
 });
 
 describe("an extension (Manifest V3)", () => {
+  /** Policies of sites that are visited. */
+  const STRICT = {
+    "/no-wasm": "script-src 'self'",
+    "/no-worker": "script-src 'self' 'wasm-unsafe-eval'",
+    "/nothing": "default-src 'none'",
+    "/no-types": "require-trusted-types-for 'script'; trusted-types 'none'",
+  };
   let browser, id, site, folder;
   before(async () => {
     folder = await mkdtemp(join(tmpdir(), "micro-yolo-extension-"));
@@ -254,21 +288,25 @@ describe("an extension (Manifest V3)", () => {
       "manifest.json": JSON.stringify(manifest),
       "background.js": `import { Detector } from "./pkg/inline.js";${CAT}${LOOK}
         chrome.runtime.onMessage.addListener((_, sender, answer) => (look(Detector).then(answer), true));`,
-      "content.js": `${CAT}${LOOK}
+      "content.js": await classic("micro-yolo/inline", `${CAT}${LOOK}
         (async () => {
-          const said = [await chrome.runtime.sendMessage("look")];
+          const said = [await chrome.runtime.sendMessage("look"), await look(Detector)];
           for (const entry of ["index", "inline"]) {
             const { Detector } = await import(chrome.runtime.getURL("pkg/" + entry + ".js"));
             said.push(await look(Detector));
           }
           document.title = JSON.stringify(said);
-        })();`,
+        })();`),
       "panel.html": '<!doctype html><title>waiting</title><script type="module" src="panel.js"></script>',
       "panel.js": `import { Detector } from "./pkg/index.js";${CAT}${LOOK}look(Detector).then((seen) => (document.title = seen));`,
     };
     for (const [path, text] of Object.entries(files)) await writeFile(join(folder, path), text);
     site = await serve({ mounts: {} });
-    site.route("/", (_, response) => response.writeHead(200, HTML).end("<!doctype html><title>waiting</title>"));
+    const waiting = "<!doctype html><title>waiting</title>";
+    site.route("/", (_, response) => response.writeHead(200, HTML).end(waiting));
+    for (const [path, policy] of Object.entries(STRICT)) {
+      site.route(path, (_, response) => response.writeHead(200, { ...HTML, "content-security-policy": policy }).end(waiting));
+    }
     ({ browser, id } = await launchWithExtension(folder));
   });
   after(async () => {
@@ -279,11 +317,30 @@ describe("an extension (Manifest V3)", () => {
 
   test("its background, its content script and its pages find the cat", async () => {
     const page = await browser.newPage();
-    const [background, content, inline] = JSON.parse(await whatIsSeen(page, site.url));
+    const [background, ...content] = JSON.parse(await whatIsSeen(page, site.url));
     assert.match(background, /\bcat\b.*; worker false/);
-    assert.match(content, /\bcat\b.*; worker/);
-    assert.match(inline, /\bcat\b.*; worker/);
+    assert.equal(content.length, 3, "bundled, and two entries imported");
+    for (const seen of content) assert.match(seen, /\bcat\b.*; worker true/);
     assert.match(await whatIsSeen(page, `chrome-extension://${id}/panel.html`), /\bcat\b.*; worker true/);
+  });
+
+  test("the visited site's policy applies to its content script, bundled or not, and not to its background", async () => {
+    const forbidden = /^failed: unsupported: .*content script.*background/;
+    const expected = {
+      "/no-wasm": forbidden,
+      "/nothing": forbidden,
+      "/no-worker": /\bcat\b.*; worker false/,
+      // The site's scripts have them, the content script's world of its own has not.
+      "/no-types": /\bcat\b.*; worker true/,
+    };
+    for (const path of Object.keys(STRICT)) {
+      const page = await browser.newPage();
+      const [background, ...content] = JSON.parse(await whatIsSeen(page, site.url + path.slice(1)));
+      await page.close();
+      assert.match(background, /\bcat\b.*; worker false/, path);
+      assert.equal(content.length, 3, path);
+      for (const seen of content) assert.match(seen, expected[path], path);
+    }
   });
 });
 
