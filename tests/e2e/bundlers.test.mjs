@@ -2,7 +2,7 @@
 // webpack, Rollup, esbuild and Parcel, under the address of the page and of a CDN. In each a browser finds the cat.
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
-import { cp, readdir, rm, stat } from "node:fs/promises";
+import { cp, readFile, readdir, rm, stat } from "node:fs/promises";
 import { after, before, describe, test } from "node:test";
 import { join } from "node:path";
 import { promisify } from "node:util";
@@ -130,16 +130,21 @@ for (const version of [5, 6, 7, 8]) {
   });
 }
 
-test("micro-yolo/small leaves the full engines out", async (t) => {
+test("micro-yolo/small leaves the full engines out, and bundles are as large as the README says", async (t) => {
   const { build } = await import("vite");
-  const root = await owner("small", { "index.html": html("/main.js"), "main.js": one("micro-yolo/small") });
-  await build({ root, logLevel: "error", configFile: false, base: "./" });
-  const assets = await readdir(join(root, "dist/assets"));
-  assert.equal(extension(assets, ".wasm").length, 3, String(assets));
-  const sizes = await Promise.all(assets.map(async (name) => (await stat(join(root, "dist/assets", name))).size));
-  const total = sizes.reduce((sum, size) => sum + size);
-  assert.ok(total < 4e6, `${total} bytes`);
-  await assertCat(await served(t, join(root, "dist")));
+  const readme = await readFile(join(ROOT, "pkg/README.md"), "utf8");
+  for (const [entry, engines] of [["micro-yolo", 5], ["micro-yolo/small", 3]]) {
+    const root = await owner(`size-${engines}`, { "index.html": html("/main.js"), "main.js": one(entry) });
+    await build({ root, logLevel: "error", configFile: false, base: "./" });
+    const assets = await readdir(join(root, "dist/assets"));
+    assert.equal(extension(assets, ".wasm").length, engines, String(assets));
+    const sizes = await Promise.all(assets.map(async (name) => (await stat(join(root, "dist/assets", name))).size));
+    const megabytes = sizes.reduce((sum, size) => sum + size) / 1e6;
+    const [, said] = new RegExp(`^\\| \`${entry}\` .*\\| ([\\d.]+) MB[^|]*\\|$`, "m").exec(readme);
+    // Compilers differ a little.
+    assert.ok(Math.abs(megabytes - Number(said)) < 0.015 * megabytes, `${entry}: ${megabytes} MB, and pkg/README.md says ${said}`);
+    await assertCat(await served(t, join(root, "dist")));
+  }
 });
 
 describe("webpack", () => {
