@@ -21,8 +21,8 @@ pub struct Distillation {
     /// How many times an image serves with the teacher's answer to it.
     #[serde(default = "once", skip_serializing_if = "is_once")]
     pub reuse: u64,
-    /// Gibibytes of images and answers to keep for that.
-    #[serde(default = "reuse_gib")]
+    /// Gibibytes of images and answers to keep for that; depends on the machine, so it is no part of the recipe.
+    #[serde(skip, default = "reuse_gib")]
     pub reuse_gib: f64,
 }
 
