@@ -5,6 +5,7 @@ import { FORMATS, fileName, momentName } from "./export.js";
 import { isModelFile, isVideoFile } from "./files.js";
 import { MODELS, addOwn, allModels, modelOf, optionText } from "./models.js";
 import { keepOffline } from "./offline.js";
+import { newCanvas, toPng } from "./overlay.js";
 import { Pane } from "./pane.js";
 import { Player } from "./player.js";
 import { addressIn, fetchAddress } from "./remote.js";
@@ -441,12 +442,12 @@ async function paint() {
   const image = (pane) => (player.moves && !pane.frame.hidden ? pane.frame : player.image);
   const shown = panes().filter(({ size }) => size.width);
   const sheets = shown.map((pane) => pane.paint(image(pane)));
-  if (sheets.length === 1) return sheets[0].convertToBlob({ type: "image/png" });
+  if (sheets.length === 1) return toPng(sheets[0]);
   const [{ width, height }] = sheets;
   const gap = Math.round(width / 100);
   // Each with the name of its model below.
   const caption = Math.max(24, Math.round(width / 20));
-  const canvas = new OffscreenCanvas(sheets.length * (width + gap) - gap, height + caption);
+  const canvas = newCanvas(sheets.length * (width + gap) - gap, height + caption);
   const context = canvas.getContext("2d");
   context.fillStyle = "#fff";
   context.fillRect(0, 0, canvas.width, canvas.height);
@@ -458,7 +459,7 @@ async function paint() {
     context.drawImage(sheet, left, 0);
     context.fillText(shown[index].model?.name ?? "", left + caption * 0.3, height + caption / 2, width - caption * 0.6);
   });
-  return canvas.convertToBlob({ type: "image/png" });
+  return toPng(canvas);
 }
 
 /** What could not be made is explained, and nothing is taken. */

@@ -1,4 +1,4 @@
-// Boxes over a picture by the package's painter, and under them trails of tracks.
+// Boxes over a picture by the package's painter, and under them trails of tracks; canvases to save them.
 import { contained } from "./layout.js";
 import { drawObjects } from "./pkg/draw.js";
 
@@ -48,4 +48,21 @@ function drawTrail(context, points, color, ratio) {
     }
   }
   context.globalAlpha = 1;
+}
+
+/**
+ * A canvas to paint on. Not an OffscreenCanvas: Firefox has that since 105.
+ * @param {number} width
+ * @param {number} height
+ */
+export const newCanvas = (width, height) => Object.assign(document.createElement("canvas"), { width, height });
+
+/**
+ * @param {HTMLCanvasElement} canvas
+ * @returns {Promise<Blob>}
+ */
+export function toPng(canvas) {
+  return new Promise((resolve, reject) => {
+    canvas.toBlob((blob) => (blob ? resolve(blob) : reject(new Error("the browser makes no PNG of this canvas"))), "image/png");
+  });
 }

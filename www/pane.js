@@ -1,7 +1,7 @@
 // One model's view of what is shown: its detector, boxes, list, sentence and times. The page has one, two in a comparison.
 import { Detector } from "./pkg/index.js";
 import { contained } from "./layout.js";
-import { drawBoxes } from "./overlay.js";
+import { drawBoxes, newCanvas } from "./overlay.js";
 import { objectAt, sift } from "./results.js";
 import { Steady } from "./steady.js";
 import { PARTS, Timing, drawPlot, sum } from "./timing.js";
@@ -259,8 +259,8 @@ export class Pane {
    */
   paint(image) {
     const { width, height } = this.#size;
-    const canvas = new OffscreenCanvas(width, height);
-    const overlay = new OffscreenCanvas(width, height);
+    const canvas = newCanvas(width, height);
+    const overlay = newCanvas(width, height);
     const context = canvas.getContext("2d");
     if (this.#mirrored) context.setTransform(-1, 0, 0, 1, width, 0);
     context.drawImage(image, 0, 0, width, height);
