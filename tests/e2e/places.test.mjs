@@ -1,14 +1,11 @@
 // The package where pages have fewer rights than usual: service workers, extensions, sandboxed frames, blob: modules, strict
 // content security policies, browsers that hide pixels, and the oldest browser that can be had.
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
 import { cp, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { after, before, describe, test } from "node:test";
 import { join } from "node:path";
-import { brotliDecompressSync } from "node:zlib";
-import { launchChromium, launchFirefox, launchWithExtension } from "./lib/browsers.mjs";
+import { launchChromium, launchFirefox, launchOldChromium, launchWithExtension } from "./lib/browsers.mjs";
 import { installed, whatIsSeen } from "./lib/project.mjs";
 import { ROOT, serve } from "./lib/server.mjs";
 
@@ -345,18 +342,11 @@ describe("an extension (Manifest V3)", () => {
 });
 
 test("the oldest browser that is to be had", async (t) => {
-  const packed = join(createRequire(import.meta.url).resolve("old-chromium/package.json"), "../bin/chromium.br");
-  const folder = await mkdtemp(join(tmpdir(), "old-chromium-"));
-  const program = join(folder, "chromium");
-  await writeFile(program, brotliDecompressSync(await readFile(packed)), { mode: 0o755 });
   const site = await serve({ mounts: { "/pkg/": project.home, "/": join(ROOT, "data/samples") } });
-  const answer = new Promise((resolve) => {
-    site.route("/answer", (request, response) => {
-      resolve(decodeURIComponent(new URL(request.url, site.url).search.slice(1)));
-      response.end();
-    });
-  });
-  site.route("/page.html", (_, response) => response.writeHead(200, HTML).end('<!doctype html><body><script type="module" src="/page.js"></script>'));
+  t.after(() => site.close());
+  site.route("/page.html", (_, response) =>
+    response.writeHead(200, HTML).end('<!doctype html><title>waiting</title><body><script type="module" src="/page.js"></script>'),
+  );
   site.route("/page.js", (_, response) =>
     response.writeHead(200, SCRIPT).end(`const CAT = "/cat.jpg";${LOOK}
       const said = [navigator.userAgent.match(/Chrome.(\\d+)/)[1]];
@@ -375,20 +365,11 @@ test("the oldest browser that is to be had", async (t) => {
         element.addEventListener("detect", ({ detail }) => resolve(detail.objects[0].label));
         element.addEventListener("detect-error", ({ detail }) => resolve(detail.error.message));
       }));
-      await fetch("/answer?" + encodeURIComponent(JSON.stringify(said)));`),
+      document.title = JSON.stringify(said);`),
   );
-  const browser = spawn(program, [
-    ...["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--no-zygote", "--remote-debugging-port=0"],
-    `--user-data-dir=${join(folder, "profile")}`,
-    `${site.url}page.html`,
-  ], { stdio: "ignore" });
-  t.after(async () => {
-    browser.kill("SIGKILL");
-    await site.close();
-    await rm(folder, { recursive: true, force: true });
-  });
-  const gone = new Promise((resolve) => browser.on("exit", (code) => resolve(`"it ended with ${code}"`)));
-  const said = JSON.parse(await Promise.race([answer, gone]));
+  const { browser, close } = await launchOldChromium();
+  t.after(close);
+  const said = JSON.parse(await whatIsSeen(await browser.newPage(), `${site.url}page.html`));
   assert.equal(said[0], "103");
   for (const [at, worker] of [true, false, true, false].entries()) {
     assert.match(said[at + 1], new RegExp(`\\bcat\\b.*; worker ${worker}; simd128`), String(said));

@@ -2,7 +2,11 @@
 // BiDi. Both are those of the system.
 import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { createRequire } from "node:module";
+import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
+import { brotliDecompressSync } from "node:zlib";
 import puppeteer from "puppeteer-core";
 
 /**
@@ -52,6 +56,20 @@ export function launchFirefox(preferences = {}, options = {}) {
     defaultViewport,
     ...options,
   });
+}
+
+/**
+ * Chromium 103 of July 2022, the oldest that is on npm; only on Linux, only without windows.
+ * @param {string[]} [args]
+ */
+export async function launchOldChromium(args = []) {
+  const packed = join(createRequire(import.meta.url).resolve("old-chromium/package.json"), "../bin/chromium.br");
+  const folder = await mkdtemp(join(tmpdir(), "old-chromium-"));
+  const executablePath = join(folder, "chromium");
+  await writeFile(executablePath, brotliDecompressSync(await readFile(packed)), { mode: 0o755 });
+  const weak = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-zygote"];
+  const browser = await launchChromium([...weak, ...args], { executablePath, headless: "shell" });
+  return { browser, close: () => browser.close().finally(() => rm(folder, { recursive: true, force: true })) };
 }
 
 /**
