@@ -6,7 +6,7 @@ import { after, before, describe, test } from "node:test";
 import { join } from "node:path";
 import { launchFirefox } from "./lib/browsers.mjs";
 import { ROOT, serve } from "./lib/server.mjs";
-import { CAT, SHOTS, seesCat } from "./lib/visitor.mjs";
+import { CAT, SHOTS, pasteRecording, playsAgain, seesCat } from "./lib/visitor.mjs";
 
 let site, temporary;
 before(async () => {
@@ -56,6 +56,16 @@ describe("page in firefox", () => {
     await until(page, () => Number(document.querySelector("#rate-b").textContent) > 0);
     await page.screenshot({ path: join(SHOTS, "firefox-compared.png") });
     assert.ok(await page.evaluate(() => document.querySelector("#problem").hidden));
+    await page.close();
+  });
+
+  test("films in WebM play over and over, from a file and from a recorder", async () => {
+    const page = await browser.newPage();
+    await page.goto(`${site.url}#sample=astronaut&track=1`);
+    await (await page.$("#file")).uploadFile(join(ROOT, "tests/e2e/fixtures/cat.webm"));
+    await playsAgain(page);
+    await pasteRecording(page);
+    await playsAgain(page);
     await page.close();
   });
 

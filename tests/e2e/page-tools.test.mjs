@@ -8,8 +8,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { launchChromium } from "./lib/browsers.mjs";
 import { ROOT, serve } from "./lib/server.mjs";
 import {
-  CAT, CAT_PAGE, SHOTS, attribute, button, choose, downloaded, isVisible, labels, looked, named, painted, problem,
-  sees, seesCat, text, texts, value, visitPage,
+  CAT, CAT_PAGE, SHOTS, attribute, button, choose, downloaded, isVisible, labels, looked, named, painted, pasteRecording,
+  playsAgain, problem, sees, seesCat, text, texts, value, visitPage,
 } from "./lib/visitor.mjs";
 import { SAMPLES } from "../../www/samples.js";
 import { DEFAULTS } from "../../www/settings.js";
@@ -392,6 +392,14 @@ describe("tools of the page in chromium", () => {
     const { name, bytes } = await downloaded(page, temporary, () => page.locator(button("Save")).click());
     const [, stem] = /^(cat-film-\d\.\ds)-boxes\.json$/.exec(name);
     assert.equal(JSON.parse(bytes).image, `${stem}.png`);
+  });
+
+  test("films in WebM play over and over, from a file and from a recorder", async (t) => {
+    const page = await visit(t, { path: "#sample=astronaut&track=1" });
+    await choose(page, "#file", join(ROOT, "tests/e2e/fixtures/cat.webm"));
+    await playsAgain(page);
+    await pasteRecording(page);
+    await playsAgain(page);
   });
 
   test("a video that its server calls mere bytes plays", async (t) => {

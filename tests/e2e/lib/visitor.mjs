@@ -119,3 +119,53 @@ export const painted = (page) =>
     const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
     return data.filter((value, index) => index % 4 === 3 && value > 0).length;
   });
+
+/**
+ * Has the page record a film of the cat, as other pages do, and pastes it: WebM whose length is written nowhere.
+ * @param {import("puppeteer-core").Page} page
+ */
+export const pasteRecording = (page) =>
+  page.evaluate(async () => {
+    const cat = new Image();
+    cat.src = "./samples/cat.jpg";
+    await cat.decode();
+    const canvas = Object.assign(document.createElement("canvas"), { width: 320, height: 240 });
+    const context = canvas.getContext("2d");
+    let frame = 0;
+    const draw = () => context.drawImage(cat, -(frame++ % 30), 0, 360, 240);
+    draw();
+    const recorder = new MediaRecorder(canvas.captureStream(25), { mimeType: "video/webm" });
+    const parts = [];
+    recorder.ondataavailable = ({ data }) => parts.push(data);
+    const stopped = new Promise((resolve) => (recorder.onstop = resolve));
+    recorder.start();
+    const timer = setInterval(draw, 40);
+    await new Promise((resolve) => setTimeout(resolve, 1500));
+    recorder.stop();
+    await stopped;
+    clearInterval(timer);
+    const film = new File(parts, "recorded.webm", { type: "video/webm" });
+    const clipboardData = new DataTransfer();
+    clipboardData.items.add(film);
+    document.body.dispatchEvent(new ClipboardEvent("paste", { clipboardData, bubbles: true }));
+  });
+
+/** Once the cat of a film is tracked, and is so when the film has begun anew. */
+export async function playsAgain(page) {
+  const isTracked = () => [...document.querySelectorAll("#list .label")].some((one) => /^cat #\d+$/.test(one.textContent));
+  await page.waitForFunction(isTracked, { timeout: 60_000 });
+  await page.evaluate(() => {
+    const video = document.querySelector("video");
+    let last = 0;
+    globalThis.again = 0;
+    const look = () => {
+      if (video.currentTime < last) globalThis.again = 1;
+      else setTimeout(look, 20);
+      last = video.currentTime;
+    };
+    look();
+  });
+  await page.waitForFunction(() => globalThis.again, { timeout: 30_000 });
+  await page.waitForFunction(isTracked, { timeout: 60_000 });
+  assert.ok(await page.$eval("#problem", (one) => one.hidden));
+}
