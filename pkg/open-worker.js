@@ -100,6 +100,8 @@ function isOwn({ protocol, host }) {
 
 /** @type {{ createScriptURL: (address: string) => unknown } | undefined} */
 let policy;
+/** Whether the page allows none: its name is not listed, or taken by another entry of this package. */
+let isForbidden = false;
 
 /**
  * The address as a page with `require-trusted-types-for 'script'` wants it.
@@ -111,7 +113,8 @@ function trusted(address) {
   try {
     policy ??= types.createPolicy("micro-yolo", { createScriptURL: (/** @type {string} */ one) => one });
   } catch {
-    return address; // The page allows no policy of this name. It may have a default one.
+    isForbidden = true;
+    return address; // The page may have a default policy.
   }
   return policy?.createScriptURL(address) ?? address;
 }
@@ -122,9 +125,13 @@ function trusted(address) {
  * @returns {Promise<string>}
  */
 export async function whyNotStarted(address) {
+  const types = isForbidden
+    ? "the policy for Trusted Types has no place for it (`trusted-types micro-yolo`, with 'allow-duplicates' where a page has " +
+      "two entries of this package), or "
+    : "";
   const general =
-    "a content security policy forbids it (worker-src), or the page has a Cross-Origin-Embedder-Policy and the script was " +
-    "sent without one";
+    `${types}a content security policy forbids it (worker-src), or the page has a Cross-Origin-Embedder-Policy and the script ` +
+    "was sent without one";
   if (!/^https?:/.test(address)) return general;
   /** @type {Response | undefined} */
   let response;

@@ -35,7 +35,7 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
       browser = await launch();
       page = await browser.newPage();
       // Firefox also calls what it notes about the network an error.
-      const notes = /Cross-Origin Request Blocked|Loading Worker from|Failed to read data from the ReadableStream/;
+      const notes = /Cross-Origin Request Blocked|Loading Worker from|Failed to read data from the ReadableStream|Image corrupt/;
       page.on("pageerror", (error) => notes.test(String(error)) || errors.push(String(error)));
       await page.goto(`${site.url}blank.html`);
     });
@@ -489,6 +489,69 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
         assert.equal(code, expected, `${name}: ${message}`);
         assert.equal(className, "MicroYoloError", name);
       }
+    });
+
+    test("a picture that is cut off is looked at as it is shown, or refused where it is not shown", async () => {
+      const whole = await readFile(join(ROOT, "data/samples/cat.jpg"));
+      site.route("/cut.jpg", (_, response) => {
+        response.writeHead(200, { "content-type": "image/jpeg" }).end(whole.subarray(0, whole.length / 2));
+      });
+      site.route("/lost.jpg", (_, response) => {
+        response.writeHead(200, { "content-type": "image/jpeg", "content-length": whole.length }).write(whole.subarray(0, whole.length / 2));
+        setTimeout(() => response.destroy(), 300);
+      });
+      const found = await page.evaluate(async () => {
+        const { Detector } = await import("/pkg/index.js");
+        const detector = await Detector.load();
+        const image = async (src) => {
+          const image = new Image();
+          await new Promise((resolve) => (image.onload = image.onerror = resolve, image.src = src));
+          return image;
+        };
+        /** What is on the screen, as pixels: nothing is decoded again. */
+        const seen = (image) => {
+          const context = Object.assign(document.createElement("canvas"), { width: image.naturalWidth, height: image.naturalHeight }).getContext("2d");
+          context.drawImage(image, 0, 0);
+          return context.getImageData(0, 0, image.naturalWidth, image.naturalHeight);
+        };
+        const said = (source) =>
+          detector.detect(source).then(
+            (objects) => objects.map(({ label, score }) => `${label} ${score.toFixed(1)}`).join(),
+            ({ code }) => code,
+          );
+        const blobOf = async (url) => await (await fetch(url)).blob();
+        const cat = await image("/samples/cat.jpg");
+        const half = await image("/cut.jpg?image");
+        const canvas = Object.assign(document.createElement("canvas"), { width: 451, height: 300 });
+        canvas.getContext("2d").drawImage(cat, 0, 0);
+        const png = await new Promise((resolve) => canvas.toBlob(resolve));
+        const cutPng = png.slice(0, png.size / 2, "image/png");
+        const halfPng = await image(URL.createObjectURL(cutPng));
+        const webp = (await blobOf("/fixtures/pictures/animated.webp")).slice(0, 500, "image/webp");
+        const noWebp = URL.createObjectURL(webp);
+        const lost = await image("/lost.jpg?image");
+        const answers = {
+          whole: await said(cat),
+          jpeg: [await said(seen(half)), await said(half), await said(await blobOf("/cut.jpg")), await said("/cut.jpg")],
+          png: [await said(seen(halfPng)), await said(halfPng), await said(cutPng), await said(URL.createObjectURL(cutPng))],
+          // Nothing is shown of it.
+          webp: [await said(await image(noWebp)), await said(webp), await said(noWebp)],
+          lost: [lost.naturalWidth ? await said(seen(lost)) : "invalid-image", await said(lost)],
+          "lost address": await said("/lost.jpg"),
+        };
+        detector.dispose();
+        return answers;
+      });
+      assert.equal(found.whole, "cat 0.8");
+      for (const kind of ["jpeg", "png"]) {
+        const [seen, ...others] = found[kind];
+        assert.match(seen, /^(\w+ 0\.\d,?)*$/, kind);
+        for (const one of others) assert.equal(one, seen, kind);
+      }
+      assert.match(found.jpeg[0], /^cat 0\.[5-8]/);
+      assert.deepEqual(found.webp, ["invalid-image", "invalid-image", "invalid-image"]);
+      assert.equal(found.lost[1], found.lost[0], "Firefox shows what came in, Chromium nothing");
+      assert.equal(found["lost address"], "network");
     });
 
     test("options that are wrong", async () => {

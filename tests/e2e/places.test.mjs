@@ -168,6 +168,28 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
       }
     });
 
+    test("two entries in a page with Trusted Types", async () => {
+      // Each module of an entry makes a policy; of one name a page may have one, unless it says otherwise.
+      const both = (...entries) => `
+        const seen = [];
+        for (const entry of ${JSON.stringify(entries)}) {
+          const { Detector } = await import("/pkg/" + entry + ".js");
+          for (const _ of [1, 2]) seen.push((await look(Detector)).replace(/^.*worker (.*);.*$/, "$1"));
+        }
+        document.title = seen.join();`;
+      const under = (policy) => ({ "content-security-policy": `require-trusted-types-for 'script'; trusted-types ${policy}` });
+      const one = await page(both("index", "small"), under("micro-yolo"));
+      assert.deepEqual(one, { seen: "true,true,true,true", said: [] }, "these two have modules in common");
+      const allowed = await page(both("index", "inline"), under("micro-yolo 'allow-duplicates'"));
+      assert.deepEqual(allowed, { seen: "true,true,true,true", said: [] });
+      for (const entries of [["index", "inline"], ["inline", "small"]]) {
+        const { seen, said } = await page(both(...entries), under("micro-yolo"));
+        assert.equal(seen, "true,true,false,false", String(entries));
+        assert.equal(said.length, 1, String(said));
+        assert.match(said[0], /^micro-yolo: no worker, .*'allow-duplicates'/);
+      }
+    });
+
     test("a page whose policy allows no worker computes by itself, and says so once", async () => {
       const policy = { "content-security-policy": "worker-src 'none'; script-src 'self' 'wasm-unsafe-eval'" };
       for (const entry of ["index", "inline"]) {
