@@ -9,7 +9,7 @@
 // and the page has been idle for a second. Browsers that are driven from outside keep each answer of the network, also to a bare
 // `fetch()`: so the model is fetched once, and the browser's main process, where Firefox keeps them, is left out. What a driver
 // evaluates in Firefox keeps what it imports and fetches: so the work is a script of the page, and is only started from outside.
-// `--write` puts the table into docs/reliability.md.
+// `--write` puts the table into docs/reliability.md, if the run was not shorter than by default.
 import { readFile, readdir, writeFile } from "node:fs/promises";
 import { cpus } from "node:os";
 import { join } from "node:path";
@@ -18,16 +18,27 @@ import { parseArgs } from "node:util";
 import { launchChromium, launchFirefox } from "../../tests/e2e/lib/browsers.mjs";
 import { ROOT, serve } from "../../tests/e2e/lib/server.mjs";
 
+const BROWSERS = ["Chromium", "Firefox"];
+/** What is measured for the document. */
+const [FRAMES, CYCLES] = [10_000, 200];
+
 const { values } = parseArgs({
   options: {
-    frames: { type: "string", default: "10000" },
-    cycles: { type: "string", default: "200" },
+    frames: { type: "string", default: String(FRAMES) },
+    cycles: { type: "string", default: String(CYCLES) },
     size: { type: "string", default: "160" },
     browsers: { type: "string", default: "Chromium,Firefox" },
     write: { type: "boolean", default: false },
   },
 });
 const [frames, cycles, size] = [values.frames, values.cycles, values.size].map(Number);
+const chosen = BROWSERS.filter((name) => values.browsers.split(",").includes(name));
+if (![frames, cycles, size].every((count) => Number.isInteger(count) && count > 0) || !chosen.length) {
+  throw new Error("--frames, --cycles and --size are whole numbers, --browsers some of Chromium,Firefox");
+}
+if (values.write && (frames < FRAMES || cycles < CYCLES || chosen.length < 2)) {
+  throw new Error(`--write: a run of less than ${FRAMES} frames and ${CYCLES} cycles in both browsers is no measurement`);
+}
 /** Where the growth is counted from: caches and compiled code are there by then. */
 const SETTLED = 0.1;
 const PLACES = [SETTLED, 0.25, 0.5, 0.75, 1];
@@ -108,9 +119,8 @@ server.route("/blank.html", (_, response) =>
   response.writeHead(200, { "content-type": "text/html" }).end(`<!doctype html><title>soak</title><script>${look}${cycle}${begin}</script>`),
 );
 const rows = [];
-for (const [name, launch] of Object.entries({ Chromium: launchChromium, Firefox: launchFirefox })) {
-  if (!values.browsers.split(",").includes(name)) continue;
-  const browser = await (name === "Chromium" ? launch(["--js-flags=--expose-gc"]) : launch());
+for (const name of chosen) {
+  const browser = await (name === "Chromium" ? launchChromium(["--js-flags=--expose-gc"]) : launchFirefox());
   const version = (await browser.version()).replace(/^.*\//, "").split(".")[0];
   const page = await browser.newPage();
   page.setDefaultTimeout(0);
