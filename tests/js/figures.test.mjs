@@ -45,6 +45,8 @@ test("figures in the prose of the page are those of cards, models and settings",
   const ordinals = { 4: "a quarter", 8: "an eighth", 9: "a ninth", 10: "a tenth" };
   const [, memory] = /const MEMORY = ([\d.]+);/.exec(await read("www/steady.js"));
 
+  const [, chrome, firefox, safari] = /Chrome (\d+), Firefox (\d+), Safari ([\d.]+\d)/.exec(await read("README.md"));
+
   /** Sentences with a figure, in the order in which they stand there. */
   const expected = [
     `${DEFAULTS.score} %`,
@@ -55,6 +57,7 @@ test("figures in the prose of the page are those of cards, models and settings",
     `YOLOv3-tiny, a detector of 2018 for small machines, has ${parameters.toFixed(1)} million parameters: ${Math.round(parameters * 4)} MB in 32-bit floats`,
     `a full 3 × 3 convolution is split into a depthwise and a pointwise one, which needs about ${ordinals[Math.round(full / split)]} of the parameters`,
     `become 8-bit integers, ${ordinals[32 / 8]} of the bytes`,
+    `Needs Chrome ${chrome}, Firefox ${firefox}, Safari ${safari} or newer`,
   ];
   let from = 0;
   for (const text of expected) {
