@@ -6,7 +6,7 @@ import { after, before, describe, test } from "node:test";
 import { join } from "node:path";
 import { launchFirefox } from "./lib/browsers.mjs";
 import { ROOT, serve } from "./lib/server.mjs";
-import { CAT, SHOTS, pasteRecording, playsAgain, seesCat } from "./lib/visitor.mjs";
+import { CAT, SHOTS, pasteRecording, playsAgain, savedPng, seesCat } from "./lib/visitor.mjs";
 
 let site, temporary;
 before(async () => {
@@ -67,6 +67,41 @@ describe("page in firefox", () => {
     await pasteRecording(page);
     await playsAgain(page);
     await page.close();
+  });
+
+  test("with no more than Firefox 102 has, everything is looked at by the page itself, and saved", async () => {
+    const old = await launchFirefox({ "media.rvfc.enabled": false, "javascript.options.wasm_relaxed_simd": false });
+    try {
+      const page = await old.newPage();
+      await page.evaluateOnNewDocument(() => {
+        for (const name of ["OffscreenCanvas", "OffscreenCanvasRenderingContext2D", "VideoFrame", "ClipboardItem"]) delete globalThis[name];
+        delete CanvasRenderingContext2D.prototype.roundRect;
+        for (const name of ["findLast", "findLastIndex", "toSorted", "toReversed", "toSpliced", "with"]) delete Array.prototype[name];
+        // Workers of modules came with 114: before, such a script was a classic one, and its `import` an error.
+        const Native = Worker;
+        globalThis.Worker = class extends Native {
+          constructor(address) {
+            super(address);
+          }
+        };
+      });
+      await page.goto(`${site.url}#sample=cat&track=1`);
+      await seesCat(page);
+      assert.ok(await page.evaluate(() => typeof OffscreenCanvas === "undefined" && !("requestVideoFrameCallback" in document.querySelector("video"))));
+      assert.deepEqual(await savedPng(page), ["PNG", 451, 300]);
+      await (await page.$("#file")).uploadFile(join(ROOT, "tests/e2e/fixtures/cat.webm"));
+      await playsAgain(page);
+      await page.click("#compare");
+      await until(page, () => [...document.querySelectorAll("#list-b .label")].some((one) => one.textContent === "cat"));
+      assert.ok(await page.evaluate(() => document.querySelector("#problem").hidden));
+      assert.ok(await page.evaluate(async () => {
+        const { Detector } = await import("./pkg/index.js");
+        const detector = await Detector.load();
+        return detector.worker === false && detector.build === "simd128";
+      }));
+    } finally {
+      await old.close();
+    }
   });
 
   test("an address of another site", async () => {

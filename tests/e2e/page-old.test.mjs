@@ -5,7 +5,7 @@ import { after, before, describe, test } from "node:test";
 import { join } from "node:path";
 import { launchOldChromium } from "./lib/browsers.mjs";
 import { ROOT, serve } from "./lib/server.mjs";
-import { CAT, SHOTS, painted } from "./lib/visitor.mjs";
+import { CAT, SHOTS, painted, savedPng } from "./lib/visitor.mjs";
 
 const FAKE_CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"];
 
@@ -55,14 +55,7 @@ describe("page in Chromium 103", () => {
     const { width, height } = await page.$eval("#stage", (one) => one.getBoundingClientRect().toJSON());
     assert.ok(Math.abs(height - 0.58 * 860) < 1 && Math.abs(width - (height * 451) / 300) < 2, `${width} x ${height}`);
     await page.screenshot({ path: join(SHOTS, "old.png") });
-    const png = await page.evaluate(async () => {
-      const make = URL.createObjectURL;
-      const blob = new Promise((resolve) => (URL.createObjectURL = (blob) => (resolve(blob), make(blob))));
-      document.querySelector("#save").click();
-      return [...new Uint8Array(await (await blob).arrayBuffer()).subarray(0, 24)];
-    });
-    const bytes = Buffer.from(png);
-    assert.deepEqual([bytes.toString("latin1", 1, 4), bytes.readUInt32BE(16), bytes.readUInt32BE(20)], ["PNG", 451, 300]);
+    assert.deepEqual(await savedPng(page), ["PNG", 451, 300]);
   });
 
   test("a chosen picture, a film and the camera, by one model and by two", async (t) => {

@@ -169,3 +169,23 @@ export async function playsAgain(page) {
   await page.waitForFunction(isTracked, { timeout: 60_000 });
   assert.ok(await page.$eval("#problem", (one) => one.hidden));
 }
+
+/**
+ * What the page saves, by any driver: for Firefox, Puppeteer does not tell of downloads.
+ * @param {import("puppeteer-core").Page} page
+ * @returns {Promise<[string, number, number]>} kind, width and height as the file says them
+ */
+export async function savedPng(page) {
+  await page.evaluate(() => {
+    const make = URL.createObjectURL;
+    URL.createObjectURL = (blob) => {
+      globalThis.saved = blob;
+      URL.createObjectURL = make;
+      return make(blob);
+    };
+    document.querySelector("#save").click();
+  });
+  await page.waitForFunction(() => globalThis.saved, { timeout: 30_000 });
+  const head = Buffer.from(await page.evaluate(async () => [...new Uint8Array(await globalThis.saved.slice(0, 24).arrayBuffer())]));
+  return [head.toString("latin1", 1, 4), head.readUInt32BE(16), head.readUInt32BE(20)];
+}
