@@ -30,6 +30,7 @@ import { parseArgs } from "node:util";
 import { launchChromium } from "../../tests/e2e/lib/browsers.mjs";
 import { ROOT, TARGET, serve } from "../../tests/e2e/lib/server.mjs";
 import { bars, scatter } from "./chart.mjs";
+import { putBetween } from "./document.mjs";
 
 const HERE = join(ROOT, "benches/browser");
 
@@ -162,7 +163,7 @@ for (const { network, size, runtime, load, first, memory, frame, best, ratio } o
 }
 if (options.json) writeFileSync(options.json, `${JSON.stringify(rows, undefined, 1)}\n`);
 
-if (options.write) write();
+if (options.write) await write();
 
 const [first] = rows;
 const of = (runtime) => rows.find((row) => row.network === first.network && row.size === first.size && row.runtime === runtime);
@@ -170,13 +171,10 @@ const shown = (runtime) => of(runtime)?.ratio.toFixed(2) ?? "-";
 if (first) console.log(`RATIO f32 ${shown("micro-yolo f32")} int8 ${shown("micro-yolo int8")}`);
 
 /** Puts table and pictures into the documents. */
-function write() {
-  const path = join(ROOT, "docs/performance.md");
-  const text = readFileSync(path, "utf8");
-  const place = /(<!-- begin: cargo xtask bench --write -->\n)[^]*(<!-- end: bench -->)/;
-  if (!place.test(text)) throw new Error(`${path} has no place for the table`);
+async function write() {
+  const comments = ["<!-- begin: cargo xtask bench --write -->", "<!-- end: bench -->"];
   const date = new Date().toISOString().slice(0, 10);
-  writeFileSync(path, text.replace(place, (_, begin, end) => `${begin}\n${where()}, ${date}.\n\n${table()}\n\n${end}`));
+  await putBetween("docs/performance.md", comments, `${where()}, ${date}.\n\n${table()}`);
   writeFileSync(join(ROOT, "docs/images/bench.svg"), bars(rows));
 
   const accuracies = JSON.parse(readFileSync(join(HERE, "../accuracy.json"), "utf8"));

@@ -10,13 +10,13 @@
 // `fetch()`: so the model is fetched once, and the browser's main process, where Firefox keeps them, is left out. What a driver
 // evaluates in Firefox keeps what it imports and fetches: so the work is a script of the page, and is only started from outside.
 // `--write` puts the table into docs/reliability.md, if the run was not shorter than by default.
-import { readFile, readdir, writeFile } from "node:fs/promises";
+import { readFile, readdir } from "node:fs/promises";
 import { cpus } from "node:os";
-import { join } from "node:path";
 import { parseArgs } from "node:util";
 
 import { launchChromium, launchFirefox } from "../../tests/e2e/lib/browsers.mjs";
-import { ROOT, serve } from "../../tests/e2e/lib/server.mjs";
+import { serve } from "../../tests/e2e/lib/server.mjs";
+import { putBetween } from "./document.mjs";
 
 const BROWSERS = ["Chromium", "Firefox"];
 /** What is measured for the document. */
@@ -160,10 +160,4 @@ const lines = [head, head.map((_, index) => (index < 2 ? "---" : "--:"))].concat
 const table = lines.map((cells) => `| ${cells.join(" | ")} |`).join("\n");
 const where = `\`node benches/browser/soak.mjs --frames ${frames} --cycles ${cycles} --size ${size}\`, ${cpus()[0].model.trim()}, ${new Date().toISOString().slice(0, 10)}.`;
 console.log(`\n${where}\n\n${table}`);
-if (values.write) {
-  const path = join(ROOT, "docs/reliability.md");
-  const text = await readFile(path, "utf8");
-  const [begin, end] = ["<!-- soak -->", "<!-- /soak -->"];
-  if (!text.includes(begin) || !text.includes(end)) throw new Error(`${path} has no place for the table`);
-  await writeFile(path, text.replace(/<!-- soak -->[^]*<!-- \/soak -->/, () => `${begin}\n${where}\n\n${table}\n${end}`));
-}
+if (values.write) await putBetween("docs/reliability.md", ["<!-- soak -->", "<!-- /soak -->"], `${where}\n\n${table}`);

@@ -7,7 +7,7 @@
 // of 10 Mbit/s whose answers come after 40 ms. Each round is a new visitor, who has nothing in a cache. The entries take turns, so
 // that whatever else the machine does meets all alike, and the ratio of each is the median of those of its rounds. `--write` puts
 // the table into docs/performance.md.
-import { mkdtemp, readFile, readdir, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readFile, readdir, rm } from "node:fs/promises";
 import { execFileSync } from "node:child_process";
 import { cpus, loadavg, tmpdir } from "node:os";
 import { extname, join } from "node:path";
@@ -17,6 +17,7 @@ import { gzipSync } from "node:zlib";
 
 import { launchChromium } from "../../tests/e2e/lib/browsers.mjs";
 import { ROOT, serve } from "../../tests/e2e/lib/server.mjs";
+import { putBetween } from "./document.mjs";
 
 const { values } = parseArgs({
   options: { rounds: { type: "string", default: "15" }, write: { type: "boolean", default: false } },
@@ -113,9 +114,6 @@ const table = [head, head.map((_, index) => (index ? "--:" : "---")), ...rows].m
 const where = `${cpus()[0].model.trim()}, Chromium ${version}, median of ${rounds} rounds, ms, beside a load of ${load.toFixed(1)} on ${cpus().length} cores, ${new Date().toISOString().slice(0, 10)}.`;
 console.log(`${where}\n\n${table}`);
 if (values.write) {
-  const path = join(ROOT, "docs/performance.md");
-  const text = await readFile(path, "utf8");
-  const place = /(<!-- begin: benches\/browser\/start\.mjs --write -->\n)[^]*?(<!-- end: start -->)/;
-  if (!place.test(text)) throw new Error(`${path} has no place for the table`);
-  await writeFile(path, text.replace(place, (_, begin, end) => `${begin}\n${where}\n\n${table}\n\n${end}`));
+  const comments = ["<!-- begin: benches/browser/start.mjs --write -->", "<!-- end: start -->"];
+  await putBetween("docs/performance.md", comments, `${where}\n\n${table}`);
 }
