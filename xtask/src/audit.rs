@@ -103,14 +103,11 @@ mod tests {
     #[cfg(unix)]
     #[test]
     fn a_weakness_behind_any_lock_file_counts() {
-        use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().unwrap();
         let sh = Shell::new().unwrap();
         process::push_path(&sh, dir.path()).unwrap();
         let npm = |text: &str| {
-            let path = dir.path().join("npm");
-            std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
-            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+            process::write_script(dir.path(), "npm", text).unwrap();
             npm_packages(&sh)
         };
         assert!(npm(r#"echo '{"vulnerabilities":{}}'"#).unwrap());

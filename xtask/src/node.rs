@@ -122,16 +122,12 @@ mod tests {
     #[cfg(unix)]
     #[test]
     fn a_node_that_is_too_old_is_refused() {
-        use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().unwrap();
         let sh = Shell::new().unwrap();
         process::push_path(&sh, dir.path()).unwrap();
         let set = |version: &str| {
-            for (name, text) in [("node", format!("#!/bin/sh\necho {version}\n")), ("npm", "#!/bin/sh\n".into())] {
-                let path = dir.path().join(name);
-                std::fs::write(&path, text).unwrap();
-                std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-            }
+            process::write_script(dir.path(), "node", &format!("echo {version}")).unwrap();
+            process::write_script(dir.path(), "npm", "").unwrap();
         };
         set("v18.19.0");
         assert!(found(&sh).unwrap_err().to_string().contains("too old"));

@@ -75,6 +75,15 @@ pub fn succeeds_within(cmd: Cmd<'_>, limit: Duration) -> bool {
     }
 }
 
+/// Writes a shell script into a folder, as a program of that name.
+#[cfg(all(test, unix))]
+pub fn write_script(folder: &Path, name: &str, text: &str) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    let path = folder.join(name);
+    std::fs::write(&path, format!("#!/bin/sh\n{text}\n"))?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755))
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Instant;
