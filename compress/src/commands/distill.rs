@@ -25,7 +25,8 @@ pub struct Distill {
     /// time for the teacher, for reading photographs and for the layers up to --freeze.
     #[arg(long, default_value_t = 1)]
     reuse: u64,
-    /// Gibibytes of images and outputs that --reuse keeps in memory. If they are used up, an image is used less often.
+    /// Gibibytes of images and outputs that --reuse keeps in memory. With fewer, the uses of an image follow each other
+    /// more closely.
     #[arg(long, default_value_t = 2.0)]
     reuse_gib: f64,
 }

@@ -314,15 +314,14 @@ impl Replica {
 
     /// What the layers that are trained read of those that are not, for 8-bit RGB: `[batch, channels, height, width]`
     /// each. It is always the same for an image.
-    pub fn frozen_maps(&mut self, rgb: &Tensor) -> Result<Vec<Tensor>> {
+    pub fn frozen_maps(&self, rgb: &Tensor) -> Result<Vec<Tensor>> {
         let _guard = tch::no_grad_guard();
         let mut maps = vec![self.image(rgb)?];
-        let border = self.border();
         for id in 1..=self.frozen {
             let map = self.map_of(id, &maps, &mut Vec::new())?;
             maps.push(map);
         }
-        Ok(border.into_iter().map(|id| maps[id].shallow_clone()).collect())
+        Ok(self.border().into_iter().map(|id| maps[id].shallow_clone()).collect())
     }
 
     /// What [`forward_with`](Replica::forward_with) does, from [`frozen_maps`](Replica::frozen_maps) on. All nodes `seen`

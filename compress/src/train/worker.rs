@@ -131,7 +131,7 @@ impl Tutor {
 
     /// What a forward pass of the student, `replica`, begins with and the teacher's answer: to the images of `lesson`, or
     /// to ones it has seen.
-    fn start(&mut self, lesson: Option<&Lesson>, replica: &mut Replica) -> Result<(Start, Answer)> {
+    fn start(&mut self, lesson: Option<&Lesson>, replica: &Replica) -> Result<(Start, Answer)> {
         if let Some(Lesson { rgb, size, .. }) = lesson {
             let answer = self.teacher.look(rgb)?;
             let start = if self.keeps_frozen {
