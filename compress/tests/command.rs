@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use compress::network::Network;
-use compress::{checkpoint, cost, zoo};
+use compress::{checkpoint, cost, export, quantize, zoo};
 use prost::Message;
 use tract_onnx::pb::ModelProto;
 
@@ -211,4 +211,34 @@ fn quantize_takes_an_onnx_file_of_any_detector() {
     refused(&["quantize", "--model", samples, "--output", output, "--photos", samples], "error: ");
     let nothing = compress(&["quantize", "--output", output, "--photos", samples]);
     assert!(!nothing.status.success() && text(&nothing.stderr).contains("--checkpoint"), "{nothing:?}");
+}
+
+#[test]
+fn equalize_changes_the_weights_and_not_the_output() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let before = root.join("models/micro-yolov3-tiny.safetensors");
+    let after = folder.path().join("equalized.safetensors");
+    let photos = root.join("data/samples");
+    let [before_text, after_text, photos] = [&before, &after, &photos].map(|path| path.to_str().unwrap());
+    let base = ["equalize", "--checkpoint", before_text, "--output", after_text, "--photos", photos];
+    refused(&[&base[..], &["--imgsz", "100"]].concat(), "--imgsz");
+    let output = compress(&[&base[..], &["--images", "3", "--imgsz", "96"]].concat());
+    assert!(output.status.success(), "{output:?}");
+
+    let (network, weights) = checkpoint::read_with_network(&before).unwrap();
+    let (same, equalized) = checkpoint::read_with_network(&after).unwrap();
+    assert!(network.layers.iter().any(|layer| layer.teacher.is_some()));
+    assert!(same.layers.iter().all(|layer| layer.teacher.is_none() && layer.teacher_channels.is_empty()));
+    assert_eq!(cost::total(&same.graph().unwrap(), 96, 96), cost::total(&network.graph().unwrap(), 96, 96));
+    let changed = weights.iter().filter(|(name, array)| equalized[*name].values != array.values).count();
+    assert!(changed > weights.len() / 2, "{changed} of {}", weights.len());
+    let grey = vec![vec![0.4; 3 * 96 * 96]];
+    let scores = |network: &Network, weights: &checkpoint::Weights| {
+        let onnx = export::to_onnx(network, weights, (96, 96), export::Storage::Single).unwrap();
+        quantize::scores(&onnx, &grey, 96).unwrap()
+    };
+    let noise = quantize::noise(&scores(&network, &weights), &scores(&same, &equalized));
+    // Weights are stored in half precision.
+    assert!(noise < 1e-3, "{noise}");
 }

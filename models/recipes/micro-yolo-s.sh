@@ -11,8 +11,10 @@ compress prune --run runs/s-cut --checkpoint runs/nanodet.safetensors --max-macs
   --round-images 3000 "${learn[@]}" --rate 7e-4 --val train-hand.json --val-images 200
 compress distill --run runs/s --network runs/s-cut/network.json --init runs/s-cut/model.safetensors --init-rate 1 \
   "${learn[@]}" "${long[@]}" --rate 7e-4 --images 35000
-compress distill --run runs/s-int8 --network runs/s-cut/network.json --init runs/s/model.safetensors --init-rate 1 --int8 \
-  "${learn[@]}" "${long[@]}" --rate 4e-4 --images 10000
+compress equalize --checkpoint runs/s/model.safetensors --output runs/s-equalized.safetensors --imgsz 416 \
+  --data train-hand.json --images 96
+compress distill --run runs/s-int8 --network runs/s-equalized.safetensors --init runs/s-equalized.safetensors --init-rate 1 \
+  --int8 "${learn[@]}" "${long[@]}" --rate 4e-4 --images 10000
 compress export --checkpoint runs/s-int8/model.safetensors --output models/micro-yolo-s.onnx --imgsz 416
 compress quantize --checkpoint runs/s-int8/model.safetensors --output models/micro-yolo-s-int8.onnx --imgsz 416 \
   --no-equalize --method percentile --percentile 99.99 --data train-hand.json --images 96 --held-out 24

@@ -14,7 +14,9 @@ compress prune --run runs/cut --checkpoint runs/nanodet.safetensors --max-macs 6
   --teacher nanodet-plus-m.pt --photos train-hand --val train-hand.json --val-images 200
 compress distill --run runs/tuned --network runs/cut/network.json --init runs/cut/model.safetensors --init-rate 1 \
   "${learn[@]}" --rate 7e-4 --images 10000
-compress distill --run runs/int8 --network runs/cut/network.json --init runs/tuned/model.safetensors --init-rate 1 --int8 \
+compress equalize --checkpoint runs/tuned/model.safetensors --output runs/equalized.safetensors --imgsz 416 \
+  --data train-hand.json --images 96
+compress distill --run runs/int8 --network runs/equalized.safetensors --init runs/equalized.safetensors --init-rate 1 --int8 \
   "${learn[@]}" --rate 4e-4 --images 9000
 compress export --checkpoint runs/int8/model.safetensors --output models/micro-yolo.onnx --imgsz 416
 compress quantize --checkpoint runs/int8/model.safetensors --output models/micro-yolo-int8.onnx --imgsz 416 \

@@ -6,6 +6,7 @@ mod data;
 mod decouple;
 #[cfg(feature = "train")]
 mod distill;
+mod equalize;
 mod evaluate;
 #[cfg(feature = "train")]
 mod explore;
@@ -50,6 +51,8 @@ pub enum Command {
     /// Trains a student network to give a teacher's outputs.
     #[cfg(feature = "train")]
     Distill(distill::Distill),
+    /// Rescales channels that share an int8 scale, without changing the output.
+    Equalize(equalize::Equalize),
     /// Measures average precision of an ONNX file.
     Evaluate(evaluate::Evaluate),
     /// Writes a checkpoint as ONNX.
@@ -86,6 +89,7 @@ impl Command {
             Command::Train(command) => command.run(),
             #[cfg(feature = "train")]
             Command::Distill(command) => command.run(),
+            Command::Equalize(command) => command.run(),
             Command::Evaluate(command) => command.run(),
             Command::Export(command) => command.run(),
             #[cfg(feature = "train")]

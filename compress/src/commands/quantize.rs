@@ -54,8 +54,8 @@ pub struct Quantize {
     /// repeated.
     #[arg(long)]
     float: Vec<String>,
-    /// Turns off cross-layer equalisation, which rescales channels that share a scale. Use it for weights trained with
-    /// `distill --int8` or `train --int8`, because these are adapted to their rounding.
+    /// Turns off cross-layer equalisation (`equalize`), which rescales channels that share a scale. Use it for weights
+    /// trained with `distill --int8` or `train --int8`, because these are adapted to their rounding.
     #[arg(long)]
     no_equalize: bool,
     /// Also measures the error with only one convolution in int8, for each of them, and prints a table.

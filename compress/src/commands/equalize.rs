@@ -1,0 +1,43 @@
+//! `compress equalize`.
+
+use std::path::PathBuf;
+
+use compress::checkpoint::{self, Precision};
+use compress::{Result, quantize};
+
+use super::Photographs;
+
+/// Rescales channels that share an int8 scale to similar ranges. The network's output stays the same.
+///
+/// `quantize` does this too. Use this command before `distill --int8`, so that training starts from the weights that
+/// int8 rounds best, and then `quantize --no-equalize`. The inner maps get other values than a teacher's, so the
+/// checkpoint written names no maps of the teacher.
+#[derive(clap::Args)]
+pub struct Equalize {
+    /// The checkpoint (`model.safetensors` of a run).
+    #[arg(long)]
+    checkpoint: PathBuf,
+    /// The checkpoint to write.
+    #[arg(long)]
+    output: PathBuf,
+    #[command(flatten)]
+    photographs: Photographs,
+}
+
+impl Equalize {
+    pub fn run(self) -> Result<()> {
+        let (mut network, weights) = checkpoint::read_with_network(&self.checkpoint)?;
+        let imgsz = self.photographs.imgsz;
+        network.graph()?.check_size("--imgsz", imgsz, imgsz)?;
+        let images = self.photographs.read(0)?;
+        let bar = super::progress(images.len(), "equalising");
+        let weights =
+            quantize::equalize(&network, &weights, &images, imgsz, &|done| bar.set_position(done as u64))?;
+        bar.finish_and_clear();
+        for layer in &mut network.layers {
+            layer.teacher = None;
+            layer.teacher_channels.clear();
+        }
+        checkpoint::write(&self.output, &network, &weights, Precision::Half)
+    }
+}
