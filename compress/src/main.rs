@@ -1,5 +1,7 @@
 //! The command line of `compress`.
 
+#[cfg(feature = "train")]
+mod allocator;
 mod commands;
 
 use clap::Parser;
@@ -32,7 +34,12 @@ fn end_with_the_reader() {
 
 fn main() -> std::process::ExitCode {
     end_with_the_reader();
-    match Cli::parse().command.run() {
+    let Cli { command } = Cli::parse();
+    #[cfg(feature = "train")]
+    if command.trains() {
+        allocator::keep_freed_memory();
+    }
+    match command.run() {
         Ok(()) => std::process::ExitCode::SUCCESS,
         Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::BrokenPipe => {
             std::process::ExitCode::SUCCESS

@@ -232,3 +232,25 @@ fn the_commands_of_the_tutorial_give_a_model_that_finds_things() {
     // A trial gave 0.84; random boxes give nothing.
     assert!(ap50.trim().parse::<f32>().unwrap() > 0.5, "{told}");
 }
+
+/// Page faults take a third of the time where tensors are returned to the system.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[test]
+fn the_command_keeps_freed_memory_in_its_process() {
+    let folder = tempfile::tempdir().unwrap();
+    // A pipe that nobody writes to: the command waits for its annotations.
+    let pipe = folder.path().join("data.json");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_compress"));
+    command.arg("train").arg("--run").arg(folder.path().join("run")).arg("--data").arg(&pipe);
+    let mut child = command.env_remove("MALLOC_ARENA_MAX").spawn().unwrap();
+    let environment = || std::fs::read_to_string(format!("/proc/{}/environ", child.id())).unwrap();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while !environment().contains("MALLOC_ARENA_MAX=1\0") && std::time::Instant::now() < deadline {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let found = environment();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(found.contains("MALLOC_ARENA_MAX=1\0") && found.contains("MALLOC_TRIM_THRESHOLD_="), "{found}");
+}

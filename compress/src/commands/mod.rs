@@ -78,6 +78,12 @@ pub enum Command {
 }
 
 impl Command {
+    /// Whether it trains networks.
+    #[cfg(feature = "train")]
+    pub fn trains(&self) -> bool {
+        matches!(self, Command::Train(_) | Command::Distill(_) | Command::Explore(_) | Command::Prune(_))
+    }
+
     /// Runs the command.
     pub fn run(self) -> Result<()> {
         match self {

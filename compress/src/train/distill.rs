@@ -115,10 +115,13 @@ impl Hints {
 
 /// The mean over channels of the squared error in units of the channel's variance, `[batch, channels, h, w]` each.
 pub(super) fn unexplained_variance(student: &Tensor, teacher: &Tensor) -> Result<Tensor> {
+    // Means of channels first: as little as possible is computed in every place.
+    let of_channel = |map: Tensor| map.f_mean_dim([0, 2, 3].as_slice(), false, Kind::Float);
     let teacher = teacher.to_kind(Kind::Float);
-    let variance = teacher.f_var_dim([0, 2, 3].as_slice(), false, true)?;
+    let mean = of_channel(teacher.shallow_clone())?;
+    let variance = of_channel((&teacher - mean.view([1, -1, 1, 1])).square())?;
     let floor = variance.mean(Kind::Float) * VARIANCE_FLOOR + 1e-9;
-    let error = (student.to_kind(Kind::Float) - teacher).square();
+    let error = of_channel((student.to_kind(Kind::Float) - teacher).square())?;
     Ok((error / (variance + floor)).mean(Kind::Float))
 }
 

@@ -13,6 +13,9 @@ use crate::quantize::{ACTIVATION_MAX, Plan};
 /// Share of a batch's statistics that goes into the running ones.
 const NORM_MOMENTUM: f64 = 0.03;
 
+/// The slope of [`Activation::LeakyRelu`] below zero.
+const LEAKY_SLOPE: f32 = 0.1;
+
 /// Tensors in the flat vectors begin at multiples of this many numbers: kernels on CUDA read four at once and fail where
 /// the address does not allow it, as it would not behind the 255 biases of a YOLOv3 head.
 const ALIGNMENT: usize = 4;
@@ -152,6 +155,8 @@ pub struct Replica {
     /// Nodes up to this one are not trained; their normalisation is folded into them.
     frozen: NodeId,
     folded: HashMap<usize, (Tensor, Tensor)>,
+    /// By concatenation, what it copies if its inputs are copies of one map.
+    copies: HashMap<NodeId, Copies>,
     /// What is rounded as in the int8 file, if anything.
     int8: Option<Plan>,
     /// Depthwise convolutions of the last forward pass whose weights' gradients are ours to compute.
@@ -165,6 +170,42 @@ struct Pending {
     /// Zeros added to what came out: their gradient is that of the output.
     probe: Tensor,
     window: Window,
+}
+
+/// What a concatenation reads whose inputs are one map and slices of its first channels, as `decouple` makes them.
+///
+/// The gradient of a slice has all channels of the map, and libtorch adds up as many of these as there are slices. So
+/// the map is split where a slice ends, and the pieces are concatenated: then every gradient is added once.
+struct Copies {
+    /// The map.
+    of: NodeId,
+    /// Channels of the pieces, in order. Together they are the map.
+    pieces: Vec<i64>,
+    /// By copy, of how many pieces it consists.
+    counts: Vec<usize>,
+}
+
+/// By concatenation, its [`Copies`], if it reads such.
+fn copies(graph: &Graph) -> HashMap<NodeId, Copies> {
+    let copies_of = |node: &Node| {
+        let source = |id: NodeId| match graph.nodes[id].op {
+            Op::Slice { start: 0 } => graph.nodes[id].inputs[0],
+            _ => id,
+        };
+        let of = source(*node.inputs.first()?);
+        if !matches!(node.op, Op::Concat) || node.inputs.len() < 2 || node.inputs.iter().any(|&id| source(id) != of)
+        {
+            return None;
+        }
+        let channels = |id: NodeId| graph.nodes[id].channels;
+        let ends: BTreeSet<usize> = node.inputs.iter().map(|&id| channels(id)).chain([channels(of)]).collect();
+        let ends: Vec<usize> = ends.into_iter().collect();
+        let starts = [0].into_iter().chain(ends.iter().copied());
+        let pieces = ends.iter().zip(starts).map(|(end, start)| (end - start) as i64).collect();
+        let count = |&id: &NodeId| ends.partition_point(|&end| end <= channels(id));
+        Some(Copies { of, pieces, counts: node.inputs.iter().map(count).collect() })
+    };
+    graph.nodes.iter().enumerate().filter_map(|(id, node)| Some((id, copies_of(node)?))).collect()
 }
 
 /// The error of a graph without a head.
@@ -232,8 +273,10 @@ impl Replica {
         let order =
             layout.slots.iter().filter(|(spec, _)| spec.learned).map(|(spec, _)| spec.name.clone()).collect();
         let buffers = layout.views(&measured, false);
+        let copies = copies(&graph);
         let mut replica = Replica {
             graph,
+            copies,
             parameters,
             order,
             buffers,
@@ -415,6 +458,11 @@ impl Replica {
     /// The map of node `id`, which is no head, from those in front of it.
     fn map_of(&self, id: NodeId, maps: &[Tensor], pending: &mut Vec<Pending>) -> Result<Tensor> {
         let node = &self.graph.nodes[id];
+        if let Some(Copies { of, pieces, counts }) = self.copies.get(&id) {
+            let pieces = maps[*of].f_split_with_sizes(pieces, 1)?;
+            let copies: Vec<&Tensor> = counts.iter().flat_map(|&count| &pieces[..count]).collect();
+            return Ok(Tensor::f_cat(&copies, 1)?);
+        }
         let &Op::Conv { kernel, stride, groups, norm, activation, .. } = &node.op else {
             let inputs: Vec<&Tensor> = node.inputs.iter().map(|&id| &maps[id]).collect();
             return self.as_activation(id, without_weights(node, &inputs)?);
@@ -547,9 +595,9 @@ fn activate(mut map: Tensor, activation: Activation) -> Tensor {
         Activation::Relu => map.relu_(),
         // In place: normalisation needs only its own input for the way back.
         Activation::Relu6 => map.relu6_(),
+        // tch offers no slope but 0.01 for `leaky_relu`. As the larger of two maps it would cost ten passes backward.
         Activation::LeakyRelu => {
-            let small = &map * 0.1;
-            map.maximum(&small)
+            map.prelu(&Tensor::from_slice(&[LEAKY_SLOPE]).to_device(map.device()).to_kind(map.kind()))
         }
         Activation::HardSigmoid => map.hardsigmoid(),
     }
@@ -689,6 +737,55 @@ mod tests {
             }
         }
         assert!(maps_read.contains(&1) && maps_read.len() > 1, "{maps_read:?}");
+    }
+
+    #[test]
+    fn copies_of_a_map_have_the_gradient_of_its_slices() {
+        let none = Activation::None;
+        let conv = |name: &str, out| {
+            let kind =
+                LayerKind::Conv { out, kernel: 1, stride: 1, activation: Activation::LeakyRelu, norm: false };
+            Layer::new(name, kind)
+        };
+        let slice =
+            |name: &str, start, channels| Layer::new(name, LayerKind::Slice { start, channels }).from(["map"]);
+        let network = |first: usize| Network {
+            layers: vec![
+                conv("map", 10),
+                slice("some", 0, 7),
+                slice("few", first, 3),
+                Layer::new("copies", LayerKind::Concat).from(["map", "some", "map", "few", "some"]),
+                Layer::new("deep", LayerKind::ds_conv(6, 3, 1, none)),
+                conv("sides", 4).from(["deep"]),
+                conv("scores", 3).from(["deep"]),
+                Layer::new("detect", LayerKind::Detect { head: Head::AnchorFree }).from(["sides", "scores"]),
+            ],
+            ..network()
+        };
+        let layout = Layout::new(&network(0).graph().unwrap());
+        let (mut learned, mut measured) = (vec![0.0; layout.learned as usize], vec![0.0; layout.measured as usize]);
+        let weights = crate::reference::random_weights(&network(0).graph().unwrap(), 3);
+        layout.gather(&weights, &mut learned, &mut measured);
+        let (learned, measured) = (Tensor::from_slice(&learned), Tensor::from_slice(&measured));
+        let replica = |network: &Network| {
+            Replica::new(network, &layout, &learned, measured.copy(), Kind::Float, None, None).unwrap()
+        };
+        let pixels: Vec<u8> = (0..2 * 12 * 12 * 3).map(|i| (i * 37 % 251) as u8).collect();
+        let rgb = Tensor::from_slice(&pixels).view([2, 12, 12, 3]);
+        let gradient = |replica: &mut Replica| {
+            let Predictions::AnchorFree { sides, logits } = replica.forward(&rgb).unwrap() else {
+                panic!("it has no anchors")
+            };
+            (sides.square().sum(Kind::Float) + logits.square().sum(Kind::Float)).backward();
+            replica.take_gradients().unwrap()
+        };
+        let (mut split, mut sliced) = (replica(&network(0)), replica(&network(0)));
+        assert_eq!(std::mem::take(&mut sliced.copies).len(), 1);
+        let (split, sliced) = (gradient(&mut split), gradient(&mut sliced));
+        let off = ((&split - &sliced).norm() / sliced.norm()).double_value(&[]);
+        assert!(off < 1e-5, "{off}");
+        // A slice of other channels is no copy of the first.
+        assert!(replica(&network(7)).copies.is_empty());
     }
 
     #[test]

@@ -27,7 +27,7 @@ const TRIAL_PX: i64 = 64;
 pub struct Answer {
     /// What it says of every place.
     pub places: Places,
-    /// The inner maps that were asked for, `[batch, channels, h, w]` each.
+    /// The inner maps that were asked for, `[batch, channels, h, w]` each, in the floats that the teacher computes in.
     pub maps: Vec<Tensor>,
 }
 
@@ -210,7 +210,7 @@ impl Teacher {
                         Places::Boxes { logits, ltrb }
                     }
                 };
-                let maps = order.iter().map(|&index| maps[index].to_kind(Kind::Float)).collect();
+                let maps = order.iter().map(|&index| maps[index].shallow_clone()).collect();
                 Ok(Answer { places, maps })
             }
         }
