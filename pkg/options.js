@@ -1,5 +1,6 @@
 // Options are checked by name: one that is misspelled would be an option that is silently not taken.
 import { MicroYoloError, shown } from "./error.js";
+import { kindOf } from "./kind.js";
 
 /** Options that are on or off. */
 const FLAGS = ["track", "transfer", "worker"];
@@ -12,15 +13,16 @@ const FLAGS = ["track", "transfer", "worker"];
  */
 export function checkOptions(call, options, known, settable = []) {
   if (options === undefined) return;
-  if (typeof options !== "object" || options === null) {
-    throw new MicroYoloError("invalid-option", `the options of ${call} must be an object, not ${shown(options)}`);
+  // By its kind: of a URL, a Blob or a signal given in their place no option would be found, and all would be as by default.
+  if (kindOf(options) !== "Object") {
+    throw new MicroYoloError("invalid-option", `the options of ${call} must be a plain object, not ${shown(options)}`);
   }
   // Not by its truth: fetch() takes no `false` either. By its form, for it may be of another realm.
   const signal = /** @type {{ signal?: any }} */ (options).signal ?? undefined;
   if (signal !== undefined && !(typeof signal.aborted === "boolean" && signal.addEventListener)) {
     throw new MicroYoloError("invalid-option", "`signal` must be an AbortSignal");
   }
-  for (const [name, value] of Object.entries(options)) {
+  for (const [name, value] of Object.entries(/** @type {object} */ (options))) {
     // Text is true, that of "false" too.
     if (FLAGS.includes(name) && known.includes(name) && typeof (value ?? true) !== "boolean") {
       throw new MicroYoloError("invalid-option", `\`${name}\` must be a boolean, not ${shown(value)}`);

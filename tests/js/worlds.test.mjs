@@ -180,6 +180,25 @@ test("engine and model of another realm, or part of a larger buffer", async () =
   }
 });
 
+test("what is no plain object is refused as options, and is not a list of none", async () => {
+  const detector = await Detector.load(options);
+  const { signal } = new AbortController();
+  const wrong = [new URL("http://127.0.0.1/own.onnx"), new Blob([model]), model.buffer, new Map([["model", model]]), Promise.resolve(options), [], signal];
+  for (const one of wrong) {
+    for (const call of [() => Detector.load(one), () => detector.detect(spot(), one), () => Detector.load({ ...options, limits: one })]) {
+      const { code, message } = (await failure(call)) ?? {};
+      assert.equal(code, "invalid-option", String(one));
+      assert.match(message, /must be a plain object/);
+    }
+  }
+  for (const plain of [vm.runInNewContext("({})"), Object.create(null)]) {
+    const loaded = await Detector.load(Object.assign(plain, options));
+    assert.deepEqual(labels(await loaded.detect(spot(), reactive({ transfer: false }))), ["red spot"]);
+    loaded.dispose();
+  }
+  detector.dispose();
+});
+
 test("a URL of another realm is a URL", async () => {
   // As of an iframe: `instanceof URL` is false.
   class URL {
