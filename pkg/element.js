@@ -233,7 +233,7 @@ export class MicroYoloElement extends Base {
     const size = this.getAttribute("input-size");
     const threads = this.getAttribute("threads")?.trim();
     if (model) options.model = model;
-    if (threads) options.threads = Number(threads);
+    if (threads) options.threads = /** @type {any} */ (Number(threads) || threads); // What is no number is refused by what it says.
     if (size) {
       const [, width, height = width] = /^\s*(\d+)(?:\s*[x×]\s*(\d+))?\s*$/.exec(size) ?? [];
       if (!width) throw new MicroYoloError("invalid-option", `input-size must be like "320" or "320x224", not "${size}"`);

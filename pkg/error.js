@@ -1,3 +1,5 @@
+import { kindOf } from "./kind.js";
+
 /**
  * What every part of this package throws. `code` is one of the strings listed in `index.d.ts`; the original error,
  * where there is one, is `cause`.
@@ -74,11 +76,16 @@ export function notFetched(url, cause, help = "") {
  * @param {unknown} value
  */
 export function shown(value) {
-  let text = "an object";
-  try {
-    text = String(value);
-  } catch {
-    // One without a prototype has no text.
-  }
+  const text = String(value);
   return text.length <= 200 ? text : `${text.slice(0, 60)}… (${text.length} characters)`;
+}
+
+/**
+ * A value of a wrong type or size, so that its type is seen: the text "0.5" would read as the number that is wanted.
+ * @param {unknown} value
+ */
+export function given(value) {
+  if (typeof value === "string") return `"${shown(value)}"`;
+  if (typeof value === "bigint") return `${value}n`;
+  return value !== null && /^(object|function)$/.test(typeof value) ? kindOf(value) : String(value);
 }

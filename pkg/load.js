@@ -34,8 +34,8 @@ export async function load(Class, parts, options = {}) {
   const settings = withSettings(defaultSettings, options);
   const inputSize = checkedInputSize(options.inputSize);
   const threads = checkedThreads(options.threads);
-  const { onProgress } = options;
-  if (onProgress && typeof onProgress !== "function") throw new MicroYoloError("invalid-option", "`onProgress` must be a function");
+  const onProgress = options.onProgress ?? undefined;
+  if (onProgress !== undefined && typeof onProgress !== "function") throw new MicroYoloError("invalid-option", "`onProgress` must be a function");
   const limits = checkedLimits(options.limits);
   const sha256 = checkedSum(options.sha256);
   if (options.signal?.aborted) throw aborted(options.signal);

@@ -1,5 +1,5 @@
 // Options are checked by name: one that is misspelled would be an option that is silently not taken.
-import { MicroYoloError, shown } from "./error.js";
+import { MicroYoloError, given, shown } from "./error.js";
 import { kindOf } from "./kind.js";
 
 /** Options that are on or off. */
@@ -15,7 +15,7 @@ export function checkOptions(call, options, known, settable = []) {
   if (options === undefined) return;
   // By its kind: of a URL, a Blob or a signal given in their place no option would be found, and all would be as by default.
   if (kindOf(options) !== "Object") {
-    throw new MicroYoloError("invalid-option", `the options of ${call} must be a plain object, not ${shown(options)}`);
+    throw new MicroYoloError("invalid-option", `the options of ${call} must be a plain object, not ${given(options)}`);
   }
   // Not by its truth: fetch() takes no `false` either. By its form, for it may be of another realm.
   const signal = /** @type {{ signal?: any }} */ (options).signal ?? undefined;
@@ -25,7 +25,7 @@ export function checkOptions(call, options, known, settable = []) {
   for (const [name, value] of Object.entries(/** @type {object} */ (options))) {
     // Text is true, that of "false" too.
     if (FLAGS.includes(name) && known.includes(name) && typeof (value ?? true) !== "boolean") {
-      throw new MicroYoloError("invalid-option", `\`${name}\` must be a boolean, not ${shown(value)}`);
+      throw new MicroYoloError("invalid-option", `\`${name}\` must be a boolean, not ${given(value)}`);
     }
     if (value === undefined || known.includes(name)) continue;
     const nearest = nearestOf(name, [...known, ...settable]);

@@ -1,5 +1,5 @@
 // What a detector may be asked to do differently, checked where it is set, so that a wrong number never travels.
-import { MicroYoloError, shown } from "./error.js";
+import { MicroYoloError, given } from "./error.js";
 import { checkOptions } from "./options.js";
 
 /**
@@ -55,7 +55,7 @@ export function withSettings(base, changes) {
  */
 function share(name, value) {
   if (typeof value === "number" && value >= 0 && value <= 1) return value; // False for NaN.
-  throw new MicroYoloError("invalid-option", `\`${name}\` must be a number from 0 to 1, not ${shown(value)}`);
+  throw new MicroYoloError("invalid-option", `\`${name}\` must be a number from 0 to 1, not ${given(value)}`);
 }
 
 /**
@@ -65,7 +65,7 @@ function share(name, value) {
  */
 function count(name, value, other = "") {
   if (Number.isInteger(value) && Number(value) > 0 && Number(value) < 2 ** 32) return Number(value);
-  throw new MicroYoloError("invalid-option", `\`${name}\` must be a whole number above 0${other}, not ${shown(value)}`);
+  throw new MicroYoloError("invalid-option", `\`${name}\` must be a whole number above 0${other}, not ${given(value)}`);
 }
 
 /**
@@ -87,7 +87,7 @@ export function checkedLimits(value) {
   const limits = /** @type {import("./index.js").Limits} */ ({ ...value });
   for (const [name, limit] of Object.entries(limits)) {
     if (limit === undefined || (typeof limit === "number" && limit >= 0)) continue; // False for NaN.
-    throw new MicroYoloError("invalid-option", `\`limits.${name}\` must be a number from 0 to Infinity, not ${shown(limit)}`);
+    throw new MicroYoloError("invalid-option", `\`limits.${name}\` must be a number from 0 to Infinity, not ${given(limit)}`);
   }
   return limits;
 }
@@ -118,9 +118,10 @@ function classList(value) {
  */
 export function checkedInputSize(value) {
   if (value === undefined) return undefined;
-  const size = /** @type {any} */ (typeof value === "number" ? { width: value, height: value } : value);
-  if (typeof size !== "object" || size === null) {
-    throw new MicroYoloError("invalid-option", `\`inputSize\` must be a number or { width, height }, not ${shown(typeof value === "string" ? `"${value}"` : value)}`);
+  if (typeof value === "number") return { width: count("inputSize", value), height: value };
+  const size = /** @type {any} */ (value);
+  if (typeof size !== "object" || size === null || Array.isArray(size)) {
+    throw new MicroYoloError("invalid-option", `\`inputSize\` must be a number or { width, height }, not ${given(value)}`);
   }
-  return { width: count("inputSize", size.width), height: count("inputSize", size.height) };
+  return { width: count("inputSize.width", size.width), height: count("inputSize.height", size.height) };
 }

@@ -1,7 +1,7 @@
 // Everything a page may hand to detect(), made into one of two forms: pixels, or something a canvas can draw. Sizes are
 // those the user sees: natural size of an image with its orientation applied, display size of a video.
 import { checkReadback, newCanvas } from "./canvas.js";
-import { MicroYoloError, aborted, notFetched, shown } from "./error.js";
+import { MicroYoloError, aborted, given, notFetched, shown } from "./error.js";
 import { kindOf } from "./kind.js";
 
 /**
@@ -135,7 +135,7 @@ function checkedPixels({ data, width, height }) {
     throw new MicroYoloError("invalid-image", `pixels must be a Uint8ClampedArray or a Uint8Array, not ${kindOf(data)}`);
   }
   if (!(isCount(width) && isCount(height))) {
-    throw new MicroYoloError("invalid-image", `width and height must be whole numbers above 0, not ${shown(width)} x ${shown(height)}`);
+    throw new MicroYoloError("invalid-image", `width and height must be whole numbers above 0, not ${given(width)} x ${given(height)}`);
   }
   if (data.length !== width * height * 4) {
     throw new MicroYoloError(

@@ -186,7 +186,8 @@ test("an input size that is none is named, and so is a path where an address is 
   const message = (more) => Detector.load({ ...options, ...more }).then(() => "fine", ({ message }) => message);
   assert.equal(await message({ inputSize: "320" }), '`inputSize` must be a number or { width, height }, not "320"');
   assert.equal(await message({ inputSize: null }), "`inputSize` must be a number or { width, height }, not null");
-  assert.equal(await message({ inputSize: { width: 64 } }), "`inputSize` must be a whole number above 0, not undefined");
+  assert.equal(await message({ inputSize: { width: 64 } }), "`inputSize.height` must be a whole number above 0, not undefined");
+  assert.equal(await message({ inputSize: [64, 64] }), "`inputSize` must be a number or { width, height }, not Array");
   assert.equal(await message({ model: "yolo.onnx" }), "`model` is not a URL: yolo.onnx; outside a browser give the bytes of a file");
 });
 
@@ -204,7 +205,7 @@ test("`maxDetections` may be Infinity, and is refused where it is no number of o
   detector.maxDetections = 3;
   assert.equal(await count(), 3);
   for (const wrong of [0, -1, 1.5, NaN, -Infinity, 2 ** 32, "Infinity", null]) {
-    const message = `\`maxDetections\` must be a whole number above 0, or Infinity, not ${wrong}`;
+    const message = `\`maxDetections\` must be a whole number above 0, or Infinity, not ${typeof wrong === "string" ? `"${wrong}"` : wrong}`;
     assert.throws(() => (detector.maxDetections = wrong), { code: "invalid-option", message });
   }
   assert.equal(await count(), 3, "what is refused changes nothing");
@@ -214,6 +215,27 @@ test("`maxDetections` may be Infinity, and is refused where it is no number of o
   loaded.dispose();
   assert.equal(await code(() => Detector.load({ ...options, threads: Infinity })), "invalid-option");
   assert.equal(await code(() => Detector.load({ ...options, inputSize: Infinity })), "invalid-option");
+});
+
+test("a value of a wrong type is not told as one of the right type", async () => {
+  const message = (more) => Detector.load({ ...options, ...more }).then(() => "fine", ({ message }) => message);
+  for (const name of ["scoreThreshold", "iouThreshold"]) {
+    for (const [wrong, told] of [["0.5", '"0.5"'], [[0.5], "Array"], [1n, "1n"], [{}, "Object"], [() => 1, "Function"], [NaN, "NaN"]]) {
+      assert.equal(await message({ [name]: wrong }), `\`${name}\` must be a number from 0 to 1, not ${told}`);
+    }
+  }
+  assert.equal(await message({ threads: "2" }), '`threads` must be a whole number above 0, not "2"');
+  assert.equal(await message({ worker: "true" }), '`worker` must be a boolean, not "true"');
+  assert.match(await message({ limits: { nodes: "9" } }), /not "9"$/);
+  const detector = await Detector.load(options);
+  const { message: ofPixels } = await detector.detect({ data: new Uint8Array(4), width: "1", height: 1 }).catch((error) => error);
+  assert.equal(ofPixels, 'width and height must be whole numbers above 0, not "1" x 1');
+  detector.dispose();
+});
+
+test("an `onProgress` that is no function is refused, one left out is not", async () => {
+  for (const wrong of [0, "", false, {}]) assert.equal(await code(() => Detector.load({ ...options, onProgress: wrong })), "invalid-option");
+  for (const none of [undefined, null]) assert.equal(await code(() => Detector.load({ ...options, onProgress: none })), "fine");
 });
 
 test("`classes` cannot be changed from within", async () => {
