@@ -79,6 +79,9 @@ export function localBackend({ engines }) {
   };
 }
 
+/** So many seconds a worker's script may take to run, once engine and model are there. */
+const PATIENCE = 20;
+
 /**
  * @param {Parts} parts
  * @returns {Backend}
@@ -129,6 +132,20 @@ export function workerBackend({ worker: start, helpers: bringHelpers }) {
     );
   };
 
+  /**
+   * Firefox (seen in 153) says nothing of a worker if one of several imports is missing, and no browser of a server that does not
+   * answer. Seconds are counted one by one: a page that was busy or asleep has lost one.
+   */
+  const giveUpLate = () => {
+    let left = PATIENCE;
+    const timer = setInterval(() => {
+      if (/** @type {any} */ (globalThis.document)?.prerendering) return; // The browser starts it when the page is shown.
+      if (!ready && !stopped && (left -= 1) > 0) return;
+      clearInterval(timer);
+      if (!ready) stop(new MicroYoloError("worker-failed", `the worker script does not run after ${PATIENCE} s`));
+    }, 1000);
+  };
+
   worker.onmessageerror = () => stop(new MicroYoloError("crashed", "the worker's answer could not be read"));
 
   /**
@@ -149,6 +166,7 @@ export function workerBackend({ worker: start, helpers: bringHelpers }) {
     async load(kind, module, model, settings) {
       // Sent as it is, a view would take its whole buffer along. One whose buffer was transferred cannot be copied.
       const bytes = new Uint8Array(model.length ? model : []);
+      giveUpLate();
       const { info, team } = await call({ call: "load", kind, module, model: bytes, settings }, [bytes.buffer]);
       if (!team || !bringHelpers) return info;
       const { Helpers } = await bringHelpers().catch((cause) => {

@@ -130,7 +130,7 @@ export async function whyNotStarted(address) {
       "two entries of this package), or "
     : "";
   const general =
-    `${types}a content security policy forbids it (worker-src), or the page has a Cross-Origin-Embedder-Policy and the script ` +
+    `${types}a module that it imports cannot be loaded, a content security policy forbids it (worker-src), or the page has a Cross-Origin-Embedder-Policy and the script ` +
     "was sent without one";
   if (!/^https?:/.test(address)) return general;
   /** @type {Response | undefined} */

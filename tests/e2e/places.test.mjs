@@ -219,6 +219,31 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
       assert.match((await page(say("inline"), isolated)).seen, /\bcat\b.*; worker true/);
     });
 
+    test("a worker that says nothing is given up", async (t) => {
+      const glue = "/pkg/wasm/micro_yolo_threads.js";
+      // Its seconds, made shorter.
+      const hurried = (options) => `
+        const { setInterval } = globalThis;
+        globalThis.setInterval = (work, time) => setInterval(work, time / 100);
+        ${say("index", options)}`;
+      // Of several imports one is missing: Firefox tells nobody.
+      site.route(glue, (_, response) => response.writeHead(404).end());
+      t.after(() => site.unroute(glue));
+      assert.match((await page(hurried())).seen, /\bcat\b.*; worker false/);
+      assert.match((await page(hurried("{ worker: true }"))).seen, /^failed: worker-failed: .*a module that it imports/);
+      site.unroute(glue);
+      const unanswered = [];
+      site.route("/pkg/worker.js", (_, response) => void unanswered.push(response));
+      t.after(() => {
+        site.unroute("/pkg/worker.js");
+        for (const response of unanswered) response.destroy(); // Chromium has others for the same address wait.
+      });
+      const { seen, said } = await page(hurried());
+      assert.match(seen, /\bcat\b.*; worker false/);
+      assert.match(said.join(), /does not run after 20 s: .*worker\.js could not be fetched/);
+      assert.match((await page(hurried("{ worker: true }"))).seen, /^failed: worker-failed: .*worker\.js could not be fetched/);
+    });
+
     test("a server that answers everything with its page is named, and the address", async (t) => {
       const index = (_, response) => response.writeHead(200, HTML).end("\n<!DOCTYPE html><title>app</title>");
       for (const file of ["micro_yolo_relaxed_bg.wasm", "micro_yolo_bg.wasm"]) site.route(`/pkg/wasm/${file}`, index);
