@@ -416,9 +416,15 @@ async function decoded(blob) {
     return { image, width: image.width, height: image.height, ours: true };
   } catch (error) {
     // An element decodes more: SVG, and in Firefox 153 a Blob of parts whose first is very short.
-    const image = typeof Image === "function" ? await element(blob).catch(() => undefined) : undefined;
+    const image = typeof Image === "function" ? await element(blob) : undefined;
     if (!image?.naturalWidth) throw error;
-    return drawing(image, image.naturalWidth, image.naturalHeight);
+    const { naturalWidth: width, naturalHeight: height } = image;
+    // Not as it is: bitmaps of an SVG with HTML in it are tainted in Chromium (seen in 156), drawings are not.
+    const scale = Math.min(1, CANVAS_SIDE / Math.max(width, height));
+    const canvas = newCanvas(Math.max(1, Math.round(width * scale)), Math.max(1, Math.round(height * scale)));
+    const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
+    context.drawImage(image, 0, 0, canvas.width, canvas.height);
+    return { image: canvas, width, height, ours: false };
   }
 }
 
@@ -427,12 +433,26 @@ async function element(blob) {
   const image = new Image();
   const url = URL.createObjectURL(blob);
   try {
-    image.src = url;
-    await image.decode();
-    return image;
+    // Of an SVG with HTML in it Chromium (seen in 156) gives out the pixels if it came by a data: address. A policy may forbid one.
+    for (const address of blob.type.startsWith("image/svg") ? [await dataAddress(blob), url] : [url]) {
+      image.src = address;
+      if (await image.decode().then(() => true, () => false)) return image;
+    }
   } finally {
     URL.revokeObjectURL(url);
   }
+}
+
+/**
+ * @param {Blob} blob
+ * @returns {Promise<string>} empty if it cannot be read
+ */
+function dataAddress(blob) {
+  return new Promise((resolve) => {
+    const reader = new FileReader();
+    reader.onloadend = () => resolve(String(reader.result ?? ""));
+    reader.readAsDataURL(blob);
+  });
 }
 
 /**
@@ -471,7 +491,7 @@ export function drawError(cause) {
   if (name === "SecurityError" || name === "DataCloneError") {
     return new MicroYoloError(
       "tainted",
-      'the picture comes from another site without CORS, so its pixels are secret; load it with crossorigin="anonymous"',
+      'the picture comes from another site without CORS, so its pixels are secret; load it with crossorigin="anonymous". Of an SVG with HTML in it give the Blob',
       { cause },
     );
   }

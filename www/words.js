@@ -15,7 +15,8 @@ const SENTENCES = {
   "invalid-image": "That is not a picture or video this browser can open, or the file is damaged.",
   "no-video": "This browser finds sound in that video, but no picture.",
   "image-too-large": "That picture is too large. Make it smaller than 16,384 pixels a side.",
-  tainted: "That picture belongs to another site, which does not let this page read it. Save it, then choose the file.",
+  tainted:
+    "That picture belongs to another site, or is an SVG with a web page in it: this page may not read it. Save it as PNG, then choose that.",
   "not-loaded": "That picture has not finished loading. Try again in a moment.",
   address: "That is no web address. It begins with https:// …",
   "address-too-large": "The file behind that address is larger than 1 GB, which is more than this page takes.",

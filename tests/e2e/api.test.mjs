@@ -308,6 +308,21 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
         for (const objects of answers) assertBox(objects, { x: 90, y: 30, w: 120, h: 75 }, "SVG");
       });
 
+      test(`an SVG with HTML in it is seen, worker: ${worker}`, async () => {
+        const found = await page.evaluate(async (worker) => {
+          const { Detector } = await import("/pkg/index.js");
+          const { MODEL } = await import("/lib/in-page.js");
+          const detector = await Detector.load({ model: MODEL, worker });
+          const svg = `<svg xmlns="http://www.w3.org/2000/svg" width="100" height="80"><rect width="100" height="80" fill="#777"/>
+            <foreignObject x="20" y="10" width="50" height="40"><div xmlns="http://www.w3.org/1999/xhtml" style="height: 40px; background: red"/></foreignObject></svg>`;
+          const blob = new Blob([svg], { type: "image/svg+xml" });
+          const answers = [await detector.detect(blob), await detector.detect(`data:image/svg+xml,${encodeURIComponent(svg)}`)];
+          detector.dispose();
+          return answers;
+        }, worker);
+        for (const objects of found) assertBox(objects, { x: 20, y: 10, w: 50, h: 40 }, "SVG");
+      });
+
       test(`the times of the last picture are told, worker: ${worker}`, async () => {
         const found = await page.evaluate(async (worker) => {
           const { Detector } = await import("/pkg/index.js");
