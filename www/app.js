@@ -562,7 +562,8 @@ samples.fill(
   })),
 );
 restore(true);
-addEventListener("hashchange", () => restore(false));
+// Back to an address that names nothing is back to the arrival.
+addEventListener("hashchange", () => restore(!location.hash));
 // Come back to with the back button, the page goes on; but Chromium (seen in 156) may leave its film paused.
 let played = false;
 addEventListener("pagehide", () => (played = player.kind === "video" && !$("video").paused));

@@ -660,6 +660,14 @@ describe("tools of the page in chromium", () => {
     await other.evaluate(() => (location.hash = "#sample=cat&score=20"));
     await looked(other, "Cat");
     assert.equal(await text(other, "#score-text"), "20 %");
+    // Back to where the address named nothing.
+    const start = await visit(t);
+    await looked(start, SAMPLES[0].name);
+    await start.evaluate(() => (location.hash = "#sample=cat&score=20"));
+    await looked(start, "Cat");
+    await start.goBack();
+    await looked(start, SAMPLES[0].name);
+    assert.equal(await text(start, "#score-text"), "40 %");
     // A file has no address.
     await choose(other, "#file", CAT);
     await looked(other, "cat.jpg");
