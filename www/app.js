@@ -216,7 +216,9 @@ function openFiles(given, url) {
   const all = [...given];
   const models = all.filter(isModelFile);
   if (models.length) openModel(models[0], url);
-  const rest = all.filter((file) => !isModelFile(file));
+  // What lies beside a model, its names or licence, is no picture that somebody wants to see.
+  const isShown = (file) => !isModelFile(file) && (!models.length || file.type.startsWith("image/") || isVideoFile(file));
+  const rest = all.filter(isShown);
   if (!rest.length) return;
   const old = files;
   files = rest.map((file) => ({ file, url: URL.createObjectURL(file), from: url }));

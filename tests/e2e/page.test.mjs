@@ -194,6 +194,8 @@ describe("page in chromium", () => {
       const dataTransfer = new DataTransfer();
       const blob = await (await fetch("./models/micro-yolo-s-int8.onnx")).blob();
       dataTransfer.items.add(new File([blob], "mine.onnx"));
+      dataTransfer.items.add(new File(["person"], "mine.names"));
+      dataTransfer.items.add(new File(["MIT"], "LICENSE.txt", { type: "text/plain" }));
       stage.dispatchEvent(new DragEvent("drop", { dataTransfer, bubbles: true, cancelable: true }));
     });
     await page.waitForFunction(() => document.querySelector("#model").selectedOptions[0].textContent.startsWith("mine.onnx ("));
