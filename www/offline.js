@@ -5,9 +5,9 @@ import { OFFLINE } from "./build.js";
  * @param {{ state: HTMLElement, update: HTMLElement, updateNow: HTMLElement }} elements
  */
 export async function keepOffline({ state, update, updateNow }) {
-  const workers = navigator.serviceWorker; // Absent where the page is not served by https, and in private windows.
-  if (!workers) return;
   try {
+    const workers = navigator.serviceWorker; // Absent without https and in private windows, and throws in a sandboxed frame.
+    if (!workers) return;
     if (!OFFLINE) {
       // A built site may have stood at this address; its worker would hide every edit.
       const scope = new URL("./", location.href).href;

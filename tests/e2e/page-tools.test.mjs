@@ -118,6 +118,8 @@ describe("tools of the page in chromium", () => {
     assert.ok(!(await isVisible(page, "#problem")));
     const odd = await visit(t);
     await odd.evaluate(() => localStorage.setItem("micro-yolo", '{"score":"<b>","model":"gone","size":7}'));
+    // As in a sandboxed frame.
+    await odd.evaluateOnNewDocument(() => Object.defineProperty(navigator, "serviceWorker", { get: () => { throw new DOMException("no", "SecurityError"); } }));
     await odd.goto(`${site.url}?again`);
     await seesCat(odd);
     assert.equal(await text(odd, "#score-text"), `${DEFAULTS.score} %`);
