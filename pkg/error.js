@@ -63,7 +63,11 @@ export function notFetched(url, cause, help = "") {
   let why = "offline, another site without CORS";
   if (/^data:/i.test(url)) why = "not intact";
   if (/^blob:/i.test(url)) why = "revoked, of another site";
+  if (/^http:/i.test(url) && globalThis.location?.protocol === "https:") why = `not sent by https as this page is, ${why}`;
   why += ", or forbidden by a content security policy (connect-src)";
+  const [scheme] = /^[a-z][a-z\d+.-]+:/i.exec(url) ?? [""];
+  if (scheme && !/^(https?|data|blob):$/i.test(scheme)) why = `from here no address is fetched that begins with ${scheme}`;
+  if (/^https?:\/\/[^/?#]*@/i.test(url)) why = "no address is fetched that has a user name or password in it";
   // A drive of Windows looks like a scheme; a path in a page that was opened from the disk has none.
   if (/^(file|[a-z]):/i.test(url) || (globalThis.location?.protocol === "file:" && !/^\w+:/.test(url))) {
     why = "files are not fetched from a disk: send them by http, or give what is in them, as a Blob";

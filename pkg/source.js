@@ -354,6 +354,11 @@ async function fetchImage(url, signal) {
     throw new MicroYoloError("invalid-source", `base64 text is no address: put "data:image/jpeg;base64," before ${shown(url)}`);
   }
   if (typeof createImageBitmap !== "function") throw noPictures();
+  try {
+    new URL(url, globalThis.document?.baseURI ?? globalThis.location?.href);
+  } catch (cause) {
+    throw new MicroYoloError("invalid-source", `text is an address, and ${shown(url)} is none`, { cause });
+  }
   let response;
   try {
     response = await fetch(url, { signal });

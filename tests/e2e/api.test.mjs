@@ -484,6 +484,7 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
             "missing address": ["/nowhere.png", "network"],
             "foreign address": [`${foreignUrl}plain.jpg`, "network"],
             "page as picture": ["/blank.html", "invalid-image"],
+            "text that is no address": ["http://[", "invalid-source"],
             "number": [42, "invalid-source"],
             "nothing": [undefined, "invalid-source"],
             "null": [null, "invalid-source"],

@@ -133,12 +133,19 @@ test("why an address was not fetched follows from what it is", async () => {
     ["data:;base64,@", /not intact, or forbidden by/],
     ["blob:nodedata:0", /revoked, of another site, or forbidden by/],
     ["C:\\models\\own.onnx", /not fetched from a disk/],
-    ["http://127.0.0.1:9/nothing", /offline/],
+    ["http://127.0.0.1:9/nothing", /: offline/],
+    ["http://me:secret@127.0.0.1:9/own.onnx", /a user name or password/],
+    ["javascript:alert(1)", /begins with javascript:$/],
   ]) {
     const { code, message } = await failure(() => Detector.load({ ...options, model: address }));
     assert.equal(code, "network", address);
     assert.match(message, why);
   }
+  // As in a page that was sent by https.
+  globalThis.location = { protocol: "https:", href: "https://127.0.0.1/" };
+  const { message } = await failure(() => Detector.load({ ...options, model: "http://127.0.0.1:9/nothing" }));
+  delete globalThis.location;
+  assert.match(message, /not sent by https as this page is, offline/);
 });
 
 test("options that have no text, and signals that are none, are refused as others are", async () => {
