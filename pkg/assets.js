@@ -184,6 +184,28 @@ function pageInstead(url, wanted) {
   return `${shown(url)} was answered with a web page instead of ${wanted}, as some servers do where a file is missing${remedy(url)}`;
 }
 
+/** What other files begin with that are taken for models, and what to do with them. None can be the beginning of an ONNX file. */
+const OTHERS = Object.entries({
+  "\x1f\x8b": "compressed by gzip: unpack it, or have the server send `Content-Encoding: gzip` with it",
+  "PK\x03\x04": "a zip archive, as checkpoints of PyTorch are: unpack it, or export the network as ONNX",
+  "version https://git-lfs": "a pointer of Git LFS, not the file itself: fetch that with `git lfs pull`",
+});
+
+/**
+ * Throws where the first bytes say what the file is instead of a model: the engine would only say that it cannot read it.
+ * @param {Uint8Array} model
+ * @param {string} [address]
+ */
+function checkKind(model, address) {
+  const head = Uint8Array.from(model.length ? model.subarray(0, HEAD) : []); // A copy: what is shared is not decoded.
+  const text = String.fromCharCode(...head);
+  const kind = OTHERS.find(([start]) => text.startsWith(start))?.[1];
+  if (kind) throw new MicroYoloError("invalid-model", `${address ? shown(address) : "the model"} is ${kind}`);
+  if (!isPage(head)) return;
+  const page = address ? pageInstead(address, "the model") : "the model is a web page, as some servers send where a file is missing";
+  throw new MicroYoloError("invalid-model", page);
+}
+
 /**
  * Compiles an engine.
  * @param {Uint8Array} bytes
@@ -356,27 +378,31 @@ async function modelBytes(given, wait, limits) {
   const bytes = asBytes(source);
   if (bytes) {
     sizeCheck(limits)(bytes.length);
+    checkKind(bytes);
     return bytes;
   }
   if (/^(Blob|File)$/.test(kindOf(source))) {
     sizeCheck(limits)(source.size);
+    let content;
     try {
-      return new Uint8Array(await source.arrayBuffer());
+      content = new Uint8Array(await source.arrayBuffer());
     } catch (cause) {
       const message = "the model's Blob cannot be read: its file was changed or removed since it was chosen";
       throw new MicroYoloError("invalid-model", message, { cause });
     }
+    checkKind(content);
+    return content;
   }
   const url = asUrl(source, "model", "a URL, bytes or a Blob");
   return wait(
-    download(models, url, false, async (response, self) => {
+    download(models, url, false, async (response) => {
       let model;
       try {
         model = new Uint8Array(await response.arrayBuffer());
       } catch (cause) {
         throw brokenStream(url, cause);
       }
-      if (isPage(self.head)) throw new MicroYoloError("invalid-model", pageInstead(url, "the model"));
+      checkKind(model, url);
       return model;
     }),
     sizeCheck(limits, shown(url)),

@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { before, describe, test } from "node:test";
 import vm from "node:vm";
+import { gzipSync } from "node:zlib";
 import { reactive, readonly, ref } from "@vue/reactivity";
 import { Detector, MicroYoloError } from "../../pkg/index.js";
 
@@ -115,6 +116,28 @@ test("a model whose buffer was transferred is told, and no other detector dies o
   assert.equal((await call).code, "invalid-model");
   assert.deepEqual(labels(await bystander.detect(spot())), ["red spot"]);
   bystander.dispose();
+});
+
+test("what a file is that is no model is told, whether it comes as bytes, Blob or address", async () => {
+  const others = {
+    "\uFEFF <!doctype html>": /is a web page/,
+    "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a": /git lfs pull/,
+    "PK\x03\x04 archive.pt": /zip archive/,
+  };
+  const files = Object.entries(others).map(([text, what]) => [Buffer.from(text), what]);
+  for (const [file, what] of [...files, [gzipSync(model), /unpack it/]]) {
+    const shared = new Uint8Array(new SharedArrayBuffer(file.length));
+    shared.set(file);
+    for (const source of [file, shared, new Blob([file])]) {
+      const { code, message } = await failure(() => Detector.load({ ...options, model: source }));
+      assert.equal(code, "invalid-model", String(what));
+      assert.match(message, what);
+      assert.match(message, /^the model is/);
+    }
+    const address = `data:;base64,${file.toString("base64")}`;
+    const { message } = await failure(() => Detector.load({ ...options, model: address }));
+    assert.match(message, what.source === "is a web page" ? /^data:.* a web page/ : what);
+  }
 });
 
 test("a Blob that can no longer be read is told", async () => {
