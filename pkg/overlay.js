@@ -39,9 +39,11 @@ export function overlay(media, host, size) {
     .transformPoint({ x: to.x - from.x + (to.width - from.width) / 2, y: to.y - from.y + (to.height - from.height) / 2 });
   // What is inside an element is scrolled with it; the root element is itself.
   const { scrollLeft, scrollTop } = host === host.ownerDocument.documentElement ? { scrollLeft: 0, scrollTop: 0 } : host;
+  // Of an element in a line the browser says that its border is 0 wide; of another it counts a scroll bar on the left, too.
+  const { borderLeftWidth, borderTopWidth } = getComputedStyle(host);
   const middle = {
-    x: host.offsetWidth / 2 - host.clientLeft + scrollLeft + away.x,
-    y: host.offsetHeight / 2 - host.clientTop + scrollTop + away.y,
+    x: host.offsetWidth / 2 - Math.max(host.clientLeft, parseFloat(borderLeftWidth)) + scrollLeft + away.x,
+    y: host.offsetHeight / 2 - Math.max(host.clientTop, parseFloat(borderTopWidth)) + scrollTop + away.y,
   };
 
   // The canvas' axes: of the picture's, that which runs more to the right on the screen, and that which runs more down.

@@ -61,6 +61,7 @@ const CASES = {
   "shown as stored, in a mirror": { orientation: 5, img: "image-orientation: none; transform: scaleX(-1)" },
   "shown as stored, where that is upright": { img: "image-orientation: none" },
   "element inline": { img: "padding-left: 9px", host: "display: inline" },
+  "element inline, with a border": { host: "display: inline; border: 9px solid #00f; border-top-width: 7px" },
   "element without a box": { img: "padding-left: 9px", host: "display: contents" },
   "element static": { img: "padding-left: 9px", host: "position: static" },
   "element absolute": { img: "padding-left: 9px", host: "position: absolute" },
