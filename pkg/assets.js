@@ -221,8 +221,19 @@ export async function compiled(bytes) {
 }
 
 /**
+ * The module, if it is an engine. Any other would stay in the glue of this thread, and the right one after it would not be
+ * taken.
+ * @param {WebAssembly.Module} module
  * @param {string} what
- * @param {unknown} cause
+ */
+function checkedEngine(module, what) {
+  if (WebAssembly.Module.exports(module).some(({ name }) => name === "engine_new")) return module;
+  throw badEngine(what);
+}
+
+/**
+ * @param {string} what
+ * @param {unknown} [cause]
  */
 function badEngine(what, cause) {
   return new MicroYoloError("invalid-engine", `${what} not the WebAssembly module of this package`, { cause });
@@ -351,18 +362,19 @@ export async function loadAssets({ wasm, model, signal, onProgress, limits }) {
  */
 async function engine(given, wait) {
   const source = kindOf(given) === "Promise" ? await given : given;
-  if (kindOf(source) === "WebAssembly.Module") return source;
+  if (kindOf(source) === "WebAssembly.Module") return checkedEngine(source, "this module is");
   const bytes = asBytes(source);
-  if (bytes) return compiled(bytes);
+  if (bytes) return checkedEngine(await compiled(bytes), "these bytes are");
   const url = asUrl(source, "wasm", "a URL, bytes or a WebAssembly.Module");
   return wait(
-    download(engines, url, true, (response, self) =>
-      WebAssembly.compileStreaming(response).catch((cause) => {
+    download(engines, url, true, async (response, self) => {
+      const module = await WebAssembly.compileStreaming(response).catch((cause) => {
         if (!(cause instanceof WebAssembly.CompileError)) throw brokenStream(url, cause);
         if (isPage(self.head)) throw new MicroYoloError("invalid-engine", pageInstead(url, "the engine"), { cause });
         throw platformError(cause, shown(url)) ?? badEngine(`${shown(url)} is`, cause);
-      }),
-    ),
+      });
+      return checkedEngine(module, `${shown(url)} is`);
+    }),
     engineCheck(shown(url)),
   );
 }

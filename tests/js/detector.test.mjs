@@ -233,6 +233,23 @@ test("a value of a wrong type is not told as one of the right type", async () =>
   detector.dispose();
 });
 
+test("a module that is no engine is refused, and does no harm to the next load", async () => {
+  const bytes = Uint8Array.of(0, 97, 115, 109, 1, 0, 0, 0);
+  const [plain, own] = await Promise.all(["pkg/wasm/micro_yolo_bg.wasm", "models/micro-yolo-s-int8.onnx"].map((path) => readFile(at(path))));
+  // As a page has it, where nothing was loaded before.
+  const { Detector: Fresh } = await import("../../pkg/small.js");
+  for (const _ of [1, 2]) {
+    for (const wasm of [bytes, await WebAssembly.compile(bytes)]) {
+      const { code, message } = await Fresh.load({ wasm, model: own, worker: false }).catch((error) => error);
+      assert.equal(code, "invalid-engine", message);
+      assert.match(message, /not the WebAssembly module of this package/);
+    }
+    const detector = await Fresh.load({ wasm: plain, model: own, worker: false });
+    assert.equal(detector.build, "simd128");
+    detector.dispose();
+  }
+});
+
 test("an `onProgress` that is no function is refused, one left out is not", async () => {
   for (const wrong of [0, "", false, {}]) assert.equal(await code(() => Detector.load({ ...options, onProgress: wrong })), "invalid-option");
   for (const none of [undefined, null]) assert.equal(await code(() => Detector.load({ ...options, onProgress: none })), "fine");

@@ -6,7 +6,10 @@ import { workerBackend } from "../../pkg/backend.js";
 import { localFrame } from "../../pkg/source.js";
 
 const NEVER = new Promise(() => {});
-const EMPTY = new WebAssembly.Module(new Uint8Array([0, 97, 115, 109, 1, 0, 0, 0]));
+/** What exports no more than that by which an engine is told: `(module (func (export "engine_new")))` */
+const ENGINE = new WebAssembly.Module(
+  Buffer.concat([Buffer.from([0, 97, 115, 109, 1, 0, 0, 0, 1, 4, 1, 96, 0, 0, 3, 2, 1, 0, 7, 14, 1, 10]), Buffer.from("engine_new"), Buffer.from([0, 0, 10, 4, 1, 2, 0, 11])]),
+);
 const before = { ...globalThis };
 
 afterEach(() => {
@@ -23,7 +26,7 @@ const named = (name, properties) => Object.defineProperties({ [Symbol.toStringTa
 test("loading ends by its signal while a file of the visitor's disk is read", async () => {
   const stop = new AbortController();
   const model = named("File", { size: 9, arrayBuffer: () => NEVER });
-  const loading = loadAssets({ wasm: EMPTY, model, signal: stop.signal });
+  const loading = loadAssets({ wasm: ENGINE, model, signal: stop.signal });
   setTimeout(() => stop.abort(new Error("enough")), 10);
   assert.equal(await within(loading), "aborted");
   await assert.rejects(loading, ({ cause }) => cause.message === "enough");
