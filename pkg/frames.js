@@ -36,16 +36,19 @@ export function frameClock(video) {
   let openStart;
   /** @type {number | undefined} */
   let polled;
+  /** A place was sought, of which nothing has been shown yet: it may be the end of the film. */
+  let sought = false;
   /** The page came back with the back button. Firefox (seen in 153) may play on then without callbacks, its time standing still. */
   let restored = false;
 
   const newSource = () => {
-    calledBack = openStart = false;
+    calledBack = openStart = sought = false;
     media = polled = undefined;
     taken = { from: 0, to: -1, count: 0 };
   };
   const newFrame = () => {
     shown += 1;
+    sought = false;
     wake(false);
   };
   // A stream's time goes on where no frames come; there frames are counted, where the browser does.
@@ -68,6 +71,7 @@ export function frameClock(video) {
     const tick = (_, { mediaTime }) => {
       handle = video.requestVideoFrameCallback(tick);
       calledBack = true;
+      sought = false;
       // Of a stream by WebRTC Firefox (seen in 153) says 0 of every frame: such times tell nothing.
       const stands = video.srcObject && mediaTime === media;
       media = mediaTime;
@@ -95,6 +99,7 @@ export function frameClock(video) {
   const seeking = () => {
     openStart = false;
     taken.count = 0;
+    sought = true;
   };
   video.addEventListener("seeking", seeking, listening);
   const emptied = () => {
@@ -120,7 +125,7 @@ export function frameClock(video) {
         // Its own document: a page behind may show it in a window of its own.
         const visible = video.ownerDocument.visibilityState === "visible";
         if (visible && video.readyState >= 2 && shown > seen) return shown;
-        if (video.ended || streamEnded(video.srcObject) || (hadSource && video.networkState === 0)) return undefined;
+        if ((video.ended && !sought) || streamEnded(video.srcObject) || (hadSource && video.networkState === 0)) return undefined;
         if (!video.ownerDocument.defaultView) return undefined; // Its frame or window is gone, and nothing in it plays.
         const idle = await new Promise((/** @type {typeof wake} */ resolve) => {
           const timer = setTimeout(resolve, restored && !calledBack ? QUICK_POLL : POLL, true);
@@ -131,7 +136,9 @@ export function frameClock(video) {
         });
         if (!idle) continue;
         if (video.networkState === 3 /* NETWORK_NO_SOURCE */) return shown; // No <source> could be played: likewise.
-        if (!calledBack) poll();
+        const isLate = sought && !video.seeking && video.readyState >= 2;
+        if (!calledBack || isLate) poll();
+        if (isLate) sought = false;
       }
     },
     took(timestamp) {

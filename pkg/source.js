@@ -299,11 +299,13 @@ async function waitedFrame(video, signal, portable) {
       if (video.error) continue;
     }
     const { readyState, seeking, videoWidth, videoHeight } = video;
-    if (!seeking && readyState < 2 /* HAVE_CURRENT_DATA */) {
+    // Sought to its end, Firefox (seen in 153) seeks no more some time before it has the frame.
+    const isBetween = readyState === 1 /* HAVE_METADATA */ && video.currentTime > 0;
+    if (!seeking && readyState < 2 /* HAVE_CURRENT_DATA */ && !isBetween) {
       throw new MicroYoloError("not-loaded", "the video has no frame yet; wait for its `loadeddata` event");
     }
     if (!seeking && !videoWidth) throw new MicroYoloError("not-loaded", "the video has sound and no picture, so far at least");
-    if (!seeking) {
+    if (!seeking && !isBetween) {
       try {
         const image = videoFrame(video) ?? (await bitmap(video));
         if (video.videoWidth === videoWidth && video.videoHeight === videoHeight) return ownFrame(video, image, portable);
