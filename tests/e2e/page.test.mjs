@@ -203,6 +203,24 @@ describe("page in chromium", () => {
     assert.ok(!(await isVisible(page, "#problem")));
   });
 
+  test("in forced colours it is seen what is chosen, and which colour is which", async (t) => {
+    const page = await visit(t, CAT_PAGE);
+    await seesCat(page);
+    const session = await page.createCDPSession();
+    await session.send("Emulation.setEmulatedMedia", { features: [{ name: "forced-colors", value: "active" }] });
+    await page.focus("#list");
+    await page.keyboard.press("ArrowDown");
+    const seen = await page.evaluate(() => {
+      const of = (selector, property, pseudo) => [...document.querySelectorAll(selector)].map((one) => getComputedStyle(one, pseudo)[property]);
+      return {
+        keys: new Set(of("#result .key", "backgroundColor", "::before")).size,
+        samples: of("#samples-list button", "outlineStyle").filter((one) => one === "solid").length,
+        objects: of("#list li[aria-selected=true]", "outlineStyle"),
+      };
+    });
+    assert.deepEqual(seen, { keys: 4, samples: 1, objects: ["solid"] });
+  });
+
   test("the footer has the addresses of links.json", async (t) => {
     const links = (page) => page.$$eval("#links a", (all) => all.map(({ textContent, href }) => [textContent, href]));
     const plain = await visit(t);
