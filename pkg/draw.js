@@ -77,11 +77,13 @@ function defaultLabel({ label, score, trackId }) {
 export function drawObjects(canvas, objects, options) {
   const { width, height, fit = "fill", mirror = false, label = defaultLabel } = options;
   const { color = (object) => classColor(object.classId), font = "600 13px system-ui, sans-serif" } = options;
+  const { width: pixelsX, height: pixelsY } = canvas;
   const ratio = fitToScreen(canvas, options.pixelRatio);
   const context = /** @type {CanvasRenderingContext2D | null} */ (canvas.getContext("2d"));
   if (!context) return;
   context.setTransform(1, 0, 0, 1, 0, 0);
-  context.clearRect(0, 0, canvas.width, canvas.height);
+  // Another size has cleared it. On paper Chromium (seen in 156) draws white what was cleared by a call.
+  if (canvas.width === pixelsX && canvas.height === pixelsY) context.clearRect(0, 0, canvas.width, canvas.height);
   if (!(width > 0 && height > 0)) return;
 
   const place = placement(canvas, width, height, fit, ratio);

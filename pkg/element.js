@@ -213,6 +213,12 @@ export class MicroYoloElement extends Base {
     const { defaultView } = this.ownerDocument; // It may be a window of picture-in-picture.
     defaultView?.addEventListener("pagehide", closed, { signal });
     defaultView?.addEventListener("resize", () => this.#draw(), { signal });
+    // On paper the picture is elsewhere, and has another size.
+    const printed = () => {
+      this.#canvas.width = 0; // Drawn afresh: see draw.js.
+      this.#draw();
+    };
+    defaultView?.matchMedia?.("print")?.addEventListener?.("change", printed, { signal });
     this.addEventListener("scroll", () => this.#draw(), { signal, capture: true }); // Of something inside: it does not bubble.
     let moving = false;
     const move = () => {

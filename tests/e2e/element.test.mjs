@@ -243,6 +243,29 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
       assert.deepEqual(found.filter((one) => !one.endsWith("0,0,0,0")), []);
     });
 
+    test("boxes lie over the picture on paper", async () => {
+      await open({ width: 1400, height: 700 });
+      await page.evaluate(async () => {
+        const element = globalThis.make(`<micro-yolo model="MODEL"><img src="PICTURE" style="width: 40vw"></micro-yolo>`);
+        await globalThis.heard(1);
+        await globalThis.frames(3);
+        globalThis.printed = [];
+        const { clearRect } = CanvasRenderingContext2D.prototype;
+        matchMedia("print").addEventListener("change", () => {
+          const [a, b] = [element.querySelector("img"), element.shadowRoot.querySelector("canvas")].map((one) => one.getBoundingClientRect());
+          globalThis.printed.push(["x", "y", "width", "height"].map((name) => Math.round(Math.abs(a[name] - b[name]))).join(), a.width < 500);
+        });
+        CanvasRenderingContext2D.prototype.clearRect = function (...area) {
+          globalThis.printed.push("cleared"); // Which is white on paper.
+          clearRect.apply(this, area);
+        };
+      });
+      await page.pdf({ format: "A4" });
+      const printed = await page.evaluate(() => globalThis.printed);
+      // Firefox prints a copy of the page, in which no script runs.
+      if (name === "chromium") assert.deepEqual(printed.slice(0, 2), ["0,0,0,0", true], String(printed));
+    });
+
     test("a picture that is shown as it is stored is looked at anew", async () => {
       await open();
       const sizes = await page.evaluate(async () => {
