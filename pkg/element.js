@@ -198,8 +198,13 @@ export class MicroYoloElement extends Base {
     const inside = this.#slot.assignedElements({ flatten: true }).flatMap((one) => [one, ...one.querySelectorAll("*")]);
     for (const root of [this, ...rootsOf(inside)]) mutations.observe(root, { subtree: true, childList: true, attributes: true });
     // A component that is defined later has its tree then, and tells nobody.
-    for (const { localName } of inside.filter((one) => one.matches(":not(:defined)"))) {
-      void customElements.whenDefined(localName).then(() => signal.aborted || this.#restart());
+    for (const one of inside.filter((one) => one.matches(":not(:defined)"))) {
+      const name = one.getAttribute("is") ?? one.localName;
+      // What can never be defined is refused: in a DOM for tests (happy-dom) an <img> may count as not defined.
+      customElements.whenDefined(name).then(
+        () => signal.aborted || this.#restart(),
+        () => {},
+      );
     }
     signal.addEventListener("abort", () => mutations.disconnect());
     if (typeof ResizeObserver === "function") {

@@ -385,6 +385,9 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
         answers["in a component"].push([inner.x - image2.x, inner.y - image2.y, inner.width, inner.height].map(Math.round).join());
         shown.src = URL.createObjectURL(await lib.blobOf(lib.spotCanvas(100, 100, { x: 0, y: 0, w: 0, h: 0 })));
         answers["in a component"].push(...(await heard(1)));
+        // A built-in element that shall become another, and one that never can.
+        make(`<micro-yolo model="MODEL"><p is="later-p"><img is="never" src="PICTURE"></p></micro-yolo>`);
+        answers["with is"] = await heard(1);
         // An element of another window.
         const frame = document.body.appendChild(document.createElement("iframe"));
         const foreign = frame.contentDocument.createElement("img");
@@ -400,6 +403,7 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
         "text keeps its lines": true,
         "through a slot": [1],
         "in a component": [1, "4,4,120,60", 0],
+        "with is": [1],
         "of another window": [1],
       });
     });
