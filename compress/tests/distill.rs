@@ -89,6 +89,43 @@ fn parts_learn_by_themselves_and_then_the_whole_from_photographs_without_boxes()
 }
 
 #[test]
+fn maps_are_learned_by_the_layers_in_front_of_them_and_no_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let teacher = teacher(folder.path());
+    let network = student();
+    let start = initial(&network.graph().unwrap(), 9);
+    let init = folder.path().join("start.safetensors");
+    checkpoint::write(&init, &network, &start, checkpoint::Precision::Single).unwrap();
+    let last = network.layers.iter().rfind(|layer| layer.teacher.is_some()).unwrap().name.clone();
+    let first = network.layers.iter().find(|layer| layer.teacher.is_some()).unwrap().name.clone();
+    assert_ne!(first, last);
+    for (until, end) in [(None, &last), (Some(first.clone()), &first)] {
+        let config = distill(folder.path(), end, &teacher, Stage::Maps);
+        let distill = config.distill.clone().map(|distill| Distillation { until: until.clone(), ..distill });
+        // Nothing but weight decay could move the layers behind.
+        let config = TrainConfig { distill, init: Some(init.clone()), decay: 0.1, ..config };
+        let model = train(&network, &config, Arc::default()).unwrap().model;
+        let unexplained = logged(&config, "maps");
+        assert!(falls(&unexplained, 0.9), "{until:?}: {unexplained:?}");
+        assert_eq!(logged(&config, "class"), vec![0.0; unexplained.len()]);
+        let learned = checkpoint::read(&model).unwrap().0;
+        let end = network.layers.iter().position(|layer| layer.name == *end).unwrap();
+        for (name, array) in &learned {
+            let layer = network.layers.iter().position(|layer| Some(layer.name.as_str()) == name.split('.').next());
+            if name.ends_with("conv.weight") {
+                // Weights are written in half precision.
+                let moved = array
+                    .values
+                    .iter()
+                    .zip(&start[name].values)
+                    .any(|(a, b)| (a - b).abs() > 2e-3 * (1.0 + b.abs()));
+                assert_eq!(moved, layer.unwrap() <= end, "{until:?}: {name}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_student_that_is_its_teacher_has_nothing_to_learn_of_boxes_and_scores() {
     let folder = tempfile::tempdir().unwrap();
     let teacher = teacher(folder.path());
@@ -211,6 +248,15 @@ fn teachers_that_do_not_fit_are_refused_and_told_why() {
     refused(&two, &module("make.py"), &none, &["teacher", "make.py"]);
     refused(&two, &module("no-pair.pt"), &none, &["tuple of tensors"]);
     refused(&two, &own, &parts, &["--stage", "name the teacher's map"]);
+    let maps = |config: &mut TrainConfig| config.distill.as_mut().unwrap().stage = Stage::Maps;
+    refused(&two, &own, &maps, &["--stage", "name the teacher's map"]);
+    let until = |config: &mut TrainConfig| config.distill.as_mut().unwrap().until = Some("block3".into());
+    refused(&two, &own, &until, &["--until", "--stage maps"]);
+    let nowhere = |config: &mut TrainConfig| {
+        maps(config);
+        config.distill.as_mut().unwrap().until = Some("nothing".into());
+    };
+    refused(&two, &own, &nowhere, &["--until", "no layer"]);
     refused(&named("block99"), &own, &none, &["no layer `block99`"]);
     refused(&named("block1"), &own, &none, &["layer `block3`", "`block1`"]);
     refused(&named("block1"), &module("teacher.pt"), &none, &["features.0", "`block1`"]);

@@ -18,6 +18,9 @@ pub struct Distill {
     /// What the student learns.
     #[arg(long, value_enum, default_value = "whole")]
     stage: Stage,
+    /// With `--stage maps`, the last layer that learns [default: the last that names a map of the teacher].
+    #[arg(long)]
+    until: Option<String>,
     /// A folder of photographs without boxes, in addition to --data or instead of it. Can be repeated.
     #[arg(long)]
     photos: Vec<PathBuf>,
@@ -33,7 +36,7 @@ pub struct Distill {
 
 impl Distill {
     pub fn run(self) -> Result<()> {
-        let Distill { training, teacher, stage, photos, reuse, reuse_gib } = self;
-        training.run(Some(Distillation { teacher, stage, reuse, reuse_gib }), photos)
+        let Distill { training, teacher, stage, until, photos, reuse, reuse_gib } = self;
+        training.run(Some(Distillation { teacher, stage, until, reuse, reuse_gib }), photos)
     }
 }

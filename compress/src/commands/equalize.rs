@@ -10,8 +10,7 @@ use super::Photographs;
 /// Rescales channels that share an int8 scale to similar ranges. The network's output stays the same.
 ///
 /// `quantize` does this too. Use this command before `distill --int8`, so that training starts from the weights that
-/// int8 rounds best, and then `quantize --no-equalize`. The inner maps get other values than a teacher's, so the
-/// checkpoint written names no maps of the teacher.
+/// int8 rounds best, and then `quantize --no-equalize`. Maps of layers that name a map of a teacher keep their values.
 #[derive(clap::Args)]
 pub struct Equalize {
     /// The checkpoint (`model.safetensors` of a run).
@@ -26,7 +25,7 @@ pub struct Equalize {
 
 impl Equalize {
     pub fn run(self) -> Result<()> {
-        let (mut network, weights) = checkpoint::read_with_network(&self.checkpoint)?;
+        let (network, weights) = checkpoint::read_with_network(&self.checkpoint)?;
         let imgsz = self.photographs.imgsz;
         network.graph()?.check_size("--imgsz", imgsz, imgsz)?;
         let images = self.photographs.read(0)?;
@@ -34,10 +33,6 @@ impl Equalize {
         let weights =
             quantize::equalize(&network, &weights, &images, imgsz, &|done| bar.set_position(done as u64))?;
         bar.finish_and_clear();
-        for layer in &mut network.layers {
-            layer.teacher = None;
-            layer.teacher_channels.clear();
-        }
         checkpoint::write(&self.output, &network, &weights, Precision::Half)
     }
 }

@@ -167,7 +167,9 @@ impl Quantize {
     }
 
     fn checkpoint(&self, path: &Path) -> Result<()> {
-        let (network, mut weights) = checkpoint::read_with_network(path)?;
+        let (mut network, mut weights) = checkpoint::read_with_network(path)?;
+        // No training follows: inner maps need not keep their values.
+        network.layers.iter_mut().for_each(|layer| layer.teacher = None);
         let graph = network.graph()?;
         let imgsz = self.photographs.imgsz;
         graph.check_size("--imgsz", imgsz, imgsz)?;

@@ -24,7 +24,8 @@ const LARGEST_FACTOR: f64 = 256.0;
 const DENSE_EXPONENT: f64 = 0.5;
 
 /// Weights of the same function as `weights`, with the channels of each map closer to each other in size, measured on
-/// `images` (see [`super::letterboxed`]) of `side` × `side` pixels.
+/// `images` (see [`super::letterboxed`]) of `side` × `side` pixels. Maps of layers that name a map of a teacher keep their
+/// values.
 ///
 /// # Errors
 ///
@@ -45,7 +46,9 @@ pub fn equalize(
             *largest = largest.max(f64::from(most));
         }
     })?;
-    let factors = factors(&graph, &makers, &largest);
+    let named = (0..network.layers.len()).filter(|&layer| network.layers[layer].teacher.is_some());
+    let named: Vec<usize> = named.filter_map(|layer| graph.output_of(layer)).collect();
+    let factors = factors(&graph, &makers, &largest, &named);
     let mut equalized = weights.clone();
     for (id, node) in graph.nodes.iter().enumerate() {
         let &Op::Conv { groups, norm, .. } = &node.op else { continue };
@@ -77,14 +80,14 @@ fn is_measured(op: &Op) -> bool {
     matches!(op, Op::Conv { .. } | Op::Add)
 }
 
-/// By node and channel, what its values are multiplied by.
-fn factors(graph: &Graph, makers: &[usize], largest: &[Vec<f64>]) -> Vec<Vec<f64>> {
+/// By node and channel, what its values are multiplied by; nothing for the nodes `kept`.
+fn factors(graph: &Graph, makers: &[usize], largest: &[Vec<f64>], kept: &[usize]) -> Vec<Vec<f64>> {
     let mut offsets = vec![0];
     for node in &graph.nodes {
         offsets.push(offsets[offsets.len() - 1] + node.channels);
     }
     let mut ties = Ties::new(offsets[graph.nodes.len()]);
-    let mut fixed = Vec::new();
+    let mut fixed: Vec<usize> = kept.iter().flat_map(|&id| offsets[id]..offsets[id + 1]).collect();
     for (id, node) in graph.nodes.iter().enumerate() {
         let own = offsets[id]..offsets[id + 1];
         match node.op {
@@ -243,8 +246,25 @@ mod tests {
         };
         assert!(spread(&largest(&weights)) > 20.0);
         let equalized = equalize(&network, &weights, &images, SIDE, &|_| ()).unwrap();
-        let largest = largest(&equalized);
-        assert!(spread(&largest) < 1.01, "{largest:?}");
+        let even = largest(&equalized);
+        assert!(spread(&even) < 1.01, "{even:?}");
+    }
+
+    #[test]
+    fn a_map_that_is_to_be_a_teachers_keeps_its_values() {
+        let mut network = network();
+        let graph = network.graph().unwrap();
+        let weights = made_uneven(&network, &random_weights(&graph, 10), 100.0);
+        let images = images(2);
+        let ghost = network.layers.iter().position(|layer| layer.name == "ghost").unwrap();
+        let rescaled = |network: &Network| {
+            let equalized = equalize(network, &weights, &images, SIDE, &|_| ()).unwrap();
+            let is_other = |name: &str| equalized[name].values != weights[name].values;
+            [is_other("ghost.primary.conv.bias"), is_other("unit8.expand.conv.bias")]
+        };
+        assert_eq!(rescaled(&network), [true, true]);
+        network.layers[ghost].teacher = Some("ghost".into());
+        assert_eq!(rescaled(&network), [false, true]);
     }
 
     #[test]

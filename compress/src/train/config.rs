@@ -18,6 +18,9 @@ pub struct Distillation {
     pub teacher: PathBuf,
     /// What is learned from it.
     pub stage: Stage,
+    /// With [`Stage::Maps`], the last layer that learns; the last that names a map of the teacher if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
     /// How many times an image serves with the teacher's answer to it.
     #[serde(default = "once", skip_serializing_if = "is_once")]
     pub reuse: u64,
@@ -29,7 +32,7 @@ pub struct Distillation {
 impl Distillation {
     /// Of every image once.
     pub fn new(teacher: PathBuf, stage: Stage) -> Distillation {
-        Distillation { teacher, stage, reuse: once(), reuse_gib: reuse_gib() }
+        Distillation { teacher, stage, until: None, reuse: once(), reuse_gib: reuse_gib() }
     }
 }
 
@@ -202,9 +205,18 @@ pub(super) fn check_options(graph: &Graph, network: &Network, config: &TrainConf
     }
     let learns_labels = config.distill.as_ref().is_none_or(|distill| distill.stage == Stage::Labels);
     if learns_labels && !config.photos.is_empty() {
-        return wrong("--photos", "photographs without boxes teach no labels: take --stage whole or parts".into());
+        return wrong("--photos", "photographs without boxes teach no labels: take another --stage".into());
     }
-    if let Some(Distillation { reuse, reuse_gib, stage, .. }) = config.distill {
+    if let Some(Distillation { reuse, reuse_gib, stage, until, .. }) = &config.distill {
+        let (reuse, reuse_gib, stage) = (*reuse, *reuse_gib, *stage);
+        if let Some(until) = until {
+            if stage != Stage::Maps {
+                return wrong("--until", "all layers learn in this stage: take --stage maps".into());
+            }
+            if !network.layers.iter().any(|layer| layer.name == *until) {
+                return wrong("--until", format!("`{until}` is no layer of `{}`", network.name));
+            }
+        }
         if !(reuse_gib > 0.0 && reuse_gib.is_finite()) {
             return wrong("--reuse-gib", format!("{reuse_gib} GiB keep no images"));
         }
@@ -212,7 +224,7 @@ pub(super) fn check_options(graph: &Graph, network: &Network, config: &TrainConf
             return wrong("--reuse", "an image serves at least once".into());
         }
         if reuse > 1 && stage == Stage::Labels {
-            return wrong("--reuse", "labels are not kept: take --stage whole or parts".into());
+            return wrong("--reuse", "labels are not kept: take another --stage".into());
         }
     }
     if config.images == 0 {

@@ -5,7 +5,7 @@ use tch::{Kind, Tensor};
 
 use super::criterion::Geometry;
 use super::loss::{Loss, ciou};
-use super::model::Predictions;
+use super::model::{Predictions, last_node};
 use super::teacher::{Answer, Places};
 use crate::error::{Error, Result};
 use crate::network::{Graph, Network, NodeId};
@@ -16,6 +16,9 @@ use crate::network::{Graph, Network, NodeId};
 pub enum Stage {
     /// Each part of the student alone learns to compute the teacher's output map from the teacher's input map.
     Parts,
+    /// The layers up to the last one that names a map of the teacher learn these maps (Romero et al. 2015, "FitNets"). The
+    /// layers behind are neither computed nor trained.
+    Maps,
     /// The whole student learns inner maps, scores and boxes in every cell.
     Whole,
     /// As `whole`, plus the ordinary loss for the labels of the photographs.
@@ -48,11 +51,12 @@ pub struct Hints {
 }
 
 impl Hints {
-    /// Those of a network, of the nodes behind `first`.
-    pub fn new(network: &Network, graph: &Graph, first: NodeId) -> Hints {
+    /// Those of a network, of the nodes behind `first` and up to the layer `until`, if there is one.
+    pub fn new(network: &Network, graph: &Graph, first: NodeId, until: Option<&str>) -> Hints {
         let mut hints = Hints::default();
+        let last = until.map_or(graph.nodes.len(), |until| last_node(network, graph, Some(until)));
         for (index, layer) in network.layers.iter().enumerate() {
-            let node = graph.output_of(index).filter(|&node| node > first);
+            let node = graph.output_of(index).filter(|&node| node > first && node <= last);
             if let (Some(name), Some(node)) = (&layer.teacher, node) {
                 hints.nodes.push(node);
                 hints.names.push(name.clone());
@@ -153,6 +157,12 @@ pub fn whole(
     };
     let total = &class * TEACHER_SCORE_GAIN + &bbox * TEACHER_BOX_GAIN + &object + &maps * TEACHER_MAP_GAIN;
     Ok(Loss::new(total, [class, bbox, object]).with_maps(maps))
+}
+
+/// The loss of the inner maps alone; `maps` is what [`Hints::unexplained`] gave.
+pub fn maps_alone(maps: Tensor) -> Loss {
+    let nothing = || maps.zeros_like();
+    Loss::new(maps.shallow_clone(), [nothing(), nothing(), nothing()]).with_maps(maps)
 }
 
 /// Scores and boxes of heads without anchors: logits `[batch, C, N]`, boxes left, top, right, bottom in pixels,

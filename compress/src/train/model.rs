@@ -136,9 +136,9 @@ pub fn initial(graph: &Graph, seed: u64) -> Weights {
         .collect()
 }
 
-/// The node up to which nothing is trained, where `freeze` is the last layer that is not; 0 without one.
-pub fn last_frozen(network: &Network, graph: &Graph, freeze: Option<&str>) -> NodeId {
-    let layer = freeze.and_then(|name| network.layers.iter().position(|layer| layer.name == name));
+/// The node that gives the output of the layer called `name`; 0 without one.
+pub fn last_node(network: &Network, graph: &Graph, name: Option<&str>) -> NodeId {
+    let layer = name.and_then(|name| network.layers.iter().position(|layer| layer.name == name));
     layer.and_then(|layer| graph.output_of(layer)).unwrap_or(0)
 }
 
@@ -251,7 +251,7 @@ impl Replica {
         int8: Option<Plan>,
     ) -> Result<Replica> {
         let graph = network.graph()?;
-        let frozen = last_frozen(network, &graph, freeze);
+        let frozen = last_node(network, &graph, freeze);
         Replica::of_graph(graph, layout, learned, measured, kind, frozen, int8)
     }
 
@@ -355,6 +355,12 @@ impl Replica {
         Ok((predictions.ok_or_else(no_head)?, maps))
     }
 
+    /// The maps of the nodes `seen`, as [`forward_with`](Replica::forward_with) gives them. Nodes behind them are not
+    /// computed.
+    pub fn maps(&mut self, rgb: &Tensor, seen: &[NodeId]) -> Result<Vec<Tensor>> {
+        Ok(self.run_until(vec![self.image(rgb)?], seen, None, seen.last().copied().unwrap_or(0))?.1)
+    }
+
     /// What the layers that are trained read of those that are not, for 8-bit RGB: `[batch, channels, height, width]`
     /// each. It is always the same for an image.
     pub fn frozen_maps(&self, rgb: &Tensor) -> Result<Vec<Tensor>> {
@@ -404,14 +410,25 @@ impl Replica {
     /// there is no head.
     fn run(
         &mut self,
+        maps: Vec<Tensor>,
+        seen: &[NodeId],
+        given: Option<&[Tensor]>,
+    ) -> Result<(Option<Predictions>, Vec<Tensor>)> {
+        self.run_until(maps, seen, given, self.graph.nodes.len() - 1)
+    }
+
+    /// The same up to the node `last`.
+    fn run_until(
+        &mut self,
         mut maps: Vec<Tensor>,
         seen: &[NodeId],
         given: Option<&[Tensor]>,
+        last: NodeId,
     ) -> Result<(Option<Predictions>, Vec<Tensor>)> {
         let mut pending = Vec::new();
         let mut seen_maps = Vec::with_capacity(seen.len());
         let mut predictions = None;
-        for id in maps.len()..self.graph.nodes.len() {
+        for id in maps.len()..=last {
             if let Op::Detect { head } = &self.graph.nodes[id].op {
                 let inputs: Vec<&Tensor> = self.graph.nodes[id].inputs.iter().map(|&id| &maps[id]).collect();
                 predictions = Some(self.predictions(head, &inputs)?);

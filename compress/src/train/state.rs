@@ -2,7 +2,8 @@
 
 use tch::{Device, Kind, Tensor};
 
-use super::config::TrainConfig;
+use super::config::{Distillation, TrainConfig};
+use super::distill::Stage;
 use super::model::{Layout, initial};
 use super::optimizer::{AdamW, average_keep};
 use super::tensor::to_vec;
@@ -20,6 +21,21 @@ pub(super) struct RunState {
     pub(super) step: u64,
     pub(super) images: u64,
     pub(super) seconds: f64,
+}
+
+/// The layers that a run trains, by place.
+fn trained_layers(network: &Network, config: &TrainConfig) -> std::ops::Range<usize> {
+    let behind = |name: &String| network.layers.iter().position(|layer| layer.name == *name).map(|place| place + 1);
+    let first = config.freeze.as_ref().and_then(behind).unwrap_or(0);
+    let all = network.layers.len();
+    let end = match &config.distill {
+        Some(Distillation { stage: Stage::Maps, until, .. }) => {
+            let last = network.layers.iter().rposition(|layer| layer.teacher.is_some());
+            until.as_ref().and_then(behind).or(last.map(|last| last + 1)).unwrap_or(all)
+        }
+        _ => all,
+    };
+    first..end.max(first)
 }
 
 impl RunState {
@@ -48,10 +64,9 @@ impl RunState {
         }
         let taken: std::collections::HashSet<&String> = taken.iter().collect();
         // Frozen layers have no gradient, but weight decay would shrink them all the same.
-        let last = config.freeze.as_ref().and_then(|name| network.layers.iter().position(|l| l.name == *name));
-        let frozen = &network.layers[..last.map_or(0, |last| last + 1)];
-        let is_frozen =
-            |tensor: &str| frozen.iter().any(|layer| Some(layer.name.as_str()) == tensor.split('.').next());
+        let trained = trained_layers(network, config);
+        let is_trained = |layer: &str| network.layers[trained.clone()].iter().any(|other| other.name == layer);
+        let is_frozen = |tensor: &str| !tensor.split('.').next().is_some_and(is_trained);
         let start = layout.scatter(&learned, &measured);
         let size = |spec: &TensorSpec| match start.get(&spec.name) {
             Some(array) if config.relative_rate => size(array),

@@ -9,7 +9,7 @@ use super::config::{Distillation, TrainConfig};
 use super::criterion::{Criterion, Lesson};
 use super::distill::{self, Hints, Stage};
 use super::loss::Loss;
-use super::model::{Layout, Replica, last_frozen};
+use super::model::{Layout, Replica, last_node};
 use super::replay::{Replay, Start};
 use super::state::RunState;
 use super::teacher::{Answer, Teacher};
@@ -113,12 +113,16 @@ impl Tutor {
         device: Device,
         kind: Kind,
     ) -> Result<Option<Tutor>> {
-        let Some(Distillation { teacher, stage, reuse, reuse_gib }) = &config.distill else { return Ok(None) };
-        let frozen = last_frozen(network, graph, config.freeze.as_deref());
+        let Some(Distillation { teacher, stage, until, reuse, reuse_gib }) = &config.distill else {
+            return Ok(None);
+        };
+        let frozen = last_node(network, graph, config.freeze.as_deref());
         // Parts learn from the teacher's maps, of frozen layers as well.
-        let hints = Hints::new(network, graph, if *stage == Stage::Parts { 0 } else { frozen });
-        if *stage == Stage::Parts && hints.nodes.is_empty() {
-            let problem = "`parts` needs layers that name the teacher's map that they stand for (`teacher`)".into();
+        let first = if *stage == Stage::Parts { 0 } else { frozen };
+        let hints = Hints::new(network, graph, first, until.as_deref());
+        if matches!(stage, Stage::Parts | Stage::Maps) && hints.nodes.is_empty() {
+            let problem =
+                "this stage needs layers that name the teacher's map that they stand for (`teacher`)".into();
             return Err(Error::Option { option: "--stage", problem });
         }
         let wanted: Vec<&str> = hints.names.iter().map(String::as_str).collect();
@@ -165,6 +169,11 @@ impl Pupil {
         let Tutor { stage, hints, .. } = tutor;
         answer.maps = hints.of(answer.maps)?;
         let given = (*stage == Stage::Parts).then_some(&answer.maps[..]);
+        if *stage == Stage::Maps {
+            let Start::Images(rgb) = &start else { return Err(no_lesson()) };
+            let maps = replica.maps(rgb, &hints.nodes)?;
+            return Ok((distill::maps_alone(hints.unexplained(&maps, &answer.maps)?), size));
+        }
         let (predictions, maps) = match &start {
             Start::Images(rgb) => replica.forward_with(rgb, &hints.nodes, given)?,
             Start::Frozen { maps, .. } => replica.forward_behind(maps, &hints.nodes)?,
@@ -172,7 +181,7 @@ impl Pupil {
         let unexplained = hints.unexplained(&maps, &answer.maps)?;
         let whole = distill::whole(&predictions, &answer, unexplained, &mut criterion.geometry, size)?;
         let loss = match stage {
-            Stage::Parts | Stage::Whole => whole,
+            Stage::Parts | Stage::Maps | Stage::Whole => whole,
             Stage::Labels => whole.and(criterion.loss(&predictions, lesson.ok_or_else(no_lesson)?)?),
         };
         Ok((loss, size))
