@@ -746,6 +746,94 @@ fn nodes_that_do_not_fit_their_inputs_are_named() {
     }
 }
 
+/// tract would give other numbers than onnxruntime for these, or panic.
+#[test]
+fn forms_that_tract_does_not_compute_as_onnx_are_refused() {
+    let text = |name: &str, value: &str| pb::AttributeProto {
+        name: name.into(),
+        s: value.as_bytes().to_vec(),
+        r#type: pb::attribute_proto::AttributeType::String as i32,
+        ..Default::default()
+    };
+    let float = |name: &str, f: f32| pb::AttributeProto {
+        name: name.into(),
+        f,
+        r#type: pb::attribute_proto::AttributeType::Float as i32,
+        ..Default::default()
+    };
+    let list = |name: &str, values: &[f32]| {
+        let raw_data = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        pb::TensorProto { dims: vec![values.len() as i64], raw_data, ..floats(name, &[0], 0.0) }
+    };
+    let resize = || node("Resize", &["a", "", "scales"], "last");
+    let places = |mode: &str| text("coordinate_transformation_mode", mode);
+    let scales = |down: f32, across: f32| list("scales", &[1.0, 1.0, down, across]);
+    let number = |name: &str, value: i64| pb::TensorProto { dims: vec![], ..ints(name, &[value]) };
+    let bytes = with(node("QuantizeLinear", &["a", "one"], "bytes"), &[int_attribute("output_dtype", 3)]);
+    let numbers = node("DequantizeLinear", &["bytes", "one"], "last");
+    let one_hot = node("OneHot", &["at", "depth", "values"], "rows");
+    let transposed = node("ConvTranspose", &["a", "w2"], "last");
+    let sample = node("GridSample", &["a", "grid"], "last");
+    let cases = [
+        (17, vec![with(node("Celu", &["a"], "last"), &[float("alpha", 0.5)])], vec![], "alpha other than 1"),
+        (17, vec![node("GlobalLpPool", &["a"], "last")], vec![], "GlobalLpPool is not supported"),
+        (21, vec![bytes, numbers], vec![floats("one", &[], 0.1)], "output_dtype other than uint8"),
+        (
+            16,
+            vec![with(sample, &[text("mode", "bicubic"), text("padding_mode", "border")])],
+            vec![floats("grid", &[1, 5, 2, 2], 0.3)],
+            "cubic sampling with a repeated border",
+        ),
+        (10, vec![node("Resize", &["a", "scales"], "last")], vec![scales(3.0, 1.0)], "only a scale of 2"),
+        (11, vec![with(resize(), &[text("mode", "cubic")])], vec![scales(2.0, 2.0)], "its input roi is missing"),
+        (
+            13,
+            vec![with(node("Resize", &["a", "roi", "scales"], "last"), &[places("tf_crop_and_resize")])],
+            vec![list("roi", &[0.0, 0.0, 0.2, 0.2, 1.0, 1.0, 0.8, 1.3]), scales(1.0, 1.0)],
+            "tf_crop_and_resize is not supported",
+        ),
+        (13, vec![with(resize(), &[places("align_corners")])], vec![scales(1.3, 1.0)], "leave part of a pixel"),
+        (17, vec![with(node("LRN", &["a"], "last"), &[int_attribute("size", 0)])], vec![], "its size is none"),
+        (
+            17,
+            vec![with(node("DepthToSpace", &["a"], "last"), &[int_attribute("blocksize", 0)])],
+            vec![],
+            "its block size is none",
+        ),
+        (
+            21,
+            vec![with(node("GroupNormalization", &["a", "one", "one"], "last"), &[int_attribute("num_groups", 0)])],
+            vec![floats("one", &[8], 1.0)],
+            "its groups are none",
+        ),
+        (
+            17,
+            vec![with(transposed, &[ints_attribute("output_shape", &[6, 6])])],
+            vec![floats("w2", &[8, 5, 2, 2], 1.0)],
+            "output_shape is not supported",
+        ),
+        (17, vec![node("Trilu", &["a", "k"], "last")], vec![number("k", i64::MAX)], "a size is beyond bounds"),
+        (
+            17,
+            vec![node("Range", &["start", "end", "step"], "range"), node("Add", &["a", "range"], "last")],
+            vec![floats("start", &[], 0.0), floats("end", &[], 4.0), floats("step", &[], 0.0)],
+            "its step is 0",
+        ),
+        (
+            17,
+            vec![one_hot, node("Add", &["a", "rows"], "last")],
+            vec![ints("at", &[1, 2, 3, 4]), number("depth", 4), list("values", &[0.0, 1.0])],
+            "it has places beyond its depth",
+        ),
+    ];
+    for (opset, nodes, weights, says) in cases {
+        let model = edited(&network(nodes, weights), |proto| proto.opset_import[0].version = opset);
+        let error = load_error(&model);
+        assert_eq!(error.code(), "unsupported-model", "{says}: {error:?}");
+        assert!(format!("{error:?}").contains(says), "{says}: {error:?}");
+    }
+}
+
 /// Where a node reads is computed, and only the picture tells whether it is within.
 #[test]
 fn places_beyond_a_tensor_are_those_at_its_end() {
@@ -817,6 +905,47 @@ fn computed_places_beyond_a_tensor_are_an_error() {
             assert_eq!(error.code(), "inference-failed", "{}: {error:?}", operator.op_type);
             let words = format!("{error:?}");
             assert!(words.contains("is beyond an axis of 128"), "{}: {words}", operator.op_type);
+        }
+    }
+}
+
+/// Places of a one-hot and of a grid that samples are computed, and only the picture tells that they are beyond.
+#[test]
+fn computed_places_beyond_a_depth_or_a_picture_are_an_error() {
+    let picture = [200; 3 * 32 * 32];
+    for (operator, says) in [("OneHot", "is beyond an axis of 5"), ("GridSample", "far beyond its input")] {
+        for (factor, fails) in [(1.0, false), (1e9, true)] {
+            let at = match operator {
+                "OneHot" => vec![
+                    with(node("Cast", &["far"], "whole"), &[int_attribute("to", 7)]),
+                    node("OneHot", &["whole", "depth", "values"], "read"),
+                ],
+                _ => vec![node("Reshape", &["far", "pairs"], "grid"), node("GridSample", &["a", "grid"], "read")],
+            };
+            let before = vec![node("Mul", &["a", "factor"], "far")];
+            let after = vec![
+                node("Sigmoid", &["read"], "scores"),
+                node("Reshape", &["scores", "flat"], "row"),
+                node("Slice", &["row", "zero", "end"], "last"),
+            ];
+            let weights = vec![
+                floats("factor", &[], factor),
+                pb::TensorProto { dims: vec![], ..ints("depth", &[5]) },
+                floats("values", &[2], 0.5),
+                ints("pairs", &[1, 8, 8, 2]),
+                ints("flat", &[-1]),
+                ints("zero", &[0]),
+                ints("end", &[125]),
+            ];
+            let mut detector = Detector::from_onnx(&network([before, at, after].concat(), weights)).unwrap();
+            let found = detector.detect(ImageView::rgb(&picture, 32, 32).unwrap());
+            if !fails {
+                found.unwrap();
+                continue;
+            }
+            let error = found.unwrap_err();
+            assert_eq!(error.code(), "inference-failed", "{operator}: {error:?}");
+            assert!(format!("{error:?}").contains(says), "{operator}: {error:?}");
         }
     }
 }

@@ -22,6 +22,10 @@ const LARGEST_STEP: i64 = 1 << 30;
 /// tract has a bit for each axis.
 const MAX_RANK: usize = 64;
 
+/// ONNX's numbers of types.
+const UNDEFINED: i64 = 0;
+const UNSIGNED_BYTE: i64 = 2;
+
 /// What is known of an input.
 pub(super) struct Known {
     /// The sides, if their number is known; one that depends on what is in the picture is `None`.
@@ -33,6 +37,8 @@ pub(super) struct Known {
     pub is_fixed: bool,
     /// If it is a constant of whole numbers.
     pub ints: Option<Vec<i64>>,
+    /// If it is a constant of a few floats.
+    pub floats: Option<Vec<f32>>,
     /// If it is a constant of sizes, how large each is where those that depend on what is in the picture are 1.
     pub magnitudes: Option<Vec<u64>>,
     /// tract's type of it.
@@ -62,8 +68,8 @@ fn volume(sides: &[i64]) -> u64 {
 /// # Errors
 ///
 /// In words that follow the name of the node.
-pub(super) fn check(node: &NodeProto, inputs: &[Option<Known>]) -> Result<(), &'static str> {
-    let node = Node { attributes: Attributes(node), proto: node, inputs };
+pub(super) fn check(node: &NodeProto, opset: i64, inputs: &[Option<Known>]) -> Result<(), &'static str> {
+    let node = Node { attributes: Attributes(node), proto: node, opset, inputs };
     let has_many_axes = |known: &Known| {
         let of_shape = known.shape.as_ref().map_or(0, Vec::len);
         of_shape.max(known.sides.as_ref().map_or(0, Vec::len)) > MAX_RANK
@@ -87,6 +93,8 @@ pub(super) fn check(node: &NodeProto, inputs: &[Option<Known>]) -> Result<(), &'
         return Err("its size depends on what is in the image");
     }
     node.whole_numbers()?;
+    node.form()?;
+    node.numbers()?;
     // What is not known here of these is checked while the network runs.
     match node.proto.op_type.as_str() {
         "Div" | "Mod" => node.division()?,
@@ -113,10 +121,100 @@ pub(super) fn check(node: &NodeProto, inputs: &[Option<Known>]) -> Result<(), &'
 struct Node<'n> {
     proto: &'n NodeProto,
     attributes: Attributes<'n>,
+    opset: i64,
     inputs: &'n [Option<Known>],
 }
 
 impl<'n> Node<'n> {
+    /// Forms that tract computes otherwise than ONNX.
+    fn form(&self) -> Result<(), &'static str> {
+        let text = |name, default| self.attributes.text(name, default);
+        match self.proto.op_type.as_str() {
+            // tract leaves out the factor of the exponential.
+            "Celu" if self.attributes.float("alpha", 1.0) != Some(1.0) => {
+                Err("an alpha other than 1 is not supported")
+            }
+            // tract divides by the number of pixels.
+            "GlobalLpPool" => Err("GlobalLpPool is not supported"),
+            // tract repeats the border for the whole window at once.
+            "GridSample"
+                if matches!(text("mode", "linear"), Some("cubic" | "bicubic"))
+                    && text("padding_mode", "zeros") == Some("border") =>
+            {
+                Err("cubic sampling with a repeated border is not supported")
+            }
+            // tract makes unsigned bytes where there is no zero point.
+            "QuantizeLinear"
+                if self.known(2).is_none()
+                    && !matches!(self.attributes.int("output_dtype", 0), Some(UNDEFINED | UNSIGNED_BYTE)) =>
+            {
+                Err("an output_dtype other than uint8 without a zero point is not supported")
+            }
+            "Resize" => self.resized(),
+            _ => Ok(()),
+        }
+    }
+
+    fn resized(&self) -> Result<(), &'static str> {
+        let places = self.attributes.text("coordinate_transformation_mode", "half_pixel");
+        let scales = self.known(if self.opset < 11 { 1 } else { 2 }).and_then(|known| known.floats.as_deref());
+        let is_nearest = self.attributes.text("mode", "nearest") == Some("nearest");
+        // Factors where the nearest pixel is the same, whether positions are rounded, as by tract, or cut, as elsewhere.
+        let agrees = |scale: &f32| *scale == 2.0 || scale.recip().fract() == 0.0;
+        if self.opset < 11 && is_nearest && !scales.is_some_and(|scales| scales.iter().all(agrees)) {
+            return Err("before operator set 11, only a scale of 2 is supported; export with a newer one");
+        }
+        // tract finds the scales by their number among the inputs.
+        if matches!(self.opset, 11 | 12) && self.known(1).is_none() {
+            return Err("its input roi is missing");
+        }
+        // tract counts parts of a pixel as part of the result's side.
+        let shape = self.shape(0).filter(|shape| scales.is_some_and(|scales| scales.len() == shape.len()));
+        let has_part = |(axis, scale): (usize, &f32)| {
+            let side = shape.map_or(1.0, |shape| shape[axis] as f32);
+            scale.fract() != 0.0 && (scale * side).fract() != 0.0
+        };
+        match places {
+            Some("tf_crop_and_resize") => Err("tf_crop_and_resize is not supported"),
+            Some("align_corners") if scales.is_some_and(|scales| scales.iter().enumerate().any(has_part)) => {
+                Err("align_corners with scales that leave part of a pixel is not supported; give sizes instead")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Numbers at which tract panics.
+    fn numbers(&self) -> Result<(), &'static str> {
+        let is_positive = |name: &str| self.attributes.int(name, 0).is_some_and(|int| int > 0);
+        match self.proto.op_type.as_str() {
+            "LRN" if !is_positive("size") => Err("its size is none"),
+            "DepthToSpace" | "SpaceToDepth" if !is_positive("blocksize") => Err("its block size is none"),
+            "GroupNormalization" if !is_positive("num_groups") => Err("its groups are none"),
+            "ConvTranspose" if self.attributes.has("output_shape") => {
+                Err("output_shape is not supported; give pads and output_padding instead")
+            }
+            "OneHot" => self.one_hot(),
+            _ => Ok(()),
+        }
+    }
+
+    /// Places that are the same for each picture are within the depth.
+    fn one_hot(&self) -> Result<(), &'static str> {
+        if !self.known(0).is_some_and(|at| at.is_fixed) {
+            return Ok(());
+        }
+        let (Some(places), Some([depth])) =
+            (self.known(0).and_then(|at| at.ints.as_ref()), self.known(1).and_then(|depth| depth.ints.as_deref()))
+        else {
+            return Err("its places or its depth are no known whole numbers");
+        };
+        if places.iter().all(|at| (-depth..*depth).contains(at)) {
+            Ok(())
+        } else {
+            Err("it has places beyond its depth")
+        }
+    }
+
     /// A node whose first input has a known shape.
     fn shaped(&self, shape: &[usize]) -> Result<(), &'static str> {
         let rank = shape.len() as i64;
@@ -360,6 +458,9 @@ impl<'n> Node<'n> {
             [number] => Some(*number),
             _ => None,
         };
+        if self.known(2).and_then(|step| step.floats.as_deref()) == Some(&[0.0]) {
+            return Err("its step is 0");
+        }
         match (number(0), number(1), number(2)) {
             (_, _, Some(0)) => Err("its step is 0"),
             // tract takes the length for a side.
@@ -436,7 +537,7 @@ impl<'n> Node<'n> {
         }
         let operator = self.proto.op_type.as_str();
         let is_size = SHAPES.contains(&operator)
-            || matches!(operator, "Pad" | "Resize" | "Upsample" | "OneHot" | "Reshape" | "Gather")
+            || matches!(operator, "Pad" | "Resize" | "Upsample" | "OneHot" | "Reshape" | "Gather" | "Trilu")
             || matches!(operator, "Add" | "Sub" | "Mul" | "Div" | "Mod" | "Pow" | "Neg" | "Abs");
         let mut sizes = self.inputs.iter().flatten().filter_map(|known| known.ints.as_ref()).filter(|_| is_size);
         if sizes.any(|ints| ints.iter().any(beyond)) { Err("a size is beyond bounds") } else { Ok(()) }
@@ -786,11 +887,12 @@ mod tests {
                     is_constant: false,
                     is_fixed: false,
                     ints: None,
+                    floats: None,
                     magnitudes: None,
                     kind: None,
                 })
             });
-            check(&node, &known).is_ok()
+            check(&node, 17, &known).is_ok()
         };
         assert!(fits(&[1, 180, 7], &[1, 20, 7], 1));
         assert!(fits(&[1, 180, 7], &[1, 500, 7], -2), "one may be read several times");

@@ -184,8 +184,8 @@ impl<'a> Inference<'a> {
             let is_fixed = is_constant || self.fixed.contains(name.as_str());
             let sides = self.kind(name).map(|(_, sides)| sides);
             let kind = fact.datum_type.concretize();
-            let (shape, ints, magnitudes) = (concrete(fact), ints(fact), magnitudes(fact));
-            Some(Known { sides, shape, is_constant, is_fixed, ints, magnitudes, kind })
+            let (shape, ints, floats, magnitudes) = (concrete(fact), ints(fact), floats(fact), magnitudes(fact));
+            Some(Known { sides, shape, is_constant, is_fixed, ints, floats, magnitudes, kind })
         };
         node.input.iter().map(of).collect()
     }
@@ -200,6 +200,14 @@ fn ints(fact: &InferenceFact) -> Option<Vec<i64>> {
     }
     let value = value.cast_to_dt(DatumType::I64).ok()?;
     Some(value.try_as_plain_ram().ok()?.as_slice::<i64>().ok()?.to_vec())
+}
+
+/// The values of a constant of a few floats, such as one scale for each axis.
+fn floats(fact: &InferenceFact) -> Option<Vec<f32>> {
+    const FEW: usize = 64;
+    let value =
+        fact.value.concretize().filter(|value| value.len() <= FEW && value.datum_type() == DatumType::F32)?;
+    Some(value.try_as_plain_ram().ok()?.as_slice::<f32>().ok()?.to_vec())
 }
 
 /// How large the sizes of a constant are where those that depend on what is in the picture are 1.
@@ -262,7 +270,7 @@ impl<'a> lower::Inference<'a> for Inference<'a> {
             format!("the node {name:?} ({}) does not fit its inputs {shapes}", node.op_type)
         };
         let known = self.known(node);
-        if let Err(what) = check(node, &known) {
+        if let Err(what) = check(node, self.opset, &known) {
             return Err(Error::new(Kind::UnsupportedModel, format!("{}: {what}", misfit())));
         }
         // Before tract multiplies them.

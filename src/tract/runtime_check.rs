@@ -5,17 +5,20 @@
 //! them, see `partition`.
 
 use tract_onnx::prelude::*;
-use tract_onnx::tract_core::ops::array::{GatherElements, GatherNd, ScatterElements, ScatterNd};
+use tract_onnx::tract_core::ops::array::{GatherElements, GatherNd, OneHot, ScatterElements, ScatterNd};
 use tract_onnx::tract_core::ops::binary::TypedBinOp;
-use tract_onnx::tract_core::ops::nn::{Reduce, Reducer};
+use tract_onnx::tract_core::ops::nn::{GridSample, Reduce, Reducer};
 
 use super::whole_numbers::{powers_fit, range};
+
+/// The largest place in a picture that is sampled by a grid, where 1 is its edge. tract counts pixels in 32 bits.
+const MAX_PLACE: f32 = 1e4;
 
 /// The inputs of a node, checked, with places counted from the front as tract reads them.
 ///
 /// # Errors
 ///
-/// If places are beyond a tensor, if shapes do not go together, if there is nothing to sum, if a whole number is divided
+/// If places are beyond a tensor or a depth, if shapes do not go together, if there is nothing to sum, if a whole number is divided
 /// by zero, or if a power or a shift of whole numbers is beyond their type.
 pub(super) fn inputs(node: &TypedNode, mut inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
     if let Some(op) = node.op_as::<GatherElements>() {
@@ -40,6 +43,14 @@ pub(super) fn inputs(node: &TypedNode, mut inputs: TVec<TValue>) -> TractResult<
             return Err(misfit(&expected, updates.shape()));
         }
         inputs[1] = places;
+    } else if let Some(op) = node.op_as::<OneHot>() {
+        counted_from_front(&inputs[0], &[op.dim])?;
+    } else if node.op_is::<GridSample>() {
+        let [_, grid] = &inputs[..] else { return Ok(inputs) };
+        let places = grid.cast_to::<f32>()?;
+        if !places.try_as_plain_ram()?.as_slice::<f32>()?.iter().all(|place| place.abs() <= MAX_PLACE) {
+            return Err(TractError::msg("its grid has places far beyond its input"));
+        }
     } else if let Some(op) = node.op_as::<Reduce>() {
         let [data] = &inputs[..] else { return Ok(inputs) };
         let is_sum = matches!(op.reducer, Reducer::Sum | Reducer::MeanOfSquares);
