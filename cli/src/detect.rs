@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageError, ImageReader, Limits};
+use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 use micro_yolo::{Class, Detection, Detector, ImageView, MAX_SIDE_PX};
 use serde_json::{Value, json};
 
@@ -90,6 +90,10 @@ fn outputs(args: &DetectArgs) -> Result<Vec<PathBuf>, String> {
             "--draw {} must be an existing folder, because there are {count} images",
             out.display()
         ));
+    }
+    // Before a file of that name is made, or an old one is emptied.
+    if !is_folder && !ImageFormat::from_path(out).is_ok_and(|format| format.writing_enabled()) {
+        return Err(format!("--draw {} must end in .png, .jpg or .webp, or be an existing folder", out.display()));
     }
     let output = |image: &PathBuf| {
         if !is_folder {

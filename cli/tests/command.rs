@@ -155,6 +155,20 @@ fn a_drawing_that_cannot_be_written_loses_no_answer() {
     assert!(String::from_utf8(output.stdout.clone()).unwrap().contains("\n  cat "), "{}", stderr(&output));
 }
 
+#[test]
+fn a_drawing_of_no_known_format_is_refused_before_its_file_is_touched() {
+    let folder = Folder::new("formats");
+    let (cat, model) = (path("data/samples/cat.jpg"), model());
+    for name in ["out.gif", "out.txt", "out"] {
+        let out = folder.file(name);
+        std::fs::write(&out, "kept").unwrap();
+        let output = run(&["detect", &cat, "--model", &model, "--draw", &out]);
+        assert_eq!(output.status.code(), Some(2), "{name}: {}", stderr(&output));
+        assert!(stderr(&output).contains("must end in .png"), "{name}: {}", stderr(&output));
+        assert_eq!(std::fs::read(&out).unwrap(), b"kept", "{name}");
+    }
+}
+
 /// As `| head -1` closes it.
 #[test]
 fn a_closed_pipe_ends_the_command_quietly() {
