@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::error::Error;
 use std::fmt::Display;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Cursor, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -17,6 +17,9 @@ use crate::args::DetectArgs;
 use crate::draw;
 
 const DEFAULT_MODEL: &str = "models/micro-yolo.onnx";
+
+/// The largest image file, as in the npm package.
+const MAX_FILE_BYTES: u64 = 256 << 20;
 
 /// Usage errors end with clap's code.
 const USAGE: u8 = 2;
@@ -176,6 +179,13 @@ fn load(args: &DetectArgs) -> Result<Detector, Box<dyn Error>> {
     };
     let limits = args.limits();
     let onnx = read(&path, limits.memory_bytes).map_err(|error| format!("{}: {error}", path.display()))?;
+    let onnx = onnx.ok_or_else(|| {
+        format!(
+            "{}: it has more than the {} bytes of memory that a model may take; --max-memory raises it",
+            path.display(),
+            limits.memory_bytes
+        )
+    })?;
     let mut builder =
         Detector::builder().score_threshold(args.score).iou_threshold(args.iou).max_detections(args.max);
     builder = builder.threads(args.threads).limits(limits);
@@ -195,17 +205,12 @@ fn load(args: &DetectArgs) -> Result<Detector, Box<dyn Error>> {
     })
 }
 
-/// Reads a file of at most so many bytes, also where the system does not tell its length (a pipe, a device).
-fn read(path: &Path, most: u64) -> Result<Vec<u8>, Box<dyn Error>> {
+/// Reads a file of at most so many bytes, also where the system does not tell its length (a pipe, a device). A longer one
+/// is `None`.
+fn read(path: &Path, most: u64) -> io::Result<Option<Vec<u8>>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > most {
-        return Err(format!(
-            "it has more than the {most} bytes of memory that a model may take; --max-memory raises it"
-        )
-        .into());
-    }
-    Ok(bytes)
+    Ok((bytes.len() as u64 <= most).then_some(bytes))
 }
 
 /// `models/micro-yolo.onnx` in the current folder, beside this program, or in a folder above either.
@@ -239,8 +244,12 @@ fn draw(out: &Path, image: &DynamicImage, found: &[Detection]) -> Result<(), Fai
 
 /// Decodes an image file, turned the way its camera was held.
 fn open(path: &Path) -> Result<DynamicImage, Failure> {
+    // A pipe can be read only once, and decoders go back and forth.
+    let Some(bytes) = read(path, MAX_FILE_BYTES)? else {
+        return Err(Failure::new("image-too-large", format!("the file has more than {MAX_FILE_BYTES} bytes")));
+    };
     // The format is taken from the content: endings lie.
-    let mut decoder = ImageReader::open(path)?.with_guessed_format()?.into_decoder()?;
+    let mut decoder = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?.into_decoder()?;
     // `from_decoder` allocates whatever size the file declares.
     let (width, height) = decoder.dimensions();
     let too_large =

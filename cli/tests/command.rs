@@ -169,6 +169,20 @@ fn a_drawing_of_no_known_format_is_refused_before_its_file_is_touched() {
     }
 }
 
+/// As `curl … | micro-yolo detect /dev/stdin` and `<(…)` of a shell give it.
+#[cfg(unix)]
+#[test]
+fn an_image_may_come_through_a_pipe() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_micro-yolo"));
+    command.args(["detect", "/dev/stdin", "--model", &model(), "--json"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let bytes = std::fs::read(path("data/samples/cat.jpg")).unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), &bytes).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(json(&output)[0]["objects"][0]["label"], "cat");
+}
+
 /// As `| head -1` closes it.
 #[test]
 fn a_closed_pipe_ends_the_command_quietly() {
