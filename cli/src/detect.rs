@@ -303,8 +303,12 @@ fn with_causes(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        text = format!("{text}: {error}");
+        // Some say their cause themselves.
+        let why = error.to_string();
+        if !text.contains(why.trim()) {
+            text = format!("{text}: {why}");
+        }
         cause = error.source();
     }
-    text
+    text.trim().to_owned()
 }

@@ -234,14 +234,18 @@ fn one_broken_image_does_not_stop_the_others() {
     let text = folder.file("text.png");
     std::fs::write(&text, "no picture").unwrap();
     let (missing, cat) = (folder.file("missing.jpg"), path("data/samples/cat.jpg"));
+    let start = folder.file("start.jpg");
+    std::fs::write(&start, b"\xff\xd8\xff").unwrap();
 
-    let output = run(&["detect", &text, &missing, &truncated, &cat, "--model", &model(), "--json"]);
+    let output = run(&["detect", &text, &missing, &truncated, &cat, &start, "--model", &model(), "--json"]);
     assert_eq!(output.status.code(), Some(1));
     let answer = json(&output);
     assert_eq!(answer[0]["code"], "unreadable-file");
     assert_eq!(answer[1]["code"], "unreadable-file");
+    assert_eq!(answer[4]["code"], "unreadable-file");
     assert!(answer[3]["objects"].as_array().is_some_and(|objects| !objects.is_empty()));
     let errors = stderr(&output);
+    assert!(errors.lines().all(|line| line.starts_with("error: ")), "each is told on one line: {errors}");
     assert!(
         errors.contains("text.png") && errors.contains("missing.jpg") && !errors.contains("panicked"),
         "{errors}"
