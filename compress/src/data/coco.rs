@@ -106,8 +106,8 @@ struct AnnotationEntry {
     category_id: u64,
     bbox: [f64; 4],
     area: Option<f64>,
-    #[serde(default)]
-    iscrowd: u8,
+    #[serde(default, deserialize_with = "flag")]
+    iscrowd: bool,
     score: Option<f32>,
     #[serde(default, deserialize_with = "flag")]
     ignore: bool,
@@ -146,6 +146,9 @@ impl ImageEntry {
     }
 }
 
+/// The largest area of objects that pycocotools measures, in pixels². It leaves out larger ones without a word.
+const MAX_AREA: f64 = 1e10;
+
 impl AnnotationEntry {
     /// The object, an area of its image, or what is wrong with it.
     fn object(&self, class: usize, image: &Annotated) -> std::result::Result<Object, String> {
@@ -164,14 +167,21 @@ impl AnnotationEntry {
             let (id, bbox) = (self.id, self.bbox);
             return Err(format!("annotation {id}: box {bbox:?} has no area inside image {}", image.id));
         }
+        let area = self.area.unwrap_or(width * height);
+        if !(0.0..=MAX_AREA).contains(&area) {
+            return Err(format!("annotation {}: its area is {area}, not that of an object in an image", self.id));
+        }
+        if let Some(score) = self.score.filter(|score| !(0.0..=1.0).contains(score)) {
+            return Err(format!("annotation {}: its score is {score}; it must be from 0 to 1", self.id));
+        }
         Ok(Object {
             class,
             ltrb,
             xywh: self.bbox,
             score: self.score,
-            crowd: self.iscrowd != 0,
+            crowd: self.iscrowd,
             ignore: self.ignore || self.difficult,
-            area: self.area.unwrap_or(width * height),
+            area,
         })
     }
 }
@@ -197,10 +207,12 @@ impl Dataset {
     ///
     /// The file cannot be read or is no COCO JSON; the set has no images or no categories. Under
     /// [`BadData::Refuse`] also: an image file that is missing, a size of 0, an id used twice, a box of an unknown
-    /// image or category, outside its image, without area or not a number.
+    /// image or category, outside its image, without area or not a number, and an `area` or a score that is none.
     pub fn read(annotations: &Path, images: &Path, bad_data: BadData) -> Result<Dataset> {
         let text = std::fs::read_to_string(annotations).map_err(Error::io(annotations))?;
-        let file: File = serde_json::from_str(&text).map_err(Error::json(annotations))?;
+        // Programs on Windows begin a file with a byte order mark.
+        let text = text.trim_start_matches('\u{feff}');
+        let file: File = serde_json::from_str(text).map_err(Error::json(annotations))?;
         let mut skipped = Vec::new();
         let mut bad = |path: &Path, problem: String| match bad_data {
             BadData::Refuse => Err(Error::Data { path: path.to_owned(), problem }),
@@ -357,13 +369,22 @@ mod tests {
     #[test]
     fn classes_follow_the_category_ids_and_boxes_become_corners() {
         let box_ = r#"{"id":1,"image_id":1,"category_id":7,"bbox":[-1,2,4,30],"score":0.5,"difficult":1}"#;
-        let set = read(&set(A, box_), BadData::Refuse).unwrap();
+        let set = read(&format!("\u{feff}{}", set(A, box_)), BadData::Refuse).unwrap();
         assert_eq!(set.classes, ["cup", "cat"]);
         let object = &set.images[0].objects[0];
         assert_eq!((object.class, object.ltrb), (1, [0.0, 2.0, 3.0, 20.0]));
         assert_eq!((object.xywh, object.area), ([-1.0, 2.0, 4.0, 30.0], 120.0));
         assert_eq!((object.score, object.ignore, object.crowd), (Some(0.5), true, false));
         assert_eq!(set.images[0].labelled, Labelled::All);
+    }
+
+    #[test]
+    fn crowds_are_marked_by_numbers_or_truth_values() {
+        for (flag, crowd) in [("0", false), ("1", true), ("false", false), ("true", true)] {
+            let box_ = format!(r#"{{"image_id":1,"category_id":7,"bbox":[0,0,1,1],"iscrowd":{flag}}}"#);
+            let set = read(&set(A, &box_), BadData::Refuse).unwrap();
+            assert_eq!(set.images[0].objects[0].crowd, crowd, "{flag}");
+        }
     }
 
     #[test]
@@ -382,6 +403,22 @@ mod tests {
             ),
             (set(A, r#"{"id":5,"image_id":1,"category_id":7,"bbox":[11,0,1,1]}"#), "annotation 5: box"),
             (set(A, r#"{"id":5,"image_id":1,"category_id":7,"bbox":[1,1,0,1]}"#), "annotation 5: box"),
+            (
+                set(A, r#"{"id":5,"image_id":1,"category_id":7,"bbox":[0,0,1,1],"area":-1}"#),
+                "annotation 5: its area is -1",
+            ),
+            (
+                set(A, r#"{"id":5,"image_id":1,"category_id":7,"bbox":[0,0,1,1],"area":1e11}"#),
+                "annotation 5: its area is 1",
+            ),
+            (
+                set(A, r#"{"id":5,"image_id":1,"category_id":7,"bbox":[0,0,1,1],"score":1.5}"#),
+                "annotation 5: its score is 1.5",
+            ),
+            (
+                set(A, r#"{"id":5,"image_id":1,"category_id":7,"bbox":[0,0,1,1],"score":1e39}"#),
+                "annotation 5: its score is inf",
+            ),
         ];
         for (json, problem) in cases {
             let message = read(&json, BadData::Refuse).unwrap_err().to_string();
