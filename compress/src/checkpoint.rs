@@ -197,12 +197,17 @@ pub fn write(path: &Path, network: &Network, weights: &Weights, precision: Preci
     write_whole(path, &safetensors::serialize(views, Some(metadata)).map_err(bad)?)
 }
 
-/// Writes a file so that a kill or a full disk leaves either the old one or the new one, never a part.
+/// Writes a file so that a kill or a full disk leaves either the old one or the new one, never a part. What is no file,
+/// such as `/dev/stdout` or a pipe, is written to.
 ///
 /// # Errors
 ///
 /// [`Error::Io`].
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    // A new file would take the place of a device, for good.
+    if std::fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
+        return std::fs::write(path, bytes).map_err(Error::io(path));
+    }
     // Several programs may write the same file, such as the shards of an exploration.
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{:016x}.part", fastrand::u64(..)));
@@ -247,6 +252,18 @@ mod tests {
         });
         assert!(["first", "other"].contains(&std::fs::read_to_string(&path).unwrap().as_str()));
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "no part is left");
+    }
+
+    /// Root could lose `/dev/null`. A link to it stands for it here.
+    #[cfg(unix)]
+    #[test]
+    fn a_device_is_written_to_and_not_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let link = folder.path().join("null");
+        std::os::unix::fs::symlink("/dev/null", &link).unwrap();
+        write_whole(&link, b"text").unwrap();
+        assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(std::fs::read(&link).unwrap(), b"");
     }
 
     fn some_weights(network: &Network) -> Weights {
