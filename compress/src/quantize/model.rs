@@ -106,7 +106,8 @@ impl Model {
         let side = input_side(&graph, imgsz).map_err(wrong)?;
         let (convolutions, floats) = convolutions(&graph);
         if convolutions.is_empty() {
-            return Err(wrong("has no convolution with constant weights".into()));
+            let why = floats.first().map_or_else(String::new, |(name, why)| format!(": `{name}`: {why}"));
+            return Err(wrong(format!("has no convolution that can get bytes{why}")));
         }
         let places = places(&graph, &convolutions);
         Ok(Model { path: path.to_owned(), shell, graph, side, convolutions, places, floats })
@@ -376,11 +377,22 @@ fn convolutions(graph: &GraphProto) -> (Vec<Convolution>, Vec<(String, String)>)
             constants.insert(name, tensor);
         }
     }
+    let converted: HashSet<&str> = graph
+        .node
+        .iter()
+        .filter(|node| node.op_type == "Cast" && node.input.iter().all(|name| constants.contains_key(&name[..])))
+        .flat_map(|node| node.output.iter().map(String::as_str))
+        .collect();
     let (mut found, mut rest) = (Vec::new(), Vec::new());
     for (index, node) in graph.node.iter().enumerate() {
         match node.op_type.as_str() {
             "Conv" => match convolution(node, index, &constants) {
                 Ok(convolution) => found.push(convolution),
+                // As `compress export` writes them.
+                Err(_) if node.input.get(1).is_some_and(|name| converted.contains(&name[..])) => {
+                    let why = "its weights are stored in another type: export them as float32 (`--storage single`)";
+                    rest.push((named(node), why.into()));
+                }
                 Err(why) => rest.push((named(node), why.into())),
             },
             "ConvTranspose" | "Gemm" | "MatMul"
@@ -817,6 +829,15 @@ mod tests {
             change(&mut model);
             read(&model.encode_to_vec()).unwrap_err().to_string()
         };
+        // As in files of half precision.
+        let store_weights_apart = |graph: &mut GraphProto| {
+            let GraphProto { node, initializer, .. } = graph;
+            for tensor in initializer.iter_mut().filter(|tensor| tensor.dims.len() == 4) {
+                let stored = format!("{}.stored", tensor.name);
+                let (input, output) = (vec![stored.clone()], vec![std::mem::replace(&mut tensor.name, stored)]);
+                node.insert(0, NodeProto { op_type: "Cast".into(), input, output, ..Default::default() });
+            }
+        };
         let graph = |change: &dyn Fn(&mut GraphProto)| changed(&|model| change(model.graph.as_mut().unwrap()));
         for (found, told) in [
             (read(b"no model").unwrap_err().to_string(), "is no ONNX file"),
@@ -826,6 +847,7 @@ mod tests {
             (graph(&|graph| graph.initializer[0].data_location = Some(1)), "keeps `stem.weight` in another file"),
             (graph(&|graph| graph.input.clear()), "has not one input"),
             (graph(&|graph| graph.node.retain(|node| node.op_type != "Conv")), "no convolution"),
+            (graph(&store_weights_apart), "`stem.conv`: its weights are stored in another type"),
         ] {
             assert!(found.starts_with("model ") && found.contains(told), "{found}");
         }
