@@ -171,6 +171,30 @@ fn a_size_that_the_graph_does_not_allow_is_an_error() {
     assert!(error.to_string().contains("input size"), "{error}");
 }
 
+/// As other tools write them; ONNX and onnxruntime read both.
+#[test]
+fn nodes_may_have_one_name_and_leave_out_what_is_optional() {
+    let image = photo("coffee.jpg");
+    let search = |onnx: &[u8]| {
+        let mut detector = Detector::builder().score_threshold(0.2).build(onnx).unwrap();
+        detector.detect(ImageView::rgb(&image, image.width(), image.height()).unwrap()).unwrap()
+    };
+    for name in ["class-rows", "end-to-end", "objectness"] {
+        let edited = |change: &dyn Fn(&mut pb::NodeProto)| {
+            edited(&form(name), |proto| proto.graph.as_mut().unwrap().node.iter_mut().for_each(change))
+        };
+        let expected = search(&form(name));
+        assert_eq!(search(&edited(&|node| node.name = "node".into())), expected, "{name}");
+        let left_out = edited(&|node| {
+            if node.op_type != "Split" {
+                node.input.push(String::new());
+                node.output.push(String::new());
+            }
+        });
+        assert_eq!(search(&left_out), expected, "{name}");
+    }
+}
+
 #[test]
 fn one_model_serves_many_detectors() {
     let model = Model::from_onnx(&form("class-rows")).unwrap();

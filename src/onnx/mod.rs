@@ -12,12 +12,14 @@ mod names;
 pub(crate) mod tensor;
 mod validate;
 
+use std::collections::HashSet;
+
 use prost::Message;
 
 use crate::error::{Error, Kind, Result};
 use crate::limits::Budget;
 use footprint::Footprint;
-use messages::{GraphProto, ModelProto, OperatorSetIdProto};
+use messages::{GraphProto, ModelProto, NodeProto, OperatorSetIdProto};
 pub use metadata::Metadata;
 
 /// A file whose sizes, names and references have been checked.
@@ -51,11 +53,32 @@ pub(crate) fn read(onnx: &[u8], budget: &mut Budget<'_>) -> Result<File> {
     let opset = validate::validate(&proto)?;
     let metadata = Metadata::read(&proto);
     let ModelProto { graph, opset_import: opsets, .. } = proto;
-    #[cfg_attr(not(feature = "tract"), expect(unused_mut))]
     let Some(mut graph) = graph else {
         return Err(Error::new(Kind::InvalidModel, "the model has no graph"));
     };
+    graph.node.iter_mut().for_each(trim);
+    name_once(&mut graph.node);
     #[cfg(feature = "tract")]
     half::widen(&mut graph, budget)?;
     Ok(File { graph, opset, opsets, metadata })
+}
+
+/// Removes empty names at the end of a node's inputs and outputs, which stand for those that are left out: tract counts
+/// them. The outputs of `Split` say how many parts there are.
+fn trim(node: &mut NodeProto) {
+    let named = |names: &[String]| names.iter().rposition(|name| !name.is_empty()).map_or(0, |last| last + 1);
+    node.input.truncate(named(&node.input));
+    if node.op_type != "Split" {
+        node.output.truncate(named(&node.output));
+    }
+}
+
+/// Removes the name of a node where another before it has the same. It is then called by its output, of which there is one.
+fn name_once(nodes: &mut [NodeProto]) {
+    let mut names = HashSet::new();
+    for node in nodes {
+        if !names.insert(node.name.clone()) {
+            node.name.clear();
+        }
+    }
 }
