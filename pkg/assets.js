@@ -169,11 +169,19 @@ function brokenStream(url, cause) {
 
 /**
  * Whether a file is a web page: many servers answer with one where a file is missing. Neither a WebAssembly module nor an
- * ONNX file begins with `<`.
+ * ONNX file begins with `<`. A byte order mark may stand before it.
  * @param {Uint8Array} head
  */
 function isPage(head) {
-  return /^\uFEFF?\s*</.test(new TextDecoder().decode(head));
+  return /^(\xef\xbb\xbf)?\s*</.test(bytesAsText(head));
+}
+
+/**
+ * A character for each byte: jsdom in Jest has no TextDecoder, and that of browsers refuses shared memory.
+ * @param {Uint8Array} bytes
+ */
+function bytesAsText(bytes) {
+  return String.fromCharCode(...bytes);
 }
 
 /**
@@ -197,8 +205,9 @@ const OTHERS = Object.entries({
  * @param {string} [address]
  */
 function checkKind(model, address) {
-  const head = Uint8Array.from(model.length ? model.subarray(0, HEAD) : []); // A copy: what is shared is not decoded.
-  const text = String.fromCharCode(...head);
+  if (!model.length) return; // Of a buffer that was transferred there is no part.
+  const head = model.subarray(0, HEAD);
+  const text = bytesAsText(head);
   const kind = OTHERS.find(([start]) => text.startsWith(start))?.[1];
   if (kind) throw new MicroYoloError("invalid-model", `${address ? shown(address) : "the model"} is ${kind}`);
   if (!isPage(head)) return;

@@ -70,7 +70,8 @@ export function frameClock(video) {
     /** @type {VideoFrameRequestCallback} */
     const tick = (_, { mediaTime }) => {
       handle = video.requestVideoFrameCallback(tick);
-      calledBack = true;
+      // One that comes to a restored page of Firefox does not promise others.
+      calledBack = !(restored && presented(video));
       sought = false;
       // Of a stream by WebRTC Firefox (seen in 153) says 0 of every frame: such times tell nothing.
       const stands = video.srcObject && mediaTime === media;

@@ -300,7 +300,7 @@ async function waitedFrame(video, signal, portable) {
     }
     const { readyState, seeking, videoWidth, videoHeight } = video;
     // Sought to its end, Firefox (seen in 153) seeks no more some time before it has the frame.
-    const isBetween = readyState === 1 /* HAVE_METADATA */ && video.currentTime > 0;
+    const isBetween = readyState === 1 /* HAVE_METADATA */ && video.currentTime >= video.duration;
     if (!seeking && readyState < 2 /* HAVE_CURRENT_DATA */ && !isBetween) {
       throw new MicroYoloError("not-loaded", "the video has no frame yet; wait for its `loadeddata` event");
     }
@@ -423,7 +423,7 @@ async function decoded(blob) {
     return { image, width: image.width, height: image.height, ours: true };
   } catch (error) {
     // An element decodes more: SVG, and in Firefox 153 a Blob of parts whose first is very short.
-    const image = typeof Image === "function" ? await element(blob) : undefined;
+    const image = typeof Image === "function" ? await element(blob).catch(() => undefined) : undefined;
     if (!image?.naturalWidth) throw error;
     const { naturalWidth: width, naturalHeight: height } = image;
     // Not as it is: bitmaps of an SVG with HTML in it are tainted in Chromium (seen in 156), drawings are not.

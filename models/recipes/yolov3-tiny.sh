@@ -22,12 +22,14 @@ compress decouple --checkpoint runs/yolov3-tiny.safetensors --output runs/separa
 compress distill --run runs/deep --network runs/separable.safetensors --init runs/separable.safetensors --init-rate 1 \
   "${learn[@]}" --freeze conv8 --imgsz 416 --reuse 6 --reuse-gib 8 --images 270000 --rate 1.2e-3
 
-# Through int8 rounding: the layers up to conv8, then those behind it.
+# Through int8 rounding: the layers up to conv8, those behind it, the first ones again.
 compress equalize --checkpoint runs/deep/model.safetensors --output runs/equalized.safetensors --imgsz 416 \
   --data train-hand.json --images 96
 compress distill --run runs/front-int8 --network runs/equalized.safetensors --init runs/equalized.safetensors --init-rate 1 \
-  "${learn[@]}" --stage maps --until conv8 --int8 --imgsz 256 --images 26000 --rate 5e-4
+  "${learn[@]}" --stage maps --until conv8 --int8 --imgsz 256 --images 14000 --rate 5e-4
 compress distill --run runs/int8 --network runs/front-int8/model.safetensors --init runs/front-int8/model.safetensors \
   --init-rate 1 "${learn[@]}" --freeze conv8 --int8 --imgsz 416 --reuse 6 --reuse-gib 8 --images 45000 --rate 7e-4
-compress quantize --checkpoint runs/int8/model.safetensors --output models/micro-yolov3-tiny-int8.onnx --imgsz 416 \
+compress distill --run runs/front-again --network runs/int8/model.safetensors --init runs/int8/model.safetensors \
+  --init-rate 1 "${learn[@]}" --stage maps --until conv8 --int8 --imgsz 256 --images 13000 --rate 4e-4
+compress quantize --checkpoint runs/front-again/model.safetensors --output models/micro-yolov3-tiny-int8.onnx --imgsz 416 \
   --no-equalize --data train-hand.json --images 96 --held-out 24
