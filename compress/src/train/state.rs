@@ -30,8 +30,8 @@ fn trained_layers(network: &Network, config: &TrainConfig) -> std::ops::Range<us
     let all = network.layers.len();
     let end = match &config.distill {
         Some(Distillation { stage: Stage::Maps, until, .. }) => {
-            let last = network.layers.iter().rposition(|layer| layer.teacher.is_some());
-            until.as_ref().and_then(behind).or(last.map(|last| last + 1)).unwrap_or(all)
+            let computed = &network.layers[..until.as_ref().and_then(behind).unwrap_or(all)];
+            computed.iter().rposition(|layer| layer.teacher.is_some()).map_or(0, |last| last + 1)
         }
         _ => all,
     };
