@@ -2,9 +2,7 @@
 
 use crate::detection::BoxLtrb;
 use crate::error::{Error, Kind, Result};
-#[cfg(any(feature = "tract", test))]
-use crate::layout::OutputForm;
-use crate::layout::{Boxes, Cells, Layout, Parts, Scores};
+use crate::layout::{Boxes, Cells, Layout, OutputForm, Parts, Scores};
 use crate::nms::Candidate;
 
 /// Which candidates are wanted.
@@ -35,6 +33,50 @@ impl Want<'_> {
 
 /// How far above 1 a probability may be that was computed in half precision.
 const ROUNDING: f32 = 1e-3;
+
+/// All class scores of `outputs` as probabilities, `[C, N]`; those of an end-to-end answer are `[N]`.
+pub(crate) fn scores(layout: &Layout, outputs: &[&[f32]]) -> Vec<f32> {
+    let first = outputs.first().copied().unwrap_or_default();
+    // The classes of one place after another.
+    let mut places = Vec::new();
+    let mut objects = |row: &[f32], score: &dyn Fn(f32) -> f32| {
+        if let [_, _, _, _, object, classes @ ..] = row {
+            places.push(classes.iter().map(|&class| score(*object) * score(class)).collect::<Vec<f32>>());
+        }
+    };
+    match (&layout.parts, layout.form) {
+        (Some(Parts { boxes: Boxes::Anchors(scales), .. }), _) => {
+            for ((scale, anchors), part) in scales.iter().zip(outputs) {
+                let numbers = part.len() / scale.centres.len();
+                let each = numbers / anchors.len();
+                for anchor in 0..anchors.len() {
+                    let cells = part.chunks_exact(numbers).map(|cell| &cell[anchor * each..][..each]);
+                    cells.for_each(|row| objects(row, &|logit| Scores::Logits.score(logit)));
+                }
+            }
+        }
+        (Some(parts), _) => {
+            let (boxes, scores) = outputs.split_at(parts.boxes.parts());
+            let count = boxes.iter().map(|part| part.len() / parts.boxes.numbers()).sum::<usize>();
+            let classes = scores.iter().map(|part| part.len()).sum::<usize>() / count;
+            for part in scores {
+                let columns = part.len() / classes;
+                for place in 0..columns {
+                    let at =
+                        |class| if parts.channels_last { place * classes + class } else { class * columns + place };
+                    places.push((0..classes).map(|class| parts.scores.score(part[at(class)])).collect());
+                }
+            }
+        }
+        (None, OutputForm::ClassRows) => return first[4 * layout.columns..].to_vec(),
+        (None, OutputForm::Objectness) => {
+            first.chunks_exact(layout.columns).for_each(|row| objects(row, &|score| score));
+        }
+        (None, OutputForm::EndToEnd) => return first.iter().skip(4).step_by(6).copied().collect(),
+    }
+    let classes = places.first().map_or(0, Vec::len);
+    (0..classes).flat_map(|class| places.iter().map(move |place| place[class])).collect()
+}
 
 /// What no detector answers.
 #[derive(Default)]
@@ -108,13 +150,11 @@ impl Decoder {
     }
 
     fn class_rows(&mut self, layout: &Parts, outputs: &[&[f32]], want: Want<'_>, taken: &mut Taken<'_>) {
-        let (box_parts, numbers) = match &layout.boxes {
-            Boxes::CentreSize => (1, 4),
-            Boxes::Distances(scales) => (scales.len(), 4),
-            Boxes::Distributions { bins, scales } => (scales.len(), 4 * bins),
-            Boxes::Anchors(scales) => return anchors(scales, outputs, want, taken),
-        };
-        let (boxes, parts) = outputs.split_at(box_parts);
+        if let Boxes::Anchors(scales) = &layout.boxes {
+            return anchors(scales, outputs, want, taken);
+        }
+        let numbers = layout.boxes.numbers();
+        let (boxes, parts) = outputs.split_at(layout.boxes.parts());
         let places = boxes.iter().map(|part| part.len() / numbers).sum::<usize>();
         let classes = parts.iter().map(|part| part.len()).sum::<usize>() / places;
         if classes == 0 {
@@ -465,6 +505,30 @@ mod tests {
         let all = Want { multi_label: true, score_min: 0.2, ..ALL };
         let classes = parts(boxes, &[&cells], all).iter().map(|one| one.class).collect::<Vec<_>>();
         assert_eq!(classes, [0, 0, 1]);
+    }
+
+    #[test]
+    fn all_scores_come_without_a_threshold_in_every_form() {
+        let whole = |form, columns, output: &[f32]| scores(&Layout { form, columns, parts: None }, &[output]);
+        assert_eq!(whole(OutputForm::ClassRows, 3, &CLASS_ROWS), CLASS_ROWS[12..]);
+        let place = [5.0, 5.0, 2.0, 2.0, 0.5, 0.8, 0.6];
+        assert_eq!(whole(OutputForm::Objectness, 7, &[place, place].concat()), [0.4, 0.4, 0.3, 0.3]);
+        let found = [1.0, 2.0, 3.0, 4.0, 0.9, 7.0];
+        assert_eq!(whole(OutputForm::EndToEnd, 6, &[found, [0.0; 6]].concat()), [0.9, 0.0]);
+        let in_parts = |boxes, outputs: &[&[f32]], expected: &[f32]| {
+            let parts = Some(Parts { scores: Scores::Logits, boxes, channels_last: true });
+            let found = scores(&Layout { form: OutputForm::ClassRows, columns: 0, parts }, outputs);
+            assert_eq!(found.len(), expected.len());
+            found.iter().zip(expected).for_each(|(a, b)| assert!((a - b).abs() < 1e-6, "{found:?}"));
+        };
+        let scale = Cells { stride: 16.0, centres: vec![[0.0, 0.0], [16.0, 0.0]] };
+        let logits = [0.1, 0.7, 0.6, 0.2].map(logit);
+        let distances = Boxes::Distances(vec![scale.clone()].into());
+        in_parts(distances, &[&[1.0; 8], &logits], &[0.1, 0.6, 0.7, 0.2]);
+        let row = |object, class| [0.0, 0.0, 0.0, 0.0, logit(object), logit(class)];
+        let cells = [row(0.5, 0.8), row(0.1, 0.5), row(0.9, 0.9), row(0.2, 0.4)].concat();
+        let anchors = Boxes::Anchors(vec![(scale, vec![[10.0, 20.0], [40.0, 30.0]])].into());
+        in_parts(anchors, &[&cells], &[0.4, 0.81, 0.05, 0.08]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The four steps in order: letterbox, network, decode, suppress.
 
-use crate::decode::{Decoder, Want};
+use crate::decode::{self, Decoder, Want};
 use crate::detection::{BoxXywh, Detection};
 use crate::error::{Error, Kind, Result};
 use crate::image::ImageView;
@@ -275,6 +275,24 @@ impl Detector {
                 bbox: BoxXywh::from(bbox),
             })
             .collect())
+    }
+
+    /// The class scores of all places before thresholds and NMS, `[C, N]`; those of an end-to-end model are `[N]`.
+    ///
+    /// `input` is what the network reads: `[3, H, W]` of [`Model::input_size`], RGB in 0–1.
+    ///
+    /// # Errors
+    ///
+    /// `invalid-image` if `input` has another length, `inference-failed` if the network fails while it runs.
+    #[doc(hidden)]
+    pub fn scores(&mut self, input: &[f32]) -> Result<Vec<f32>> {
+        let place = self.session.input()?;
+        if place.len() != input.len() {
+            let message = format!("{} numbers for an input of {}", input.len(), place.len());
+            return Err(Error::new(Kind::InvalidImage, message));
+        }
+        place.copy_from_slice(input);
+        Ok(decode::scores(self.model.layout(), &self.session.run()?))
     }
 
     /// The number of threads that compute, the caller's included: what [`DetectorBuilder::threads`] asked for, or

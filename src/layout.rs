@@ -53,7 +53,6 @@ pub(crate) struct Layout {
     /// That of the answer as the file has it.
     pub form: OutputForm,
     /// The answer's last dimension.
-    #[cfg_attr(not(any(feature = "tract", test)), expect(dead_code))]
     pub columns: usize,
     /// Where class rows come in parts. Else the first output is the answer.
     pub parts: Option<Parts>,
@@ -84,6 +83,25 @@ pub(crate) enum Boxes {
     /// their `stride`, logarithms of width and height in units of the anchor, objectness, classes, all but the
     /// logarithms as logits.
     Anchors(Arc<[(Cells, Vec<[f32; 2]>)]>),
+}
+
+impl Boxes {
+    /// The number of outputs that boxes come in, the first ones.
+    pub fn parts(&self) -> usize {
+        match self {
+            Boxes::CentreSize => 1,
+            Boxes::Distances(scales) | Boxes::Distributions { scales, .. } => scales.len(),
+            Boxes::Anchors(scales) => scales.len(),
+        }
+    }
+
+    /// How many numbers a box is; for anchors, those of them that are no scores.
+    pub fn numbers(&self) -> usize {
+        match self {
+            Boxes::CentreSize | Boxes::Distances(_) | Boxes::Anchors(_) => 4,
+            Boxes::Distributions { bins, .. } => 4 * bins,
+        }
+    }
 }
 
 /// The cells of one of a head's levels.

@@ -10,6 +10,7 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 use crate::error::{Error, Result};
 use crate::network::{Graph, Network, Op};
+use crate::quantize::Scale;
 
 /// A tensor's shape and values.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -22,6 +23,9 @@ pub struct Array {
 
 /// Tensors by name (see [`crate::network::Node::name`]).
 pub type Weights = BTreeMap<String, Array>;
+
+/// Scales of int8 activations, by the name of the node that gives them.
+pub type Scales = BTreeMap<String, Scale>;
 
 /// How values are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,6 +126,24 @@ pub fn read_with_network(path: &Path) -> Result<(Network, Weights)> {
     Ok((network, weights))
 }
 
+/// Reads the scales of int8 activations that the weights of a checkpoint were trained with. Empty if they were trained
+/// without int8 rounding.
+///
+/// # Errors
+///
+/// The file cannot be read, is no safetensors file, or has scales that are none.
+pub fn read_scales(path: &Path) -> Result<Scales> {
+    let bytes = std::fs::read(path).map_err(Error::io(path))?;
+    let bad = |problem: String| Error::Checkpoint { path: path.to_owned(), problem };
+    let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|error| bad(error.to_string()))?;
+    let Some(json) = metadata.metadata().as_ref().and_then(|map| map.get(SCALES)) else { return Ok(Scales::new()) };
+    let scales: Scales = serde_json::from_str(json).map_err(|error| bad(format!("its int8 scales: {error}")))?;
+    match scales.iter().find(|(_, scale)| !scale.is_valid()) {
+        Some((name, scale)) => Err(bad(format!("the int8 scale of `{name}` is none: {scale:?}"))),
+        None => Ok(scales),
+    }
+}
+
 /// Whether `weights` has every tensor of `graph`; else says which is missing or of another shape.
 pub fn check(graph: &Graph, weights: &Weights) -> std::result::Result<(), String> {
     for spec in tensors(graph) {
@@ -164,6 +186,24 @@ pub fn average(weights: &[Weights]) -> Weights {
 ///
 /// [`Error::Io`]: a missing folder, a full disk … An existing file then stays unchanged.
 pub fn write(path: &Path, network: &Network, weights: &Weights, precision: Precision) -> Result<()> {
+    write_with_scales(path, network, weights, precision, &Scales::new())
+}
+
+/// The name of the scales in a file's metadata.
+const SCALES: &str = "int8";
+
+/// [`write()`] with the scales of int8 activations that the weights were trained with.
+///
+/// # Errors
+///
+/// Those of [`write()`].
+pub fn write_with_scales(
+    path: &Path,
+    network: &Network,
+    weights: &Weights,
+    precision: Precision,
+    scales: &Scales,
+) -> Result<()> {
     let arrays: Vec<(&String, &Array, Vec<u8>)> = weights
         .iter()
         .map(|(name, array)| {
@@ -193,7 +233,10 @@ pub fn write(path: &Path, network: &Network, weights: &Weights, precision: Preci
         })
         .collect::<Result<Vec<_>>>()?;
     let network = serde_json::to_string(network).map_err(Error::json(path))?;
-    let metadata = HashMap::from([("network".to_owned(), network)]);
+    let mut metadata = HashMap::from([("network".to_owned(), network)]);
+    if !scales.is_empty() {
+        metadata.insert(SCALES.to_owned(), serde_json::to_string(scales).map_err(Error::json(path))?);
+    }
     write_whole(path, &safetensors::serialize(views, Some(metadata)).map_err(bad)?)
 }
 
@@ -284,6 +327,25 @@ mod tests {
         for precision in [Precision::Half, Precision::Single] {
             write(&path, &network, &weights, precision).unwrap();
             assert_eq!(read_with_network(&path).unwrap(), (network.clone(), weights.clone()));
+        }
+    }
+
+    #[test]
+    fn the_scales_of_a_training_come_back_exactly() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.safetensors");
+        let network = crate::zoo::network("micro_yolo", 3).unwrap();
+        let weights = some_weights(&network);
+        write(&path, &network, &weights, Precision::Half).unwrap();
+        assert_eq!(read_scales(&path).unwrap(), Scales::new());
+        let mut scales = Scales::from([("stem".to_owned(), Scale { scale: 0.1, zero_point: 7 })]);
+        write_with_scales(&path, &network, &weights, Precision::Half, &scales).unwrap();
+        assert_eq!(read_scales(&path).unwrap(), scales);
+        assert_eq!(read_with_network(&path).unwrap(), (network.clone(), weights.clone()));
+        for wrong in [Scale { scale: -0.1, zero_point: 7 }, Scale { scale: 0.1, zero_point: 200 }] {
+            scales.insert("stem".to_owned(), wrong);
+            write_with_scales(&path, &network, &weights, Precision::Half, &scales).unwrap();
+            assert!(read_scales(&path).unwrap_err().to_string().contains("stem"));
         }
     }
 

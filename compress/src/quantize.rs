@@ -14,32 +14,39 @@
 //! Weights may use fewer than 8 bits of their bytes, for a file that compresses better.
 //!
 //! [`equalize()`] is cross-layer equalisation, [`calibrate()`] collects statistics of the float network, [`round`]
-//! rounds weights to bytes, [`Plan::new`] chooses the scales of activations, [`to_onnx`] writes the file, and [`noise`]
-//! measures the error of its scores. [`Model`] quantises the ONNX file of any detector.
+//! rounds weights to bytes, [`Plan::new`] chooses the scales of activations, [`search()`] improves them by the error of
+//! the scores ([`noise`]), and [`to_onnx`] writes the file. [`Model`] quantises the ONNX file of any detector.
 
 mod calibrate;
 mod equalize;
 mod histogram;
 mod model;
 mod rounding;
+mod search;
 mod write;
 
 pub(crate) use calibrate::watch;
-pub use calibrate::{Calibration, Scores, calibrate, letterboxed, noise, photographs, scores};
+pub use calibrate::{Calibration, Scores, calibrate, letterboxed, noise, photographs, runs_in_engine, scores};
 pub use equalize::equalize;
 pub use histogram::Histogram;
 pub use model::{CalibrationData, Model};
 pub use rounding::{Rounded, Windows, round};
+pub use search::search;
 pub use write::to_onnx;
 
-use crate::network::{Graph, Op};
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::checkpoint::Scales;
+use crate::network::{Graph, Node, Op};
 use crate::ties::Ties;
 
 /// The largest byte an activation takes.
 pub const ACTIVATION_MAX: u8 = 127;
 
 /// How a tensor of activations stands in bytes: `(byte - zero_point) * scale`, byte in 0…[`ACTIVATION_MAX`].
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Scale {
     /// Difference of two neighbours.
     pub scale: f32,
@@ -56,6 +63,11 @@ impl Scale {
         }
         let scale = (high - low) / f64::from(ACTIVATION_MAX);
         Scale { scale: scale as f32, zero_point: (-low / scale).round() as u8 }
+    }
+
+    /// Whether it is one: a positive number, and a byte that activations take.
+    pub fn is_valid(self) -> bool {
+        self.scale.is_finite() && self.scale > 0.0 && self.zero_point <= ACTIVATION_MAX
     }
 
     /// The number of byte 0.
@@ -112,12 +124,22 @@ pub struct Plan {
 impl Plan {
     /// Everything that can be is in integers, with the scales that `method` chooses.
     pub fn new(graph: &Graph, calibration: &Calibration, method: Method) -> Plan {
-        let scales: Vec<Scale> = calibration.histograms.iter().map(|histogram| histogram.scale(method)).collect();
+        Plan::with_scales(graph, &calibration.scales(method))
+    }
+
+    /// Everything that can be is in integers, with `scales` by place (see [`places`]).
+    pub fn with_scales(graph: &Graph, scales: &[Scale]) -> Plan {
         Plan {
-            activations: calibration.places.iter().map(|place| place.map(|place| scales[place])).collect(),
+            activations: places(graph).into_iter().map(|place| place.map(|place| scales[place])).collect(),
             weights: graph.nodes.iter().map(|node| matches!(node.op, Op::Conv { .. })).collect(),
             weight_bits: 8,
         }
+    }
+
+    /// The scales by the names of their nodes.
+    pub fn scales(&self, graph: &Graph) -> Scales {
+        let named = |(node, scale): (&Node, &Option<Scale>)| scale.map(|scale| (node.name.clone(), scale));
+        graph.nodes.iter().zip(&self.activations).filter_map(named).collect()
     }
 
     /// The same with all but the convolution `node` in floats: its weights, what it reads and what it writes.
@@ -146,6 +168,20 @@ impl Plan {
     }
 }
 
+/// The scales of `named` by place (see [`places`]); none if one is missing.
+pub fn scales_by_place(graph: &Graph, named: &Scales) -> Option<Vec<Scale>> {
+    let mut scales = BTreeMap::new();
+    for (node, place) in graph.nodes.iter().zip(places(graph)) {
+        if let Some(place) = place
+            && let Some(&scale) = named.get(&node.name)
+        {
+            scales.insert(place, scale);
+        }
+    }
+    let count = places(graph).into_iter().flatten().max().map_or(0, |last| last + 1);
+    (0..count).map(|place| scales.get(&place).copied()).collect()
+}
+
 /// By node, the number of the scale its output has in bytes: maps that are only moved share it with what they are made
 /// of. None for what is no map and for what the head reads.
 pub fn places(graph: &Graph) -> Vec<Option<usize>> {
@@ -160,7 +196,7 @@ pub fn places(graph: &Graph) -> Vec<Option<usize>> {
             _ => {}
         }
     }
-    let mut numbers = std::collections::BTreeMap::new();
+    let mut numbers = BTreeMap::new();
     (0..graph.nodes.len())
         .map(|id| {
             wanted[id].then(|| {
@@ -222,14 +258,14 @@ mod tests {
             let calibration = calibrate(&network, &weights, &images[..2], side, &|_| ()).unwrap();
             let float =
                 crate::export::to_onnx(&network, &weights, (side, side), crate::export::Storage::Single).unwrap();
-            let exact = scores(&float, &images[2..], side).unwrap();
+            let exact = scores(&float, &images[2..]).unwrap();
             let plan = Plan::new(&graph, &calibration, Method::Percentile(100.0));
             let rounded = round(&network, &weights, &calibration.windows, 8).unwrap();
             let onnx = to_onnx(&network, &weights, &rounded, (side, side), &plan).unwrap();
             if let Ok(folder) = std::env::var("KEEP_MODELS") {
                 std::fs::write(format!("{folder}/{name}-int8.onnx"), &onnx).unwrap();
             }
-            let off = noise(&exact, &scores(&onnx, &images[2..], side).unwrap());
+            let off = noise(&exact, &scores(&onnx, &images[2..]).unwrap());
             assert!(off > 0.0 && off < 0.02, "{name}: {off}");
             assert!(onnx.len() < float.len() / 3, "{name}: {} bytes, {} in floats", onnx.len(), float.len());
             // With everything in floats again, nothing is lost.
@@ -239,7 +275,7 @@ mod tests {
                 weight_bits: 8,
             };
             let again = to_onnx(&network, &weights, &rounded, (side, side), &none).unwrap();
-            assert!(noise(&exact, &scores(&again, &images[2..], side).unwrap()) < 1e-9, "{name}");
+            assert!(noise(&exact, &scores(&again, &images[2..]).unwrap()) < 1e-9, "{name}");
         }
     }
 
@@ -251,11 +287,11 @@ mod tests {
         let calibration = calibrate(&network, &weights, &images[..2], side, &|_| ()).unwrap();
         let float =
             crate::export::to_onnx(&network, &weights, (side, side), crate::export::Storage::Single).unwrap();
-        let exact = scores(&float, &images[2..], side).unwrap();
+        let exact = scores(&float, &images[2..]).unwrap();
         let rounded = round(&network, &weights, &calibration.windows, 8).unwrap();
         let off = |plan: &Plan| {
             let onnx = to_onnx(&network, &weights, &rounded, (side, side), plan).unwrap();
-            noise(&exact, &scores(&onnx, &images[2..], side).unwrap())
+            noise(&exact, &scores(&onnx, &images[2..]).unwrap())
         };
         let all = Plan::new(&graph, &calibration, Method::Mse);
         let node = graph.nodes.iter().position(|node| node.name == "block3.pointwise").unwrap();
@@ -331,7 +367,7 @@ mod tests {
             assert_eq!((onnx.len(), nodes(&onnx)), (file.len(), nodes(&file)), "{name}");
             let text = std::fs::read_to_string(folder.join(format!("{name}-int8.json"))).unwrap();
             let expected: Vec<f32> = serde_json::from_str(&text).unwrap();
-            let actual = &scores(&file, &images, side).unwrap()[0];
+            let actual = &scores(&file, &images).unwrap()[0];
             assert_eq!(actual.len(), expected.len(), "{name}");
             let off = actual.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
             assert!(off < *tolerance, "{name}: scores are off by {off}");
@@ -339,7 +375,7 @@ mod tests {
             assert!(high - low > 0.01, "{name}: scores that are all alike show nothing: {low} to {high}");
             // The integers say what the floats say.
             let exact = crate::export::to_onnx(network, &weights, (side, side), crate::export::Storage::Single);
-            let lost = noise(&scores(&exact.unwrap(), &images, side).unwrap(), &[actual.clone()].to_vec());
+            let lost = noise(&scores(&exact.unwrap(), &images).unwrap(), &[actual.clone()].to_vec());
             assert!(lost < 0.01, "{name}: {lost}");
         }
         assert!(std::env::var_os("BLESS").is_none(), "written: now run make.py");

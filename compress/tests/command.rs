@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 use compress::network::Network;
 use compress::{checkpoint, cost, export, quantize, zoo};
 use prost::Message;
-use tract_onnx::pb::ModelProto;
+use tract_onnx::pb::{ModelProto, TensorProto};
 
 fn compress(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_compress")).args(args).output().expect("the command was built")
@@ -214,6 +214,57 @@ fn quantize_takes_an_onnx_file_of_any_detector() {
 }
 
 #[test]
+fn quantize_searches_ranges_and_takes_those_of_a_training() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let network: Network = serde_json::from_str(include_str!("export/distribution.json")).unwrap();
+    let mut random = fastrand::Rng::with_seed(5);
+    let mut array = |spec: checkpoint::TensorSpec| {
+        let least = if spec.name.ends_with("running_var") { 0.5 } else { -0.3 };
+        let values = (0..spec.count()).map(|_| random.f32() * 0.6 + least).collect();
+        (spec.name, checkpoint::Array { shape: spec.shape, values })
+    };
+    let weights = checkpoint::tensors(&network.graph().unwrap()).into_iter().map(&mut array).collect();
+    let [path, output, json] = ["a.safetensors", "int8.onnx", "a.json"].map(|name| folder.path().join(name));
+    let photos = root.join("data/samples");
+    let quantize = |method: &str| -> serde_json::Value {
+        let [checkpoint, output, json, photos] =
+            [&path, &output, &json, &photos].map(|path| path.to_str().unwrap());
+        let paths = ["--checkpoint", checkpoint, "--output", output, "--json", json, "--photos", photos];
+        let sizes = ["--imgsz", "32", "--images", "2", "--held-out", "1", "--method", method];
+        let told = compress(&[&["quantize"], &paths[..], &sizes].concat());
+        assert!(told.status.success(), "{told:?}");
+        serde_json::from_slice(&std::fs::read(json).unwrap()).unwrap()
+    };
+    let half = checkpoint::Precision::Half;
+    checkpoint::write(&path, &network, &weights, half).unwrap();
+    let searched = quantize("auto");
+    let tried = searched["tried"].as_object().unwrap();
+    assert!(tried.len() == 5 && tried.keys().any(|method| method.ends_with(", searched")), "{tried:?}");
+
+    // Ranges that no method would choose.
+    let graph = network.graph().unwrap();
+    let wide = quantize::Scale { scale: 0.71875, zero_point: 60 };
+    let scales = graph.nodes.iter().map(|node| (node.name.clone(), wide)).collect();
+    checkpoint::write_with_scales(&path, &network, &weights, half, &scales).unwrap();
+    let trained = quantize("auto");
+    assert_eq!(trained["method"], "trained");
+    let in_file = |value: f32| {
+        let proto = ModelProto::decode(&std::fs::read(&output).unwrap()[..]).unwrap();
+        let is_scale = |t: &TensorProto| t.float_data == [value] || t.raw_data == value.to_le_bytes();
+        proto.graph.unwrap().initializer.iter().any(is_scale)
+    };
+    assert!(in_file(wide.scale));
+    assert_eq!(quantize("mse")["method"], "mse");
+    assert!(!in_file(wide.scale));
+    let none = checkpoint::Scales::from([("other".to_owned(), wide)]);
+    checkpoint::write_with_scales(&path, &network, &weights, half, &none).unwrap();
+    let [checkpoint, output, photos] = [&path, &output, &photos].map(|path| path.to_str().unwrap());
+    let args = ["quantize", "--checkpoint", checkpoint, "--output", output, "--photos", photos, "--imgsz", "32"];
+    refused(&args, "another network");
+}
+
+#[test]
 fn equalize_changes_the_weights_and_not_the_output() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let folder = tempfile::tempdir().unwrap();
@@ -237,7 +288,7 @@ fn equalize_changes_the_weights_and_not_the_output() {
     let grey = vec![vec![0.4; 3 * 96 * 96]];
     let scores = |network: &Network, weights: &checkpoint::Weights| {
         let onnx = export::to_onnx(network, weights, (96, 96), export::Storage::Single).unwrap();
-        quantize::scores(&onnx, &grey, 96).unwrap()
+        quantize::scores(&onnx, &grey).unwrap()
     };
     let noise = quantize::noise(&scores(&network, &weights), &scores(&same, &equalized));
     // Weights are stored in half precision.

@@ -63,6 +63,14 @@ fn more_replicas_a_frozen_start_and_rounding_to_int8_learn_too() {
     let (_, with_rounding) = checkpoint::read_with_network(&third.model).unwrap();
     assert_eq!(before["stem.conv.weight"], with_rounding["stem.conv.weight"]);
     assert_ne!(after["fuse.pointwise.conv.weight"], with_rounding["fuse.pointwise.conv.weight"]);
+
+    // Its scales stay with the weights, and a training from them uses the same ones.
+    let scales = checkpoint::read_scales(&third.model).unwrap();
+    assert!(compress::quantize::scales_by_place(&network.graph().unwrap(), &scales).is_some());
+    assert!(checkpoint::read_scales(&second.model).unwrap().is_empty());
+    let again = TrainConfig { init: Some(third.model), run: folder.path().join("again"), images: 8, ..rounded };
+    let fourth = train(&network, &again, Arc::default()).unwrap();
+    assert_eq!(checkpoint::read_scales(&fourth.model).unwrap(), scales);
 }
 
 #[test]

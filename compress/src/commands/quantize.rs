@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use compress::network::{Graph, Op};
-use compress::quantize::{self, METHODS, Method, Plan};
+use compress::quantize::{self, METHODS, Method, Plan, Scale};
 use compress::{Error, Result, checkpoint, export};
 
 use super::Photographs;
@@ -12,10 +12,13 @@ use super::Photographs;
 /// Photographs as a network sees them.
 type Images = Vec<Vec<f32>>;
 
-/// What came out with the least noise.
-struct Best<T> {
-    method: Method,
-    made: T,
+/// The int8 file with the least noise.
+struct Best {
+    /// How its scales were chosen.
+    method: String,
+    /// By place.
+    scales: Vec<Scale>,
+    onnx: Vec<u8>,
     noise: f64,
 }
 
@@ -41,7 +44,9 @@ pub struct Quantize {
     /// Number of further photographs, on which the error of the scores is measured.
     #[arg(long, default_value = "96")]
     held_out: NonZeroUsize,
-    /// How the ranges of the maps are chosen. `auto` measures all methods and takes the best.
+    /// How the ranges of the maps are chosen. `auto` measures all methods, then changes the ranges of the best one map
+    /// by map as long as the scores come closer to those in floats. A checkpoint trained with `--int8` contains its
+    /// ranges: `auto` takes them, without `equalize`.
     #[arg(long, value_enum, default_value = "auto")]
     method: MethodName,
     /// The percentile of `--method percentile`, above 0 and up to 100.
@@ -87,22 +92,47 @@ impl Quantize {
         }
     }
 
-    /// What `quantize` makes with each method that was asked for and its noise: the one with the least, and all noises.
-    fn best<T>(&self, quantize: impl Fn(Method) -> Result<(T, f64)>) -> Result<(Option<Best<T>>, Tried)> {
+    /// The file with the least noise on photographs held out, and the noise of all that was tried.
+    ///
+    /// `trained` are scales to take without a search, `by_method` gives others, `write` a file with scales, `noise` that of a file on the photographs held out, `search`
+    /// better scales than those given, if there is a way to find some.
+    fn best(
+        &self,
+        trained: Option<Vec<Scale>>,
+        by_method: impl Fn(Method) -> Vec<Scale>,
+        write: impl Fn(&[Scale]) -> Result<Vec<u8>>,
+        noise: impl Fn(&[u8]) -> Result<f64>,
+        search: impl FnOnce(&[Scale]) -> Result<Option<Vec<Scale>>>,
+    ) -> Result<(Option<Best>, Tried)> {
         let methods = match self.method {
             MethodName::Auto => METHODS.to_vec(),
             MethodName::Mse => vec![Method::Mse],
             MethodName::Percentile => vec![Method::Percentile(self.percentile)],
         };
-        let mut best: Option<Best<T>> = None;
+        let mut best: Option<Best> = None;
         let mut tried = Tried::new();
-        for method in methods {
-            let (made, noise) = quantize(method)?;
+        let mut take = |method: String, scales: Vec<Scale>, best: &mut Option<Best>| -> Result<()> {
+            let onnx = write(&scales)?;
+            let noise = noise(&onnx)?;
             println!("{method}: noise {noise:.5}");
-            tried.insert(method.to_string(), noise.into());
+            tried.insert(method.clone(), noise.into());
             if best.as_ref().is_none_or(|best| noise < best.noise) {
-                best = Some(Best { method, made, noise });
+                *best = Some(Best { method, scales, onnx, noise });
             }
+            Ok(())
+        };
+        if let Some(scales) = trained {
+            take("trained".into(), scales, &mut best)?;
+            return Ok((best, tried));
+        }
+        for method in methods {
+            take(method.to_string(), by_method(method), &mut best)?;
+        }
+        if self.method == MethodName::Auto
+            && let Some(start) = &best
+            && let Some(scales) = search(&start.scales)?
+        {
+            take(format!("{}, searched", start.method), scales, &mut best)?;
         }
         Ok((best, tried))
     }
@@ -141,21 +171,27 @@ impl Quantize {
         bar.finish_and_clear();
         let rounded = model.round(&seen, self.weight_bits);
         let exact = model.outputs(&model.to_onnx(), &held_out)?;
-        let (best, tried) = self.best(|method| {
-            let onnx = model.quantize(&seen, &rounded, method);
-            let noise = quantize::noise(&exact, &model.outputs(&onnx, &held_out)?);
-            Ok((onnx, noise))
-        })?;
-        let Some(Best { method, made: onnx, noise }) = best else { return Ok(()) };
+        let write = |scales: &[Scale]| Ok(model.quantize(&rounded, scales));
+        let noise = |onnx: &[u8]| Ok(quantize::noise(&exact, &model.outputs(onnx, &held_out)?));
+        let search = |start: &[Scale]| {
+            // Only in the engine it takes no hours.
+            if !quantize::runs_in_engine(&model.to_onnx()) || !quantize::runs_in_engine(&write(start)?) {
+                println!("the detector's engine does not run this network alone, so ranges are not searched");
+                return Ok(None);
+            }
+            search_ranges(&model.to_onnx(), start, model.image_place(), &images, write).map(Some)
+        };
+        let (best, tried) = self.best(None, |method| seen.scales(method), write, noise, search)?;
+        let Some(Best { method, scales, onnx, noise }) = best else { return Ok(()) };
         let table = self.sensitivity(convolutions.clone(), |name| {
-            let onnx = model.quantize_only(&seen, &rounded, method, name);
+            let onnx = model.quantize_only(&rounded, &scales, name);
             Ok(quantize::noise(&exact, &model.outputs(&onnx, &held_out)?))
         })?;
         checkpoint::write_whole(&self.output, &onnx)?;
         if let Some(path) = &self.json {
             let names: Vec<&String> = model.floats().iter().map(|(node, _)| node).collect();
             let report = serde_json::json!({
-                "method": method.to_string(), "noise": noise, "tried": tried, "weight_bits": self.weight_bits,
+                "method": method, "noise": noise, "tried": tried, "weight_bits": self.weight_bits,
                 "images": images.len(), "imgsz": model.side(),
                 "bytes": convolutions, "weights_only": weights_only, "float": names,
                 "float_reasons": model.floats(), "sensitivity": table,
@@ -173,13 +209,24 @@ impl Quantize {
         let graph = network.graph()?;
         let imgsz = self.photographs.imgsz;
         graph.check_size("--imgsz", imgsz, imgsz)?;
-        let float = self.float_nodes(&graph)?;
+        let float_nodes = self.float_nodes(&graph)?;
         let (images, held_out) = self.photographs(imgsz)?;
         let size = (imgsz, imgsz);
 
-        let exact = export::to_onnx(&network, &weights, size, export::Storage::Single)?;
-        let exact = quantize::scores(&exact, &held_out, imgsz)?;
-        if !self.no_equalize {
+        let float = export::to_onnx(&network, &weights, size, export::Storage::Single)?;
+        let exact = quantize::scores(&float, &held_out)?;
+        let trained = match self.method {
+            MethodName::Auto => checkpoint::read_scales(path)?,
+            MethodName::Mse | MethodName::Percentile => checkpoint::Scales::new(),
+        };
+        let trained = match trained.is_empty() {
+            true => None,
+            false => Some(quantize::scales_by_place(&graph, &trained).ok_or_else(|| Error::Checkpoint {
+                path: path.to_owned(),
+                problem: "its int8 scales are those of another network".into(),
+            })?),
+        };
+        if !self.no_equalize && trained.is_none() {
             let bar = super::progress(images.len(), "equalising");
             weights =
                 quantize::equalize(&network, &weights, &images, imgsz, &|done| bar.set_position(done as u64))?;
@@ -190,40 +237,38 @@ impl Quantize {
             quantize::calibrate(&network, &weights, &images, imgsz, &|done| bar.set_position(done as u64))?;
         bar.finish_and_clear();
         let rounded = quantize::round(&network, &weights, &calibration.windows, self.weight_bits)?;
-        let measure = |plan: &Plan| -> Result<(Vec<u8>, f64)> {
-            let onnx = quantize::to_onnx(&network, &weights, &rounded, size, plan)?;
-            let scores = quantize::scores(&onnx, &held_out, imgsz)?;
-            Ok((onnx, quantize::noise(&exact, &scores)))
+        let write = |plan: &Plan| quantize::to_onnx(&network, &weights, &rounded, size, plan);
+        let noise = |onnx: &[u8]| Ok(quantize::noise(&exact, &quantize::scores(onnx, &held_out)?));
+        let plan = |scales: &[Scale]| {
+            let plan = Plan { weight_bits: self.weight_bits, ..Plan::with_scales(&graph, scales) };
+            float_nodes.iter().fold(plan, |plan, &node| plan.without(&calibration, node))
         };
-
-        let (best, tried) = self.best(|method| {
-            let mut plan = Plan::new(&graph, &calibration, method);
-            plan.weight_bits = self.weight_bits;
-            for &node in &float {
-                plan = plan.without(&calibration, node);
-            }
-            let (onnx, noise) = measure(&plan)?;
-            Ok(((plan, onnx), noise))
-        })?;
-        let Some(Best { method, made: (plan, onnx), noise }) = best else { return Ok(()) };
+        let search = |start: &[Scale]| {
+            let write = |scales: &[Scale]| write(&plan(scales));
+            search_ranges(&float, start, calibration.places[0], &images, write).map(Some)
+        };
+        let by_method = |method| calibration.scales(method);
+        let (best, tried) = self.best(trained, by_method, |scales| write(&plan(scales)), noise, search)?;
+        let Some(Best { method, scales, onnx, noise: least }) = best else { return Ok(()) };
+        let plan = plan(&scales);
 
         let convolutions = (0..graph.nodes.len()).filter(|&id| plan.weights[id]);
         let names = convolutions.map(|id| graph.nodes[id].name.clone()).collect();
         let table = self.sensitivity(names, |name| {
             let id = graph.nodes.iter().position(|node| node.name == name).unwrap_or_default();
-            Ok(measure(&plan.only(&graph, &calibration, id))?.1)
+            noise(&write(&plan.only(&graph, &calibration, id))?)
         })?;
         checkpoint::write_whole(&self.output, &onnx)?;
         if let Some(path) = &self.json {
             let report = serde_json::json!({
-                "method": method.to_string(), "noise": noise, "tried": tried, "float": self.float,
+                "method": method, "noise": least, "tried": tried, "float": self.float,
                 "weight_bits": self.weight_bits,
                 "images": images.len(), "imgsz": imgsz,
                 "sensitivity": table,
             });
             checkpoint::write_whole(path, format!("{report:#}\n").as_bytes())?;
         }
-        println!("{}: {} bytes, {method}, noise {noise:.5}", self.output.display(), onnx.len());
+        println!("{}: {} bytes, {method}, noise {least:.5}", self.output.display(), onnx.len());
         Ok(())
     }
 
@@ -270,6 +315,20 @@ impl Quantize {
         }
         Ok(nodes)
     }
+}
+
+/// [`quantize::search`] with a progress bar.
+fn search_ranges(
+    float: &[u8],
+    start: &[Scale],
+    image: Option<usize>,
+    images: &[Vec<f32>],
+    write: impl Fn(&[Scale]) -> Result<Vec<u8>>,
+) -> Result<Vec<Scale>> {
+    let bar = super::progress(start.len(), "searching ranges");
+    let scales = quantize::search(float, start, image, images, write, &|done| bar.set_position(done as u64))?;
+    bar.finish_and_clear();
+    Ok(scales)
 }
 
 #[cfg(test)]

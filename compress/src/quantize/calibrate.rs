@@ -5,9 +5,10 @@ use std::path::PathBuf;
 
 use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use micro_yolo::Detector;
 use tract_onnx::prelude::*;
 
-use super::{Histogram, Windows, places};
+use super::{Histogram, Method, Scale, Windows, places};
 use crate::checkpoint::Weights;
 use crate::data::{BadData, Photo};
 use crate::error::{Error, Result};
@@ -23,6 +24,13 @@ pub struct Calibration {
     pub histograms: Vec<Histogram>,
     /// By node, what convolutions read.
     pub windows: Vec<Option<Windows>>,
+}
+
+impl Calibration {
+    /// By place, the scales that `method` chooses.
+    pub fn scales(&self, method: Method) -> Vec<Scale> {
+        self.histograms.iter().map(|histogram| histogram.scale(method)).collect()
+    }
 }
 
 /// A photograph as training shows it to a network of `side` × `side` pixels: `[1, 3, side, side]`, RGB in 0–1, in the
@@ -192,22 +200,19 @@ fn is_computed(graph: &crate::network::Graph, id: usize) -> bool {
 /// The class scores of a network on some images, one list an image.
 pub type Scores = Vec<Vec<f32>>;
 
-/// Runs an ONNX file of ours on `images` and returns its class scores.
+/// Runs an ONNX file in the detector's engine on `images` (see [`letterboxed`]) and returns its class scores.
 ///
 /// # Errors
 ///
 /// The file does not load or run.
-pub fn scores(onnx: &[u8], images: &[Vec<f32>], side: usize) -> Result<Scores> {
-    let model = load(onnx, &[]).map_err(failed("the network does not load"))?;
-    images
-        .iter()
-        .map(|image| {
-            let output = run(&model, image, side).map_err(failed("the network does not run"))?;
-            let shape = output[0].shape().to_vec();
-            let values = values(&output[0]).map_err(failed("the output is no float"))?;
-            Ok(values[4 * shape[2]..].to_vec())
-        })
-        .collect()
+pub fn scores(onnx: &[u8], images: &[Vec<f32>]) -> Result<Scores> {
+    let mut detector = Detector::from_onnx(onnx)?;
+    images.iter().map(|image| Ok(detector.scores(image)?)).collect()
+}
+
+/// Whether the detector's engine runs an ONNX file alone, without tract.
+pub fn runs_in_engine(onnx: &[u8]) -> bool {
+    micro_yolo::Model::from_onnx(onnx).is_ok_and(|model| model.foreign_nodes().is_empty())
 }
 
 /// How far `scores` are from `exact`: the sum of the squares of the differences over that of `exact`.

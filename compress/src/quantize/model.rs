@@ -75,6 +75,13 @@ pub struct CalibrationData {
     windows: Vec<Windows>,
 }
 
+impl CalibrationData {
+    /// The scales that `method` chooses, for [`Model::quantize`].
+    pub fn scales(&self, method: Method) -> Vec<Scale> {
+        self.histograms.iter().map(|histogram| histogram.scale(method)).collect()
+    }
+}
+
 impl Model {
     /// Reads an ONNX file. `imgsz` is the side of its input where the file leaves it open.
     ///
@@ -135,6 +142,11 @@ impl Model {
         }
         self.places = places(&self.graph, &self.convolutions);
         Ok(())
+    }
+
+    /// The place of the image among the scales, if a convolution reads it.
+    pub fn image_place(&self) -> Option<usize> {
+        input(&self.graph).and_then(|input| self.places.get(&input.name)).copied()
     }
 
     /// Names of the convolutions that get bytes: their weights, and what they read.
@@ -242,34 +254,26 @@ impl Model {
     }
 
     /// The int8 file: standard QDQ, activations in 0…127 with a `Clip` in front, as [`super::to_onnx`] writes them.
-    pub fn quantize(&self, seen: &CalibrationData, rounded: &[Rounded], method: Method) -> Vec<u8> {
-        self.write(seen, rounded, method, |_| true, |_| true)
+    pub fn quantize(&self, rounded: &[Rounded], scales: &[Scale]) -> Vec<u8> {
+        self.write(rounded, scales, |_| true, |_| true)
     }
 
     /// The same with all but the convolution `name` in floats: its weights, and what it reads.
-    pub fn quantize_only(
-        &self,
-        seen: &CalibrationData,
-        rounded: &[Rounded],
-        method: Method,
-        name: &str,
-    ) -> Vec<u8> {
+    pub fn quantize_only(&self, rounded: &[Rounded], scales: &[Scale], name: &str) -> Vec<u8> {
         let is_meant = |node: &NodeProto| named(node) == name;
         let meant = self.convolutions.iter().map(|conv| &self.graph.node[conv.node]).find(|node| is_meant(node));
         let read = meant.and_then(|node| self.places.get(&node.input[0])).copied();
-        self.write(seen, rounded, method, is_meant, |place| read == Some(place))
+        self.write(rounded, scales, is_meant, |place| read == Some(place))
     }
 
     /// Writes the convolutions and the tensors that are meant as bytes.
     fn write(
         &self,
-        seen: &CalibrationData,
         rounded: &[Rounded],
-        method: Method,
+        scales: &[Scale],
         is_meant: impl Fn(&NodeProto) -> bool,
         is_place_meant: impl Fn(usize) -> bool,
     ) -> Vec<u8> {
-        let scales: Vec<Scale> = seen.histograms.iter().map(|histogram| histogram.scale(method)).collect();
         let mut onnx = GraphBuilder::without_nodes_of(&self.graph);
         let mut bytes: HashMap<&str, String> = HashMap::new();
         let scale =
@@ -695,7 +699,7 @@ mod tests {
 
     fn int8(model: &Model) -> Vec<u8> {
         let seen = model.calibrate(&[image()], &|_| ()).unwrap();
-        model.quantize(&seen, &model.round(&seen, 8), Method::Percentile(100.0))
+        model.quantize(&model.round(&seen, 8), &seen.scales(Method::Percentile(100.0)))
     }
 
     #[test]
@@ -773,7 +777,7 @@ mod tests {
         let seen = model.calibrate(&[image()], &|_| ()).unwrap();
         let rounded = model.round(&seen, 8);
         let alone = |name: &str| {
-            let onnx = model.quantize_only(&seen, &rounded, Method::Percentile(100.0), name);
+            let onnx = model.quantize_only(&rounded, &seen.scales(Method::Percentile(100.0)), name);
             let graph = ModelProto::decode(&onnx[..]).unwrap().graph.unwrap();
             let bytes = graph.initializer.iter().filter(|tensor| tensor.name.ends_with(".weight.int8"));
             assert_eq!(bytes.count(), 1, "{name}");

@@ -17,8 +17,9 @@ use super::worker::{FRESH_STEPS, ReplicaResult, Run, Turn, Tutor, Worker, ended}
 use crate::checkpoint;
 use crate::data::{Dataset, Loader};
 use crate::error::{Error, Result};
+use crate::export::{self, Storage};
 use crate::network::{Graph, Network};
-use crate::quantize::{self, Method, Plan};
+use crate::quantize::{self, Method, Plan, Scale};
 
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq)]
@@ -95,6 +96,7 @@ impl Run<'_> {
         stop: &AtomicBool,
     ) -> Result<bool> {
         let Run { network, layout, config, kind, .. } = *self;
+        let scales = self.int8.as_ref().map(|plan| plan.scales(self.graph)).unwrap_or_default();
         let started = Instant::now();
         let earlier = state.seconds;
         let mut last_save = Instant::now();
@@ -109,7 +111,7 @@ impl Run<'_> {
             if progress >= 1.0 || stopped {
                 // Without a step there is nothing to go on from, and the next command may have another recipe.
                 if state.step > 0 {
-                    state.save(network, layout, config)?;
+                    state.save(network, layout, config, &scales)?;
                 }
                 return Ok(stopped);
             }
@@ -140,7 +142,7 @@ impl Run<'_> {
                 log.write(state, progress, taught.size, rate)?;
             }
             if last_save.elapsed().as_secs() >= config.save_seconds {
-                state.save(network, layout, config)?;
+                state.save(network, layout, config, &scales)?;
                 last_save = Instant::now();
             }
         }
@@ -241,17 +243,28 @@ fn begin_folder(network: &Network, config: &TrainConfig, state: &RunState) -> Re
 /// Photographs to choose the scales of int8 by.
 const CALIBRATION_IMAGES: usize = 64;
 
-/// The scales of the network as the run starts, for its last size. A run that goes on finds the same ones.
+/// The scales that `--init` was trained with. If it was trained in floats, scales for it and the network's last size. A
+/// run that is resumed finds the same ones.
 fn int8_plan(network: &Network, graph: &Graph, dataset: &Dataset, config: &TrainConfig) -> Result<Plan> {
     let Some(init) = &config.init else {
         let problem = "needs --init: a trained network, whose scales can be chosen".into();
         return Err(Error::Option { option: "--int8", problem });
     };
+    if let Some(scales) = quantize::scales_by_place(graph, &checkpoint::read_scales(init)?) {
+        return Ok(Plan::with_scales(graph, &scales));
+    }
     let (weights, _) = checkpoint::read(init)?;
     let side = config.sizes[config.sizes.len() - 1].0;
     let files = dataset.images.iter().map(|image| image.path.clone()).collect();
     let images = quantize::photographs(files, CALIBRATION_IMAGES, side, config.seed, config.bad_data)?;
     let calibration = quantize::calibrate(network, &weights, &images, side, &|_| ())?;
     // Without a cut one outlier takes the bytes of all others.
-    Ok(Plan::new(graph, &calibration, Method::Percentile(99.99)))
+    let start = calibration.scales(Method::Percentile(99.99));
+    let float = export::to_onnx(network, &weights, (side, side), Storage::Single)?;
+    let rounded = quantize::round(network, &weights, &calibration.windows, 8)?;
+    let plan = |scales: &[Scale]| Plan::with_scales(graph, scales);
+    let write = |scales: &[Scale]| quantize::to_onnx(network, &weights, &rounded, (side, side), &plan(scales));
+    println!("searching the ranges of int8");
+    let scales = quantize::search(&float, &start, calibration.places[0], &images, write, &|_| ())?;
+    Ok(plan(&scales))
 }

@@ -7,7 +7,7 @@ use super::distill::Stage;
 use super::model::{Layout, initial};
 use super::optimizer::{AdamW, average_keep};
 use super::tensor::to_vec;
-use crate::checkpoint::{self, Array, TensorSpec, Weights};
+use crate::checkpoint::{self, Array, Scales, TensorSpec, Weights};
 use crate::error::{Error, Result};
 use crate::network::{Graph, Network};
 
@@ -138,7 +138,14 @@ impl RunState {
         Ok(())
     }
 
-    pub(super) fn save(&self, network: &Network, layout: &Layout, config: &TrainConfig) -> Result<()> {
+    /// Writes the state, and the averaged weights with the `scales` of int8 that they are trained with.
+    pub(super) fn save(
+        &self,
+        network: &Network,
+        layout: &Layout,
+        config: &TrainConfig,
+        scales: &Scales,
+    ) -> Result<()> {
         let split = |count: u64| [(count >> 24) as f32, (count & 0xff_ffff) as f32];
         let counts = [split(self.step), split(self.images)].concat();
         let mut state = Weights::new();
@@ -155,7 +162,8 @@ impl RunState {
         let single = checkpoint::Precision::Single;
         checkpoint::write(&config.run.join("state.safetensors"), network, &state, single)?;
         let model = layout.scatter(&to_vec(&self.average)?, &to_vec(&self.average_measured)?);
-        checkpoint::write(&config.run.join("model.safetensors"), network, &model, checkpoint::Precision::Half)
+        let half = checkpoint::Precision::Half;
+        checkpoint::write_with_scales(&config.run.join("model.safetensors"), network, &model, half, scales)
     }
 }
 
