@@ -2,7 +2,7 @@
 import { MicroYoloError, disposed } from "./error.js";
 import { openWorker } from "./open-worker.js";
 import { kindOf } from "./kind.js";
-import { copied, drawError, gone, localFrame, portableFrame, release as releaseFrame } from "./source.js";
+import { checkDrawable, copied, drawError, gone, localFrame, portableFrame, release as releaseFrame } from "./source.js";
 
 /** @typedef {import("./settings.js").Settings} Settings */
 /** @typedef {import("./settings.js").LoadSettings} LoadSettings */
@@ -63,7 +63,9 @@ export function localBackend({ engines }) {
     async detect(frame, { settings, track }) {
       try {
         if (!("image" in frame) && !frame.data.length) throw gone();
-        return running().detect(frame, settings, track);
+        const found = running().detect(frame, settings, track);
+        if (found.blank && "image" in frame) await checkDrawable(frame.image);
+        return found;
       } finally {
         releaseFrame(frame);
       }

@@ -12,6 +12,23 @@ export function newCanvas(width, height) {
   throw new MicroYoloError("unsupported", "here is no canvas (Node?); give pixels as {data, width, height}");
 }
 
+/** Rows that are read at once. */
+const ROWS = 64;
+
+/**
+ * Whether a canvas is all transparent. Most have a pixel in the first rows.
+ * @param {HTMLCanvasElement} canvas
+ */
+export function isBlank(canvas) {
+  const { width, height } = canvas;
+  const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
+  for (let top = 0; top < height; top += ROWS) {
+    const { data } = context.getImageData(0, top, width, Math.min(ROWS, height - top));
+    if (new Uint32Array(data.buffer).some(Boolean)) return false;
+  }
+  return true;
+}
+
 const SIDE = 8;
 
 /** Kept once it is true: a visitor may allow a site what is forbidden at first. */

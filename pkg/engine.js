@@ -25,6 +25,7 @@ import { platformError } from "./platform.js";
  * @typedef {object} Found
  * @property {Float32Array} rows of numbers, see objects.js
  * @property {import("./index.js").Timing} timing
+ * @property {boolean} [blank] whether nothing of the picture was drawn
  */
 
 /** @typedef {import("./wasm/micro_yolo.js").Engine & { foreign?: () => string[] }} WasmEngine */
@@ -212,7 +213,7 @@ export class Engine {
    */
   detect(frame, settings, track) {
     const started = performance.now();
-    const { data, width, height } = this.#reader.read(frame, this.info.input);
+    const { data, width, height, blank } = this.#reader.read(frame, this.info.input);
     const read = performance.now();
     const scaled = "image" in frame ? { x: frame.width / width, y: frame.height / height } : { x: 1, y: 1 };
     const engine = this.#alive();
@@ -224,7 +225,7 @@ export class Engine {
     const ran = engine.ran;
     const timing = { pixels: read - started, network: ran - read, boxes: performance.now() - ran };
     if (scaled.x !== 1 || scaled.y !== 1) scaleRows(rows, scaled);
-    return { rows, timing };
+    return { rows, timing, blank };
   }
 
   /** Forgets the objects followed so far. */

@@ -323,7 +323,7 @@ export class Detector {
  * | `aborted` | the given signal was aborted; its reason is `cause` |
  * | `crashed` | the engine trapped: this detector cannot be used any more, load a new one. Please report it |
  * | `disposed` | the detector was disposed of |
- * | `image-too-large` | pixels with a side above 16384, or more than memory can hold: scale them down. Or a URL with more than 256 MiB, where the download stops: fetch it yourself and pass the `Blob` |
+ * | `image-too-large` | pixels with a side above 16384, or pixels or a canvas larger than memory or the browser can hold: scale them down. Or a URL with more than 256 MiB, where the download stops: fetch it yourself and pass the `Blob` |
  * | `inference-failed` | the network failed while running, or gave scores above 1 or `NaN`: the message says which |
  * | `invalid-engine` | the `wasm` file is broken, not an engine, too long, or of another version of this package; the message names it |
  * | `invalid-image` | not a picture or video the browser can decode, an empty one, or pixels of the wrong length |

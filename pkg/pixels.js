@@ -6,6 +6,8 @@ import { drawError, release } from "./source.js";
 
 /** What transparent pixels are seen against: the letterbox grey, as in src/image.rs. */
 const GREY = "rgb(114 114 114)";
+/** The same as bytes. */
+const GREY_PIXEL = [114, 114, 114, 255];
 
 /**
  * The engine's letterbox shrinks with the very filter that the model was trained with, the browser with another one. So
@@ -29,7 +31,7 @@ export class PixelReader {
   /**
    * @param {import("./source.js").Frame} frame
    * @param {{ width: number, height: number }} input the model's input, in pixels
-   * @returns {import("./source.js").Pixels}
+   * @returns {import("./source.js").Pixels & { blank?: boolean }} `blank`: nothing was drawn, or a picture of that very grey
    */
   read(frame, input) {
     if (!("image" in frame)) return frame;
@@ -44,7 +46,8 @@ export class PixelReader {
       context.fillRect(0, 0, width, height);
       context.imageSmoothingQuality = "high";
       context.drawImage(/** @type {CanvasImageSource} */ (frame.image), 0, 0, width, height);
-      return context.getImageData(0, 0, width, height);
+      const { data } = context.getImageData(0, 0, width, height);
+      return { data, width, height, blank: data.every((value, at) => value === GREY_PIXEL[at % 4]) };
     } catch (cause) {
       this.#canvas = this.#context = undefined; // Tainted for good.
       throw drawError(cause);

@@ -1,6 +1,6 @@
 // Everything a page may hand to detect(), made into one of two forms: pixels, or something a canvas can draw. Sizes are
 // those the user sees: natural size of an image with its orientation applied, display size of a video.
-import { checkReadback, newCanvas } from "./canvas.js";
+import { checkReadback, isBlank, newCanvas } from "./canvas.js";
 import { MicroYoloError, aborted, given, notFetched, shown } from "./error.js";
 import { kindOf } from "./kind.js";
 
@@ -162,7 +162,7 @@ function imageElement(image, signal, portable) {
   if (!image.complete) return loading(image, signal).then(() => imageElement(image, signal, portable));
   const { naturalWidth: width, naturalHeight: height, currentSrc } = image;
   const unturned = width ? unturnedImage(image) : undefined;
-  if (unturned) return unturned;
+  if (unturned) return isNothing(unturned) ? checkDrawable(image).then(() => unturned) : unturned;
   if (!width) {
     if (!currentSrc) throw new MicroYoloError("not-loaded", "the image element has no picture; set its `src` first");
     const why = image.crossOrigin === null ? "" : ", or one without CORS headers";
@@ -425,14 +425,19 @@ async function decoded(blob) {
     // An element decodes more: SVG, and in Firefox 153 a Blob of parts whose first is very short.
     const image = typeof Image === "function" ? await element(blob).catch(() => undefined) : undefined;
     if (!image?.naturalWidth) throw error;
-    const { naturalWidth: width, naturalHeight: height } = image;
     // Not as it is: bitmaps of an SVG with HTML in it are tainted in Chromium (seen in 156), drawings are not.
-    const scale = Math.min(1, CANVAS_SIDE / Math.max(width, height));
-    const canvas = newCanvas(Math.max(1, Math.round(width * scale)), Math.max(1, Math.round(height * scale)));
-    const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
-    context.drawImage(image, 0, 0, canvas.width, canvas.height);
-    return { image: canvas, width, height, ours: false };
+    return { image: drawn(image), width: image.naturalWidth, height: image.naturalHeight, ours: false };
   }
+}
+
+/** @param {HTMLImageElement} image */
+function drawn(image) {
+  const { naturalWidth: width, naturalHeight: height } = image;
+  const scale = Math.min(1, CANVAS_SIDE / Math.max(width, height));
+  const canvas = newCanvas(Math.max(1, Math.round(width * scale)), Math.max(1, Math.round(height * scale)));
+  const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
+  context.drawImage(image, 0, 0, canvas.width, canvas.height);
+  return canvas;
 }
 
 /** @param {Blob} blob */
@@ -469,18 +474,62 @@ function dataAddress(blob) {
 async function bitmap(source) {
   if (typeof createImageBitmap !== "function") throw noPictures();
   try {
-    return await createImageBitmap(source).catch((error) => {
+    return await createImageBitmap(source).catch(async (error) => {
       // Of an SVG that does not say its size Chromium makes none, or with a size for it an empty one (seen in 156).
-      const { naturalWidth: width, naturalHeight: height } = /** @type {HTMLImageElement} */ (source);
-      if (!width) throw error;
-      const canvas = newCanvas(width, height);
-      const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
-      context.drawImage(/** @type {HTMLImageElement} */ (source), 0, 0, width, height);
+      const image = /** @type {HTMLImageElement} */ (source);
+      if (!image.naturalWidth) throw error;
+      const canvas = drawn(image);
+      // Of one that is broken Firefox (seen in 153) knows the size, too, and draws nothing, without an error.
+      await image.decode().catch(() => {
+        throw error;
+      });
       return createImageBitmap(canvas);
     });
   } catch (cause) {
+    throw (isCanvas(source) && (await canvasError(/** @type {HTMLCanvasElement} */ (source), cause))) || drawError(cause);
+  }
+}
+
+/**
+ * Whether a canvas of our own has nothing on it.
+ * @param {Drawing} drawing
+ */
+function isNothing({ image }) {
+  try {
+    return isBlank(/** @type {HTMLCanvasElement} */ (image));
+  } catch (cause) {
     throw drawError(cause);
   }
+}
+
+/**
+ * Why a browser makes no bitmap of a canvas, if this is neither a secret nor transferred away.
+ * @param {HTMLCanvasElement | OffscreenCanvas} canvas
+ * @param {unknown} cause
+ */
+async function canvasError({ width, height }, cause) {
+  if (/** @type {Error} */ (cause).name !== "InvalidStateError" || !width) return undefined;
+  const other = newCanvas(width, height);
+  other.getContext("2d");
+  return createImageBitmap(other).then(
+    // An OffscreenCanvas without a context (Chromium, seen in 156).
+    () => new MicroYoloError("invalid-image", "nothing was drawn on the canvas yet", { cause }),
+    () => new MicroYoloError("image-too-large", `a canvas of ${width} x ${height} px is larger than the browser can hold: make it smaller`, { cause }),
+  );
+}
+
+/** @param {unknown} image */
+function isCanvas(image) {
+  return /^(HTML|Offscreen)Canvas(Element)?$/.test(kindOf(image));
+}
+
+/**
+ * Throws where nothing was drawn because nothing can be: of a canvas too large for memory, or a broken image, browsers draw
+ * nothing, without an error.
+ * @param {Drawing["image"]} image
+ */
+export async function checkDrawable(image) {
+  if (isCanvas(image) || kindOf(image) === "HTMLImageElement") (await bitmap(image)).close();
 }
 
 function noPictures() {

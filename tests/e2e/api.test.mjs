@@ -461,6 +461,19 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
         const failed = document.createElement("video");
         failed.src = "/samples/cat.jpg";
         await new Promise((resolve) => failed.addEventListener("error", resolve));
+        // Firefox knows the size of these two.
+        const webp = URL.createObjectURL((await (await fetch("/fixtures/pictures/animated.webp")).blob()).slice(0, 500, "image/webp"));
+        const [cut, unturned] = await Promise.all(
+          ["from-image", "none"].map(async (imageOrientation) => {
+            const image = new Image();
+            await new Promise((resolve) => (image.onload = image.onerror = resolve, image.src = webp));
+            image.style.imageOrientation = imageOrientation;
+            document.body.append(image);
+            return image;
+          }),
+        );
+        const huge = Object.assign(document.createElement("canvas"), { width: 70_000, height: 10 });
+        huge.getContext("2d").fillRect(0, 0, 70_000, 10);
         for (const worker of [true, false]) {
           const detector = await Detector.load({ model: MODEL, worker });
           const cases = {
@@ -474,6 +487,10 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
             "empty canvas": [Object.assign(document.createElement("canvas"), { width: 0 }), "invalid-image"],
             "empty offscreen canvas": [new OffscreenCanvas(0, 0), "invalid-image"],
             "closed bitmap": [closed, "invalid-image"],
+            "canvas that cannot be had": [huge, "image-too-large"],
+            "offscreen canvas that cannot be had": [new OffscreenCanvas(70_000, 10), "image-too-large"],
+            "cut image": [cut, "invalid-image"],
+            "cut image that is not turned": [unturned, "invalid-image"],
             "text as a file": [new Blob(["no picture"]), "invalid-image"],
             "truncated picture": [(await (await fetch("/samples/cat.jpg")).blob()).slice(0, 100), "invalid-image"],
             "0 x 0 pixels": [{ data: new Uint8Array(0), width: 0, height: 0 }, "invalid-image"],
@@ -496,8 +513,15 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
           }
           // And none of it did any harm.
           answers[`after all, worker: ${worker}`] = [(await detector.detect(new ImageData(9, 9))).length, 0, "MicroYoloError"];
+          const clear = Object.assign(document.createElement("canvas"), { width: 9, height: 9 });
+          answers[`transparent, worker: ${worker}`] = [(await detector.detect(clear)).length, 0, "MicroYoloError"];
+          // Chromium refuses it, Firefox takes it for a transparent one.
+          const early = await detector.detect(new OffscreenCanvas(9, 9)).catch(({ code }) => code);
+          answers[`no context, worker: ${worker}`] = [early.length ? early : "invalid-image", "invalid-image", "MicroYoloError"];
           detector.dispose();
         }
+        cut.remove();
+        unturned.remove();
         return { answers, named: new MicroYoloError("network", "x") instanceof Error };
       }, foreign.url);
       assert.ok(codes.named);
