@@ -584,6 +584,24 @@ describe("page in chromium", () => {
     }
   });
 
+  test("nothing sticks out of a window of 200 px, nor do long words of one of 320 px", async (t) => {
+    const page = await visit(t, { viewport: { width: 200, height: 640 } });
+    await seesCat(page);
+    const overflow = () => page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+    assert.equal(await overflow(), 0);
+    await page.locator(named("checkbox", "Compare two models")).click();
+    await sees(page, "cat", "#list-b");
+    assert.equal(await overflow(), 0, "with two models");
+    await page.evaluate(() => {
+      document.querySelector("#problem").hidden = false;
+      document.querySelector("#problem-text").textContent = `http://localhost/${"folder".repeat(20)}.jpg could not be fetched`;
+    });
+    await page.screenshot({ path: join(SHOTS, "narrow.png"), fullPage: true });
+    assert.equal(await overflow(), 0, "with a long address");
+    await page.setViewport({ width: 320, height: 640 });
+    assert.equal(await overflow(), 0, "with a long address at 320 px");
+  });
+
   const PHONE = { deviceScaleFactor: 2, isMobile: true };
   for (const [name, [colorScheme, viewport]] of Object.entries({
     "small-phone": ["light", { width: 320, height: 640, ...PHONE }],
