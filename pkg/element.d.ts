@@ -31,8 +31,25 @@ import type { DetectedObject, MicroYoloError } from "./index.js";
 export class MicroYoloElement extends HTMLElement {
   /** The objects found last. */
   readonly objects: readonly DetectedObject[];
-  /** Reflects `score-threshold`. */
-  scoreThreshold: number;
+  // Properties reflect the attributes. Setting `undefined` or `null` removes the attribute.
+  /** Reflects `classes`: "" if it is left out. An array is joined with commas. */
+  get classes(): string;
+  set classes(value: string | readonly (string | number)[] | null | undefined);
+  /** Reflects `input-size`: "" if it is left out. */
+  get inputSize(): string;
+  set inputSize(value: string | number | null | undefined);
+  /** Reflects `model`: "" if it is left out. */
+  get model(): string;
+  set model(value: string | URL | null | undefined);
+  /** Reflects `score-threshold`: 0.25 if it is left out. */
+  get scoreThreshold(): number;
+  set scoreThreshold(value: number | null | undefined);
+  /** Reflects `threads`: 1 if it is left out. */
+  get threads(): number;
+  set threads(value: number | null | undefined);
+  /** Reflects `track`. */
+  get track(): boolean;
+  set track(value: boolean | null | undefined);
 
   addEventListener<K extends keyof MicroYoloElementEventMap>(
     type: K,

@@ -71,9 +71,19 @@ const Base = /** @type {typeof HTMLElement} */ (typeof HTMLElement === "function
 
 let elements = 0;
 
+/** Properties, and the attributes that they reflect. */
+const ATTRIBUTES = {
+  classes: "classes",
+  inputSize: "input-size",
+  model: "model",
+  scoreThreshold: "score-threshold",
+  threads: "threads",
+  track: "track",
+};
+
 /** Documented in element.d.ts. */
 export class MicroYoloElement extends Base {
-  static observedAttributes = ["classes", "input-size", "model", "score-threshold", "threads", "track"];
+  static observedAttributes = Object.values(ATTRIBUTES);
 
   /** @type {readonly import("./index.js").DetectedObject[]} */
   #objects = [];
@@ -110,22 +120,73 @@ export class MicroYoloElement extends Base {
     return this.#objects;
   }
 
+  // Solid, Lit and Angular set properties, and Svelte writes `false` as text into an attribute that is none.
+  get classes() {
+    return this.getAttribute("classes") ?? "";
+  }
+
+  set classes(value) {
+    this.#reflect("classes", value);
+  }
+
+  get inputSize() {
+    return this.getAttribute("input-size") ?? "";
+  }
+
+  set inputSize(value) {
+    this.#reflect("inputSize", value);
+  }
+
+  get model() {
+    return this.getAttribute("model") ?? "";
+  }
+
+  set model(value) {
+    this.#reflect("model", value);
+  }
+
   get scoreThreshold() {
     return Number(this.getAttribute("score-threshold")?.trim() || 0.25);
   }
 
   set scoreThreshold(value) {
+    this.#reflect("scoreThreshold", value);
+  }
+
+  get threads() {
+    return Number(this.getAttribute("threads")?.trim() || 1);
+  }
+
+  set threads(value) {
+    this.#reflect("threads", value);
+  }
+
+  get track() {
+    return this.hasAttribute("track");
+  }
+
+  set track(value) {
+    const given = /** @type {unknown} */ (value);
+    this.#reflect("track", given || given === "" ? "" : null); // Frameworks pass on "" where the attribute has no value.
+  }
+
+  /**
+   * @param {keyof typeof ATTRIBUTES} property
+   * @param {unknown} value
+   */
+  #reflect(property, value) {
     // Frameworks set nothing where a property is left out.
-    if (value === undefined || value === null) this.removeAttribute("score-threshold");
-    else this.setAttribute("score-threshold", String(value));
+    if (value === undefined || value === null) this.removeAttribute(ATTRIBUTES[property]);
+    else this.setAttribute(ATTRIBUTES[property], String(value));
   }
 
   connectedCallback() {
-    if (Object.hasOwn(this, "scoreThreshold")) {
+    for (const property of /** @type {(keyof typeof ATTRIBUTES)[]} */ (Object.keys(ATTRIBUTES))) {
+      if (!Object.hasOwn(this, property)) continue;
       // Set before the element was defined, and in the way of the accessor.
-      const { scoreThreshold } = this;
-      Reflect.deleteProperty(this, "scoreThreshold");
-      this.scoreThreshold = scoreThreshold;
+      const { [property]: value } = this;
+      Reflect.deleteProperty(this, property);
+      Reflect.set(this, property, value);
     }
     // Not a <style> element, which a content security policy may forbid. jsdom has none of this, and shows nothing. A sheet is of
     // one document: where the element moves to another (a window of picture-in-picture), it is left behind.

@@ -725,8 +725,9 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
         const early = document.createElement("early-yolo");
         document.body.append(early);
         early.scoreThreshold = 0.7;
+        early.track = true;
         customElements.define("early-yolo", class extends MicroYoloElement {});
-        const answers = [early.getAttribute("score-threshold"), Object.hasOwn(early, "scoreThreshold")];
+        const answers = [early.outerHTML, Object.hasOwn(early, "scoreThreshold")];
         for (const nothing of [undefined, null]) {
           early.scoreThreshold = 0.6;
           early.scoreThreshold = nothing;
@@ -735,7 +736,36 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
         early.remove();
         return answers;
       });
-      assert.deepEqual(found, ["0.7", false, null, null]);
+      assert.deepEqual(found, ['<early-yolo score-threshold="0.7" track=""></early-yolo>', false, null, null]);
+    });
+
+    test("properties do what the attributes do", async () => {
+      await open();
+      const found = await page.evaluate(async () => {
+        const { MicroYoloElement } = await import("/pkg/element.js");
+        const element = new MicroYoloElement();
+        const values = {
+          classes: [["cat", 16], "dog", null],
+          inputSize: [320, "320x224", undefined],
+          model: ["a.onnx", new URL("https://example.org/b.onnx"), null],
+          threads: [2, "3", undefined],
+          // "" is what frameworks pass on of an attribute without a value.
+          track: [true, false, "", undefined, true, null, 0],
+        };
+        return Object.entries(values).map(([property, all]) =>
+          all.map((value) => {
+            element[property] = value;
+            return [element.getAttribute(property === "inputSize" ? "input-size" : property), element[property]];
+          }),
+        );
+      });
+      assert.deepEqual(found, [
+        [["cat,16", "cat,16"], ["dog", "dog"], [null, ""]],
+        [["320", "320"], ["320x224", "320x224"], [null, ""]],
+        [["a.onnx", "a.onnx"], ["https://example.org/b.onnx", "https://example.org/b.onnx"], [null, ""]],
+        [["2", 2], ["3", 3], [null, 1]],
+        [["", true], [null, false], ["", true], [null, false], ["", true], [null, false], [null, false]],
+      ]);
     });
 
     test("after a crash the next picture, and the next element, have a new detector", async () => {

@@ -55,6 +55,18 @@ export async function compiles(video: HTMLVideoElement, canvas: HTMLCanvasElemen
   const reasons: string[] = detector.foreign.map(({ name, operator, reason }) => `${name} (${operator}): ${reason}`);
   void [inWorker, all, others, reasons];
   const element: MicroYoloElement = document.createElement("micro-yolo");
+  element.classes = ["cat", 16];
+  element.inputSize = 320;
+  element.track = null;
+  const read: [string, string, string, number, number, boolean] = [
+    element.classes,
+    element.inputSize,
+    element.model,
+    element.scoreThreshold,
+    element.threads,
+    element.track,
+  ];
+  void read;
   element.addEventListener("detect", ({ detail }) => void detail.objects[0].label.length);
   element.addEventListener("detect-error", ({ detail }) => void detail.error.code);
   const listener = ({ detail }: MicroYoloElementEventMap["detect"]) => void detail.objects.length;
