@@ -28,15 +28,23 @@ import { kindOf } from "./kind.js";
  *
  * @param {import("./index.js").ImageSource} source
  * @param {{ signal?: AbortSignal, transfer?: boolean }} options
- * @returns {Promise<Frame>}
+ * @returns {Frame | Promise<Frame>} a promise where something must be waited for, as of `localFrame`
  */
-export async function portableFrame(source, { signal, transfer }) {
+export function portableFrame(source, { signal, transfer }) {
   const taken = localFrame(source, { signal, portable: true });
-  const frame = "then" in taken ? await taken : taken;
+  return "then" in taken ? taken.then((frame) => portable(frame, transfer)) : portable(taken, transfer);
+}
+
+/**
+ * @param {Frame} frame
+ * @param {boolean | undefined} transfer
+ * @returns {Frame | Promise<Frame>}
+ */
+function portable(frame, transfer) {
   if (frame.ours) return frame;
   if (!("image" in frame)) return transfer ? frame : { ...frame, data: copied(frame.data), ours: true };
   if (transfer && isTransferable(frame.image)) return { ...frame, ours: true };
-  return { ...frame, image: await bitmap(frame.image), ours: true };
+  return bitmap(frame.image).then((image) => ({ ...frame, image, ours: true }));
 }
 
 /**
@@ -138,6 +146,7 @@ function checkedPixels({ data, width, height }) {
     throw new MicroYoloError("invalid-image", `width and height must be whole numbers above 0, not ${given(width)} x ${given(height)}`);
   }
   if (data.length !== width * height * 4) {
+    if (!data.length) copied(/** @type {Uint8Array} */ (/** @type {unknown} */ (data))); // Throws if it was transferred.
     throw new MicroYoloError(
       "invalid-image",
       `${data.length} bytes of pixels were given; ${width} x ${height} px of RGBA are ${width * height * 4}`,

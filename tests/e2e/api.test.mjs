@@ -402,6 +402,36 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
       assert.deepEqual(lengths, [4800, 0, 8, 0]);
     });
 
+    for (const worker of [true, false]) {
+      test(`what is transferred may be closed or taken away right after the call, worker: ${worker}`, async () => {
+        const found = await page.evaluate(
+          async ({ worker, rectangle }) => {
+            const { Detector } = await import("/pkg/index.js");
+            const { MODEL, spotCanvas } = await import("/lib/in-page.js");
+            const detector = await Detector.load({ model: MODEL, worker });
+            const canvas = spotCanvas(400, 200, rectangle);
+            const bitmap = await createImageBitmap(canvas);
+            const pixels = canvas.getContext("2d").getImageData(0, 0, 400, 200);
+            const calls = { bitmap: detector.detect(bitmap, { transfer: true }) };
+            bitmap.close();
+            if (typeof VideoFrame === "function") {
+              const frame = new VideoFrame(canvas, { timestamp: 0 });
+              calls.frame = detector.detect(frame, { transfer: true });
+              frame.close();
+            }
+            calls.pixels = detector.detect(pixels, { transfer: true });
+            if (pixels.data.length) pixels.data.fill(0);
+            const answers = {};
+            for (const [name, call] of Object.entries(calls)) answers[name] = await call;
+            detector.dispose();
+            return answers;
+          },
+          { worker, rectangle: RECTANGLE },
+        );
+        for (const [name, objects] of Object.entries(found)) assertBox(objects, RECTANGLE, name);
+      });
+    }
+
     test("calls made at once wait their turn, each with the thresholds of its moment", async () => {
       const found = await page.evaluate(async () => {
         const { Detector } = await import("/pkg/index.js");
