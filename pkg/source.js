@@ -92,7 +92,7 @@ export function localFrame(source, { signal, portable }) {
       return decoded(/** @type {Blob} */ (source));
     case "ImageData":
       checkReadback(); // Most are read from a canvas of the page.
-      return checkedPixels(/** @type {ImageData} */ (source));
+      return checkedPixels(standardData(/** @type {ImageData} */ (source)));
     case "HTMLImageElement":
       return imageElement(/** @type {HTMLImageElement} */ (source), signal, portable);
     case "HTMLVideoElement":
@@ -153,6 +153,24 @@ function checkedPixels({ data, width, height }) {
     );
   }
   return { data: /** @type {Uint8Array} */ (/** @type {unknown} */ (data)), width, height };
+}
+
+/**
+ * The picture in sRGB with a byte a channel: a canvas makes it so of other colours (`display-p3`) and of floats.
+ * @param {ImageData} image
+ * @returns {ImageData}
+ */
+function standardData(image) {
+  const { colorSpace = "srgb", width, height } = image;
+  if (colorSpace === "srgb" && kindOf(image.data) !== "Float16Array") return image;
+  if (!image.data.length) throw gone();
+  try {
+    const context = /** @type {CanvasRenderingContext2D} */ (newCanvas(width, height).getContext("2d", { willReadFrequently: true }));
+    context.putImageData(image, 0, 0);
+    return context.getImageData(0, 0, width, height);
+  } catch (cause) {
+    throw tooLarge(width, height, cause);
+  }
 }
 
 /** @param {unknown} value */
@@ -523,8 +541,18 @@ async function canvasError({ width, height }, cause) {
   return createImageBitmap(other).then(
     // An OffscreenCanvas without a context (Chromium, seen in 156).
     () => new MicroYoloError("invalid-image", "nothing was drawn on the canvas yet", { cause }),
-    () => new MicroYoloError("image-too-large", `a canvas of ${width} x ${height} px is larger than the browser can hold: make it smaller`, { cause }),
+    () => tooLarge(width, height, cause),
   );
+}
+
+/**
+ * @param {number} width
+ * @param {number} height
+ * @param {unknown} cause
+ */
+function tooLarge(width, height, cause) {
+  const message = `a canvas of ${width} x ${height} px is larger than the browser can hold: scale the picture down`;
+  return new MicroYoloError("image-too-large", message, { cause });
 }
 
 /** @param {unknown} image */
