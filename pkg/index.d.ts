@@ -62,7 +62,7 @@ export interface DetectedObject {
    * Only from `watch` with `track`: a number, from 0, that an object keeps from frame to frame. It gets one in the second
    * frame in which it is seen.
    */
-  trackId?: number;
+  trackId?: number | undefined;
 }
 
 /** The settings of a detector that can be changed at any time. */

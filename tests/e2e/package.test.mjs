@@ -189,6 +189,8 @@ test("types are found by every resolution", async () => {
          font: nothing, pixelRatio: nothing,
        };
        const detector = await Detector.load(load);
+       const box = { x: 0, y: 0, width: 1, height: 1 };
+       drawObjects(canvas, [{ label: "mine", classId: 0, score: 1, box, trackId: nothing }], draw);
        drawObjects(canvas, await detector.detect(canvas, { signal, transfer: nothing }), draw);
        return detector.watch(video, { signal, track: nothing });
      }`,
