@@ -47,7 +47,8 @@ export class PixelReader {
       context.imageSmoothingQuality = "high";
       context.drawImage(/** @type {CanvasImageSource} */ (frame.image), 0, 0, width, height);
       const { data } = context.getImageData(0, 0, width, height);
-      return { data, width, height, blank: data.every((value, at) => value === GREY_PIXEL[at % 4]) };
+      // A picture made here was checked when it was made.
+      return { data, width, height, blank: !frame.ours && data.every((value, at) => value === GREY_PIXEL[at % 4]) };
     } catch (cause) {
       this.#canvas = this.#context = undefined; // Tainted for good.
       throw drawError(cause);
