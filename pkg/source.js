@@ -75,6 +75,18 @@ function videoFrame(video) {
   return undefined;
 }
 
+const OF_BYTES = ": of the bytes of a file make a Blob, `new Blob([bytes])`";
+/** @type {Record<string, string>} How a picture comes of what was given instead. */
+const HINTS = {
+  ArrayBuffer: OF_BYTES,
+  Uint8Array: OF_BYTES,
+  Promise: ": await it",
+  Response: ": give `await response.blob()`",
+  FileList: ": give one of its files",
+  CanvasRenderingContext2D: ": give its `canvas`",
+  MediaStream: ": give the <video> that shows it",
+};
+
 /**
  * A frame for this thread: what can be drawn as it is stays as it is.
  *
@@ -111,7 +123,7 @@ export function localFrame(source, { signal, portable }) {
       if (source && typeof source === "object" && "data" in source) return checkedPixels(source);
       throw new MicroYoloError(
         "invalid-source",
-        `detect() takes an image, a video, a canvas, pixels, a Blob or a URL; this is ${kindOf(source)}`,
+        `detect() takes an image, a video, a canvas, pixels, a Blob or a URL; this is ${kindOf(source)}${HINTS[kindOf(source)] ?? ""}`,
       );
   }
 }

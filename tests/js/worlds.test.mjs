@@ -90,6 +90,13 @@ describe("pixels", () => {
     assert.match(message, /give the element/);
   });
 
+  test("what a picture could be made of is said with how", async () => {
+    const given = [new Uint8Array(4), Buffer.alloc(4), new ArrayBuffer(4), Promise.resolve(), new Response()];
+    const messages = [];
+    for (const source of given) messages.push((await failure(() => detector.detect(source))).message);
+    for (const [at, hint] of [/new Blob/, /new Blob/, /new Blob/, /await it/, /blob\(\)/].entries()) assert.match(messages[at], hint);
+  });
+
   test("pixels that are transferred while they wait are said to be gone", async () => {
     const { data, width, height } = spot();
     const call = failure(() => detector.detect({ data, width, height }));
