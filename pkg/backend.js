@@ -14,8 +14,8 @@ import { checkDrawable, copied, drawError, gone, localFrame, portableFrame, rele
 /**
  * @typedef {{ id: number } & (
  *   | { call: "load", kind: Kind, module: WebAssembly.Module, model: Uint8Array, settings: LoadSettings }
- *   | { call: "detect", frame: Frame, settings: Settings, track: boolean }
- *   | { call: "reset-tracks" }
+ *   | { call: "detect", frame: Frame, settings: Settings, track: number | undefined }
+ *   | { call: "end-tracks", track: number }
  * )} Request
  */
 
@@ -26,11 +26,11 @@ import { checkDrawable, copied, drawError, gone, localFrame, portableFrame, rele
  * again with another engine, if the first refused the model
  * @property {typeof localFrame} frame makes the form of a source that `detect` takes, at once where the source is at hand
  * @property {(frame: Frame, options: DetectRequest) => Promise<import("./engine.js").Found>} detect
- * @property {() => Promise<void>} resetTracks
+ * @property {(track: number) => Promise<void>} endTracks
  * @property {(reason?: MicroYoloError) => void} stop ends everything; calls under way are refused with `reason`
  */
 
-/** @typedef {{ settings: Settings, track: boolean, transfer: boolean }} DetectRequest */
+/** @typedef {{ settings: Settings, track: number | undefined, transfer: boolean }} DetectRequest */
 
 /**
  * @param {Parts} parts
@@ -70,8 +70,8 @@ export function localBackend({ engines }) {
         releaseFrame(frame);
       }
     },
-    async resetTracks() {
-      running().resetTracks();
+    async endTracks(track) {
+      running().endTracks(track);
     },
     stop(reason = disposed()) {
       stopped ??= reason;
@@ -206,7 +206,7 @@ export function workerBackend({ worker: start, helpers: bringHelpers }) {
         releaseFrame(frame);
       }
     },
-    resetTracks: () => call({ call: "reset-tracks" }),
+    endTracks: (track) => call({ call: "end-tracks", track }),
     stop: (reason = disposed()) => stop(reason),
   };
 }

@@ -26,6 +26,8 @@ export class Detector {
   #timing;
   /** @type {Set<() => void>} What ends the loops and the calls under way. */
   #ends = new Set();
+  /** How many videos were watched with `track` so far. */
+  #videos = 0;
   /** A function: such proxies wrap the objects that they hand out, and leave functions alone. */
   [ITSELF] = () => this;
 
@@ -114,7 +116,7 @@ export class Detector {
    */
   async detect(source, options = {}) {
     checkOptions("detect()", options, ["signal", "transfer"], Object.keys(defaultSettings));
-    return (await this[ITSELF]().#run(source, options, false)).objects;
+    return (await this[ITSELF]().#run(source, options)).objects;
   }
 
   /**
@@ -166,7 +168,7 @@ export class Detector {
   /**
    * @param {import("./index.js").ImageSource} source
    * @param {import("./index.js").DetectOptions} options
-   * @param {boolean} track
+   * @param {number} [track] the number of the video in which objects are tracked
    * @param {(timestamp?: number) => void} [took] called when the frame is there; with a video frame's own timestamp
    */
   async #run(source, { signal: given, transfer = false }, track, took) {
@@ -215,25 +217,20 @@ export class Detector {
   async *#watch(video, signal, stop, track) {
     if (signal?.aborted) return;
     this.#check();
+    const number = track ? (this.#videos += 1) : undefined;
     const clock = frameClock(video);
     const end = () => stop.abort();
     stop.signal.addEventListener("abort", clock.stop);
     signal?.addEventListener("abort", end, { signal: stop.signal });
     this.#ends.add(end);
     try {
-      // A worker that is busy, or that the browser has killed, must not keep the loop from ending.
-      if (track) {
-        await abortable(this.#backend.resetTracks(), stop.signal).catch((error) => {
-          if (!stop.signal.aborted) throw error;
-        });
-      }
       let seen = 0;
       for (;;) {
-        const number = await clock.next(seen);
+        const frame = await clock.next(seen);
         this.#check();
-        if (number === undefined) return;
+        if (frame === undefined) return;
         const before = seen;
-        seen = number;
+        seen = frame;
         let started = 0;
         let time = 0;
         const took = (/** @type {number | undefined} */ timestamp) => {
@@ -243,7 +240,7 @@ export class Detector {
         };
         let found;
         try {
-          found = await this.#run(video, { signal: stop.signal }, track, took);
+          found = await this.#run(video, { signal: stop.signal }, number, took);
         } catch (error) {
           const code = error instanceof MicroYoloError ? error.code : undefined;
           if (code === "not-loaded") continue; // Between two sources: wait for the next frame.
@@ -258,6 +255,8 @@ export class Detector {
     } finally {
       end();
       this.#ends.delete(end);
+      // Not awaited: a worker that is busy, or that the browser has killed, must not keep the loop from ending.
+      if (number !== undefined) this.#backend.endTracks(number).catch(() => {});
     }
   }
 }

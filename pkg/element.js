@@ -14,17 +14,16 @@ const color = createPalette();
 
 /**
  * @type {Map<string, { detector: Promise<Detector>, users: number }>} One detector for each model, input size and number
- * of threads, shared by all elements that do not track.
+ * of threads, shared by all elements.
  */
 const shared = new Map();
 
 /**
  * @param {import("./index.js").LoadOptions} options
- * @param {number} [owner] who does not share it
  * @returns {{ detector: Promise<Detector>, release: () => void, forget: () => void }}
  */
-function acquire(options, owner) {
-  const key = JSON.stringify([options, owner]);
+function acquire(options) {
+  const key = JSON.stringify(options);
   let entry = shared.get(key);
   if (!entry) {
     const detector = Detector.load(options);
@@ -69,8 +68,6 @@ const STYLE = `
 /** Not extending HTMLElement where there is none, so that the module can be imported on a server. */
 const Base = /** @type {typeof HTMLElement} */ (typeof HTMLElement === "function" ? HTMLElement : class {});
 
-let elements = 0;
-
 /** Properties, and the attributes that they reflect. */
 const ATTRIBUTES = {
   classes: "classes",
@@ -100,7 +97,6 @@ export class MicroYoloElement extends Base {
   #unturned;
   /** Whether the detector crashed: for what comes next another is loaded. */
   #crashed = false;
-  #number = (elements += 1);
   /** Lets nobody else share the detector. */
   #forget = () => {};
 
@@ -342,9 +338,7 @@ export class MicroYoloElement extends Base {
    */
   async #run(media, signal) {
     try {
-      // A detector follows the objects of one video at a time.
-      const tracks = "srcObject" in media && this.hasAttribute("track");
-      const { detector: loading, release, forget } = acquire(this.#options, tracks ? this.#number : undefined);
+      const { detector: loading, release, forget } = acquire(this.#options);
       this.#forget = forget;
       signal.addEventListener("abort", release);
       const detector = await loading;

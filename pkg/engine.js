@@ -208,7 +208,7 @@ export class Engine {
   /**
    * @param {import("./source.js").Frame} frame
    * @param {Settings} settings
-   * @param {boolean} track
+   * @param {number | undefined} track the number of the video in which objects are tracked
    * @returns {Found}
    */
   detect(frame, settings, track) {
@@ -228,10 +228,13 @@ export class Engine {
     return { rows, timing, blank };
   }
 
-  /** Forgets the objects followed so far. */
-  resetTracks() {
+  /**
+   * Forgets the objects that were tracked in a video.
+   * @param {number} track
+   */
+  endTracks(track) {
     const engine = this.#alive();
-    this.#instance.enter(() => engine.resetTracks());
+    this.#instance.enter(() => engine.endTracks(track));
   }
 
   free() {

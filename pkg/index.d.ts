@@ -198,7 +198,7 @@ export interface Timing {
 export interface WatchOptions {
   /** Ends the loop, without an error. */
   signal?: AbortSignal | undefined;
-  /** Track objects: those seen in several frames have a `trackId`. A detector can run one such loop at a time. */
+  /** Track objects: those seen in several frames have a `trackId`. Each loop counts its own from 0. */
   track?: boolean | undefined;
 }
 

@@ -30,8 +30,8 @@ async function answer(request) {
     return { value: { info: engine.info, team: engine.team } };
   }
   if (!engine) throw new MicroYoloError("worker-failed", "the worker was asked before it had loaded");
-  if (request.call === "reset-tracks") {
-    engine.resetTracks();
+  if (request.call === "end-tracks") {
+    engine.endTracks(request.track);
     return {};
   }
   const value = engine.detect(request.frame, request.settings, request.track);

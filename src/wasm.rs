@@ -3,6 +3,7 @@
 //!
 //! The hand-written package in `pkg/` is what users see; its `engine.js` is the only caller.
 
+use std::collections::BTreeMap;
 use std::sync::Once;
 
 use js_sys::{Array, Error as JsError, Reflect, Uint8Array};
@@ -41,11 +42,12 @@ extern "C" {
     fn now() -> f64;
 }
 
-/// A detector and a tracker, with the buffer that pixels are copied into.
+/// A detector and its trackers, with the buffer that pixels are copied into.
 #[wasm_bindgen]
 pub struct Engine {
     detector: Detector,
-    tracker: Tracker,
+    /// By the number of their video.
+    trackers: BTreeMap<u32, Tracker>,
     pixels: Vec<u8>,
     /// When the network of the last picture had run, by the clock of `performance`.
     ran: f64,
@@ -85,7 +87,7 @@ impl Engine {
             builder = builder.input_size(width, height);
         }
         let detector = builder.build(&model).map_err(js_error)?;
-        Ok(Engine { detector, tracker: Tracker::default(), pixels: Vec::new(), ran: 0.0 })
+        Ok(Engine { detector, trackers: BTreeMap::new(), pixels: Vec::new(), ran: 0.0 })
     }
 
     /// Which of the package's modules this is.
@@ -144,15 +146,24 @@ impl Engine {
     /// Finds the objects in `width` x `height` pixels of straight RGBA.
     ///
     /// Seven numbers an object, best score first: class, score, x, y, width, height (these four in pixels), and the
-    /// number of its track, -1 for none. Tracks are followed only in frames given with `track`.
-    pub fn detect(&mut self, rgba: &Uint8Array, width: u32, height: u32, track: bool) -> Result<Vec<f32>, JsError> {
+    /// number of its track, -1 for none. Objects are tracked in the frames of one video, whose number is `track`.
+    pub fn detect(
+        &mut self,
+        rgba: &Uint8Array,
+        width: u32,
+        height: u32,
+        track: Option<u32>,
+    ) -> Result<Vec<f32>, JsError> {
         bytes::copy(rgba, &mut self.pixels)
             .map_err(|message| js_error(Error::new(Kind::ImageTooLarge, message)))?;
         let found = ImageView::rgba(&self.pixels, width, height)
             .and_then(|image| self.detector.detect_in_steps(image, &mut || self.ran = now()));
         bytes::trim(&mut self.pixels);
         let found = found.map_err(js_error)?;
-        let tracks = if track { self.tracker.update(&found) } else { vec![None; found.len()] };
+        let tracks = match track {
+            Some(video) => self.trackers.entry(video).or_default().update(&found),
+            None => vec![None; found.len()],
+        };
         Ok(rows(&found, &tracks))
     }
 
@@ -162,10 +173,10 @@ impl Engine {
         self.ran
     }
 
-    /// Forgets all tracks, as for another video.
-    #[wasm_bindgen(js_name = resetTracks)]
-    pub fn reset_tracks(&mut self) {
-        self.tracker.reset();
+    /// Forgets the tracks of the video with the number `track`.
+    #[wasm_bindgen(js_name = endTracks)]
+    pub fn end_tracks(&mut self, track: u32) {
+        self.trackers.remove(&track);
     }
 
     /// Sets the least score of a detection, 0 to 1.

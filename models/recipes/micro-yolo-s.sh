@@ -17,4 +17,4 @@ compress distill --run runs/s-int8 --network runs/s-equalized.safetensors --init
   --int8 "${learn[@]}" "${long[@]}" --rate 4e-4 --images 10000
 compress export --checkpoint runs/s-int8/model.safetensors --output models/micro-yolo-s.onnx --imgsz 416
 compress quantize --checkpoint runs/s-int8/model.safetensors --output models/micro-yolo-s-int8.onnx --imgsz 416 \
-  --no-equalize --method percentile --percentile 99.99 --data train-hand.json --images 96 --held-out 24
+  --data train-hand.json --images 96 --held-out 24

@@ -20,4 +20,4 @@ compress distill --run runs/int8 --network runs/equalized.safetensors --init run
   "${learn[@]}" --rate 4e-4 --images 9000
 compress export --checkpoint runs/int8/model.safetensors --output models/micro-yolo.onnx --imgsz 416
 compress quantize --checkpoint runs/int8/model.safetensors --output models/micro-yolo-int8.onnx --imgsz 416 \
-  --no-equalize --method percentile --percentile 99.99 --data train-hand.json --images 96 --held-out 24
+  --data train-hand.json --images 96 --held-out 24

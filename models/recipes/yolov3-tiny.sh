@@ -32,4 +32,4 @@ compress distill --run runs/int8 --network runs/front-int8/model.safetensors --i
 compress distill --run runs/front-again --network runs/int8/model.safetensors --init runs/int8/model.safetensors \
   --init-rate 1 "${learn[@]}" --stage maps --until conv8 --int8 --imgsz 256 --images 13000 --rate 4e-4
 compress quantize --checkpoint runs/front-again/model.safetensors --output models/micro-yolov3-tiny-int8.onnx --imgsz 416 \
-  --no-equalize --data train-hand.json --images 96 --held-out 24
+  --data train-hand.json --images 96 --held-out 24

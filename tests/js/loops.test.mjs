@@ -25,7 +25,7 @@ function video() {
 }
 
 /** A detector whose worker answers nothing, as one that the browser has killed. */
-const silent = () => new Detector(FROM_LOAD, { resetTracks: () => NEVER, stop() {} }, INFO, defaultSettings);
+const silent = () => new Detector(FROM_LOAD, { endTracks: () => NEVER, stop() {} }, INFO, defaultSettings);
 
 /** What has become of it in a tenth of a second. */
 const within = (promise) => {

@@ -49,11 +49,11 @@ test("a message of the worker that cannot be read ends its calls", async () => {
   globalThis.Worker = class {}; // There are workers.
   const worker = /** @type {any} */ ({ postMessage() {}, terminate() {} });
   const backend = workerBackend(/** @type {any} */ ({ worker: () => worker }));
-  const call = backend.resetTracks();
+  const call = backend.endTracks(1);
   worker.onmessage({ data: { id: 0 } });
   worker.onmessageerror?.(new Event("messageerror"));
   assert.equal(await within(call), "crashed");
-  assert.equal(await within(backend.resetTracks()), "crashed");
+  assert.equal(await within(backend.endTracks(1)), "crashed");
 });
 
 test("a frame has the size that the video had when it was taken", async () => {

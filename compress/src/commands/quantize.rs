@@ -60,7 +60,7 @@ pub struct Quantize {
     #[arg(long)]
     float: Vec<String>,
     /// Turns off cross-layer equalisation (`equalize`), which rescales channels that share a scale. Use it for weights
-    /// trained with `distill --int8` or `train --int8`, because these are adapted to their rounding.
+    /// that are already rounded, such as those of the released models.
     #[arg(long)]
     no_equalize: bool,
     /// Also measures the error with only one convolution in int8, for each of them, and prints a table.
@@ -262,7 +262,7 @@ impl Quantize {
         if let Some(path) = &self.json {
             let report = serde_json::json!({
                 "method": method, "noise": least, "tried": tried, "float": self.float,
-                "weight_bits": self.weight_bits,
+                "weight_bits": self.weight_bits, "scales": plan.scales(&graph),
                 "images": images.len(), "imgsz": imgsz,
                 "sensitivity": table,
             });
