@@ -3,7 +3,6 @@
 //!
 //! The hand-written package in `pkg/` is what users see; its `engine.js` is the only caller.
 
-use std::collections::BTreeMap;
 use std::sync::Once;
 
 use js_sys::{Array, Error as JsError, Reflect, Uint8Array};
@@ -46,11 +45,23 @@ extern "C" {
 #[wasm_bindgen]
 pub struct Engine {
     detector: Detector,
-    /// By the number of their video.
-    trackers: BTreeMap<u32, Tracker>,
+    /// With the numbers of their videos. There are few; a map would be 5 kB of code.
+    trackers: Vec<(u32, Tracker)>,
     pixels: Vec<u8>,
     /// When the network of the last picture had run, by the clock of `performance`.
     ran: f64,
+}
+
+impl Engine {
+    /// That of a video, a new one if there is none.
+    fn tracker(&mut self, video: u32) -> &mut Tracker {
+        let known = self.trackers.iter().position(|(number, _)| *number == video);
+        let at = known.unwrap_or_else(|| {
+            self.trackers.push((video, Tracker::default()));
+            self.trackers.len() - 1
+        });
+        &mut self.trackers[at].1
+    }
 }
 
 #[wasm_bindgen]
@@ -87,7 +98,7 @@ impl Engine {
             builder = builder.input_size(width, height);
         }
         let detector = builder.build(&model).map_err(js_error)?;
-        Ok(Engine { detector, trackers: BTreeMap::new(), pixels: Vec::new(), ran: 0.0 })
+        Ok(Engine { detector, trackers: Vec::new(), pixels: Vec::new(), ran: 0.0 })
     }
 
     /// Which of the package's modules this is.
@@ -161,7 +172,7 @@ impl Engine {
         bytes::trim(&mut self.pixels);
         let found = found.map_err(js_error)?;
         let tracks = match track {
-            Some(video) => self.trackers.entry(video).or_default().update(&found),
+            Some(video) => self.tracker(video).update(&found),
             None => vec![None; found.len()],
         };
         Ok(rows(&found, &tracks))
@@ -176,7 +187,7 @@ impl Engine {
     /// Forgets the tracks of the video with the number `track`.
     #[wasm_bindgen(js_name = endTracks)]
     pub fn end_tracks(&mut self, track: u32) {
-        self.trackers.remove(&track);
+        self.trackers.retain(|(video, _)| *video != track);
     }
 
     /// Sets the least score of a detection, 0 to 1.

@@ -4,7 +4,7 @@
 # train-hand and train-teacher, with train-hand.json. Labels are not used.
 #
 # The released weights come from these steps in PyTorch and from another fit, so a rerun gives similar weights, not the
-# same. `decouple` and `quantize` alone, without training, give 30.3 AP50 on coco-val in some minutes.
+# same. `decouple` and `quantize` alone, without training, give about 30 AP50 on coco-val in some minutes.
 set -euo pipefail
 compress() { cargo run --release --package compress --features train -- "$@"; }
 learn=(--teacher runs/yolov3-tiny.safetensors --photos train-hand --photos train-teacher --batch 32 --relative-rate --decay 0
@@ -18,18 +18,18 @@ compress decouple --checkpoint runs/yolov3-tiny.safetensors --output runs/separa
   --multipliers 1.5,2,2.5,3,3.5,4,4.5,5,6 --projections 0.375,0.4375,0.5,0.625,0.75,0.875,1 \
   --max-parameters 2560000 --max-macs 1090000000
 
-# The layers behind conv8.
+# The layers behind conv8, those up to it, and those behind it again: the average of the first and the last.
 compress distill --run runs/deep --network runs/separable.safetensors --init runs/separable.safetensors --init-rate 1 \
   "${learn[@]}" --freeze conv8 --imgsz 416 --reuse 6 --reuse-gib 8 --images 270000 --rate 1.2e-3
+compress distill --run runs/front --network runs/deep/model.safetensors --init runs/deep/model.safetensors --init-rate 1 \
+  "${learn[@]}" --stage maps --until conv8 --imgsz 256 --images 10000 --rate 5e-4
+compress distill --run runs/deep-again --network runs/front/model.safetensors --init runs/front/model.safetensors \
+  --init-rate 1 "${learn[@]}" --freeze conv8 --imgsz 416 --reuse 3 --reuse-gib 8 --images 127000 --rate 1.2e-3
+compress average --checkpoint runs/deep/model.safetensors --checkpoint runs/deep-again/model.safetensors \
+  --output runs/average.safetensors
 
-# Through int8 rounding: the layers up to conv8, those behind it, the first ones again.
-compress equalize --checkpoint runs/deep/model.safetensors --output runs/equalized.safetensors --imgsz 416 \
+# Equalised first, so that the checkpoint has the weights of the int8 file.
+compress equalize --checkpoint runs/average.safetensors --output models/micro-yolov3-tiny.safetensors --imgsz 416 \
   --data train-hand.json --images 96
-compress distill --run runs/front-int8 --network runs/equalized.safetensors --init runs/equalized.safetensors --init-rate 1 \
-  "${learn[@]}" --stage maps --until conv8 --int8 --imgsz 256 --images 14000 --rate 5e-4
-compress distill --run runs/int8 --network runs/front-int8/model.safetensors --init runs/front-int8/model.safetensors \
-  --init-rate 1 "${learn[@]}" --freeze conv8 --int8 --imgsz 416 --reuse 6 --reuse-gib 8 --images 45000 --rate 7e-4
-compress distill --run runs/front-again --network runs/int8/model.safetensors --init runs/int8/model.safetensors \
-  --init-rate 1 "${learn[@]}" --stage maps --until conv8 --int8 --imgsz 256 --images 13000 --rate 4e-4
-compress quantize --checkpoint runs/front-again/model.safetensors --output models/micro-yolov3-tiny-int8.onnx --imgsz 416 \
-  --data train-hand.json --images 96 --held-out 24
+compress quantize --checkpoint models/micro-yolov3-tiny.safetensors --output models/micro-yolov3-tiny-int8.onnx \
+  --imgsz 416 --no-equalize --data train-hand.json --images 96 --held-out 48
