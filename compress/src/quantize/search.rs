@@ -36,7 +36,7 @@ impl Scale {
 }
 
 /// Better scales than `start`, by place: those with which the scores of the file that `write` makes come closer to those
-/// of `float`, an ONNX file of the network in floats. At most [`IMAGES`] of `images` are looked at (see
+/// of `float`, an ONNX file of the network in floats. At most 24 of `images` are looked at (see
 /// [`super::letterboxed`]). The scale of the place `image` stays: it is known without photographs. `progress` gets the
 /// number of scales that are done.
 ///
