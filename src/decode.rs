@@ -58,8 +58,9 @@ pub(crate) fn scores(layout: &Layout, outputs: &[&[f32]]) -> Vec<f32> {
         (Some(parts), _) => {
             let (boxes, scores) = outputs.split_at(parts.boxes.parts());
             let count = boxes.iter().map(|part| part.len() / parts.boxes.numbers()).sum::<usize>();
-            let classes = scores.iter().map(|part| part.len()).sum::<usize>() / count;
-            for part in scores {
+            let classes = scores.iter().map(|part| part.len()).sum::<usize>() / count.max(1);
+            // A file may name none.
+            for part in scores.iter().filter(|_| classes > 0) {
                 let columns = part.len() / classes;
                 for place in 0..columns {
                     let at =
@@ -524,7 +525,8 @@ mod tests {
         let scale = Cells { stride: 16.0, centres: vec![[0.0, 0.0], [16.0, 0.0]] };
         let logits = [0.1, 0.7, 0.6, 0.2].map(logit);
         let distances = Boxes::Distances(vec![scale.clone()].into());
-        in_parts(distances, &[&[1.0; 8], &logits], &[0.1, 0.6, 0.7, 0.2]);
+        in_parts(distances.clone(), &[&[1.0; 8], &logits], &[0.1, 0.6, 0.7, 0.2]);
+        in_parts(distances, &[&[1.0; 8], &[]], &[]);
         let row = |object, class| [0.0, 0.0, 0.0, 0.0, logit(object), logit(class)];
         let cells = [row(0.5, 0.8), row(0.1, 0.5), row(0.9, 0.9), row(0.2, 0.4)].concat();
         let anchors = Boxes::Anchors(vec![(scale, vec![[10.0, 20.0], [40.0, 30.0]])].into());

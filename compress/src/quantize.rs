@@ -258,14 +258,14 @@ mod tests {
             let calibration = calibrate(&network, &weights, &images[..2], side, &|_| ()).unwrap();
             let float =
                 crate::export::to_onnx(&network, &weights, (side, side), crate::export::Storage::Single).unwrap();
-            let exact = scores(&float, &images[2..]).unwrap();
+            let exact = scores(&float, &images[2..], side).unwrap();
             let plan = Plan::new(&graph, &calibration, Method::Percentile(100.0));
             let rounded = round(&network, &weights, &calibration.windows, 8).unwrap();
             let onnx = to_onnx(&network, &weights, &rounded, (side, side), &plan).unwrap();
             if let Ok(folder) = std::env::var("KEEP_MODELS") {
                 std::fs::write(format!("{folder}/{name}-int8.onnx"), &onnx).unwrap();
             }
-            let off = noise(&exact, &scores(&onnx, &images[2..]).unwrap());
+            let off = noise(&exact, &scores(&onnx, &images[2..], side).unwrap());
             assert!(off > 0.0 && off < 0.02, "{name}: {off}");
             assert!(onnx.len() < float.len() / 3, "{name}: {} bytes, {} in floats", onnx.len(), float.len());
             // With everything in floats again, nothing is lost.
@@ -275,8 +275,18 @@ mod tests {
                 weight_bits: 8,
             };
             let again = to_onnx(&network, &weights, &rounded, (side, side), &none).unwrap();
-            assert!(noise(&exact, &scores(&again, &images[2..]).unwrap()) < 1e-9, "{name}");
+            assert!(noise(&exact, &scores(&again, &images[2..], side).unwrap()) < 1e-9, "{name}");
         }
+    }
+
+    #[test]
+    fn a_file_for_another_size_runs_at_that_of_the_images() {
+        let (network, weights, images) = example("micro_yolo", 96);
+        let at = |side| {
+            let onnx = crate::export::to_onnx(&network, &weights, (side, side), crate::export::Storage::Single);
+            scores(&onnx.unwrap(), &images, 96).unwrap()
+        };
+        assert_eq!(at(64), at(96));
     }
 
     #[test]
@@ -287,11 +297,11 @@ mod tests {
         let calibration = calibrate(&network, &weights, &images[..2], side, &|_| ()).unwrap();
         let float =
             crate::export::to_onnx(&network, &weights, (side, side), crate::export::Storage::Single).unwrap();
-        let exact = scores(&float, &images[2..]).unwrap();
+        let exact = scores(&float, &images[2..], side).unwrap();
         let rounded = round(&network, &weights, &calibration.windows, 8).unwrap();
         let off = |plan: &Plan| {
             let onnx = to_onnx(&network, &weights, &rounded, (side, side), plan).unwrap();
-            noise(&exact, &scores(&onnx, &images[2..]).unwrap())
+            noise(&exact, &scores(&onnx, &images[2..], side).unwrap())
         };
         let all = Plan::new(&graph, &calibration, Method::Mse);
         let node = graph.nodes.iter().position(|node| node.name == "block3.pointwise").unwrap();
@@ -367,7 +377,7 @@ mod tests {
             assert_eq!((onnx.len(), nodes(&onnx)), (file.len(), nodes(&file)), "{name}");
             let text = std::fs::read_to_string(folder.join(format!("{name}-int8.json"))).unwrap();
             let expected: Vec<f32> = serde_json::from_str(&text).unwrap();
-            let actual = &scores(&file, &images).unwrap()[0];
+            let actual = &scores(&file, &images, side).unwrap()[0];
             assert_eq!(actual.len(), expected.len(), "{name}");
             let off = actual.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
             assert!(off < *tolerance, "{name}: scores are off by {off}");
@@ -375,7 +385,7 @@ mod tests {
             assert!(high - low > 0.01, "{name}: scores that are all alike show nothing: {low} to {high}");
             // The integers say what the floats say.
             let exact = crate::export::to_onnx(network, &weights, (side, side), crate::export::Storage::Single);
-            let lost = noise(&scores(&exact.unwrap(), &images).unwrap(), &[actual.clone()].to_vec());
+            let lost = noise(&scores(&exact.unwrap(), &images, side).unwrap(), &[actual.clone()].to_vec());
             assert!(lost < 0.01, "{name}: {lost}");
         }
         assert!(std::env::var_os("BLESS").is_none(), "written: now run make.py");

@@ -196,7 +196,7 @@ mod tests {
 
     fn scores(network: &Network, weights: &Weights, images: &[Vec<f32>], side: usize) -> quantize::Scores {
         let onnx = crate::export::to_onnx(network, weights, (side, side), crate::export::Storage::Single).unwrap();
-        quantize::scores(&onnx, images).unwrap()
+        quantize::scores(&onnx, images, side).unwrap()
     }
 
     #[test]

@@ -118,7 +118,7 @@ mod tests {
 
         let scores = |network: &Network, weights: &Weights| {
             let onnx = to_onnx(network, weights, (side, side), Storage::Single).unwrap();
-            quantize::scores(&onnx, &images).unwrap()
+            quantize::scores(&onnx, &images, side).unwrap()
         };
         let trimmed = trim(&network, &weights, &images, side, 4, &|_| ()).unwrap();
         let count = |name: &str| trimmed.cut.iter().find(|(group, _)| group == name).map_or(0, |(_, count)| *count);
@@ -162,7 +162,7 @@ mod tests {
         assert_eq!(slices[..2], [(0, 5), (3, 7)], "{:?}", trimmed.cut);
         let scores = |network: &Network, weights: &Weights| {
             let onnx = to_onnx(network, weights, (side, side), Storage::Single).unwrap();
-            quantize::scores(&onnx, &images).unwrap()
+            quantize::scores(&onnx, &images, side).unwrap()
         };
         let noise = quantize::noise(&scores(&network, &weights), &scores(&trimmed.network, &trimmed.weights));
         // A dead channel may vary by 0.02.

@@ -290,7 +290,7 @@ fn equalize_changes_the_weights_and_not_the_output() {
     let grey = vec![vec![0.4; 3 * 96 * 96]];
     let scores = |network: &Network, weights: &checkpoint::Weights| {
         let onnx = export::to_onnx(network, weights, (96, 96), export::Storage::Single).unwrap();
-        quantize::scores(&onnx, &grey).unwrap()
+        quantize::scores(&onnx, &grey, 96).unwrap()
     };
     let noise = quantize::noise(&scores(&network, &weights), &scores(&same, &equalized));
     // Weights are stored in half precision.

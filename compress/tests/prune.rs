@@ -137,7 +137,7 @@ fn a_round_that_learns_from_the_start_ends_closer_to_it() {
     let held_out = photographs(&others, side);
     let answers = |network: &Network, weights: &Weights| {
         let onnx = to_onnx(network, weights, (side, side), Storage::Single).unwrap();
-        quantize::scores(&onnx, &held_out).unwrap()
+        quantize::scores(&onnx, &held_out, side).unwrap()
     };
     let exact = answers(&network, &weights);
     let (outcome, cut) = run((&network, &weights), &images, &recipe, &Arc::default()).unwrap();

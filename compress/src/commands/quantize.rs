@@ -94,8 +94,8 @@ impl Quantize {
 
     /// The file with the least noise on photographs held out, and the noise of all that was tried.
     ///
-    /// `trained` are scales to take without a search, `by_method` gives others, `write` a file with scales, `noise` that of a file on the photographs held out, `search`
-    /// better scales than those given, if there is a way to find some.
+    /// `trained` are scales to take as they are, `by_method` gives others, `write` makes the file, `noise` measures it on
+    /// the photographs held out, and `search` finds better scales than those given, if there is a way.
     fn best(
         &self,
         trained: Option<Vec<Scale>>,
@@ -175,11 +175,13 @@ impl Quantize {
         let noise = |onnx: &[u8]| Ok(quantize::noise(&exact, &model.outputs(onnx, &held_out)?));
         let search = |start: &[Scale]| {
             // Only in the engine it takes no hours.
-            if !quantize::runs_in_engine(&model.to_onnx()) || !quantize::runs_in_engine(&write(start)?) {
+            let side = model.side();
+            if !quantize::runs_in_engine(&model.to_onnx(), side) || !quantize::runs_in_engine(&write(start)?, side)
+            {
                 println!("the detector's engine does not run this network alone, so ranges are not searched");
                 return Ok(None);
             }
-            search_ranges(&model.to_onnx(), start, model.image_place(), &images, write).map(Some)
+            search_ranges(&model.to_onnx(), start, model.image_place(), &images, side, write).map(Some)
         };
         let (best, tried) = self.best(None, |method| seen.scales(method), write, noise, search)?;
         let Some(Best { method, scales, onnx, noise }) = best else { return Ok(()) };
@@ -214,7 +216,7 @@ impl Quantize {
         let size = (imgsz, imgsz);
 
         let float = export::to_onnx(&network, &weights, size, export::Storage::Single)?;
-        let exact = quantize::scores(&float, &held_out)?;
+        let exact = quantize::scores(&float, &held_out, imgsz)?;
         let trained = match self.method {
             MethodName::Auto => checkpoint::read_scales(path)?,
             MethodName::Mse | MethodName::Percentile => checkpoint::Scales::new(),
@@ -238,14 +240,14 @@ impl Quantize {
         bar.finish_and_clear();
         let rounded = quantize::round(&network, &weights, &calibration.windows, self.weight_bits)?;
         let write = |plan: &Plan| quantize::to_onnx(&network, &weights, &rounded, size, plan);
-        let noise = |onnx: &[u8]| Ok(quantize::noise(&exact, &quantize::scores(onnx, &held_out)?));
+        let noise = |onnx: &[u8]| Ok(quantize::noise(&exact, &quantize::scores(onnx, &held_out, imgsz)?));
         let plan = |scales: &[Scale]| {
             let plan = Plan { weight_bits: self.weight_bits, ..Plan::with_scales(&graph, scales) };
             float_nodes.iter().fold(plan, |plan, &node| plan.without(&calibration, node))
         };
         let search = |start: &[Scale]| {
             let write = |scales: &[Scale]| write(&plan(scales));
-            search_ranges(&float, start, calibration.places[0], &images, write).map(Some)
+            search_ranges(&float, start, calibration.places[0], &images, imgsz, write).map(Some)
         };
         let by_method = |method| calibration.scales(method);
         let (best, tried) = self.best(trained, by_method, |scales| write(&plan(scales)), noise, search)?;
@@ -323,10 +325,11 @@ fn search_ranges(
     start: &[Scale],
     image: Option<usize>,
     images: &[Vec<f32>],
+    side: usize,
     write: impl Fn(&[Scale]) -> Result<Vec<u8>>,
 ) -> Result<Vec<Scale>> {
     let bar = super::progress(start.len(), "searching ranges");
-    let scales = quantize::search(float, start, image, images, write, &|done| bar.set_position(done as u64))?;
+    let scales = quantize::search(float, start, image, images, side, write, &|done| bar.set_position(done as u64))?;
     bar.finish_and_clear();
     Ok(scales)
 }

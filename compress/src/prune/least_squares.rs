@@ -518,7 +518,7 @@ mod tests {
 
         let scores = |(network, weights): &(Network, Weights)| {
             let onnx = to_onnx(network, weights, (side, side), Storage::Single).unwrap();
-            quantize::scores(&onnx, held_out).unwrap()
+            quantize::scores(&onnx, held_out, side).unwrap()
         };
         let exact = scores(&(network.clone(), weights.clone()));
         let lost = |thin: &(Network, Weights)| quantize::noise(&exact, &scores(thin));

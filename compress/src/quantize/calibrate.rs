@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
-use micro_yolo::Detector;
+use micro_yolo::{Detector, InputSize};
 use tract_onnx::prelude::*;
 
 use super::{Histogram, Method, Scale, Windows, places};
@@ -205,14 +205,24 @@ pub type Scores = Vec<Vec<f32>>;
 /// # Errors
 ///
 /// The file does not load or run.
-pub fn scores(onnx: &[u8], images: &[Vec<f32>]) -> Result<Scores> {
-    let mut detector = Detector::from_onnx(onnx)?;
+pub fn scores(onnx: &[u8], images: &[Vec<f32>], side: usize) -> Result<Scores> {
+    let mut detector = Detector::builder().build_with_model(&load_at(onnx, side)?)?;
     images.iter().map(|image| Ok(detector.scores(image)?)).collect()
 }
 
 /// Whether the detector's engine runs an ONNX file alone, without tract.
-pub fn runs_in_engine(onnx: &[u8]) -> bool {
-    micro_yolo::Model::from_onnx(onnx).is_ok_and(|model| model.foreign_nodes().is_empty())
+pub fn runs_in_engine(onnx: &[u8], side: usize) -> bool {
+    load_at(onnx, side).is_ok_and(|model| model.foreign_nodes().is_empty())
+}
+
+/// Loads an ONNX file for an input of `side` × `side` pixels. It is asked for only of a file that has another one or
+/// none: not every file works at a size that it is asked for, even if it is its own.
+fn load_at(onnx: &[u8], side: usize) -> micro_yolo::Result<micro_yolo::Model> {
+    let size = InputSize { width: side as u32, height: side as u32 };
+    match micro_yolo::Model::from_onnx(onnx) {
+        Ok(model) if model.input_size() == size => Ok(model),
+        _ => micro_yolo::Model::with_input_size(onnx, size),
+    }
 }
 
 /// How far `scores` are from `exact`: the sum of the squares of the differences over that of `exact`.

@@ -210,7 +210,7 @@ mod tests {
         let images = images(4);
         let equalized = equalize(&network, &weights, &images[..2], SIDE, &|_| ()).unwrap();
         let onnx = |weights: &Weights| export::to_onnx(&network, weights, (SIDE, SIDE), Storage::Single).unwrap();
-        let scores = |onnx: &[u8]| quantize::scores(onnx, &images[2..]).unwrap();
+        let scores = |onnx: &[u8]| quantize::scores(onnx, &images[2..], SIDE).unwrap();
         let exact = scores(&onnx(&weights));
         assert!(quantize::noise(&exact, &scores(&onnx(&equalized))) < 1e-9);
         let int8_noise = |weights: &Weights| {

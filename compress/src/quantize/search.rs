@@ -37,7 +37,7 @@ impl Scale {
 
 /// Better scales than `start`, by place: those with which the scores of the file that `write` makes come closer to those
 /// of `float`, an ONNX file of the network in floats. At most 24 of `images` are looked at (see
-/// [`super::letterboxed`]). The scale of the place `image` stays: it is known without photographs. `progress` gets the
+/// [`super::letterboxed`]), of `side` × `side` pixels. The scale of the place `image` stays: it is known without photographs. `progress` gets the
 /// number of scales that are done.
 ///
 /// # Errors
@@ -48,13 +48,14 @@ pub fn search(
     start: &[Scale],
     image: Option<usize>,
     images: &[Vec<f32>],
+    side: usize,
     write: impl Fn(&[Scale]) -> Result<Vec<u8>>,
     progress: &dyn Fn(usize),
 ) -> Result<Vec<Scale>> {
     let images = &images[..images.len().min(IMAGES)];
-    let exact = scores(float, images)?;
+    let exact = scores(float, images, side)?;
     let mut scales = start.to_vec();
-    descend(&mut scales, image, |scales| Ok(noise(&exact, &scores(&write(scales)?, images)?)), progress)?;
+    descend(&mut scales, image, |scales| Ok(noise(&exact, &scores(&write(scales)?, images, side)?)), progress)?;
     Ok(scales)
 }
 

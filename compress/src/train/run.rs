@@ -265,6 +265,6 @@ fn int8_plan(network: &Network, graph: &Graph, dataset: &Dataset, config: &Train
     let plan = |scales: &[Scale]| Plan::with_scales(graph, scales);
     let write = |scales: &[Scale]| quantize::to_onnx(network, &weights, &rounded, (side, side), &plan(scales));
     println!("searching the ranges of int8");
-    let scales = quantize::search(&float, &start, calibration.places[0], &images, write, &|_| ())?;
+    let scales = quantize::search(&float, &start, calibration.places[0], &images, side, write, &|_| ())?;
     Ok(plan(&scales))
 }
