@@ -10,7 +10,7 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 use crate::error::{Error, Result};
 use crate::network::{Graph, Network, Op};
-use crate::quantize::Scale;
+use crate::scale::Scales;
 
 /// A tensor's shape and values.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -23,9 +23,6 @@ pub struct Array {
 
 /// Tensors by name (see [`crate::network::Node::name`]).
 pub type Weights = BTreeMap<String, Array>;
-
-/// Scales of int8 activations, by the name of the node that gives them.
-pub type Scales = BTreeMap<String, Scale>;
 
 /// How values are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -270,6 +267,7 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scale::Scale;
 
     #[test]
     fn averages_are_in_the_middle() {

@@ -25,6 +25,7 @@ mod reference;
 pub mod report;
 pub mod revive;
 mod run;
+pub mod scale;
 mod ties;
 #[cfg(feature = "train")]
 pub mod train;

@@ -36,57 +36,10 @@ pub use write::to_onnx;
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
-
-use crate::checkpoint::Scales;
 use crate::network::{Graph, Node, Op};
+use crate::scale::Scales;
+pub use crate::scale::{ACTIVATION_MAX, Scale};
 use crate::ties::Ties;
-
-/// The largest byte an activation takes.
-pub const ACTIVATION_MAX: u8 = 127;
-
-/// How a tensor of activations stands in bytes: `(byte - zero_point) * scale`, byte in 0…[`ACTIVATION_MAX`].
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Scale {
-    /// Difference of two neighbours.
-    pub scale: f32,
-    /// The byte of zero.
-    pub zero_point: u8,
-}
-
-impl Scale {
-    /// The scale whose bytes span `low..=high`, zero included.
-    pub fn spanning(low: f64, high: f64) -> Scale {
-        let (low, high) = (low.min(0.0), high.max(0.0));
-        if high - low < 1e-12 {
-            return Scale { scale: 1.0 / f32::from(ACTIVATION_MAX), zero_point: 0 };
-        }
-        let scale = (high - low) / f64::from(ACTIVATION_MAX);
-        Scale { scale: scale as f32, zero_point: (-low / scale).round() as u8 }
-    }
-
-    /// Whether it is one: a positive number, and a byte that activations take.
-    pub fn is_valid(self) -> bool {
-        self.scale.is_finite() && self.scale > 0.0 && self.zero_point <= ACTIVATION_MAX
-    }
-
-    /// The number of byte 0.
-    pub fn low(self) -> f32 {
-        -f32::from(self.zero_point) * self.scale
-    }
-
-    /// The number of byte [`ACTIVATION_MAX`].
-    pub fn high(self) -> f32 {
-        f32::from(ACTIVATION_MAX - self.zero_point) * self.scale
-    }
-
-    /// `value` there and back.
-    pub fn rounded(self, value: f64) -> f64 {
-        let (scale, zero) = (f64::from(self.scale), f64::from(self.zero_point));
-        let byte = ((value / scale).round_ties_even() + zero).clamp(0.0, f64::from(ACTIVATION_MAX));
-        (byte - zero) * scale
-    }
-}
 
 /// How the range of a scale is chosen.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -211,17 +164,6 @@ pub fn places(graph: &Graph) -> Vec<Option<usize>> {
 mod tests {
     use super::*;
     use crate::zoo;
-
-    #[test]
-    fn scales_span_their_range_with_zero_exact() {
-        let relu6 = Scale::spanning(0.0, 6.0);
-        assert_eq!((relu6.zero_point, relu6.low(), relu6.rounded(6.0)), (0, 0.0, f64::from(relu6.scale) * 127.0));
-        let signed = Scale::spanning(-1.0, 3.0);
-        assert_eq!(signed.zero_point, 32);
-        assert_eq!(signed.rounded(0.0), 0.0);
-        assert!((signed.rounded(100.0) - f64::from(signed.high())).abs() < 1e-6);
-        assert_eq!(Scale::spanning(0.0, 0.0).rounded(0.0), 0.0);
-    }
 
     #[test]
     fn moved_maps_share_a_scale_and_the_head_stays_in_floats() {

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use compress::network::Network;
-use compress::{checkpoint, cost, export, quantize, zoo};
+use compress::{checkpoint, cost, export, quantize, scale, zoo};
 use prost::Message;
 use tract_onnx::pb::{ModelProto, TensorProto};
 
@@ -257,7 +257,7 @@ fn quantize_searches_ranges_and_takes_those_of_a_training() {
     assert!(in_file(wide.scale));
     assert_eq!(quantize("mse")["method"], "mse");
     assert!(!in_file(wide.scale));
-    let none = checkpoint::Scales::from([("other".to_owned(), wide)]);
+    let none = scale::Scales::from([("other".to_owned(), wide)]);
     checkpoint::write_with_scales(&path, &network, &weights, half, &none).unwrap();
     let [checkpoint, output, photos] = [&path, &output, &photos].map(|path| path.to_str().unwrap());
     let args = ["quantize", "--checkpoint", checkpoint, "--output", output, "--photos", photos, "--imgsz", "32"];

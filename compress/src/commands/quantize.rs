@@ -4,7 +4,8 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use compress::network::{Graph, Op};
-use compress::quantize::{self, METHODS, Method, Plan, Scale};
+use compress::quantize::{self, METHODS, Method, Plan};
+use compress::scale::{Scale, Scales};
 use compress::{Error, Result, checkpoint, export};
 
 use super::Photographs;
@@ -219,7 +220,7 @@ impl Quantize {
         let exact = quantize::scores(&float, &held_out, imgsz)?;
         let trained = match self.method {
             MethodName::Auto => checkpoint::read_scales(path)?,
-            MethodName::Mse | MethodName::Percentile => checkpoint::Scales::new(),
+            MethodName::Mse | MethodName::Percentile => Scales::new(),
         };
         let trained = match trained.is_empty() {
             true => None,

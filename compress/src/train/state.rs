@@ -7,9 +7,10 @@ use super::distill::Stage;
 use super::model::{Layout, initial};
 use super::optimizer::{AdamW, average_keep};
 use super::tensor::to_vec;
-use crate::checkpoint::{self, Array, Scales, TensorSpec, Weights};
+use crate::checkpoint::{self, Array, TensorSpec, Weights};
 use crate::error::{Error, Result};
 use crate::network::{Graph, Network};
+use crate::scale::Scales;
 
 /// What is saved and resumed of a run.
 pub(super) struct RunState {
