@@ -445,6 +445,29 @@ fn any_int8_pair(middle: usize, outputs: usize, [channels, height, width]: [usiz
     agrees_to_the_bit(&net.finish(&[y]), 1.01 * 0.07);
 }
 
+/// tract 0.23.9 is off by up to three steps here, on x86 with a multiple of 16 pixels and 25 to 32 channels between.
+#[test]
+fn a_pair_from_one_channel_is_what_it_should_be() {
+    let integers: Vec<i32> = (0..24).map(|i| (i * 37) % 255 - 127).chain([127]).collect();
+    let weights: Vec<f32> = integers.iter().map(|&integer| integer as f32 / 512.0).collect();
+    let (mut net, x) = Network::new([1, 1, 17, 16]);
+    let x = net.quantized(x, 1.0 / 64.0, 0);
+    let y = net.conv_of(x, POINTWISE, &[1.0; 25], &[0.0; 25]);
+    let y = net.quantized(y, 1.0 / 64.0, 0);
+    let y = net.conv_of(y, Layer { outputs: 1, ..POINTWISE }, &weights, &[0.5]);
+    let y = net.quantized(y, 0.07, 30);
+    let model = net.finish(&[y]);
+    let input = picture(&model);
+    let sum: f32 = weights.iter().sum();
+    let expected = input.iter().map(|x| 0.5 + (x * 64.0).round_ties_even() / 64.0 * sum);
+    for isa in Isa::supported() {
+        let found = on_engine(&model, &input, isa).remove(0);
+        for (i, (expected, found)) in expected.clone().zip(found).enumerate() {
+            assert!((expected - found).abs() <= 0.51 * 0.07, "{} at {i}: {found}, not {expected}", isa.name());
+        }
+    }
+}
+
 fn any_pool((kernel, stride, pad): (usize, usize, usize), channels: usize, side: usize) {
     let (mut net, x) = Network::new([1, channels, side, side + 3]);
     let x = net.conv(x, POINTWISE, false);
@@ -504,8 +527,10 @@ proptest! {
         any_int8_convolution(layer, [channels, height, width], zero);
     }
 
+    /// From two channels on: tract 0.23.9 computes some of one channel wrongly, see
+    /// `a_pair_from_one_channel_is_what_it_should_be`.
     #[test]
-    fn any_int8_pair_agrees(middle in 1..40usize, outputs in 1..40usize, channels in 1..40usize, height in 13..20usize, width in 13..24usize, zero in 0..100u8) {
+    fn any_int8_pair_agrees(middle in 1..40usize, outputs in 1..40usize, channels in 2..40usize, height in 13..20usize, width in 13..24usize, zero in 0..100u8) {
         any_int8_pair(middle, outputs, [channels, height, width], zero);
     }
 
