@@ -123,16 +123,14 @@ impl Plan {
 
 /// The scales of `named` by place (see [`places`]); none if one is missing.
 pub fn scales_by_place(graph: &Graph, named: &Scales) -> Option<Vec<Scale>> {
-    let mut scales = BTreeMap::new();
-    for (node, place) in graph.nodes.iter().zip(places(graph)) {
-        if let Some(place) = place
-            && let Some(&scale) = named.get(&node.name)
-        {
-            scales.insert(place, scale);
+    let places = places(graph);
+    let mut scales = vec![None; places.iter().flatten().max().map_or(0, |last| last + 1)];
+    for (node, place) in graph.nodes.iter().zip(places) {
+        if let (Some(place), Some(&scale)) = (place, named.get(&node.name)) {
+            scales[place] = Some(scale);
         }
     }
-    let count = places(graph).into_iter().flatten().max().map_or(0, |last| last + 1);
-    (0..count).map(|place| scales.get(&place).copied()).collect()
+    scales.into_iter().collect()
 }
 
 /// By node, the number of the scale its output has in bytes: maps that are only moved share it with what they are made

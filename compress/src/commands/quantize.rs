@@ -61,7 +61,7 @@ pub struct Quantize {
     #[arg(long)]
     float: Vec<String>,
     /// Turns off cross-layer equalisation (`equalize`), which rescales channels that share a scale. Use it for weights
-    /// that are already rounded, such as those of the released models.
+    /// that are equalised or rounded already, such as those of the released models.
     #[arg(long)]
     no_equalize: bool,
     /// Also measures the error with only one convolution in int8, for each of them, and prints a table.
@@ -103,7 +103,7 @@ impl Quantize {
         by_method: impl Fn(Method) -> Vec<Scale>,
         write: impl Fn(&[Scale]) -> Result<Vec<u8>>,
         noise: impl Fn(&[u8]) -> Result<f64>,
-        search: impl FnOnce(&[Scale]) -> Result<Option<Vec<Scale>>>,
+        search: impl FnOnce(&[Scale], &dyn Fn(usize)) -> Result<Option<Vec<Scale>>>,
     ) -> Result<(Option<Best>, Tried)> {
         let methods = match self.method {
             MethodName::Auto => METHODS.to_vec(),
@@ -131,9 +131,13 @@ impl Quantize {
         }
         if self.method == MethodName::Auto
             && let Some(start) = &best
-            && let Some(scales) = search(&start.scales)?
         {
-            take(format!("{}, searched", start.method), scales, &mut best)?;
+            let bar = super::progress(start.scales.len(), "searching ranges");
+            let found = search(&start.scales, &|done| bar.set_position(done as u64))?;
+            bar.finish_and_clear();
+            if let Some(scales) = found {
+                take(format!("{}, searched", start.method), scales, &mut best)?;
+            }
         }
         Ok((best, tried))
     }
@@ -174,7 +178,7 @@ impl Quantize {
         let exact = model.outputs(&model.to_onnx(), &held_out)?;
         let write = |scales: &[Scale]| Ok(model.quantize(&rounded, scales));
         let noise = |onnx: &[u8]| Ok(quantize::noise(&exact, &model.outputs(onnx, &held_out)?));
-        let search = |start: &[Scale]| {
+        let search = |start: &[Scale], progress: &dyn Fn(usize)| {
             // Only in the engine it takes no hours.
             let side = model.side();
             if !quantize::runs_in_engine(&model.to_onnx(), side) || !quantize::runs_in_engine(&write(start)?, side)
@@ -182,7 +186,8 @@ impl Quantize {
                 println!("the detector's engine does not run this network alone, so ranges are not searched");
                 return Ok(None);
             }
-            search_ranges(&model.to_onnx(), start, model.image_place(), &images, side, write).map(Some)
+            let image = model.image_place();
+            quantize::search(&model.to_onnx(), start, image, &images, side, write, progress).map(Some)
         };
         let (best, tried) = self.best(None, |method| seen.scales(method), write, noise, search)?;
         let Some(Best { method, scales, onnx, noise }) = best else { return Ok(()) };
@@ -246,9 +251,10 @@ impl Quantize {
             let plan = Plan { weight_bits: self.weight_bits, ..Plan::with_scales(&graph, scales) };
             float_nodes.iter().fold(plan, |plan, &node| plan.without(&calibration, node))
         };
-        let search = |start: &[Scale]| {
+        let search = |start: &[Scale], progress: &dyn Fn(usize)| {
             let write = |scales: &[Scale]| write(&plan(scales));
-            search_ranges(&float, start, calibration.places[0], &images, imgsz, write).map(Some)
+            let image = calibration.places[0];
+            quantize::search(&float, start, image, &images, imgsz, write, progress).map(Some)
         };
         let by_method = |method| calibration.scales(method);
         let (best, tried) = self.best(trained, by_method, |scales| write(&plan(scales)), noise, search)?;
@@ -318,21 +324,6 @@ impl Quantize {
         }
         Ok(nodes)
     }
-}
-
-/// [`quantize::search`] with a progress bar.
-fn search_ranges(
-    float: &[u8],
-    start: &[Scale],
-    image: Option<usize>,
-    images: &[Vec<f32>],
-    side: usize,
-    write: impl Fn(&[Scale]) -> Result<Vec<u8>>,
-) -> Result<Vec<Scale>> {
-    let bar = super::progress(start.len(), "searching ranges");
-    let scales = quantize::search(float, start, image, images, side, write, &|done| bar.set_position(done as u64))?;
-    bar.finish_and_clear();
-    Ok(scales)
 }
 
 #[cfg(test)]

@@ -36,8 +36,8 @@ impl Scale {
 }
 
 /// Better scales than `start`, by place: those with which the scores of the file that `write` makes come closer to those
-/// of `float`, an ONNX file of the network in floats. At most 24 of `images` are looked at (see
-/// [`super::letterboxed`]), of `side` × `side` pixels. The scale of the place `image` stays: it is known without photographs. `progress` gets the
+/// of `float`, an ONNX file of the network in floats. At most 24 of `images` are looked at (see [`super::letterboxed`]),
+/// of `side` × `side` pixels. The scale of the place `image` stays: it is known without photographs. `progress` gets the
 /// number of scales that are done.
 ///
 /// # Errors
@@ -71,29 +71,41 @@ fn descend(
     for place in 0..scales.len() {
         let ends = [End::High, End::Low].into_iter().filter(|_| fixed != Some(place));
         for end in ends {
-            for factor in [STEP, 1.0 / STEP] {
-                let mut improved = false;
-                loop {
-                    let before = scales[place];
-                    scales[place] = before.stretched(end, factor);
-                    if scales[place] == before {
-                        break;
-                    }
-                    let now = error(scales)?;
-                    if now >= least * GAIN {
-                        scales[place] = before;
-                        break;
-                    }
-                    (least, improved) = (now, true);
-                }
-                if improved {
-                    break;
-                }
+            let mut walk =
+                |factor| walk(scales, place, |scale| scale.stretched(end, factor), &mut least, &mut error);
+            // Wider only where narrower did not help.
+            if !walk(STEP)? {
+                walk(1.0 / STEP)?;
             }
         }
         progress(place + 1);
     }
     Ok(least)
+}
+
+/// Takes `step` after `step` with the scale of `place` as long as that lowers `error` below `least`. Returns whether it
+/// did.
+fn walk(
+    scales: &mut [Scale],
+    place: usize,
+    step: impl Fn(Scale) -> Scale,
+    least: &mut f64,
+    error: &mut impl FnMut(&[Scale]) -> Result<f64>,
+) -> Result<bool> {
+    let mut improved = false;
+    loop {
+        let before = scales[place];
+        scales[place] = step(before);
+        if scales[place] == before {
+            return Ok(improved);
+        }
+        let now = error(scales)?;
+        if now >= *least * GAIN {
+            scales[place] = before;
+            return Ok(improved);
+        }
+        (*least, improved) = (now, true);
+    }
 }
 
 #[cfg(test)]
