@@ -162,6 +162,26 @@ fn a_module_teaches_too_beside_labels_and_alone() {
 }
 
 #[test]
+fn a_second_teacher_corrects_the_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let network = zoo::network("micro_yolo_anchors", 2).unwrap();
+    let start = folder.path().join("start.safetensors");
+    let weights = initial(&network.graph().unwrap(), 1);
+    checkpoint::write(&start, &network, &weights, checkpoint::Precision::Single).unwrap();
+    // The student is the first teacher: only from the second it has something to learn.
+    let with = |run: &str, second: Option<PathBuf>| {
+        let config = distill(folder.path(), run, &start, Stage::Whole);
+        let distill = config.distill.clone().map(|distill| Distillation { second: second.clone(), ..distill });
+        let config = TrainConfig { distill, init: Some(start.clone()), ..config };
+        train(&network, &config, Arc::default()).unwrap();
+        logged(&config, "loss")
+    };
+    let (alone, corrected) = (with("alone", None), with("corrected", Some(module("teacher.pt"))));
+    assert!(corrected[0] > 4.0 * alone[0].abs(), "{} beside {}", corrected[0], alone[0]);
+    assert!(falls(&corrected, 0.9), "{corrected:?}");
+}
+
+#[test]
 fn images_serve_more_than_once_and_rates_follow_the_size_of_tensors() {
     let folder = tempfile::tempdir().unwrap();
     let network = zoo::network("micro_yolo", 2).unwrap();
@@ -267,6 +287,22 @@ fn teachers_that_do_not_fit_are_refused_and_told_why() {
     let anchors = zoo::network("micro_yolo_anchors", 2).unwrap();
     refused(&anchors, &module("teacher.pt"), &none, &["anchors"]);
     refused(&anchors, &own, &none, &["another kind of head"]);
+    // A second teacher corrects scores and boxes of heads with anchors, and has none itself.
+    let first = folder.path().join("first.safetensors");
+    let weights = initial(&anchors.graph().unwrap(), 1);
+    checkpoint::write(&first, &anchors, &weights, checkpoint::Precision::Half).unwrap();
+    let second = |second: &Path| {
+        let second = second.to_owned();
+        move |config: &mut TrainConfig| config.distill.as_mut().unwrap().second = Some(second.clone())
+    };
+    refused(&anchors, &first, &second(&first), &["first.safetensors", "must not have"]);
+    refused(&anchors, &first, &second(&module("no-pair.pt")), &["no-pair.pt", "tuple of tensors"]);
+    refused(&two, &own, &second(&module("teacher.pt")), &["--second-teacher", "heads with anchors"]);
+    let maps_too = |config: &mut TrainConfig| {
+        maps(config);
+        second(&module("teacher.pt"))(config);
+    };
+    refused(&anchors, &first, &maps_too, &["--second-teacher", "--stage whole"]);
     // The same maps would be other boxes.
     let scaled = folder.path().join("scaled.safetensors");
     let mut network = anchors.clone();
@@ -288,6 +324,14 @@ fn teachers_that_do_not_fit_are_refused_and_told_why() {
     let of_folder = |config: &mut TrainConfig| config.photos = vec![config.data.remove(0).1];
     refused(&three, &own, &of_folder, &["2 classes, the student 3"]);
     refused(&three, &module("teacher.pt"), &of_folder, &["2 classes, the student 3"]);
+    let three_anchors = zoo::network("micro_yolo_anchors", 3).unwrap();
+    let weights = initial(&three_anchors.graph().unwrap(), 1);
+    checkpoint::write(&first, &three_anchors, &weights, checkpoint::Precision::Half).unwrap();
+    let second_of_folder = |config: &mut TrainConfig| {
+        of_folder(config);
+        second(&module("teacher.pt"))(config);
+    };
+    refused(&three_anchors, &first, &second_of_folder, &["2 classes, the student 3"]);
     let (network, weights) = checkpoint::read_with_network(&own).unwrap();
     let renamed = folder.path().join("renamed.safetensors");
     let network = Network { names: vec!["square".into(), "disc".into()], ..network };

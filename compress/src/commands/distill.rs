@@ -15,6 +15,10 @@ pub struct Distill {
     /// The teacher: a checkpoint, or a TorchScript module as docs/train-your-own.md describes.
     #[arg(long)]
     teacher: PathBuf,
+    /// A second teacher, without anchors, whose detections correct the answers of the first. For students whose head has
+    /// anchors, with `--stage whole` or `labels`.
+    #[arg(long)]
+    second_teacher: Option<PathBuf>,
     /// What the student learns.
     #[arg(long, value_enum, default_value = "whole")]
     stage: Stage,
@@ -36,7 +40,7 @@ pub struct Distill {
 
 impl Distill {
     pub fn run(self) -> Result<()> {
-        let Distill { training, teacher, stage, until, photos, reuse, reuse_gib } = self;
-        training.run(Some(Distillation { teacher, stage, until, reuse, reuse_gib }), photos)
+        let Distill { training, teacher, second_teacher: second, stage, until, photos, reuse, reuse_gib } = self;
+        training.run(Some(Distillation { teacher, second, stage, until, reuse, reuse_gib }), photos)
     }
 }

@@ -124,7 +124,7 @@ pub(super) fn iou(a: [f32; 4], b: [f32; 4]) -> f32 {
 
 /// Boxes left, top, right, bottom in pixels, `[batch, places, 4]`, of the network's `values` (see
 /// [`super::Predictions::Anchors`]).
-fn boxes(values: &Tensor, places: &[Place]) -> Result<Tensor> {
+pub(super) fn boxes(values: &Tensor, places: &[Place]) -> Result<Tensor> {
     let device = values.device();
     let column = |of: &dyn Fn(&Place) -> f32| {
         let column: Vec<f32> = places.iter().map(of).collect();

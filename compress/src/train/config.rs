@@ -9,13 +9,16 @@ use super::precision::Precision;
 use super::teacher::Teacher;
 use crate::data::{BadData, Dataset, LoaderConfig};
 use crate::error::{Error, Result};
-use crate::network::{Graph, Network};
+use crate::network::{Graph, Head, Network};
 
 /// Learning from another network.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Distillation {
     /// A checkpoint of ours, or a TorchScript module as docs/train-your-own.md describes.
     pub teacher: PathBuf,
+    /// Another teacher, without anchors, that corrects the answers of the first. Only for heads with anchors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub second: Option<PathBuf>,
     /// What is learned from it.
     pub stage: Stage,
     /// With [`Stage::Maps`], the last layer that learns; the last that names a map of the teacher if there is none.
@@ -32,7 +35,7 @@ pub struct Distillation {
 impl Distillation {
     /// Of every image once.
     pub fn new(teacher: PathBuf, stage: Stage) -> Distillation {
-        Distillation { teacher, stage, until: None, reuse: once(), reuse_gib: reuse_gib() }
+        Distillation { teacher, second: None, stage, until: None, reuse: once(), reuse_gib: reuse_gib() }
     }
 }
 
@@ -207,25 +210,8 @@ pub(super) fn check_options(graph: &Graph, network: &Network, config: &TrainConf
     if learns_labels && !config.photos.is_empty() {
         return wrong("--photos", "photographs without boxes teach no labels: take another --stage".into());
     }
-    if let Some(Distillation { reuse, reuse_gib, stage, until, .. }) = &config.distill {
-        let (reuse, reuse_gib, stage) = (*reuse, *reuse_gib, *stage);
-        if let Some(until) = until {
-            if stage != Stage::Maps {
-                return wrong("--until", "all layers learn in this stage: take --stage maps".into());
-            }
-            if !network.layers.iter().any(|layer| layer.name == *until) {
-                return wrong("--until", format!("`{until}` is no layer of `{}`", network.name));
-            }
-        }
-        if !(reuse_gib > 0.0 && reuse_gib.is_finite()) {
-            return wrong("--reuse-gib", format!("{reuse_gib} GiB keep no images"));
-        }
-        if reuse == 0 {
-            return wrong("--reuse", "an image serves at least once".into());
-        }
-        if reuse > 1 && stage == Stage::Labels {
-            return wrong("--reuse", "labels are not kept: take another --stage".into());
-        }
+    if let Some(distill) = &config.distill {
+        check_distillation(graph, network, distill)?;
     }
     if config.images == 0 {
         return wrong("--images", "0 images teach nothing".into());
@@ -245,6 +231,38 @@ pub(super) fn check_options(graph: &Graph, network: &Network, config: &TrainConf
         && !network.layers.iter().any(|layer| layer.name == *name)
     {
         return wrong("--freeze", format!("`{name}` is no layer of `{}`", network.name));
+    }
+    Ok(())
+}
+
+fn check_distillation(graph: &Graph, network: &Network, distill: &Distillation) -> Result<()> {
+    let wrong = |option, problem: String| Err(Error::Option { option, problem });
+    let &Distillation { reuse, reuse_gib, stage, .. } = distill;
+    if let Some(until) = &distill.until {
+        if stage != Stage::Maps {
+            return wrong("--until", "all layers learn in this stage: take --stage maps".into());
+        }
+        if !network.layers.iter().any(|layer| layer.name == *until) {
+            return wrong("--until", format!("`{until}` is no layer of `{}`", network.name));
+        }
+    }
+    if distill.second.is_some() {
+        if !matches!(stage, Stage::Whole | Stage::Labels) {
+            return wrong("--second-teacher", "it corrects scores and boxes: take --stage whole or labels".into());
+        }
+        if !matches!(graph.head(), Some(Head::Anchors { .. })) {
+            let problem = format!("it corrects heads with anchors, `{}` has another one", network.name);
+            return wrong("--second-teacher", problem);
+        }
+    }
+    if !(reuse_gib > 0.0 && reuse_gib.is_finite()) {
+        return wrong("--reuse-gib", format!("{reuse_gib} GiB keep no images"));
+    }
+    if reuse == 0 {
+        return wrong("--reuse", "an image serves at least once".into());
+    }
+    if reuse > 1 && stage == Stage::Labels {
+        return wrong("--reuse", "labels are not kept: take another --stage".into());
     }
     Ok(())
 }

@@ -7,6 +7,7 @@
 mod anchors;
 pub mod assign;
 mod config;
+mod correct;
 mod criterion;
 mod depthwise;
 mod distill;

@@ -105,42 +105,63 @@ impl Teacher {
     /// [`Error::Teacher`]: no teacher by the contract above, other classes than the student's, another kind of head,
     /// fewer places than the student's strides have, a map that it does not have.
     pub fn load(path: &Path, student: &Network, wanted: &[&str], device: Device, kind: Kind) -> Result<Teacher> {
-        let wrong = |problem: String| Error::Teacher { path: path.to_owned(), problem };
+        let wrong = |problem: &str| Error::Teacher { path: path.to_owned(), problem: problem.into() };
         let graph = student.graph()?;
-        let anchors = |graph: &Graph| matches!(graph.head(), Some(Head::Anchors { .. }));
-        if checkpoint::is_named_so(path) {
-            let (network, weights) = checkpoint::read_with_network(path)?;
-            let theirs = network.graph()?;
-            if network.classes != student.classes {
-                return Err(wrong(format!("knows {} classes, the student {}", network.classes, student.classes)));
+        if !checkpoint::is_named_so(path) {
+            if has_anchors(&graph) {
+                return Err(wrong("is a module without anchors, the student's head has some"));
             }
-            if let Some((theirs, ours)) =
-                network.names.iter().zip(&student.names).find(|(theirs, ours)| theirs != ours)
-            {
-                return Err(wrong(format!("calls `{theirs}` what the data calls `{ours}`")));
-            }
-            let (head, other) = (theirs.head(), graph.head());
-            // Outputs are compared before they are boxes, so the same must mean the same.
-            let same_boxes = match (head, other) {
-                (Some(a @ Head::Anchors { anchors, .. }), Some(b @ Head::Anchors { anchors: others, .. })) => {
-                    anchors == others && (0..anchors.len()).all(|map| a.xy_scale(map) == b.xy_scale(map))
-                }
-                _ => !anchors(&theirs) && !anchors(&graph),
-            };
-            if !same_boxes {
-                let problem =
-                    "has another kind of head, other anchors or another scale of x and y than the student";
-                return Err(wrong(problem.into()));
-            }
-            if !theirs.head_strides().starts_with(&graph.head_strides()) {
-                let (theirs, ours) = (theirs.head_strides(), graph.head_strides());
-                return Err(wrong(format!("answers at strides {theirs:?}, the student at {ours:?}")));
-            }
-            return Teacher::network(path, &network, &theirs, weights, wanted, device, kind);
+            return Teacher::module(path, student, &graph.head_strides(), wanted, device, kind);
         }
-        if anchors(&graph) {
-            return Err(wrong("is a module without anchors, the student's head has some".into()));
+        let (network, weights) = read_for(path, student)?;
+        let theirs = network.graph()?;
+        // Outputs are compared before they are boxes, so the same must mean the same.
+        let same_boxes = match (theirs.head(), graph.head()) {
+            (Some(a @ Head::Anchors { anchors, .. }), Some(b @ Head::Anchors { anchors: others, .. })) => {
+                anchors == others && (0..anchors.len()).all(|map| a.xy_scale(map) == b.xy_scale(map))
+            }
+            _ => !has_anchors(&theirs) && !has_anchors(&graph),
+        };
+        if !same_boxes {
+            return Err(wrong(
+                "has another kind of head, other anchors or another scale of x and y than the student",
+            ));
         }
+        if !theirs.head_strides().starts_with(&graph.head_strides()) {
+            let (theirs, ours) = (theirs.head_strides(), graph.head_strides());
+            return Err(wrong(&format!("answers at strides {theirs:?}, the student at {ours:?}")));
+        }
+        Teacher::network(path, &network, &theirs, weights, wanted, device, kind)
+    }
+
+    /// Loads a teacher that corrects the answers of another one (see [`super::correct`]).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Teacher`]: no teacher by the contract above, other classes than the student's, a head with anchors.
+    pub fn load_second(path: &Path, student: &Network, device: Device, kind: Kind) -> Result<Teacher> {
+        if !checkpoint::is_named_so(path) {
+            return Teacher::module(path, student, &[], &[], device, kind);
+        }
+        let (network, weights) = read_for(path, student)?;
+        let graph = network.graph()?;
+        if has_anchors(&graph) {
+            let problem = "has a head with anchors, which a second teacher must not have".into();
+            return Err(Error::Teacher { path: path.to_owned(), problem });
+        }
+        Teacher::network(path, &network, &graph, weights, &[], device, kind)
+    }
+
+    /// A TorchScript module, which has at least the places of `strides`.
+    fn module(
+        path: &Path,
+        student: &Network,
+        strides: &[usize],
+        wanted: &[&str],
+        device: Device,
+        kind: Kind,
+    ) -> Result<Teacher> {
+        let wrong = |problem: String| Error::Teacher { path: path.to_owned(), problem };
         let mut module = CModule::load_on_device(path, device).map_err(|error| wrong(error.to_string()))?;
         module.set_eval();
         module.to(device, kind, false);
@@ -150,7 +171,7 @@ impl Teacher {
         });
         let features = features.collect::<Result<Vec<usize>>>()?;
         let teacher = Teacher { path: path.to_owned(), kind: TeacherKind::Module { module, kind, features } };
-        teacher.try_out(&graph, device)?;
+        teacher.try_out(student.classes, strides, device)?;
         Ok(teacher)
     }
 
@@ -221,24 +242,40 @@ impl Teacher {
     }
 
     /// Whether a module keeps the contract, on a grey image.
-    fn try_out(&self, student: &Graph, device: Device) -> Result<()> {
+    fn try_out(&self, needed_classes: usize, strides: &[usize], device: Device) -> Result<()> {
         let TeacherKind::Module { module, kind, features } = &self.kind else { return Ok(()) };
         let image = Tensor::full([1, 3, TRIAL_PX, TRIAL_PX], 0.5, (*kind, device));
         let _guard = tch::no_grad_guard();
         let answer = ask(module, features, &image).map_err(|problem| self.wrong(problem))?;
         let Places::Boxes { logits, .. } = answer.places else { return Ok(()) };
         let (classes, places) = (logits.size()[1], logits.size()[2]);
-        if classes != student.classes as i64 {
-            return Err(self.wrong(format!("knows {classes} classes, the student {}", student.classes)));
+        if classes != needed_classes as i64 {
+            return Err(self.wrong(format!("knows {classes} classes, the student {needed_classes}")));
         }
         let cells = |stride: &usize| (TRIAL_PX as usize).div_ceil(*stride).pow(2) as i64;
-        let needed: i64 = student.head_strides().iter().map(cells).sum();
+        let needed: i64 = strides.iter().map(cells).sum();
         if places < needed {
-            let strides = student.head_strides();
             let problem = format!("answers at {places} places of {TRIAL_PX} px, strides {strides:?} have {needed}");
             return Err(self.wrong(problem));
         }
         Ok(())
+    }
+}
+
+fn has_anchors(graph: &Graph) -> bool {
+    matches!(graph.head(), Some(Head::Anchors { .. }))
+}
+
+/// The checkpoint of a teacher of the student's classes.
+fn read_for(path: &Path, student: &Network) -> Result<(Network, checkpoint::Weights)> {
+    let wrong = |problem: String| Error::Teacher { path: path.to_owned(), problem };
+    let (network, weights) = checkpoint::read_with_network(path)?;
+    if network.classes != student.classes {
+        return Err(wrong(format!("knows {} classes, the student {}", network.classes, student.classes)));
+    }
+    match network.names.iter().zip(&student.names).find(|(theirs, ours)| theirs != ours) {
+        Some((theirs, ours)) => Err(wrong(format!("calls `{theirs}` what the data calls `{ours}`"))),
+        None => Ok((network, weights)),
     }
 }
 

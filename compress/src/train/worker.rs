@@ -6,6 +6,7 @@ use std::thread::Scope;
 use tch::{Device, Kind, Tensor};
 
 use super::config::{Distillation, TrainConfig};
+use super::correct::Corrector;
 use super::criterion::{Criterion, Lesson};
 use super::distill::{self, Hints, Stage};
 use super::loss::Loss;
@@ -96,6 +97,8 @@ struct Pupil {
 /// A teacher and what a student learns from it.
 pub(super) struct Tutor {
     teacher: Teacher,
+    /// Of a second teacher.
+    corrector: Option<Corrector>,
     stage: Stage,
     hints: Hints,
     /// Only where images serve more than once.
@@ -113,7 +116,7 @@ impl Tutor {
         device: Device,
         kind: Kind,
     ) -> Result<Option<Tutor>> {
-        let Some(Distillation { teacher, stage, until, reuse, reuse_gib }) = &config.distill else {
+        let Some(Distillation { teacher, second, stage, until, reuse, reuse_gib }) = &config.distill else {
             return Ok(None);
         };
         let frozen = last_node(network, graph, config.freeze.as_deref());
@@ -127,17 +130,23 @@ impl Tutor {
         }
         let wanted: Vec<&str> = hints.names.iter().map(String::as_str).collect();
         let teacher = Teacher::load(teacher, network, &wanted, device, kind)?;
+        let second =
+            second.as_deref().map(|second| Teacher::load_second(second, network, device, kind)).transpose()?;
+        let corrector = second.and_then(|teacher| Corrector::new(teacher, graph));
         let bytes = (reuse_gib * (1u64 << 30) as f64) as usize / config.replicas;
         let replay = (*reuse > 1).then(|| Replay::new(bytes, config.seed));
         let keeps_frozen = replay.is_some() && frozen > 0 && *stage == Stage::Whole;
-        Ok(Some(Tutor { teacher, stage: *stage, hints, replay, keeps_frozen }))
+        Ok(Some(Tutor { teacher, corrector, stage: *stage, hints, replay, keeps_frozen }))
     }
 
     /// What a forward pass of the student, `replica`, begins with and the teacher's answer: to the images of `lesson`, or
     /// to ones it has seen.
     fn start(&mut self, lesson: Option<&Lesson>, replica: &Replica) -> Result<(Start, Answer)> {
         if let Some(Lesson { rgb, size, .. }) = lesson {
-            let answer = self.teacher.look(rgb)?;
+            let mut answer = self.teacher.look(rgb)?;
+            if let Some(corrector) = &mut self.corrector {
+                corrector.correct(&mut answer, rgb)?;
+            }
             let start = if self.keeps_frozen {
                 Start::Frozen { maps: replica.frozen_maps(rgb)?, size: *size }
             } else {

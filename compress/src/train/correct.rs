@@ -1,0 +1,349 @@
+//! Two teachers: the answer of the first, whose head has anchors, is corrected by the detections of the second.
+//!
+//! A student of YOLOv3's head can so learn from a better teacher that has no anchors. In each image:
+//!
+//! 1. A place where the first teacher sees an object gets a score for each class: the largest of the second's
+//!    detections there, times how well the boxes overlap.
+//! 2. The logits of objectness and classes are mixed with those of these scores, and the box with that of the best
+//!    detection. What the first sees and the second does not, loses objectness.
+//! 3. A detection that no place stands for is put at the place whose anchor fits best, in the cell of its centre.
+
+use std::collections::HashMap;
+
+use tch::Tensor;
+
+use super::anchors::{self, Place, iou};
+use super::teacher::{Answer, Places, Teacher};
+use super::tensor::to_vec;
+use crate::error::{Error, Result};
+use crate::network::{Graph, Head};
+
+/// The second teacher's share of mixed logits and boxes.
+const SHARE: f32 = 0.8;
+
+/// A place whose objectness is below this stays as it is.
+const OBJECT_MIN: f32 = 0.005;
+
+/// Detections below this score do not count.
+const SCORE_MIN: f32 = 0.05;
+
+/// So many detections count in an image, those of the highest scores.
+const DETECTIONS_MAX: usize = 300;
+
+/// Up to the first IoU a detection says nothing of a box; from the second on its whole score counts.
+const OVERLAP: [f32; 2] = [0.4, 0.7];
+
+/// The box of a place is that of a detection only above this IoU.
+const SAME_BOX_IOU: f32 = 0.5;
+
+/// From this score on, classes are mixed by the whole [`SHARE`].
+const CERTAIN: f32 = 0.3;
+
+/// Detections from this score on need a place that stands for them: one of at least so much objectness, which overlaps
+/// by [`SAME_BOX_IOU`].
+const NEW_SCORE_MIN: f32 = 0.3;
+const STANDS_FOR_MIN: f32 = 0.1;
+
+/// A detection whose shape fits all anchors worse than this IoU gets no place.
+const SHAPE_IOU_MIN: f32 = 0.25;
+
+/// Probabilities are kept this far from 0 and 1 before they become logits: of objectness, classes and centres.
+const OBJECT_MARGIN: f32 = 0.01;
+const CLASS_MARGINS: [f32; 2] = [0.002, 0.02];
+const CENTRE_MARGIN: f32 = 0.02;
+
+/// A second teacher and the places of the student's head.
+pub struct Corrector {
+    teacher: Teacher,
+    head: Head,
+    strides: Vec<usize>,
+    /// By side of the input in pixels.
+    places: HashMap<usize, Vec<Place>>,
+}
+
+impl Corrector {
+    /// That of a student; none if its head has no anchors.
+    pub fn new(teacher: Teacher, student: &Graph) -> Option<Corrector> {
+        let head = student.head().filter(|head| matches!(head, Head::Anchors { .. }))?.clone();
+        Some(Corrector { teacher, head, strides: student.head_strides(), places: HashMap::new() })
+    }
+
+    /// Corrects the first teacher's `answer` to 8-bit RGB, `[batch, size, size, 3]`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Training`] if the first teacher has no anchors, or the second some; libtorch's.
+    pub fn correct(&mut self, answer: &mut Answer, rgb: &Tensor) -> Result<()> {
+        let size = rgb.size()[1] as usize;
+        let places = self.places.entry(size);
+        let places = places.or_insert_with(|| anchors::places(size, &self.strides, &self.head));
+        let second = self.teacher.look(rgb)?.places;
+        let (Places::Anchors(values), Places::Boxes { logits, ltrb }) = (&answer.places, &second) else {
+            return Err(Error::Training("only a teacher with anchors is corrected, by one without".into()));
+        };
+        answer.places = Places::Anchors(corrected(values, places, logits, ltrb)?);
+        Ok(())
+    }
+}
+
+/// What a teacher without anchors says of one place of an image.
+#[derive(Debug, Clone, PartialEq)]
+struct Detection {
+    /// Left, top, right, bottom in pixels.
+    ltrb: [f32; 4],
+    /// One a class, 0–1.
+    scores: Vec<f32>,
+}
+
+impl Detection {
+    fn score(&self) -> f32 {
+        self.scores.iter().copied().fold(0.0, f32::max)
+    }
+}
+
+/// The corrected `values` of the first teacher, `[batch, places, 5 + C]` (see [`super::Predictions::Anchors`]). Of the
+/// second: class `logits`, `[batch, C, N]`, and boxes left, top, right, bottom in pixels, `[batch, N, 4]`.
+///
+/// # Errors
+///
+/// libtorch's.
+fn corrected(values: &Tensor, places: &[Place], logits: &Tensor, ltrb: &Tensor) -> Result<Tensor> {
+    let boxes = to_vec(&anchors::boxes(values, places)?)?;
+    let mut numbers = to_vec(values)?;
+    let [batch, count, width] = [0, 1, 2].map(|axis| values.size()[axis] as usize);
+    let (scores, theirs) = (to_vec(&logits.sigmoid().transpose(1, 2))?, to_vec(ltrb)?);
+    let (each, classes) = (logits.size()[2] as usize, width - 5);
+    for image in 0..batch {
+        let scores = scores[image * each * classes..][..each * classes].chunks(classes);
+        let theirs = theirs[image * each * 4..][..each * 4].as_chunks().0;
+        let detections = scores.zip(theirs).map(|(scores, &ltrb)| Detection { ltrb, scores: scores.to_vec() });
+        let of_image = image * count..(image + 1) * count;
+        let boxes = &boxes.as_chunks().0[of_image.clone()];
+        correct(&mut numbers[of_image.start * width..of_image.end * width], places, boxes, detections.collect());
+    }
+    Ok(Tensor::f_from_slice(&numbers)?.view(&*values.size()).to_device(values.device()))
+}
+
+/// Corrects one image's `values`, `places × (5 + C)`, whose boxes are `boxes`.
+fn correct(values: &mut [f32], places: &[Place], boxes: &[[f32; 4]], mut detections: Vec<Detection>) {
+    let width = values.len() / places.len();
+    detections.retain(|detection| detection.score() > SCORE_MIN);
+    detections.sort_by(|a, b| b.score().total_cmp(&a.score()));
+    detections.truncate(DETECTIONS_MAX);
+    let mut standing = Vec::new();
+    for ((values, place), &bbox) in values.chunks_mut(width).zip(places).zip(boxes) {
+        if sigmoid(values[4]) < OBJECT_MIN {
+            continue;
+        }
+        let bbox = correct_place(values, place, bbox, &detections);
+        if sigmoid(values[4]) > STANDS_FOR_MIN {
+            standing.push(bbox);
+        }
+    }
+    let mut found: Vec<&Detection> = Vec::new();
+    for detection in detections.iter().take_while(|detection| detection.score() > NEW_SCORE_MIN) {
+        let overlaps = |other: &[f32; 4]| iou(*other, detection.ltrb) >= SAME_BOX_IOU;
+        if found.iter().any(|other| overlaps(&other.ltrb)) {
+            continue;
+        }
+        found.push(detection);
+        if !standing.iter().any(overlaps)
+            && let Some(index) = best_place(places, detection.ltrb)
+        {
+            let values = &mut values[index * width..(index + 1) * width];
+            values[..4].copy_from_slice(&encoded(&places[index], detection.ltrb));
+            values[4] = logit(detection.score(), [OBJECT_MARGIN; 2]);
+            for (value, score) in values[5..].iter_mut().zip(&detection.scores) {
+                *value = logit(score / detection.score(), CLASS_MARGINS);
+            }
+        }
+    }
+}
+
+/// Corrects what the first teacher says of a place; returns the corrected box.
+fn correct_place(values: &mut [f32], place: &Place, bbox: [f32; 4], detections: &[Detection]) -> [f32; 4] {
+    let mut scores = vec![0.0_f32; values.len() - 5];
+    let mut best: Option<(f32, [f32; 4])> = None;
+    for detection in detections {
+        let overlap = iou(bbox, detection.ltrb);
+        let counts = ((overlap - OVERLAP[0]) / (OVERLAP[1] - OVERLAP[0])).clamp(0.0, 1.0);
+        if counts > 0.0 {
+            scores.iter_mut().zip(&detection.scores).for_each(|(score, other)| *score = score.max(counts * other));
+        }
+        let rank = (overlap - SAME_BOX_IOU) * detection.score();
+        if rank > 0.0 && best.is_none_or(|(other, _)| rank > other) {
+            best = Some((rank, detection.ltrb));
+        }
+    }
+    let score = scores.iter().copied().fold(0.0, f32::max);
+    let mix = |value: &mut f32, other: f32, share: f32| *value += share * (other - *value);
+    mix(&mut values[4], logit(score, [OBJECT_MARGIN; 2]), SHARE);
+    let certain = SHARE * (score / CERTAIN).min(1.0);
+    if certain > 0.0 {
+        for (value, other) in values[5..].iter_mut().zip(&scores) {
+            mix(value, logit(other / score, CLASS_MARGINS), certain);
+        }
+    }
+    let Some((_, ltrb)) = best else { return bbox };
+    let other = encoded(place, ltrb);
+    values[..4].iter_mut().zip(other).for_each(|(value, other)| mix(value, other, SHARE));
+    ltrb
+}
+
+/// The place in the cell of a box's centre whose anchor fits its shape best.
+fn best_place(places: &[Place], ltrb: [f32; 4]) -> Option<usize> {
+    let [l, t, r, b] = ltrb;
+    let shape = |[width, height]: [f32; 2]| iou([0.0, 0.0, width, height], [0.0, 0.0, r - l, b - t]);
+    let centre = [(l + r) / 2.0, (t + b) / 2.0];
+    let is_there = |place: &Place| {
+        centre.iter().zip(place.corner).all(|(at, corner)| (0.0..place.stride).contains(&(at - corner)))
+    };
+    let fits = places.iter().enumerate().filter(|(_, place)| is_there(place));
+    let fits = fits.map(|(index, place)| (index, shape(place.anchor))).filter(|&(_, fit)| fit >= SHAPE_IOU_MIN);
+    fits.max_by(|a, b| a.1.total_cmp(&b.1)).map(|(index, _)| index)
+}
+
+/// A box as a place predicts it: x and y before the sigmoid, the logarithms of width and height in units of the anchor.
+/// A centre out of the place's reach is moved into it.
+fn encoded(place: &Place, [l, t, r, b]: [f32; 4]) -> [f32; 4] {
+    let centre = |at: f32, corner: f32| {
+        let in_range = ((at - corner) / place.stride + (place.xy_scale - 1.0) / 2.0) / place.xy_scale;
+        logit(in_range, [CENTRE_MARGIN; 2])
+    };
+    let size = |side: f32, anchor: f32| (side.max(1.0) / anchor).ln();
+    [
+        centre((l + r) / 2.0, place.corner[0]),
+        centre((t + b) / 2.0, place.corner[1]),
+        size(r - l, place.anchor[0]),
+        size(b - t, place.anchor[1]),
+    ]
+}
+
+fn sigmoid(logit: f32) -> f32 {
+    1.0 / (1.0 + (-logit).exp())
+}
+
+/// The logit of a probability, which is kept so far from 0 and from 1.
+fn logit(probability: f32, [low, high]: [f32; 2]) -> f32 {
+    let probability = probability.clamp(low, 1.0 - high);
+    (probability / (1.0 - probability)).ln()
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::{Device, Kind};
+
+    use super::*;
+
+    const CLASSES: usize = 3;
+    const WIDTH: usize = 5 + CLASSES;
+
+    /// 64 px at strides 16 and 32, two anchors each: 2·16 + 2·4 places.
+    fn head() -> Head {
+        let anchors = vec![vec![[8.0, 8.0], [16.0, 8.0]], vec![[32.0, 32.0], [24.0, 60.0]]];
+        Head::Anchors { anchors, xy_scales: vec![] }
+    }
+
+    /// Says that there is nothing, but for `seen`: the place, its objectness and class logits, with boxes as the anchors in
+    /// the middle of the cell.
+    fn answer(seen: &[(usize, f32, [f32; CLASSES])]) -> Vec<f32> {
+        let mut values = [0.0, 0.0, 0.0, 0.0, -8.0, 0.0, 0.0, 0.0].repeat(40);
+        for (place, object, classes) in seen {
+            values[place * WIDTH + 4] = *object;
+            values[place * WIDTH + 5..(place + 1) * WIDTH].copy_from_slice(classes);
+        }
+        values
+    }
+
+    fn boxes(values: &[f32], places: &[Place]) -> Vec<[f32; 4]> {
+        let values = Tensor::from_slice(values).view([1, places.len() as i64, WIDTH as i64]);
+        to_vec(&anchors::boxes(&values, places).unwrap()).unwrap().as_chunks().0.to_vec()
+    }
+
+    fn corrected_by(values: &[f32], detections: &[Detection]) -> Vec<f32> {
+        let places = anchors::places(64, &[16, 32], &head());
+        let mut corrected = values.to_vec();
+        correct(&mut corrected, &places, &boxes(values, &places), detections.to_vec());
+        corrected
+    }
+
+    fn detection(ltrb: [f32; 4], scores: [f32; CLASSES]) -> Detection {
+        Detection { ltrb, scores: scores.to_vec() }
+    }
+
+    fn close(ours: &[f32], right: &[f32]) -> bool {
+        ours.len() == right.len() && ours.iter().zip(right).all(|(a, b)| (a - b).abs() < 1e-4)
+    }
+
+    #[test]
+    fn what_the_second_does_not_see_loses_objectness_alone() {
+        let values = answer(&[(34, 2.0, [1.0, -1.0, 0.0])]);
+        let corrected = corrected_by(&values, &[]);
+        let mut right = values;
+        // 0.2 · 2 + 0.8 · ln(0.01 / 0.99).
+        right[34 * WIDTH + 4] = 0.4 + 0.8 * -4.595_12;
+        assert!(close(&corrected, &right), "{:?}", &corrected[34 * WIDTH..35 * WIDTH]);
+    }
+
+    #[test]
+    fn scores_and_box_are_mixed_with_those_of_the_detection() {
+        // The box of place 34 is 32×32 around (16, 48). That of the detection is 40×32 around (18, 48): IoU
+        // 32·32 / (40·32) = 0.8, so all of its score counts.
+        let values = answer(&[(34, 2.0, [1.0, -1.0, 0.0])]);
+        let corrected = corrected_by(&values, &[detection([-2.0, 32.0, 38.0, 64.0], [0.1, 0.6, 0.0])]);
+        let mix = |first: f32, second: f32| 0.2 * first + 0.8 * second;
+        let right = [
+            mix(0.0, (18.0_f32 / 14.0).ln()), // 18 of 32.
+            0.0,
+            mix(0.0, 1.25_f32.ln()),
+            0.0,
+            mix(2.0, 1.5_f32.ln()),             // 0.6 of 1.
+            mix(1.0, 0.2_f32.ln()),             // A sixth of 1.
+            mix(-1.0, 49.0_f32.ln()),           // 0.98, the most.
+            mix(0.0, (0.002_f32 / 0.998).ln()), // The least.
+        ];
+        assert!(close(&corrected[34 * WIDTH..35 * WIDTH], &right), "{:?}", &corrected[34 * WIDTH..35 * WIDTH]);
+        assert!(close(&corrected[..34 * WIDTH], &values[..34 * WIDTH]));
+        // A score of 0.15 mixes classes by half of the share, and with an IoU of 0.55 only half of the score counts:
+        // 32×32 and 58.18×32, the smaller inside.
+        let corrected = corrected_by(&values, &[detection([0.0, 32.0, 58.181_82, 64.0], [0.3, 0.0, 0.0])]);
+        let class = 1.0 + 0.4 * (49.0_f32.ln() - 1.0);
+        assert!(close(&corrected[34 * WIDTH + 4..][..2], &[mix(2.0, (0.15_f32 / 0.85).ln()), class]), "{class}");
+    }
+
+    #[test]
+    fn an_object_that_the_first_does_not_see_gets_a_place() {
+        // 14×8 around (40, 21): cell (2, 1) of the fine map, second anchor, 16 + 1·4 + 2.
+        let new = detection([33.0, 17.0, 47.0, 25.0], [0.0, 0.0, 0.8]);
+        let weaker = detection([34.0, 17.0, 48.0, 25.0], [0.0, 0.7, 0.0]); // Overlaps it by 0.87.
+        let faint = detection([0.0, 0.0, 30.0, 30.0], [0.25, 0.0, 0.0]);
+        let long = detection([0.0, 60.0, 64.0, 62.0], [0.0, 0.9, 0.0]); // Fits no anchor.
+        let places = anchors::places(64, &[16, 32], &head());
+        let values = answer(&[]);
+        let corrected = corrected_by(&values, &[weaker, faint, new.clone(), long]);
+        let place = &corrected[22 * WIDTH..23 * WIDTH];
+        assert!(close(&place[4..], &[4.0_f32.ln(), -6.212_606, -6.212_606, 49.0_f32.ln()]), "{place:?}");
+        assert!(close(&boxes(&corrected, &places)[22], &new.ltrb));
+        let changed = values.chunks(WIDTH).zip(corrected.chunks(WIDTH)).filter(|(before, after)| before != after);
+        assert_eq!(changed.count(), 1);
+        // One that a place stands for gets no other.
+        let values = answer(&[(34, 2.0, [1.0, -1.0, 0.0])]);
+        let corrected = corrected_by(&values, &[detection([0.0, 32.0, 32.0, 64.0], [0.9, 0.0, 0.0])]);
+        let changed = values.chunks(WIDTH).zip(corrected.chunks(WIDTH)).filter(|(before, after)| before != after);
+        assert_eq!(changed.count(), 1);
+    }
+
+    #[test]
+    fn every_image_of_a_batch_is_corrected_by_its_own_detections() {
+        let places = anchors::places(64, &[16, 32], &head());
+        let values = Tensor::from_slice(&answer(&[]).repeat(2)).view([2, 40, WIDTH as i64]);
+        // Two places an image, [batch, C, 2]: in the first image both see nothing, in the second the latter does.
+        let logits = Tensor::full([2, CLASSES as i64, 2], -9.0, (Kind::Float, Device::Cpu));
+        let _ = logits.get(1).get(2).get(1).fill_(1.386_294); // 0.8
+        let ltrb = Tensor::from_slice(&[33.0_f32, 17.0, 47.0, 25.0]).view([1, 1, 4]).repeat([2, 2, 1]);
+        let corrected = corrected(&values, &places, &logits, &ltrb).unwrap();
+        assert_eq!(corrected.size(), values.size());
+        assert_eq!(corrected.get(0), values.get(0));
+        assert!(close(&[corrected.double_value(&[1, 22, 4]) as f32], &[4.0_f32.ln()]));
+    }
+}
