@@ -1,18 +1,18 @@
-//! The network's raw output → candidates.
+//! Converts the network's raw output to candidates: boxes with score and class.
 
 use crate::detection::BoxLtrb;
 use crate::error::{Error, Kind, Result};
 use crate::layout::{Boxes, Cells, Layout, OutputForm, Parts, Scores};
 use crate::nms::Candidate;
 
-/// Which candidates are wanted.
+/// Which candidates [`Decoder::decode`] keeps.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Want<'a> {
-    /// Scores must be at least this.
+    /// Minimum score.
     pub score_min: f32,
-    /// One flag a class; `None` wants all of them.
+    /// One flag per class; `None` keeps all classes.
     pub classes: Option<&'a [bool]>,
-    /// Whether a place gives a candidate for every class that reaches the score, not only for its best one.
+    /// Whether a cell gives a candidate for every class that reaches the score, not only for its best one.
     pub multi_label: bool,
 }
 
@@ -21,7 +21,7 @@ impl Want<'_> {
         self.classes.is_none_or(|flags| flags.get(class) == Some(&true))
     }
 
-    /// The score, if it is wanted. What is no probability is noted.
+    /// The score, if it reaches the minimum. A value that is not a probability is noted in `wrong`.
     fn score(&self, score: f32, wrong: &mut Wrong) -> Option<f32> {
         if score.is_nan() || score > 1.0 + ROUNDING {
             *wrong = Wrong::Score(score);
@@ -31,13 +31,13 @@ impl Want<'_> {
     }
 }
 
-/// How far above 1 a probability may be that was computed in half precision.
+/// How far a probability may exceed 1 because of rounding: it may have been computed in half precision.
 const ROUNDING: f32 = 1e-3;
 
-/// All class scores of `outputs` as probabilities, `[C, N]`; those of an end-to-end answer are `[N]`.
+/// All class scores of `outputs` as probabilities, `[C, N]`; `[N]` for end-to-end outputs.
 pub(crate) fn scores(layout: &Layout, outputs: &[&[f32]]) -> Vec<f32> {
     let first = outputs.first().copied().unwrap_or_default();
-    // The classes of one place after another.
+    // For each cell, the scores of its classes.
     let mut places = Vec::new();
     let mut objects = |row: &[f32], score: &dyn Fn(f32) -> f32| {
         if let [_, _, _, _, object, classes @ ..] = row {
@@ -59,7 +59,7 @@ pub(crate) fn scores(layout: &Layout, outputs: &[&[f32]]) -> Vec<f32> {
             let (boxes, scores) = outputs.split_at(parts.boxes.parts());
             let count = boxes.iter().map(|part| part.len() / parts.boxes.numbers()).sum::<usize>();
             let classes = scores.iter().map(|part| part.len()).sum::<usize>() / count.max(1);
-            // A file may name none.
+            // A file may have no classes.
             for part in scores.iter().filter(|_| classes > 0) {
                 let columns = part.len() / classes;
                 for place in 0..columns {
@@ -79,7 +79,7 @@ pub(crate) fn scores(layout: &Layout, outputs: &[&[f32]]) -> Vec<f32> {
     (0..classes).flat_map(|class| places.iter().map(move |place| place[class])).collect()
 }
 
-/// What no detector answers.
+/// A value that no detector should output.
 #[derive(Default)]
 enum Wrong {
     #[default]
@@ -102,18 +102,18 @@ impl Wrong {
     }
 }
 
-/// Output → candidates; keeps its buffer from one frame to the next.
+/// Decodes outputs to candidates. Its buffer is reused from frame to frame.
 #[derive(Debug, Default)]
 pub(crate) struct Decoder {
-    /// For each place: the best score so far and its class.
+    /// For each cell: the best score so far and its class.
     best: Vec<(f32, u32)>,
 }
 
 impl Decoder {
-    /// Reads `outputs`, row-major, and puts what is wanted into `candidates`, whose old content goes.
+    /// Decodes `outputs` (row-major) and replaces the content of `candidates`.
     ///
-    /// A place gives at most one candidate, its best wanted class, unless `want` is multi-label. A box that is
-    /// infinite or has no area is left out.
+    /// A cell gives at most one candidate, its best wanted class, unless `want` is multi-label. A box that is infinite
+    /// or has no area is left out.
     ///
     /// # Errors
     ///
@@ -136,7 +136,7 @@ impl Decoder {
         taken.wrong.check()
     }
 
-    /// An answer in one piece, which only networks have that the engine does not run alone.
+    /// An output in one piece. Only networks that the engine does not run alone have it.
     #[cfg(any(feature = "tract", test))]
     fn whole(&mut self, layout: &Layout, answer: &[f32], want: Want<'_>, taken: &mut Taken<'_>) {
         match layout.form {
@@ -167,7 +167,7 @@ impl Decoder {
             }
         };
         let least = layout.scores.least(want.score_min);
-        // NaN is not below it either, and has to be noticed.
+        // A NaN is not below the threshold either, and must be noticed.
         let may_pass = |value: f32| value >= least || value.is_nan();
         let mut first = 0;
         for part in parts {
@@ -185,8 +185,8 @@ impl Decoder {
                     best[place] = (value, class as u32);
                 }
             };
-            // Nearly every score is below the threshold, so whole chunks are passed over by comparisons that the
-            // compiler turns into vector instructions; a maximum would not be, because of NaN.
+            // Nearly every score is below the threshold, so whole chunks are skipped by comparisons that the compiler
+            // vectorises. A maximum would not be vectorised, because of NaN.
             let any = |chunk: &[f32]| chunk.iter().fold(false, |any, &value| any | may_pass(value));
             if layout.channels_last {
                 for (place, scores) in part.chunks_exact(classes).enumerate().filter(|(_, scores)| any(scores)) {
@@ -214,7 +214,7 @@ impl Decoder {
 }
 
 impl Parts {
-    /// The box of the `place`-th of all places.
+    /// The box of the cell with index `place` in the order of all outputs.
     fn bbox(&self, parts: &[&[f32]], place: usize) -> BoxLtrb {
         let (scales, bins) = match &self.boxes {
             Boxes::CentreSize => {
@@ -233,7 +233,7 @@ impl Parts {
             if place < places {
                 let row =
                     |i: usize| part[if self.channels_last { place * 4 * bins + i } else { i * places + place }];
-                // In the order in which a file computes it, so that not a bit is lost by doing it here.
+                // In the same order of operations as the graph in the file, so that results are equal to the bit.
                 let [l, t, r, b] = [0, 1, 2, 3].map(|side| {
                     let distance = match self.boxes {
                         Boxes::Distributions { .. } => expectation(bins, |bin| row(side * bins + bin)),
@@ -250,10 +250,10 @@ impl Parts {
     }
 }
 
-/// A box that is left out.
+/// Stands for a box that is left out.
 const NOWHERE: BoxLtrb = BoxLtrb { left: 0.0, top: 0.0, right: 0.0, bottom: 0.0 };
 
-/// The mean of 0, 1 … `bins - 1`, each weighed by its part in the softmax of `logit`.
+/// The mean of 0, 1 … `bins - 1`, weighted by the softmax of `logit`.
 fn expectation(bins: usize, logit: impl Fn(usize) -> f32) -> f32 {
     let largest = (0..bins).map(&logit).fold(f32::NEG_INFINITY, f32::max);
     let (mut sum, mut weighed) = (0.0, 0.0);
@@ -265,7 +265,7 @@ fn expectation(bins: usize, logit: impl Fn(usize) -> f32) -> f32 {
     weighed / sum
 }
 
-/// YOLOv3's maps (Redmon & Farhadi 2018, section 2.1): scale by scale, anchor by anchor, cell by cell.
+/// Decodes YOLOv3's maps (Redmon & Farhadi 2018, section 2.1), scale by scale, anchor by anchor, cell by cell.
 fn anchors(scales: &[(Cells, Vec<[f32; 2]>)], parts: &[&[f32]], want: Want<'_>, taken: &mut Taken<'_>) {
     let sigmoid = |logit| Scores::Logits.score(logit);
     let least = Scores::Logits.least(want.score_min);
@@ -275,7 +275,7 @@ fn anchors(scales: &[(Cells, Vec<[f32; 2]>)], parts: &[&[f32]], want: Want<'_>, 
         for (index, &[width, height]) in anchors.iter().enumerate() {
             for (cell, &[x, y]) in part.chunks_exact(numbers).zip(&scale.centres) {
                 let [cx, cy, w, h, object, ref classes @ ..] = cell[index * each..][..each] else { return };
-                // A score is the product of two probabilities, so neither may be below the least.
+                // A score is the product of two probabilities, so both must reach the threshold.
                 if object < least {
                     continue;
                 }
@@ -315,7 +315,7 @@ fn objectness(output: &[f32], columns: usize, want: Want<'_>, taken: &mut Taken<
         let bbox = BoxLtrb::from_cx_cy_w_h(cx, cy, w, h);
         let mut best = (f32::NEG_INFINITY, 0);
         for (class, &probability) in classes.iter().enumerate().filter(|(class, _)| want.class(*class)) {
-            // Each for itself: a product may hide that one of the two is no probability.
+            // Both factors are checked separately: their product may be below 1 although one of them is above.
             let Some(probability) = want.score(probability, &mut taken.wrong) else { continue };
             let Some(score) = want.score(object * probability, &mut taken.wrong) else { continue };
             if want.multi_label {
@@ -342,7 +342,7 @@ fn end_to_end(output: &[f32], want: Want<'_>, taken: &mut Taken<'_>) {
     }
 }
 
-/// Candidates so far.
+/// The candidates found so far, and an invalid value if there was one.
 struct Taken<'a> {
     candidates: &'a mut Vec<Candidate>,
     wrong: Wrong,

@@ -33,12 +33,12 @@ pub(crate) enum Kind {
     UnsupportedModel,
     ModelTooLarge,
     UnsupportedOperator,
-    /// Only in a build without tract.
+    /// Only used in a build without tract.
     #[cfg_attr(feature = "tract", expect(dead_code))]
     NeedsTract,
     InvalidOption,
     Inference,
-    /// This one and those below come from pictures of a web page alone.
+    /// This variant and those below are only used for pictures of a web page.
     NotLoaded,
     #[cfg_attr(not(all(feature = "web", target_family = "wasm")), expect(dead_code))]
     Network,
@@ -58,7 +58,7 @@ impl Error {
         self
     }
 
-    /// Adds to the message.
+    /// Adds `what` to the message.
     #[cfg(feature = "tract")]
     pub(crate) fn with_hint(mut self, hint: &str) -> Error {
         self.message = format!("{} ({hint})", self.message);
