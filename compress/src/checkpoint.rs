@@ -17,7 +17,7 @@ use crate::scale::Scales;
 pub struct Array {
     /// Row-major; a convolution's is OIHW.
     pub shape: Vec<usize>,
-    /// As many as the product of `shape`.
+    /// The values; their number is the product of `shape`.
     pub values: Vec<f32>,
 }
 
