@@ -41,12 +41,12 @@ use crate::scale::Scales;
 pub use crate::scale::{ACTIVATION_MAX, Scale};
 use crate::ties::Ties;
 
-/// How the range of a scale is chosen.
+/// The methods to choose the range of a scale.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Method {
-    /// Cuts off this share of the values in percent, half at each end: 99.99 keeps all but one in ten thousand.
+    /// The range that contains this percentage of the values. The rest is cut off, half at each end.
     Percentile(f64),
-    /// The range with the least mean square error.
+    /// The range with the smallest mean squared error.
     Mse,
 }
 
@@ -63,24 +63,25 @@ impl std::fmt::Display for Method {
 pub const METHODS: [Method; 4] =
     [Method::Mse, Method::Percentile(99.9), Method::Percentile(99.99), Method::Percentile(100.0)];
 
-/// What of a network is in integers. Any part may stay in floats.
+/// Which parts of a network are in int8. Any part may stay in floats.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
-    /// By node: the scale of its output.
+    /// For each node, the scale of its output; `None` for floats.
     pub activations: Vec<Option<Scale>>,
-    /// By node: whether its weights are bytes.
+    /// For each node, whether its weights are int8.
     pub weights: Vec<bool>,
-    /// How many bits of the bytes weights use, 2 to 8. Fewer make no smaller file, but one that compresses better.
+    /// Number of bits that weights use of their 8, 2 to 8. Fewer bits do not make the file smaller, but it compresses
+    /// better.
     pub weight_bits: u32,
 }
 
 impl Plan {
-    /// Everything that can be is in integers, with the scales that `method` chooses.
+    /// Everything possible is in int8, with the scales that `method` chooses.
     pub fn new(graph: &Graph, calibration: &Calibration, method: Method) -> Plan {
         Plan::with_scales(graph, &calibration.scales(method))
     }
 
-    /// Everything that can be is in integers, with `scales` by place (see [`places`]).
+    /// Everything possible is in int8, with `scales` by index (see [`places`]).
     pub fn with_scales(graph: &Graph, scales: &[Scale]) -> Plan {
         Plan {
             activations: places(graph).into_iter().map(|place| place.map(|place| scales[place])).collect(),
@@ -95,7 +96,7 @@ impl Plan {
         graph.nodes.iter().zip(&self.activations).filter_map(named).collect()
     }
 
-    /// The same with all but the convolution `node` in floats: its weights, what it reads and what it writes.
+    /// The same with only the convolution `node` in int8: its weights, its input and its output.
     pub fn only(&self, graph: &Graph, calibration: &Calibration, node: usize) -> Plan {
         let near = [Some(graph.nodes[node].inputs[0]), Some(node)];
         let places: Vec<usize> = near.into_iter().flatten().filter_map(|id| calibration.places[id]).collect();
@@ -121,7 +122,7 @@ impl Plan {
     }
 }
 
-/// The scales of `named` by place (see [`places`]); none if one is missing.
+/// The scales of `named` by index (see [`places`]); `None` if one is missing.
 pub fn scales_by_place(graph: &Graph, named: &Scales) -> Option<Vec<Scale>> {
     let places = places(graph);
     let mut scales = vec![None; places.iter().flatten().max().map_or(0, |last| last + 1)];
@@ -133,8 +134,8 @@ pub fn scales_by_place(graph: &Graph, named: &Scales) -> Option<Vec<Scale>> {
     scales.into_iter().collect()
 }
 
-/// By node, the number of the scale its output has in bytes: maps that are only moved share it with what they are made
-/// of. None for what is no map and for what the head reads.
+/// For each node, the index of its output's scale. Maps that are only moved share the scale of their inputs. `None` for
+/// outputs that are not maps and for those that the head reads.
 pub fn places(graph: &Graph) -> Vec<Option<usize>> {
     let mut ties = Ties::new(graph.nodes.len());
     let mut wanted: Vec<bool> = graph.nodes.iter().map(|node| node.stride > 0).collect();
