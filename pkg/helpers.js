@@ -1,9 +1,9 @@
-// The helpers of one detector: workers that share the memory of its engine and compute with it.
+// The helpers of one detector: workers that share the memory of its engine and compute in it.
 import { openWorker } from "./open-worker.js";
 
 /** @typedef {import("./engine.js").Team & { call: "help", module: WebAssembly.Module, member: number }} Task */
 
-/** How long a helper may take to be ready, in milliseconds. The detector works without it. */
+/** Milliseconds that a helper may take to start. The detector works without it. */
 const PATIENCE = 10_000;
 
 export class Helpers {
@@ -12,8 +12,8 @@ export class Helpers {
   #stopped = false;
 
   /**
-   * Starts `count` helpers. The engine must rest meanwhile: each takes memory for its stack, by an allocator that is made
-   * for one thread.
+   * Starts `count` helpers. The engine must be idle meanwhile: each helper allocates its stack, and the allocator is
+   * made for one thread.
    * @param {number} count
    * @param {WebAssembly.Module} module
    * @param {import("./engine.js").Team} team
@@ -22,7 +22,7 @@ export class Helpers {
    */
   async start(count, module, team, worker) {
     let ready = 0;
-    // One after the other, for the same reason; the script is fetched once.
+    // One after the other, for the same reason. The script is fetched once.
     for (let member = 1; member <= count && !this.#stopped; member += 1) {
       if (!(await this.#startOne({ call: "help", module, ...team, member }, worker))) break;
       ready += 1;

@@ -1,4 +1,4 @@
-// The class filter: names chosen one by one, shown as buttons that take them away again.
+// The class filter: class names chosen one by one, shown as buttons that remove them.
 
 export class ClassFilter {
   #chosen = [];
@@ -17,7 +17,7 @@ export class ClassFilter {
       event.preventDefault();
       this.#add();
     });
-    // Chosen from the list: no second click is needed.
+    // A name chosen from the list is added without another click.
     elements.input.addEventListener("change", () => this.#add());
   }
 

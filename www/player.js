@@ -1,9 +1,9 @@
-// What is shown, a picture, a video or the camera, and the looking at it by one model or two.
+// The current source (a picture, a video or the camera), and its detection by one model or two.
 import { closeCamera, listCameras, openCamera } from "./camera.js";
 import { grab, nextFrame } from "./frames.js";
 import { typical } from "./timing.js";
 
-/** So many looks more at a picture, within so many milliseconds, tell how long one takes. */
+/** Number of further detections in a picture, and the milliseconds within which they may run, to measure the time. */
 const LOOKS = 5;
 const LOOKS_MS = 1500;
 
@@ -30,16 +30,16 @@ export class Player {
   kind = "nothing";
   /** @type {Source | undefined} */
   source;
-  /** Whether the camera looks at the user. */
+  /** Whether the camera faces the user. */
   mirrored = false;
 
   #page;
   #stage;
   #picture;
   #video;
-  /** Aborted when something else is shown. */
+  /** Aborted when another source is shown. */
   #showing = new AbortController();
-  /** Aborted then too, and when another model looks. */
+  /** Also aborted when another model detects. */
   #looking = new AbortController();
   /** @type {((signal: AbortSignal) => Promise<void>) | undefined} */
   #look;
@@ -55,17 +55,17 @@ export class Player {
     this.#page = page;
   }
 
-  /** What the boxes lie over, for saving. */
+  /** The image under the boxes, for saving. */
   get image() {
     return this.kind === "picture" ? this.#picture : this.#video;
   }
 
-  /** Whether frames follow each other. */
+  /** Whether the source is a video or the camera. */
   get moves() {
     return this.kind === "video" || this.kind === "camera";
   }
 
-  /** Whether nothing new is looked at until somebody asks. */
+  /** Whether nothing is detected until something changes. */
   get isStill() {
     return this.kind === "picture" || (this.kind === "video" && this.#video.paused);
   }
@@ -111,7 +111,7 @@ export class Player {
     this.#page.onFail(error);
   }
 
-  /** Looks again at what is shown: a model, its size or the overlap has changed. */
+  /** Detects again in the current source, because the model, its size or the overlap has changed. */
   lookAgain() {
     this.#looking.abort();
     if (!this.#look) return;
@@ -123,7 +123,7 @@ export class Player {
   }
 
   /**
-   * Shows the picture behind `url` and looks at it once.
+   * Shows the picture at `url` and detects in it once.
    * @param {string} url
    * @param {Source & { alt: string }} source
    */
@@ -151,7 +151,7 @@ export class Player {
     const size = { width: picture.naturalWidth, height: picture.naturalHeight };
     const look = async (pane) => {
       const detector = await pane.detector;
-      // Decoding is not detection. A picture without a size of its own (SVG) makes no bitmap.
+      // Decoding time is not detection time. A picture without a size (SVG) makes no bitmap.
       const bitmap = await createImageBitmap(picture).catch(() => undefined);
       const started = performance.now();
       try {
@@ -168,9 +168,9 @@ export class Player {
       pane.take(objects, size, times);
       this.#page.onTake();
     };
-    // The first runs are slow while the browser still compiles the engine for speed. Boxes do not wait for that, figures do.
+    // The first runs are slow while the browser still optimises the engine. Boxes are shown at once, times later.
     const time = async (pane) => {
-      // A page that computes itself stands still meanwhile.
+      // A page that computes on its own thread is blocked meanwhile.
       if (!(await pane.detector).worker) return;
       const looks = [];
       const began = performance.now();
@@ -179,7 +179,7 @@ export class Player {
       pane.again();
       pane.take(objects, size, times);
     };
-    // One after the other: at the same time they would slow each other down.
+    // One after the other, because they would slow each other down.
     const panes = this.#page.panes();
     for (const step of [show, time]) {
       for (const pane of panes) {
@@ -187,7 +187,7 @@ export class Player {
           await step(pane);
         } catch (error) {
           if (signal.aborted) return;
-          // Said once.
+          // Reported only once.
           if (step === show) this.#page.onFail(error, pane);
         }
       }
@@ -213,7 +213,7 @@ export class Player {
       const shown = nextFrame(video, signal, 10_000);
       await once(video, "loadeddata", signal);
       if (!video.videoWidth) throw Object.assign(new Error("sound only"), { code: "no-video" });
-      // Refused where the browser's settings forbid it: then the controls start it.
+      // Rejected if the browser's settings forbid autoplay; the controls then start it.
       video.play().catch(() => {});
       await Promise.race([shown, new Promise((resolve) => setTimeout(resolve, 1000))]);
     } catch (error) {
@@ -287,7 +287,7 @@ export class Player {
     }
   }
 
-  /** All panes look at the same frames, which they also show. Tracks need `watch`, which has frames of its own. */
+  /** All panes process and show the same frames. Tracks need `watch`, which takes its own frames. */
   async #watchTogether(panes, signal) {
     const video = this.#video;
     const detectors = await Promise.all(panes.map((pane) => pane.detector));

@@ -1,4 +1,4 @@
-// The samples: cut, composed and panned from the three photographs in data/samples by scripts/samples.mjs.
+// The samples: scripts/samples.mjs makes them from the three photographs in data/samples.
 
 /**
  * @typedef {object} Sample

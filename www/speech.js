@@ -1,4 +1,4 @@
-// The live region: what a screen reader says. It shall not be talked over, so a sentence stands for a while.
+// The live region for screen readers. Each sentence stays for a while, so that it is not interrupted.
 
 const STANDS_MS = 2500;
 
