@@ -382,7 +382,7 @@ mod tests {
 
     #[rustfmt::skip]
     const CLASS_ROWS: [f32; 15] = [
-        // Three places, one class: centre x, centre y, width, height, score.
+        // Three cells, one class: centre x, centre y, width, height, score.
         10.0, 20.0, 30.0,
         40.0, 50.0, 60.0,
          4.0,  6.0,  8.0,
@@ -464,7 +464,7 @@ mod tests {
         let scale = |stride: f32, centres: &[[f32; 2]]| Cells { stride, centres: centres.to_vec() };
         let scales = [scale(8.0, &[[4.0, 4.0], [12.0, 4.0]]), scale(16.0, &[[8.0, 8.0]])];
         let boxes = Boxes::Distributions { bins: 3, scales: scales.to_vec().into() };
-        // Left all in bin 1, top half in 0 and half in 2, right a quarter, a quarter, a half, bottom as unsure as can be.
+        // Left is all in bin 1, top half in 0 and half in 2, right in quarters and a half, bottom uniform.
         #[rustfmt::skip]
         let sure = [
             0.0, 90.0, 0.0,
@@ -472,13 +472,13 @@ mod tests {
             0.25f32.ln(), 0.25f32.ln(), 0.5f32.ln(),
             7.0, 7.0, 7.0,
         ];
-        // A place that does not pass may hold anything.
+        // A cell below the threshold may have any box.
         let fine: Vec<f32> = [[f32::NAN; 12], sure].concat();
         let large = [1000.0, 0.0, -1000.0].repeat(4);
         let (fine_scores, coarse_scores) =
             ([logit(0.1), logit(0.2), logit(0.6), logit(0.7)], [logit(0.9), logit(0.3)]);
         let found = parts(boxes, &[&fine, &large, &fine_scores, &coarse_scores], ALL);
-        // The coarse place is sure of bin 0 on every side: a box of no area.
+        // The coarse cell is certain of bin 0 for every side: a box without area.
         let [one] = &found[..] else { panic!("{found:?}") };
         assert!((one.score - 0.7).abs() < 1e-6 && one.class == 1, "{one:?}");
         let BoxLtrb { left, top, right, bottom } = one.bbox;
@@ -493,9 +493,9 @@ mod tests {
         let scale = Cells { stride: 16.0, centres: vec![[0.0, 0.0], [16.0, 0.0]] };
         let boxes = Boxes::Anchors(vec![(scale, vec![[10.0, 20.0], [40.0, 30.0]])].into());
         let none = [0.0, 0.0, 0.0, 0.0, logit(0.1), 90.0, 90.0];
-        // In the second cell, with the second anchor: in its middle, twice as wide.
+        // In the second cell, with the second anchor: in the middle of the cell, twice as wide as the anchor.
         let one = [0.0, 0.0, 2f32.ln(), 0.0, logit(0.8), logit(0.5), logit(0.9)];
-        // In the first cell: a score of 0.24, by two probabilities that pass by themselves.
+        // In the first cell: a score of 0.24 from two probabilities that are each above the threshold.
         let weak = [0.0, 0.0, 0.0, 0.0, logit(0.6), logit(0.4), logit(0.1)];
         let cells = [none, weak, none, one].concat();
         let found = parts(boxes.clone(), &[&cells], ALL);
@@ -537,7 +537,7 @@ mod tests {
     fn scores_that_are_none_are_errors_in_every_form() {
         let wrong = [f32::NAN, f32::INFINITY, 2.63, 1.01];
         let fine = [(f32::NEG_INFINITY, None), (-1.0, None), (0.1, None), (1.0, Some(1.0)), (1.0005, Some(1.0))];
-        // Sole class, classes beside good ones, class and objectness, and an answer that is already suppressed.
+        // One class, several classes, objectness with classes, and an output after NMS.
         type Answer = fn(f32) -> Vec<f32>;
         let forms: [(OutputForm, usize, Answer); 5] = [
             (OutputForm::ClassRows, 1, |score| vec![5.0, 5.0, 2.0, 2.0, score]),
@@ -560,12 +560,12 @@ mod tests {
                 }
             }
         }
-        // One that the other hides.
+        // A valid value hides an invalid one in the product.
         for pair in [[2.63, 0.3], [0.3, 2.63], [f32::NAN, 0.9], [0.9, f32::NAN]] {
             let answer = [5.0, 5.0, 2.0, 2.0, pair[0], pair[1]];
             assert!(try_decode(OutputForm::Objectness, &answer, 6, ALL).is_err(), "{pair:?}");
         }
-        // The score of a class that is not wanted is not checked.
+        // The score of an unwanted class is not checked.
         let want = Want { classes: Some(&[false, true]), ..ALL };
         let found = decode(OutputForm::ClassRows, &[5.0, 5.0, 2.0, 2.0, 7.0, 0.8], 1, want);
         assert_eq!(found, [candidate(4.0, 4.0, 6.0, 6.0, 1, 0.8)]);
@@ -611,7 +611,7 @@ mod tests {
                 let error = try_decode(form, &output, columns, ALL).unwrap_err();
                 assert_eq!(error.code(), "inference-failed", "{form:?} at {at}");
                 assert!(error.to_string().contains("NaN for a side of a box"), "{error}");
-                // Nobody looks at the box of what is not wanted.
+                // The box of an unwanted class is not checked.
                 output[4] = 0.1;
                 assert_eq!(decode(form, &output, columns, ALL), [], "{form:?} at {at}");
             }
@@ -633,7 +633,7 @@ mod tests {
 
     #[test]
     fn parts_and_logits_and_distances_give_what_the_whole_gives() {
-        // Three classes of seven places; the second part has two of them.
+        // Seven cells with three classes; the second part has two of the cells.
         let scales = [(8.0, 0..5), (16.0, 5..7)];
         let logits =
             [-40.0, -1.098_612_3, -1.0, 0.0, 2.0, 16.7, 40.0, -9.0, 0.3, 7.0].map(|x: f32| [x, x - 1.0, -x]);
@@ -644,7 +644,7 @@ mod tests {
         let columns = |rows: &[f32], range: &std::ops::Range<usize>| -> Vec<f32> {
             rows.chunks(7).flat_map(|row| row[range.clone()].to_vec()).collect()
         };
-        // As the exporter writes it.
+        // As the exporter computes it.
         let mut boxes = vec![0.0; 28];
         for (stride, places) in scales.clone() {
             for place in places {
@@ -704,7 +704,7 @@ mod tests {
     #[ignore = "a measurement"]
     fn how_long_decoding_and_suppression_takes() {
         const PLACES: usize = 3549;
-        // Some thirty objects of different classes, each seen by a dozen places; noise below the threshold elsewhere.
+        // About thirty objects of different classes, each in a dozen cells; noise below the threshold elsewhere.
         let mut output = vec![0.0; 84 * PLACES];
         for place in 0..PLACES {
             let object = place / 120;

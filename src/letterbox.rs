@@ -245,7 +245,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Letterboxes `image` and gives rows of RGB bytes, as the fixtures have them.
+    /// Letterboxes `image` and returns rows of RGB bytes, like the fixtures.
     fn bytes(image: ImageView<'_>, size: (u32, u32)) -> Vec<u8> {
         let plane = (size.0 * size.1) as usize;
         let mut input = vec![f32::NAN; 3 * plane];
@@ -270,7 +270,7 @@ mod tests {
 
             let found = bytes(ImageView::rgb(&pixels, width, height).unwrap(), size);
             let off = found.iter().zip(&expected).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
-            // Both round after each of two passes, in another order.
+            // Both round after each of two passes, but in different order.
             assert!(off <= 2, "{width} x {height} in {size:?} is off by {off}");
             let mean = found.iter().zip(&expected).map(|(a, b)| f64::from(a.abs_diff(*b))).sum::<f64>()
                 / found.len() as f64;
@@ -339,7 +339,7 @@ mod tests {
             far in (0.0f32..1.0, 0.0f32..1.0),
         ) {
             let placement = Placement::fit(frame, input);
-            // The box on the letterboxed picture, by the proportions of the picture alone.
+            // The box in the letterboxed picture, computed from the proportions of the picture alone.
             let (w, h) = (frame.0 as f32, frame.1 as f32);
             let bbox = BoxLtrb {
                 left: corner.0.min(far.0) * w,
@@ -366,7 +366,7 @@ mod tests {
             let p = Placement::fit(frame, input);
             prop_assert!(p.width == input.0 || p.height == input.1);
             prop_assert!(p.left + p.width <= input.0 && p.top + p.height <= input.1);
-            // Centred, with the odd pixel of grey on the far side.
+            // Centred; an odd pixel of grey is on the right or at the bottom.
             prop_assert!(input.0 - p.width - 2 * p.left <= 1 && input.1 - p.height - 2 * p.top <= 1);
         }
 

@@ -139,7 +139,7 @@ mod tests {
                     prop_assert!(a.class != b.class || a.bbox.iou(&b.bbox) <= iou_max);
                 }
             }
-            // Whatever is gone was covered by a better box that stayed, unless there was no more room.
+            // A dropped box was covered by a better one that stayed, unless the maximum was reached.
             if kept.len() < most {
                 for gone in all.iter().filter(|c| !kept.contains(c)) {
                     let covers =

@@ -226,8 +226,8 @@ mod tests {
 
     #[test]
     fn fast_objects_are_followed_by_their_velocity() {
-        // 25 px a frame at a width of 40: without the guess the overlap is 15 / 65 = 0.23, above 0.2; at 32 px it
-        // is 8 / 72 = 0.11, so only the guess can hold it.
+        // 25 px per frame at a width of 40: without prediction the overlap is 15 / 65 = 0.23, above 0.2; at 32 px it is
+        // 8 / 72 = 0.11, so it needs the prediction.
         let mut tracker = Tracker::default();
         let mut x = 0.0;
         for frame in 0..20 {
@@ -299,7 +299,7 @@ mod tests {
         let mut tracker = Tracker::default();
         for frame in 0..40 {
             let along = frame as f32 * 6.0;
-            // Meeting in the middle, 12 px apart in height. The order of detections changes.
+            // They meet in the middle, 12 px apart vertically. The order of detections changes.
             let (right, left) = (object(along, 0.0), object(234.0 - along, 12.0));
             let swapped = frame % 2 == 1;
             let ids = if swapped { tracker.update(&[left, right]) } else { tracker.update(&[right, left]) };
@@ -348,7 +348,7 @@ mod tests {
     fn memory_stays_flat() {
         let mut tracker = Tracker::default();
         for frame in 0..5_000 {
-            // Something new at another place in every frame.
+            // A new object at another position in every frame.
             tracker.update(&[object((frame * 97 % 5000) as f32, (frame * 61 % 3000) as f32)]);
         }
         assert!(tracker.tracks.len() < 50, "{}", tracker.tracks.len());

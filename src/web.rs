@@ -432,7 +432,7 @@ mod tests {
 
     use super::*;
 
-    // With `tract`, the tests of the engine say so for all.
+    // With `tract`, the tests of the engine cover this for all builds.
     #[cfg(not(feature = "tract"))]
     wasm_bindgen_test::wasm_bindgen_test_configure!(run_in_browser);
 
@@ -455,7 +455,7 @@ mod tests {
         }
     "#)]
     extern "C" {
-        /// Each returns what takes it back.
+        /// Each returns a function that undoes it.
         #[wasm_bindgen(js_name = withNoise)]
         fn with_noise() -> Function;
         #[wasm_bindgen(js_name = withoutOffscreenCanvas)]

@@ -283,7 +283,7 @@ mod tests {
     fn another_program_may_be_writing_the_same_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.json");
-        // The file under a fixed name would be another program's.
+        // A file with a fixed name could belong to another program.
         std::fs::create_dir(folder.path().join("a.json.part")).unwrap();
         let write = |text: &str| write_whole(&path, text.as_bytes()).unwrap();
         std::thread::scope(|scope| {
@@ -295,7 +295,7 @@ mod tests {
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "no part is left");
     }
 
-    /// Root could lose `/dev/null`. A link to it stands for it here.
+    /// With root rights, `/dev/null` could be replaced. A link to it stands for it here.
     #[cfg(unix)]
     #[test]
     fn a_device_is_written_to_and_not_replaced() {

@@ -500,7 +500,8 @@ mod tests {
         Layer::new(name, LayerKind::Conv { out, kernel, stride, activation, norm })
     }
 
-    /// Convolutions with and without normalisation, with stride, with a larger kernel, behind a joined skip.
+    /// Convolutions with and without normalisation, with stride, with a larger kernel, and after a concatenated skip
+    /// connection.
     fn network() -> Network {
         let (leaky, none) = (Activation::LeakyRelu, Activation::None);
         let layers = vec![
@@ -521,7 +522,7 @@ mod tests {
         (0..count).map(|_| (0..3 * SIDE * SIDE).map(|_| random.f32()).collect()).collect()
     }
 
-    /// What the head reads, as one list.
+    /// The maps that the head reads, as one list.
     fn answers(network: &Network, weights: &Weights, image: &[f32]) -> Vec<f32> {
         let graph = network.graph().unwrap();
         let map = Map { channels: 3, height: SIDE, width: SIDE, values: image.to_vec() };
@@ -556,7 +557,7 @@ mod tests {
             original
         };
         let originals: Vec<Original> = ids.iter().map(original).collect();
-        // With all channels as they are, and with all components of the map.
+        // With all channels, or all components of the map.
         let chosen = [("deep", None, vec![4; 9]), ("wide", Some(6), vec![6; 25]), ("down", Some(9), vec![9; 9])];
         let chosen = chosen.map(|(name, projected, copies)| (name.into(), Separable { projected, copies })).into();
         let (separable, fitted) = replace(&source, &originals, &chosen, &|_| ()).unwrap();
@@ -568,7 +569,7 @@ mod tests {
             let (before, after) = (answers(&network, &weights, image), answers(&separable, &fitted, image));
             let largest = before.iter().fold(0f32, |largest, value| largest.max(value.abs()));
             let off = before.iter().zip(&after).fold(0f32, |off, (a, b)| off.max((a - b).abs()));
-            // The ridge keeps it from being exact.
+            // The ridge prevents an exact result.
             assert!(off < 0.01 * largest, "{off} of {largest}");
         }
     }
@@ -578,7 +579,7 @@ mod tests {
         let network = network();
         let graph = network.graph().unwrap();
         let mut weights = random_weights(&graph, 5);
-        // All kernels of an input channel of `deep` are mixed of two.
+        // All kernels of an input channel of `deep` are mixtures of two.
         let mut random = fastrand::Rng::with_seed(8);
         let two: Vec<[f32; 18]> = (0..4).map(|_| std::array::from_fn(|_| random.f32() - 0.5)).collect();
         let deep = &mut weights.get_mut("deep.conv.weight").unwrap().values;
@@ -717,7 +718,7 @@ mod tests {
         );
         assert_eq!(original.copies(basis, 1.7), Some(vec![6, 4]));
         assert_eq!(original.copies(basis, 1.0), Some(vec![6]));
-        // The head needs the order that it has.
+        // The head needs the original order.
         let scores = graph.nodes.iter().position(|node| node.name == "scores").unwrap();
         assert_eq!(reordered(&graph, &weights, &BTreeMap::from([(scores, vec![2, 1, 0])])), None);
     }
@@ -728,7 +729,7 @@ mod tests {
         let graph = network.graph().unwrap();
         let weights = random_weights(&graph, 9);
         let images = photographs(60);
-        // All stays dense, for nothing limits it, but the order of channels changes.
+        // Everything stays dense, because nothing limits it, but the order of channels changes.
         let config = DecoupleConfig { multipliers: vec![1.5], projections: Vec::new(), ..all_within(u64::MAX) };
         let decoupled = decouple(&network, &weights, &images, SIDE, &config, &|_| ()).unwrap();
         let maps = |network: &Network, weights: &Weights| {

@@ -529,10 +529,10 @@ mod tests {
 
     #[test]
     fn half_the_objects_before_a_miss() {
-        // One hit of two objects: precision 1 up to recall 0.5 (51 of the 101 recalls), 0 beyond.
+        // One of two objects is found: precision 1 up to recall 0.5 (51 of the 101 recalls), 0 beyond.
         let half = score(&[truth(0.0), truth(50.0)], &[found(0.0, 0.9), found(200.0, 0.5)], 1, 1);
         assert!((half.ap50.unwrap() - 51.0 / 101.0).abs() < 1e-9);
-        // The same, the miss first: precision 1/2.
+        // The same with the false positive first: precision 1/2.
         let late = score(&[truth(0.0), truth(50.0)], &[found(0.0, 0.5), found(200.0, 0.9)], 1, 1);
         assert!((late.ap50.unwrap() - 51.0 / 202.0).abs() < 1e-9);
     }

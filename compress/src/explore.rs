@@ -670,7 +670,7 @@ mod tests {
     use crate::network::LayerKind;
     use crate::zoo;
 
-    /// Explains by the layers alone: more parameters explain more, kernels of 5 a bit more.
+    /// A learner whose results depend only on the layers: more parameters explain more, kernels of 5 a bit more.
     #[derive(Default)]
     struct Formula {
         learned: Vec<String>,
@@ -702,7 +702,7 @@ mod tests {
         fn check(&mut self, network: &Network, start: &Weights, folder: &Path) -> Result<(CheckResult, Weights)> {
             std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
             self.checked += 1;
-            // Training turns it round: what has more layers is better.
+            // Training reverses the order: a network with more layers is better.
             let loss = 10.0 - network.layers.len() as f64 + start.len() as f64 * 1e-6;
             Ok((CheckResult { images: 7, loss, unexplained: 0.1, ap50: None }, start.clone()))
         }
@@ -782,7 +782,7 @@ mod tests {
         let loss = |combination: &Combination| combination.checked.unwrap().loss;
         assert!(checked.iter().all(|combination| loss(&best) <= loss(combination)));
         assert_eq!(combinations.iter().filter(|combination| combination.best).count(), 1);
-        // What all parts can be is there for comparison.
+        // A combination with the same candidate for all parts is there for comparison.
         assert!(combinations.iter().any(|combination| combination.name == "DSConv k=3"), "{combinations:?}");
 
         assert_eq!(Network::read(run.join("network.json")).unwrap(), network);
@@ -844,7 +844,7 @@ mod tests {
         assert_eq!(merge(&space, folder.path()).unwrap(), expected);
         learned.sort();
         assert_eq!((learned, checked), (["conv11", "conv4", "conv7", "conv9"].map(String::from).to_vec(), 3));
-        // A line cut short by a kill is learned again.
+        // A line truncated by a kill is computed again.
         let log = folder.path().join("shard-2-of-2.jsonl");
         let text = std::fs::read_to_string(&log).unwrap();
         let cut = text.lines().position(|line| line.contains("conv11")).unwrap();
@@ -874,7 +874,7 @@ mod tests {
         refused(ExploreConfig { max_macs: 1000, ..small() }, "--max-macs");
         refused(ExploreConfig { side_px: 100, ..small() }, "--cost-imgsz");
         refused(ExploreConfig { kinds: vec![], ..small() }, "--kinds");
-        // All that is left is the layer itself.
+        // The only remaining candidate is the layer itself.
         let same =
             ExploreConfig { parts: vec!["conv4".into()], kinds: vec![Kind::Conv], kernels: vec![3], ..small() };
         let free = ExploreConfig { max_parameters: u64::MAX / 2, max_macs: u64::MAX / 2, ..same };

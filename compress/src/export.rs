@@ -447,7 +447,7 @@ mod tests {
         network
     }
 
-    /// The rows of the answer of an ONNX file.
+    /// The rows of the output of an ONNX file.
     fn answer(onnx: &[u8]) -> Vec<Vec<f32>> {
         let model = tract_onnx::onnx().model_for_read(&mut std::io::Cursor::new(onnx)).unwrap();
         let model = model.into_optimized().unwrap().into_runnable().unwrap();
@@ -457,7 +457,7 @@ mod tests {
         values.chunks(output[0].shape()[2]).map(<[f32]>::to_vec).collect()
     }
 
-    /// The distribution head by its definition, one place after the other.
+    /// The distribution head by its definition, cell by cell.
     fn decoded(graph: &Graph, maps: &[Map]) -> Vec<Vec<f32>> {
         let Some(&Head::Distribution { bins, offset }) = graph.head() else { panic!("another head") };
         let mut rows = vec![Vec::new(); 4 + graph.classes];
@@ -486,8 +486,8 @@ mod tests {
         a.iter().flatten().zip(b.iter().flatten()).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
     }
 
-    /// A pool padded on both sides, bilinear upsampling, blocks with an activation-less depthwise convolution and
-    /// without normalisation, a map of stride 64 that the image covers in part, and distributions.
+    /// A pool padded on both sides, bilinear upsampling, blocks with a depthwise convolution without activation and
+    /// without normalisation, a map of stride 64 that the image covers partly, and distributions.
     #[test]
     fn a_network_of_new_forms_is_what_onnxruntime_made_of_it() {
         let network = distribution();

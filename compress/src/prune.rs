@@ -414,12 +414,12 @@ mod tests {
     use crate::reference::random_weights;
     use crate::zoo;
 
-    /// Accuracy falls with the share of each group's channels that are gone; training gives back nothing but is counted.
+    /// A trainer whose accuracy falls with the share of removed channels. Its training changes nothing, but is counted.
     struct Formula {
         full: Vec<(String, usize)>,
         trained: u64,
         measured: usize,
-        /// Fails at this measurement, as a kill would.
+        /// Fails at this measurement, like a kill.
         breaks_at: usize,
     }
 
@@ -459,7 +459,7 @@ mod tests {
         }
     }
 
-    /// A chain with squeeze-and-excitation and a joined skip, a few thousand weights.
+    /// A chain with squeeze-and-excitation and a concatenated skip connection, with a few thousand weights.
     fn small() -> (Network, Weights) {
         let activation = Activation::Relu6;
         let ds = |name: &str, out, stride| Layer::new(name, LayerKind::ds_conv(out, 3, stride, activation));
@@ -523,7 +523,7 @@ mod tests {
         for group in groups::groups(&outcome.network.graph().unwrap()) {
             assert_eq!(group.channels.len() % 8, 0, "{group:?}");
         }
-        // What is left behind is the thin network, ready to train.
+        // The result is the pruned network, ready for training.
         let (again, _) = checkpoint::read_with_network(&folder.path().join("model.safetensors")).unwrap();
         assert_eq!(again, outcome.network);
         assert_eq!(Network::read(folder.path().join("network.json")).unwrap(), outcome.network);
@@ -543,7 +543,7 @@ mod tests {
         // ln 0.5 / ln 0.7 = 1.94: two rounds.
         let first = config.target(&start, &start);
         assert_eq!((first.max_parameters, first.max_macs), (Some(707), Some(2_236)));
-        // Of two that are met already, the next counts.
+        // Of two targets of which one is already met, the other counts.
         let last = config.target(&start, &state(700, 2_100));
         assert_eq!((last.max_parameters, last.max_macs), (Some(500), Some(2_000)));
         let floor = PruneConfig { max_parameters: None, max_macs: None, ..config };
@@ -577,7 +577,7 @@ mod tests {
         assert_eq!(all, measured);
         let log = |folder: &Path| std::fs::read_to_string(folder.join("log.jsonl")).unwrap();
         assert_eq!(log(folder.path()), log(whole.path()));
-        // Once more: nothing is left to do.
+        // Repeated: there is nothing left to do.
         let mut trainer = Formula::new(&network);
         assert_eq!(go(&config, folder.path(), &mut trainer).unwrap(), expected);
         assert_eq!((trainer.measured, trainer.trained), (0, 0));
@@ -590,7 +590,7 @@ mod tests {
         let config = PruneConfig { min_ap50: Some(0.49), ..config() };
         let mut killed = Formula { breaks_at: 2, ..Formula::new(&network) };
         assert!(matches!(go(&config, folder.path(), &mut killed), Err(Error::Interrupted)));
-        // Another cut than the round would make.
+        // Another cut than the round would choose.
         let group = groups::groups(&network.graph().unwrap()).remove(0);
         let removed: Vec<&Channel> = group.channels[..8].iter().collect();
         let (thin, thin_weights) = groups::cut(&network, &weights, &removed).unwrap();
@@ -609,7 +609,7 @@ mod tests {
         let outcome = go(&config, folder.path(), &mut Formula::new(&network)).unwrap();
         assert!(outcome.state.ap50 >= 0.48 && outcome.rounds > 0, "{outcome:?}");
         assert!(outcome.reason.contains("floor"), "{}", outcome.reason);
-        // Without a floor that counts, until nothing can go.
+        // Without a minimum that applies, it continues until nothing can be removed.
         let folder = tempfile::tempdir().unwrap();
         let config = PruneConfig { min_ap50: Some(0.0), ..config };
         let outcome = go(&config, folder.path(), &mut Formula::new(&network)).unwrap();

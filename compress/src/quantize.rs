@@ -178,7 +178,7 @@ mod tests {
         }
     }
 
-    /// Random weights, images of soft noise.
+    /// Random weights, and images of smooth noise.
     fn example(name: &str, side: usize) -> (crate::network::Network, crate::checkpoint::Weights, Vec<Vec<f32>>) {
         let network = zoo::network(name, 3).unwrap();
         let weights = crate::reference::random_weights(&network.graph().unwrap(), 5);
@@ -209,7 +209,7 @@ mod tests {
             let off = noise(&exact, &scores(&onnx, &images[2..], side).unwrap());
             assert!(off > 0.0 && off < 0.02, "{name}: {off}");
             assert!(onnx.len() < float.len() / 3, "{name}: {} bytes, {} in floats", onnx.len(), float.len());
-            // With everything in floats again, nothing is lost.
+            // With everything in floats, nothing changes.
             let none = Plan {
                 activations: vec![None; graph.nodes.len()],
                 weights: vec![false; graph.nodes.len()],
@@ -255,7 +255,8 @@ mod tests {
         assert!(without.activations.iter().flatten().count() < all.activations.iter().flatten().count());
     }
 
-    /// Every form the writer knows: a moved map, a joined one, squeeze-and-excitation, LeakyReLU, a map below zero.
+    /// Every form that the writer supports: a moved map, a concatenation, squeeze-and-excitation, LeakyReLU, a map with
+    /// negative values.
     fn every_form() -> crate::network::Network {
         use crate::network::{Activation, Head, Layer, LayerKind};
         let relu6 = Activation::Relu6;
@@ -292,7 +293,7 @@ mod tests {
     #[test]
     fn the_files_are_what_onnxruntime_ran_and_give_what_it_gave() {
         let distribution = include_str!("../tests/export/distribution.json");
-        // Of the second, one byte that rounds the other way, of 127, moves a score by up to two thousandths.
+        // In the second network, one of 127 bytes that rounds the other way moves a score by up to 0.002.
         let networks = [
             ("every-form", every_form(), 1e-4),
             ("distribution", serde_json::from_str(distribution).unwrap(), 3e-3),
@@ -313,7 +314,8 @@ mod tests {
                 std::fs::write(&file, &onnx).unwrap();
                 continue;
             }
-            // Runtimes of one file, so that a scale that rounds otherwise on another machine does not matter.
+            // Both runtimes run the same file, so that a scale that rounds differently on another machine does not
+            // matter.
             let file = std::fs::read(file).unwrap();
             assert_eq!((onnx.len(), nodes(&onnx)), (file.len(), nodes(&file)), "{name}");
             let text = std::fs::read_to_string(folder.join(format!("{name}-int8.json"))).unwrap();
@@ -324,7 +326,7 @@ mod tests {
             assert!(off < *tolerance, "{name}: scores are off by {off}");
             let (low, high) = expected.iter().fold((1f32, 0f32), |(low, high), &x| (low.min(x), high.max(x)));
             assert!(high - low > 0.01, "{name}: scores that are all alike show nothing: {low} to {high}");
-            // The integers say what the floats say.
+            // The integer network agrees with the float network.
             let exact = crate::export::to_onnx(network, &weights, (side, side), crate::export::Storage::Single);
             let lost = noise(&scores(&exact.unwrap(), &images, side).unwrap(), &[actual.clone()].to_vec());
             assert!(lost < 0.01, "{name}: {lost}");

@@ -182,7 +182,7 @@ mod tests {
     use super::*;
     use crate::network::{Head, Layer, LayerKind, Network};
 
-    /// What one layer of `kind` makes of `values`, rows of `width`.
+    /// The output of one layer of `kind` for `values` with rows of `width`.
     fn made(kind: LayerKind, width: usize, values: &[f32]) -> Map {
         let conv = |name: &str, out| {
             let activation = crate::network::Activation::None;

@@ -732,7 +732,7 @@ mod tests {
         let baseline = run("baseline");
         let tiny_weights = random_weights(&tiny.graph().unwrap(), 1);
         checkpoint::write(&baseline.join("model.safetensors"), &tiny, &tiny_weights, Precision::Half).unwrap();
-        // Longer than what is read of it.
+        // Longer than the number of steps that are read.
         let log: String = (1..=1000).map(|i| line(20 * i)).collect();
         std::fs::write(baseline.join("log.jsonl"), log).unwrap();
         let other = run("other");

@@ -232,7 +232,7 @@ mod tests {
         let before = scores(&network, &weights, &images, side);
         let revived = revive(&network, &mut weights, &images, side, 7, &|_| ()).unwrap();
         for wanted in [("block3.depthwise", 1), ("box16.pointwise", 1), ("context.squeeze", inner)] {
-            // With random weights other channels are dead, too.
+            // With random weights, other channels are dead too.
             let found = revived.channels.iter().any(|(name, count)| name == wanted.0 && *count >= wanted.1);
             assert!(found, "{wanted:?}: {revived:?}");
         }
@@ -276,7 +276,7 @@ mod tests {
         let network = Network { name: "slices".into(), classes: 2, names: Vec::new(), layers };
         let graph = network.graph().unwrap();
         let mut weights = random_weights(&graph, 5);
-        // Such that none is dead by chance.
+        // So that none is dead by chance.
         for (name, values) in &mut weights {
             if name.starts_with("stem.bn.") {
                 let value = f32::from(name.ends_with("weight") || name.ends_with("var") || name.ends_with("bias"));
@@ -288,7 +288,7 @@ mod tests {
         for (channel, sum) in dead {
             weights.get_mut("stem.bn.bias").unwrap().values[channel] = sum;
         }
-        // Without normalisation nothing is known of the size of new weights.
+        // Without normalisation, the size of new weights is unknown.
         weights.get_mut("wider.conv.bias").unwrap().values[1] = 100.0;
         let mut random = fastrand::Rng::with_seed(2);
         let images: Vec<Vec<f32>> = (0..3).map(|_| (0..3 * side * side).map(|_| random.f32()).collect()).collect();

@@ -123,7 +123,7 @@ mod tests {
         let trimmed = trim(&network, &weights, &images, side, 4, &|_| ()).unwrap();
         let count = |name: &str| trimmed.cut.iter().find(|(group, _)| group == name).map_or(0, |(_, count)| *count);
         assert_eq!(count("context.squeeze"), inner - 4, "{:?}", trimmed.cut);
-        // Behind a depthwise convolution goes what it reads as well: its group has block2's name.
+        // The input of a removed depthwise channel is removed too: its group has block2's name.
         assert!(count("block2.pointwise") >= 4 && count("box16.pointwise") >= 4, "{:?}", trimmed.cut);
         let noise = quantize::noise(&scores(&network, &weights), &scores(&trimmed.network, &trimmed.weights));
         // A dead channel may vary by 0.02.

@@ -488,7 +488,7 @@ mod tests {
         assert!(integers(&weights, &[0.0; 4]).is_none());
     }
 
-    /// The network of a file up to its head.
+    /// Fuses the network of a file up to its head.
     fn fused(onnx: &[u8], width: u32, height: u32) -> Net {
         let limits = crate::Limits::default();
         let budget = &mut crate::limits::Budget::new(&limits);
@@ -513,7 +513,7 @@ mod tests {
         }
     }
 
-    /// Leaky ReLU, units without activation, padded pools, bilinear enlargement and sums.
+    /// Leaky ReLU, layers without activation, padded pools, bilinear upsampling and sums.
     #[test]
     fn of_a_network_of_units_nothing_but_its_ends_is_in_floats() {
         let net = fused(include_bytes!("../../tests/fixtures/distribution-int8.onnx"), 64, 96);
@@ -529,7 +529,7 @@ mod tests {
         assert!(net.nodes.iter().any(|node| matches!(node.op, Op::Add(_)) && node.kind != Kind::Float));
     }
 
-    /// Whether it is a convolution that reads floats; those of squeeze-and-excitation, of one pixel, may.
+    /// Whether it is a convolution that reads floats, except those of squeeze-and-excitation, which have one pixel.
     fn is_float_map(net: &Net, node: &Node) -> bool {
         let read = node.inputs.first().map(|id| net.nodes[*id].kind);
         matches!(node.op, Op::Conv(_)) && node.shape.height > 1 && read == Some(Kind::Float)

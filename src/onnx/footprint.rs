@@ -134,13 +134,13 @@ mod tests {
         let whole = Footprint::new(&onnx);
         assert!(whole.bytes > least as u64);
         assert_eq!(whole.nodes, 100);
-        // Groups, ends in the middle of a number or of a field, numbers of too many bytes.
+        // Groups, ends inside a number or a field, numbers with too many bytes.
         for damaged in [&[0x0b][..], &[0x80], &[0x0a, 9, 1], &[0xff; 40], &onnx[..onnx.len() - 1]] {
             assert!(Footprint::new(damaged).bytes <= whole.bytes, "{damaged:?}");
         }
     }
 
-    /// One number more than a power of two, so that a list that doubles is nearly half empty.
+    /// One value more than a power of two, so that a doubling list is nearly half empty.
     #[test]
     fn lists_of_numbers_take_what_they_hold_when_they_are_read() {
         const COUNT: usize = (1 << 16) + 1;

@@ -463,7 +463,7 @@ mod tests {
         let large = TDim::MulInt(1 << 20, Box::new(count.clone()));
         assert!(!is_refused(&[count.clone(), large.clone()]));
         assert!(is_refused(&[large.clone(), large]));
-        // Each division triples what tract reckons.
+        // Each division triples tract's cost estimate.
         let divided = |times: usize| (0..times).fold(count.clone(), |size, _| TDim::Div(Box::new(size), 3));
         assert!(!is_refused(&[divided(10)]));
         assert!(is_refused(&[divided(41)]), "this is beyond 64 bits");

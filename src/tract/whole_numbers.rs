@@ -350,7 +350,7 @@ pub(super) fn range(kind: DatumType) -> Option<(i64, i64)> {
 mod tests {
     use super::*;
 
-    /// What the node computes of its input, by `eval` alone.
+    /// The output of the node, computed by `eval` alone.
     fn of(op: impl Into<Box<dyn TypedOp>>, inputs: &[Tensor]) -> Tensor {
         let mut model = TypedModel::default();
         let rank = inputs.iter().map(Tensor::rank).max().unwrap();
@@ -358,7 +358,7 @@ mod tests {
             .iter()
             .enumerate()
             .map(|(at, input)| {
-                // tract wants all of one rank, `eval` does not.
+                // tract needs equal ranks, `eval` does not.
                 let shape = [vec![1; rank - input.rank()], input.shape().to_vec()].concat();
                 model.add_source(format!("{at}"), input.datum_type().fact(shape)).unwrap()
             })
@@ -401,7 +401,7 @@ mod tests {
         minus::<i8>((&six, &[-128, 0, 1, 2, 3, 4]), (&[3], &[1, 2, 3]), (&six, &[127, -2, -2, 1, 1, 1]));
         minus::<u8>((&[3], &[1, 2, 3]), (&six, &[0, 1, 2, 3, 4, 255]), (&six, &[1, 1, 1, 254, 254, 4]));
         minus::<u64>((&[2, 2, 1], &[0, 1, 2, 3]), (&[2], &[0, 1]), (&[2, 2, 2], &[0, u64::MAX, 1, 0, 2, 1, 3, 2]));
-        // Each is widened along another axis.
+        // Each is broadcast along another axis.
         minus::<u8>(
             (&[1, 2, 1], &[10, 20]),
             (&[2, 1, 2], &[1, 2, 3, 21]),
@@ -464,7 +464,7 @@ mod tests {
         assert_eq!(of(sum(true, false), &input), tensor1(&[0i8, 100, 127, -128]));
         assert_eq!(of(sum(false, true), &input), tensor1(&[-126i8, 30, 3, 2]));
         assert_eq!(of(sum(true, true), &input), tensor1(&[30i8, 3, 2, 0]));
-        // Each row of numbers is a block of its own, with two lanes.
+        // Each row is a block with two lanes.
         let middle = |exclusive: bool, reverse: bool| CumSum { axis: 1, exclusive, reverse };
         let input = [tensor3(&[[[1u64, 2], [3, 4]], [[5, 6], [u64::MAX, 8]]])];
         assert_eq!(of(middle(false, false), &input), tensor3(&[[[1u64, 2], [4, 6]], [[5, 6], [4, 14]]]));

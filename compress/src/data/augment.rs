@@ -266,7 +266,7 @@ impl Colour {
 mod tests {
     use super::*;
 
-    /// A photograph, grey but for a white object at `ltrb`.
+    /// A grey photograph with a white object at `ltrb`.
     fn photo_with_object(width: u32, height: u32, ltrb: [u32; 4]) -> (Photo, Target) {
         let mut rgb = vec![40; (width * height * 3) as usize];
         for y in ltrb[1]..ltrb[3] {
@@ -281,7 +281,7 @@ mod tests {
         )
     }
 
-    /// Inside a target's box it is brighter than around it, wherever the object was moved to.
+    /// Checks that a target's box is brighter than its surroundings, wherever the object was moved.
     fn assert_boxes_are_where_the_objects_are(sample: &Sample) {
         let at = |x: f32, y: f32| sample.rgb[(y as usize * sample.size + x as usize) * 3 + 1];
         for target in sample.targets.iter().filter(|target| target.weight > 0.0) {
@@ -291,7 +291,7 @@ mod tests {
                 assert!(at(x, y) > 100, "{target:?}: {} inside at {x},{y}", at(x, y));
             }
             assert!(centre > 100, "{target:?}");
-            // In a mosaic a neighbour's object may lie right beside this one.
+            // In a mosaic, an object of another photograph may be directly beside this one.
             let taken = |x: f32, y: f32| {
                 sample.targets.iter().any(|other| {
                     let [l, t, r, b] = other.ltrb;

@@ -445,7 +445,7 @@ mod tests {
         let sizes: Vec<_> = set.images.iter().map(|image| (image.width, image.height)).collect();
         assert_eq!((sizes, set.classes), (vec![(3, 5), (6, 4)], classes.to_vec()));
         assert!(set.images.iter().all(|image| image.objects.is_empty() && image.labelled == Labelled::None));
-        // The content counts, not the ending.
+        // The content decides, not the extension.
         std::fs::copy(folder.path().join("a.png"), folder.path().join("d.jpg")).unwrap();
         assert_eq!(read(BadData::Refuse).unwrap().images[2].width, 3);
         std::fs::write(folder.path().join("c.jpg"), b"damaged").unwrap();

@@ -117,7 +117,7 @@ mod tests {
         let read = |line: &str| object(line, 3, 200, 100);
         let plain = read("1 0.5 0.5 0.2 0.4").unwrap();
         assert_eq!((plain.class, plain.xywh, plain.score), (1, [80.0, 30.0, 40.0, 40.0], None));
-        // Cut where it sticks out.
+        // Clipped to the photograph.
         assert_eq!(read("0 0.05 1.0 0.2 0.5").unwrap().xywh, [0.0, 75.0, 30.0, 25.0]);
         assert_eq!(read("0\t0.5 0.5 1 1 0.25").unwrap().score, Some(0.25));
         assert_eq!(read("2 0.1 0.2 0.3 0.9 0.2 0.4").unwrap().xywh, [20.0, 20.0, 40.0, 70.0]);

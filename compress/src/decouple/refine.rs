@@ -236,13 +236,13 @@ fn roots_of(matrix: DMatrix<f64>, least: f64) -> [DMatrix<f32>; 2] {
 mod tests {
     use super::*;
 
-    /// Outputs of three components with a kernel each, which are found again from a distance.
+    /// Three components with one kernel each are recovered from a perturbed start.
     #[test]
     fn factors_are_found_again() {
         let (channels, taps, outputs, samples) = (6, 9, 7, 900);
         let mut random = fastrand::Rng::with_seed(12);
         let mut matrix = |rows, columns| DMatrix::<f32>::from_fn(rows, columns, |_, _| random.f32() - 0.5);
-        // Neighbours are alike, and so are channels.
+        // Neighbouring pixels are correlated, and so are channels.
         let patches = {
             let (own, of_channels, of_all) =
                 (matrix(channels * taps, samples), matrix(channels, samples), matrix(1, samples));
@@ -272,7 +272,7 @@ mod tests {
         );
     }
 
-    /// The gradient is that of differences.
+    /// The gradient agrees with finite differences.
     #[test]
     fn gradients_are_slopes() {
         let mut random = fastrand::Rng::with_seed(13);

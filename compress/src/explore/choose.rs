@@ -245,7 +245,7 @@ mod tests {
         parts.iter().zip(picks).fold(Item::default(), |sum, (part, &pick)| sum.plus(part[pick]))
     }
 
-    /// All combinations, by trying them.
+    /// The best combinations, found by trying all.
     fn all(parts: &[Vec<Item>], budget: &Budget) -> Vec<Choice> {
         let mut picks = vec![vec![]];
         for part in parts {

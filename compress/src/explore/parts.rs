@@ -561,13 +561,13 @@ mod tests {
             let added = sum(&pick);
             assert_eq!(cost.parameters + own.0, base.parameters + added.0);
             assert_eq!(cost.macs + own.1, base.macs + added.1);
-            // Every part still says what it stands for.
+            // Every part still names its map.
             let hints = |network: &Network| {
                 network.layers.iter().filter_map(|layer| layer.teacher.clone()).collect::<Vec<_>>()
             };
             assert_eq!(hints(&explored), hints(&network));
         }
-        // Nothing is changed by what is there already.
+        // Choosing the existing layers changes nothing.
         let same: Vec<(&Part, &Candidate)> = parts.iter().zip(&all).map(|(part, all)| (part, &all[0])).collect();
         let same = with_candidates(&network, &same).unwrap();
         assert_eq!(same.layers, network.layers);

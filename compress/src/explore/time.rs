@@ -132,7 +132,7 @@ mod tests {
         let all = parts::candidates(&network, part, &config, None).unwrap();
         let candidate = all.iter().find(|candidate| candidate.name == parts::AS_IT_IS).unwrap();
         let [small, large] = [32, 128].map(|side| milliseconds(part, candidate, side).unwrap());
-        // Of 16 times the work, so that other programs on the machine do not matter.
+        // With 16 times the work, so that other load on the machine does not matter.
         assert!(small < large, "{small} {large}");
     }
 

@@ -187,7 +187,7 @@ mod tests {
         assert_eq!(taken.network, asked.network);
         assert!(taken.notes[0].contains("3,4;1,2;0") && taken.notes[0].contains("3,4;2,0;1"), "{:?}", taken.notes);
         assert!(asked.notes.is_empty(), "what was asked for needs no note");
-        // The cfg's own masks can still be had, and another file's are left alone.
+        // The cfg's own masks can be requested, and another file's masks stay.
         let others = import(Some("3,4;2,0;1")).network;
         assert_ne!(others, taken.network);
         assert_eq!(darknet(&cfg, &weights, &Options::default()).unwrap().network, others);
@@ -205,7 +205,7 @@ mod tests {
         let mut notes = Vec::new();
         let names = read_names(&path, 80, &mut notes).unwrap();
         assert_eq!((names[62].as_str(), names[63].as_str(), notes.len()), ("tv", "thing 63", 1));
-        // VOC's own twenty have these names in VOC's annotations, too.
+        // VOC's annotations use these names too.
         std::fs::write(&path, "sofa\ntvmonitor\n").unwrap();
         assert_eq!(read_names(&path, 2, &mut Vec::new()).unwrap(), ["sofa", "tvmonitor"]);
         let error = read_names(&path, 3, &mut Vec::new()).unwrap_err().to_string();

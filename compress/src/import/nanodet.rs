@@ -234,7 +234,7 @@ mod tests {
         module
     }
 
-    /// What the stages of ShuffleNetV2 give, as its authors wrote it: halves, and a shuffle behind each block.
+    /// The outputs of ShuffleNetV2's stages, as its authors define them: halves, and a shuffle after each block.
     fn stages(module: &Weights, image: Tensor) -> Vec<Tensor> {
         let conv = |x: &Tensor, name: &str, stride: i64, leaky: bool| {
             let (weight, bias) = (&module[&format!("{name}.weight")], &module[&format!("{name}.bias")]);

@@ -487,7 +487,7 @@ mod tests {
         Layer::new(name, LayerKind::Conv { out, kernel, stride, activation: RELU6, norm: true })
     }
 
-    /// Two strides, joined, with a head for three classes.
+    /// A valid network: two concatenated strides, with a head for three classes.
     fn sound() -> Network {
         let layers = vec![
             conv("stem", 8, 3, 2),

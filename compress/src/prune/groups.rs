@@ -241,7 +241,7 @@ pub(super) mod tests {
     use crate::reference::{Map, random_weights, run};
     use crate::zoo;
 
-    /// Sets what the channels' convolutions give to zero.
+    /// Sets the outputs of the channels' convolutions to zero.
     fn zeroed(graph: &Graph, weights: &Weights, removed: &[&Channel]) -> Weights {
         let mut weights = weights.clone();
         for &(id, channel) in removed.iter().copied().flatten() {
@@ -294,8 +294,9 @@ pub(super) mod tests {
         assert!(alive, "a network that gives nothing but zeros shows nothing");
     }
 
-    /// Networks with every kind of layer in an order of chance: a skip joined by concatenation, one by a sum, a block
-    /// that reads a slice and is joined with another one, which may overlap or leave channels that nobody reads.
+    /// Networks with every kind of layer in random order: a concatenated skip connection, a summed one, a block that
+    /// reads a slice and is concatenated with another block. The slices may overlap or leave channels that nobody
+    /// reads.
     pub(in crate::prune) fn any_network() -> impl Strategy<Value = Network> {
         let layer = (0..9usize, 1..7usize, prop::sample::select(vec![1usize, 3, 5]), 1..9usize);
         prop::collection::vec(layer, 1..7).prop_map(|choices| {

@@ -347,7 +347,7 @@ mod tests {
         (0..count).map(|_| (0..3 * side * side).map(|_| random.f32()).collect()).collect()
     }
 
-    /// Makes channel `copy` of a group what channel `original` is.
+    /// Makes channel `copy` of a group equal to channel `original`.
     fn duplicate(graph: &Graph, weights: &mut Weights, original: &Channel, copy: &Channel) {
         for (&(id, from), &(other, to)) in original.iter().zip(copy) {
             assert_eq!(id, other);
@@ -361,7 +361,7 @@ mod tests {
         }
     }
 
-    /// The largest difference of two networks' answers, as a share of the largest answer.
+    /// The largest difference between two networks' outputs, relative to the largest output.
     fn off(a: (&Network, &Weights), b: (&Network, &Weights), side: usize) -> f32 {
         let [a, b] = [a, b].map(|(network, weights)| head_maps(network, weights, side));
         let values = || a.iter().zip(&b).flat_map(|(a, b)| a.values.iter().zip(&b.values));
@@ -369,8 +369,8 @@ mod tests {
         values().fold(0f32, |off, (a, b)| off.max((a - b).abs())) / largest
     }
 
-    /// Depthwise convolutions, a Ghost module, a sum, a joined skip, squeeze-and-excitation, a 3×3 convolution that reads
-    /// pruned channels.
+    /// Depthwise convolutions, a Ghost module, a sum, a concatenated skip connection, squeeze-and-excitation, a 3×3
+    /// convolution that reads pruned channels.
     fn every_form() -> Network {
         let activation = Activation::LeakyRelu;
         let conv = |name: &str, out, kernel, stride, activation, norm| {
@@ -413,7 +413,7 @@ mod tests {
             multiple: 1,
         };
         let chosen = choose(&network, &weights, &statistics, &target(0.8)).unwrap();
-        // Of every pair one, and of the others none, but where gates hardly depend on them.
+        // One of every pair, and none of the others, except where gates hardly depend on them.
         for group in &groups {
             let quarter = group.channels.len() / 4;
             let gone = |index: usize| chosen.contains(&group.channels[index]);
@@ -442,11 +442,11 @@ mod tests {
             prop_assume!(!groups.is_empty());
             let channels = &groups[pick % groups.len()].channels;
             let (original, copy) = (&channels[0], &channels[1]);
-            // Larger kernels read a border, where a channel that others and a constant predict is not what they say.
+            // Larger kernels read a border, where a channel differs from its prediction.
             let reads_cells = |node: &crate::network::Node| matches!(node.op, Op::Conv { kernel: 1, .. });
             prop_assume!(original.iter().all(|&(id, _)| readers(&graph, id).all(|(_, node)| reads_cells(node))));
             duplicate(&graph, &mut weights, original, copy);
-            // Enough that no correlation is taken for chance, of means over maps too.
+            // Enough that no correlation counts as chance, also for means over maps.
             let widest = graph.nodes.iter().map(|node| node.channels).max().unwrap_or(0);
             let images = noise(10 * widest.max(12), side);
             let statistics = Statistics::collect(&network, &weights, &images, side, &|_| ()).unwrap();

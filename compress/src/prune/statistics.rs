@@ -367,7 +367,7 @@ mod tests {
         assert!(off.iter().all(|off| off.abs() < 1e-9), "{off}");
     }
 
-    /// Two branches of one depthwise and one 1×1 convolution each, joined in front of the head.
+    /// Two branches of one depthwise and one 1×1 convolution each, concatenated before the head.
     fn branches() -> Network {
         let conv = |name: &str, out, kernel, activation| {
             Layer::new(name, LayerKind::Conv { out, kernel, stride: 1, activation, norm: false })

@@ -179,7 +179,8 @@ mod tests {
         (0..count).map(|_| image()).collect()
     }
 
-    /// The same function with two channels each of two maps made `times` smaller, and what reads them larger.
+    /// The same function with two channels of each of two maps made `times` smaller, and the weights that read them
+    /// larger.
     fn made_uneven(network: &Network, weights: &Weights, times: f32) -> Weights {
         let graph = network.graph().unwrap();
         let node = |name: &str| graph.nodes.iter().find(|node| node.name == name).unwrap();
@@ -269,7 +270,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_scaled_stays_as_it_is() {
-        // ReLU6 everywhere: no channel may change, but those of linear convolutions.
+        // With ReLU6 everywhere, only channels of linear convolutions may change.
         let network = crate::zoo::network("micro_yolo", 3).unwrap();
         let graph = network.graph().unwrap();
         let weights = random_weights(&graph, 5);

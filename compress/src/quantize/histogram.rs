@@ -123,7 +123,8 @@ mod tests {
 
     #[test]
     fn least_error_weighs_outliers_against_steps() {
-        // Even values lose most by cutting: the range stays. A single far one costs less than coarse steps for all.
+        // For uniform values, clipping costs most, so the range stays. A single outlier costs less than coarse steps
+        // for all.
         let even = of((0..=10_000).map(|i| i as f32 / 2000.0));
         assert!(even.scale(Method::Mse).high() > 4.8);
         let outlier = of((0..1_000_000).map(|i| (i % 1000) as f32 / 1000.0).chain([20.0]));

@@ -633,7 +633,7 @@ mod tests {
         }
     }
 
-    /// The forms that YOLOv8's exports have: SiLU, a split with a shortcut, a pooled join, an enlarged one, class rows.
+    /// The forms in YOLOv8's exports: SiLU, a split with a shortcut, concatenated pools, upsampling, class rows.
     fn v8_like() -> Vec<u8> {
         let mut net = Weights::new("v8-like", 8);
         net.onnx.input("images", &[1, 3, SIDE as i64, SIDE as i64]);
@@ -660,8 +660,8 @@ mod tests {
         net.onnx.finish(&[])
     }
 
-    /// The forms that YOLOX-Nano has: depthwise convolutions, most with SiLU, and a stem with one channel that is much
-    /// larger than the others until the depthwise convolution behind it makes it alike.
+    /// The forms in YOLOX-Nano: depthwise convolutions, most with SiLU, and a stem in which one channel is much larger
+    /// than the others, until the following depthwise convolution equalises it.
     fn depthwise_like() -> Vec<u8> {
         let mut net = Weights::new("depthwise-like", 9);
         net.onnx.input("images", &[1, 3, SIDE as i64, SIDE as i64]);
@@ -706,7 +706,7 @@ mod tests {
     fn names_that_the_model_has_already_are_not_given_twice() {
         let mut net = Weights::new("names", 10);
         net.onnx.input("images", &[1, 3, SIDE as i64, SIDE as i64]);
-        // As this project names its own convolutions: the output is called what the weights' names begin with.
+        // As this project names its convolutions: the output has the prefix of the weights' names.
         for (name, input, read) in [("a", "images", 3), ("b", "a", 8)] {
             let values = |count: usize| (0..count).map(|i| (i as f32 * 0.7).sin() * 0.3).collect::<Vec<f32>>();
             let weight = net.onnx.floats(&format!("{name}.weight"), &[8, read, 1, 1], &values(8 * read));
@@ -761,7 +761,7 @@ mod tests {
         assert_eq!(place("plain.conv"), None);
         assert_eq!(model.convolutions(), ["stem.conv", "wide.conv", "plain.conv", "head.conv", "maps.conv"]);
         assert_eq!(model.weights_only(), ["gated.conv"]);
-        // With bytes there too, the small channels of the stem are lost in the steps of the large one.
+        // If everything is quantised, the small channels of the stem are smaller than the steps of the large one.
         let mut everywhere = model.clone();
         everywhere.convolutions.iter_mut().for_each(|conv| conv.depthwise = false);
         everywhere.places = places(&everywhere.graph, &everywhere.convolutions);
@@ -833,7 +833,7 @@ mod tests {
             change(&mut model);
             read(&model.encode_to_vec()).unwrap_err().to_string()
         };
-        // As in files of half precision.
+        // As in half-precision files.
         let store_weights_apart = |graph: &mut GraphProto| {
             let GraphProto { node, initializer, .. } = graph;
             for tensor in initializer.iter_mut().filter(|tensor| tensor.dims.len() == 4) {

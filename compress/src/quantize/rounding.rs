@@ -310,7 +310,7 @@ mod tests {
         (0..n * n).map(|i| off(i / n) * off(i % n) * covariance[i]).sum()
     }
 
-    /// Of `count` windows of `n` numbers that are all alike but for a little.
+    /// `count` windows of `n` values that are nearly equal.
     fn alike(n: usize, count: usize, seed: u64) -> Vec<f64> {
         let mut windows = Windows::new(&convolution(n, 1, 1, 1, 1)).unwrap();
         let mut random = fastrand::Rng::with_seed(seed);
@@ -352,7 +352,8 @@ mod tests {
 
     #[test]
     fn long_rows_cost_no_more_either_where_variances_prefer_another_scale() {
-        // Seeds of rows, one in 500, for which the variances' scale alone ended above the nearest bytes.
+        // Seeds of rows, one in 500, for which the scale by variances alone gave worse results than rounding to
+        // nearest.
         for seed in [8, 207, 528, 2906, 3392, 4747] {
             let mut random = fastrand::Rng::with_seed(seed);
             let weights: Vec<f32> = (0..SHORT + 11).map(|_| random.f32() * 6.0 - 3.0).collect();
@@ -365,7 +366,7 @@ mod tests {
 
     #[test]
     fn where_windows_are_alike_errors_cancel() {
-        // Sixteen weights a quarter of a step above a byte: nearest, they are four steps short together.
+        // Sixteen weights a quarter of a step above an integer: rounded to nearest, their sum is four steps too small.
         let mut weights = vec![10.25f32; 16];
         weights[0] = 127.0;
         let covariance = alike(16, 500, 1);
@@ -406,7 +407,7 @@ mod tests {
             let nearest = of(&bytes);
             let found = descend(&exact, &mut bytes, &covariance, 127.0);
             assert!((found - of(&bytes)).abs() < 1e-6);
-            // One or two changes at a time may end a little above the best.
+            // Changing one or two at a time may end slightly above the optimum.
             assert!(
                 found >= best - 1e-9 && found <= (best * 2.0).min(nearest) + 1e-9,
                 "{found}, best {best}, {nearest}"
@@ -450,7 +451,7 @@ mod tests {
             let ours = rounded.bias[channel] + sum(&|i| f32::from(bytes[i]) * rounded.scales[channel]);
             assert!((exact - ours).abs() < 1e-5, "{exact} {ours}");
         }
-        // A bias far above weights that are all zero: their scale grows until it fits.
+        // A bias far above weights that are all zero: their scale grows until the bias fits.
         let rounded = rounded.fitting(1e-6);
         assert!(rounded.scales[1] > 0.0 && rounded.bytes[3..] == [0, 0, 0]);
         assert!(rounded.bias.iter().zip(&rounded.scales).all(|(bias, scale)| bias / (scale * 1e-6) < 1.1e9));

@@ -249,7 +249,7 @@ mod tests {
         for (targets, learned) in [([loose, tight], 1), ([tight, loose], 0)] {
             assert_eq!(assign(&places, &nowhere(&places), &targets).positives, [(0, learned)]);
         }
-        // One that is to be ignored takes no place from one to be learned, however well it fits.
+        // An ignored target never replaces a learned one, however well it fits.
         let foreign = Target { weight: 0.0, ..tight };
         for (targets, learned) in [([loose, foreign], 0), ([foreign, loose], 1)] {
             let result = assign(&places, &nowhere(&places), &targets);
@@ -291,7 +291,7 @@ mod tests {
         // CIoU's third part: v = 4/π²·(atan(4) - atan(2))², α = v / (1 - IoU + v).
         let shape = 4.0 / std::f64::consts::PI.powi(2) * (4f64.atan() - 2f64.atan()).powi(2);
         assert!(is(&half, [ln2, 2.0 * ln2, 0.5 + shape * shape / (0.5 + shape)]), "{}", half.bbox());
-        // A weight below 1 is no share of anything else here, so it stays.
+        // A weight below 1 is not a share of anything else here, so it is not normalised.
         assert!(is(&of(vec![target(1, exact, 0.5)]), [0.5 * ln2, ln2, 0.0]), "half a vote");
     }
 
@@ -324,8 +324,8 @@ mod tests {
         assert!(ignored.get(4).double_value(&[]).abs() < 2.0, "it was random around 0");
     }
 
-    /// The trainer and the exported file read the head's maps alike. YOLO-Lite has no normalisation, so that a
-    /// network in training computes what the exported one does.
+    /// The trainer and the exported file decode the head's maps equally. YOLO-Lite has no normalisation, so a network
+    /// in training computes the same as the exported one.
     #[test]
     fn boxes_and_scores_are_those_of_the_exported_network() {
         let network = zoo::network("yolo_lite", 3).unwrap();

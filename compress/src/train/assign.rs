@@ -277,7 +277,7 @@ mod tests {
         assert!((value - 1.0 / 7.0).abs() < 1e-6, "{value}");
     }
 
-    /// The same rule, one object and one cell after the other.
+    /// The same rule, one object and one cell at a time.
     fn one_by_one(
         centres: &[[f32; 3]],
         boxes: &[[f32; 4]],
@@ -340,7 +340,7 @@ mod tests {
             let ours = positives(&cells, &boxes, &probability, &targets);
             let expected =
                 one_by_one(&centres, &boxes, |cell, class| probability[class * centres.len() + cell], &targets);
-            // Cells of hardly any score may change places with those of none.
+            // Cells with very small scores may be exchanged with cells without any.
             let close =
                 |a: &(i64, usize, f32), b: &(i64, usize, f32)| a.0 == b.0 && a.1 == b.1 && (a.2 - b.2).abs() < 1e-4;
             let of_weight = |list: &[(i64, usize, f32)]| -> Vec<(i64, usize, f32)> {

@@ -210,7 +210,7 @@ mod tests {
             });
         }
         let after = loss(&predictions);
-        // The boxes' part is weighed by scores that rise as they fit, so it does not go to zero.
+        // The boxes' part is weighted by scores that rise with the fit, so it does not fall to zero.
         assert!(after.bbox() < 0.25 * before.bbox(), "boxes {} -> {}", before.bbox(), after.bbox());
         assert!(after.class() < 0.7 * before.class(), "classes {} -> {}", before.class(), after.class());
     }

@@ -635,7 +635,7 @@ mod tests {
             Layer::new(name, kind)
         };
         let branch = |name: &str| {
-            // No kinks: a slope is to be measured.
+            // No kinks, because a slope is measured.
             let kind = LayerKind::ds_conv(5, 5, 1, Activation::None);
             Layer::new(name, kind).from(["stem"])
         };
@@ -666,8 +666,8 @@ mod tests {
 
     #[test]
     fn gradients_are_the_slope_of_the_loss_and_zero_where_nothing_was_lost() {
-        // Where there is only AVX2, libtorch 2.11 corrupts the heap in the gradient of these few channels, in 32-bit
-        // floats too (in oneDNN's `convolution_backward_weights`).
+        // On processors with only AVX2, libtorch 2.11 corrupts the heap in the gradient of so few channels, also in
+        // 32-bit floats (in oneDNN's `convolution_backward_weights`).
         if !crate::train::precision::has_safe_f16() {
             return;
         }
@@ -817,7 +817,7 @@ mod tests {
         let layout = Layout::new(&graph);
         let (mut learned, mut measured) = (vec![0.0; layout.learned as usize], vec![0.0; layout.measured as usize]);
         layout.gather(&weights, &mut learned, &mut measured);
-        // All frozen: normalisation is by the measured values.
+        // Everything is frozen, so normalisation uses the measured values.
         let (learned, measured) = (Tensor::from_slice(&learned), Tensor::from_slice(&measured));
         let mut replica =
             Replica::new(&network, &layout, &learned, measured, Kind::Float, Some("scores64"), None).unwrap();
@@ -910,7 +910,7 @@ mod tests {
         let off = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
         assert!(off(&bytes, &by_hand) < 1e-4 && off(&bytes, &exact) > 1e-2);
 
-        // Steps so wide that every activation is nearest to zero leave the bias alone.
+        // With steps so wide that every activation rounds to zero, only the bias remains.
         let wide = crate::quantize::Scale { scale: 1e6, zero_point: 0 };
         let nothing = Plan { activations: vec![Some(wide); nodes], weights: vec![false; nodes], weight_bits: 8 };
         let logits = logits(&learned, Some(nothing));

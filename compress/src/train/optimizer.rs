@@ -77,7 +77,7 @@ mod tests {
     #[test]
     fn an_average_over_a_share_of_the_steps_follows_them_at_that_distance() {
         let mean_age = |over: f64, steps: u64| {
-            // Of a line that rises by 1 a step.
+            // For a line that rises by 1 per step.
             let average = (1..=steps).fold(0.0, |average, step| {
                 let keep = average_keep(step, over);
                 average * keep + step as f64 * (1.0 - keep)

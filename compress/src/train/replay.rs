@@ -119,7 +119,7 @@ mod tests {
         of(first, shape).to_kind(Kind::Float)
     }
 
-    /// Two images, whose pixels and answers are their number.
+    /// Two images, whose pixels and outputs are their number.
     fn batch(first: i64) -> (Start, Answer) {
         let places = Places::Boxes {
             logits: floats(first, &[1, 3, 5]).squeeze_dim(1),

@@ -131,7 +131,7 @@ mod tests {
     #[cfg(target_family = "wasm")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
-    /// What lies at `place` of a side of `length` pixels: two pixels and the weight of the second.
+    /// The sources of position `place` on a side of `length` pixels: two pixels and the weight of the second.
     fn around(place: usize, length: usize) -> (usize, usize, f64) {
         let at = ((place as f64 + 0.5) / 2.0 - 0.5).max(0.0);
         (at as usize, (at as usize + 1).min(length - 1), at.fract())
@@ -144,7 +144,7 @@ mod tests {
         row(top) * (1.0 - down) + row(bottom) * down
     }
 
-    /// Sizes with sides of one, odd ones, channels that leave tails, and pixels with something between them.
+    /// Sizes with sides of 1, odd sides, channels that are not multiples of the vectors, and gaps between pixels.
     const SIZES: [(Shape, usize); 5] = [
         (Shape { height: 1, width: 1, channels: 3 }, 3),
         (Shape { height: 1, width: 4, channels: 24 }, 24),
@@ -183,7 +183,7 @@ mod tests {
                     for x in 0..2 * width {
                         for channel in 0..channels {
                             let value = result[to.at(y, x) + channel];
-                            // Halves and quarters of whole numbers are exact.
+                            // Halves and quarters of integers are exact.
                             let expected = mean(&image, shape, y, x, channel);
                             assert_eq!(f64::from(value), expected, "{} {shape:?} at {y}, {x}", isa.name());
                         }

@@ -145,7 +145,7 @@ mod tests {
     #[cfg(target_family = "wasm")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
-    /// One row in place of another of `WIDTH` pixels: each output from as many pixels as `taps` says.
+    /// Scales a row in the middle of `WIDTH` pixels; each output has `taps` taps.
     fn agrees<const CHANNELS: usize>(outputs: usize, taps: usize) {
         const WIDTH: usize = 23;
         const START: i32 = 1 << 29;

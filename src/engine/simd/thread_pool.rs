@@ -372,7 +372,7 @@ mod threaded {
             let threads = Mutex::new(std::collections::BTreeSet::new());
             pool.run_rows(100, |thread, _| {
                 threads.lock().unwrap().insert(thread);
-                // Chunks are left, and somebody takes himself for the third thread.
+                // Chunks are left, and a caller uses a thread number that the pool does not have.
                 pool.shared.as_ref().unwrap().work(2);
             });
             assert!(threads.into_inner().unwrap().into_iter().all(|thread| thread < 2));
@@ -404,7 +404,7 @@ mod threaded {
                 }));
                 assert!(caught.is_err());
             }
-            // The workers may be gone; the work is done all the same.
+            // The workers may have ended, but the work is done.
             let done = AtomicU32::new(0);
             let _awake = pool.wake();
             pool.run_rows(100, |_, chunk| {
