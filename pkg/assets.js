@@ -32,7 +32,7 @@ class Download {
       () => (this.#finished = true),
       () => {
         this.#finished = true;
-        this.#controller.abort(); // What was refused by its first bytes would still come, to its end.
+        this.#controller.abort(); // A file refused by its first bytes would otherwise be downloaded to its end.
       },
     );
   }
@@ -51,7 +51,7 @@ class Download {
    * Waits for the download. When the last waiting caller has given up, the download stops.
    * @param {AbortSignal | undefined} signal
    * @param {() => void} onProgress
-   * @param {(bytes: number) => void} [check] throws where this one who waits does not want so many bytes
+   * @param {(bytes: number) => void} [check] throws if this caller does not accept so many bytes
    * @returns {Promise<T>}
    */
   async join(signal, onProgress, check = () => {}) {
@@ -71,7 +71,7 @@ class Download {
     };
     this.#waiting.add(waiter);
     try {
-      checkSize(); // It may be under way already.
+      checkSize(); // The download may already have begun.
       return await abortable(Promise.race([this.promise, refused]), signal);
     } finally {
       this.#waiting.delete(waiter);
@@ -133,7 +133,7 @@ async function fetchCounted(url, progress, signal) {
   // unknown.
   const length = response.headers.get("content-encoding") ? undefined : Number(response.headers.get("content-length"));
   let loaded = 0;
-  progress.report(0, length || undefined); // Before the first byte: a file that is too large is refused by what the server says.
+  progress.report(0, length || undefined); // Before the first byte: a file that is too large is refused by its declared length.
   const counted = response.body.pipeThrough(
     new TransformStream({
       transform(chunk, controller) {
@@ -206,7 +206,7 @@ const OTHERS = Object.entries({
  * @param {string} [address]
  */
 function checkKind(model, address) {
-  if (!model.length) return; // Of a buffer that was transferred there is no part.
+  if (!model.length) return; // A transferred buffer has no bytes.
   const head = model.subarray(0, HEAD);
   const text = bytesAsText(head);
   const kind = OTHERS.find(([start]) => text.startsWith(start))?.[1];
@@ -358,7 +358,7 @@ export async function loadAssets({ wasm, model, signal, onProgress, limits }) {
     if (thrown) throw thrown;
     return { module: /** @type {WebAssembly.Module} */ (module), model: /** @type {Uint8Array} */ (bytes) };
   } catch (error) {
-    for (const part of parts) part.catch(() => {}); // The first failure is the answer; the second must not surface.
+    for (const part of parts) part.catch(() => {}); // The first failure is reported; the second must not be unhandled.
     controller.abort();
     throw thrown ? /** @type {{ error: unknown }} */ (thrown).error : error;
   } finally {

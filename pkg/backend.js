@@ -24,10 +24,10 @@ import { checkDrawable, copied, drawError, gone, localFrame, portableFrame, rele
  * @property {string} [address] of the worker's script
  * @property {(kind: Kind, module: WebAssembly.Module, model: Uint8Array, settings: LoadSettings) => Promise<ModelInfo>} load
  * again with another engine, if the first refused the model
- * @property {typeof localFrame} frame makes the form of a source that `detect` takes, at once where the source is at hand
+ * @property {typeof localFrame} frame converts a source to the form that `detect` takes, synchronously if the source is available
  * @property {(frame: Frame, options: DetectRequest) => Promise<import("./engine.js").Found>} detect
  * @property {(track: number) => Promise<void>} endTracks
- * @property {(reason?: MicroYoloError) => void} stop ends everything; calls under way are refused with `reason`
+ * @property {(reason?: MicroYoloError) => void} stop ends everything; pending calls are rejected with `reason`
  */
 
 /** @typedef {{ settings: Settings, track: number | undefined, transfer: boolean }} DetectRequest */

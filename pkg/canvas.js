@@ -50,7 +50,7 @@ export function checkReadback() {
 /** @param {OffscreenCanvas | HTMLCanvasElement} canvas */
 function isHonest(canvas) {
   const context = /** @type {OffscreenCanvasRenderingContext2D | null} */ (canvas.getContext("2d", { willReadFrequently: true }));
-  if (!context) return true; // The reader that is about to be made will say so.
+  if (!context) return true; // The reader will report this error.
   const colors = [
     [200, 100, 50],
     [20, 150, 230],

@@ -170,12 +170,12 @@ export class Detector {
    * @param {import("./index.js").ImageSource} source
    * @param {import("./index.js").DetectOptions} options
    * @param {number} [track] the number of the video in which objects are tracked
-   * @param {(timestamp?: number) => void} [took] called when the frame is there; with a video frame's own timestamp
+   * @param {(timestamp?: number) => void} [took] called when the frame was taken, with the timestamp of a video frame
    */
   async #run(source, { signal: given, transfer = false }, track, took) {
     if (given?.aborted) throw aborted(given);
     this.#check();
-    const settings = this.#settings; // Those of the call's moment, whatever is set while it waits its turn.
+    const settings = this.#settings; // The settings at the call, even if they change while it waits.
     // Both the caller's signal and dispose() end the call. (AbortSignal.any() is missing in some supported browsers.)
     const stop = new AbortController();
     const { signal } = stop;
@@ -189,11 +189,11 @@ export class Detector {
       // instances of that.
       if ("then" in taking) {
         frame = await abortable(taking, signal).catch((error) => {
-          taking.then(release, () => {}); // Nobody waits for it any more; a camera waits for its frames back.
+          taking.then(release, () => {}); // Nobody waits for it any more, but a camera needs its frames back.
           throw error;
         });
       } else {
-        frame = taking; // At hand, and looked at before the caller goes on and changes it.
+        frame = taking; // Available, and read before the caller can change it.
       }
       const { width, height } = frame;
       if (took) took("image" in frame && "timestamp" in frame.image ? frame.image.timestamp : undefined);

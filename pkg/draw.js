@@ -196,7 +196,7 @@ function edgesOf(box, { x, y, scaleX, scaleY }, canvas, line, mirrored) {
  */
 function whole(at, line, size) {
   const edge = Math.round(at);
-  if (edge < -1 || edge > size + 1) return edge; // It is out of sight (`cover`).
+  if (edge < -1 || edge > size + 1) return edge; // It is outside the canvas (`cover`).
   return Math.max(Math.floor(line / 2), Math.min(edge, size - Math.ceil(line / 2)));
 }
 
@@ -274,7 +274,7 @@ function shortened(text, fits) {
  * @param {number} ratio
  */
 function drawLabel(context, { left, top, width, height }, { text, paint, alpha, padding }, ratio) {
-  context.globalAlpha = (1 + alpha) / 2; // Text is read all the same.
+  context.globalAlpha = (1 + alpha) / 2; // Text must stay readable.
   context.fillStyle = paint;
   const { text: ink } = seenOn(context.fillStyle);
   context.beginPath();

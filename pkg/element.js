@@ -244,7 +244,7 @@ export class MicroYoloElement extends Base {
       this.#follow(signal);
       if (this.#media) void this.#run(this.#media, signal);
     }
-    before?.abort(); // Not earlier: what is shared would be loaded anew.
+    before?.abort(); // Not earlier, or a shared detector would be loaded again.
   }
 
   /**
@@ -273,16 +273,16 @@ export class MicroYoloElement extends Base {
     }
     // Closing a frame or window does not disconnect its elements. A page in the back/forward cache continues.
     const closed = (/** @type {PageTransitionEvent} */ { persisted }) => persisted || this.#stop();
-    const { defaultView } = this.ownerDocument; // It may be a window of picture-in-picture.
+    const { defaultView } = this.ownerDocument; // It may be a picture-in-picture window.
     defaultView?.addEventListener("pagehide", closed, { signal });
     defaultView?.addEventListener("resize", () => this.#draw(), { signal });
     // In print, the picture has another position and size.
     const printed = () => {
-      this.#canvas.width = 0; // Drawn afresh: see draw.js.
+      this.#canvas.width = 0; // Cleared by the new size: see draw.js.
       this.#draw();
     };
     defaultView?.matchMedia?.("print")?.addEventListener?.("change", printed, { signal });
-    this.addEventListener("scroll", () => this.#draw(), { signal, capture: true }); // Of something inside: it does not bubble.
+    this.addEventListener("scroll", () => this.#draw(), { signal, capture: true }); // An inner element may scroll, and the event does not bubble.
     let moving = false;
     const move = () => {
       this.#draw();
@@ -302,7 +302,7 @@ export class MicroYoloElement extends Base {
     const size = this.getAttribute("input-size");
     const threads = this.getAttribute("threads")?.trim();
     if (model) options.model = model;
-    if (threads) options.threads = /** @type {any} */ (Number(threads) || threads); // What is no number is refused by what it says.
+    if (threads) options.threads = /** @type {any} */ (Number(threads) || threads); // If it is not a number, the error shows the text.
     if (size) {
       const [, width, height = width] = /^\s*(\d+)(?:\s*[x×]\s*(\d+))?\s*$/.exec(size) ?? [];
       if (!width) throw new MicroYoloError("invalid-option", `input-size must be like "320" or "320x224", not "${size}"`);
@@ -349,7 +349,7 @@ export class MicroYoloElement extends Base {
       if ("srcObject" in media) await this.#watch(media, detector, filter, signal);
       else await this.#look(media, detector, filter, signal);
     } catch (error) {
-      await null; // Whoever put the element in may listen now.
+      await null; // The caller that inserted the element can add listeners first.
       this.#fail(error, signal);
     }
   }
@@ -372,7 +372,7 @@ export class MicroYoloElement extends Base {
       // So may the event of a picture that the page set in an earlier event, if the browser had it in its cache.
       if (same || (event?.type === "load" && isImage && media.currentSrc === looking)) return;
       if (this.#crashed) return this.#restart();
-      if (isImage && !media.complete) return; // It loads another already, of which there is an event of its own.
+      if (isImage && !media.complete) return; // Another picture is loading, which will have its own event.
       // Read before detection: the page may show another picture before the objects are found.
       const src = isImage && media.currentSrc;
       looking = src;
@@ -410,7 +410,7 @@ export class MicroYoloElement extends Base {
       } catch (error) {
         this.#fail(error, signal);
       }
-      if (!video.readyState) this.#clear(); // Its source was taken away.
+      if (!video.readyState) this.#clear(); // Its source was removed.
       // The video ended or failed. It may be played again, or another video may be set, which may fail too.
       await new Promise((resolve) => {
         for (const event of ["play", "seeked", "loadeddata", "error"]) {
@@ -459,11 +459,11 @@ export class MicroYoloElement extends Base {
    * @param {AbortSignal} signal
    */
   #fail(error, signal) {
-    if (signal.aborted) return; // Taken out, or looking at something else: whatever ended the old work is no news.
+    if (signal.aborted) return; // Removed, or showing another picture: errors of the old work do not matter.
     this.#clear();
     if (error instanceof MicroYoloError && error.code === "crashed") {
       this.#crashed = true;
-      this.#forget(); // Whoever comes next shares a new one.
+      this.#forget(); // The next elements share a new one.
     }
     const shown = this.dispatchEvent(new CustomEvent("detect-error", { detail: { error }, cancelable: true }));
     if (shown) console.error(error);
@@ -478,7 +478,7 @@ function mediaIn(root) {
   const found = root.querySelector(MEDIA);
   if (found) return found;
   const elements = [...root.querySelectorAll("*")];
-  if ("matches" in root) elements.unshift(/** @type {Element} */ (root)); // Not by its class: it may be of another document.
+  if ("matches" in root) elements.unshift(/** @type {Element} */ (root)); // Not with `instanceof`: it may belong to another document.
   for (const one of elements) {
     // The element's own shadow tree has a canvas too.
     const deeper = one.shadowRoot && !(one instanceof MicroYoloElement) && mediaIn(one.shadowRoot);

@@ -4,7 +4,7 @@
  * @typedef {object} FrameClock
  * @property {(seen: number) => Promise<number | undefined>} next the number of the newest frame as soon as it is above
  *   `seen` and the page is visible; undefined at the end of the video, when its source was taken away, or when stopped
- * @property {(timestamp?: number) => number} took tells that what the video shows was taken, and answers with its number.
+ * @property {(timestamp?: number) => number} took reports that the shown frame was taken, and returns its number.
  *   `timestamp` is that of the frame, in microseconds, where the browser knows it
  * @property {() => void} stop
  */
@@ -126,12 +126,12 @@ export function frameClock(video) {
       for (;;) {
         if (stopped) return undefined;
         hadSource ||= video.networkState !== 0; /* NETWORK_EMPTY */
-        if (video.error) return shown; // detect() will say what is wrong with it.
+        if (video.error) return shown; // detect() will report the error.
         // The video's own document: a page in the background may show it in a picture-in-picture window.
         const visible = video.ownerDocument.visibilityState === "visible";
         if (visible && video.readyState >= 2 && shown > seen) return shown;
         if ((video.ended && !sought) || streamEnded(video.srcObject) || (hadSource && video.networkState === 0)) return undefined;
-        if (!video.ownerDocument.defaultView) return undefined; // Its frame or window is gone, and nothing in it plays.
+        if (!video.ownerDocument.defaultView) return undefined; // Its iframe or window is closed, and nothing in it plays.
         const idle = await new Promise((/** @type {typeof wake} */ resolve) => {
           const timer = setTimeout(resolve, restored && !calledBack ? QUICK_POLL : POLL, true);
           wake = (idle) => {
@@ -140,7 +140,7 @@ export function frameClock(video) {
           };
         });
         if (!idle) continue;
-        if (video.networkState === 3 /* NETWORK_NO_SOURCE */) return shown; // No <source> could be played: likewise.
+        if (video.networkState === 3 /* NETWORK_NO_SOURCE */) return shown; // No <source> can be played: the same.
         const isLate = sought && !video.seeking && video.readyState >= 2;
         if (!calledBack || isLate) poll();
         if (isLate) sought = false;

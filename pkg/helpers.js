@@ -18,7 +18,7 @@ export class Helpers {
    * @param {WebAssembly.Module} module
    * @param {import("./engine.js").Team} team
    * @param {() => Worker} worker starts one
-   * @returns {Promise<number>} how many are there
+   * @returns {Promise<number>} how many have started
    */
   async start(count, module, team, worker) {
     let ready = 0;
@@ -33,7 +33,7 @@ export class Helpers {
   /**
    * @param {Task} task
    * @param {() => Worker} start
-   * @returns {Promise<boolean>} whether it is there
+   * @returns {Promise<boolean>} whether it has started
    */
   #startOne(task, start) {
     return new Promise((resolve) => {
@@ -59,7 +59,7 @@ export class Helpers {
         end();
       };
       worker.onmessage = ({ data: { id } }) => {
-        if (id === 0) return; // It runs, no more.
+        if (id === 0) return; // The script has started, but the helper is not ready yet.
         clearTimeout(timer);
         release();
         resolve(true);

@@ -13,7 +13,7 @@ const ROWS = 8;
 /**
  * A position for the label of each box: the first one that is free of labels placed earlier. If all are taken, the
  * label is left out. The same holds for a box outside the canvas.
- * @param {readonly { box: Rect, width: number, height: number }[]} labels the most important first; sizes of the label
+ * @param {readonly { box: Rect, width: number, height: number }[]} labels the most important first; width and height of the label
  * @param {{ width: number, height: number }} canvas
  * @returns {(Rect | undefined)[]}
  */

@@ -158,7 +158,7 @@ function engineKindOf(module) {
  * Adds what only the caller of the engine knows: the source of the model, and which entry has another engine.
  * @param {MicroYoloError} error
  * @param {unknown} model
- * @param {boolean} named whether the engine was the user's choice
+ * @param {boolean} named whether the user chose the engine
  */
 function explained({ code, message, cause }, model, named) {
   const ofModel = ["invalid-model", "unsupported-model", "model-too-large", "unsupported-operator", "needs-tract"].includes(code);

@@ -5,7 +5,7 @@ const ROW = 7;
 
 /**
  * Converts boxes from pixels that the engine saw to pixels of the source.
- * @param {Float32Array} rows changed in place
+ * @param {Float32Array} rows modified in place
  * @param {{ x: number, y: number }} factor
  */
 export function scaleRows(rows, factor) {

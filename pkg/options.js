@@ -9,7 +9,7 @@ const FLAGS = ["track", "transfer", "worker"];
  * @param {string} call what they are options of
  * @param {unknown} options
  * @param {readonly string[]} known
- * @param {readonly string[]} [settable] what is an option of `Detector.load()` only, and can be set later
+ * @param {readonly string[]} [settable] options of `Detector.load()` only, which can also be set later
  */
 export function checkOptions(call, options, known, settable = []) {
   if (options === undefined) return;

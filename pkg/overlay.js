@@ -10,7 +10,7 @@
  * @property {number} left of the canvas' first corner, in the element's padding area
  * @property {number} top
  * @property {string} transform CSS, about that corner
- * @property {(box: Box) => Box} place takes a box from pixels of the picture to those of the canvas
+ * @property {(box: Box) => Box} place converts a box from pixels of the picture to those of the canvas
  */
 
 /**
@@ -18,9 +18,9 @@
  * in the transform.
  *
  * @param {HTMLElement} media
- * @param {HTMLElement} host around it, by whose corner the canvas is placed
+ * @param {HTMLElement} host the element around it; the canvas is positioned relative to its corner
  * @param {{ width: number, height: number }} size of the picture, in its own pixels
- * @returns {Overlay | undefined} undefined where nothing is to be seen
+ * @returns {Overlay | undefined} undefined if nothing is visible
  */
 export function overlay(media, host, size) {
   const style = getComputedStyle(media);
@@ -172,7 +172,7 @@ function fitted({ objectFit, objectPosition }, area, size) {
 }
 
 /**
- * @param {string} length CSS, absolute but for percentages
+ * @param {string} length CSS, absolute except for percentages
  * @param {number} whole 100 %, in pixels
  */
 function resolved(length, whole) {

@@ -7,7 +7,7 @@ const own = new Set();
 
 /**
  * A file of the package: its URL, or in Node, whose fetch() reads no files, its content.
- * @param {() => URL} address with `new URL("./FILE", import.meta.url)` written out, for bundlers look for exactly this
+ * @param {() => URL} address with `new URL("./FILE", import.meta.url)` written out, because bundlers look for exactly this form
  * @returns {URL | Promise<Uint8Array>}
  */
 export function packaged(address) {

@@ -9,8 +9,8 @@ import { hasRelaxedSimd } from "./platform.js";
 /**
  * One kind of engine. There is a file of it for each level of SIMD; in int8 all give the same results.
  * @typedef {object} EnginePart
- * @property {() => EngineSource | Promise<EngineSource>} file the fastest that this browser runs
- * @property {() => Promise<Pick<typeof import("./engine.js"), "Engine"> & { instance: import("./engine.js").Instance }>} local brings it to the calling thread
+ * @property {() => EngineSource | Promise<EngineSource>} file the fastest file that this browser runs
+ * @property {() => Promise<Pick<typeof import("./engine.js"), "Engine"> & { instance: import("./engine.js").Instance }>} local loads it on the calling thread
  */
 
 /** @typedef {"plain" | "full" | "threads"} Kind */

@@ -50,7 +50,7 @@ export class PixelReader {
       // A picture that was made here has already been checked.
       return { data, width, height, blank: !frame.ours && data.every((value, at) => value === GREY_PIXEL[at % 4]) };
     } catch (cause) {
-      this.#canvas = this.#context = undefined; // Tainted for good.
+      this.#canvas = this.#context = undefined; // It stays tainted.
       throw drawError(cause);
     } finally {
       release(frame);

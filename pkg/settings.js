@@ -46,7 +46,7 @@ export function withSettings(base, changes) {
     scoreThreshold: share("scoreThreshold", scoreThreshold),
     iouThreshold: share("iouThreshold", iouThreshold),
     maxDetections: maxDetections === Infinity ? Infinity : count("maxDetections", maxDetections, ", or Infinity"),
-    classes: classList("classes" in changes ? changes.classes : base.classes), // `undefined` is a choice: all.
+    classes: classList("classes" in changes ? changes.classes : base.classes), // `undefined` selects all.
   });
 }
 
@@ -62,7 +62,7 @@ function share(name, value) {
 /**
  * @param {string} name
  * @param {unknown} value
- * @param {string} [other] what it may be instead
+ * @param {string} [other] another permitted value, for the message
  */
 function count(name, value, other = "") {
   if (Number.isInteger(value) && Number(value) > 0 && Number(value) < 2 ** 32) return Number(value);
@@ -107,7 +107,7 @@ export function checkedSum(value) {
 function classList(value) {
   if (value === undefined || value === null) return undefined;
   if (Array.isArray(value) && value.every((one) => typeof one === "string" || Number.isInteger(one))) {
-    return Object.freeze([...value]); // A change in it would pass all checks.
+    return Object.freeze([...value]); // Later changes to the array would not be checked.
   }
   throw new MicroYoloError("invalid-option", "`classes` must be an array of labels or class numbers");
 }

@@ -29,7 +29,7 @@ import { kindOf } from "./kind.js";
  *
  * @param {import("./index.js").ImageSource} source
  * @param {{ signal?: AbortSignal, transfer?: boolean }} options
- * @returns {Frame | Promise<Frame>} a promise where something must be waited for, as of `localFrame`
+ * @returns {Frame | Promise<Frame>} a promise if something must be awaited, as for `localFrame`
  */
 export function portableFrame(source, { signal, transfer }) {
   const taken = localFrame(source, { signal, portable: true });
@@ -69,10 +69,10 @@ function videoFrame(video) {
   try {
     frame = new VideoFrame(video);
   } catch {
-    return undefined; // A bitmap's error says more.
+    return undefined; // The error of a bitmap is more precise.
   }
   if (frame.displayWidth === video.videoWidth && frame.displayHeight === video.videoHeight) return frame;
-  frame.close(); // A film that is stored turned: not every browser turns its frames.
+  frame.close(); // The video is stored rotated, and not every browser rotates its frames.
   return undefined;
 }
 
@@ -93,7 +93,7 @@ const HINTS = {
  *
  * @param {import("./index.js").ImageSource} source
  * @param {{ signal?: AbortSignal, transfer?: boolean, portable?: boolean }} options
- * @returns {Frame | Promise<Frame>} a promise of what must be fetched, decoded or waited for
+ * @returns {Frame | Promise<Frame>} a promise if something must be fetched, decoded or awaited
  */
 export function localFrame(source, { signal, portable }) {
   switch (kindOf(source)) {
@@ -198,7 +198,7 @@ function isCount(value) {
  * @returns {Frame | Promise<Frame>}
  */
 function imageElement(image, signal, portable) {
-  if (typeof createImageBitmap !== "function") throw noPictures(); // jsdom loads none, ever.
+  if (typeof createImageBitmap !== "function") throw noPictures(); // jsdom never loads images.
   if (!image.complete) return loading(image, signal).then(() => imageElement(image, signal, portable));
   const { naturalWidth: width, naturalHeight: height, currentSrc } = image;
   const unturned = width ? unturnedImage(image) : undefined;
@@ -235,7 +235,7 @@ const CANVAS_SIDE = 4096;
 export function unturnedImage(image) {
   if (!isUnturned(image)) return undefined;
   const { naturalWidth, naturalHeight, ownerDocument } = image;
-  const host = ownerDocument.createElement("div"); // Away from styles of the page.
+  const host = ownerDocument.createElement("div"); // Separated from the page's styles.
   const canvas = ownerDocument.createElement("canvas");
   const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
   host.style.cssText = "all: initial !important; position: fixed !important; visibility: hidden !important";
@@ -333,7 +333,7 @@ async function waitedFrame(video, signal, portable) {
       );
     }
     if (video.networkState === 3 /* NETWORK_NO_SOURCE */) {
-      await new Promise((resolve) => setTimeout(resolve)); // It is so for a moment while the browser chooses one.
+      await new Promise((resolve) => setTimeout(resolve)); // This is normal for a moment, while the browser chooses a source.
       if (video.networkState === 3 && !video.error) {
         throw new MicroYoloError("invalid-image", "the browser can play none of the video's sources");
       }
@@ -350,7 +350,7 @@ async function waitedFrame(video, signal, portable) {
       try {
         const image = videoFrame(video) ?? (await bitmap(video));
         if (video.videoWidth === videoWidth && video.videoHeight === videoHeight) return ownFrame(video, image, portable);
-        image.close(); // A stream that changed its size meanwhile: boxes would be in pixels of another.
+        image.close(); // The stream changed its size meanwhile: boxes would be in pixels of another size.
       } catch (error) {
         const { name } = /** @type {Error} */ (/** @type {Error} */ (error).cause ?? error);
         if (name !== "InvalidStateError") throw error;
@@ -390,7 +390,7 @@ const IMAGE_BYTES = 256 * 2 ** 20;
  * @param {AbortSignal | undefined} signal
  */
 async function fetchImage(url, signal) {
-  if (!url) throw new MicroYoloError("invalid-source", "the address is empty"); // It would be the page.
+  if (!url) throw new MicroYoloError("invalid-source", "the address is empty"); // It would mean the page's own URL.
   if (url.startsWith("#")) {
     throw new MicroYoloError("invalid-source", `text is an address, and ${shown(url)} a selector: give the element that it selects`);
   }
@@ -441,7 +441,7 @@ async function limitedBlob({ body, headers }, address) {
     const counted = body?.pipeThrough(
       new TransformStream({
         transform(chunk, controller) {
-          count(chunk.byteLength); // Where it throws, the transfer ends.
+          count(chunk.byteLength); // If it throws, the download ends.
           controller.enqueue(chunk);
         },
       }),
@@ -615,7 +615,7 @@ export function drawError(cause) {
  */
 export function copied(pixels) {
   try {
-    return new Uint8Array(pixels); // Not slice(): that of node's Buffer copies nothing.
+    return new Uint8Array(pixels); // Not slice(), which does not copy for Node's Buffer.
   } catch (cause) {
     if (cause instanceof RangeError) {
       throw new MicroYoloError("image-too-large", "there is no memory for a copy of the pixels", { cause });

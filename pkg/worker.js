@@ -75,6 +75,6 @@ addEventListener("message", async ({ data: request }) => {
   }
 });
 addEventListener("messageerror", () => {
-  throw new Error("a message to the worker could not be read"); // Whose it is nobody knows: an uncaught error ends all calls.
+  throw new Error("a message to the worker could not be read"); // Its call is unknown, so an uncaught error ends all calls.
 });
 postMessage({ id: 0 }); // The script runs: from here on an uncaught error is a crash, not a failed start.

@@ -159,7 +159,7 @@ impl Decoder {
         let places = boxes.iter().map(|part| part.len() / numbers).sum::<usize>();
         let classes = parts.iter().map(|part| part.len()).sum::<usize>() / places;
         if classes == 0 {
-            return; // A file may name none.
+            return; // A file may have no classes.
         }
         let mut take = |place: usize, class: usize, value: f32| {
             if let Some(score) = want.score(layout.scores.score(value), &mut taken.wrong) {

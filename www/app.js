@@ -118,7 +118,7 @@ function retry(pane) {
 /** Sets another model or input size for a pane, which then detects again. */
 function choose(pane, id, size) {
   const names = namesOf(pane);
-  if (pane.sayFailure) clearProblem(); // It was about the one before.
+  if (pane.sayFailure) clearProblem(); // The message was about the previous model.
   settings[names.id] = id;
   settings[names.size] = size;
   changed();
@@ -145,7 +145,7 @@ const player = new Player(
     track: () => settings.track,
     onBegin(kind) {
       clearProblem();
-      fetching.abort(); // An address that was on its way: something else was chosen, or this is it.
+      fetching.abort(); // Stops fetching another URL.
       setFetching(false);
       for (const pane of panes()) pane.sayFailure?.();
       const usesCamera = kind === "camera";
@@ -210,7 +210,7 @@ let files = [];
 /**
  * Opens files from the dialog, a drop, the clipboard or a URL.
  * @param {Iterable<File>} given
- * @param {string} [url] where they are from
+ * @param {string} [url] their origin
  */
 function openFiles(given, url) {
   const all = [...given];
@@ -248,7 +248,7 @@ function showFile(one) {
 /** @param {string} text */
 async function openAddress(text) {
   const url = addressIn(text);
-  if (!url) return report(explain({ code: "address" })); // One that is on its way may still come.
+  if (!url) return report(explain({ code: "address" })); // A fetch in progress continues.
   fetching.abort();
   fetching = new AbortController();
   const { signal } = fetching;
@@ -373,7 +373,7 @@ $("camera").addEventListener("click", () => (player.kind === "camera" ? player.n
 $("camera-select").addEventListener("change", ({ target }) => void player.showCamera(target.value));
 $("clear").addEventListener("click", () => {
   player.nothing();
-  $("camera").focus(); // The button is switched off; the focus must be somewhere.
+  $("camera").focus(); // The focused button is disabled now, so the focus moves.
 });
 for (const id of ["file", "model-file"]) {
   $(id).addEventListener("change", ({ target }) => {
@@ -399,7 +399,7 @@ addEventListener("dragover", (event) => isWelcome(event) && event.preventDefault
 addEventListener("drop", (event) => {
   setDropping(0);
   if (!isWelcome(event)) return;
-  event.preventDefault(); // Or the browser leaves the page to open the file.
+  event.preventDefault(); // Otherwise the browser leaves the page to open the file.
   take(event.dataTransfer, event.dataTransfer.getData("text/uri-list"));
 });
 addEventListener("paste", (event) => {
@@ -431,7 +431,7 @@ async function exportNow() {
   const { width, height } = pane.size;
   const kind = player.kind;
   let name = kind === "camera" ? `${momentName(new Date())}.png` : (player.source?.name ?? "");
-  if (kind === "video") name = fileName(name, `-${pane.time.toFixed(1)}s.png`); // A frame of it is a picture.
+  if (kind === "video") name = fileName(name, `-${pane.time.toFixed(1)}s.png`); // The exported frame is a picture.
   const { objects, labels, model } = { objects: pane.found.seen, labels: pane.labels, model: pane.model?.name ?? "" };
   const blob = write
     ? new Blob([write({ name, width, height, objects, labels, model })], { type })
@@ -483,7 +483,7 @@ $("copy").addEventListener("click", async () => {
   const making = exportNow();
   const type = $("format").value === "png" ? "image/png" : "text/plain";
   const content = making.then(({ blob }) => new Blob([blob], { type }));
-  content.catch(() => {}); // Met below.
+  content.catch(() => {}); // Handled below.
   try {
     // Safari allows this only during the click, and accepts a promise.
     if (globalThis.ClipboardItem) await navigator.clipboard.write([new ClipboardItem({ [type]: content })]);
@@ -507,7 +507,7 @@ $("share").addEventListener("click", async () => {
     const stays = player.source && !player.source.shareable;
     note($("share"), "Copied", stays ? "The link opens a sample: your picture or camera stays here." : "");
   } catch {
-    history.replaceState(null, "", url); // To be copied by hand. Nothing is restored: it is what is shown.
+    history.replaceState(null, "", url); // The URL can be copied by hand. Nothing is restored, because it describes the current state.
     report("The browser did not let the page copy. The link is in the address bar now.");
   }
 });
@@ -545,7 +545,7 @@ function restore(arrival) {
   for (const pane of panes()) void load(pane);
   const sample = link.source?.kind === "sample" && sampleOf(link.source.name);
   if (link.source?.kind === "url") {
-    player.nothing(); // What runs would run without its detector.
+    player.nothing(); // The current source would continue without its detector.
     void openAddress(link.source.url);
   } else {
     showSample(sample ? sample.id : SAMPLES[0].id);
@@ -588,7 +588,7 @@ async function fillLinks() {
 }
 
 $("story-size").textContent = `${(MODELS[0].bytes / 1e6).toFixed(1)} MB`;
-fillLinks().catch(() => {}); // Links are not worth an error.
+fillLinks().catch(() => {}); // Missing links are not an error.
 first.detector.then(
   () => keepOffline({ state: $("offline-state"), update: $("update"), updateNow: $("update-now") }),
   () => {},

@@ -4,11 +4,11 @@
  * @typedef {object} Camera
  * @property {MediaStream} stream
  * @property {string} id of the device that was opened
- * @property {boolean} mirrored whether it looks at the user, who expects a mirror then
+ * @property {boolean} mirrored whether it faces the user; the picture is then mirrored
  */
 
 /**
- * @param {string} [id] a device; otherwise the back camera of a phone, or whichever there is
+ * @param {string} [id] a device; by default the back camera of a phone, or any other camera
  * @returns {Promise<Camera>}
  */
 export async function openCamera(id) {

@@ -30,7 +30,7 @@ export class ClassFilter {
 
   /** @param {readonly string[]} classes */
   set(classes) {
-    if (JSON.stringify(classes) === JSON.stringify(this.#chosen)) return; // A button that has the focus keeps it.
+    if (JSON.stringify(classes) === JSON.stringify(this.#chosen)) return; // A focused button keeps the focus.
     this.#chosen = [...new Set(classes)];
     this.#show();
   }
@@ -65,7 +65,7 @@ export class ClassFilter {
         button.append(label, Object.assign(document.createElement("span"), { textContent: "×", ariaHidden: "true" }));
         button.addEventListener("click", () => {
           this.#change(this.#chosen.filter((one) => one !== label));
-          this.#elements.input.focus(); // The button is gone; the focus must be somewhere.
+          this.#elements.input.focus(); // The focused button was removed, so the focus moves.
         });
         return button;
       }),

@@ -83,7 +83,7 @@ export const FORMATS = {
  * shells.
  * @param {string} name
  * @param {string} suffix
- * @param {{ exact?: boolean }} [format] `exact`: as it is, but for what no file system takes
+ * @param {{ exact?: boolean }} [format] `exact`: unchanged, except for characters that no file system accepts
  */
 export function fileName(name, suffix, { exact = false } = {}) {
   const own = name.replace(/^.*[\\/]/, "").replace(/\.[A-Za-z0-9]{1,5}$/, "");

@@ -42,7 +42,7 @@ let count = 0;
 
 /**
  * Adds a model of the visitor.
- * @param {{ name: string, blob: Blob, url?: string }} file the address, if it came from one, is its id: a link can name it
+ * @param {{ name: string, blob: Blob, url?: string }} file its URL, if it has one, is its id, so that a link can name it
  * @returns {Model}
  */
 export function addOwn({ name, blob, url }) {

@@ -24,7 +24,7 @@ export async function keepOffline({ state, update, updateNow }) {
     });
     updateNow.addEventListener("click", () => {
       const { waiting } = registration;
-      if (!waiting) return location.reload(); // Another tab took it.
+      if (!waiting) return location.reload(); // Another tab has activated it.
       workers.addEventListener("controllerchange", () => location.reload(), { once: true });
       waiting.postMessage({ call: "take-over" });
     });

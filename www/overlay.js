@@ -12,7 +12,7 @@ import { drawObjects } from "./pkg/draw.js";
  * @param {(object: { label: string }) => string} options.color
  * @param {boolean} [options.mirror]
  * @param {number} [options.pixelRatio]
- * @param {import("./results.js").Settled} [options.highlighted] the one that is pointed at
+ * @param {import("./results.js").Settled} [options.highlighted] the highlighted object
  * @param {readonly import("./trails.js").Trail[]} [options.trails]
  */
 export function drawBoxes(canvas, objects, options) {

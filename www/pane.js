@@ -85,7 +85,7 @@ export class Pane {
     this.model = undefined;
     this.#elements.build.textContent = "";
     this.detector = this.#loaded(model, inputSize, signal);
-    this.detector.catch(() => {}); // Who needs it meets the failure.
+    this.detector.catch(() => {}); // Users of the promise get the error.
     return this.detector;
   }
 
@@ -361,7 +361,7 @@ export class Pane {
     time.textContent = text(sum(average));
     for (const part of PARTS) this.#elements[`${part}-time`].textContent = text(average[part]);
     rate.textContent = count > 1 && perSecond ? perSecond.toFixed(1) : "–";
-    if (!build.offsetParent) return; // Not laid out: nothing to draw on.
+    if (!build.offsetParent) return; // Not displayed.
     const style = getComputedStyle(plot);
     const colors = Object.fromEntries(PARTS.map((part) => [part, style.getPropertyValue(`--plot-${part}`)]));
     const top = drawPlot(plot, frames, /** @type {any} */ (colors));

@@ -15,11 +15,11 @@ const LOOKS_MS = 1500;
 
 /**
  * @typedef {object} Page
- * @property {() => import("./pane.js").Pane[]} panes those that look
+ * @property {() => import("./pane.js").Pane[]} panes the active panes
  * @property {() => boolean} track
  * @property {(kind: "nothing" | "picture" | "video" | "camera") => void} onBegin
- * @property {() => void} onTake after each answer
- * @property {(error: unknown, pane?: import("./pane.js").Pane) => void} onFail what is shown cannot be looked at
+ * @property {() => void} onTake after each result
+ * @property {(error: unknown, pane?: import("./pane.js").Pane) => void} onFail detection in the current source failed
  * @property {(error: unknown) => void} onNoCamera
  * @property {() => void} onCameraEnd it was unplugged
  * @property {(cameras: { id: string, name: string }[], current: string) => void} onCameras
@@ -86,7 +86,7 @@ export class Player {
     this.mirrored = false;
     const [picture, video] = [this.#picture, this.#video];
     picture.hidden = kind !== "picture";
-    if (kind !== "picture") picture.removeAttribute("src"); // A broken picture shows its icon even when it is hidden again.
+    if (kind !== "picture") picture.removeAttribute("src"); // A broken picture would show its icon.
     video.hidden = !this.moves;
     video.controls = kind === "video";
     video.classList.remove("mirrored");
@@ -118,7 +118,7 @@ export class Player {
     this.#looking = new AbortController();
     const panes = this.#page.panes();
     for (const pane of panes) pane.again();
-    panes[0].frame.hidden = true; // What lies under it is seen until its model has looked.
+    panes[0].frame.hidden = true; // The source under it is visible until its model has detected.
     void this.#look(this.#looking.signal);
   }
 
@@ -131,7 +131,7 @@ export class Player {
     const signal = this.#begin("picture", source);
     const picture = this.#picture;
     const loaded = once(picture, "load", signal);
-    picture.classList.add("pending"); // Until it is whole: nothing half, nothing broken is seen.
+    picture.classList.add("pending"); // Hidden until it has loaded completely.
     picture.src = url;
     picture.alt = source.alt;
     try {
@@ -159,7 +159,7 @@ export class Player {
         if (signal.aborted) throw signal.reason;
         return { objects, milliseconds: performance.now() - started, timing: detector.timing };
       } finally {
-        bitmap?.close(); // It is left where there is no worker to take it.
+        bitmap?.close(); // Without a worker it was not transferred.
       }
     };
     const show = async (pane) => {

@@ -22,7 +22,7 @@ function openFrame() {
     const timer = setTimeout(() => {
       settle();
       element.remove();
-      frame = undefined; // The next address tries again.
+      frame = undefined; // The next URL tries again.
       reject(unreachable("the frame that fetches addresses did not load"));
     }, FRAME_MS);
     const settle = () => {
@@ -79,7 +79,7 @@ async function fetchHere(url, signal) {
 
 async function fetchThere(url, signal) {
   const window = await openFrame();
-  if (signal.aborted) throw signal.reason; // Nobody else learns what is not wanted any more.
+  if (signal.aborted) throw signal.reason; // An abandoned URL is not sent.
   const { port1, port2 } = new MessageChannel();
   try {
     return await new Promise((resolve, reject) => {
@@ -92,7 +92,7 @@ async function fetchThere(url, signal) {
       window.postMessage(url.href, "*", [port2]);
     });
   } finally {
-    port1.close(); // After what was posted.
+    port1.close(); // Takes effect after the posted message.
   }
 }
 

@@ -25,8 +25,8 @@ export function overlap(a, b) {
 /**
  * Of objects of different classes at the same position, only the one with the best score stays. The next best is its
  * `rival`.
- * @param {readonly DetectedObject[]} objects the surest first
- * @returns {Settled[]} the surest first
+ * @param {readonly DetectedObject[]} objects the best score first
+ * @returns {Settled[]} the best score first
  */
 export function settle(objects) {
   /** @type {Settled[]} */
@@ -40,8 +40,8 @@ export function settle(objects) {
 }
 
 /**
- * @param {readonly DetectedObject[]} objects the surest first
- * @param {{ score: number, classes: readonly string[] }} wanted the least score, 0 to 1; no classes mean all
+ * @param {readonly DetectedObject[]} objects the best score first
+ * @param {{ score: number, classes: readonly string[] }} wanted the minimum score, 0 to 1; no classes mean all
  * @returns {{ seen: Settled[], unsure: Settled[] }} at or above the threshold, and below it
  */
 export function sift(objects, { score, classes }) {

@@ -3,10 +3,10 @@
 /**
  * @typedef {object} Settings
  * @property {number} score percent, 10 to 90: objects below are not shown
- * @property {number} iou percent, 10 to 90: of two boxes of one class that overlap by more, one is shown
+ * @property {number} iou percent, 10 to 90: if two boxes of one class overlap by more, only one is shown
  * @property {string} model id of a model of the site, or the URL of one
- * @property {number} size side in pixels to which pictures are fitted; 0 for the model's own
- * @property {boolean} compare whether a second model looks at the same pictures
+ * @property {number} size side in pixels to which pictures are scaled; 0 for the model's own
+ * @property {boolean} compare whether a second model runs on the same pictures
  * @property {string} model2
  * @property {number} size2
  * @property {boolean} track

@@ -26,7 +26,7 @@ const textOf = (value) => (Array.isArray(value) ? value.map(escaped).join(",") :
  * are left out.
  * @param {Shareable | undefined} source
  * @param {Settings} settings
- * @returns {string} with its "#", or "" if all is as on arrival
+ * @returns {string} including "#", or "" if everything has its default
  */
 export function toHash(source, settings) {
   const parameters = new URLSearchParams();
@@ -45,7 +45,7 @@ export function toHash(source, settings) {
 }
 
 /**
- * @param {string} hash with or without its "#"
+ * @param {string} hash with or without "#"
  * @returns {{ source: Shareable | undefined, settings: Partial<Settings> }} only what is valid
  */
 export function fromHash(hash) {

@@ -8,7 +8,7 @@ export function createSpeaker(region) {
   let next;
   /**
    * @param {string} text
-   * @param {boolean} [atOnce] for what the visitor has just asked for
+   * @param {boolean} [atOnce] for the result of an action of the visitor
    */
   return (text, atOnce = false) => {
     clearTimeout(next);

@@ -36,7 +36,7 @@ export class Steady {
    * returned unchanged.
    * @param {readonly DetectedObject[]} objects of the next frame
    * @param {number} time of the frame, in seconds
-   * @returns {DetectedObject[]} the surest first
+   * @returns {DetectedObject[]} the best score first
    */
   add(objects, time) {
     const passed = time - this.#time;

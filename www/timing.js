@@ -5,10 +5,10 @@ const KEPT = 120;
 
 /**
  * @typedef {object} Times of one frame, in milliseconds
- * @property {number} pixels bringing the frame to where the detector computes and reading its pixels
+ * @property {number} pixels passing the frame to the detector's thread and reading its pixels
  * @property {number} network the network
- * @property {number} boxes boxes and tracks made of what it says
- * @property {number} draw boxes and list
+ * @property {number} boxes decoding of boxes, and tracking
+ * @property {number} draw drawing of boxes and list
  */
 
 export const PARTS = /** @type {const} */ (["pixels", "network", "boxes", "draw"]);

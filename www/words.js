@@ -97,7 +97,7 @@ const SINGULARS = { skis: "a pair of skis", scissors: "a pair of scissors", broc
 /**
  * "A cat and 2 people.", or the uncertain objects if nothing is above the threshold.
  * @param {readonly { label: string }[]} seen
- * @param {readonly { label: string, score: number }[]} [unsure] the surest first
+ * @param {readonly { label: string, score: number }[]} [unsure] the best score first
  * @param {number} [percent] the threshold
  */
 export function summary(seen, unsure = [], percent = 0) {

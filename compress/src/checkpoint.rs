@@ -128,7 +128,7 @@ pub fn read_with_network(path: &Path) -> Result<(Network, Weights)> {
 ///
 /// # Errors
 ///
-/// The file cannot be read, is no safetensors file, or has scales that are none.
+/// The file cannot be read, is not a safetensors file, or has invalid scales.
 pub fn read_scales(path: &Path) -> Result<Scales> {
     let bytes = std::fs::read(path).map_err(Error::io(path))?;
     let bad = |problem: String| Error::Checkpoint { path: path.to_owned(), problem };
@@ -244,7 +244,7 @@ pub fn write_with_scales(
 ///
 /// [`Error::Io`].
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    // A new file would take the place of a device, for good.
+    // Renaming would permanently replace a device by a file.
     if std::fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
         return std::fs::write(path, bytes).map_err(Error::io(path));
     }

@@ -38,7 +38,7 @@ export const parts = {
   model: () => unpacked(model),
   worker() {
     address ??= URL.createObjectURL(new Blob([script], { type: "text/javascript" }));
-    return new Worker(address); // No module: browsers had such workers only later.
+    return new Worker(address); // Not a module worker, which older supported browsers lack.
   },
   engines: {
     plain: {

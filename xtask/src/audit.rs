@@ -94,7 +94,7 @@ mod tests {
             std::fs::write(dir.path().join(folder).join("package-lock.json"), "").unwrap();
         }
         assert_eq!(locked_folders(dir.path()), [dir.path().join("a/b"), dir.path().to_owned()]);
-        // Those of the repository: what tests and benches install apart is looked at, too.
+        // The folders of the repository, including those that tests and benches install separately.
         let found = locked_folders(&workspace::root());
         for folder in ["", "benches/browser", "tests/e2e/parcel"] {
             assert!(found.contains(&workspace::path(folder)), "{folder}: {found:?}");

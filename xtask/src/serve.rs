@@ -235,7 +235,7 @@ mod tests {
         }
     }
 
-    /// Sends one request to a server on a small site and returns the whole answer.
+    /// Sends one request to a server on a small site and returns the whole response.
     fn ask(isolated: bool, request_line: &str, headers: &str) -> String {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(dir.path().join("www")).unwrap();

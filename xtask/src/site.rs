@@ -163,7 +163,7 @@ fn hash_folder(folder: &Path, prefix: &str, files: &mut BTreeMap<String, String>
         }
         let bytes = std::fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
         let hash = Sha256::digest(&bytes).iter().take(16).fold(String::new(), |mut hash, byte| {
-            let _ = write!(hash, "{byte:02x}"); // A string takes everything.
+            let _ = write!(hash, "{byte:02x}"); // Writing to a string cannot fail.
             hash
         });
         files.insert(format!("{prefix}{name}"), hash);

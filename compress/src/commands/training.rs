@@ -149,7 +149,7 @@ impl TrainingArgs {
         let mut network = self.network()?;
         let learns_labels = distill.as_ref().is_none_or(|distill| distill.stage == Stage::Labels);
         if learns_labels && !self.recipe.data.is_empty() {
-            network.names.clear(); // What its classes mean is learned anew.
+            network.names.clear(); // The training data give the names of the new classes.
         }
         Ok((network, self.config(distill, photos)?))
     }

@@ -259,7 +259,7 @@ impl Dataset {
                 if !known.contains(&entry.image_id) {
                     bad(annotations, format!("annotation {}: there is no image {}", entry.id, entry.image_id))?;
                 }
-                continue; // A box of an image that was skipped went with it.
+                continue; // The image of this box was skipped.
             };
             let image = &mut kept[image];
             let Some(&class) = class_of.get(&entry.category_id) else {

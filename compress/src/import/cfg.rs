@@ -710,7 +710,7 @@ impl Description {
         let mut layers = self.layers.clone();
         let mut xy_scales: Vec<f32> = heads.iter().map(|head| head.xy_scale).collect();
         if xy_scales.iter().all(|scale| *scale == 1.0) {
-            xy_scales.clear(); // YOLOv3, whose description does without.
+            xy_scales.clear(); // As in YOLOv3, whose description has none.
         }
         let kind = LayerKind::Detect { head: Head::Anchors { anchors, xy_scales } };
         let from = heads.iter().map(|head| head.map.clone()).collect();

@@ -127,7 +127,7 @@ impl RunState {
         let join = |high: f32, low: f32| ((high as u64) << 24) + low as u64;
         self.step = join(step_high, step_low);
         if self.step == 0 {
-            return Ok(()); // What the run begins with, which may have changed.
+            return Ok(()); // The run starts again, and its initial values may have changed.
         }
         self.learned = get("learned", layout.learned)?;
         self.average = get("average", layout.learned)?;
