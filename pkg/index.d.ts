@@ -72,7 +72,7 @@ export interface DetectorSettings {
   scoreThreshold?: number | undefined;
   /**
    * Of two boxes of one class that overlap by more than this (intersection over union), the one with the lower score is
-   * dropped. 0 to 1, default 0.45.
+   * dropped. 0 to 1, default 0.45. It has no effect on models with NMS inside the network.
    */
   iouThreshold?: number | undefined;
   /** The maximum number of objects, 1 or more; those with the best scores are kept. `Infinity` means no limit. Default 100. */
