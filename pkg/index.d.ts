@@ -97,7 +97,7 @@ export interface Limits {
    * Default 1 GiB (2 ** 30), enough for YOLOv8x at 640 px.
    */
   memoryBytes?: number | undefined;
-  /** Nodes of the graph plus stored tensors. Default 20000. */
+  /** Nodes of the graph, its inputs, outputs and stored tensors together. Default 20000. */
   nodes?: number | undefined;
   /**
    * Multiply-accumulates for one picture. Other operations count according to their time. Default 500 billion, four
