@@ -99,7 +99,7 @@ impl Model {
         budget.take(product(&[3, input_size.width as usize, input_size.height as usize, 4]), "")?;
         let has_names = |classes: usize| names.as_ref().is_none_or(|names| names.len() == classes);
         let suppressed = file.metadata.end_to_end == Some(true);
-        // If the engine does not run the network alone, it is loaded in another way with a fresh budget.
+        // A copy: if the engine does not run the network alone, the network is loaded in another way and counted again.
         let mut alone = budget.clone();
         let loaded = match head::up_to_head(&file, file.metadata.head().as_ref(), input_size, &mut alone) {
             Ok(UpToHead { net, shape, parts }) if has_names(shape[1] - 4) && !suppressed => {

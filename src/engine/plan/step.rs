@@ -18,7 +18,7 @@ use crate::limits::product;
 /// The operation of a step.
 #[derive(Debug, Clone)]
 pub(super) enum Work {
-    /// Copies input `0` into planes of floats with a border.
+    /// Copies the input with this number into planes of floats with a border.
     ImportPlanes(usize),
     ImportPixels(usize),
     /// Converts the input to pixels of bytes. The flag says that the buffer has no other content, so bytes after a
