@@ -1,6 +1,6 @@
-// The two files that a detector needs, engine (WebAssembly) and model (ONNX): from the network, from bytes, with
-// progress. Two loads of one address at the same time share one download; a failed download is forgotten, so that
-// the next load tries again.
+// Loads the two files that a detector needs, engine (WebAssembly) and model (ONNX), from the network or from bytes,
+// with progress. Two simultaneous loads of one URL share one download. A failed download is forgotten, so that the next
+// load tries again.
 import { MicroYoloError, abortable, aborted, notFetched, shown } from "./error.js";
 import { kindOf } from "./kind.js";
 import { remedy } from "./packaged.js";
@@ -11,15 +11,15 @@ import { MEMORY_BYTES } from "./settings.js";
 /** @typedef {(progress: Progress) => void} OnProgress */
 
 /**
- * Where a download stands and who waits for it.
+ * The state of a download and its waiting callers.
  * @template T
  */
 class Download {
-  /** Bytes so far, decompressed. */
+  /** Bytes received so far, decompressed. */
   loaded = 0;
   /** @type {number | undefined} All bytes, where the server says it. */
   total;
-  /** The first bytes, by which a file is told from a page. */
+  /** The first bytes, which distinguish a model from a web page. */
   head = new Uint8Array();
   #waiting = new Set();
   #controller = new AbortController();
@@ -32,7 +32,7 @@ class Download {
       () => (this.#finished = true),
       () => {
         this.#finished = true;
-        this.#controller.abort(); // What was refused by its first bytes would still come, to its end.
+        this.#controller.abort(); // A file refused by its first bytes would otherwise be downloaded to its end.
       },
     );
   }
@@ -48,10 +48,10 @@ class Download {
   }
 
   /**
-   * Waits for the download. When the last one who waits has given up, the download stops.
+   * Waits for the download. When the last waiting caller has given up, the download stops.
    * @param {AbortSignal | undefined} signal
    * @param {() => void} onProgress
-   * @param {(bytes: number) => void} [check] throws where this one who waits does not want so many bytes
+   * @param {(bytes: number) => void} [check] throws if this caller does not accept so many bytes
    * @returns {Promise<T>}
    */
   async join(signal, onProgress, check = () => {}) {
@@ -71,7 +71,7 @@ class Download {
     };
     this.#waiting.add(waiter);
     try {
-      checkSize(); // It may be under way already.
+      checkSize(); // The download may already have begun.
       return await abortable(Promise.race([this.promise, refused]), signal);
     } finally {
       this.#waiting.delete(waiter);
@@ -79,7 +79,7 @@ class Download {
     }
   }
 
-  /** Whether it was given up; who comes now starts afresh. */
+  /** Whether it was given up. A later caller starts a new download. */
   get abandoned() {
     return this.#controller.signal.aborted;
   }
@@ -111,11 +111,11 @@ function download(downloads, url, keep, read) {
   return started;
 }
 
-/** Bytes kept of a file's beginning: white space may come before a page's first tag. */
+/** Number of bytes kept from the beginning of a file: white space may precede a page's first tag. */
 const HEAD = 64;
 
 /**
- * Fetches `url` and counts its bytes as they pass.
+ * Fetches `url` and counts its bytes as they arrive.
  * @param {string} url
  * @param {Download<any>} progress
  * @param {AbortSignal} signal
@@ -129,10 +129,11 @@ async function fetchCounted(url, progress, signal) {
     throw notFetched(url, cause, remedy(url));
   }
   if (!response.ok || !response.body) throw networkError(url, `answered ${response.status}`);
-  // Of a compressed answer, content-length counts the compressed bytes and the stream the others: no total then.
+  // For a compressed response, content-length is the compressed size, but the stream is decompressed: so the total is
+  // unknown.
   const length = response.headers.get("content-encoding") ? undefined : Number(response.headers.get("content-length"));
   let loaded = 0;
-  progress.report(0, length || undefined); // Before the first byte: a file that is too large is refused by what the server says.
+  progress.report(0, length || undefined); // Before the first byte: a file that is too large is refused by its declared length.
   const counted = response.body.pipeThrough(
     new TransformStream({
       transform(chunk, controller) {
@@ -146,7 +147,7 @@ async function fetchCounted(url, progress, signal) {
       },
     }),
   );
-  // A type of our own, so that a server without the right MIME type does not keep the engine from compiling.
+  // With our own type, so that a server with a wrong MIME type does not prevent compilation.
   return new Response(counted, { headers: { "content-type": "application/wasm" } });
 }
 
@@ -168,8 +169,8 @@ function brokenStream(url, cause) {
 }
 
 /**
- * Whether a file is a web page: many servers answer with one where a file is missing. Neither a WebAssembly module nor an
- * ONNX file begins with `<`. A byte order mark may stand before it.
+ * Whether a file is a web page: many servers send one for a missing file. Neither a WebAssembly module nor an ONNX file
+ * begins with `<`. A byte order mark may precede it.
  * @param {Uint8Array} head
  */
 function isPage(head) {
@@ -177,7 +178,7 @@ function isPage(head) {
 }
 
 /**
- * A character for each byte: jsdom in Jest has no TextDecoder, and that of browsers refuses shared memory.
+ * One character per byte. jsdom in Jest has no TextDecoder, and that of browsers refuses shared memory.
  * @param {Uint8Array} bytes
  */
 function bytesAsText(bytes) {
@@ -192,7 +193,7 @@ function pageInstead(url, wanted) {
   return `${shown(url)} was answered with a web page instead of ${wanted}, as some servers do where a file is missing${remedy(url)}`;
 }
 
-/** What other files begin with that are taken for models, and what to do with them. None can be the beginning of an ONNX file. */
+/** The first bytes of files that are often mistaken for models, and what to do. No ONNX file begins like this. */
 const OTHERS = Object.entries({
   "\x1f\x8b": "compressed by gzip: unpack it, or have the server send `Content-Encoding: gzip` with it",
   "PK\x03\x04": "a zip archive, as checkpoints of PyTorch are: unpack it, or export the network as ONNX",
@@ -200,12 +201,12 @@ const OTHERS = Object.entries({
 });
 
 /**
- * Throws where the first bytes say what the file is instead of a model: the engine would only say that it cannot read it.
+ * Throws if the first bytes show that the file is not a model: the engine would only report that it cannot read it.
  * @param {Uint8Array} model
  * @param {string} [address]
  */
 function checkKind(model, address) {
-  if (!model.length) return; // Of a buffer that was transferred there is no part.
+  if (!model.length) return; // A transferred buffer has no bytes.
   const head = model.subarray(0, HEAD);
   const text = bytesAsText(head);
   const kind = OTHERS.find(([start]) => text.startsWith(start))?.[1];
@@ -222,7 +223,7 @@ function checkKind(model, address) {
  */
 export async function compiled(bytes) {
   try {
-    // Shared memory is not compiled, and copying a megabyte is nothing beside it.
+    // Shared memory cannot be compiled directly. Copying a megabyte takes little time in comparison.
     return await WebAssembly.compile(bytes.buffer instanceof ArrayBuffer ? /** @type {BufferSource} */ (bytes) : bytes.slice());
   } catch (cause) {
     throw platformError(cause) ?? badEngine("these bytes are", cause);
@@ -230,8 +231,8 @@ export async function compiled(bytes) {
 }
 
 /**
- * The module, if it is an engine. Any other would stay in the glue of this thread, and the right one after it would not be
- * taken.
+ * Returns the module if it is an engine. Any other module would stay in the glue code of this thread, and a later
+ * engine would not replace it.
  * @param {WebAssembly.Module} module
  * @param {string} what
  */
@@ -249,7 +250,7 @@ function badEngine(what, cause) {
 }
 
 /**
- * Throws where a model is another file than was meant.
+ * Throws if a model does not have the expected SHA-256.
  * @param {Uint8Array} model
  * @param {string} sha256
  */
@@ -257,7 +258,7 @@ export async function checkSum(model, sha256) {
   if (!globalThis.crypto?.subtle) {
     throw new MicroYoloError("unsupported", "`sha256` cannot be checked here: only pages sent by https, and localhost, have `crypto.subtle`");
   }
-  // Shared memory is refused.
+  // `digest` refuses shared memory.
   const bytes = model.buffer instanceof ArrayBuffer ? /** @type {BufferSource} */ (model) : model.slice();
   const sum = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
   const found = Array.from(sum, (byte) => byte.toString(16).padStart(2, "0")).join("");
@@ -265,8 +266,8 @@ export async function checkSum(model, sha256) {
 }
 
 /**
- * What throws where a model of so many bytes cannot fit: all that is made of it counts, and its content is the least of that.
- * Without it an answer that never ends would fill the memory.
+ * Returns a function that throws if a model with this number of bytes cannot fit the limit: its content is the least of
+ * what is made from it. Without this check, an endless response would fill the memory.
  * @param {import("./index.js").Limits | undefined} limits
  * @param {string} [address]
  */
@@ -282,11 +283,12 @@ function sizeCheck(limits, address = "the model") {
   };
 }
 
-/** No engine of this package has an eighth of it. */
+/** The largest engine of this package has less than an eighth of this. */
 const ENGINE_BYTES = 64 * 2 ** 20;
 
 /**
- * What throws where a file of so many bytes is no engine of this package: an answer that never ends would fill the memory.
+ * Returns a function that throws if a file with this number of bytes cannot be an engine of this package: an endless
+ * response would fill the memory.
  * @param {string} address
  */
 function engineCheck(address) {
@@ -300,7 +302,7 @@ function engineCheck(address) {
 }
 
 /**
- * Loads engine and model side by side.
+ * Loads engine and model in parallel.
  *
  * @param {object} wanted
  * @param {import("./parts.js").EngineSource | Promise<import("./parts.js").EngineSource>} wanted.wasm
@@ -312,7 +314,7 @@ function engineCheck(address) {
  */
 export async function loadAssets({ wasm, model, signal, onProgress, limits }) {
   if (signal?.aborted) throw aborted(signal);
-  // Aborted by the caller's signal, and by the failure of either part: the other is not needed then.
+  // Aborted by the caller's signal, or if one of the two parts fails: the other is not needed then.
   const controller = new AbortController();
   const forward = () => controller.abort(signal?.reason);
   signal?.addEventListener("abort", forward, { once: true });
@@ -347,16 +349,16 @@ export async function loadAssets({ wasm, model, signal, onProgress, limits }) {
     downloads.push(one);
     return one.join(controller.signal, report, check);
   };
-  // Both are asked for before either is waited for.
+  // Both are requested before either is awaited.
   const parts = [engine(wasm, wait), modelBytes(model, wait, limits)];
   report();
   try {
-    // The signal ends what is no download, too: a file on a slow disk.
+    // The signal also ends work that is not a download, such as reading a file from a slow disk.
     const [module, bytes] = await abortable(Promise.all(parts), controller.signal);
     if (thrown) throw thrown;
     return { module: /** @type {WebAssembly.Module} */ (module), model: /** @type {Uint8Array} */ (bytes) };
   } catch (error) {
-    for (const part of parts) part.catch(() => {}); // The first failure is the answer; the second must not surface.
+    for (const part of parts) part.catch(() => {}); // The first failure is reported; the second must not be unhandled.
     controller.abort();
     throw thrown ? /** @type {{ error: unknown }} */ (thrown).error : error;
   } finally {
@@ -469,7 +471,7 @@ function asUrl(source, option, expected) {
     throw new MicroYoloError("invalid-option", `\`${option}\` is not a URL: ${shown(source)}${hint}`, { cause });
   }
   if (url.protocol === "file:" && base === undefined) {
-    // Node: fetch() reads no files.
+    // In Node, fetch() cannot read files.
     throw new MicroYoloError(
       "unsupported",
       `outside a browser give \`${option}\` as bytes: read ${url.href} yourself`,
@@ -479,7 +481,7 @@ function asUrl(source, option, expected) {
 }
 
 /**
- * Whether this is a file as base64 text and no address. An engine begins with `\0asm`; both kinds are long.
+ * Whether the text is a file in base64 and not a URL. An engine begins with `\0asm`; both kinds of files are long.
  * @param {string} text
  */
 function isBase64(text) {

@@ -1,4 +1,4 @@
-// Where a detector computes: in a worker of its own, or on the thread that calls it. Both forms have the same methods.
+// Where a detector computes: in a separate worker, or on the calling thread. Both forms have the same methods.
 import { MicroYoloError, disposed } from "./error.js";
 import { openWorker } from "./open-worker.js";
 import { kindOf } from "./kind.js";
@@ -24,10 +24,10 @@ import { checkDrawable, copied, drawError, gone, localFrame, portableFrame, rele
  * @property {string} [address] of the worker's script
  * @property {(kind: Kind, module: WebAssembly.Module, model: Uint8Array, settings: LoadSettings) => Promise<ModelInfo>} load
  * again with another engine, if the first refused the model
- * @property {typeof localFrame} frame makes the form of a source that `detect` takes, at once where the source is at hand
+ * @property {typeof localFrame} frame converts a source to the form that `detect` takes, synchronously if the source is available
  * @property {(frame: Frame, options: DetectRequest) => Promise<import("./engine.js").Found>} detect
  * @property {(track: number) => Promise<void>} endTracks
- * @property {(reason?: MicroYoloError) => void} stop ends everything; calls under way are refused with `reason`
+ * @property {(reason?: MicroYoloError) => void} stop ends everything; pending calls are rejected with `reason`
  */
 
 /** @typedef {{ settings: Settings, track: number | undefined, transfer: boolean }} DetectRequest */
@@ -47,7 +47,7 @@ export function localBackend({ engines }) {
   };
   return {
     async load(kind, module, model, settings) {
-      // Only here, so that a page whose detectors run in workers does not load the glue twice.
+      // Imported only here, so that a page whose detectors run in workers does not load the glue code twice.
       const { Engine, instance } = await /** @type {import("./parts.js").EnginePart} */ (engines[kind]).local().catch((cause) => {
         throw importError(cause);
       });
@@ -81,7 +81,7 @@ export function localBackend({ engines }) {
   };
 }
 
-/** So many seconds a worker's script may take to run, once engine and model are there. */
+/** Seconds that a worker's script may take to start after engine and model were loaded. */
 const PATIENCE = 20;
 
 /**
@@ -135,8 +135,8 @@ export function workerBackend({ worker: start, helpers: bringHelpers }) {
   };
 
   /**
-   * Firefox (seen in 153) says nothing of a worker if one of several imports is missing, and no browser of a server that does not
-   * answer. Seconds are counted one by one: a page that was busy or asleep has lost one.
+   * Firefox (seen in 153) reports nothing if one of several imports of a worker is missing. No browser reports a server
+   * that does not respond. Seconds are counted one by one, so that a page that was busy or suspended loses only one.
    */
   const giveUpLate = () => {
     let left = PATIENCE;
@@ -166,7 +166,7 @@ export function workerBackend({ worker: start, helpers: bringHelpers }) {
   return {
     address,
     async load(kind, module, model, settings) {
-      // Sent as it is, a view would take its whole buffer along. One whose buffer was transferred cannot be copied.
+      // A view would be sent with its whole buffer. One whose buffer was transferred cannot be copied.
       const bytes = new Uint8Array(model.length ? model : []);
       giveUpLate();
       const { info, team } = await call({ call: "load", kind, module, model: bytes, settings }, [bytes.buffer]);
@@ -199,7 +199,7 @@ export function workerBackend({ worker: start, helpers: bringHelpers }) {
         return await send({ ...frame, data }, data.buffer);
       } catch (error) {
         if (error instanceof MicroYoloError) throw error;
-        // postMessage refused the bitmap. If it was closed or transferred meanwhile, this says so.
+        // postMessage refused the bitmap. If it was closed or transferred meanwhile, this call throws the right error.
         if ("image" in frame) localFrame(frame.image, {});
         throw drawError(error);
       } finally {

@@ -1,5 +1,5 @@
-// Canvases to read pixels from, and whether they give back what was drawn on them. Firefox with
-// `privacy.resistFingerprinting` gives noise, others white: the detector would see nothing, for ever, and nobody would know why.
+// Canvases for reading pixels, and a check that they return what was drawn. Firefox with `privacy.resistFingerprinting`
+// returns noise, other browsers white. The detector would then never find anything, without any error.
 import { MicroYoloError } from "./error.js";
 
 /**
@@ -12,11 +12,11 @@ export function newCanvas(width, height) {
   throw new MicroYoloError("unsupported", "here is no canvas (Node?); give pixels as {data, width, height}");
 }
 
-/** Rows that are read at once. */
+/** Number of rows that are read at once. */
 const ROWS = 64;
 
 /**
- * Whether a canvas is all transparent. Most have a pixel in the first rows.
+ * Whether a canvas is completely transparent. Most pictures have a pixel in the first rows.
  * @param {HTMLCanvasElement} canvas
  */
 export function isBlank(canvas) {
@@ -31,10 +31,10 @@ export function isBlank(canvas) {
 
 const SIDE = 8;
 
-/** Kept once it is true: a visitor may allow a site what is forbidden at first. */
+/** Kept only once it is true: a visitor may allow reading pixels later. */
 let honest = false;
 
-/** Throws where pixels read from a canvas are not those that were drawn. */
+/** Throws if pixels read from a canvas are not those that were drawn. */
 export function checkReadback() {
   if (typeof OffscreenCanvas !== "function" && typeof document !== "object") return; // Node: pixels come from elsewhere.
   honest ||= isHonest(newCanvas(SIDE, SIDE));
@@ -50,7 +50,7 @@ export function checkReadback() {
 /** @param {OffscreenCanvas | HTMLCanvasElement} canvas */
 function isHonest(canvas) {
   const context = /** @type {OffscreenCanvasRenderingContext2D | null} */ (canvas.getContext("2d", { willReadFrequently: true }));
-  if (!context) return true; // The reader that is about to be made will say so.
+  if (!context) return true; // The reader will report this error.
   const colors = [
     [200, 100, 50],
     [20, 150, 230],
@@ -65,6 +65,6 @@ function isHonest(canvas) {
     const color = colors[at < data.length / 2 ? 0 : 1];
     if (at % 4 < 3) difference += Math.abs(data[at] - color[at % 4]);
   }
-  // Colours may be off by one, and milder protections change a few lowest bits.
+  // Colours may differ by one, and weaker protections change a few lowest bits.
   return difference / (SIDE * SIDE * 3) < 16;
 }

@@ -1,4 +1,4 @@
-// The detector as a page sees it: sources in, objects out, in order, wherever it computes.
+// The public detector class: sources in, objects out, in order, independent of where it computes.
 import { MicroYoloError, abortable, aborted, disposed } from "./error.js";
 import { frameClock } from "./frames.js";
 import { kindOf } from "./kind.js";
@@ -9,13 +9,13 @@ import { release } from "./source.js";
 
 /** @typedef {import("./settings.js").Settings} Settings */
 
-/** Only `load` of load.js makes detectors: one that exists is ready. */
+/** Only `load` in load.js creates detectors, so an existing detector is ready. */
 export const FROM_LOAD = Symbol();
 
-/** The detector itself: frameworks put a proxy around it (Vue's `ref` and `reactive`), which has no private fields. */
+/** The detector itself. Frameworks wrap it in a proxy (Vue's `ref` and `reactive`), which has no private fields. */
 const ITSELF = Symbol();
 
-/** Documented in index.d.ts. Each entry of the package extends it by a `load` of its own. */
+/** Documented in index.d.ts. Each entry of the package extends it with its own `load`. */
 export class Detector {
   #backend;
   #settings;
@@ -24,11 +24,11 @@ export class Detector {
   #over;
   /** @type {Readonly<import("./index.js").Timing> | undefined} */
   #timing;
-  /** @type {Set<() => void>} What ends the loops and the calls under way. */
+  /** Functions that end the running loops and calls. */
   #ends = new Set();
-  /** How many videos were watched with `track` so far. */
+  /** Number of videos that were watched with `track` so far. */
   #videos = 0;
-  /** A function: such proxies wrap the objects that they hand out, and leave functions alone. */
+  /** A function, because such proxies wrap objects that they return, but not functions. */
   [ITSELF] = () => this;
 
   /**
@@ -131,7 +131,8 @@ export class Detector {
     }
     const stop = new AbortController();
     const frames = this[ITSELF]().#watch(video, signal, stop, track);
-    // A generator does as it is told when it has what it waits for, which of a paused video may take for ever.
+    // A generator reacts to `return()` and `throw()` only when its pending promise settles, which may never happen for
+    // a paused video.
     const { return: end, throw: fail } = frames;
     frames.return = (value) => {
       stop.abort();
@@ -169,13 +170,13 @@ export class Detector {
    * @param {import("./index.js").ImageSource} source
    * @param {import("./index.js").DetectOptions} options
    * @param {number} [track] the number of the video in which objects are tracked
-   * @param {(timestamp?: number) => void} [took] called when the frame is there; with a video frame's own timestamp
+   * @param {(timestamp?: number) => void} [took] called when the frame was taken, with the timestamp of a video frame
    */
   async #run(source, { signal: given, transfer = false }, track, took) {
     if (given?.aborted) throw aborted(given);
     this.#check();
-    const settings = this.#settings; // Those of the call's moment, whatever is set while it waits its turn.
-    // The caller's signal ends the call, and so does dispose(). (AbortSignal.any() is younger than browsers that are supported.)
+    const settings = this.#settings; // The settings at the call, even if they change while it waits.
+    // Both the caller's signal and dispose() end the call. (AbortSignal.any() is missing in some supported browsers.)
     const stop = new AbortController();
     const { signal } = stop;
     const end = () => stop.abort();
@@ -184,14 +185,15 @@ export class Detector {
     try {
       const taking = this.#backend.frame(source, { signal, transfer });
       let frame;
-      // Not `instanceof`: a page may have a Promise of its own (zone.js, a polyfill), which those of async functions are none of.
+      // Not `instanceof`: a page may replace Promise (zone.js, a polyfill), and promises of async functions are not
+      // instances of that.
       if ("then" in taking) {
         frame = await abortable(taking, signal).catch((error) => {
-          taking.then(release, () => {}); // Nobody waits for it any more; a camera waits for its frames back.
+          taking.then(release, () => {}); // Nobody waits for it any more, but a camera needs its frames back.
           throw error;
         });
       } else {
-        frame = taking; // At hand, and looked at before the caller goes on and changes it.
+        frame = taking; // Available, and read before the caller can change it.
       }
       const { width, height } = frame;
       if (took) took("image" in frame && "timestamp" in frame.image ? frame.image.timestamp : undefined);
@@ -255,13 +257,13 @@ export class Detector {
     } finally {
       end();
       this.#ends.delete(end);
-      // Not awaited: a worker that is busy, or that the browser has killed, must not keep the loop from ending.
+      // Not awaited: a worker that is busy or was killed must not prevent the loop from ending.
       if (number !== undefined) this.#backend.endTracks(number).catch(() => {});
     }
   }
 }
 
-// `using detector = await Detector.load()`, where the browser has it.
+// For `using detector = await Detector.load()`, in browsers that support it.
 if (Symbol.dispose) {
   Object.defineProperty(Detector.prototype, Symbol.dispose, {
     value: Detector.prototype.dispose,

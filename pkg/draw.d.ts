@@ -4,18 +4,18 @@ export interface DrawOptions {
   /** Size of the picture that the boxes refer to, in its own pixels: `naturalWidth`, `videoWidth`, `frame.width`. */
   width: number;
   height: number;
-  /** How the picture lies in the canvas' area, as CSS `object-fit` does it (centred). Default `"fill"`. */
+  /** How the picture is fitted into the canvas' area, like CSS `object-fit` (centred). Default `"fill"`. */
   fit?: "fill" | "contain" | "cover" | "none" | "scale-down" | undefined;
   /** The picture is shown mirrored (a front camera): boxes are mirrored, their text is not. Default false. */
   mirror?: boolean | undefined;
   /**
    * The text on a box; "" for none. Default: label and score in percent, with the track's number if there is one. It is
-   * shortened where the canvas is too narrow.
+   * shortened if the canvas is too narrow.
    */
   label?: ((object: DetectedObject) => string) | undefined;
-  /** CSS colour of a box. Default: `classColor` of its class. Text on a dark one is white. */
+  /** CSS colour of a box. Default: `classColor` of its class. Text on a dark colour is white. */
   color?: ((object: DetectedObject) => string) | undefined;
-  /** The one of `objects` that is pointed at: its line is twice as thick, the others are pale. Default: none. */
+  /** One of `objects` to highlight: its outline is twice as thick, and the others are pale. Default: none. */
   highlighted?: DetectedObject | undefined;
   /** In CSS pixels. Default 2. */
   lineWidth?: number | undefined;
@@ -26,9 +26,9 @@ export interface DrawOptions {
 }
 
 /**
- * Clears the canvas, makes it as fine as the screen (`width` and `height` follow its CSS size), and draws a box with
- * label for each object. Labels do not cover each other: where there is no room, the least sure get none. With tracks,
- * those that were seen first get the first places, so that labels do not jump.
+ * Clears the canvas, sets its resolution to that of the screen (`width` and `height` follow its CSS size), and draws a
+ * box with a label for each object. Labels do not cover each other: if there is no room, those with the lowest scores
+ * are left out. With tracks, labels of objects that were detected first are placed first, so that labels do not jump.
  *
  * ```js
  * drawObjects(canvas, await detector.detect(video), { width: video.videoWidth, height: video.videoHeight });
@@ -40,12 +40,12 @@ export function drawObjects(
   options: DrawOptions,
 ): void;
 
-/** The CSS colour that `drawObjects` gives a class. Each of 80 classes has its own, so some are alike. */
+/** The default CSS colour of a class in `drawObjects`. Each of 80 classes has its own colour, so some look alike. */
 export function classColor(classId: number): string;
 
 /**
- * A function that gives each class the next of twelve colours when it first meets it, and keeps to it: what is seen together
- * is far apart. Make it once.
+ * Returns a function that assigns the next of twelve colours to each class when it first occurs, and keeps it. So classes
+ * in the same picture are easy to distinguish. Create it once.
  *
  * ```js
  * const color = createPalette();

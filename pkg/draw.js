@@ -1,12 +1,12 @@
-// Boxes with labels on a canvas that lies over a picture, sharp at any pixel ratio. Types: draw.d.ts.
+// Draws boxes with labels on a canvas over a picture, sharp at any pixel ratio. Types: draw.d.ts.
 import { placeLabels } from "./labels.js";
 
-/** Degrees between the hues of neighbouring classes: the golden angle, which never repeats and keeps them apart. */
+/** Degrees between the hues of neighbouring classes: the golden angle, which never repeats and gives distant hues. */
 const GOLDEN_ANGLE = 137.508;
 
 /**
- * The colour of a class: light enough for dark text on it, and as light as any other. `oklch(0.82 0.16 HUE)`, worked out
- * here: Chromium knows the notation since 111 only, and draws black where it does not.
+ * The colour of a class. All have the same lightness, and dark text is readable on them. It is `oklch(0.82 0.16 HUE)`,
+ * converted here: Chromium before 111 does not support the notation and draws black.
  * @param {number} classId
  */
 export function classColor(classId) {
@@ -30,7 +30,7 @@ function gamma(linear) {
   return linear <= 0.0031308 ? 12.92 * linear : 1.055 * linear ** (1 / 2.4) - 0.055;
 }
 
-/** Light enough for dark text, neighbours in the list far apart in hue. */
+/** Light enough for dark text. Neighbours in the list have very different hues. */
 const PALETTE = [
   "#7ee081", // green
   "#ffb14a", // orange
@@ -46,7 +46,7 @@ const PALETTE = [
   "#e0c08c", // sand
 ];
 
-/** Of the 80 hues of `classColor`, person, laptop and bowl are three greens. Few classes are seen at once. */
+/** Among the 80 hues of `classColor`, person, laptop and bowl are three greens. A picture shows only a few classes. */
 export function createPalette() {
   /** @type {Map<string, string>} */
   const colors = new Map();
@@ -57,10 +57,10 @@ export function createPalette() {
   };
 }
 
-/** What is seen on a light colour, and on a dark one: text on it, and a seam around it. */
+/** The colours that are visible on a light colour and on a dark one: for text on it, and for an outline around it. */
 const ON_LIGHT = { text: "#10151c", halo: "rgba(0, 0, 0, 0.55)" };
 const ON_DARK = { text: "#fff", halo: "rgba(255, 255, 255, 0.55)" };
-/** Pixels of a canvas: Safari makes no larger one on a phone. */
+/** The maximum number of canvas pixels: Safari on a phone supports no more. */
 const MOST_PIXELS = 2 ** 24;
 
 /** @param {import("./index.js").DetectedObject} object */
@@ -82,7 +82,7 @@ export function drawObjects(canvas, objects, options) {
   const context = /** @type {CanvasRenderingContext2D | null} */ (canvas.getContext("2d"));
   if (!context) return;
   context.setTransform(1, 0, 0, 1, 0, 0);
-  // Another size has cleared it. On paper Chromium (seen in 156) draws white what was cleared by a call.
+  // Setting another size has cleared it. When printing, Chromium (seen in 156) draws white where a call has cleared.
   if (canvas.width === pixelsX && canvas.height === pixelsY) context.clearRect(0, 0, canvas.width, canvas.height);
   if (!(width > 0 && height > 0)) return;
 
@@ -92,11 +92,11 @@ export function drawObjects(canvas, objects, options) {
   context.font = scaledFont(font, ratio);
   context.textAlign = "left";
   context.textBaseline = "middle";
-  // The percent sign is on the right in a page that is written from right to left, too.
+  // The percent sign is on the right, also in a page with right-to-left text.
   context.direction = label === defaultLabel ? "ltr" : "inherit";
   context.lineJoin = "round";
 
-  // The surest last, so that it lies on top.
+  // The best one last, so that it is on top.
   const shown = [...objects].sort((a, b) => Number(a === highlighted) - Number(b === highlighted) || a.score - b.score);
   const labels = shown.map((object) => {
     const edges = edgesOf(object.box, place, canvas, line, mirror ? width : undefined);
@@ -109,8 +109,8 @@ export function drawObjects(canvas, objects, options) {
     return { paint, alpha, rank, ...measured(context, String(label(object) ?? ""), edges, line, ratio) };
   });
 
-  // Over all boxes. The surest get the first places; where there are tracks, those seen first: scores change from frame to
-  // frame, and labels would change places with them.
+  // Labels are drawn over all boxes. Those with the best scores are placed first. With tracks, those detected first are
+  // placed first: scores change from frame to frame, and labels would swap places.
   const order = labels.filter(({ text }) => text).reverse();
   order.sort((a, b) => (a.rank === b.rank ? 0 : a.rank - b.rank));
   const places = placeLabels(order, canvas);
@@ -153,7 +153,7 @@ function placement(canvas, width, height, fit, ratio) {
   if (fit === "fill") return { x: 0, y: 0, scaleX, scaleY };
   const contain = Math.min(scaleX, scaleY);
   const cover = Math.max(scaleX, scaleY);
-  // Any other value is none: no boxes, and none that are elsewhere than the picture.
+  // For any other value no boxes are drawn, rather than boxes in wrong places.
   const scale = { contain, cover, none: ratio, "scale-down": Math.min(ratio, contain) }[fit] ?? NaN;
   return {
     x: (canvas.width - width * scale) / 2,
@@ -182,21 +182,21 @@ function edgesOf(box, { x, y, scaleX, scaleY }, canvas, line, mirrored) {
     right: whole(left + box.width * scaleX, line, canvas.width),
     bottom: whole(top + box.height * scaleY, line, canvas.height),
   };
-  // A canvas draws nothing of a rectangle without width and height.
+  // A canvas draws nothing for a rectangle without width or height.
   edges.right = Math.max(edges.right, edges.left + 1);
   edges.bottom = Math.max(edges.bottom, edges.top + 1);
   return edges;
 }
 
 /**
- * The pixel of an edge. One at the canvas' edge is moved in: half of its line would be cut off.
+ * The pixel of an edge. An edge at the border of the canvas is moved inside: half of its line would be cut off.
  * @param {number} at
  * @param {number} line
  * @param {number} size of the canvas
  */
 function whole(at, line, size) {
   const edge = Math.round(at);
-  if (edge < -1 || edge > size + 1) return edge; // It is out of sight (`cover`).
+  if (edge < -1 || edge > size + 1) return edge; // It is outside the canvas (`cover`).
   return Math.max(Math.floor(line / 2), Math.min(edge, size - Math.ceil(line / 2)));
 }
 
@@ -210,7 +210,7 @@ function whole(at, line, size) {
 function strokeBox(context, edges, line, paint, ratio) {
   const width = edges.right - edges.left;
   const height = edges.bottom - edges.top;
-  // A line of odd width is sharp when its middle lies between two pixels' edges.
+  // A line of odd width is sharp if its centre is in the middle of a pixel.
   const shift = (line % 2) / 2;
   const halo = Math.max(1, Math.round(ratio));
   context.strokeStyle = paint;
@@ -223,7 +223,7 @@ function strokeBox(context, edges, line, paint, ratio) {
 }
 
 /**
- * A label's size, its text cut where the canvas is too narrow, and what it belongs to with its line.
+ * A label's size, its text shortened if the canvas is too narrow, and its box including the line.
  * @param {CanvasRenderingContext2D} context
  * @param {string} whole its text
  * @param {Edges} edges
@@ -234,7 +234,7 @@ function measured(context, whole, { left, top, right, bottom }, line, ratio) {
   const padding = Math.round(5 * ratio);
   const text = shortened(whole, (one) => context.measureText(one).width + 2 * padding <= context.canvas.width);
   const { width, fontBoundingBoxAscent: ascent, fontBoundingBoxDescent: descent } = context.measureText(text);
-  // Firefox before 116 has no box of the font.
+  // Firefox before 116 does not report the height of the font.
   const size = ascent + descent || 1.2 * (parseFloat(/[\d.]+(?=px)/.exec(context.font)?.[0] ?? "") || 10);
   const overhang = Math.floor(line / 2);
   return {
@@ -247,7 +247,7 @@ function measured(context, whole, { left, top, right, bottom }, line, ratio) {
 }
 
 /**
- * The text, or as much of it as fits, with the last letters: the percentage.
+ * The text, or as much of it as fits, including the last characters: the percentage.
  * @param {string} text
  * @param {(text: string) => boolean} fits
  */
@@ -274,7 +274,7 @@ function shortened(text, fits) {
  * @param {number} ratio
  */
 function drawLabel(context, { left, top, width, height }, { text, paint, alpha, padding }, ratio) {
-  context.globalAlpha = (1 + alpha) / 2; // Text is read all the same.
+  context.globalAlpha = (1 + alpha) / 2; // Text must stay readable.
   context.fillStyle = paint;
   const { text: ink } = seenOn(context.fillStyle);
   context.beginPath();

@@ -9,7 +9,7 @@ import { isUnturned, unturnedImage } from "./source.js";
 
 const MEDIA = "img, video, canvas";
 
-/** All elements of a page show a class in one colour. */
+/** All elements of a page use the same colour for a class. */
 const color = createPalette();
 
 /**
@@ -45,7 +45,7 @@ function acquire(options) {
       released = true;
       mine.users -= 1;
       if (mine.users > 0) return;
-      // Later: whoever moves an element, or renders it anew, takes it out and puts one in.
+      // Delayed, because moving or re-rendering an element removes it and inserts it again.
       setTimeout(() => {
         if (mine.users > 0) return;
         forget();
@@ -65,10 +65,10 @@ const STYLE = `
   canvas { position: absolute; width: 0; height: 0; pointer-events: none; transform-origin: 0 0 }
 `;
 
-/** Not extending HTMLElement where there is none, so that the module can be imported on a server. */
+/** Does not extend HTMLElement if that does not exist, so that the module can be imported on a server. */
 const Base = /** @type {typeof HTMLElement} */ (typeof HTMLElement === "function" ? HTMLElement : class {});
 
-/** Properties, and the attributes that they reflect. */
+/** Properties and the attributes that they reflect. */
 const ATTRIBUTES = {
   classes: "classes",
   inputSize: "input-size",
@@ -95,9 +95,9 @@ export class MicroYoloElement extends Base {
   #media;
   /** @type {boolean | undefined} Whether it was looked at without the orientation in its file. */
   #unturned;
-  /** Whether the detector crashed: for what comes next another is loaded. */
+  /** Whether the detector crashed. Another one is then loaded for the next picture. */
   #crashed = false;
-  /** Lets nobody else share the detector. */
+  /** Prevents other elements from sharing the detector. */
   #forget = () => {};
 
   constructor() {
@@ -116,7 +116,7 @@ export class MicroYoloElement extends Base {
     return this.#objects;
   }
 
-  // Solid, Lit and Angular set properties, and Svelte writes `false` as text into an attribute that is none.
+  // Solid, Lit and Angular set properties. Svelte sets `false` as text if there is no such property.
   get classes() {
     return this.getAttribute("classes") ?? "";
   }
@@ -171,7 +171,7 @@ export class MicroYoloElement extends Base {
    * @param {unknown} value
    */
   #reflect(property, value) {
-    // Frameworks set nothing where a property is left out.
+    // Frameworks set `undefined` if a property is omitted.
     if (value === undefined || value === null) this.removeAttribute(ATTRIBUTES[property]);
     else this.setAttribute(ATTRIBUTES[property], String(value));
   }
@@ -179,13 +179,14 @@ export class MicroYoloElement extends Base {
   connectedCallback() {
     for (const property of /** @type {(keyof typeof ATTRIBUTES)[]} */ (Object.keys(ATTRIBUTES))) {
       if (!Object.hasOwn(this, property)) continue;
-      // Set before the element was defined, and in the way of the accessor.
+      // The property was set before the element was defined, and hides the accessor.
       const { [property]: value } = this;
       Reflect.deleteProperty(this, property);
       Reflect.set(this, property, value);
     }
-    // Not a <style> element, which a content security policy may forbid. jsdom has none of this, and shows nothing. A sheet is of
-    // one document: where the element moves to another (a window of picture-in-picture), it is left behind.
+    // Not a <style> element, which a content security policy may forbid. jsdom supports none of this and shows nothing.
+    // A style sheet belongs to one document: if the element moves to another (a picture-in-picture window), it is left
+    // behind.
     const root = /** @type {ShadowRoot} */ (this.shadowRoot);
     const Sheet = this.ownerDocument.defaultView?.CSSStyleSheet;
     if (Sheet && root.adoptedStyleSheets?.length === 0) {
@@ -200,7 +201,7 @@ export class MicroYoloElement extends Base {
     this.#stop();
   }
 
-  /** Moved by moveBefore(): nothing inside begins anew. */
+  /** Moved by moveBefore(): nothing inside restarts. */
   connectedMoveCallback() {
     this.#changed();
   }
@@ -215,7 +216,7 @@ export class MicroYoloElement extends Base {
     this.#media = undefined;
   }
 
-  /** The first picture or video inside, however deep: in a link, a figure, a <picture>, a component. */
+  /** The first picture or video inside, at any depth: in a link, a figure, a <picture>, a component. */
   #find() {
     for (const one of this.#slot.assignedElements({ flatten: true })) {
       const found = one.matches(MEDIA) ? one : mediaIn(one);
@@ -223,7 +224,7 @@ export class MicroYoloElement extends Base {
     }
   }
 
-  /** Something inside is another, or elsewhere. */
+  /** Something inside was replaced or moved. */
   #changed() {
     const media = this.#media;
     const image = media && "naturalWidth" in media ? media : undefined;
@@ -243,7 +244,7 @@ export class MicroYoloElement extends Base {
       this.#follow(signal);
       if (this.#media) void this.#run(this.#media, signal);
     }
-    before?.abort(); // Not earlier: what is shared would be loaded anew.
+    before?.abort(); // Not earlier, or a shared detector would be loaded again.
   }
 
   /**
@@ -254,10 +255,10 @@ export class MicroYoloElement extends Base {
     const mutations = new MutationObserver(() => this.#changed());
     const inside = this.#slot.assignedElements({ flatten: true }).flatMap((one) => [one, ...one.querySelectorAll("*")]);
     for (const root of [this, ...rootsOf(inside)]) mutations.observe(root, { subtree: true, childList: true, attributes: true });
-    // A component that is defined later has its tree then, and tells nobody.
+    // A component that is defined later gets its shadow tree without any event.
     for (const one of inside.filter((one) => one.matches(":not(:defined)"))) {
       const name = one.getAttribute("is") ?? one.localName;
-      // What can never be defined is refused: in a DOM for tests (happy-dom) an <img> may count as not defined.
+      // An undefinable name rejects: in a DOM for tests (happy-dom) an <img> may count as not defined.
       customElements.whenDefined(name).then(
         () => signal.aborted || this.#restart(),
         () => {},
@@ -270,18 +271,18 @@ export class MicroYoloElement extends Base {
       if (this.#media) sizes.observe(this.#media);
       signal.addEventListener("abort", () => sizes.disconnect());
     }
-    // An element in a frame or window that is closed is not disconnected. A page kept for the back button goes on.
+    // Closing a frame or window does not disconnect its elements. A page in the back/forward cache continues.
     const closed = (/** @type {PageTransitionEvent} */ { persisted }) => persisted || this.#stop();
-    const { defaultView } = this.ownerDocument; // It may be a window of picture-in-picture.
+    const { defaultView } = this.ownerDocument; // It may be a picture-in-picture window.
     defaultView?.addEventListener("pagehide", closed, { signal });
     defaultView?.addEventListener("resize", () => this.#draw(), { signal });
-    // On paper the picture is elsewhere, and has another size.
+    // In print, the picture has another position and size.
     const printed = () => {
-      this.#canvas.width = 0; // Drawn afresh: see draw.js.
+      this.#canvas.width = 0; // Cleared by the new size: see draw.js.
       this.#draw();
     };
     defaultView?.matchMedia?.("print")?.addEventListener?.("change", printed, { signal });
-    this.addEventListener("scroll", () => this.#draw(), { signal, capture: true }); // Of something inside: it does not bubble.
+    this.addEventListener("scroll", () => this.#draw(), { signal, capture: true }); // An inner element may scroll, and the event does not bubble.
     let moving = false;
     const move = () => {
       this.#draw();
@@ -293,7 +294,7 @@ export class MicroYoloElement extends Base {
     }
   }
 
-  /** What to load, by the attributes. */
+  /** The options for loading, from the attributes. */
   get #options() {
     /** @type {import("./index.js").LoadOptions} */
     const options = {};
@@ -301,7 +302,7 @@ export class MicroYoloElement extends Base {
     const size = this.getAttribute("input-size");
     const threads = this.getAttribute("threads")?.trim();
     if (model) options.model = model;
-    if (threads) options.threads = /** @type {any} */ (Number(threads) || threads); // What is no number is refused by what it says.
+    if (threads) options.threads = /** @type {any} */ (Number(threads) || threads); // If it is not a number, the error shows the text.
     if (size) {
       const [, width, height = width] = /^\s*(\d+)(?:\s*[x×]\s*(\d+))?\s*$/.exec(size) ?? [];
       if (!width) throw new MicroYoloError("invalid-option", `input-size must be like "320" or "320x224", not "${size}"`);
@@ -311,7 +312,7 @@ export class MicroYoloElement extends Base {
   }
 
   /**
-   * Whether an object is to be shown, by the attributes.
+   * Whether an object is to be shown, according to the attributes.
    * @param {readonly string[]} labels
    * @returns {(object: import("./index.js").DetectedObject) => boolean}
    */
@@ -343,12 +344,12 @@ export class MicroYoloElement extends Base {
       signal.addEventListener("abort", release);
       const detector = await loading;
       if (signal.aborted) return;
-      // The detector is shared, so its own settings are not ours.
+      // The detector is shared, so its settings must not be changed.
       const filter = this.#filter(detector.labels);
       if ("srcObject" in media) await this.#watch(media, detector, filter, signal);
       else await this.#look(media, detector, filter, signal);
     } catch (error) {
-      await null; // Whoever put the element in may listen now.
+      await null; // The caller that inserted the element can add listeners first.
       this.#fail(error, signal);
     }
   }
@@ -365,14 +366,14 @@ export class MicroYoloElement extends Base {
     let looking;
     /** @param {Event} [event] */
     const look = async (event) => {
-      // That of a picture which was complete, or broken, already may be on its way.
+      // The event of a picture that was already complete or broken may still arrive.
       const same = event && isImage && media.currentSrc === begun.src && event.timeStamp < begun.at + 1000;
       if (event) begun.src = "";
-      // So may that of one that the page has set in an earlier event, if the browser had it already.
+      // So may the event of a picture that the page set in an earlier event, if the browser had it in its cache.
       if (same || (event?.type === "load" && isImage && media.currentSrc === looking)) return;
       if (this.#crashed) return this.#restart();
-      if (isImage && !media.complete) return; // It loads another already, of which there is an event of its own.
-      // All of the picture that is there now: the page may show another before its objects are found.
+      if (isImage && !media.complete) return; // Another picture is loading, which will have its own event.
+      // Read before detection: the page may show another picture before the objects are found.
       const src = isImage && media.currentSrc;
       looking = src;
       try {
@@ -389,7 +390,7 @@ export class MicroYoloElement extends Base {
       }
     };
     const begun = { src: isImage && media.complete ? media.currentSrc : "", at: performance.now() };
-    // A new `src` is a new picture; in a <picture> the browser takes another by itself.
+    // A new `src` is a new picture. In a <picture> the browser may choose another one at any time.
     for (const event of ["load", "error"]) media.addEventListener(event, look, { signal });
     if (!isImage || begun.src) await look();
   }
@@ -409,8 +410,8 @@ export class MicroYoloElement extends Base {
       } catch (error) {
         this.#fail(error, signal);
       }
-      if (!video.readyState) this.#clear(); // Its source was taken away.
-      // It ended or broke. It may be played again, or another film, which may be broken too.
+      if (!video.readyState) this.#clear(); // Its source was removed.
+      // The video ended or failed. It may be played again, or another video may be set, which may fail too.
       await new Promise((resolve) => {
         for (const event of ["play", "seeked", "loadeddata", "error"]) {
           video.addEventListener(event, resolve, { once: true, capture: true, signal });
@@ -458,11 +459,11 @@ export class MicroYoloElement extends Base {
    * @param {AbortSignal} signal
    */
   #fail(error, signal) {
-    if (signal.aborted) return; // Taken out, or looking at something else: whatever ended the old work is no news.
+    if (signal.aborted) return; // Removed, or showing another picture: errors of the old work do not matter.
     this.#clear();
     if (error instanceof MicroYoloError && error.code === "crashed") {
       this.#crashed = true;
-      this.#forget(); // Whoever comes next shares a new one.
+      this.#forget(); // The next elements share a new one.
     }
     const shown = this.dispatchEvent(new CustomEvent("detect-error", { detail: { error }, cancelable: true }));
     if (shown) console.error(error);
@@ -477,16 +478,16 @@ function mediaIn(root) {
   const found = root.querySelector(MEDIA);
   if (found) return found;
   const elements = [...root.querySelectorAll("*")];
-  if ("matches" in root) elements.unshift(/** @type {Element} */ (root)); // Not by its class: it may be of another document.
+  if ("matches" in root) elements.unshift(/** @type {Element} */ (root)); // Not with `instanceof`: it may belong to another document.
   for (const one of elements) {
-    // Our own tree has a canvas too.
+    // The element's own shadow tree has a canvas too.
     const deeper = one.shadowRoot && !(one instanceof MicroYoloElement) && mediaIn(one.shadowRoot);
     if (deeper) return deeper;
   }
 }
 
 /**
- * The open shadow trees of elements, and those within.
+ * The open shadow trees of elements, and those inside them.
  * @param {Element[]} elements
  * @returns {ShadowRoot[]}
  */

@@ -3,5 +3,5 @@ import { Instance } from "./engine.js";
 import * as glue from "./wasm/micro_yolo_full.js";
 
 export { Engine } from "./engine.js";
-/** The one of this thread. */
+/** The instance of this thread. */
 export const instance = new Instance(glue);

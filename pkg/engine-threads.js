@@ -1,7 +1,7 @@
-// The engine that runs this project's networks, with helpers.
+// The engine for this project's networks, with helper threads.
 import { Instance } from "./engine.js";
 import * as glue from "./wasm/micro_yolo_threads.js";
 
 export { Engine } from "./engine.js";
-/** The one of this thread. */
+/** The instance of this thread. */
 export const instance = new Instance(glue);

@@ -1,4 +1,4 @@
-// The only file that calls the generated WebAssembly glue. It runs in the worker, or on the page's own thread.
+// The only file that calls the generated WebAssembly glue code. It runs in the worker or on the page's thread.
 import { MicroYoloError } from "./error.js";
 import { scaleRows } from "./objects.js";
 import { PixelReader } from "./pixels.js";
@@ -17,7 +17,7 @@ import { platformError } from "./platform.js";
  */
 
 /**
- * What helpers need beside the module: the memory, and the address in it of the counter that they sleep on.
+ * What helpers need in addition to the module: the memory, and the address of the counter on which they sleep.
  * @typedef {{ memory: WebAssembly.Memory, round: number }} Team
  */
 
@@ -39,8 +39,8 @@ import { platformError } from "./platform.js";
  */
 
 /**
- * What has become of one module on this thread. A trap leaves its memory in an unknown state, so it is never entered
- * again after one.
+ * The state of one module on this thread. A trap leaves its memory in an unknown state, so the instance is not used
+ * again.
  */
 export class Instance {
   #glue;
@@ -48,7 +48,7 @@ export class Instance {
   #started;
   /** @type {Team | undefined} Where the module has helpers. */
   team;
-  /** Counts instances: an engine of an earlier one is dead. */
+  /** Counts instances: an engine of an earlier instance is dead. */
   generation = 0;
   crashed = false;
 
@@ -80,7 +80,7 @@ export class Instance {
   }
 
   /**
-   * Runs `call` in the instance. The engine's own errors carry a code; anything else is a trap.
+   * Runs `call` in the instance. The engine's own errors have a code; anything else is a trap.
    * @template T
    * @param {() => T} call
    * @param {(cause: unknown) => MicroYoloError} [trapped]
@@ -101,7 +101,7 @@ export class Instance {
 }
 
 /**
- * Runs `call` with the helpers awake: they watch for work while the counter is odd.
+ * Runs `call` while the helpers are awake. They look for work while the counter is odd.
  * @template T
  * @param {Team} team
  * @param {() => T} call
@@ -125,7 +125,7 @@ export function crashed(cause) {
 }
 
 /**
- * A trap while a model is read is the model's doing: natively the same panic is caught and said in this way, but
+ * A trap while a model is loaded is caused by the model. Natively the same panic is caught and reported like this, but
  * WebAssembly cannot catch it.
  * @param {unknown} cause
  */
@@ -177,7 +177,7 @@ export class Engine {
     this.#instance = instance;
     this.#generation = instance.generation;
     if (!model.length) {
-      // In the engine it would be a crash, of all detectors of this thread.
+      // In the engine it would be a crash of all detectors of this thread.
       throw new MicroYoloError("invalid-model", "the model is empty (0 bytes), or its buffer was transferred");
     }
     const { memoryBytes, nodes, macs } = limits ?? {};
@@ -229,7 +229,7 @@ export class Engine {
   }
 
   /**
-   * Forgets the objects that were tracked in a video.
+   * Forgets the tracks of a video.
    * @param {number} track
    */
   endTracks(track) {
@@ -240,7 +240,7 @@ export class Engine {
   free() {
     const engine = this.#engine;
     this.#engine = undefined;
-    // Of a crashed instance nothing is freed: it goes as a whole.
+    // Nothing is freed in a crashed instance; it is dropped as a whole.
     if (engine && this.#lives()) engine.free();
   }
 
@@ -264,7 +264,7 @@ export class Engine {
     this.#instance.enter(() => {
       if (settings.scoreThreshold !== old?.scoreThreshold) engine.setScoreThreshold(settings.scoreThreshold);
       if (settings.iouThreshold !== old?.iouThreshold) engine.setIouThreshold(settings.iouThreshold);
-      // The engine takes 32 bits, of which Infinity would become 0.
+      // The engine expects 32 bits, in which Infinity would become 0.
       if (settings.maxDetections !== old?.maxDetections) engine.setMaxDetections(Math.min(settings.maxDetections, 2 ** 32 - 1));
       if (JSON.stringify(settings.classes) !== JSON.stringify(old?.classes)) engine.setClasses(settings.classes && [...settings.classes]);
     });

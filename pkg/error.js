@@ -5,7 +5,7 @@ import { kindOf } from "./kind.js";
  * where there is one, is `cause`.
  */
 export class MicroYoloError extends Error {
-  /** Said here too, since minifiers rename the class, and Node prints an error by the name of its class. */
+  /** Set explicitly, because minifiers rename the class, and Node prints an error by the name of its class. */
   static name = "MicroYoloError";
 
   /**
@@ -54,7 +54,7 @@ export function abortable(promise, signal) {
 }
 
 /**
- * The error for an address that fetch() refused. The browser says no more than that it did: the scheme tells what may be why.
+ * The error for a URL that fetch() refused. The browser does not give the reason, but the scheme may show it.
  * @param {string} url
  * @param {unknown} cause
  * @param {string} [help]
@@ -68,7 +68,7 @@ export function notFetched(url, cause, help = "") {
   const [scheme] = /^[a-z][a-z\d+.-]+:/i.exec(url) ?? [""];
   if (scheme && !/^(https?|data|blob):$/i.test(scheme)) why = `from here no address is fetched that begins with ${scheme}`;
   if (/^https?:\/\/[^/?#]*@/i.test(url)) why = "no address is fetched that has a user name or password in it";
-  // A drive of Windows looks like a scheme; a path in a page that was opened from the disk has none.
+  // A Windows drive looks like a scheme. A path in a page that was opened from the disk has no scheme.
   if (/^(file|[a-z]):/i.test(url) || (globalThis.location?.protocol === "file:" && !/^\w+:/.test(url))) {
     why = "files are not fetched from a disk: send them by http, or give what is in them, as a Blob";
   }
@@ -76,7 +76,7 @@ export function notFetched(url, cause, help = "") {
 }
 
 /**
- * An address, or what was given for one, short enough to be read: a picture as base64 text fills pages.
+ * A URL or another given value, shortened for messages: a picture as base64 text is very long.
  * @param {unknown} value
  */
 export function shown(value) {
@@ -85,7 +85,7 @@ export function shown(value) {
 }
 
 /**
- * A value of a wrong type or size, so that its type is seen: the text "0.5" would read as the number that is wanted.
+ * A value of a wrong type or size, in a form that shows its type: the text "0.5" would look like the expected number.
  * @param {unknown} value
  */
 export function given(value) {

@@ -1,17 +1,17 @@
-// When a video shows a new frame. Frames are never queued: who asks late gets the newest.
+// Determines when a video shows a new frame. Frames are never queued: a late caller gets the newest one.
 
 /**
  * @typedef {object} FrameClock
  * @property {(seen: number) => Promise<number | undefined>} next the number of the newest frame as soon as it is above
  *   `seen` and the page is visible; undefined at the end of the video, when its source was taken away, or when stopped
- * @property {(timestamp?: number) => number} took tells that what the video shows was taken, and answers with its number.
+ * @property {(timestamp?: number) => number} took reports that the shown frame was taken, and returns its number.
  *   `timestamp` is that of the frame, in microseconds, where the browser knows it
  * @property {() => void} stop
  */
 
-/** So often a video that shows nothing new is looked over, whatever events there were. In milliseconds. */
+/** Interval in milliseconds at which a video without events is checked for a new frame. */
 const POLL = 250;
-/** Likewise where no other way is left. */
+/** The same if there is no other way to detect frames. */
 const QUICK_POLL = 40;
 
 /**
@@ -36,9 +36,12 @@ export function frameClock(video) {
   let openStart;
   /** @type {number | undefined} */
   let polled;
-  /** A place was sought, of which nothing has been shown yet: it may be the end of the film. */
+  /** A seek has happened, after which no frame was shown yet: it may have reached the end of the video. */
   let sought = false;
-  /** The page came back with the back button. Firefox (seen in 153) may play on then without callbacks, its time standing still. */
+  /**
+   * The page came back from the back/forward cache. Firefox (seen in 153) may then play without callbacks, and its time
+   * stands still.
+   */
   let restored = false;
 
   const newSource = () => {
@@ -51,7 +54,7 @@ export function frameClock(video) {
     sought = false;
     wake(false);
   };
-  // A stream's time goes on where no frames come; there frames are counted, where the browser does.
+  // The time of a stream advances even without frames. Its frames are counted instead, if the browser supports that.
   const position = () => {
     if (video.srcObject && hasCallbacks) return video.getVideoPlaybackQuality().totalVideoFrames;
     return (restored && presented(video)) || video.currentTime;
@@ -64,19 +67,20 @@ export function frameClock(video) {
   };
 
   newSource();
-  // A callback set now does not come for the frame that a paused video shows already.
+  // A callback that is set now is not called for the frame that a paused video already shows.
   if (video.readyState >= 2) poll();
   if (hasCallbacks) {
     /** @type {VideoFrameRequestCallback} */
     const tick = (_, { mediaTime }) => {
       handle = video.requestVideoFrameCallback(tick);
-      // One that comes to a restored page of Firefox does not promise others.
+      // In a restored page of Firefox, one callback does not mean that others will follow.
       calledBack = !(restored && presented(video));
       sought = false;
-      // Of a stream by WebRTC Firefox (seen in 153) says 0 of every frame: such times tell nothing.
+      // For a WebRTC stream, Firefox (seen in 153) reports a time of 0 for every frame, which is useless.
       const stands = video.srcObject && mediaTime === media;
       media = mediaTime;
-      // It may have been taken before its callback, and has another callback when it is sought again or played on from.
+      // The frame may have been taken before its callback. It has another callback after a seek or when playing
+      // resumes.
       const sameTime = !stands && mediaTime <= taken.to && (openStart || mediaTime >= taken.from);
       const old = sameTime || (taken.count > 0 && taken.count === presented(video));
       openStart = false;
@@ -122,12 +126,12 @@ export function frameClock(video) {
       for (;;) {
         if (stopped) return undefined;
         hadSource ||= video.networkState !== 0; /* NETWORK_EMPTY */
-        if (video.error) return shown; // detect() will say what is wrong with it.
-        // Its own document: a page behind may show it in a window of its own.
+        if (video.error) return shown; // detect() will report the error.
+        // The video's own document: a page in the background may show it in a picture-in-picture window.
         const visible = video.ownerDocument.visibilityState === "visible";
         if (visible && video.readyState >= 2 && shown > seen) return shown;
         if ((video.ended && !sought) || streamEnded(video.srcObject) || (hadSource && video.networkState === 0)) return undefined;
-        if (!video.ownerDocument.defaultView) return undefined; // Its frame or window is gone, and nothing in it plays.
+        if (!video.ownerDocument.defaultView) return undefined; // Its iframe or window is closed, and nothing in it plays.
         const idle = await new Promise((/** @type {typeof wake} */ resolve) => {
           const timer = setTimeout(resolve, restored && !calledBack ? QUICK_POLL : POLL, true);
           wake = (idle) => {
@@ -136,14 +140,15 @@ export function frameClock(video) {
           };
         });
         if (!idle) continue;
-        if (video.networkState === 3 /* NETWORK_NO_SOURCE */) return shown; // No <source> could be played: likewise.
+        if (video.networkState === 3 /* NETWORK_NO_SOURCE */) return shown; // No <source> can be played: the same.
         const isLate = sought && !video.seeking && video.readyState >= 2;
         if (!calledBack || isLate) poll();
         if (isLate) sought = false;
       }
     },
     took(timestamp) {
-      // Firefox gives all frames of a video the timestamp 0, shows them some ms before their time, and counts them.
+      // Firefox gives all frames of a video the timestamp 0 and shows them some ms before their time, but it counts
+      // them.
       openStart = !timestamp;
       const time = timestamp ? timestamp / 1e6 : video.currentTime;
       taken = { from: timestamp ? time : (media ?? time), to: time, count: presented(video) };
@@ -160,7 +165,7 @@ export function frameClock(video) {
 }
 
 /**
- * Firefox's own count of the frames that a film has shown; 0 in other browsers, and for a stream.
+ * Firefox's own count of the frames that a video has shown; 0 in other browsers, and for a stream.
  * @param {HTMLVideoElement & { mozPresentedFrames?: number }} video
  */
 function presented(video) {
@@ -168,7 +173,7 @@ function presented(video) {
 }
 
 /**
- * Whether the camera behind the video has stopped: not every browser ends the video then.
+ * Whether the camera of the video has stopped: not every browser ends the video then.
  * @param {MediaProvider | null} stream
  */
 function streamEnded(stream) {

@@ -1,9 +1,9 @@
-// The helpers of one detector: workers that share the memory of its engine and compute with it.
+// The helpers of one detector: workers that share the memory of its engine and compute in it.
 import { openWorker } from "./open-worker.js";
 
 /** @typedef {import("./engine.js").Team & { call: "help", module: WebAssembly.Module, member: number }} Task */
 
-/** How long a helper may take to be ready, in milliseconds. The detector works without it. */
+/** Milliseconds that a helper may take to start. The detector works without it. */
 const PATIENCE = 10_000;
 
 export class Helpers {
@@ -12,17 +12,17 @@ export class Helpers {
   #stopped = false;
 
   /**
-   * Starts `count` helpers. The engine must rest meanwhile: each takes memory for its stack, by an allocator that is made
-   * for one thread.
+   * Starts `count` helpers. The engine must be idle meanwhile: each helper allocates its stack, and the allocator is
+   * made for one thread.
    * @param {number} count
    * @param {WebAssembly.Module} module
    * @param {import("./engine.js").Team} team
    * @param {() => Worker} worker starts one
-   * @returns {Promise<number>} how many are there
+   * @returns {Promise<number>} how many have started
    */
   async start(count, module, team, worker) {
     let ready = 0;
-    // One after the other, for the same reason; the script is fetched once.
+    // One after the other, for the same reason. The script is fetched once.
     for (let member = 1; member <= count && !this.#stopped; member += 1) {
       if (!(await this.#startOne({ call: "help", module, ...team, member }, worker))) break;
       ready += 1;
@@ -33,7 +33,7 @@ export class Helpers {
   /**
    * @param {Task} task
    * @param {() => Worker} start
-   * @returns {Promise<boolean>} whether it is there
+   * @returns {Promise<boolean>} whether it has started
    */
   #startOne(task, start) {
     return new Promise((resolve) => {
@@ -59,7 +59,7 @@ export class Helpers {
         end();
       };
       worker.onmessage = ({ data: { id } }) => {
-        if (id === 0) return; // It runs, no more.
+        if (id === 0) return; // The script has started, but the helper is not ready yet.
         clearTimeout(timer);
         release();
         resolve(true);

@@ -4,8 +4,8 @@
 /** Pixels of an image: RGBA (not premultiplied), one byte per channel, rows from the top without padding. */
 export interface RawPixels {
   /**
-   * `width * height * 4` bytes. Of a view, only its part of the buffer is copied. The buffer may be WebAssembly or shared
-   * memory.
+   * `width * height * 4` bytes. If it is a view, only its part of the buffer is copied. The buffer may be WebAssembly
+   * or shared memory.
    */
   data: Uint8ClampedArray | Uint8Array;
   /** In pixels, 1 to 16384. */
@@ -15,9 +15,9 @@ export interface RawPixels {
 }
 
 /**
- * What `detect` takes. A string or `URL` is fetched and decoded; another site must send CORS headers, and the download
- * stops at 256 MiB. Of a video, the frame shown at the call is used. `detect` waits for the first frame and for the end
- * of a seek.
+ * The sources that `detect` accepts. A string or `URL` is fetched and decoded; another site must send CORS headers, and
+ * the download stops at 256 MiB. For a video, the frame shown at the call is used. `detect` waits for the first frame
+ * and for the end of a seek.
  *
  * Objects of another window (an iframe, a pop-up) or of Node's `vm` are accepted. Node's `Buffer` is a `Uint8Array`.
  */
@@ -37,8 +37,9 @@ export type ImageSource =
 /**
  * A rectangle in pixels of the source as the user sees it: `naturalWidth` × `naturalHeight` of an image, `videoWidth` ×
  * `videoHeight` of a video, `displayWidth` × `displayHeight` of a `VideoFrame`, `width` × `height` of everything else.
- * The orientation stored in an image file is applied. With `image-orientation: none` it is not, and where it is a quarter
- * turn, width and height are swapped. The first pixel reaches from 0 to 1. Boxes are clipped to the source.
+ * The orientation stored in an image file is applied. With `image-orientation: none` it is not applied; if the
+ * orientation is a quarter turn, width and height are then swapped. The first pixel reaches from 0 to 1. Boxes are
+ * clipped to the source.
  */
 export interface Box {
   /** Left edge. */
@@ -51,7 +52,7 @@ export interface Box {
 
 /** One detected object. Plain data, which `structuredClone` and `JSON.stringify` keep. */
 export interface DetectedObject {
-  /** Name of the class, or its number as text where the model has no names. */
+  /** Name of the class, or its number as text if the model has no names. */
   label: string;
   /** Number of the class in the model, from 0. */
   classId: number;
@@ -59,8 +60,8 @@ export interface DetectedObject {
   score: number;
   box: Box;
   /**
-   * Only from `watch` with `track`: a number, from 0, that an object keeps from frame to frame. It gets one in the second
-   * frame in which it is seen.
+   * Only from `watch` with `track`: a number, from 0, that an object keeps from frame to frame. It gets one in the
+   * second frame in which it is detected.
    */
   trackId?: number | undefined;
 }
@@ -71,7 +72,7 @@ export interface DetectorSettings {
   scoreThreshold?: number | undefined;
   /**
    * Of two boxes of one class that overlap by more than this (intersection over union), the one with the lower score is
-   * dropped. 0 to 1, default 0.45.
+   * dropped. 0 to 1, default 0.45. It has no effect on models with NMS inside the network.
    */
   iouThreshold?: number | undefined;
   /** The maximum number of objects, 1 or more; those with the best scores are kept. `Infinity` means no limit. Default 100. */
@@ -82,25 +83,25 @@ export interface DetectorSettings {
 
 /** The progress of a download. */
 export interface Progress {
-  /** Bytes of engine and model so far, decompressed. */
+  /** Bytes of engine and model received so far, decompressed. */
   loaded: number;
-  /** All bytes, or `undefined` if the server does not say (it compresses, or sends in chunks). */
+  /** All bytes, or `undefined` if the server does not send the length (it compresses, or sends in chunks). */
   total: number | undefined;
 }
 
-/** What a model may use. Its needs are computed from the file before memory is allocated. */
+/** Limits for a model. Its needs are computed from the file before memory is allocated. */
 export interface Limits {
   /**
-   * Bytes of memory for everything that is made from the file: its content, all copies of its weights, packed ones
-   * included, and the tensors between its layers. This is an upper estimate. A download stops at this many bytes, too.
+   * Bytes of memory for everything that is made from the file: its content, all copies of its weights including packed
+   * ones, and the tensors between its layers. This is an upper estimate. A download also stops at this number of bytes.
    * Default 1 GiB (2 ** 30), enough for YOLOv8x at 640 px.
    */
   memoryBytes?: number | undefined;
-  /** Nodes of the graph plus stored tensors. Default 20000. */
+  /** Nodes of the graph, its inputs, outputs and stored tensors together. Default 20000. */
   nodes?: number | undefined;
   /**
-   * Multiply-accumulates for one picture. Other operations count by the time they take. Default 500 billion, four times
-   * those of YOLOv8x at 640 px.
+   * Multiply-accumulates for one picture. Other operations count according to their time. Default 500 billion, four
+   * times those of YOLOv8x at 640 px.
    */
   macs?: number | undefined;
 }
@@ -119,16 +120,17 @@ export interface LoadOptions extends DetectorSettings {
   /** The model, an ONNX file: its URL or its bytes. Default: the model inside this package. */
   model?: string | URL | ArrayBufferView | ArrayBufferLike | Blob | undefined;
   /**
-   * The engine: its URL, its bytes or the compiled module. Default: the fastest plain one of the package that the browser
-   * runs, and a full one if the model needs it.
+   * The engine: its URL, its bytes or the compiled module. Default: the fastest plain engine of the package that the
+   * browser runs, or a full one if the model needs it.
    *
    * The package has five. `wasm/micro_yolo_bg.wasm` (plain) runs the networks of this project,
    * `wasm/micro_yolo_full_bg.wasm` (13 times the size) any network; both need SIMD. `wasm/micro_yolo_relaxed_bg.wasm` and
    * `wasm/micro_yolo_full_relaxed_bg.wasm` are faster and need relaxed SIMD (Chrome 114, Node 22).
    * `wasm/micro_yolo_threads_bg.wasm` is for `threads`.
    *
-   * `micro-yolo/inline` and `micro-yolo/small` take plain engines only. With `worker: false`, all detectors on a thread
-   * that set this option share the engine of the first. A download from a URL stops at 64 MiB (`invalid-engine`).
+   * `micro-yolo/inline` and `micro-yolo/small` accept only plain engines. With `worker: false`, all detectors on a
+   * thread that set this option share the engine of the first. A download from a URL stops at 64 MiB
+   * (`invalid-engine`).
    */
   wasm?: string | URL | ArrayBufferView | ArrayBufferLike | WebAssembly.Module | undefined;
   /**
@@ -137,8 +139,8 @@ export interface LoadOptions extends DetectorSettings {
    */
   inputSize?: number | { width: number; height: number } | undefined;
   /**
-   * `true`: compute in a worker of the detector's own, or fail with code `worker-failed`. `false`: compute on the calling
-   * thread, which is blocked meanwhile. `detector.worker` says which it is.
+   * `true`: compute in a separate worker, or fail with code `worker-failed`. `false`: compute on the calling thread,
+   * which is blocked meanwhile. `detector.worker` says which of the two is used.
    *
    * Default: in a page, a worker. If none starts (a content security policy, a missing file), the calling thread
    * computes, and the console shows a warning. In Node and inside a worker, the calling thread computes. (In Firefox 153,
@@ -159,8 +161,8 @@ export interface LoadOptions extends DetectorSettings {
    */
   threads?: number | undefined;
   /**
-   * What the model may use. A model beyond a limit is refused with `model-too-large`. `Infinity` is no limit, for a file
-   * that you trust. The defaults are enough for large detectors, and refuse files that are made to exhaust memory.
+   * Limits for the model. A model beyond a limit is refused with `model-too-large`. `Infinity` means no limit, for a
+   * file that you trust. The defaults are enough for large detectors, and refuse files that are made to exhaust memory.
    */
   limits?: Limits | undefined;
   /**
@@ -170,7 +172,7 @@ export interface LoadOptions extends DetectorSettings {
   sha256?: string | undefined;
   /** Stops loading, which rejects with code `aborted`. */
   signal?: AbortSignal | undefined;
-  /** Called as bytes arrive, at least once. */
+  /** Called when bytes arrive, at least once. */
   onProgress?: ((progress: Progress) => void) | undefined;
 }
 
@@ -185,9 +187,9 @@ export interface DetectOptions {
   transfer?: boolean | undefined;
 }
 
-/** The milliseconds that a picture took on the thread that computes. A browser's clock may be coarse: 0.1 to 1 ms. */
+/** The milliseconds that a picture took on the computing thread. A browser's clock may be coarse: 0.1 to 1 ms. */
 export interface Timing {
-  /** Drawing it at the size for the engine and reading its pixels. Almost 0 if `detect` was given pixels. */
+  /** Drawing it at the size for the engine and reading its pixels. Almost 0 if `detect` got pixels. */
   pixels: number;
   /** Scaling it to the input size, and running the network. */
   network: number;
@@ -213,7 +215,7 @@ export interface WatchedFrame {
     time: number;
     /** Frames shown since the last result that were skipped. */
     dropped: number;
-    /** From taking the frame to its objects, including the messages to the worker and back. */
+    /** From taking the frame to its objects, including the messages to and from the worker. */
     milliseconds: number;
   };
 }
@@ -234,7 +236,7 @@ export class Detector {
   private constructor();
 
   /**
-   * Loads engine and model in parallel. Calls at the same time share the downloads of the same files. After a failure the
+   * Loads engine and model in parallel. Simultaneous calls share the downloads of the same files. After a failure the
    * next call tries again.
    *
    * @throws {MicroYoloError} `aborted`, `network`, `no-simd`, `unsupported`, `worker-failed`, `invalid-engine`,
@@ -247,8 +249,8 @@ export class Detector {
   readonly labels: readonly string[];
 
   /**
-   * The nodes of the model that the engine does not support: none for the models of this project. The full engines run
-   * them with tract; the plain engines refuse such a model. The fewer there are, the faster the model.
+   * The nodes of the model that the engine does not support; empty for the models of this project. The full engines run
+   * these nodes with tract; the plain engines refuse such a model. The fewer there are, the faster the model runs.
    */
   readonly foreign: readonly Readonly<ForeignNode>[];
 
@@ -256,12 +258,12 @@ export class Detector {
   readonly build: "simd128" | "relaxed-simd" | "threads";
   /** How many threads compute: see `LoadOptions.threads`. */
   readonly threads: number;
-  /** Whether it computes in a worker of its own: see `LoadOptions.worker`. */
+  /** Whether it computes in a separate worker: see `LoadOptions.worker`. */
   readonly worker: boolean;
 
   /**
-   * The times of the last picture, `undefined` before the first. A call also takes the time to decode the source, for the
-   * messages to the worker and back, and to wait for earlier calls.
+   * The times of the last picture, `undefined` before the first. A call also takes time to decode the source, for
+   * messages to and from the worker, and to wait for earlier calls.
    */
   readonly timing: Readonly<Timing> | undefined;
 
@@ -277,7 +279,7 @@ export class Detector {
   iouThreshold: number;
   /** See `scoreThreshold`. */
   maxDetections: number;
-  /** See `scoreThreshold`; `undefined` means all. Reading it gives a frozen copy of the array that was set. */
+  /** See `scoreThreshold`; `undefined` means all. Reading it returns a frozen copy of the array that was set. */
   classes: readonly (string | number)[] | undefined;
 
   /**
@@ -295,8 +297,8 @@ export class Detector {
    * processed are dropped, not queued. No frame is processed twice, with rare exceptions in browsers without
    * `requestVideoFrameCallback` (Firefox before 132) and in Firefox under heavy load.
    *
-   * - It waits until the video has loaded, while it is paused, and while the page is hidden. If a paused video is sought,
-   *   it detects in the new frame.
+   * - It waits until the video has loaded, while it is paused, and while the page is hidden. After a seek in a
+   *   paused video, it detects in the new frame.
    * - It continues when `src` or `srcObject` changes.
    * - It ends when the video ends, when the camera stops, when the source is removed, by the signal, and by `return()` or
    *   `break`, also while it waits. For a video that has already ended it yields one result. Call it again to start again.
@@ -313,18 +315,19 @@ export class Detector {
 
   /** Frees everything. Pending and later calls reject with code `disposed`. Calling it again has no effect. */
   dispose(): void;
-  /** The same, for `using`. */
+  /** The same as `dispose()`, for `using`. */
   [Symbol.dispose](): void;
 }
 
 /**
  * | code | what happened, and what to do |
  * |---|---|
- * | `aborted` | the given signal was aborted; its reason is `cause` |
+ * | `aborted` | the given signal was aborted; the signal's reason is in `cause` |
  * | `crashed` | the engine trapped: this detector cannot be used any more, load a new one. Please report it |
  * | `disposed` | the detector was disposed of |
  * | `image-too-large` | pixels with a side above 16384, or pixels or a canvas larger than memory or the browser can hold: scale them down. Or a URL with more than 256 MiB, where the download stops: fetch it yourself and pass the `Blob` |
- * | `inference-failed` | the network failed while running, or gave scores above 1 or `NaN`: the message says which |
+ * | `inference-failed` | the network failed while running, or its output has scores above 1, scores that are `NaN` or
+ * boxes that are `NaN`: the message says which |
  * | `invalid-engine` | the `wasm` file is broken, not an engine, too long, or of another version of this package; the message names it |
  * | `invalid-image` | not a picture or video the browser can decode, an empty one, or pixels of the wrong length |
  * | `invalid-model` | the model is not an intact ONNX file, it is a `Blob` that can no longer be read, or its SHA-256 is not `sha256`; the message says if the server sent a web page instead |

@@ -1,6 +1,6 @@
 /**
- * The name of the platform class: unlike `instanceof`, right for objects of another window or of node's `vm`, and safe
- * where the class does not exist. Node's `Buffer` is a `Uint8Array`.
+ * The name of the platform class. Unlike `instanceof`, this also works for objects of another window or of Node's `vm`,
+ * and if the class does not exist. Node's `Buffer` is a `Uint8Array`.
  * @param {unknown} value
  */
 export function kindOf(value) {

@@ -1,16 +1,19 @@
-// Where labels of boxes lie. No DOM.
+// Places the labels of boxes. No DOM.
 
 /** @typedef {{ left: number, top: number, width: number, height: number }} Rect in canvas pixels */
 
-/** How far from its box a label may be, in its own heights: one that is farther is taken for that of another box. */
+/**
+ * The maximum distance of a label from its box, in heights of the label: a more distant one would seem to belong to
+ * another box.
+ */
 const FAR = 2;
-/** Rows of a tall box that are tried. With thousands of objects each would be compared with all labels. */
+/** Number of rows that are tried for a tall box. With thousands of objects, each row is compared with all labels. */
 const ROWS = 8;
 
 /**
- * A place for the label of each box: the first that is free of labels placed earlier. Where all is taken it gets none, and so
- * does a box out of sight.
- * @param {readonly { box: Rect, width: number, height: number }[]} labels the most important first; sizes of the label
+ * A position for the label of each box: the first one that is free of labels placed earlier. If all are taken, the
+ * label is left out. The same holds for a box outside the canvas.
+ * @param {readonly { box: Rect, width: number, height: number }[]} labels the most important first; width and height of the label
  * @param {{ width: number, height: number }} canvas
  * @returns {(Rect | undefined)[]}
  */
@@ -34,8 +37,8 @@ export function placeLabels(labels, canvas) {
 }
 
 /**
- * Left upper corners, the best first: above, inside or below, beside, and then further in or away. What a label would cover
- * half of is not covered unless nothing else is free.
+ * Top left corners of possible positions, the best first: above, inside or below, beside, then further inside or away.
+ * Positions that would cover half of the box itself are used only if these are taken.
  * @param {{ left: number, top: number, right: number, bottom: number }} box
  * @param {number} width
  * @param {number} height

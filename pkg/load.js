@@ -1,4 +1,4 @@
-// From options to a detector that is ready: which engine, where it computes, and what comes next where one is refused.
+// Creates a detector from options: chooses the engine and where it computes, and falls back if one is refused.
 import { checkSum, loadAssets } from "./assets.js";
 import { localBackend, workerBackend } from "./backend.js";
 import { FROM_LOAD } from "./detector.js";
@@ -16,9 +16,9 @@ import { checkedInputSize, checkedLimits, checkedSum, checkedThreads, defaultSet
 const OPTIONS = ["model", "wasm", "inputSize", "worker", "threads", "limits", "sha256", "signal", "onProgress", ...Object.keys(defaultSettings)];
 
 /**
- * Whether to start a worker where nobody says. Not where there are none (Node), and not from a worker: the page is free
- * already, a second thread would only cost memory, and in Firefox (seen in 153) `new Worker` in a worker now and then never
- * returns on a busy machine.
+ * Whether to start a worker by default. Not if there are none (Node), and not inside a worker: the page is not blocked
+ * there, and a second thread would only cost memory. In Firefox (seen in 153) `new Worker` in a worker also sometimes
+ * never returns on a busy machine.
  */
 const wantsWorker = () => typeof Worker === "function" && !("WorkerGlobalScope" in globalThis);
 
@@ -45,26 +45,26 @@ export async function load(Class, parts, options = {}) {
 }
 
 /**
- * Loads the engine and the model. Where the caller names no engine, the plain one comes first; a model that is more than it
- * runs brings in the full one. Where nobody insists on a worker and none starts, the calling thread computes.
+ * Loads the engine and the model. Without the option `wasm`, the plain engine comes first, and the full one if the
+ * model needs it. If no worker starts and the caller does not insist on one, the calling thread computes.
  * @param {Parts} parts
  * @param {LoadOptions} options
  * @param {import("./settings.js").LoadSettings} settings
  */
 async function open(parts, { worker, signal, onProgress, ...options }, settings) {
   const model = options.model ?? parts.model();
-  // Not by its truth: what is no engine must be refused, not passed over.
+  // Not by truthiness: an invalid engine must be refused, not ignored.
   const named = options.wasm !== undefined && options.wasm !== null;
   let inWorker = worker ?? wantsWorker();
   let loaded = 0;
 
   /** @param {Kind} kind */
   const engine = (kind) => ({ kind, wasm: partOf(parts, kind).file() });
-  /** Helpers serve a detector that has a worker: a page's own thread must not wait for them. */
+  /** Helpers need a detector with a worker, because the page's thread must not wait for them. */
   const first = () => (inWorker && settings.threads > 1 && parts.engines.threads && canShareMemory() ? "threads" : "plain");
 
   /**
-   * Has the calling thread compute, or throws where a worker was demanded.
+   * Switches to the calling thread, or throws if a worker was required.
    * @param {MicroYoloError} error why there is none
    * @param {string} [address] of its script
    */
@@ -102,7 +102,7 @@ async function open(parts, { worker, signal, onProgress, ...options }, settings)
   let backend;
   try {
     try {
-      // Before the downloads: the worker starts meanwhile.
+      // Before the downloads, so that the worker starts meanwhile.
       backend = inWorker ? workerBackend(parts) : localBackend(parts);
     } catch (error) {
       if (!(error instanceof MicroYoloError && error.code === "worker-failed")) throw error;
@@ -155,10 +155,10 @@ function engineKindOf(module) {
 }
 
 /**
- * The error with what only the caller of the engine knows: where the model came from, and which entry has another engine.
+ * Adds what only the caller of the engine knows: the source of the model, and which entry has another engine.
  * @param {MicroYoloError} error
  * @param {unknown} model
- * @param {boolean} named whether the engine was the user's choice
+ * @param {boolean} named whether the user chose the engine
  */
 function explained({ code, message, cause }, model, named) {
   const ofModel = ["invalid-model", "unsupported-model", "model-too-large", "unsupported-operator", "needs-tract"].includes(code);
@@ -170,7 +170,7 @@ function explained({ code, message, cause }, model, named) {
 let warned = false;
 
 /**
- * Once for a page: every further detector would say the same.
+ * Only once per page: every further detector would repeat it.
  * @param {MicroYoloError} error
  * @param {string} why
  */

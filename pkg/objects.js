@@ -1,11 +1,11 @@
-// Rows of numbers, as they leave the engine, made into the objects that a page gets.
+// Converts rows of numbers from the engine to the objects that a page gets.
 
-/** Numbers an object takes: class, score, x, y, width, height, track (-1 for none). */
+/** Values per object: class, score, x, y, width, height, track (-1 for none). */
 const ROW = 7;
 
 /**
- * Moves boxes from the pixels the engine saw to those of the source.
- * @param {Float32Array} rows changed in place
+ * Converts boxes from pixels that the engine saw to pixels of the source.
+ * @param {Float32Array} rows modified in place
  * @param {{ x: number, y: number }} factor
  */
 export function scaleRows(rows, factor) {

@@ -21,9 +21,9 @@ export function openWorker(start) {
   /** @type {OpenWorker | undefined} */
   let opened;
   try {
-    // The address of the script is known nowhere else than in the call that the bundler has rewritten, and it may have to be
-    // changed. So the class is replaced during this one call, which runs nothing else.
-    // A page may have made it read-only: then the address stays as it is.
+    // Only the call that the bundler has rewritten knows the address of the script, and the address may have to be
+    // changed. So the class `Worker` is replaced during this one call, which runs nothing else. If a page has made it
+    // read-only, the address stays as it is.
     /** @type {(address: string | URL, options?: WorkerOptions) => Worker} */
     const At = function (address, options) {
       opened = openAt(Native, address, options);
@@ -50,12 +50,14 @@ function openAt(Native, given, options) {
   const url = located(given);
   const address = url.href;
   if (isOwn(url)) return { worker: new Native(/** @type {any} */ (trusted(address)), options), address, release() {} };
-  // From a CDN, an extension, or in a sandbox: a worker must come from the page's own origin, but may import from anywhere.
+  // The script may be on a CDN, in an extension, or the page in a sandbox: a worker must have the page's own origin,
+  // but may import from anywhere.
   const isModule = options?.type === "module";
   const name = JSON.stringify(address);
   let script = isModule ? `import ${name};` : `importScripts(${name});`;
   if (isModule && globalThis.origin === "null") {
-    // In a sandbox Chromium (seen in 156) starts no module from a blob: URL, but a classic script there may import one.
+    // In a sandbox, Chromium (seen in 156) starts no module from a blob: URL, but a classic script from there may
+    // import one.
     options = undefined;
     script = importing(name);
   }
@@ -70,8 +72,8 @@ function openAt(Native, given, options) {
 }
 
 /**
- * A classic script that imports a module. What is sent to it meanwhile would be lost, for nobody listens before the module is
- * there; a module that cannot be loaded is an error of the worker, as it is for a module worker.
+ * A classic script that imports a module. Messages that arrive before the module is loaded are queued, because they
+ * would be lost otherwise. A module that cannot be loaded is an error of the worker, as for a module worker.
  * @param {string} name quoted
  */
 const importing = (name) => `
@@ -87,24 +89,24 @@ const importing = (name) => `
   );`;
 
 /**
- * Whether the page may start a worker from there.
+ * Whether the page may start a worker from this URL.
  * @param {URL} url
  */
 function isOwn({ protocol, host }) {
   const here = globalThis.location;
   if (!here || protocol === "blob:" || protocol === "data:") return true;
   if (protocol !== here.protocol || host !== here.host) return false;
-  // In a sandboxed frame the page has an origin of its own, whatever its address is.
+  // In a sandboxed iframe the page has an opaque origin, whatever its address is.
   return globalThis.origin !== "null" || !/^https?:$/.test(protocol);
 }
 
 /** @type {{ createScriptURL: (address: string) => unknown } | undefined} */
 let policy;
-/** Whether the page allows none: its name is not listed, or taken by another entry of this package. */
+/** Whether the page forbids the policy: its name is not listed, or another entry of this package has created it. */
 let isForbidden = false;
 
 /**
- * The address as a page with `require-trusted-types-for 'script'` wants it.
+ * The address as a TrustedScriptURL, for pages with `require-trusted-types-for 'script'`.
  * @param {string} address of this package's own worker
  */
 function trusted(address) {
@@ -120,7 +122,7 @@ function trusted(address) {
 }
 
 /**
- * Why a worker's script did not start, as far as its address tells.
+ * Why a worker's script did not start, as far as its address shows.
  * @param {string} address
  * @returns {Promise<string>}
  */

@@ -1,4 +1,4 @@
-// Options are checked by name: one that is misspelled would be an option that is silently not taken.
+// Checks options by name: a misspelled option would otherwise be ignored silently.
 import { MicroYoloError, given, shown } from "./error.js";
 import { kindOf } from "./kind.js";
 
@@ -9,21 +9,22 @@ const FLAGS = ["track", "transfer", "worker"];
  * @param {string} call what they are options of
  * @param {unknown} options
  * @param {readonly string[]} known
- * @param {readonly string[]} [settable] what is an option of `Detector.load()` only, and can be set later
+ * @param {readonly string[]} [settable] options of `Detector.load()` only, which can also be set later
  */
 export function checkOptions(call, options, known, settable = []) {
   if (options === undefined) return;
-  // By its kind: of a URL, a Blob or a signal given in their place no option would be found, and all would be as by default.
+  // By its kind: for a URL, a Blob or a signal in place of options, no option would be found, and all would have
+  // defaults.
   if (kindOf(options) !== "Object") {
     throw new MicroYoloError("invalid-option", `the options of ${call} must be a plain object, not ${given(options)}`);
   }
-  // Not by its truth: fetch() takes no `false` either. By its form, for it may be of another realm.
+  // Not by truthiness: fetch() does not accept `false` either. By its form, because it may belong to another realm.
   const signal = /** @type {{ signal?: any }} */ (options).signal ?? undefined;
   if (signal !== undefined && !(typeof signal.aborted === "boolean" && signal.addEventListener)) {
     throw new MicroYoloError("invalid-option", "`signal` must be an AbortSignal");
   }
   for (const [name, value] of Object.entries(/** @type {object} */ (options))) {
-    // Text is true, that of "false" too.
+    // Text is truthy, even "false".
     if (FLAGS.includes(name) && known.includes(name) && typeof (value ?? true) !== "boolean") {
       throw new MicroYoloError("invalid-option", `\`${name}\` must be a boolean, not ${given(value)}`);
     }
@@ -36,7 +37,7 @@ export function checkOptions(call, options, known, settable = []) {
 }
 
 /**
- * The known name that is written most alike, if one is alike.
+ * The most similar known name, if one is similar.
  * @param {string} name
  * @param {readonly string[]} known
  */
@@ -51,13 +52,13 @@ function nearestOf(name, known) {
     // `threshold` for `scoreThreshold`, `modelPath` for `model`.
     known.find((one) => given.length > 2 && (plain(one).includes(given) || given.includes(plain(one)))) ??
     known.find((one) => near(given, plain(one))) ??
-    // `treshold`, `minScore`: a word of it is right.
+    // `treshold`, `minScore`: one word is right.
     known.find((one) => words(one).some((word) => words(name).some((other) => near(other, word))))
   );
 }
 
 /**
- * How many letters must be put in, left out or changed to make one text of the other (Levenshtein).
+ * The Levenshtein distance: how many letters must be inserted, removed or changed.
  * @param {string} a
  * @param {string} b
  */

@@ -1,5 +1,5 @@
-// Where a picture lies in the element around it, as the browser shows it: borders, paddings, `object-fit`,
-// `object-position` and transforms, its own and those of what is between.
+// The position of a picture in the element around it, as the browser shows it: borders, padding, `object-fit`,
+// `object-position` and transforms of the picture and of the elements in between.
 
 /** @typedef {{ x: number, y: number, width: number, height: number }} Box */
 
@@ -10,16 +10,17 @@
  * @property {number} left of the canvas' first corner, in the element's padding area
  * @property {number} top
  * @property {string} transform CSS, about that corner
- * @property {(box: Box) => Box} place takes a box from pixels of the picture to those of the canvas
+ * @property {(box: Box) => Box} place converts a box from pixels of the picture to those of the canvas
  */
 
 /**
- * A mirror or quarter turn is in the boxes, so that text on the canvas can be read; any other angle is in the transform.
+ * Mirroring and quarter turns are applied to the boxes, so that text on the canvas stays readable. Any other angle is
+ * in the transform.
  *
  * @param {HTMLElement} media
- * @param {HTMLElement} host around it, by whose corner the canvas is placed
+ * @param {HTMLElement} host the element around it; the canvas is positioned relative to its corner
  * @param {{ width: number, height: number }} size of the picture, in its own pixels
- * @returns {Overlay | undefined} undefined where nothing is to be seen
+ * @returns {Overlay | undefined} undefined if nothing is visible
  */
 export function overlay(media, host, size) {
   const style = getComputedStyle(media);
@@ -29,24 +30,26 @@ export function overlay(media, host, size) {
   if (!(view.width > 0 && view.height > 0)) return undefined;
   const picture = fitted(style, content, view);
 
-  // Lengths of CSS are before zoom, rectangles on the screen after it.
+  // CSS lengths are before zoom, rectangles on the screen after it.
   const inside = linear(media, host).scale(zoom(media) / zoom(host));
   const outside = linear(host, null).scale(zoom(host));
-  // Rectangles on the screen are those of what was transformed; an affine map takes middles to middles.
+  // Rectangles on the screen are those after transforms. An affine map preserves centres.
   const [from, to] = [host, media].map((one) => one.getBoundingClientRect());
   const away = outside
     .inverse()
     .transformPoint({ x: to.x - from.x + (to.width - from.width) / 2, y: to.y - from.y + (to.height - from.height) / 2 });
-  // What is inside an element is scrolled with it; the root element is itself.
+  // The content of an element scrolls with it; the root element itself scrolls.
   const { scrollLeft, scrollTop } = host === host.ownerDocument.documentElement ? { scrollLeft: 0, scrollTop: 0 } : host;
-  // Of an element in a line the browser says that its border is 0 wide; of another it counts a scroll bar on the left, too.
+  // For an inline element, clientLeft is 0. For other elements it includes a scroll bar on the left. So the border is
+  // read from the style.
   const { borderLeftWidth, borderTopWidth } = getComputedStyle(host);
   const middle = {
     x: host.offsetWidth / 2 - Math.max(host.clientLeft, parseFloat(borderLeftWidth)) + scrollLeft + away.x,
     y: host.offsetHeight / 2 - Math.max(host.clientTop, parseFloat(borderTopWidth)) + scrollTop + away.y,
   };
 
-  // The canvas' axes: of the picture's, that which runs more to the right on the screen, and that which runs more down.
+  // The canvas' axes: of the picture's axes, the one that points more to the right on the screen, and the one that
+  // points more down.
   const screen = outside.multiply(inside);
   const turned = Math.abs(screen.a) + Math.abs(screen.d) < Math.abs(screen.b) + Math.abs(screen.c);
   const flipX = (turned ? screen.c : screen.a) < 0;
@@ -88,20 +91,21 @@ export function overlay(media, host, size) {
 }
 
 /**
- * The element by whose corner an absolutely placed one is: its host, unless the page has that `static` or without a box.
+ * The element that an absolutely positioned one is relative to: its host, unless the page has made that `static` or
+ * without a box.
  * @param {HTMLElement} placed
  * @param {HTMLElement} host
  */
 export function placedIn(placed, host) {
   const { body, documentElement } = host.ownerDocument;
   const parent = /** @type {HTMLElement | null} */ (placed.offsetParent) ?? host;
-  // Where there is none, the body is said to be it.
+  // If there is none, offsetParent is the body.
   return parent === body && getComputedStyle(body).position === "static" ? documentElement : parent;
 }
 
 /**
- * Size of the area in which the picture is shown, and how far its middle is from that of the whole with border and padding.
- * Before transforms.
+ * Size of the area in which the picture is shown, and the offset of its centre from that of the whole box with border
+ * and padding. Before transforms.
  * @param {CSSStyleDeclaration} style
  */
 function contentArea(style) {
@@ -120,18 +124,18 @@ function contentArea(style) {
 }
 
 /**
- * By how much CSS `zoom` enlarges an element, all around it counted. Browsers without the property are rarely asked to.
+ * The factor of CSS `zoom`, including that of all ancestors. It is rarely used in browsers without `currentCSSZoom`.
  * @param {Element & { currentCSSZoom?: number }} element
  */
 function zoom({ currentCSSZoom = 1 }) {
   return currentCSSZoom;
 }
 
-/** Values of a list, perhaps functions with brackets in brackets. */
+/** The values of a list, which may be functions with nested brackets. */
 const VALUES = /[^\s(]*\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\)|\S+/g;
 
 /**
- * The part of the picture that is shown, by `object-view-box`: computed, it is none or an inset().
+ * The part of the picture that is shown, from `object-view-box`: its computed value is none or an inset().
  * @param {CSSStyleDeclaration} style
  * @param {{ width: number, height: number }} size
  */
@@ -144,7 +148,7 @@ function viewBox(style, { width, height }) {
 }
 
 /**
- * Where the picture lies in its area, by `object-fit` and `object-position`.
+ * The position of the picture in its area, from `object-fit` and `object-position`.
  * @param {CSSStyleDeclaration} style
  * @param {{ width: number, height: number }} area
  * @param {{ width: number, height: number }} size
@@ -157,7 +161,7 @@ function fitted({ objectFit, objectPosition }, area, size) {
     const scale = { contain, cover: Math.max(scaleX, scaleY), none: 1 }[objectFit] ?? Math.min(1, contain);
     scaleX = scaleY = scale;
   }
-  // Two lengths, each with a percentage of the free space in it, perhaps in calc().
+  // Two lengths. Each may contain a percentage of the free space, possibly in calc().
   const [x = "50%", y = "50%"] = objectPosition.match(VALUES) ?? [];
   return {
     scaleX,
@@ -168,7 +172,7 @@ function fitted({ objectFit, objectPosition }, area, size) {
 }
 
 /**
- * @param {string} length CSS, absolute but for percentages
+ * @param {string} length CSS, absolute except for percentages
  * @param {number} whole 100 %, in pixels
  */
 function resolved(length, whole) {
@@ -181,7 +185,8 @@ function resolved(length, whole) {
 }
 
 /**
- * What transforms do between an element, with its own, and one around it: without the shifts. Perspective is left out.
+ * The linear part of the transforms from an element (included) to an ancestor, without translations. Perspective is
+ * ignored.
  * @param {HTMLElement} from
  * @param {Element | null} to
  */
@@ -189,7 +194,7 @@ function linear(from, to) {
   let matrix = new DOMMatrix();
   for (let one = /** @type {Element | null} */ (from); one && one !== to; one = parentOf(one)) {
     const { display, rotate = "none", scale = "none", transform } = getComputedStyle(one);
-    // Neither a box in a line, if it is no picture, nor one that is not there is transformed.
+    // Inline boxes other than pictures, and elements without a box, are not transformed.
     if (one !== from && /^(inline|contents)$/.test(display)) continue;
     const turns = rotate.split(" ");
     const turn = turns.length === 2 ? `rotate${turns.join("(")})` : `rotate${turns.length === 4 ? "3d" : ""}(${turns.join()})`;
@@ -199,14 +204,14 @@ function linear(from, to) {
         (scale === "none" ? "" : `scale${scales.length === 3 ? "3d" : ""}(${scales.join()})`) +
         (transform === "none" ? "" : transform),
     );
-    // As on a screen: what is turned out of the plane is seen from the front.
+    // As on the screen: what is rotated out of the plane is projected.
     matrix = new DOMMatrix([own.a, own.b, own.c, own.d, 0, 0]).multiply(matrix);
   }
   return matrix;
 }
 
 /**
- * As shown, that is with shadow trees.
+ * The parent in the displayed tree, which includes shadow trees.
  * @param {Element} one
  * @returns {Element | null}
  */

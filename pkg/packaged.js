@@ -1,4 +1,4 @@
-// Where the package's own files are: beside its modules, unless a bundler moved one without the other.
+// Finds the package's own files: next to its modules, unless a bundler moved one without the other.
 import { MicroYoloError, shown } from "./error.js";
 import { builtin } from "./platform.js";
 
@@ -6,8 +6,8 @@ import { builtin } from "./platform.js";
 const own = new Set();
 
 /**
- * A file of the package: where it is, or in Node, whose fetch() reads no files, what is in it.
- * @param {() => URL} address with `new URL("./FILE", import.meta.url)` written out, for bundlers look for exactly this
+ * A file of the package: its URL, or in Node, whose fetch() reads no files, its content.
+ * @param {() => URL} address with `new URL("./FILE", import.meta.url)` written out, because bundlers look for exactly this form
  * @returns {URL | Promise<Uint8Array>}
  */
 export function packaged(address) {
@@ -41,18 +41,18 @@ async function read(files, url) {
 }
 
 /**
- * Where a file of the package really is. The development server of Vite 5 to 7 copies a dependency's modules to
- * `node_modules/.vite/deps`, but not what they refer to.
+ * The actual location of a file of the package. The development server of Vite 5 to 7 copies a dependency's modules to
+ * `node_modules/.vite/deps`, but not the files to which they refer.
  * @param {string | URL} address
  */
 export function located(address) {
-  // Turbopack makes relative addresses of what it finds.
+  // Turbopack makes relative addresses.
   const url = new URL(address, globalThis.document?.baseURI ?? globalThis.location?.href);
   return /^https?:$/.test(url.protocol) ? new URL(url.href.replace("/.vite/deps/", "/micro-yolo/")) : url;
 }
 
 /**
- * What helps where `url` is not answered with the file, or nothing where it is none of the package's.
+ * Advice for the case that `url` does not return the file; empty if it is not a file of the package.
  * @param {string} url
  */
 export function remedy(url) {

@@ -1,5 +1,5 @@
-// The parts of the entry `micro-yolo/small`: the engine that runs this project's networks and no other, the model, and the
-// worker. Each address is written out, for bundlers look for exactly this.
+// The parts of the entry `micro-yolo/small`: the plain engine, the model and the worker. Each address is written out,
+// because bundlers look for exactly this form.
 import { packaged } from "./packaged.js";
 import { hasRelaxedSimd } from "./platform.js";
 

@@ -1,4 +1,4 @@
-// The parts of the entry `micro-yolo`: those of `micro-yolo/small`, and the engine that runs any network.
+// The parts of the entry `micro-yolo`: those of `micro-yolo/small`, and the full engine.
 import { packaged } from "./packaged.js";
 import { parts as small } from "./parts-small.js";
 import { hasRelaxedSimd } from "./platform.js";
@@ -7,16 +7,16 @@ import { hasRelaxedSimd } from "./platform.js";
 /** @typedef {NonNullable<import("./index.js").LoadOptions["model"]>} ModelSource */
 
 /**
- * One kind of engine. Of each there is a file for this browser: in int8, all give the same results.
+ * One kind of engine. There is a file of it for each level of SIMD; in int8 all give the same results.
  * @typedef {object} EnginePart
- * @property {() => EngineSource | Promise<EngineSource>} file the fastest that this browser runs
- * @property {() => Promise<Pick<typeof import("./engine.js"), "Engine"> & { instance: import("./engine.js").Instance }>} local brings it to the calling thread
+ * @property {() => EngineSource | Promise<EngineSource>} file the fastest file that this browser runs
+ * @property {() => Promise<Pick<typeof import("./engine.js"), "Engine"> & { instance: import("./engine.js").Instance }>} local loads it on the calling thread
  */
 
 /** @typedef {"plain" | "full" | "threads"} Kind */
 
 /**
- * What an entry of the package is made of.
+ * The parts of an entry of the package.
  * @typedef {object} Parts
  * @property {() => ModelSource | Promise<ModelSource>} model
  * @property {() => Worker} worker starts one

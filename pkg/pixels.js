@@ -1,26 +1,26 @@
-// Frame → RGBA pixels, not much larger than the model can use.
+// Converts a frame to RGBA pixels, not much larger than the model can use.
 import { checkReadback, newCanvas } from "./canvas.js";
 import { MicroYoloError } from "./error.js";
 import { kindOf } from "./kind.js";
 import { drawError, release } from "./source.js";
 
-/** What transparent pixels are seen against: the letterbox grey, as in src/image.rs. */
+/** The background of transparent pixels: the letterbox grey, as in src/image.rs. */
 const GREY = "rgb(114 114 114)";
 /** The same as bytes. */
 const GREY_PIXEL = [114, 114, 114, 255];
 
 /**
- * The engine's letterbox shrinks with the very filter that the model was trained with, the browser with another one. So
- * the browser only brings large frames down to twice the model's input, where its part is hardly seen any more. On the
- * 192 photographs of a validation set (at most 640 px, input 320) an early model had AP 0.0155 with the engine's filter
- * alone and 0.0129 with Chromium's best; 640 x 360 px cost the engine about 1.5 ms, 1920 x 1080 px 10 ms.
+ * The engine's letterbox reduces with the same filter as in training, the browser with another one. So the browser only
+ * reduces large frames to twice the model's input, where its filter has little effect. On the 192 photographs of a
+ * validation set (at most 640 px, input 320), an early model had AP 0.0155 with the engine's filter alone and 0.0129
+ * with Chromium's best. 640 x 360 px took the engine about 1.5 ms, 1920 x 1080 px 10 ms.
  */
 const TIMES_INPUT = 2;
 
 /**
- * Reads frames through one canvas that is kept from frame to frame.
+ * Reads frames through one canvas that is reused from frame to frame.
  *
- * Pixels given as such are passed on whole.
+ * Frames given as pixels are passed on unchanged.
  */
 export class PixelReader {
   /** @type {OffscreenCanvas | HTMLCanvasElement | undefined} */
@@ -35,7 +35,7 @@ export class PixelReader {
    */
   read(frame, input) {
     if (!("image" in frame)) return frame;
-    // A bitmap of an image with `srcset` has the file's pixels; its size for the page is another.
+    // A bitmap of an image with `srcset` has the file's pixels. Its size on the page differs.
     const full = kindOf(frame.image) === "ImageBitmap" ? /** @type {ImageBitmap} */ (frame.image) : frame;
     const scale = Math.min(1, (TIMES_INPUT * input.width) / full.width, (TIMES_INPUT * input.height) / full.height);
     const width = Math.max(1, Math.round(full.width * scale));
@@ -47,10 +47,10 @@ export class PixelReader {
       context.imageSmoothingQuality = "high";
       context.drawImage(/** @type {CanvasImageSource} */ (frame.image), 0, 0, width, height);
       const { data } = context.getImageData(0, 0, width, height);
-      // A picture made here was checked when it was made.
+      // A picture that was made here has already been checked.
       return { data, width, height, blank: !frame.ours && data.every((value, at) => value === GREY_PIXEL[at % 4]) };
     } catch (cause) {
-      this.#canvas = this.#context = undefined; // Tainted for good.
+      this.#canvas = this.#context = undefined; // It stays tainted.
       throw drawError(cause);
     } finally {
       release(frame);

@@ -1,7 +1,7 @@
-// What this browser, or other runtime, can do.
+// The capabilities of this browser or other runtime.
 import { MicroYoloError } from "./error.js";
 
-/** The smallest module there is: nothing in it can be refused. */
+/** The smallest module: nothing in it can be refused. */
 const EMPTY = new Uint8Array([0, 97, 115, 109, 1, 0, 0, 0]);
 
 /**
@@ -14,7 +14,7 @@ const SIMD_PROBE = new Uint8Array([
 ]);
 
 /**
- * Likewise for relaxed SIMD:
+ * The same for relaxed SIMD:
  * `(module (func (result v128) (i32x4.relaxed_trunc_f32x4_s (f32x4.splat (f32.const 0)))))`
  */
 // prettier-ignore
@@ -23,19 +23,21 @@ const RELAXED_PROBE = new Uint8Array([
   10, 14, 1, 12, 0, 67, 0, 0, 0, 0, 253, 19, 253, 129, 2, 11,
 ]);
 
-/** Likewise for reference types, which came to Chromium five versions after SIMD: `(module (type (func (param externref))))` */
+/**
+ * The same for reference types, which Chromium got five versions after SIMD: `(module (type (func (param externref))))`
+ */
 const REFERENCE_PROBE = new Uint8Array([0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 1, 111, 0]);
 
-/** Whether the faster engine runs here. */
+/** Whether the relaxed SIMD engine runs here. */
 export const hasRelaxedSimd = () => WebAssembly.validate(RELAXED_PROBE);
 
 /**
- * Whether threads can share memory here: only in a page that is cross-origin isolated. Every browser with relaxed SIMD has
- * threads then.
+ * Whether threads can share memory: only in a cross-origin isolated page. Every browser with relaxed SIMD then has
+ * threads.
  */
 export const canShareMemory = () => Boolean(globalThis.crossOriginIsolated) && hasRelaxedSimd();
 
-/** Throws where this package cannot run at all. */
+/** Throws if this package cannot run at all. */
 export function checkPlatform() {
   if (typeof WebAssembly !== "object" || typeof WebAssembly.compile !== "function") {
     throw new MicroYoloError("unsupported", "this browser has no WebAssembly, or it is switched off");
@@ -52,7 +54,7 @@ export function checkPlatform() {
 }
 
 /**
- * Why the platform refused an engine, where the file is not to blame.
+ * Why the platform refused an engine whose file is correct; undefined if the file may be wrong.
  * @param {unknown} cause what compiling or starting it threw
  * @param {string} [engine] what to call it
  */
@@ -69,7 +71,7 @@ export function platformError(cause, engine = "the engine") {
       { cause },
     );
   }
-  // V8, SpiderMonkey and JavaScriptCore say of an instruction that they do not know that it is an unknown opcode.
+  // V8, SpiderMonkey and JavaScriptCore report an unknown instruction as an unknown opcode.
   if (!/opcode|simd|experimental/i.test(cause.message) || hasRelaxedSimd()) return undefined;
   return new MicroYoloError(
     "unsupported",
@@ -80,7 +82,8 @@ export function platformError(cause, engine = "the engine") {
 }
 
 /**
- * A module that Node, or a runtime like it, has built in; undefined in a browser. Not by `import`: a bundler would look for it.
+ * A built-in module of Node or a similar runtime; undefined in a browser. Not with `import`, because a bundler would
+ * look for it.
  * @param {string} name
  * @returns {any}
  */

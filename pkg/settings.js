@@ -1,4 +1,4 @@
-// What a detector may be asked to do differently, checked where it is set, so that a wrong number never travels.
+// The settings of a detector, checked when they are set, so that no invalid value is passed on.
 import { MicroYoloError, given } from "./error.js";
 import { checkOptions } from "./options.js";
 
@@ -30,7 +30,8 @@ export const defaultSettings = Object.freeze({
 export const MEMORY_BYTES = 2 ** 30;
 
 /**
- * `base` with those of `changes` that are given. Always a new object: an unchanged one means unchanged settings.
+ * `base` with the given ones of `changes`. The result is always a new object, so an identical object means unchanged
+ * settings.
  * @param {Readonly<Settings>} base
  * @param {{ [K in keyof Settings]?: unknown }} changes
  * @returns {Readonly<Settings>}
@@ -45,7 +46,7 @@ export function withSettings(base, changes) {
     scoreThreshold: share("scoreThreshold", scoreThreshold),
     iouThreshold: share("iouThreshold", iouThreshold),
     maxDetections: maxDetections === Infinity ? Infinity : count("maxDetections", maxDetections, ", or Infinity"),
-    classes: classList("classes" in changes ? changes.classes : base.classes), // `undefined` is a choice: all.
+    classes: classList("classes" in changes ? changes.classes : base.classes), // `undefined` selects all.
   });
 }
 
@@ -61,7 +62,7 @@ function share(name, value) {
 /**
  * @param {string} name
  * @param {unknown} value
- * @param {string} [other] what it may be instead
+ * @param {string} [other] another permitted value, for the message
  */
 function count(name, value, other = "") {
   if (Number.isInteger(value) && Number(value) > 0 && Number(value) < 2 ** 32) return Number(value);
@@ -69,7 +70,7 @@ function count(name, value, other = "") {
 }
 
 /**
- * How many threads were asked for; how many there will be depends on the browser and the page.
+ * The requested number of threads. The browser and the page determine how many there will be.
  * @param {unknown} value
  */
 export function checkedThreads(value) {
@@ -77,7 +78,7 @@ export function checkedThreads(value) {
 }
 
 /**
- * What a model may take; what is left out the engine knows.
+ * The limits for a model. The engine has defaults for missing ones.
  * @param {unknown} value
  * @returns {import("./index.js").Limits | undefined}
  */
@@ -93,7 +94,7 @@ export function checkedLimits(value) {
 }
 
 /**
- * The SHA-256 of a file as text, in small letters.
+ * The SHA-256 of a file as lower-case text.
  * @param {unknown} value
  */
 export function checkedSum(value) {
@@ -106,13 +107,13 @@ export function checkedSum(value) {
 function classList(value) {
   if (value === undefined || value === null) return undefined;
   if (Array.isArray(value) && value.every((one) => typeof one === "string" || Number.isInteger(one))) {
-    return Object.freeze([...value]); // A change in it would pass all checks.
+    return Object.freeze([...value]); // Later changes to the array would not be checked.
   }
   throw new MicroYoloError("invalid-option", "`classes` must be an array of labels or class numbers");
 }
 
 /**
- * The input size that was asked for; what sizes are possible the engine knows.
+ * The requested input size. The engine checks which sizes are possible.
  * @param {unknown} value
  * @returns {{ width: number, height: number } | undefined}
  */

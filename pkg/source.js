@@ -1,5 +1,6 @@
-// Everything a page may hand to detect(), made into one of two forms: pixels, or something a canvas can draw. Sizes are
-// those the user sees: natural size of an image with its orientation applied, display size of a video.
+// Converts everything that a page may pass to detect() to one of two forms: pixels, or something that a canvas can
+// draw. Sizes are those that the user sees: the natural size of an image with its orientation applied, the display size
+// of a video.
 import { checkReadback, isBlank, newCanvas } from "./canvas.js";
 import { MicroYoloError, aborted, given, notFetched, shown } from "./error.js";
 import { kindOf } from "./kind.js";
@@ -23,12 +24,12 @@ import { kindOf } from "./kind.js";
 /** @typedef {Pixels | Drawing} Frame */
 
 /**
- * A frame that can travel to a worker: its pixels or a bitmap of our own. Of what is at hand the copy is made before this
- * returns: the caller may draw the next picture on the same canvas at once.
+ * A frame that can be sent to a worker: its pixels or a bitmap of our own. If the source is available, it is copied
+ * before this returns: the caller may draw the next picture on the same canvas at once.
  *
  * @param {import("./index.js").ImageSource} source
  * @param {{ signal?: AbortSignal, transfer?: boolean }} options
- * @returns {Frame | Promise<Frame>} a promise where something must be waited for, as of `localFrame`
+ * @returns {Frame | Promise<Frame>} a promise if something must be awaited, as for `localFrame`
  */
 export function portableFrame(source, { signal, transfer }) {
   const taken = localFrame(source, { signal, portable: true });
@@ -48,17 +49,17 @@ function portable(frame, transfer) {
 }
 
 /**
- * Frees a frame that nobody will look at, or has looked at.
+ * Frees a frame that was processed or is no longer needed.
  * @param {Frame} frame
  */
 export function release(frame) {
-  // Given to the worker, it is empty here, and this does nothing.
+  // After a transfer to the worker the frame is empty here, and this does nothing.
   if ("image" in frame && frame.ours && "close" in frame.image) frame.image.close();
 }
 
 /**
- * The current frame of a video, without converting it here: a bitmap of 1280 x 720 px costs this thread 4 ms (measured
- * in Chromium without a GPU), a reference nothing.
+ * The current frame of a video, without a conversion here: a bitmap of 1280 x 720 px takes 4 ms of this thread
+ * (measured in Chromium without a GPU), a reference none.
  * @param {HTMLVideoElement} video
  * @returns {VideoFrame | undefined}
  */
@@ -68,10 +69,10 @@ function videoFrame(video) {
   try {
     frame = new VideoFrame(video);
   } catch {
-    return undefined; // A bitmap's error says more.
+    return undefined; // The error of a bitmap is more precise.
   }
   if (frame.displayWidth === video.videoWidth && frame.displayHeight === video.videoHeight) return frame;
-  frame.close(); // A film that is stored turned: not every browser turns its frames.
+  frame.close(); // The video is stored rotated, and not every browser rotates its frames.
   return undefined;
 }
 
@@ -88,11 +89,11 @@ const HINTS = {
 };
 
 /**
- * A frame for this thread: what can be drawn as it is stays as it is.
+ * A frame for this thread: a source that can be drawn directly stays as it is.
  *
  * @param {import("./index.js").ImageSource} source
  * @param {{ signal?: AbortSignal, transfer?: boolean, portable?: boolean }} options
- * @returns {Frame | Promise<Frame>} a promise of what must be fetched, decoded or waited for
+ * @returns {Frame | Promise<Frame>} a promise if something must be fetched, decoded or awaited
  */
 export function localFrame(source, { signal, portable }) {
   switch (kindOf(source)) {
@@ -168,7 +169,7 @@ function checkedPixels({ data, width, height }) {
 }
 
 /**
- * The picture in sRGB with a byte a channel: a canvas makes it so of other colours (`display-p3`) and of floats.
+ * The picture in sRGB with one byte per channel. A canvas converts other colour spaces (`display-p3`) and floats.
  * @param {ImageData} image
  * @returns {ImageData}
  */
@@ -197,7 +198,7 @@ function isCount(value) {
  * @returns {Frame | Promise<Frame>}
  */
 function imageElement(image, signal, portable) {
-  if (typeof createImageBitmap !== "function") throw noPictures(); // jsdom loads none, ever.
+  if (typeof createImageBitmap !== "function") throw noPictures(); // jsdom never loads images.
   if (!image.complete) return loading(image, signal).then(() => imageElement(image, signal, portable));
   const { naturalWidth: width, naturalHeight: height, currentSrc } = image;
   const unturned = width ? unturnedImage(image) : undefined;
@@ -207,34 +208,34 @@ function imageElement(image, signal, portable) {
     const why = image.crossOrigin === null ? "" : ", or one without CORS headers";
     throw new MicroYoloError("invalid-image", `not a picture the browser can show${why}: ${shown(currentSrc)}`);
   }
-  // Drawn as it is, one chosen by `srcset` would have as few pixels as its natural size, which is in CSS pixels.
+  // Drawn directly, an image from `srcset` would have only the pixels of its natural size, which is in CSS pixels.
   const chosen = image.srcset || image.parentElement?.localName === "picture";
   if (!portable && chosen) return bitmap(image).then((image) => ({ image, width, height, ours: true }));
   return drawing(image, width, height);
 }
 
 /**
- * Whether an image is shown as it is stored, whatever orientation is written in its file.
+ * Whether an image is shown as it is stored, without the orientation in its file.
  * @param {Element} image
  */
 export function isUnturned(image) {
   return image.ownerDocument.defaultView?.getComputedStyle(image).imageOrientation === "none";
 }
 
-/** Sides of the canvas below: the engine scales pictures to less. */
+/** Sides of the canvas below. The engine scales pictures to less than this. */
 const CANVAS_SIDE = 4096;
 
 /**
- * The picture of an image with `image-orientation: none`; undefined where it is another. Its natural size is that of the turned
- * picture, and so are the bitmaps made of it. Firefox draws it as it is shown, Chromium on a canvas that is on the page and has
- * the same style (seen in 153 and 156).
+ * The picture of an image with `image-orientation: none`; undefined if it is shown otherwise. Its natural size and
+ * bitmaps made from it are those of the rotated picture. Firefox draws it as it is shown; Chromium does so only on a
+ * canvas that is in the page and has the same style (seen in 153 and 156).
  * @param {HTMLImageElement} image
  * @returns {Drawing | undefined}
  */
 export function unturnedImage(image) {
   if (!isUnturned(image)) return undefined;
   const { naturalWidth, naturalHeight, ownerDocument } = image;
-  const host = ownerDocument.createElement("div"); // Away from styles of the page.
+  const host = ownerDocument.createElement("div"); // Separated from the page's styles.
   const canvas = ownerDocument.createElement("canvas");
   const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
   host.style.cssText = "all: initial !important; position: fixed !important; visibility: hidden !important";
@@ -242,7 +243,7 @@ export function unturnedImage(image) {
   host.attachShadow({ mode: "closed" }).append(canvas);
   ownerDocument.documentElement.append(host);
   try {
-    // Turned by a quarter or not: whether there is something where only one of the two has a pixel.
+    // Whether it was rotated by a quarter turn: draws into the one pixel that only one of the two orientations covers.
     canvas.width = canvas.height = 1;
     const [short, long] = [naturalWidth, naturalHeight].sort((a, b) => a - b);
     const wide = naturalWidth > naturalHeight;
@@ -262,8 +263,8 @@ export function unturnedImage(image) {
 }
 
 /**
- * Not by events, for none tells that the source was taken away. Not decode(): in Firefox, after a change of `src`, it may
- * answer for the picture before.
+ * Not with events, because none reports that the source was removed. Not with decode(): in Firefox, after a change of
+ * `src`, it may resolve for the previous picture.
  * @param {HTMLImageElement} image
  * @param {AbortSignal | undefined} signal
  */
@@ -271,18 +272,18 @@ async function loading(image, signal) {
   while (!image.complete) {
     if (signal?.aborted) throw aborted(signal);
     if (image.loading === "lazy") {
-      // Off screen such an image may never load: waiting for it could take for ever.
+      // An off-screen lazy image may never load, so waiting for it could take for ever.
       throw new MicroYoloError("not-loaded", "the lazy image has not loaded yet; wait for its `load` event");
     }
     await new Promise((resolve) => setTimeout(resolve, 10));
   }
 }
 
-/** So long a video that has loaded is asked for a frame. In milliseconds; 12 to 80 are usual. */
+/** Milliseconds for which a loaded video is polled for a frame. Usual are 12 to 80. */
 const FRAME_WAIT = 5000;
 
 /**
- * A frame that is there is taken before the call returns: what comes next may take the video's source away.
+ * An available frame is taken before the call returns, because the caller may remove the video's source next.
  * @param {HTMLVideoElement} video
  * @param {AbortSignal | undefined} signal
  * @param {boolean | undefined} portable
@@ -304,15 +305,16 @@ function videoElement(video, signal, portable) {
 function ownFrame(video, image, portable) {
   const { videoWidth: width, videoHeight: height } = video;
   const frame = { image, width, height, ours: true };
-  // Firefox is four times as quick at drawing the video itself; Chromium may draw nothing of it.
+  // Firefox draws the video itself four times as fast. Chromium may draw nothing of it.
   if (portable || !("mozPresentedFrames" in video)) return frame;
   release(frame);
   return drawing(video, width, height);
 }
 
 /**
- * The frame that the video shows, as a picture of its own. A video says that it has loaded some time before the browser can
- * draw it (Chromium 156), and that it seeks before or after (Firefox 153) its frame is gone: that frame is waited for.
+ * The frame that the video shows, as a separate picture. A video reports that it has loaded some time before the
+ * browser can draw it (Chromium 156), and reports a seek before or after (Firefox 153) its frame is gone. So this waits
+ * for that frame.
  * @param {HTMLVideoElement} video
  * @param {AbortSignal | undefined} signal
  * @param {boolean | undefined} portable
@@ -331,14 +333,14 @@ async function waitedFrame(video, signal, portable) {
       );
     }
     if (video.networkState === 3 /* NETWORK_NO_SOURCE */) {
-      await new Promise((resolve) => setTimeout(resolve)); // It is so for a moment while the browser chooses one.
+      await new Promise((resolve) => setTimeout(resolve)); // This is normal for a moment, while the browser chooses a source.
       if (video.networkState === 3 && !video.error) {
         throw new MicroYoloError("invalid-image", "the browser can play none of the video's sources");
       }
       if (video.error) continue;
     }
     const { readyState, seeking, videoWidth, videoHeight } = video;
-    // Sought to its end, Firefox (seen in 153) seeks no more some time before it has the frame.
+    // After a seek to its end, Firefox (seen in 153) reports the end of the seek some time before it has the frame.
     const isBetween = readyState === 1 /* HAVE_METADATA */ && video.currentTime >= video.duration;
     if (!seeking && readyState < 2 /* HAVE_CURRENT_DATA */ && !isBetween) {
       throw new MicroYoloError("not-loaded", "the video has no frame yet; wait for its `loadeddata` event");
@@ -348,7 +350,7 @@ async function waitedFrame(video, signal, portable) {
       try {
         const image = videoFrame(video) ?? (await bitmap(video));
         if (video.videoWidth === videoWidth && video.videoHeight === videoHeight) return ownFrame(video, image, portable);
-        image.close(); // A stream that changed its size meanwhile: boxes would be in pixels of another.
+        image.close(); // The stream changed its size meanwhile: boxes would be in pixels of another size.
       } catch (error) {
         const { name } = /** @type {Error} */ (/** @type {Error} */ (error).cause ?? error);
         if (name !== "InvalidStateError") throw error;
@@ -366,7 +368,8 @@ async function waitedFrame(video, signal, portable) {
 }
 
 /**
- * Until the video shows another frame, or a moment: not every browser tells of each, and a hidden page hears of none.
+ * Waits until the video shows another frame, or for a moment: not every browser reports each frame, and a hidden page
+ * gets no reports.
  * @param {HTMLVideoElement} video
  */
 function nextFrame(video) {
@@ -379,7 +382,7 @@ function nextFrame(video) {
   });
 }
 
-/** So many bytes an address may answer with: an answer that never ends would fill the memory. */
+/** Maximum bytes of a response: an endless response would fill the memory. */
 const IMAGE_BYTES = 256 * 2 ** 20;
 
 /**
@@ -387,7 +390,7 @@ const IMAGE_BYTES = 256 * 2 ** 20;
  * @param {AbortSignal | undefined} signal
  */
 async function fetchImage(url, signal) {
-  if (!url) throw new MicroYoloError("invalid-source", "the address is empty"); // It would be the page.
+  if (!url) throw new MicroYoloError("invalid-source", "the address is empty"); // It would mean the page's own URL.
   if (url.startsWith("#")) {
     throw new MicroYoloError("invalid-source", `text is an address, and ${shown(url)} a selector: give the element that it selects`);
   }
@@ -412,7 +415,7 @@ async function fetchImage(url, signal) {
 }
 
 /**
- * The body of an answer, if it is no longer than a picture may be. What comes after that is not waited for.
+ * The body of a response, if it is not longer than a picture may be. Otherwise the download stops.
  * @param {Response} response
  * @param {string} address
  * @returns {Promise<Blob>}
@@ -432,18 +435,18 @@ async function limitedBlob({ body, headers }, address) {
     throw refused;
   };
   try {
-    // Of a compressed answer, content-length counts the compressed bytes. What passes is counted anew.
+    // For a compressed response, content-length is the compressed size. The decompressed bytes are counted separately.
     count(Number(headers.get("content-length")) || 0);
     bytes = 0;
     const counted = body?.pipeThrough(
       new TransformStream({
         transform(chunk, controller) {
-          count(chunk.byteLength); // Where it throws, the transfer ends.
+          count(chunk.byteLength); // If it throws, the download ends.
           controller.enqueue(chunk);
         },
       }),
     );
-    // In one piece: a Blob of several is not decoded everywhere.
+    // In one piece, because a Blob with several parts is not decoded everywhere.
     return new Blob([await new Response(counted).arrayBuffer()], { type: headers.get("content-type") ?? "" });
   } catch (cause) {
     if (!refused) throw cause;
@@ -461,10 +464,11 @@ async function decoded(blob) {
     const image = await bitmap(blob);
     return { image, width: image.width, height: image.height, ours: true };
   } catch (error) {
-    // An element decodes more: SVG, and in Firefox 153 a Blob of parts whose first is very short.
+    // An element decodes more formats: SVG, and in Firefox 153 a Blob whose first part is very short.
     const image = typeof Image === "function" ? await element(blob).catch(() => undefined) : undefined;
     if (!image?.naturalWidth) throw error;
-    // Not as it is: bitmaps of an SVG with HTML in it are tainted in Chromium (seen in 156), drawings are not.
+    // Drawn on a canvas, because bitmaps of an SVG with HTML in it are tainted in Chromium (seen in 156), drawings are
+    // not.
     return { image: drawn(image), width: image.naturalWidth, height: image.naturalHeight, ours: false };
   }
 }
@@ -484,7 +488,8 @@ async function element(blob) {
   const image = new Image();
   const url = URL.createObjectURL(blob);
   try {
-    // Of an SVG with HTML in it Chromium (seen in 156) gives out the pixels if it came by a data: address. A policy may forbid one.
+    // For an SVG with HTML in it, Chromium (seen in 156) allows reading the pixels if it came from a data: URL. A
+    // policy may forbid that.
     for (const address of blob.type.startsWith("image/svg") ? [await dataAddress(blob), url] : [url]) {
       image.src = address;
       if (await image.decode().then(() => true, () => false)) return image;
@@ -507,18 +512,18 @@ function dataAddress(blob) {
 }
 
 /**
- * The picture now, as a bitmap that lives by itself. Orientation written in the file is applied (the default).
+ * The current picture as a separate bitmap. The orientation stored in the file is applied (the default).
  * @param {ImageBitmapSource} source
  */
 async function bitmap(source) {
   if (typeof createImageBitmap !== "function") throw noPictures();
   try {
     return await createImageBitmap(source).catch(async (error) => {
-      // Of an SVG that does not say its size Chromium makes none, or with a size for it an empty one (seen in 156).
+      // For an SVG without a size, Chromium makes no bitmap, or an empty one if a size is given (seen in 156).
       const image = /** @type {HTMLImageElement} */ (source);
       if (!image.naturalWidth) throw error;
       const canvas = drawn(image);
-      // Of one that is broken Firefox (seen in 153) knows the size, too, and draws nothing, without an error.
+      // Firefox (seen in 153) reports a size for a broken image too, and draws nothing, without an error.
       await image.decode().catch(() => {
         throw error;
       });
@@ -530,7 +535,7 @@ async function bitmap(source) {
 }
 
 /**
- * Whether a canvas of our own has nothing on it.
+ * Whether a canvas made here has nothing on it.
  * @param {Drawing} drawing
  */
 function isNothing({ image }) {
@@ -542,7 +547,7 @@ function isNothing({ image }) {
 }
 
 /**
- * Why a browser makes no bitmap of a canvas, if this is neither a secret nor transferred away.
+ * Why a browser makes no bitmap of a canvas that is neither tainted nor transferred.
  * @param {HTMLCanvasElement | OffscreenCanvas} canvas
  * @param {unknown} cause
  */
@@ -573,8 +578,8 @@ function isCanvas(image) {
 }
 
 /**
- * Throws where nothing was drawn because nothing can be: of a canvas too large for memory, or a broken image, browsers draw
- * nothing, without an error.
+ * Throws if nothing was drawn because it is impossible: for a canvas too large for memory, or a broken image, browsers
+ * draw nothing, without an error.
  * @param {Drawing["image"]} image
  */
 export async function checkDrawable(image) {
@@ -586,13 +591,13 @@ function noPictures() {
 }
 
 /**
- * What the browser says when it will not draw a picture or give out its pixels.
+ * The error for a picture that the browser does not draw, or whose pixels it does not return.
  * @param {unknown} cause
  * @returns {MicroYoloError}
  */
 export function drawError(cause) {
   const { name } = /** @type {Error} */ (cause);
-  // A bitmap of foreign pixels can be made but not sent: DataCloneError.
+  // A bitmap with pixels of another site can be created but not sent: DataCloneError.
   if (name === "SecurityError" || name === "DataCloneError") {
     return new MicroYoloError(
       "tainted",
@@ -604,13 +609,13 @@ export function drawError(cause) {
 }
 
 /**
- * A copy to be sent: as it is, a view would take its whole buffer along.
+ * A copy for sending: a view would be sent with its whole buffer.
  * @param {Uint8Array | Uint8ClampedArray} pixels
  * @returns {Uint8Array<ArrayBuffer>}
  */
 export function copied(pixels) {
   try {
-    return new Uint8Array(pixels); // Not slice(): that of node's Buffer copies nothing.
+    return new Uint8Array(pixels); // Not slice(), which does not copy for Node's Buffer.
   } catch (cause) {
     if (cause instanceof RangeError) {
       throw new MicroYoloError("image-too-large", "there is no memory for a copy of the pixels", { cause });

@@ -1,10 +1,10 @@
-// The one worker script of this package: the engine of a detector, or a helper of one.
+// The only worker script of this package: the engine of a detector, or a helper of one.
 //
-// A detector's engine is asked by messages `{ id, call, ... }`, and answers `{ id, value }` or `{ id, error }`, in the order in
-// which they came; that is the queue. A helper gets one message.
+// A detector's engine receives messages `{ id, call, ... }` and sends `{ id, value }` or `{ id, error }` in the same order;
+// that is the queue. A helper gets one message.
 //
-// One script, and all it may need imported at the top: bundlers differ in what else they can make of a worker. Vite 5 to 7 make
-// no second file for one, and Parcel (seen in 2.16) none that two share.
+// There is one script, with only static imports, because bundlers differ in what they support in workers. Vite 5 to 7 make
+// no second file for a worker, and Parcel (seen in 2.16) makes none that two workers share.
 import { instance as full } from "./engine-full.js";
 import { instance as plain } from "./engine-plain.js";
 import { instance as threads } from "./engine-threads.js";
@@ -14,7 +14,7 @@ import init, { help } from "./wasm/micro_yolo_threads.js";
 
 const instances = { full, plain, threads };
 
-/** Bytes of stack of a helper; kernels take a tenth. */
+/** Bytes of stack of a helper. Kernels need a tenth of it. */
 const STACK = 1 << 18;
 
 /** @type {Engine | undefined} */
@@ -39,7 +39,7 @@ async function answer(request) {
 }
 
 /**
- * An error as plain data: copied as such it would lose its code.
+ * Converts an error to plain data: structured cloning would drop its code.
  * @param {unknown} error
  */
 function described(error) {
@@ -49,14 +49,14 @@ function described(error) {
 }
 
 /**
- * Sleeps on the round's counter, and computes with the detector's engine while it is odd.
+ * Sleeps on the counter `round`, and computes with the detector's engine while it is odd.
  * @param {import("./helpers.js").Task} task
  */
 async function assist({ module, memory, round, member }) {
   await init({ module_or_path: module, memory, thread_stack_size: STACK });
   postMessage({ id: 1 });
   const words = new Int32Array(memory.buffer);
-  // Never back to the browser: the worker ends with its detector, from outside.
+  // Never returns to the event loop: the detector terminates the worker from outside.
   for (;;) {
     const now = Atomics.load(words, round / 4);
     if (now % 2) help(member);
@@ -75,6 +75,6 @@ addEventListener("message", async ({ data: request }) => {
   }
 });
 addEventListener("messageerror", () => {
-  throw new Error("a message to the worker could not be read"); // Whose it is nobody knows: an uncaught error ends all calls.
+  throw new Error("a message to the worker could not be read"); // Its call is unknown, so an uncaught error ends all calls.
 });
 postMessage({ id: 0 }); // The script runs: from here on an uncaught error is a crash, not a failed start.

@@ -1,14 +1,14 @@
-//! Bytes of JavaScript in a buffer that is used again from picture to picture.
+//! Copies bytes from JavaScript into a buffer that is reused from picture to picture.
 
 use js_sys::Uint8Array;
 
-/// What a buffer may keep between two pictures: a 4K frame still is.
+/// The most bytes that the buffer keeps between two pictures. A 4K frame (33 MB) is below this.
 const KEPT_BYTES: usize = 64 << 20;
 
-/// Copies `bytes` into `buffer`, whose memory is used again, or says that there is not enough.
+/// Copies `bytes` into `buffer` and reuses its memory. The error says that there is not enough memory.
 pub fn copy(bytes: &Uint8Array, buffer: &mut Vec<u8>) -> Result<(), String> {
     let length = bytes.length() as usize;
-    // Running out of memory would otherwise be a trap, after which the whole instance is lost.
+    // Without `try_reserve`, running out of memory would be a trap, and the instance could not be used again.
     buffer
         .try_reserve_exact(length.saturating_sub(buffer.len()))
         .map_err(|_| format!("there is no memory for its {length} bytes"))?;
@@ -17,7 +17,7 @@ pub fn copy(bytes: &Uint8Array, buffer: &mut Vec<u8>) -> Result<(), String> {
     Ok(())
 }
 
-/// Gives the memory of an unusually large picture back.
+/// Frees the memory of an unusually large picture.
 pub fn trim(buffer: &mut Vec<u8>) {
     if buffer.capacity() > KEPT_BYTES {
         *buffer = Vec::new();

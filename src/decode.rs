@@ -1,18 +1,18 @@
-//! The network's raw output → candidates.
+//! Converts the network's raw output to candidates: boxes with score and class.
 
 use crate::detection::BoxLtrb;
 use crate::error::{Error, Kind, Result};
 use crate::layout::{Boxes, Cells, Layout, OutputForm, Parts, Scores};
 use crate::nms::Candidate;
 
-/// Which candidates are wanted.
+/// Which candidates [`Decoder::decode`] keeps.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Want<'a> {
-    /// Scores must be at least this.
+    /// Minimum score.
     pub score_min: f32,
-    /// One flag a class; `None` wants all of them.
+    /// One flag per class; `None` keeps all classes.
     pub classes: Option<&'a [bool]>,
-    /// Whether a place gives a candidate for every class that reaches the score, not only for its best one.
+    /// Whether a cell gives a candidate for every class that reaches the score, not only for its best one.
     pub multi_label: bool,
 }
 
@@ -21,7 +21,7 @@ impl Want<'_> {
         self.classes.is_none_or(|flags| flags.get(class) == Some(&true))
     }
 
-    /// The score, if it is wanted. What is no probability is noted.
+    /// The score, if it reaches the minimum. A value that is not a probability is noted in `wrong`.
     fn score(&self, score: f32, wrong: &mut Wrong) -> Option<f32> {
         if score.is_nan() || score > 1.0 + ROUNDING {
             *wrong = Wrong::Score(score);
@@ -31,13 +31,13 @@ impl Want<'_> {
     }
 }
 
-/// How far above 1 a probability may be that was computed in half precision.
+/// How far a probability may exceed 1 because of rounding: it may have been computed in half precision.
 const ROUNDING: f32 = 1e-3;
 
-/// All class scores of `outputs` as probabilities, `[C, N]`; those of an end-to-end answer are `[N]`.
+/// All class scores of `outputs` as probabilities, `[C, N]`; `[N]` for end-to-end outputs.
 pub(crate) fn scores(layout: &Layout, outputs: &[&[f32]]) -> Vec<f32> {
     let first = outputs.first().copied().unwrap_or_default();
-    // The classes of one place after another.
+    // For each cell, the scores of its classes.
     let mut places = Vec::new();
     let mut objects = |row: &[f32], score: &dyn Fn(f32) -> f32| {
         if let [_, _, _, _, object, classes @ ..] = row {
@@ -59,7 +59,7 @@ pub(crate) fn scores(layout: &Layout, outputs: &[&[f32]]) -> Vec<f32> {
             let (boxes, scores) = outputs.split_at(parts.boxes.parts());
             let count = boxes.iter().map(|part| part.len() / parts.boxes.numbers()).sum::<usize>();
             let classes = scores.iter().map(|part| part.len()).sum::<usize>() / count.max(1);
-            // A file may name none.
+            // A file may have no classes.
             for part in scores.iter().filter(|_| classes > 0) {
                 let columns = part.len() / classes;
                 for place in 0..columns {
@@ -79,7 +79,7 @@ pub(crate) fn scores(layout: &Layout, outputs: &[&[f32]]) -> Vec<f32> {
     (0..classes).flat_map(|class| places.iter().map(move |place| place[class])).collect()
 }
 
-/// What no detector answers.
+/// A value that no detector should output.
 #[derive(Default)]
 enum Wrong {
     #[default]
@@ -102,18 +102,18 @@ impl Wrong {
     }
 }
 
-/// Output → candidates; keeps its buffer from one frame to the next.
+/// Decodes outputs to candidates. Its buffer is reused from frame to frame.
 #[derive(Debug, Default)]
 pub(crate) struct Decoder {
-    /// For each place: the best score so far and its class.
+    /// For each cell: the best score so far and its class.
     best: Vec<(f32, u32)>,
 }
 
 impl Decoder {
-    /// Reads `outputs`, row-major, and puts what is wanted into `candidates`, whose old content goes.
+    /// Decodes `outputs` (row-major) and replaces the content of `candidates`.
     ///
-    /// A place gives at most one candidate, its best wanted class, unless `want` is multi-label. A box that is
-    /// infinite or has no area is left out.
+    /// A cell gives at most one candidate, its best wanted class, unless `want` is multi-label. A box that is infinite
+    /// or has no area is left out.
     ///
     /// # Errors
     ///
@@ -136,7 +136,7 @@ impl Decoder {
         taken.wrong.check()
     }
 
-    /// An answer in one piece, which only networks have that the engine does not run alone.
+    /// An output in one piece. Only networks that the engine does not run alone have it.
     #[cfg(any(feature = "tract", test))]
     fn whole(&mut self, layout: &Layout, answer: &[f32], want: Want<'_>, taken: &mut Taken<'_>) {
         match layout.form {
@@ -159,7 +159,7 @@ impl Decoder {
         let places = boxes.iter().map(|part| part.len() / numbers).sum::<usize>();
         let classes = parts.iter().map(|part| part.len()).sum::<usize>() / places;
         if classes == 0 {
-            return; // A file may name none.
+            return; // A file may have no classes.
         }
         let mut take = |place: usize, class: usize, value: f32| {
             if let Some(score) = want.score(layout.scores.score(value), &mut taken.wrong) {
@@ -167,7 +167,7 @@ impl Decoder {
             }
         };
         let least = layout.scores.least(want.score_min);
-        // NaN is not below it either, and has to be noticed.
+        // A NaN is not below the threshold either, and must be noticed.
         let may_pass = |value: f32| value >= least || value.is_nan();
         let mut first = 0;
         for part in parts {
@@ -185,8 +185,8 @@ impl Decoder {
                     best[place] = (value, class as u32);
                 }
             };
-            // Nearly every score is below the threshold, so whole chunks are passed over by comparisons that the
-            // compiler turns into vector instructions; a maximum would not be, because of NaN.
+            // Nearly every score is below the threshold, so whole chunks are skipped by comparisons that the compiler
+            // vectorises. A maximum would not be vectorised, because of NaN.
             let any = |chunk: &[f32]| chunk.iter().fold(false, |any, &value| any | may_pass(value));
             if layout.channels_last {
                 for (place, scores) in part.chunks_exact(classes).enumerate().filter(|(_, scores)| any(scores)) {
@@ -214,7 +214,7 @@ impl Decoder {
 }
 
 impl Parts {
-    /// The box of the `place`-th of all places.
+    /// The box of the cell with index `place` in the order of all outputs.
     fn bbox(&self, parts: &[&[f32]], place: usize) -> BoxLtrb {
         let (scales, bins) = match &self.boxes {
             Boxes::CentreSize => {
@@ -233,7 +233,7 @@ impl Parts {
             if place < places {
                 let row =
                     |i: usize| part[if self.channels_last { place * 4 * bins + i } else { i * places + place }];
-                // In the order in which a file computes it, so that not a bit is lost by doing it here.
+                // In the same order of operations as the graph in the file, so that results are equal to the bit.
                 let [l, t, r, b] = [0, 1, 2, 3].map(|side| {
                     let distance = match self.boxes {
                         Boxes::Distributions { .. } => expectation(bins, |bin| row(side * bins + bin)),
@@ -250,10 +250,10 @@ impl Parts {
     }
 }
 
-/// A box that is left out.
+/// Stands for a box that is left out.
 const NOWHERE: BoxLtrb = BoxLtrb { left: 0.0, top: 0.0, right: 0.0, bottom: 0.0 };
 
-/// The mean of 0, 1 … `bins - 1`, each weighed by its part in the softmax of `logit`.
+/// The mean of 0, 1 … `bins - 1`, weighted by the softmax of `logit`.
 fn expectation(bins: usize, logit: impl Fn(usize) -> f32) -> f32 {
     let largest = (0..bins).map(&logit).fold(f32::NEG_INFINITY, f32::max);
     let (mut sum, mut weighed) = (0.0, 0.0);
@@ -265,7 +265,7 @@ fn expectation(bins: usize, logit: impl Fn(usize) -> f32) -> f32 {
     weighed / sum
 }
 
-/// YOLOv3's maps (Redmon & Farhadi 2018, section 2.1): scale by scale, anchor by anchor, cell by cell.
+/// Decodes YOLOv3's maps (Redmon & Farhadi 2018, section 2.1), scale by scale, anchor by anchor, cell by cell.
 fn anchors(scales: &[(Cells, Vec<[f32; 2]>)], parts: &[&[f32]], want: Want<'_>, taken: &mut Taken<'_>) {
     let sigmoid = |logit| Scores::Logits.score(logit);
     let least = Scores::Logits.least(want.score_min);
@@ -275,7 +275,7 @@ fn anchors(scales: &[(Cells, Vec<[f32; 2]>)], parts: &[&[f32]], want: Want<'_>, 
         for (index, &[width, height]) in anchors.iter().enumerate() {
             for (cell, &[x, y]) in part.chunks_exact(numbers).zip(&scale.centres) {
                 let [cx, cy, w, h, object, ref classes @ ..] = cell[index * each..][..each] else { return };
-                // A score is the product of two probabilities, so neither may be below the least.
+                // A score is the product of two probabilities, so both must reach the threshold.
                 if object < least {
                     continue;
                 }
@@ -315,7 +315,7 @@ fn objectness(output: &[f32], columns: usize, want: Want<'_>, taken: &mut Taken<
         let bbox = BoxLtrb::from_cx_cy_w_h(cx, cy, w, h);
         let mut best = (f32::NEG_INFINITY, 0);
         for (class, &probability) in classes.iter().enumerate().filter(|(class, _)| want.class(*class)) {
-            // Each for itself: a product may hide that one of the two is no probability.
+            // Both factors are checked separately: their product may be below 1 although one of them is above.
             let Some(probability) = want.score(probability, &mut taken.wrong) else { continue };
             let Some(score) = want.score(object * probability, &mut taken.wrong) else { continue };
             if want.multi_label {
@@ -342,7 +342,7 @@ fn end_to_end(output: &[f32], want: Want<'_>, taken: &mut Taken<'_>) {
     }
 }
 
-/// Candidates so far.
+/// The candidates found so far, and an invalid value if there was one.
 struct Taken<'a> {
     candidates: &'a mut Vec<Candidate>,
     wrong: Wrong,
@@ -382,7 +382,7 @@ mod tests {
 
     #[rustfmt::skip]
     const CLASS_ROWS: [f32; 15] = [
-        // Three places, one class: centre x, centre y, width, height, score.
+        // Three cells, one class: centre x, centre y, width, height, score.
         10.0, 20.0, 30.0,
         40.0, 50.0, 60.0,
          4.0,  6.0,  8.0,
@@ -464,7 +464,7 @@ mod tests {
         let scale = |stride: f32, centres: &[[f32; 2]]| Cells { stride, centres: centres.to_vec() };
         let scales = [scale(8.0, &[[4.0, 4.0], [12.0, 4.0]]), scale(16.0, &[[8.0, 8.0]])];
         let boxes = Boxes::Distributions { bins: 3, scales: scales.to_vec().into() };
-        // Left all in bin 1, top half in 0 and half in 2, right a quarter, a quarter, a half, bottom as unsure as can be.
+        // Left is all in bin 1, top half in 0 and half in 2, right in quarters and a half, bottom uniform.
         #[rustfmt::skip]
         let sure = [
             0.0, 90.0, 0.0,
@@ -472,13 +472,13 @@ mod tests {
             0.25f32.ln(), 0.25f32.ln(), 0.5f32.ln(),
             7.0, 7.0, 7.0,
         ];
-        // A place that does not pass may hold anything.
+        // A cell below the threshold may have any box.
         let fine: Vec<f32> = [[f32::NAN; 12], sure].concat();
         let large = [1000.0, 0.0, -1000.0].repeat(4);
         let (fine_scores, coarse_scores) =
             ([logit(0.1), logit(0.2), logit(0.6), logit(0.7)], [logit(0.9), logit(0.3)]);
         let found = parts(boxes, &[&fine, &large, &fine_scores, &coarse_scores], ALL);
-        // The coarse place is sure of bin 0 on every side: a box of no area.
+        // The coarse cell is certain of bin 0 for every side: a box without area.
         let [one] = &found[..] else { panic!("{found:?}") };
         assert!((one.score - 0.7).abs() < 1e-6 && one.class == 1, "{one:?}");
         let BoxLtrb { left, top, right, bottom } = one.bbox;
@@ -493,9 +493,9 @@ mod tests {
         let scale = Cells { stride: 16.0, centres: vec![[0.0, 0.0], [16.0, 0.0]] };
         let boxes = Boxes::Anchors(vec![(scale, vec![[10.0, 20.0], [40.0, 30.0]])].into());
         let none = [0.0, 0.0, 0.0, 0.0, logit(0.1), 90.0, 90.0];
-        // In the second cell, with the second anchor: in its middle, twice as wide.
+        // In the second cell, with the second anchor: in the middle of the cell, twice as wide as the anchor.
         let one = [0.0, 0.0, 2f32.ln(), 0.0, logit(0.8), logit(0.5), logit(0.9)];
-        // In the first cell: a score of 0.24, by two probabilities that pass by themselves.
+        // In the first cell: a score of 0.24 from two probabilities that are each above the threshold.
         let weak = [0.0, 0.0, 0.0, 0.0, logit(0.6), logit(0.4), logit(0.1)];
         let cells = [none, weak, none, one].concat();
         let found = parts(boxes.clone(), &[&cells], ALL);
@@ -537,7 +537,7 @@ mod tests {
     fn scores_that_are_none_are_errors_in_every_form() {
         let wrong = [f32::NAN, f32::INFINITY, 2.63, 1.01];
         let fine = [(f32::NEG_INFINITY, None), (-1.0, None), (0.1, None), (1.0, Some(1.0)), (1.0005, Some(1.0))];
-        // Sole class, classes beside good ones, class and objectness, and an answer that is already suppressed.
+        // One class, several classes, objectness with classes, and an output after NMS.
         type Answer = fn(f32) -> Vec<f32>;
         let forms: [(OutputForm, usize, Answer); 5] = [
             (OutputForm::ClassRows, 1, |score| vec![5.0, 5.0, 2.0, 2.0, score]),
@@ -560,12 +560,12 @@ mod tests {
                 }
             }
         }
-        // One that the other hides.
+        // A valid value hides an invalid one in the product.
         for pair in [[2.63, 0.3], [0.3, 2.63], [f32::NAN, 0.9], [0.9, f32::NAN]] {
             let answer = [5.0, 5.0, 2.0, 2.0, pair[0], pair[1]];
             assert!(try_decode(OutputForm::Objectness, &answer, 6, ALL).is_err(), "{pair:?}");
         }
-        // The score of a class that is not wanted is not checked.
+        // The score of an unwanted class is not checked.
         let want = Want { classes: Some(&[false, true]), ..ALL };
         let found = decode(OutputForm::ClassRows, &[5.0, 5.0, 2.0, 2.0, 7.0, 0.8], 1, want);
         assert_eq!(found, [candidate(4.0, 4.0, 6.0, 6.0, 1, 0.8)]);
@@ -611,7 +611,7 @@ mod tests {
                 let error = try_decode(form, &output, columns, ALL).unwrap_err();
                 assert_eq!(error.code(), "inference-failed", "{form:?} at {at}");
                 assert!(error.to_string().contains("NaN for a side of a box"), "{error}");
-                // Nobody looks at the box of what is not wanted.
+                // The box of an unwanted class is not checked.
                 output[4] = 0.1;
                 assert_eq!(decode(form, &output, columns, ALL), [], "{form:?} at {at}");
             }
@@ -633,7 +633,7 @@ mod tests {
 
     #[test]
     fn parts_and_logits_and_distances_give_what_the_whole_gives() {
-        // Three classes of seven places; the second part has two of them.
+        // Seven cells with three classes; the second part has two of the cells.
         let scales = [(8.0, 0..5), (16.0, 5..7)];
         let logits =
             [-40.0, -1.098_612_3, -1.0, 0.0, 2.0, 16.7, 40.0, -9.0, 0.3, 7.0].map(|x: f32| [x, x - 1.0, -x]);
@@ -644,7 +644,7 @@ mod tests {
         let columns = |rows: &[f32], range: &std::ops::Range<usize>| -> Vec<f32> {
             rows.chunks(7).flat_map(|row| row[range.clone()].to_vec()).collect()
         };
-        // As the exporter writes it.
+        // As the exporter computes it.
         let mut boxes = vec![0.0; 28];
         for (stride, places) in scales.clone() {
             for place in places {
@@ -704,7 +704,7 @@ mod tests {
     #[ignore = "a measurement"]
     fn how_long_decoding_and_suppression_takes() {
         const PLACES: usize = 3549;
-        // Some thirty objects of different classes, each seen by a dozen places; noise below the threshold elsewhere.
+        // About thirty objects of different classes, each in a dozen cells; noise below the threshold elsewhere.
         let mut output = vec![0.0; 84 * PLACES];
         for place in 0..PLACES {
             let object = place / 120;

@@ -38,7 +38,7 @@ impl BoxXywh {
     }
 }
 
-/// The same rectangle by its four edges: what suppression works on, for it needs no additions there.
+/// The same rectangle by its four edges. Suppression uses it, because the overlap of two boxes then needs no additions.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct BoxLtrb {
     pub left: f32,

@@ -206,7 +206,7 @@ pub struct Detector {
     score_threshold: f32,
     iou_threshold: f32,
     max_detections: usize,
-    /// One flag a class.
+    /// One flag per class; `None` means all classes.
     classes: Option<Vec<bool>>,
     multi_label: bool,
     letterbox: Letterbox,
@@ -239,7 +239,7 @@ impl Detector {
         self.detect_in_steps(image, &mut || {})
     }
 
-    /// [`detect`](Detector::detect) that calls `ran` when the network has run and its boxes are to come.
+    /// [`detect`](Detector::detect), which calls `ran` after the network has run and before the boxes are decoded.
     pub(crate) fn detect_in_steps(
         &mut self,
         image: ImageView<'_>,
@@ -266,7 +266,7 @@ impl Detector {
         });
         let found = self.candidates.iter().map(|candidate| (candidate, placement.back_to_frame(candidate.bbox)));
         Ok(found
-            // A box wholly in the grey border has no area left in the frame.
+            // A box that lies completely in the grey border has no area in the frame.
             .filter(|(_, bbox)| bbox.has_area())
             .map(|(candidate, bbox)| Detection {
                 class: candidate.class as usize,
@@ -277,7 +277,7 @@ impl Detector {
             .collect())
     }
 
-    /// The class scores of all places before thresholds and NMS, `[C, N]`; those of an end-to-end model are `[N]`.
+    /// The class scores of all cells before thresholds and NMS, `[C, N]`; `[N]` for an end-to-end model.
     ///
     /// `input` is what the network reads: `[3, H, W]` of [`Model::input_size`], RGB in 0–1.
     ///
@@ -360,7 +360,7 @@ impl Detector {
         let mut flags = vec![false; names.len()];
         for class in classes {
             let index = match class.into() {
-                // A model that does not tell its classes may have any.
+                // If the model does not say how many classes it has, any number is allowed.
                 Class::Index(index) if names.is_empty() && index < MAX_UNNAMED_CLASSES => {
                     flags.resize(flags.len().max(index + 1), false);
                     index
@@ -386,10 +386,10 @@ impl Detector {
     }
 }
 
-/// Classes that may be chosen by number where the model does not tell how many it has.
+/// Upper limit of class numbers if the model does not say how many classes it has.
 const MAX_UNNAMED_CLASSES: usize = 1 << 16;
 
-/// A part of [`Detector::detect`], measured where that is asked for.
+/// Runs a part of [`Detector::detect`], with time measurement if the feature `profile` is on.
 fn phase<R>(name: &str, f: impl FnOnce() -> R) -> R {
     #[cfg(feature = "profile")]
     return crate::engine::profile::timed(name.to_owned(), 0, f);

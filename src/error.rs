@@ -33,12 +33,12 @@ pub(crate) enum Kind {
     UnsupportedModel,
     ModelTooLarge,
     UnsupportedOperator,
-    /// Only in a build without tract.
+    /// Only used in a build without tract.
     #[cfg_attr(feature = "tract", expect(dead_code))]
     NeedsTract,
     InvalidOption,
     Inference,
-    /// This one and those below come from pictures of a web page alone.
+    /// This variant and those below are only used for pictures of a web page.
     NotLoaded,
     #[cfg_attr(not(all(feature = "web", target_family = "wasm")), expect(dead_code))]
     Network,
@@ -58,7 +58,7 @@ impl Error {
         self
     }
 
-    /// Adds to the message.
+    /// Adds `what` to the message.
     #[cfg(feature = "tract")]
     pub(crate) fn with_hint(mut self, hint: &str) -> Error {
         self.message = format!("{} ({hint})", self.message);
@@ -72,21 +72,21 @@ impl Error {
     /// | `invalid-image` | no pixels, or a buffer that is not `width * height * channels` bytes long |
     /// | `image-too-large` | a side above [`MAX_SIDE_PX`](crate::MAX_SIDE_PX) |
     /// | `invalid-model` | the bytes are not an intact ONNX file |
-    /// | `unsupported-model` | intact ONNX, but no detector this crate can run: inputs, outputs or shapes are not those of the [model contract](crate::Model) |
+    /// | `unsupported-model` | intact ONNX, but not a detector that this crate can run: inputs, outputs or shapes are not those of the [model contract](crate::Model) |
     /// | `model-too-large` | the model needs more memory, nodes or work than its [limits](crate::Limits) allow; the message says how much |
     /// | `unsupported-operator` | the graph uses an operator the runtime does not have; the message names it |
-    /// | `needs-tract` | the graph is more than the engine runs by itself, and this crate was built without `tract` |
-    /// | `invalid-option` | a threshold that is not in 0 to 1, an unknown class, an input size that is no multiple of 32 |
+    /// | `needs-tract` | the engine does not support the whole graph, and this crate was built without `tract` |
+    /// | `invalid-option` | a threshold that is not in 0 to 1, an unknown class, an input size that is not a multiple of 32 |
     /// | `inference-failed` | the network did not run to its end, or gave scores that are NaN or above 1, or boxes that are NaN |
     ///
     /// With the feature `web`, for pictures of a page:
     ///
     /// | code | meaning |
     /// |---|---|
-    /// | `not-loaded` | the element has no picture yet: wait for `load`, `loadeddata` or `seeked`, or ask again for the next frame |
+    /// | `not-loaded` | the element has no picture yet: wait for `load`, `loadeddata` or `seeked`, or call again for the next frame |
     /// | `network` | the rest of a video could not be fetched |
     /// | `tainted` | the picture came from another site without CORS, so the browser hides its pixels |
-    /// | `unsupported` | here is no canvas, or the browser gives noise instead of its pixels |
+    /// | `unsupported` | the platform has no canvas, or the browser returns noise instead of pixels |
     pub fn code(&self) -> &'static str {
         match self.kind {
             Kind::InvalidImage => "invalid-image",

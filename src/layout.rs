@@ -1,4 +1,4 @@
-//! How a network's answer is laid out.
+//! How the outputs of a network are laid out.
 
 use std::sync::Arc;
 
@@ -18,18 +18,18 @@ pub enum OutputForm {
     EndToEnd,
 }
 
-/// What scores are given as.
+/// How scores are represented.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Scores {
-    /// Probabilities, as files have them.
+    /// Probabilities, as in the output of the file.
     #[cfg_attr(not(any(feature = "tract", test)), expect(dead_code))]
     Probabilities,
-    /// Logits, with the sigmoid left to the decoder.
+    /// Logits; the decoder computes the sigmoid.
     Logits,
 }
 
 impl Scores {
-    /// A value that none is below whose score is `score`; a little lower than need be, against rounding.
+    /// A lower bound of the values whose score reaches `score`. It is slightly too low, to allow for rounding.
     pub fn least(self, score: f32) -> f32 {
         match self {
             Scores::Probabilities => score,
@@ -38,7 +38,7 @@ impl Scores {
         }
     }
 
-    /// The score that `value` says.
+    /// The score that corresponds to `value`.
     pub fn score(self, value: f32) -> f32 {
         match self {
             Scores::Probabilities => value,
@@ -47,46 +47,46 @@ impl Scores {
     }
 }
 
-/// How a network's outputs are to be read.
+/// How to read the outputs of a network.
 #[derive(Debug, Clone)]
 pub(crate) struct Layout {
-    /// That of the answer as the file has it.
+    /// The form of the output in the file.
     pub form: OutputForm,
-    /// The answer's last dimension.
+    /// The last dimension of that output.
     pub columns: usize,
-    /// Where class rows come in parts. Else the first output is the answer.
+    /// Set if class rows come in parts. Otherwise the first output is the whole output.
     pub parts: Option<Parts>,
 }
 
-/// Class rows in parts: boxes in one or more, `[4, n]` or as [`Boxes`] says, then the scores of some of the places after
-/// the other, `[C, n]` each.
+/// Class rows in parts: first boxes in one or more parts, `[4, n]` or as [`Boxes`] says, then scores, `[C, n]` each.
+/// Each part has some of the cells, in order.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Parts {
     pub scores: Scores,
     pub boxes: Boxes,
-    /// Whether parts are cell by cell instead, `[n, 4]` and `[n, C]`. Always with [`Boxes::Anchors`].
+    /// Whether parts are stored cell by cell instead, `[n, 4]` and `[n, C]`. Always so with [`Boxes::Anchors`].
     pub channels_last: bool,
 }
 
-/// How boxes are given.
+/// How boxes are represented.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Boxes {
     /// Centre x, centre y, width, height in pixels of the input, in one part.
     #[cfg_attr(not(any(feature = "tract", test)), expect(dead_code))]
     CentreSize,
-    /// Distances of the left, top, right and bottom side from the centre of a cell; a part for each scale.
+    /// Distances of the left, top, right and bottom side from the centre of a cell; one part per scale.
     Distances(Arc<[Cells]>),
-    /// The same distances as logits of `bins` values each, 0 to `bins - 1`, of which a distance is the expectation:
-    /// `[4 * bins, n]`, a part for each scale.
+    /// The same distances as distributions: `bins` logits for each side, one part `[4 * bins, n]` per scale. The
+    /// distance is the expectation over 0 to `bins - 1`.
     Distributions { bins: usize, scales: Arc<[Cells]> },
-    /// YOLOv3's: a part for each scale and no others, `[n, A, 5 + C]`: x and y from the cells' `centres` on in units of
-    /// their `stride`, logarithms of width and height in units of the anchor, objectness, classes, all but the
-    /// logarithms as logits.
+    /// YOLOv3's: one part per scale and no others, `[n, A, 5 + C]`. x and y are offsets from the cells' `centres` in
+    /// units of `stride`. Width and height are logarithms in units of the anchor. Then come objectness and classes. All
+    /// but the logarithms are logits.
     Anchors(Arc<[(Cells, Vec<[f32; 2]>)]>),
 }
 
 impl Boxes {
-    /// The number of outputs that boxes come in, the first ones.
+    /// The number of outputs with boxes. They come before those with scores.
     pub fn parts(&self) -> usize {
         match self {
             Boxes::CentreSize => 1,
@@ -95,7 +95,7 @@ impl Boxes {
         }
     }
 
-    /// How many numbers a box is; for anchors, those of them that are no scores.
+    /// How many values a box has; with anchors, how many of its values are not scores.
     pub fn numbers(&self) -> usize {
         match self {
             Boxes::CentreSize | Boxes::Distances(_) | Boxes::Anchors(_) => 4,
@@ -104,11 +104,11 @@ impl Boxes {
     }
 }
 
-/// The cells of one of a head's levels.
+/// The cells of one level of the head.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Cells {
-    /// What distances are measured in, in pixels of the input.
+    /// The unit of distances, in pixels of the input.
     pub stride: f32,
-    /// x and y of the place in each cell that boxes are told from, in pixels of the input.
+    /// For each cell, the point from which its box is measured: x and y in pixels of the input.
     pub centres: Vec<[f32; 2]>,
 }

@@ -1,9 +1,9 @@
-//! A frame of any size → the network's input, and boxes back to the frame.
+//! Scales a frame of any size to the network's input, and maps boxes back to the frame.
 //!
-//! The frame is scaled to fit, keeping its proportions, and centred on grey. `compress` trains on the same
-//! picture (its letterbox and this one follow the same rules, and `compress evaluate` runs through here):
-//! pixel centres at half-integers, bilinear when growing, and when shrinking a triangle filter as wide as
-//! the step, which is what "bilinear with antialias" means in Pillow and torchvision.
+//! The frame is scaled to fit, keeping its proportions, and centred on grey. `compress` trains with a letterbox that
+//! follows the same rules, and `compress evaluate` uses this one. Pixel centres are at half-integers. Enlarging is
+//! bilinear. Reducing uses a triangle filter as wide as the step, which Pillow and torchvision call "bilinear with
+//! antialias".
 
 use crate::detection::BoxLtrb;
 use crate::engine::scale_row::{BESIDE, Columns, Taps};
@@ -12,16 +12,16 @@ use crate::image::{ImageView, PixelFormat};
 /// The grey around a letterboxed frame and behind transparent pixels, 0 to 255.
 pub(crate) const GREY: u8 = 114;
 
-/// Where a frame lies in the network's input: it starts at (`left`, `top`) and is `width` x `height` large.
+/// The position of a frame in the network's input: it starts at (`left`, `top`) and is `width` x `height` pixels large.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Placement {
     /// Size of the network's input, px.
     input_width: u32,
     input_height: u32,
-    /// Size of the frame before, px.
+    /// Size of the original frame, px.
     frame_width: u32,
     frame_height: u32,
-    /// Size of the frame within the input, px, each at least 1.
+    /// Size of the scaled frame within the input, px, each at least 1.
     width: u32,
     height: u32,
     /// Grey to the left of and above the frame, px.
@@ -47,10 +47,10 @@ impl Placement {
         }
     }
 
-    /// A box in pixels of the network's input → in pixels of the frame, clipped to the frame.
+    /// Maps a box from pixels of the network's input to pixels of the frame, clipped to the frame.
     ///
-    /// Width and height scale each by its own rounded ratio, so that the frame's corners return to
-    /// themselves exactly.
+    /// Width and height are scaled by their own rounded ratios, so that the corners of the frame map exactly to
+    /// themselves.
     pub fn back_to_frame(&self, b: BoxLtrb) -> BoxLtrb {
         let x = |x: f32| {
             let frame = self.frame_width as f32;
@@ -64,30 +64,30 @@ impl Placement {
     }
 }
 
-/// Weights of the vertical pass sum to this: then rows of bytes can be summed up in 16 bits.
+/// The weights of the vertical pass sum to this, so that rows of bytes can be summed in 16 bits.
 const ROW_UNIT: u32 = 256;
-/// Weights of the horizontal pass sum to this: 255 * 256 * 2^14 still fits into 31 bits.
+/// The weights of the horizontal pass sum to this: 255 * 256 * 2^14 still fits into 31 bits.
 const COLUMN_UNIT: u32 = 1 << 14;
-/// What sums of rows are less, so that they are signed 16-bit numbers, which processors multiply in pairs.
+/// Subtracted from sums of rows, so that they are signed 16-bit numbers, which processors multiply in pairs.
 const MIDDLE: i32 = 1 << 15;
-/// A sum of zero.
+/// The stored form of a sum of zero.
 const ZERO: i16 = -MIDDLE as i16;
 
-/// Scales frames and keeps what it needs from one frame to the next: taps and one row.
+/// Scales frames, and keeps its tables and buffers from frame to frame.
 ///
-/// Rows come first: summing whole rows, each times one weight, is the part that touches every pixel of the
-/// frame, and in 16 bits it runs 8 lanes wide. The horizontal pass then has one row for each row of the
-/// *output*, and leaves it as three planes.
+/// The vertical pass comes first. It touches every pixel of the frame, and summing whole rows, each with one weight,
+/// runs 8 lanes wide in 16 bits. The horizontal pass then processes one row per row of the *output* and writes three
+/// planes.
 #[derive(Debug, Default)]
 pub(crate) struct Letterbox {
     placement: Option<Placement>,
     rows: Taps<u16>,
-    /// `None` if the frame keeps its width.
+    /// `None` if the width of the frame does not change.
     columns: Option<Columns>,
-    /// The weighted sum of some rows of the frame, each value at most 255 * `ROW_UNIT`, less [`MIDDLE`]; behind them
-    /// room for what [`Columns::scale`] reads beside a row.
+    /// The weighted sum of some rows of the frame, each value at most 255 * `ROW_UNIT`, minus [`MIDDLE`]. Behind them is
+    /// room for the values that [`Columns::scale`] reads beyond the end of a row.
     sum: Vec<i16>,
-    /// One row of the frame with transparency laid over grey.
+    /// One row of the frame with transparent pixels blended with grey.
     composite: Vec<u8>,
 }
 
@@ -135,7 +135,7 @@ impl Letterbox {
         placement
     }
 
-    /// Sums the frame's rows that row `y` of the scaled frame is made of into `self.sum`.
+    /// Sums the rows of the frame that row `y` of the scaled frame consists of into `self.sum`.
     fn sum_rows(&mut self, image: ImageView<'_>, y: usize) {
         let (first, weights) = self.rows.of(y);
         let length = image.width() as usize * image.format().channels();
@@ -143,8 +143,8 @@ impl Letterbox {
         for (number, (row, &weight)) in (first..).zip(weights).enumerate() {
             add_row(&mut self.sum, image.row(row), weight, number == 0);
         }
-        // Alpha went through the same sum: it is full only if every pixel that counts was opaque. So the
-        // usual frame pays one pass over a row for its transparency, and none over the whole picture.
+        // The sum of alpha is full only if every pixel with a weight was opaque. So an opaque frame costs one pass over
+        // a row for transparency, and none over the whole picture.
         let opaque = ZERO.wrapping_add((255 * ROW_UNIT) as i16);
         if image.format() == PixelFormat::Rgba && least_alpha(&self.sum[..length]) != opaque {
             for (number, (row, &weight)) in (first..).zip(weights).enumerate() {
@@ -155,11 +155,11 @@ impl Letterbox {
     }
 }
 
-// The loops over a row stay functions of their own: a browser optimises by the function, and so has these ready within the
-// first frame, without all that surrounds them.
+// The loops over a row are separate functions: a browser optimises one function at a time, and optimises these within
+// the first frame.
 
-/// `sum += row * weight`, from [`ZERO`] if the row is the first. The weights of all rows together are at most `ROW_UNIT`,
-/// so nothing overflows.
+/// `sum += row * weight`, starting at [`ZERO`] for the first row. The weights of all rows together are at most
+/// `ROW_UNIT`, so nothing overflows.
 #[inline(never)]
 fn add_row(sum: &mut [i16], row: &[u8], weight: u16, is_first: bool) {
     let weighted = |value: u8| u16::from(value).wrapping_mul(weight) as i16;
@@ -171,7 +171,8 @@ fn add_row(sum: &mut [i16], row: &[u8], weight: u16, is_first: bool) {
     }
 }
 
-/// The smallest fourth channel. All four are compared, which keeps the lanes in step.
+/// The smallest value of the fourth channel. All four channels are compared, which lets the compiler vectorise the
+/// loop.
 #[inline(never)]
 fn least_alpha(sum: &[i16]) -> i16 {
     let (pixels, _) = sum.as_chunks::<4>();
@@ -179,7 +180,7 @@ fn least_alpha(sum: &[i16]) -> i16 {
     least[3]
 }
 
-/// Lays straight-alpha pixels over grey: red, green, blue, and full alpha.
+/// Blends straight-alpha pixels with grey: red, green, blue, and full alpha.
 #[inline(never)]
 fn composite_over_grey(row: &[u8], out: &mut Vec<u8>) {
     out.clear();
@@ -190,7 +191,7 @@ fn composite_over_grey(row: &[u8], out: &mut Vec<u8>) {
     }));
 }
 
-/// Scales one row of `CHANNELS` interleaved values and splits it into red, green and blue, 0 to 1.
+/// Scales one row of `CHANNELS` interleaved values and splits it into red, green and blue, each 0 to 1.
 fn scale_row<const CHANNELS: usize>(columns: Option<&Columns>, row: &[i16], out: [&mut [f32]; 3]) {
     const TO_UNIT: f32 = 1.0 / (255.0 * ROW_UNIT as f32 * COLUMN_UNIT as f32);
     match columns {
@@ -199,13 +200,13 @@ fn scale_row<const CHANNELS: usize>(columns: Option<&Columns>, row: &[i16], out:
     }
 }
 
-/// The same for a row that keeps its length.
+/// The same for a row whose length does not change.
 #[inline(never)]
 fn split_row<const CHANNELS: usize>(row: &[i16], out: [&mut [f32]; 3]) {
-    // A power of two more: the same floats as after scaling.
+    // Equal to the factor after scaling up to a power of two, so the floats are the same.
     const TO_UNIT: f32 = 1.0 / (255.0 * ROW_UNIT as f32);
     let (pixels, _) = row.as_chunks::<CHANNELS>();
-    // Plane by plane, in loops that become vector instructions.
+    // Plane by plane, in loops that the compiler vectorises.
     for (channel, out) in out.into_iter().enumerate() {
         for (out, pixel) in out.iter_mut().zip(pixels) {
             *out = (i32::from(pixel[channel]) + MIDDLE) as f32 * TO_UNIT;
@@ -213,21 +214,20 @@ fn split_row<const CHANNELS: usize>(row: &[i16], out: [&mut [f32]; 3]) {
     }
 }
 
-/// The way from `from` to `to` positions along an axis; the weights of each output sum to `unit` exactly, so that a flat
-/// picture stays flat.
+/// The taps that resample an axis from `from` to `to` positions. The weights of each output sum to `unit` exactly, so
+/// that a picture of one colour keeps its colour.
 fn plan(from: u32, to: u32, unit: u32) -> Taps<u16> {
     let mut taps = Taps::default();
     let step = f64::from(from) / f64::from(to);
     let radius = step.max(1.0);
     for output in 0..to {
         let centre = (f64::from(output) + 0.5) * step - 0.5;
-        // Positions a whole radius away count for nothing.
+        // Positions at a distance of a whole radius have no weight.
         let first = ((centre - radius).floor() + 1.0).max(0.0) as u32;
         let last = ((centre + radius).ceil() as u32).saturating_sub(1).min(from - 1);
         let weight = |input: u32| (1.0 - ((f64::from(input) - centre) / radius).abs()).max(0.0);
         let total: f64 = (first..=last).map(weight).sum();
-        // Rounding the running sum instead of each weight makes the whole exact, and no weight is off
-        // by more than one.
+        // Rounding the running sum instead of each weight makes the total exact. No weight is off by more than one.
         let (mut running, mut given) = (0.0, 0);
         let weights = (first..=last).map(|input| {
             running += weight(input);
@@ -245,7 +245,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Letterboxes `image` and gives rows of RGB bytes, as the fixtures have them.
+    /// Letterboxes `image` and returns rows of RGB bytes, like the fixtures.
     fn bytes(image: ImageView<'_>, size: (u32, u32)) -> Vec<u8> {
         let plane = (size.0 * size.1) as usize;
         let mut input = vec![f32::NAN; 3 * plane];
@@ -270,7 +270,7 @@ mod tests {
 
             let found = bytes(ImageView::rgb(&pixels, width, height).unwrap(), size);
             let off = found.iter().zip(&expected).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
-            // Both round after each of two passes, in another order.
+            // Both round after each of two passes, but in different order.
             assert!(off <= 2, "{width} x {height} in {size:?} is off by {off}");
             let mean = found.iter().zip(&expected).map(|(a, b)| f64::from(a.abs_diff(*b))).sum::<f64>()
                 / found.len() as f64;
@@ -339,7 +339,7 @@ mod tests {
             far in (0.0f32..1.0, 0.0f32..1.0),
         ) {
             let placement = Placement::fit(frame, input);
-            // The box on the letterboxed picture, by the proportions of the picture alone.
+            // The box in the letterboxed picture, computed from the proportions of the picture alone.
             let (w, h) = (frame.0 as f32, frame.1 as f32);
             let bbox = BoxLtrb {
                 left: corner.0.min(far.0) * w,
@@ -366,7 +366,7 @@ mod tests {
             let p = Placement::fit(frame, input);
             prop_assert!(p.width == input.0 || p.height == input.1);
             prop_assert!(p.left + p.width <= input.0 && p.top + p.height <= input.1);
-            // Centred, with the odd pixel of grey on the far side.
+            // Centred; an odd pixel of grey is on the right or at the bottom.
             prop_assert!(input.0 - p.width - 2 * p.left <= 1 && input.1 - p.height - 2 * p.top <= 1);
         }
 

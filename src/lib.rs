@@ -87,7 +87,7 @@ fn is_packaged() -> bool {
     std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.cargo_vcs_info.json")).exists()
 }
 
-/// The Rust code of README.md, compiled with the documentation's own examples; it reads files, which a browser has not.
+/// The Rust code of README.md, compiled as a documentation test. It reads files, which is impossible in a browser.
 #[cfg(all(doctest, not(target_family = "wasm")))]
 #[doc = include_str!("../README.md")]
 pub struct ReadmeExamples;

@@ -1,4 +1,4 @@
-//! Limits of what a model may use, and the account of what it needs, kept before memory is allocated.
+//! Limits for a model, and the accounting of what it needs before memory is allocated.
 
 use crate::error::{Error, Kind, Result};
 
@@ -35,7 +35,7 @@ impl Default for Limits {
     }
 }
 
-/// How much of the limits is taken.
+/// How much of the limits is used so far.
 #[derive(Debug, Clone)]
 pub(crate) struct Budget<'a> {
     limits: &'a Limits,
@@ -48,25 +48,27 @@ impl<'a> Budget<'a> {
         Budget { limits, memory: 0, macs: 0 }
     }
 
-    /// The most bytes of memory.
+    /// The limit of memory in bytes.
     #[cfg(feature = "tract")]
     pub fn memory_limit(&self) -> u64 {
         self.limits.memory_bytes
     }
 
+    /// Checks the number of nodes.
+    ///
     /// # Errors
     ///
-    /// `model-too-large` if these are more nodes than the limit.
+    /// `model-too-large` if there are more nodes than the limit.
     pub fn nodes(&self, count: usize) -> Result<()> {
         let (count, limit) = (count as u64, self.limits.nodes);
         if count > limit { Err(too_large(count, limit, "nodes and stored tensors", "")) } else { Ok(()) }
     }
 
-    /// Takes memory that stays. `at` names what needs it.
+    /// Counts memory that stays allocated. `at` names what needs it.
     ///
     /// # Errors
     ///
-    /// `model-too-large` if with it the memory is more than the limit.
+    /// `model-too-large` if the memory then exceeds the limit.
     #[inline(never)]
     pub fn take(&mut self, bytes: u64, at: &str) -> Result<()> {
         self.fits(bytes, at)?;
@@ -74,7 +76,7 @@ impl<'a> Budget<'a> {
         Ok(())
     }
 
-    /// Checks memory that is needed for a while.
+    /// Checks memory that is needed for a limited time. It is not added to the total.
     ///
     /// # Errors
     ///
@@ -88,11 +90,11 @@ impl<'a> Budget<'a> {
         Ok(())
     }
 
-    /// Takes multiply-accumulates. `at` names what needs them.
+    /// Counts multiply-accumulates. `at` names what needs them.
     ///
     /// # Errors
     ///
-    /// `model-too-large` if with them there are more than the limit.
+    /// `model-too-large` if their number then exceeds the limit.
     pub fn work(&mut self, macs: u64, at: &str) -> Result<()> {
         const MILLION: u64 = 1_000_000;
         self.macs = self.macs.saturating_add(macs);
@@ -113,7 +115,7 @@ fn too_large(needed: u64, limit: u64, unit: &str, at: &str) -> Error {
     Error::new(Kind::ModelTooLarge, message)
 }
 
-/// The product of sizes; one that is beyond measure is the largest number.
+/// The product of sizes. An overflow gives the largest number.
 #[inline(never)]
 pub(crate) fn product(sizes: &[usize]) -> u64 {
     sizes.iter().fold(1, |product: u64, size| product.saturating_mul(*size as u64))

@@ -1,7 +1,7 @@
-//! ONNX bytes → a network that runs.
+//! Loads ONNX bytes as a network that can run.
 
 mod network;
-/// The forms of whole answers, which only tract gives.
+/// Recognises the forms of whole outputs, which occur only with tract.
 #[cfg(feature = "tract")]
 mod output;
 
@@ -99,7 +99,7 @@ impl Model {
         budget.take(product(&[3, input_size.width as usize, input_size.height as usize, 4]), "")?;
         let has_names = |classes: usize| names.as_ref().is_none_or(|names| names.len() == classes);
         let suppressed = file.metadata.end_to_end == Some(true);
-        // If the engine does not run it alone, it is looked at once more.
+        // A copy: if the engine does not run the network alone, the network is loaded in another way and counted again.
         let mut alone = budget.clone();
         let loaded = match head::up_to_head(&file, file.metadata.head().as_ref(), input_size, &mut alone) {
             Ok(UpToHead { net, shape, parts }) if has_names(shape[1] - 4) && !suppressed => {
@@ -171,7 +171,7 @@ impl Model {
         &self.layout
     }
 
-    /// The name of class `class`, its number where it has none.
+    /// The name of class `class`, or its number if it has no name.
     pub(crate) fn label(&self, class: usize) -> Arc<str> {
         self.names.get(class).cloned().unwrap_or_else(|| class.to_string().into())
     }
@@ -191,16 +191,16 @@ impl fmt::Debug for Model {
     }
 }
 
-/// A network with what is known of its answer.
+/// A network and what is known about its output.
 struct Loaded {
     network: Network,
     layout: Layout,
-    /// How many there are, where the answer tells it.
+    /// The number of classes, if the output shows it.
     classes: Option<usize>,
     foreign: Vec<ForeignNode>,
 }
 
-/// The whole graph of the file, head and all.
+/// Loads the whole graph of the file, including the head.
 #[cfg(feature = "tract")]
 fn whole(
     file: &File,
@@ -221,7 +221,7 @@ fn whole(
     Ok(Loaded { network: Network::Divided(network), layout, classes, foreign })
 }
 
-/// Without tract there is no other way to run a network than on the engine alone.
+/// Without tract, a network can run on the engine alone or not at all.
 #[cfg(not(feature = "tract"))]
 fn whole(
     _: &File,
@@ -253,8 +253,8 @@ fn check_size_option(size: InputSize) -> Result<()> {
     Err(Error::new(Kind::InvalidOption, message))
 }
 
-/// The last line of defence: a panic inside the runtime becomes an error where panics unwind. On wasm they
-/// abort, so what a damaged file can do is caught in [`onnx`] and where it is read; this is for what they missed.
+/// A last safeguard: where panics unwind, a panic in the runtime becomes an error. On wasm a panic aborts. So damaged
+/// files are refused in [`onnx`] and wherever values are read; this catches what these checks missed.
 #[cfg(panic = "unwind")]
 fn contain_panics<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).unwrap_or_else(|panic| {

@@ -1,8 +1,8 @@
-//! Candidates → detections: greedy non-maximum suppression, class by class.
+//! Reduces candidates to detections by greedy non-maximum suppression, class by class.
 //!
-//! Cluster-NMS, which Micro-YOLO+ names, reaches the same set of boxes by matrix products, which pays on a
-//! GPU. Here a candidate is compared with the boxes kept so far only, at most `max_detections` of them, so
-//! the greedy form needs no matrix and is the faster one.
+//! Cluster-NMS, which Micro-YOLO+ uses, keeps the same boxes but computes them with matrix products, which is faster on
+//! a GPU. Here each candidate is compared only with the boxes kept so far, at most `max_detections`. So the greedy form
+//! needs no matrix and is faster.
 
 use crate::detection::BoxLtrb;
 
@@ -15,8 +15,8 @@ pub(crate) struct Candidate {
     pub score: f32,
 }
 
-/// Sorts by score, best first. Scores are finite here; equal ones keep the order of class and position, so
-/// that the same picture gives the same answer everywhere.
+/// Sorts by score, best first. Scores are finite. Candidates with equal scores are ordered by class and position, so
+/// that the same picture gives the same result on every machine.
 fn sort_by_score(candidates: &mut [Candidate]) {
     candidates.sort_unstable_by(|a, b| {
         (b.score.total_cmp(&a.score))
@@ -26,8 +26,8 @@ fn sort_by_score(candidates: &mut [Candidate]) {
     });
 }
 
-/// Leaves in `candidates` the boxes that detection keeps, best score first: a box goes if a better one of
-/// its class overlaps it by more than `iou_max`, and at most `count_max` stay.
+/// Keeps in `candidates` the boxes that become detections, best score first. A box is dropped if a better one of its
+/// class overlaps it by more than `iou_max`. At most `count_max` boxes stay.
 pub(crate) fn suppress(candidates: &mut Vec<Candidate>, iou_max: f32, count_max: usize) {
     sort_by_score(candidates);
     let mut kept = 0;
@@ -46,7 +46,7 @@ pub(crate) fn suppress(candidates: &mut Vec<Candidate>, iou_max: f32, count_max:
     candidates.truncate(kept);
 }
 
-/// For candidates already suppressed inside the network: the best `count_max`, best score first.
+/// For candidates that the network itself has suppressed: keeps the best `count_max`, best score first.
 pub(crate) fn best(candidates: &mut Vec<Candidate>, count_max: usize) {
     sort_by_score(candidates);
     candidates.truncate(count_max);
@@ -139,7 +139,7 @@ mod tests {
                     prop_assert!(a.class != b.class || a.bbox.iou(&b.bbox) <= iou_max);
                 }
             }
-            // Whatever is gone was covered by a better box that stayed, unless there was no more room.
+            // A dropped box was covered by a better one that stayed, unless the maximum was reached.
             if kept.len() < most {
                 for gone in all.iter().filter(|c| !kept.contains(c)) {
                     let covers =

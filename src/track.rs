@@ -1,4 +1,4 @@
-//! Detections over time → stable identities.
+//! Assigns stable identities to detections over time.
 //!
 //! Each track predicts the box of its object from the last box and its velocity. A detection is assigned to the track
 //! whose prediction it overlaps most. As in ByteTrack (Zhang et al., 2022), detections with high scores are assigned
@@ -32,11 +32,12 @@ impl Default for TrackerOptions {
     }
 }
 
-/// An overlap at which a detection goes on with a track of another class: the same thing, renamed for a moment.
+/// The minimum overlap at which a detection continues a track of another class: the same object, classified differently
+/// for a moment.
 const IOU_MIN_OTHER_CLASS: f32 = 0.6;
-/// How much of an old velocity stays when a new one is seen.
+/// The share of the old velocity that is kept when an object is detected again.
 const VELOCITY_KEPT: f32 = 0.5;
-/// How much of its velocity an unseen object keeps from frame to frame: a guess should not fly off.
+/// The share of its velocity that an undetected object keeps per frame, so that its predicted box does not drift away.
 const VELOCITY_KEPT_UNSEEN: f32 = 0.8;
 
 /// Follows objects through a video. An object keeps its number from frame to frame.
@@ -66,17 +67,17 @@ pub struct Tracker {
 
 #[derive(Debug, Clone)]
 struct Track {
-    /// From `seen_min` sightings on.
+    /// Set once the object was detected in `seen_min` frames.
     id: Option<u64>,
     class: usize,
-    /// Where it was seen last.
+    /// The last detected box.
     bbox: BoxXywh,
-    /// Pixels a frame.
+    /// Pixels per frame.
     velocity: (f32, f32),
-    /// Where it should be in the current frame.
+    /// The predicted box in the current frame.
     guess: BoxXywh,
     seen: u32,
-    /// Frames since it was seen last.
+    /// Frames since the last detection.
     lost: u32,
 }
 
@@ -88,7 +89,7 @@ impl Tracker {
     /// `invalid-option` if `iou_min` or `score_min` is not in 0 to 1.
     pub fn new(options: TrackerOptions) -> Result<Tracker> {
         for (name, value) in [("iou_min", options.iou_min), ("score_min", options.score_min)] {
-            // False for NaN.
+            // Also false for NaN.
             if !(0.0..=1.0).contains(&value) {
                 return Err(Error::new(Kind::InvalidOption, format!("{name} is {value}; it must be from 0 to 1")));
             }
@@ -135,7 +136,7 @@ impl Tracker {
         self.tracks.clear();
     }
 
-    /// Gives the detections that `takes_part` to tracks that are not `taken`, the greatest overlap first.
+    /// Assigns the detections for which `takes_part` holds to tracks that are not `taken`, greatest overlap first.
     fn assign(
         &self,
         detections: &[Detection],
@@ -225,8 +226,8 @@ mod tests {
 
     #[test]
     fn fast_objects_are_followed_by_their_velocity() {
-        // 25 px a frame at a width of 40: without the guess the overlap is 15 / 65 = 0.23, above 0.2; at 32 px it
-        // is 8 / 72 = 0.11, so only the guess can hold it.
+        // 25 px per frame at a width of 40: without prediction the overlap is 15 / 65 = 0.23, above 0.2; at 32 px it is
+        // 8 / 72 = 0.11, so it needs the prediction.
         let mut tracker = Tracker::default();
         let mut x = 0.0;
         for frame in 0..20 {
@@ -298,7 +299,7 @@ mod tests {
         let mut tracker = Tracker::default();
         for frame in 0..40 {
             let along = frame as f32 * 6.0;
-            // Meeting in the middle, 12 px apart in height. The order of detections changes.
+            // They meet in the middle, 12 px apart vertically. The order of detections changes.
             let (right, left) = (object(along, 0.0), object(234.0 - along, 12.0));
             let swapped = frame % 2 == 1;
             let ids = if swapped { tracker.update(&[left, right]) } else { tracker.update(&[right, left]) };
@@ -347,7 +348,7 @@ mod tests {
     fn memory_stays_flat() {
         let mut tracker = Tracker::default();
         for frame in 0..5_000 {
-            // Something new at another place in every frame.
+            // A new object at another position in every frame.
             tracker.update(&[object((frame * 97 % 5000) as f32, (frame * 61 % 3000) as f32)]);
         }
         assert!(tracker.tracks.len() < 50, "{}", tracker.tracks.len());

@@ -1,5 +1,5 @@
-//! The detector's JavaScript face: conversions only. A build with the feature `web` leaves it out: a program in Rust would
-//! export it beside its own.
+//! The detector's JavaScript interface: conversions only. A build with the feature `web` leaves it out, because a
+//! program in Rust would export it together with its own functions.
 //!
 //! The hand-written package in `pkg/` is what users see; its `engine.js` is the only caller.
 
@@ -12,23 +12,23 @@ use crate::bytes;
 use crate::error::{Error, Kind};
 use crate::{Class, Detection, Detector, ImageView, Limits, Tracker};
 
-/// Numbers an object takes in the answer of [`Engine::detect`].
+/// Values per object in the result of [`Engine::detect`].
 const ROW: usize = 7;
 
-/// Tells the package that this module runs any network: it looks for the export, nobody calls it.
+/// Tells the package that this module runs any network. The package checks whether the export exists; nobody calls it.
 #[cfg(feature = "tract")]
 #[wasm_bindgen(js_name = withTract)]
 pub fn with_tract() {}
 
-/// Address of the 32-bit counter that helpers sleep on. Their script, and the one that detects, make it odd while an
-/// image is worked on.
+/// Address of the 32-bit counter on which helper threads sleep. It is odd while an image is processed. The scripts in
+/// `pkg/` change it.
 #[cfg(feature = "threads")]
 #[wasm_bindgen(js_name = roundAddress)]
 pub fn round_address() -> usize {
     crate::engine::round_address()
 }
 
-/// For helpers: works on the image of the thread that detects, as its member `1` and up, until the counter is even.
+/// For helper threads: works on the image of the detecting thread until the counter is even. Member numbers start at 1.
 #[cfg(feature = "threads")]
 #[wasm_bindgen]
 pub fn help(member: usize) {
@@ -45,15 +45,15 @@ extern "C" {
 #[wasm_bindgen]
 pub struct Engine {
     detector: Detector,
-    /// With the numbers of their videos. There are few; a map would be 5 kB of code.
+    /// Each with the number of its video. There are few, and a map would add 5 kB of code.
     trackers: Vec<(u32, Tracker)>,
     pixels: Vec<u8>,
-    /// When the network of the last picture had run, by the clock of `performance`.
+    /// The time when the network of the last picture had finished, by the clock of `performance`.
     ran: f64,
 }
 
 impl Engine {
-    /// That of a video, a new one if there is none.
+    /// The tracker of a video; a new one if there is none.
     fn tracker(&mut self, video: u32) -> &mut Tracker {
         let known = self.trackers.iter().position(|(number, _)| *number == video);
         let at = known.unwrap_or_else(|| {
@@ -66,8 +66,7 @@ impl Engine {
 
 #[wasm_bindgen]
 impl Engine {
-    /// Loads an ONNX model. Without an input size, the model's own; without threads, the caller's alone; without limits,
-    /// the crate's.
+    /// Loads an ONNX model. Defaults: the model's own input size, one thread (the caller's), the crate's limits.
     ///
     /// # Errors
     ///
@@ -112,31 +111,31 @@ impl Engine {
         .to_owned()
     }
 
-    /// How many threads compute, the caller's included.
+    /// The number of threads that compute, the caller's included.
     #[wasm_bindgen(getter)]
     pub fn threads(&self) -> u32 {
         self.detector.threads() as u32
     }
 
-    /// What each step took since the last call, as JSON; see `engine::profile`.
+    /// The time of each step since the last call, as JSON; see `engine::profile`.
     #[cfg(feature = "profile")]
     pub fn profile(&self) -> String {
         crate::engine::profile::take()
     }
 
-    /// The machine's peak in multiply-accumulates a second: float, int8.
+    /// The machine's peak in multiply-accumulates per second: float, int8.
     #[cfg(feature = "profile")]
     pub fn peaks(&self) -> Vec<f64> {
         crate::engine::profile::peaks().to_vec()
     }
 
-    /// The width in pixels that frames are fitted to.
+    /// The width in pixels to which frames are scaled.
     #[wasm_bindgen(getter = inputWidth)]
     pub fn input_width(&self) -> u32 {
         self.detector.model().input_size().width
     }
 
-    /// The height in pixels that frames are fitted to.
+    /// The height in pixels to which frames are scaled.
     #[wasm_bindgen(getter = inputHeight)]
     pub fn input_height(&self) -> u32 {
         self.detector.model().input_size().height
@@ -156,8 +155,8 @@ impl Engine {
 
     /// Finds the objects in `width` x `height` pixels of straight RGBA.
     ///
-    /// Seven numbers an object, best score first: class, score, x, y, width, height (these four in pixels), and the
-    /// number of its track, -1 for none. Objects are tracked in the frames of one video, whose number is `track`.
+    /// The result has seven values per object, best score first: class, score, x, y, width, height (these four in
+    /// pixels), and the number of its track, or -1. Objects are tracked within one video, whose number is `track`.
     pub fn detect(
         &mut self,
         rgba: &Uint8Array,
@@ -178,7 +177,7 @@ impl Engine {
         Ok(rows(&found, &tracks))
     }
 
-    /// When the network of the last picture had run, and its boxes and tracks were to come: `performance.now()`.
+    /// The time when the network of the last picture had finished and decoding began, by `performance.now()`.
     #[wasm_bindgen(getter)]
     pub fn ran(&self) -> f64 {
         self.ran
@@ -190,25 +189,25 @@ impl Engine {
         self.trackers.retain(|(video, _)| *video != track);
     }
 
-    /// Sets the least score of a detection, 0 to 1.
+    /// Sets the minimum score of a detection, 0 to 1.
     #[wasm_bindgen(js_name = setScoreThreshold)]
     pub fn set_score_threshold(&mut self, score: f32) -> Result<(), JsError> {
         self.detector.set_score_threshold(score).map_err(js_error)
     }
 
-    /// Sets the most overlap of two detections of one class, 0 to 1.
+    /// Sets the maximum overlap (IoU) of two detections of one class, 0 to 1.
     #[wasm_bindgen(js_name = setIouThreshold)]
     pub fn set_iou_threshold(&mut self, iou: f32) -> Result<(), JsError> {
         self.detector.set_iou_threshold(iou).map_err(js_error)
     }
 
-    /// Sets the most detections in one frame.
+    /// Sets the maximum number of detections per frame.
     #[wasm_bindgen(js_name = setMaxDetections)]
     pub fn set_max_detections(&mut self, count: u32) {
         self.detector.set_max_detections(count as usize);
     }
 
-    /// Sets the classes to look for, labels and numbers mixed; `undefined` looks for all.
+    /// Sets the classes to look for, labels and numbers mixed; `undefined` selects all.
     #[wasm_bindgen(js_name = setClasses)]
     pub fn set_classes(&mut self, classes: Option<Array>) -> Result<(), JsError> {
         let classes = match classes {
@@ -240,7 +239,7 @@ fn rows(found: &[Detection], tracks: &[Option<u64>]) -> Vec<f32> {
     rows
 }
 
-/// The error as JavaScript has it: the causes follow in the message, the code is a property.
+/// Converts an error: the causes are appended to the message, and the code is a property.
 fn js_error(error: Error) -> JsError {
     let mut message = error.to_string();
     let mut cause = std::error::Error::source(&error);
@@ -250,15 +249,15 @@ fn js_error(error: Error) -> JsError {
         cause = error.source();
     }
     let js = JsError::new(&message);
-    // Fails on frozen objects only, and this one is new.
+    // Fails only on frozen objects, and this one is new.
     let _ = Reflect::set(&js, &"code".into(), &error.code().into());
     js
 }
 
-/// A panic ends in a trap, of which JavaScript learns only `unreachable`: throws its message instead, and its place. The
-/// console gets both, with the functions that led there.
+/// A panic ends in a trap, which JavaScript sees only as `unreachable`. This throws the message and the location of the
+/// panic instead. The console gets both, with the call stack.
 ///
-/// Either way the instance must not be entered again. No input is known that gets here.
+/// In either case the instance must not be used again. No input is known that causes a panic.
 fn speak_when_panicking() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

@@ -1,8 +1,9 @@
 //! Pictures of a web page, for front ends in Rust.
 //!
-//! The browser draws them on a canvas that is kept from picture to picture, and the pixels are read from there: it knows
-//! every format, and turns a photograph as its file says. `pkg/source.js` and `pkg/pixels.js` do the same for
-//! JavaScript, where a call can wait; here it answers at once, and says `not-loaded` where there is nothing to see yet.
+//! The browser draws a picture on a canvas, which is reused from picture to picture, and the pixels are read from
+//! there. So every format that the browser supports works, and the orientation stored in a file is applied.
+//! `pkg/source.js` and `pkg/pixels.js` do the same for JavaScript, where a call can wait. Here a call returns at once,
+//! with `not-loaded` if there is nothing to see yet.
 
 use std::cell::Cell;
 
@@ -108,15 +109,16 @@ impl Detector {
 }
 
 thread_local! {
-    /// Objects of JavaScript stay on their thread. A detector has none, so that it can move to another.
+    /// Objects of JavaScript cannot leave their thread. A detector contains none, so that it can move to another
+    /// thread.
     static READER: Cell<Option<Reader>> = const { Cell::new(None) };
 }
 
-/// The browser brings a frame down to this many times the model's input and the letterbox, which shrinks as the model was
-/// trained, does the rest; `pkg/pixels.js` has the measurements.
+/// The browser scales a frame down to at most this many times the model's input. The letterbox does the rest, with the
+/// same filter as in training. `pkg/pixels.js` has the measurements.
 const TIMES_INPUT: f64 = 2.0;
 
-/// Width and height of a picture, in pixels: as the user sees it, and as it was read.
+/// Width and height of a picture in pixels: as the user sees it, and as it was read.
 #[derive(Debug, Clone, Copy)]
 struct Size {
     shown: (u32, u32),
@@ -128,7 +130,7 @@ struct Reader {
     surface: Option<Surface>,
     /// Straight RGBA of the picture read last.
     pixels: Vec<u8>,
-    /// Kept once it is true: a visitor may allow a site what is forbidden at first.
+    /// Kept only once it is true: a visitor may allow reading of pixels later.
     is_honest: bool,
 }
 
@@ -162,17 +164,18 @@ impl Reader {
             Some(surface) => surface,
             None => Surface::new(width, height)?,
         };
-        // A tainted canvas is so for good, and not kept.
+        // A tainted canvas stays tainted, so it is not kept.
         let image = surface.draw(picture, width, height).map_err(draw_error)?;
         self.surface = Some(surface);
         self.copy(&image)
     }
 
-    /// Draws the frame of a video of which the browser drew nothing. It has none, or only says that it has: Chromium
-    /// does so for a moment after loading, and now and then draws nothing of a video although it makes a frame of it.
+    /// Draws the frame of a video when the first attempt drew nothing. The video may have no frame yet: Chromium
+    /// reports one too early for a moment after loading. Chromium also sometimes draws nothing of a video, although it
+    /// can make a `VideoFrame` of it.
     fn draw_frame(&mut self, video: &HtmlVideoElement, size: (u32, u32)) -> Result<()> {
         if let Ok(frame) = VideoFrame::new_with_html_video_element(video) {
-            // Not every browser turns the frames of a film that is stored turned.
+            // Not every browser rotates the frames of a video that is stored rotated.
             let is_upright =
                 (frame.display_width(), frame.display_height()) == (video.video_width(), video.video_height());
             let result = if is_upright { self.draw(&frame, size) } else { Ok(()) };
@@ -193,7 +196,7 @@ impl Reader {
     }
 
     fn copy(&mut self, image: &ImageData) -> Result<()> {
-        // Not by web-sys, which would make a new vector for each frame.
+        // Without web-sys, which would allocate a new vector for each frame.
         let data = Reflect::get(image, &"data".into()).map_err(draw_error)?;
         // Any kind of view has these two lengths.
         let data: Uint8Array = data.unchecked_into();
@@ -203,8 +206,8 @@ impl Reader {
         bytes::copy(&data, &mut self.pixels).map_err(|message| Error::new(Kind::ImageTooLarge, message))
     }
 
-    /// Refuses to go on where pixels read from a canvas are not those that were drawn: Firefox with
-    /// `privacy.resistFingerprinting` gives noise, in which nothing would ever be found.
+    /// Fails if pixels read from a canvas are not those that were drawn: Firefox with `privacy.resistFingerprinting`
+    /// returns noise, in which nothing would ever be detected.
     fn check_readback(&mut self) -> Result<()> {
         const SIDE: u32 = 8;
         const COLORS: [[u8; 3]; 2] = [[200, 100, 50], [20, 150, 230]];
@@ -223,7 +226,7 @@ impl Reader {
             let color = COLORS[usize::from(at >= (SIDE * SIDE / 2) as usize)];
             difference += pixel.iter().zip(color).map(|(is, drawn)| u32::from(is.abs_diff(drawn))).sum::<u32>();
         }
-        // Colours may be off by one, and milder protections change a few lowest bits.
+        // Colours may differ by one, and weaker protections change a few lowest bits.
         if difference >= 16 * 3 * SIDE * SIDE {
             let message = "this browser gives noise instead of a picture's pixels, as a protection against \
                 fingerprinting (in Firefox `privacy.resistFingerprinting`): the visitor may allow this site to read canvases";
@@ -258,8 +261,8 @@ impl WebSource<'_> {
         Ok((width, height))
     }
 
-    /// Whether it is an image that the browser has chosen among several. The natural size of such a one is in pixels of the
-    /// page, and tells nothing of the file's.
+    /// Whether the browser has chosen the image among several (`srcset`). The natural size of such an image is in CSS
+    /// pixels and does not show the size of the file.
     fn is_chosen(&self) -> bool {
         let WebSource::HtmlImage(image) = self else { return false };
         let in_picture = || image.parent_element().is_some_and(|parent| parent.local_name() == "picture");
@@ -299,11 +302,11 @@ fn check_video(video: &HtmlVideoElement) -> Result<()> {
         return Err(Error::new(kind, "the video cannot be played").with_source(error.message()));
     }
     if video.network_state() == HtmlMediaElement::NETWORK_NO_SOURCE {
-        // For a moment it is so with every video, while the browser chooses one.
+        // This is so with every video for a moment, while the browser chooses a source.
         return Err(not_loaded("the browser can play none of the video's sources, so far at least"));
     }
     if video.seeking() {
-        // Whose frame it would show depends on the browser.
+        // Which frame would be shown depends on the browser.
         return Err(not_loaded("the video seeks; wait for its `seeked` event"));
     }
     if video.ready_state() < HtmlMediaElement::HAVE_CURRENT_DATA {
@@ -319,13 +322,13 @@ fn not_loaded(message: &str) -> Error {
     Error::new(Kind::NotLoaded, message)
 }
 
-/// An address, short enough to be read: a picture as a `data:` URL fills pages.
+/// A URL, shortened for messages: a `data:` URL of a picture can be very long.
 fn shown(address: &str) -> String {
     let start: String = address.chars().take(200).collect();
     if start.len() == address.len() { start } else { format!("{start}…") }
 }
 
-/// What the browser says when it will not draw a picture or give out its pixels.
+/// The error when the browser does not draw a picture or does not return its pixels.
 fn draw_error(cause: JsValue) -> Error {
     let property = |name: &str| Reflect::get(&cause, &name.into()).ok()?.as_string();
     let error = match property("name").as_deref() {
@@ -352,8 +355,8 @@ enum Canvas {
 
 #[wasm_bindgen]
 extern "C" {
-    /// The 2D context of either kind of canvas. web-sys has a type for each, some of whose methods take other numbers
-    /// where unstable interfaces are switched on: a front end may do that.
+    /// The 2D context of either kind of canvas. web-sys has a type for each, but some of their methods have other
+    /// signatures if a front end enables unstable interfaces.
     type Context;
 
     #[wasm_bindgen(method, setter, js_name = fillStyle)]
@@ -378,7 +381,7 @@ extern "C" {
 impl Surface {
     fn new(width: u32, height: u32) -> Result<Surface> {
         let unsupported = || Error::new(Kind::Unsupported, "this browser gave no canvas to read pixels with");
-        // Each time the pixels are read: they had better not lie on a graphics card.
+        // The pixels are read every time, so the canvas should not be on the GPU.
         let options = Object::new();
         Reflect::set(&options, &"willReadFrequently".into(), &true.into()).map_err(|_| unsupported())?;
         let (canvas, context) = if let Ok(canvas) = OffscreenCanvas::new(width, height) {
@@ -397,11 +400,11 @@ impl Surface {
         Ok(Surface { canvas, context })
     }
 
-    /// Draws `picture` on an empty canvas of this size, and returns the pixels, straight RGBA.
+    /// Draws `picture` on an empty canvas of this size, and returns the pixels as straight RGBA.
     fn draw(&self, picture: &JsValue, width: u32, height: u32) -> Result<ImageData, JsValue> {
         self.resize(width, height);
         self.context.clear_rect(0, 0, width, height);
-        // Setting a size makes all settings anew.
+        // Setting a size resets all settings.
         self.context.set_image_smoothing_quality("high");
         self.context.draw_image(picture, 0, 0, width, height)?;
         self.context.get_image_data(0, 0, width, height)
@@ -429,7 +432,7 @@ mod tests {
 
     use super::*;
 
-    // With `tract`, the tests of the engine say so for all.
+    // With `tract`, the tests of the engine cover this for all builds.
     #[cfg(not(feature = "tract"))]
     wasm_bindgen_test::wasm_bindgen_test_configure!(run_in_browser);
 
@@ -452,7 +455,7 @@ mod tests {
         }
     "#)]
     extern "C" {
-        /// Each returns what takes it back.
+        /// Each returns a function that undoes it.
         #[wasm_bindgen(js_name = withNoise)]
         fn with_noise() -> Function;
         #[wasm_bindgen(js_name = withoutOffscreenCanvas)]

@@ -1,4 +1,4 @@
-// The page: puts its parts together. Sources on the left, what was found on the right, one place for problems.
+// Sets up the page: sources on the left, results on the right, one place for error messages.
 import { ClassFilter } from "./classes.js";
 import { createPalette } from "./pkg/draw.js";
 import { FORMATS, fileName, momentName } from "./export.js";
@@ -43,7 +43,7 @@ function clearProblem() {
 
 // ------------------------------------------------------------------------------------------------ models
 
-/** The settings of a pane, by name. */
+/** The names of the settings of a pane. */
 const namesOf = (pane) => (pane === first ? { id: "model", size: "size" } : { id: "model2", size: "size2" });
 const isOwn = (id) => !MODELS.some((model) => model.id === id);
 
@@ -72,7 +72,7 @@ async function load(pane) {
 }
 
 /**
- * Models on their way, by address: both panes may wait for one.
+ * Models that are being downloaded, by URL: both panes may wait for one.
  * @type {Map<string, { model: Promise<import("./models.js").Model>, abort: AbortController }>}
  */
 const coming = new Map();
@@ -98,7 +98,7 @@ async function fetchModel(url, id, signal) {
   }
 }
 
-/** Ends the downloads of models that no pane waits for. */
+/** Stops downloads of models for which no pane waits. */
 function stopUnwanted() {
   const wanted = panes().map((pane) => settings[namesOf(pane).id]);
   for (const [id, { abort }] of coming) {
@@ -108,17 +108,17 @@ function stopUnwanted() {
   }
 }
 
-/** Loads the model of a pane again, and any other that could not be loaded. */
+/** Loads the model of a pane again, and any other that failed to load. */
 function retry(pane) {
   clearProblem();
   for (const one of panes()) if (one === pane || one.sayFailure) void load(one);
   player.lookAgain();
 }
 
-/** Another model or input size for a pane, which then looks again. */
+/** Sets another model or input size for a pane, which then detects again. */
 function choose(pane, id, size) {
   const names = namesOf(pane);
-  if (pane.sayFailure) clearProblem(); // It was about the one before.
+  if (pane.sayFailure) clearProblem(); // The message was about the previous model.
   settings[names.id] = id;
   settings[names.size] = size;
   changed();
@@ -130,7 +130,7 @@ function choose(pane, id, size) {
 function openModel(blob, url) {
   clearProblem();
   const { id } = addOwn({ name: blob.name, blob, url });
-  // In a comparison the first one stays: it is what the new one is compared with.
+  // In a comparison, the first pane keeps its model for comparison with the new one.
   choose(settings.compare ? second : first, id, 0);
 }
 
@@ -145,7 +145,7 @@ const player = new Player(
     track: () => settings.track,
     onBegin(kind) {
       clearProblem();
-      fetching.abort(); // An address that was on its way: something else was chosen, or this is it.
+      fetching.abort(); // Stops fetching another URL.
       setFetching(false);
       for (const pane of panes()) pane.sayFailure?.();
       const usesCamera = kind === "camera";
@@ -166,7 +166,7 @@ const player = new Player(
       if (error?.code === "aborted" || error?.code === "disposed") return;
       speak("", true);
       for (const one of pane ? [pane] : panes()) one.giveUp();
-      // The loading of a model speaks for itself.
+      // While a model loads, its progress is reported instead.
       if (!$("problem").hidden || pane?.sayFailure) return;
       const own = pane?.model && isOwn(pane.model.id);
       report(own ? explainOwnModel(error) : explain(error), error.code === "crashed" && pane ? () => retry(pane) : undefined);
@@ -181,7 +181,7 @@ const player = new Player(
   },
 );
 
-/** What is heard: one sentence for each model that looks. */
+/** The text for screen readers: one sentence for each model. */
 function spoken() {
   const sentence = ({ found }) => summary(found.seen, found.unsure, settings.score);
   if (!settings.compare) return sentence(first);
@@ -191,7 +191,7 @@ function spoken() {
     .join(" ");
 }
 
-/** On a phone what is chosen lies below what it is shown in. */
+/** On a phone, the samples are below the stage on which they are shown. */
 const reveal = () => $("stage").scrollIntoView({ block: "nearest" });
 
 function showSample(id) {
@@ -204,19 +204,19 @@ function showSample(id) {
 
 const samples = new Strip($("samples-list"));
 const mine = new Strip($("mine-list"));
-/** The visitor's files, each with the address it has here. */
+/** The visitor's files, each with its object URL. */
 let files = [];
 
 /**
- * Files from the dialog, a drop, the clipboard or an address.
+ * Opens files from the dialog, a drop, the clipboard or a URL.
  * @param {Iterable<File>} given
- * @param {string} [url] where they are from
+ * @param {string} [url] their origin
  */
 function openFiles(given, url) {
   const all = [...given];
   const models = all.filter(isModelFile);
   if (models.length) openModel(models[0], url);
-  // What lies beside a model, its names or licence, is no picture that somebody wants to see.
+  // Other files next to a model, such as names or a licence, are not pictures to show.
   const isShown = (file) => !isModelFile(file) && (!models.length || file.type.startsWith("image/") || isVideoFile(file));
   const rest = all.filter(isShown);
   if (!rest.length) return;
@@ -233,7 +233,7 @@ function openFiles(given, url) {
     })),
   );
   $("mine").hidden = files.length < 2;
-  // Of a drop with a text file in it, the pictures.
+  // If a text file was dropped too, only pictures are shown.
   showFile(files.find(({ file }) => file.type.startsWith("image/") || isVideoFile(file)) ?? files[0]);
   for (const one of old) URL.revokeObjectURL(one.url);
 }
@@ -248,7 +248,7 @@ function showFile(one) {
 /** @param {string} text */
 async function openAddress(text) {
   const url = addressIn(text);
-  if (!url) return report(explain({ code: "address" })); // One that is on its way may still come.
+  if (!url) return report(explain({ code: "address" })); // A fetch in progress continues.
   fetching.abort();
   fetching = new AbortController();
   const { signal } = fetching;
@@ -291,7 +291,7 @@ function refresh() {
   if (first.size.width) speak(spoken());
 }
 
-/** Options of a list, written only if they are others: an open list would close. */
+/** Sets the options of a list only if they changed: an open list would close. */
 function offer(select, options, value) {
   const text = JSON.stringify(options);
   if (select.dataset.options !== text) {
@@ -301,7 +301,7 @@ function offer(select, options, value) {
   select.value = value;
 }
 
-/** The controls as the settings are. */
+/** Shows the settings in the controls. */
 function showSettings() {
   const { score, iou, compare, track, classes } = settings;
   for (const [name, value] of Object.entries({ score, iou })) {
@@ -316,7 +316,7 @@ function showSettings() {
   }
   $("compare").checked = compare;
   $("track").checked = track;
-  // Tracks are followed in a loop that one model has for itself.
+  // Tracking needs its own frame loop per model, so it is off in a comparison.
   $("track").disabled = compare;
   classFilter.set(classes);
   for (const id of ["stage-b", "result-b", "second", "name", "tag", "track-note", "which", "which-label"]) $(id).hidden = !compare;
@@ -373,7 +373,7 @@ $("camera").addEventListener("click", () => (player.kind === "camera" ? player.n
 $("camera-select").addEventListener("change", ({ target }) => void player.showCamera(target.value));
 $("clear").addEventListener("click", () => {
   player.nothing();
-  $("camera").focus(); // The button is switched off; the focus must be somewhere.
+  $("camera").focus(); // The focused button is disabled now, so the focus moves.
 });
 for (const id of ["file", "model-file"]) {
   $(id).addEventListener("change", ({ target }) => {
@@ -399,7 +399,7 @@ addEventListener("dragover", (event) => isWelcome(event) && event.preventDefault
 addEventListener("drop", (event) => {
   setDropping(0);
   if (!isWelcome(event)) return;
-  event.preventDefault(); // Or the browser leaves the page to open the file.
+  event.preventDefault(); // Otherwise the browser leaves the page to open the file.
   take(event.dataTransfer, event.dataTransfer.getData("text/uri-list"));
 });
 addEventListener("paste", (event) => {
@@ -407,7 +407,7 @@ addEventListener("paste", (event) => {
   take(event.clipboardData, event.clipboardData?.getData("text/plain") ?? "");
 });
 
-/** Files, or the address of one. */
+/** Opens files or a URL. */
 function take(data, text) {
   if (data?.files.length) openFiles(data.files);
   else if (addressIn(text)) void openAddress(text);
@@ -423,7 +423,7 @@ function offerExport() {
 
 const exported = () => (settings.compare && $("which").value === "b" ? second : first);
 
-/** What the chosen format makes of what is found. */
+/** Exports the current results in the chosen format. */
 async function exportNow() {
   const format = FORMATS[$("format").value];
   const { suffix, type, write } = format;
@@ -431,7 +431,7 @@ async function exportNow() {
   const { width, height } = pane.size;
   const kind = player.kind;
   let name = kind === "camera" ? `${momentName(new Date())}.png` : (player.source?.name ?? "");
-  if (kind === "video") name = fileName(name, `-${pane.time.toFixed(1)}s.png`); // A frame of it is a picture.
+  if (kind === "video") name = fileName(name, `-${pane.time.toFixed(1)}s.png`); // The exported frame is a picture.
   const { objects, labels, model } = { objects: pane.found.seen, labels: pane.labels, model: pane.model?.name ?? "" };
   const blob = write
     ? new Blob([write({ name, width, height, objects, labels, model })], { type })
@@ -439,7 +439,7 @@ async function exportNow() {
   return { blob, name: fileName(name, suffix, format) };
 }
 
-/** The picture with boxes; in a comparison both, side by side. As a PNG. */
+/** Paints the picture with boxes as a PNG; in a comparison both, side by side. */
 async function paint() {
   const image = (pane) => (player.moves && !pane.frame.hidden ? pane.frame : player.image);
   const shown = panes().filter(({ size }) => size.width);
@@ -447,7 +447,7 @@ async function paint() {
   if (sheets.length === 1) return toPng(sheets[0]);
   const [{ width, height }] = sheets;
   const gap = Math.round(width / 100);
-  // Each with the name of its model below.
+  // The name of the model is below each picture.
   const caption = Math.max(24, Math.round(width / 20));
   const canvas = newCanvas(sheets.length * (width + gap) - gap, height + caption);
   const context = canvas.getContext("2d");
@@ -464,7 +464,7 @@ async function paint() {
   return toPng(canvas);
 }
 
-/** What could not be made is explained, and nothing is taken. */
+/** Explains a failed export. */
 function reportExport(error) {
   console.error(error);
   report(explain({ code: "export" }));
@@ -483,9 +483,9 @@ $("copy").addEventListener("click", async () => {
   const making = exportNow();
   const type = $("format").value === "png" ? "image/png" : "text/plain";
   const content = making.then(({ blob }) => new Blob([blob], { type }));
-  content.catch(() => {}); // Met below.
+  content.catch(() => {}); // Handled below.
   try {
-    // Safari takes it during the click only, and then a promise of it.
+    // Safari allows this only during the click, and accepts a promise.
     if (globalThis.ClipboardItem) await navigator.clipboard.write([new ClipboardItem({ [type]: content })]);
     else await navigator.clipboard.writeText(await (await content).text());
     note($("copy"), "Copied");
@@ -498,23 +498,23 @@ $("copy").addEventListener("click", async () => {
 $("which").addEventListener("change", offerExport);
 
 $("share").addEventListener("click", async () => {
-  // One that says nothing would leave the settings to what its reader's browser remembers.
+  // An empty hash would restore the settings stored in the reader's browser.
   const hash = toHash(player.source?.shareable, settings) || `#score=${DEFAULTS.score}`;
   const url = new URL(hash, location.href);
   try {
     await navigator.clipboard.writeText(url.href);
-    // Files and the camera stay here: the link opens a sample in their place.
+    // Files and the camera cannot be shared: the link opens a sample instead.
     const stays = player.source && !player.source.shareable;
     note($("share"), "Copied", stays ? "The link opens a sample: your picture or camera stays here." : "");
   } catch {
-    history.replaceState(null, "", url); // To be copied by hand. Nothing is restored: it is what is shown.
+    history.replaceState(null, "", url); // The URL can be copied by hand. Nothing is restored, because it describes the current state.
     report("The browser did not let the page copy. The link is in the address bar now.");
   }
 });
 
 let noted;
 
-/** Shows `text` on a button for a moment, which gets no narrower by that, and `more` in the line below. */
+/** Shows `text` on a button for a moment, without making it narrower, and `more` in the line below. */
 function note(button, text, more = "") {
   const before = (button.dataset.text ??= button.textContent);
   button.style.minWidth = `${button.getBoundingClientRect().width}px`;
@@ -527,15 +527,15 @@ function note(button, text, more = "") {
 
 // ------------------------------------------------------------------------------------------------ arrival
 
-/** The state that the address names; on arrival also what to look at where it names nothing. */
+/** Restores the state that the URL names. On arrival, chooses a default source if the URL names none. */
 function restore(arrival) {
   const link = fromHash(location.hash);
   const named = Boolean(link.source) || Object.keys(link.settings).length > 0;
   if (!arrival && !named) return;
-  // A link leaves out what its maker had as by default, so this browser's memory must not fill the gaps.
+  // A link leaves out settings with default values, so stored settings must not replace them.
   Object.assign(settings, DEFAULTS, named ? {} : remembered(), link.settings);
   for (const name of ["model", "model2"]) {
-    // One that the site no longer has.
+    // A model that the site no longer has.
     if (modelOf(settings[name]) || addressIn(settings[name])) continue;
     settings[name] = DEFAULTS[name];
     settings[name.replace("model", "size")] = 0;
@@ -545,7 +545,7 @@ function restore(arrival) {
   for (const pane of panes()) void load(pane);
   const sample = link.source?.kind === "sample" && sampleOf(link.source.name);
   if (link.source?.kind === "url") {
-    player.nothing(); // What runs would run without its detector.
+    player.nothing(); // The current source would continue without its detector.
     void openAddress(link.source.url);
   } else {
     showSample(sample ? sample.id : SAMPLES[0].id);
@@ -564,13 +564,13 @@ samples.fill(
   })),
 );
 restore(true);
-// Back to an address that names nothing is back to the arrival.
+// Going back to a URL without a hash restores the state on arrival.
 addEventListener("hashchange", () => restore(!location.hash));
-// Come back to with the back button, the page goes on; but Chromium (seen in 156) may leave its film paused.
+// After the back button the page continues, but Chromium (seen in 156) may leave its video paused.
 let played = false;
 addEventListener("pagehide", () => (played = player.kind === "video" && !$("video").paused));
 addEventListener("pageshow", ({ persisted }) => persisted && played && $("video").play().catch(() => {}));
-// Another screen, or the page's zoom.
+// The window was moved to another screen, or zoomed.
 addEventListener("resize", () => panes().forEach((pane) => pane.draw()));
 
 // ------------------------------------------------------------------------------------------------ around it
@@ -588,7 +588,7 @@ async function fillLinks() {
 }
 
 $("story-size").textContent = `${(MODELS[0].bytes / 1e6).toFixed(1)} MB`;
-fillLinks().catch(() => {}); // Links are not worth an error.
+fillLinks().catch(() => {}); // Missing links are not an error.
 first.detector.then(
   () => keepOffline({ state: $("offline-state"), update: $("update"), updateNow: $("update-now") }),
   () => {},

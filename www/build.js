@@ -1,3 +1,3 @@
-// Replaced by `cargo xtask build --site`. While the page is worked on (`cargo xtask serve`) nothing is kept offline, so that
-// an edit shows at the next load.
+// `cargo xtask build --site` replaces this file. In development (`cargo xtask serve`) no file is kept offline, so that
+// edits appear at the next load.
 export const OFFLINE = false;

@@ -4,11 +4,11 @@
  * @typedef {object} Camera
  * @property {MediaStream} stream
  * @property {string} id of the device that was opened
- * @property {boolean} mirrored whether it looks at the user, who expects a mirror then
+ * @property {boolean} mirrored whether it faces the user; the picture is then mirrored
  */
 
 /**
- * @param {string} [id] a device; otherwise the back camera of a phone, or whichever there is
+ * @param {string} [id] a device; by default the back camera of a phone, or any other camera
  * @returns {Promise<Camera>}
  */
 export async function openCamera(id) {
@@ -20,7 +20,7 @@ export async function openCamera(id) {
   const which = id ? { deviceId: { exact: id } } : { facingMode: { ideal: "environment" } };
   const stream = await navigator.mediaDevices.getUserMedia({ video: { ...size, ...which }, audio: false });
   const { deviceId = "", facingMode } = stream.getVideoTracks()[0].getSettings();
-  // Laptops do not say where their camera looks: at the user.
+  // Laptops do not report the direction of their camera: it faces the user.
   return { stream, id: deviceId, mirrored: facingMode !== "environment" };
 }
 
@@ -30,7 +30,7 @@ export function closeCamera(stream) {
 }
 
 /**
- * The cameras by name. Browsers tell names only once one has been opened.
+ * The cameras with names. Browsers reveal names only after one camera was opened.
  * @returns {Promise<{ id: string, name: string }[]>}
  */
 export async function listCameras() {

@@ -1,4 +1,4 @@
-// The class filter: names chosen one by one, shown as buttons that take them away again.
+// The class filter: class names chosen one by one, shown as buttons that remove them.
 
 export class ClassFilter {
   #chosen = [];
@@ -17,7 +17,7 @@ export class ClassFilter {
       event.preventDefault();
       this.#add();
     });
-    // Chosen from the list: no second click is needed.
+    // A name chosen from the list is added without another click.
     elements.input.addEventListener("change", () => this.#add());
   }
 
@@ -30,7 +30,7 @@ export class ClassFilter {
 
   /** @param {readonly string[]} classes */
   set(classes) {
-    if (JSON.stringify(classes) === JSON.stringify(this.#chosen)) return; // A button that has the focus keeps it.
+    if (JSON.stringify(classes) === JSON.stringify(this.#chosen)) return; // A focused button keeps the focus.
     this.#chosen = [...new Set(classes)];
     this.#show();
   }
@@ -65,7 +65,7 @@ export class ClassFilter {
         button.append(label, Object.assign(document.createElement("span"), { textContent: "×", ariaHidden: "true" }));
         button.addEventListener("click", () => {
           this.#change(this.#chosen.filter((one) => one !== label));
-          this.#elements.input.focus(); // The button is gone; the focus must be somewhere.
+          this.#elements.input.focus(); // The focused button was removed, so the focus moves.
         });
         return button;
       }),

@@ -1,4 +1,4 @@
-// What was found, in the forms that other programs read. No DOM.
+// Writes results in the formats of other programs. No DOM.
 
 /**
  * @typedef {object} Found
@@ -25,7 +25,7 @@ export function toJson({ name, width, height, objects, model }) {
   return `${JSON.stringify({ image: name, width, height, model, objects: plain }, null, 2)}\n`;
 }
 
-/** A field of RFC 4180; one that a spreadsheet would take for a formula is led by an apostrophe. */
+/** A field of RFC 4180. A text that a spreadsheet would read as a formula gets an apostrophe in front. */
 function field(value) {
   const text = /^[=+\-@\t\r]/.test(String(value)) && typeof value !== "number" ? `'${value}` : String(value);
   return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
@@ -42,7 +42,7 @@ export function toCsv({ name, width, height, objects }) {
 }
 
 /**
- * One picture as a COCO data set, its scores kept. Categories are numbered from 1 in the model's order.
+ * One picture as a COCO data set with scores. Categories are numbered from 1 in the model's order.
  * @param {Found} found
  */
 export function toCoco({ name, width, height, objects, labels }) {
@@ -55,8 +55,8 @@ export function toCoco({ name, width, height, objects, labels }) {
 }
 
 /**
- * A line an object: class, and in parts of the picture centre x, centre y, width, height. Trainers read these five, so
- * the score is not among them.
+ * One line per object: class, then centre x, centre y, width and height relative to the picture. Training programs read
+ * these five, so the score is not included.
  * @param {Found} found
  */
 export function toYolo({ width, height, objects }) {
@@ -68,21 +68,22 @@ export function toYolo({ width, height, objects }) {
     .join("");
 }
 
-/** By the value of the page's list of formats. */
+/** By the values of the page's list of formats. */
 export const FORMATS = {
   json: { write: toJson, type: "application/json", suffix: "-boxes.json" },
   csv: { write: toCsv, type: "text/csv", suffix: "-boxes.csv" },
   coco: { write: toCoco, type: "application/json", suffix: "-coco.json" },
-  // A trainer looks for the picture's name with this ending.
+  // Training programs look for the picture's name with this extension.
   yolo: { write: toYolo, type: "text/plain", suffix: ".txt", exact: true },
   png: { type: "image/png", suffix: "-boxes.png" },
 };
 
 /**
- * A name for a file: the picture's without its ending, and nothing that a file system or a shell stumbles over.
+ * A file name: the picture's name without its extension, and without characters that cause problems in file systems or
+ * shells.
  * @param {string} name
  * @param {string} suffix
- * @param {{ exact?: boolean }} [format] `exact`: as it is, but for what no file system takes
+ * @param {{ exact?: boolean }} [format] `exact`: unchanged, except for characters that no file system accepts
  */
 export function fileName(name, suffix, { exact = false } = {}) {
   const own = name.replace(/^.*[\\/]/, "").replace(/\.[A-Za-z0-9]{1,5}$/, "");

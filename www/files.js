@@ -1,7 +1,7 @@
-// What a file is. No DOM.
+// Determines the kind of a file. No DOM.
 
 /**
- * Some servers and systems give a video no type, or that of any bytes.
+ * Some servers and systems give a video no type, or a generic one.
  * @param {{ type?: string, name: string }} file
  */
 export function isVideoFile({ type = "", name }) {

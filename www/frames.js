@@ -1,7 +1,7 @@
 // Single frames of a video.
 
 /**
- * Waits until the video shows another frame. A way out in time, for a paused or hidden video shows none.
+ * Waits until the video shows another frame, or until the time is over: a paused or hidden video shows none.
  * @param {HTMLVideoElement} video
  * @param {AbortSignal} signal
  * @param {number} [patience] milliseconds
@@ -23,7 +23,7 @@ export function nextFrame(video, signal, patience = 1000) {
 }
 
 /**
- * The frame that a video shows now, as something that stays.
+ * The current frame of a video as a permanent copy.
  * @param {HTMLVideoElement} video
  * @returns {Promise<ImageBitmap | undefined>} `undefined` if it has none yet
  */

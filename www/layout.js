@@ -1,4 +1,4 @@
-// Where a picture lies on a canvas. No DOM.
+// The position of a picture on a canvas. No DOM.
 
 /**
  * The area of `object-fit: contain`.

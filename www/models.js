@@ -10,7 +10,7 @@
  */
 
 /**
- * Sizes are those of the files in models/, accuracies those of benches/accuracy.json, which a test compares.
+ * Sizes are those of the files in models/, accuracies those in benches/accuracy.json. A test compares them.
  * @type {Model[]}
  */
 export const MODELS = [
@@ -27,7 +27,7 @@ export const MODELS = [
   },
 ];
 
-/** The file of models/ behind each. */
+/** The file in models/ of each model. */
 export const FILES = {
   "large-int8": "micro-yolo-int8.onnx",
   "large-float": "micro-yolo.onnx",
@@ -41,8 +41,8 @@ const own = new Map();
 let count = 0;
 
 /**
- * Takes in a model of the visitor's.
- * @param {{ name: string, blob: Blob, url?: string }} file the address, if it came from one, is its id: a link can name it
+ * Adds a model of the visitor.
+ * @param {{ name: string, blob: Blob, url?: string }} file its URL, if it has one, is its id, so that a link can name it
  * @returns {Model}
  */
 export function addOwn({ name, blob, url }) {
@@ -62,7 +62,7 @@ export const allModels = () => [...MODELS, ...own.values()];
 export const modelOf = (id) => allModels().find((model) => model.id === id);
 
 /**
- * Of 192 photographs a tenth of a percent says nothing.
+ * With 192 photographs, a tenth of a percent is not significant.
  * @param {Model} model
  */
 export function optionText({ name, bytes, ap50 }) {

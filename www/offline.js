@@ -1,4 +1,4 @@
-// Keeps the page for use without a network: registers the service worker of a built site.
+// Makes the page usable without a network: registers the service worker of a built site.
 import { OFFLINE } from "./build.js";
 
 /**
@@ -9,7 +9,7 @@ export async function keepOffline({ state, update, updateNow }) {
     const workers = navigator.serviceWorker; // Absent without https and in private windows, and throws in a sandboxed frame.
     if (!workers) return;
     if (!OFFLINE) {
-      // A built site may have stood at this address; its worker would hide every edit.
+      // A built site may have been at this address before; its service worker would hide all edits.
       const scope = new URL("./", location.href).href;
       for (const one of await workers.getRegistrations()) if (one.scope === scope) await one.unregister();
       return;
@@ -24,18 +24,19 @@ export async function keepOffline({ state, update, updateNow }) {
     });
     updateNow.addEventListener("click", () => {
       const { waiting } = registration;
-      if (!waiting) return location.reload(); // Another tab took it.
+      if (!waiting) return location.reload(); // Another tab has activated it.
       workers.addEventListener("controllerchange", () => location.reload(), { once: true });
       waiting.postMessage({ call: "take-over" });
     });
-    // What this tab has yet to load would be of the version that another tab took. At the first visit there was none before.
+    // Files that this tab has not loaded yet would be of the version that another tab installed. At the first visit
+    // there was none before.
     let controlled = Boolean(workers.controller);
     workers.addEventListener("controllerchange", () => {
       if (controlled) update.hidden = false;
       controlled = true;
     });
     const { active } = await workers.ready;
-    // The rest in the background, less where the visitor pays for each megabyte.
+    // Loads the rest in the background, or less if the visitor saves data.
     const { saveData, type } = /** @type {any} */ (navigator).connection ?? {};
     const all = !(saveData || type === "cellular");
     const { port1, port2 } = new MessageChannel();
@@ -48,7 +49,7 @@ export async function keepOffline({ state, update, updateNow }) {
   }
 }
 
-/** What this page has loaded so far: the engine that this browser runs is among it. */
+/** The files that this page has loaded so far, including the engine for this browser. */
 function usedHere() {
   return performance.getEntriesByType("resource").map(({ name }) => name);
 }

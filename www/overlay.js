@@ -1,4 +1,5 @@
-// Boxes over a picture by the package's painter, and under them trails of tracks; canvases to save them.
+// Draws boxes over a picture with the package's drawObjects, and trails of tracks under them. Also makes canvases for
+// saving.
 import { contained } from "./layout.js";
 import { drawObjects } from "./pkg/draw.js";
 
@@ -11,7 +12,7 @@ import { drawObjects } from "./pkg/draw.js";
  * @param {(object: { label: string }) => string} options.color
  * @param {boolean} [options.mirror]
  * @param {number} [options.pixelRatio]
- * @param {import("./results.js").Settled} [options.highlighted] the one that is pointed at
+ * @param {import("./results.js").Settled} [options.highlighted] the highlighted object
  * @param {readonly import("./trails.js").Trail[]} [options.trails]
  */
 export function drawBoxes(canvas, objects, options) {
@@ -27,8 +28,8 @@ export function drawBoxes(canvas, objects, options) {
 }
 
 /**
- * A line that thins out towards its oldest point, on a dark one that is seen on a bright picture. It is drawn behind what is
- * there, so what is on top comes first.
+ * A line that becomes thinner towards its oldest point, on a darker line that is visible on bright pictures. It is
+ * drawn behind the existing content, so what is on top comes first.
  * @param {CanvasRenderingContext2D} context
  * @param {readonly { x: number, y: number }[]} points the oldest first
  * @param {string} color
@@ -51,7 +52,7 @@ function drawTrail(context, points, color, ratio) {
 }
 
 /**
- * A canvas to paint on. Not an OffscreenCanvas: Firefox has that since 105.
+ * A canvas for drawing. Not an OffscreenCanvas, which Firefox only has since 105.
  * @param {number} width
  * @param {number} height
  */

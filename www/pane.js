@@ -1,4 +1,4 @@
-// One model's view of what is shown: its detector, boxes, list, sentence and times. The page has one, two in a comparison.
+// The view of one model: its detector, boxes, list, sentence and times. The page has one view, or two in a comparison.
 import { Detector } from "./pkg/index.js";
 import { contained } from "./layout.js";
 import { drawBoxes, newCanvas } from "./overlay.js";
@@ -8,11 +8,11 @@ import { PARTS, Timing, drawPlot, sum } from "./timing.js";
 import { Trails } from "./trails.js";
 import { duration, megabytes, summary } from "./words.js";
 
-/** The detector reports from here on; the slider hides the rest at once, without looking again. */
+/** The detector's score threshold. The slider hides the other objects without another detection. */
 const LEAST_SCORE = 0.1;
-/** Between two writings of the numbers, in milliseconds: faster cannot be read. */
+/** Milliseconds between updates of the numbers: faster changes cannot be read. */
 const NUMBERS_MS = 250;
-/** Where the page is cross-origin isolated and has cores to spare. */
+/** Two threads if the page is cross-origin isolated and the machine has enough cores. */
 const threads = globalThis.crossOriginIsolated && navigator.hardwareConcurrency >= 4 ? 2 : 1;
 
 const IDS = ["stage", "frame", "boxes", "tag", "loading", "loading-text", "progress", "result", "name", "summary", "list"];
@@ -26,7 +26,7 @@ export class Pane {
   labels = [];
   /** @type {(() => void) | undefined} says again why its model could not be loaded */
   sayFailure;
-  /** Of a video the time of the frame that was looked at, in seconds. */
+  /** The time of the processed frame of a video, in seconds. */
   time = 0;
   /** @type {{ seen: import("./results.js").Settled[], unsure: import("./results.js").Settled[] }} */
   found = { seen: [], unsure: [] };
@@ -69,7 +69,7 @@ export class Pane {
   }
 
   /**
-   * Loads a model in place of the one there is.
+   * Loads a model in place of the current one.
    * @param {import("./models.js").Model | Promise<import("./models.js").Model>} model
    * @param {number} inputSize 0 for the model's own
    * @returns {Promise<Detector>} also as `detector`
@@ -85,7 +85,7 @@ export class Pane {
     this.model = undefined;
     this.#elements.build.textContent = "";
     this.detector = this.#loaded(model, inputSize, signal);
-    this.detector.catch(() => {}); // Who needs it meets the failure.
+    this.detector.catch(() => {}); // Users of the promise get the error.
     return this.detector;
   }
 
@@ -118,7 +118,7 @@ export class Pane {
         },
       });
       try {
-        // The first run of a network makes its memory; no visitor's frame shall pay for it.
+        // The first run of a network allocates its memory, so it is done before the first frame.
         await detector.detect({ data: new Uint8Array(32 * 32 * 4), width: 32, height: 32 });
         if (signal.aborted) throw signal.reason;
       } catch (error) {
@@ -135,7 +135,7 @@ export class Pane {
     }
   }
 
-  /** Ends the detector: the comparison is over. */
+  /** Ends the detector after a comparison. */
   unload() {
     this.#loading.abort();
     this.#elements.loading.hidden = true;
@@ -150,7 +150,7 @@ export class Pane {
   }
 
   /**
-   * Something else is shown.
+   * Starts with another source.
    * @param {{ mirrored: boolean, saying?: string }} what
    */
   begin({ mirrored, saying = "" }) {
@@ -165,12 +165,12 @@ export class Pane {
     this.#showNumbers();
   }
 
-  /** Nothing can be found, for the error that is shown: it no longer says that it looks. */
+  /** Ends the message that it is detecting, because an error is shown. */
   giveUp() {
     if (!this.#size.width) this.#elements.summary.textContent = "Nothing yet.";
   }
 
-  /** It looks again, at the same thing: with another model, say. */
+  /** Detects again in the same source, for example with another model. */
   again() {
     this.timing = new Timing();
     this.#trails.clear();
@@ -179,7 +179,7 @@ export class Pane {
   }
 
   /**
-   * Shows what was found.
+   * Shows the results.
    * @param {import("./pkg/index.js").DetectedObject[]} objects
    * @param {{ width: number, height: number }} size of the picture
    * @param {{ milliseconds: number, timing?: { network: number, boxes: number }, time?: number }} frame how long it took, how
@@ -202,7 +202,7 @@ export class Pane {
     }
   }
 
-  /** After a change of threshold or classes. */
+  /** Updates after a change of threshold or classes. */
   refresh() {
     this.#sift();
     this.#show();
@@ -238,7 +238,7 @@ export class Pane {
   }
 
   /**
-   * Puts the picture or frame that was looked at under the boxes, over the video if that is there.
+   * Shows the processed picture or frame under the boxes, and over the video if there is one.
    * @param {CanvasImageSource} image
    * @param {{ width: number, height: number }} size
    */
@@ -254,7 +254,7 @@ export class Pane {
   }
 
   /**
-   * Picture and boxes on a canvas, for saving.
+   * Draws picture and boxes on a canvas for saving.
    * @param {CanvasImageSource} image
    */
   paint(image) {
@@ -265,7 +265,7 @@ export class Pane {
     if (this.#mirrored) context.setTransform(-1, 0, 0, 1, width, 0);
     context.drawImage(image, 0, 0, width, height);
     context.resetTransform();
-    // Lines as thick as they look on the screen.
+    // Lines have the same relative thickness as on the screen.
     const { clientWidth, clientHeight } = this.#elements.stage;
     const pixelRatio = Math.max(1, width / Math.max(1, clientWidth), height / Math.max(1, clientHeight));
     const trails = this.#shownTrails();
@@ -274,7 +274,7 @@ export class Pane {
     return canvas;
   }
 
-  /** Rows are used again from frame to frame: what the mouse is over stays there. */
+  /** Rows are reused from frame to frame, so that the row under the mouse stays. */
   #showList() {
     const { list } = this.#elements;
     const { seen } = this.found;
@@ -340,7 +340,7 @@ export class Pane {
       const object = objectAt(this.found.seen, { x: this.#mirrored ? width - x : x, y });
       const index = object ? this.found.seen.indexOf(object) : undefined;
       this.#highlight(index);
-      // Within the list only: the page must not move under the hand.
+      // Scrolls only within the list: the page must not move.
       if (index !== undefined) {
         const row = list.children[index];
         if (row.offsetTop < list.scrollTop) list.scrollTop = row.offsetTop;
@@ -361,7 +361,7 @@ export class Pane {
     time.textContent = text(sum(average));
     for (const part of PARTS) this.#elements[`${part}-time`].textContent = text(average[part]);
     rate.textContent = count > 1 && perSecond ? perSecond.toFixed(1) : "–";
-    if (!build.offsetParent) return; // Not laid out: nothing to draw on.
+    if (!build.offsetParent) return; // Not displayed.
     const style = getComputedStyle(plot);
     const colors = Object.fromEntries(PARTS.map((part) => [part, style.getPropertyValue(`--plot-${part}`)]));
     const top = drawPlot(plot, frames, /** @type {any} */ (colors));
@@ -383,7 +383,7 @@ function newRow(id) {
   return row;
 }
 
-/** Writes only what is new, so that nothing is laid out again for the same text. */
+/** Writes a text only if it changed, to avoid a new layout. */
 function write(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }

@@ -1,9 +1,9 @@
-// What is shown, a picture, a video or the camera, and the looking at it by one model or two.
+// The current source (a picture, a video or the camera), and its detection by one model or two.
 import { closeCamera, listCameras, openCamera } from "./camera.js";
 import { grab, nextFrame } from "./frames.js";
 import { typical } from "./timing.js";
 
-/** So many looks more at a picture, within so many milliseconds, tell how long one takes. */
+/** Number of further detections in a picture, and the milliseconds within which they may run, to measure the time. */
 const LOOKS = 5;
 const LOOKS_MS = 1500;
 
@@ -15,11 +15,11 @@ const LOOKS_MS = 1500;
 
 /**
  * @typedef {object} Page
- * @property {() => import("./pane.js").Pane[]} panes those that look
+ * @property {() => import("./pane.js").Pane[]} panes the active panes
  * @property {() => boolean} track
  * @property {(kind: "nothing" | "picture" | "video" | "camera") => void} onBegin
- * @property {() => void} onTake after each answer
- * @property {(error: unknown, pane?: import("./pane.js").Pane) => void} onFail what is shown cannot be looked at
+ * @property {() => void} onTake after each result
+ * @property {(error: unknown, pane?: import("./pane.js").Pane) => void} onFail detection in the current source failed
  * @property {(error: unknown) => void} onNoCamera
  * @property {() => void} onCameraEnd it was unplugged
  * @property {(cameras: { id: string, name: string }[], current: string) => void} onCameras
@@ -30,16 +30,16 @@ export class Player {
   kind = "nothing";
   /** @type {Source | undefined} */
   source;
-  /** Whether the camera looks at the user. */
+  /** Whether the camera faces the user. */
   mirrored = false;
 
   #page;
   #stage;
   #picture;
   #video;
-  /** Aborted when something else is shown. */
+  /** Aborted when another source is shown. */
   #showing = new AbortController();
-  /** Aborted then too, and when another model looks. */
+  /** Also aborted when another model detects. */
   #looking = new AbortController();
   /** @type {((signal: AbortSignal) => Promise<void>) | undefined} */
   #look;
@@ -55,17 +55,17 @@ export class Player {
     this.#page = page;
   }
 
-  /** What the boxes lie over, for saving. */
+  /** The image under the boxes, for saving. */
   get image() {
     return this.kind === "picture" ? this.#picture : this.#video;
   }
 
-  /** Whether frames follow each other. */
+  /** Whether the source is a video or the camera. */
   get moves() {
     return this.kind === "video" || this.kind === "camera";
   }
 
-  /** Whether nothing new is looked at until somebody asks. */
+  /** Whether nothing is detected until something changes. */
   get isStill() {
     return this.kind === "picture" || (this.kind === "video" && this.#video.paused);
   }
@@ -86,7 +86,7 @@ export class Player {
     this.mirrored = false;
     const [picture, video] = [this.#picture, this.#video];
     picture.hidden = kind !== "picture";
-    if (kind !== "picture") picture.removeAttribute("src"); // A broken picture shows its icon even when it is hidden again.
+    if (kind !== "picture") picture.removeAttribute("src"); // A broken picture would show its icon.
     video.hidden = !this.moves;
     video.controls = kind === "video";
     video.classList.remove("mirrored");
@@ -111,19 +111,19 @@ export class Player {
     this.#page.onFail(error);
   }
 
-  /** Looks again at what is shown: a model, its size or the overlap has changed. */
+  /** Detects again in the current source, because the model, its size or the overlap has changed. */
   lookAgain() {
     this.#looking.abort();
     if (!this.#look) return;
     this.#looking = new AbortController();
     const panes = this.#page.panes();
     for (const pane of panes) pane.again();
-    panes[0].frame.hidden = true; // What lies under it is seen until its model has looked.
+    panes[0].frame.hidden = true; // The source under it is visible until its model has detected.
     void this.#look(this.#looking.signal);
   }
 
   /**
-   * Shows the picture behind `url` and looks at it once.
+   * Shows the picture at `url` and detects in it once.
    * @param {string} url
    * @param {Source & { alt: string }} source
    */
@@ -131,7 +131,7 @@ export class Player {
     const signal = this.#begin("picture", source);
     const picture = this.#picture;
     const loaded = once(picture, "load", signal);
-    picture.classList.add("pending"); // Until it is whole: nothing half, nothing broken is seen.
+    picture.classList.add("pending"); // Hidden until it has loaded completely.
     picture.src = url;
     picture.alt = source.alt;
     try {
@@ -151,7 +151,7 @@ export class Player {
     const size = { width: picture.naturalWidth, height: picture.naturalHeight };
     const look = async (pane) => {
       const detector = await pane.detector;
-      // Decoding is not detection. A picture without a size of its own (SVG) makes no bitmap.
+      // Decoding time is not detection time. A picture without a size (SVG) makes no bitmap.
       const bitmap = await createImageBitmap(picture).catch(() => undefined);
       const started = performance.now();
       try {
@@ -159,7 +159,7 @@ export class Player {
         if (signal.aborted) throw signal.reason;
         return { objects, milliseconds: performance.now() - started, timing: detector.timing };
       } finally {
-        bitmap?.close(); // It is left where there is no worker to take it.
+        bitmap?.close(); // Without a worker it was not transferred.
       }
     };
     const show = async (pane) => {
@@ -168,9 +168,9 @@ export class Player {
       pane.take(objects, size, times);
       this.#page.onTake();
     };
-    // The first runs are slow while the browser still compiles the engine for speed. Boxes do not wait for that, figures do.
+    // The first runs are slow while the browser still optimises the engine. Boxes are shown at once, times later.
     const time = async (pane) => {
-      // A page that computes itself stands still meanwhile.
+      // A page that computes on its own thread is blocked meanwhile.
       if (!(await pane.detector).worker) return;
       const looks = [];
       const began = performance.now();
@@ -179,7 +179,7 @@ export class Player {
       pane.again();
       pane.take(objects, size, times);
     };
-    // One after the other: at the same time they would slow each other down.
+    // One after the other, because they would slow each other down.
     const panes = this.#page.panes();
     for (const step of [show, time]) {
       for (const pane of panes) {
@@ -187,7 +187,7 @@ export class Player {
           await step(pane);
         } catch (error) {
           if (signal.aborted) return;
-          // Said once.
+          // Reported only once.
           if (step === show) this.#page.onFail(error, pane);
         }
       }
@@ -213,7 +213,7 @@ export class Player {
       const shown = nextFrame(video, signal, 10_000);
       await once(video, "loadeddata", signal);
       if (!video.videoWidth) throw Object.assign(new Error("sound only"), { code: "no-video" });
-      // Refused where the browser's settings forbid it: then the controls start it.
+      // Rejected if the browser's settings forbid autoplay; the controls then start it.
       video.play().catch(() => {});
       await Promise.race([shown, new Promise((resolve) => setTimeout(resolve, 1000))]);
     } catch (error) {
@@ -287,7 +287,7 @@ export class Player {
     }
   }
 
-  /** All panes look at the same frames, which they also show. Tracks need `watch`, which has frames of its own. */
+  /** All panes process and show the same frames. Tracks need `watch`, which takes its own frames. */
   async #watchTogether(panes, signal) {
     const video = this.#video;
     const detectors = await Promise.all(panes.map((pane) => pane.detector));

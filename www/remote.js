@@ -1,7 +1,7 @@
-// Files behind addresses that a visitor enters. The page's content security policy lets it talk to its own folder only,
-// so that no picture can leave it. Other sites are asked by a frame of its own, which is told the address and nothing else.
+// Fetches files from URLs that a visitor enters. The page's content security policy allows only its own folder, so that
+// no picture can leave it. A separate sandboxed frame fetches from other sites. It gets only the URL.
 
-/** The frame is a small file of this site: where it does not come in this time, it does not come. */
+/** The frame is a small file of this site. If it has not loaded in this time, it will not load. */
 const FRAME_MS = 15_000;
 
 /** @type {Promise<Window> | undefined} */
@@ -22,7 +22,7 @@ function openFrame() {
     const timer = setTimeout(() => {
       settle();
       element.remove();
-      frame = undefined; // The next address tries again.
+      frame = undefined; // The next URL tries again.
       reject(unreachable("the frame that fetches addresses did not load"));
     }, FRAME_MS);
     const settle = () => {
@@ -37,7 +37,7 @@ function openFrame() {
 }
 
 /**
- * The address in a text that was typed, pasted or dropped.
+ * The URL in a text that was typed, pasted or dropped.
  * @param {string} text
  * @returns {URL | undefined}
  */
@@ -79,7 +79,7 @@ async function fetchHere(url, signal) {
 
 async function fetchThere(url, signal) {
   const window = await openFrame();
-  if (signal.aborted) throw signal.reason; // Nobody else learns what is not wanted any more.
+  if (signal.aborted) throw signal.reason; // An abandoned URL is not sent.
   const { port1, port2 } = new MessageChannel();
   try {
     return await new Promise((resolve, reject) => {
@@ -92,7 +92,7 @@ async function fetchThere(url, signal) {
       window.postMessage(url.href, "*", [port2]);
     });
   } finally {
-    port1.close(); // After what was posted.
+    port1.close(); // Takes effect after the posted message.
   }
 }
 

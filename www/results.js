@@ -1,11 +1,11 @@
-// From the raw answer of a detector to what is shown: classes chosen, rivals settled, the threshold. No DOM.
+// Converts the detector's output to what is shown: chosen classes, one class per position, the threshold. No DOM.
 
 /** @typedef {import("./pkg/index.js").DetectedObject} DetectedObject */
 /** @typedef {DetectedObject & { rival?: { label: string, score: number } }} Settled */
 
 /**
- * Two classes whose boxes overlap by more than this (intersection over union) name the same thing: a bus and a truck, say.
- * A rider and a horse, or a cup and its table, overlap less.
+ * If boxes of two classes overlap by more than this (intersection over union), they belong to the same object, such as
+ * a bus that may be a truck. A rider and a horse, or a cup and its table, overlap less.
  */
 export const RIVAL_IOU = 0.7;
 
@@ -23,9 +23,10 @@ export function overlap(a, b) {
 }
 
 /**
- * Of objects of different classes in the same place only the surest stays; the next best is its `rival`.
- * @param {readonly DetectedObject[]} objects the surest first
- * @returns {Settled[]} the surest first
+ * Of objects of different classes at the same position, only the one with the best score stays. The next best is its
+ * `rival`.
+ * @param {readonly DetectedObject[]} objects the best score first
+ * @returns {Settled[]} the best score first
  */
 export function settle(objects) {
   /** @type {Settled[]} */
@@ -39,8 +40,8 @@ export function settle(objects) {
 }
 
 /**
- * @param {readonly DetectedObject[]} objects the surest first
- * @param {{ score: number, classes: readonly string[] }} wanted the least score, 0 to 1; no classes mean all
+ * @param {readonly DetectedObject[]} objects the best score first
+ * @param {{ score: number, classes: readonly string[] }} wanted the minimum score, 0 to 1; no classes mean all
  * @returns {{ seen: Settled[], unsure: Settled[] }} at or above the threshold, and below it
  */
 export function sift(objects, { score, classes }) {
@@ -52,7 +53,7 @@ export function sift(objects, { score, classes }) {
 }
 
 /**
- * The object under a point: of several the one with the smallest box, which lies within the others.
+ * The object under a point. If there are several, the one with the smallest box, which is inside the others.
  * @template {DetectedObject} T
  * @param {readonly T[]} objects
  * @param {{ x: number, y: number }} point in pixels of the picture

@@ -1,4 +1,4 @@
-// The samples: cut, composed and panned from the three photographs in data/samples by scripts/samples.mjs.
+// The samples: scripts/samples.mjs makes them from the three photographs in data/samples.
 
 /**
  * @typedef {object} Sample
@@ -6,7 +6,7 @@
  * @property {string} name
  * @property {string} file below ./samples/
  * @property {string[]} shows labels that the site's first model finds in it, which a test checks
- * @property {string[]} [also] labels that are as right: a better model may find them too
+ * @property {string[]} [also] other correct labels: a better model may find them too
  */
 
 const AROUND_A_CUP = ["dining table", "spoon"];

@@ -1,19 +1,21 @@
-// Keeps a built site for use without a network. Files are kept under what they contain, so that a new version fetches only
-// what has changed, and a half-finished deployment is never mixed with the version before it.
+// Makes a built site usable without a network. Files are stored under the hash of their content. So a new version
+// fetches only changed files, and a half-finished deployment is never mixed with the previous version.
 "use strict";
 
-/** Path below this folder → the first 32 hexadecimal digits of its SHA-256. `cargo xtask build --site` fills it in. */
+/**
+ * Path below this folder → the first 32 hexadecimal digits of its SHA-256. `cargo xtask build --site` fills this in.
+ */
 const FILES = {};
 
 const CACHE = "micro-yolo";
 const SCOPE = new URL("./", self.location.href).href;
-/** Other sites of this origin keep theirs in the same cache. */
+/** Other sites on this origin use the same cache storage. */
 const KEPT = `${SCOPE}content/`;
 const keyOf = (path) => KEPT + FILES[path];
 
-/** What the page needs before anything is chosen. The engine and the model in use follow by a message. */
+/** Files that the page always needs. The engine and the model in use are added by a message. */
 const CORE = /\.(html|css|js|json|webmanifest|svg|png)$/;
-/** Nothing that the page ever asks for: types for editors, and pictures that only other sites show. */
+/** Files that the page never requests: types for editors, and pictures that only other sites show. */
 const UNUSED = /\.(ts|map|txt)$|^preview\.jpg$|^service-worker\.js$/;
 
 const isCore = (path) => CORE.test(path) && !path.startsWith("docs/") && !UNUSED.test(path);
@@ -36,7 +38,7 @@ async function sha256(bytes) {
   return [...digest.subarray(0, 16)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-/** A copy without traces of its transport: what it was compressed with, and where it was redirected to. */
+/** A copy without transport details: compression and redirects. */
 function stored(bytes, headers) {
   const kept = new Headers(headers);
   kept.delete("content-encoding");
@@ -44,11 +46,11 @@ function stored(bytes, headers) {
   return new Response(bytes, { headers: kept });
 }
 
-/** Fetches a file unless it is there. */
+/** Fetches a file unless it is stored. */
 async function keep(path) {
   const cache = await caches.open(CACHE);
   if (await cache.match(keyOf(path))) return;
-  // Hosts send "index.html" to the folder, and a redirected answer is none for a navigation.
+  // Hosts redirect "index.html" to the folder, and a redirected response is not valid for a navigation.
   const url = new URL(path.replace(/(^|\/)index\.html$/, "$1") || "./", SCOPE);
   const response = await fetch(url, { cache: "no-cache" });
   if (!response.ok) throw new Error(`${path} answered ${response.status}`);
@@ -57,7 +59,7 @@ async function keep(path) {
   await cache.put(keyOf(path), stored(bytes, response.headers));
 }
 
-/** A few at a time: the page's own loading comes first. */
+/** A few at a time, because the page's own requests have priority. */
 async function keepAll(paths) {
   const rest = [...paths];
   const work = async () => {
@@ -66,7 +68,7 @@ async function keepAll(paths) {
   await Promise.all([work(), work(), work()]);
 }
 
-/** Takes away what no file of this version contains. */
+/** Deletes what no file of this version contains. */
 async function tidy() {
   const cache = await caches.open(CACHE);
   const keys = new Set(Object.keys(FILES).map(keyOf));
@@ -75,7 +77,7 @@ async function tidy() {
   }
 }
 
-/** Of the engines, those that this browser runs: the one in use, and beside a plain one the full one of its kind. */
+/** The engines for this browser: the one in use, and for a plain one also the full one of its kind. */
 function enginesFor(used) {
   const engines = used.filter((path) => path.endsWith(".wasm"));
   const full = engines.map((path) => path.replace("_threads", "_relaxed").replace(/micro_yolo(?!_full)/, "micro_yolo_full"));
@@ -89,7 +91,7 @@ async function keepMore({ used, all }) {
   await keepAll(new Set([...here, ...more, ...(all ? engines : [])].filter((path) => Object.hasOwn(FILES, path))));
 }
 
-/** Of a kept file the bytes that were asked for: videos are read in parts. */
+/** The requested bytes of a stored file: videos are read in parts. */
 async function part(response, range) {
   const [, from, to] = /^bytes=(\d+)-(\d*)$/.exec(range) ?? [];
   if (from === undefined) return response;

@@ -1,12 +1,12 @@
-// What a visitor sets: defaults, bounds, and the memory of this browser. No DOM.
+// The visitor's settings: defaults, limits, and storage in this browser. No DOM.
 
 /**
  * @typedef {object} Settings
  * @property {number} score percent, 10 to 90: objects below are not shown
- * @property {number} iou percent, 10 to 90: of two boxes of one class that overlap by more, one is shown
+ * @property {number} iou percent, 10 to 90: if two boxes of one class overlap by more, only one is shown
  * @property {string} model id of a model of the site, or the URL of one
- * @property {number} size side in pixels to which pictures are fitted; 0 for the model's own
- * @property {boolean} compare whether a second model looks at the same pictures
+ * @property {number} size side in pixels to which pictures are scaled; 0 for the model's own
+ * @property {boolean} compare whether a second model runs on the same pictures
  * @property {string} model2
  * @property {number} size2
  * @property {boolean} track
@@ -26,7 +26,7 @@ export const DEFAULTS = Object.freeze({
   classes: [],
 });
 
-/** What is kept from visit to visit. A comparison or a class filter that is forgotten about would puzzle. */
+/** Settings that are stored. A comparison or class filter that the visitor has forgotten would be confusing. */
 const REMEMBERED = ["score", "iou", "model", "size", "track"];
 const KEY = "micro-yolo";
 
@@ -50,7 +50,7 @@ function isModel(value) {
 }
 
 /**
- * Of anything, the settings in it that are valid: memory and links may hold what an older page, or somebody, wrote.
+ * The valid settings in any value: storage and links may contain settings of an older page, or anything else.
  * @param {unknown} values
  * @returns {Partial<Settings>}
  */
@@ -78,7 +78,7 @@ export function remembered(storage = () => localStorage) {
  */
 export function remember(settings, storage = () => localStorage) {
   const kept = Object.fromEntries(REMEMBERED.map((name) => [name, settings[name]]));
-  // The address of somebody's model stays in the link that named it. Its input size is not one for another model.
+  // The URL of a visitor's model stays in its link. Its input size does not apply to another model.
   if (/^https?:/.test(kept.model) || kept.model.startsWith("own-")) {
     delete kept.model;
     delete kept.size;
@@ -86,6 +86,6 @@ export function remember(settings, storage = () => localStorage) {
   try {
     storage().setItem(KEY, JSON.stringify(kept));
   } catch {
-    // Forbidden or full: the page works without.
+    // Forbidden or full: the page works without it.
   }
 }

@@ -1,10 +1,10 @@
-// The state of the page as the hash of its address, and back. No DOM.
+// Converts the state of the page to the hash of its URL, and back. No DOM.
 import { DEFAULTS, valid } from "./settings.js";
 
 /** @typedef {import("./settings.js").Settings} Settings */
 /** @typedef {{ kind: "sample", name: string } | { kind: "url", url: string }} Shareable */
 
-/** Names in the address, and how their values are read. */
+/** Names in the URL, and how their values are parsed. */
 const NAMES = {
   score: Number,
   iou: Number,
@@ -17,15 +17,16 @@ const NAMES = {
   classes: (text) => text.split(",").filter(Boolean).map((one) => one.replace(/%2C|%25/gi, (mark) => decodeURIComponent(mark))),
 };
 
-/** Commas are between the names of classes: one in a name is escaped. */
+/** Commas separate the names of classes, so a comma in a name is escaped. */
 const escaped = (text) => text.replace(/[%,]/g, (mark) => encodeURIComponent(mark));
 const textOf = (value) => (Array.isArray(value) ? value.map(escaped).join(",") : String(value));
 
 /**
- * What differs from the defaults. A model that was opened as a file has no address, so it and its input size are left out.
+ * The settings that differ from the defaults. A model that was opened as a file has no URL, so it and its input size
+ * are left out.
  * @param {Shareable | undefined} source
  * @param {Settings} settings
- * @returns {string} with its "#", or "" if all is as on arrival
+ * @returns {string} including "#", or "" if everything has its default
  */
 export function toHash(source, settings) {
   const parameters = new URLSearchParams();
@@ -44,7 +45,7 @@ export function toHash(source, settings) {
 }
 
 /**
- * @param {string} hash with or without its "#"
+ * @param {string} hash with or without "#"
  * @returns {{ source: Shareable | undefined, settings: Partial<Settings> }} only what is valid
  */
 export function fromHash(hash) {

@@ -1,4 +1,4 @@
-// The live region: what a screen reader says. It shall not be talked over, so a sentence stands for a while.
+// The live region for screen readers. Each sentence stays for a while, so that it is not interrupted.
 
 const STANDS_MS = 2500;
 
@@ -8,7 +8,7 @@ export function createSpeaker(region) {
   let next;
   /**
    * @param {string} text
-   * @param {boolean} [atOnce] for what the visitor has just asked for
+   * @param {boolean} [atOnce] for the result of an action of the visitor
    */
   return (text, atOnce = false) => {
     clearTimeout(next);

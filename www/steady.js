@@ -1,20 +1,24 @@
-// Answers for the frames of a video, made steady. A network decides each frame anew: near the threshold a box comes and goes,
-// and a thing is a cat in one frame and a teddy bear in the next. So scores are averaged over a moment. No DOM.
+// Stabilises the results for the frames of a video. A network processes each frame separately: near the threshold a box
+// appears and disappears, and an object is a cat in one frame and a teddy bear in the next. So scores are averaged over
+// time. No DOM.
 import { overlap } from "./results.js";
 
 /** @typedef {import("./pkg/index.js").DetectedObject} DetectedObject */
 
 /**
- * The weight of a frame falls to 37 % in so many seconds. What is found with 70 % from one frame on is above 40 % after 0.2 s.
+ * The time in seconds in which the weight of a frame falls to 37 %. An object with a score of 70 % from one frame on is
+ * above 40 % after 0.2 s.
  */
 const MEMORY = 0.25;
-/** A longer step, or one back, is to another scene: a seek, a video that begins again. In seconds. */
+/** A longer step in time, or one back, starts another scene: a seek, or a video that restarts. In seconds. */
 const GAP = 1;
-/** Boxes of one class that overlap by more than this from frame to frame (intersection over union) are one object's. */
+/**
+ * Boxes of one class that overlap by more than this from frame to frame (intersection over union) belong to one object.
+ */
 const SAME = 0.3;
-/** What has sunk below this score is forgotten. */
+/** Objects whose score has fallen below this are forgotten. */
 const LEAST = 0.05;
-/** Some clocks of cameras stand still from one frame to the next. In seconds. */
+/** The clocks of some cameras stand still from one frame to the next. In seconds. */
 const SHORTEST = 1 / 60;
 
 export class Steady {
@@ -28,10 +32,11 @@ export class Steady {
   }
 
   /**
-   * What is seen by now, with averaged scores, also what a frame or two missed; the first frame of a scene as it is.
+   * The current objects with averaged scores, including those missed for a frame or two. The first frame of a scene is
+   * returned unchanged.
    * @param {readonly DetectedObject[]} objects of the next frame
    * @param {number} time of the frame, in seconds
-   * @returns {DetectedObject[]} the surest first
+   * @returns {DetectedObject[]} the best score first
    */
   add(objects, time) {
     const passed = time - this.#time;
@@ -48,23 +53,24 @@ export class Steady {
 }
 
 /**
- * How far two objects of successive frames are one, by the rules in their order; 0 if they are not.
+ * How similar two objects of successive frames are, by rules in the order of their priority; 0 if they are different
+ * objects.
  * @type {((before: DetectedObject, now: DetectedObject, taken: ReadonlySet<number | undefined>) => number)[]}
  */
 const RULES = [
-  // The tracker knows it, whatever its class is in this frame.
+  // The tracker has identified it, whatever its class is in this frame.
   (before, now) => (now.trackId !== undefined && before.trackId === now.trackId ? 1 : 0),
   (before, now, taken) => (mayBe(before, now, taken) && overlap(before.box, now.box) > SAME ? overlap(before.box, now.box) : 0),
-  // A small one moves by most of its size from frame to frame.
+  // A small object moves by most of its size from frame to frame.
   (before, now, taken) => (mayBe(before, now, taken) ? nearness(before.box, now.box) : 0),
 ];
 
-/** Of one class, and not another track of this frame. */
+/** Whether the class is the same, and the object is not another track of this frame. */
 function mayBe(before, now, taken) {
   return before.label === now.label && (before.trackId === undefined || !taken.has(before.trackId));
 }
 
-/** 1 for the same centre, down to 0 where the centres are a box's size apart. */
+/** 1 for the same centre, down to 0 if the centres are a box's size apart. */
 function nearness(a, b) {
   const x = a.x + a.width / 2 - b.x - b.width / 2;
   const y = a.y + a.height / 2 - b.y - b.height / 2;
@@ -73,7 +79,7 @@ function nearness(a, b) {
 }
 
 /**
- * For each object that was there before, its state then. A rule is tried on all objects before the next one is.
+ * For each object that existed before, its previous state. A rule is tried on all objects before the next rule.
  * @param {readonly DetectedObject[]} before
  * @param {readonly DetectedObject[]} now
  * @returns {Map<DetectedObject, DetectedObject>} from now to before

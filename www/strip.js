@@ -1,4 +1,4 @@
-// Rows of small pictures to choose from: the samples, and the visitor's files.
+// Rows of thumbnails to choose from: the samples, and the visitor's files.
 
 /**
  * @typedef {object} Choice

@@ -1,14 +1,14 @@
-// How long frames take: averages, and the last ones for the plot. No DOM, but for `drawPlot`.
+// Times of frames: averages, and the last frames for the plot. No DOM, except in `drawPlot`.
 
 /** Frames in the plot. */
 const KEPT = 120;
 
 /**
  * @typedef {object} Times of one frame, in milliseconds
- * @property {number} pixels bringing the frame to where the detector computes and reading its pixels
+ * @property {number} pixels passing the frame to the detector's thread and reading its pixels
  * @property {number} network the network
- * @property {number} boxes boxes and tracks made of what it says
- * @property {number} draw boxes and list
+ * @property {number} boxes decoding of boxes, and tracking
+ * @property {number} draw drawing of boxes and list
  */
 
 export const PARTS = /** @type {const} */ (["pixels", "network", "boxes", "draw"]);
@@ -17,8 +17,7 @@ export const PARTS = /** @type {const} */ (["pixels", "network", "boxes", "draw"
 export const sum = ({ pixels, network, boxes, draw }) => pixels + network + boxes + draw;
 
 /**
- * The one in the middle by how long it took: what was disturbed, or came before the browser had compiled everything, is none
- * to tell.
+ * The median by time, which excludes disturbed runs and those before the browser had compiled everything.
  * @template {{ milliseconds: number }} T
  * @param {readonly T[]} looks at least one
  * @returns {T}
@@ -41,7 +40,7 @@ export class Timing {
    * @param {number} now
    */
   add(times, now) {
-    // About the last second of a video; a single picture counts as it is.
+    // An average over about the last second of a video. A single picture counts as it is.
     const weight = this.count ? 0.1 : 1;
     for (const part of PARTS) this.#average[part] += (times[part] - this.#average[part]) * weight;
     this.count += 1;
@@ -55,7 +54,10 @@ export class Timing {
     return { ...this.#average };
   }
 
-  /** Frames a second over the last two seconds, or the last two frames where they take longer; `undefined` after one. */
+  /**
+   * Frames per second over the last two seconds, or over the last two frames if these take longer; `undefined` after
+   * one frame.
+   */
   get rate() {
     const [first, last] = [this.#ends[0], this.#ends.at(-1)];
     return this.#ends.length > 1 && last > first ? ((this.#ends.length - 1) * 1000) / (last - first) : undefined;
@@ -63,7 +65,7 @@ export class Timing {
 }
 
 /**
- * The last frames as columns, their parts one on the other, scaled to the slowest.
+ * Draws the last frames as stacked columns, scaled to the slowest.
  * @param {HTMLCanvasElement} canvas
  * @param {readonly Times[]} frames
  * @param {Record<keyof Times, string>} colors

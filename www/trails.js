@@ -1,10 +1,10 @@
-// Where tracked objects have been. No DOM.
+// The paths of tracked objects. No DOM.
 
 /** @typedef {{ label: string, points: { x: number, y: number }[] }} Trail points in pixels of the frame, the oldest first */
 
-/** Two seconds of a video with 25 frames a second. */
+/** Two seconds of a video with 25 frames per second. */
 const POINTS = 50;
-/** A track that is not seen for so many frames is over. */
+/** A track that is not detected for this number of frames has ended. */
 const PATIENCE = 15;
 
 export class Trails {
@@ -12,7 +12,7 @@ export class Trails {
   #trails = new Map();
 
   /**
-   * Adds what is seen in one frame.
+   * Adds the objects of one frame.
    * @param {readonly import("./pkg/index.js").DetectedObject[]} objects
    */
   add(objects) {

@@ -1,6 +1,6 @@
-// What the page says: sentences for errors, and the summary that a screen reader speaks. No DOM, so that Node tests it.
+// The page's texts: sentences for errors, and the summary for screen readers. No DOM, so that Node can test it.
 
-/** For each code of the package, what a visitor can do about it. */
+/** For each error code of the package, what a visitor can do. */
 const SENTENCES = {
   "no-simd": "This browser is too old for the detector: its WebAssembly has no SIMD. Any browser since 2023 works.",
   unsupported: "This browser lacks something the detector needs. A current Chrome, Edge, Firefox or Safari works.",
@@ -27,17 +27,17 @@ const SENTENCES = {
 };
 
 /**
- * A sentence that helps, for any error that may reach a visitor.
+ * A helpful sentence for any error that may reach a visitor.
  * @param {unknown} error
  */
 export function explain(error) {
   const { code, message, file = "" } = /** @type {{ code?: string, message?: string, file?: string }} */ (error ?? {});
-  // What phones make, and most browsers do not open.
+  // The format of phone photographs, which most browsers cannot open.
   if (code === "invalid-image" && /\.hei[cf]$/i.test(file)) return "This browser cannot open HEIC photographs. Save it as JPEG, then choose that.";
   return SENTENCES[code] ?? `Something went wrong: ${message ?? error}`;
 }
 
-/** What is said of a model that the visitor brought: it, and not the site, is the reason then. */
+/** Sentences for a model that the visitor opened: the reason is then the model, not the site. */
 const OWN_MODEL = {
   "invalid-model": "That model cannot be read: it is no intact ONNX file.",
   "unsupported-model": "That model is no YOLO network of a form that this page knows.",
@@ -56,7 +56,7 @@ export function explainOwnModel(error) {
   return sentence ? `${sentence} (${message})` : explain(error);
 }
 
-/** For each way in which a browser refuses a camera. */
+/** For each reason for which a browser refuses a camera. */
 const CAMERA_SENTENCES = {
   NotAllowedError:
     "The camera is not allowed for this page. Allow it beside the address, or in the system's privacy settings, and try again.",
@@ -74,7 +74,7 @@ export function explainCamera(error) {
   return CAMERA_SENTENCES[name] ?? `The camera could not be started: ${message ?? error}`;
 }
 
-/** Words whose plural is not made with an "s", among COCO's. */
+/** Words among COCO's whose plural is not formed with "s". */
 const PLURALS = {
   person: "people",
   bus: "buses",
@@ -95,9 +95,9 @@ const PLURALS = {
 const SINGULARS = { skis: "a pair of skis", scissors: "a pair of scissors", broccoli: "broccoli" };
 
 /**
- * "A cat and 2 people.", or what it is unsure of where nothing is above the threshold.
+ * "A cat and 2 people.", or the uncertain objects if nothing is above the threshold.
  * @param {readonly { label: string }[]} seen
- * @param {readonly { label: string, score: number }[]} [unsure] the surest first
+ * @param {readonly { label: string, score: number }[]} [unsure] the best score first
  * @param {number} [percent] the threshold
  */
 export function summary(seen, unsure = [], percent = 0) {
@@ -117,7 +117,7 @@ export function summary(seen, unsure = [], percent = 0) {
 }
 
 /**
- * "2.3 of 5.1 MB", or only what has come where the whole is unknown.
+ * "2.3 of 5.1 MB", or only the received amount if the total is unknown.
  * @param {{ loaded: number, total?: number }} progress
  */
 export function megabytes({ loaded, total }) {

@@ -1,19 +1,19 @@
-// The generated glue, pkg/wasm/*.js, as it is put into bundles and into the package.
+// The generated glue code, pkg/wasm/*.js, in the form for bundles and for the package.
 import { readFile } from "node:fs/promises";
 
 const GLUE = /[\\/]wasm[\\/]micro_yolo\w*\.js$/;
 
 /**
- * Glue that can be imported where the runtime hides Node's text coders, as a test runner's jsdom does (Jest). It makes one as
- * soon as it is imported, and importing must do nothing that can fail.
+ * Glue code that can be imported where the runtime hides Node's text coders, such as a test runner's jsdom (Jest). The
+ * generated code creates one on import, and importing must not fail.
  */
 export const withText = (glue) =>
   `const { TextDecoder, TextEncoder } = globalThis.TextDecoder ? globalThis : globalThis.process.getBuiltinModule("node:util");\n${glue}`;
 
-/** Whether a file of the package, by its path, is such glue. */
+/** Whether a file of the package is such glue code, by its path. */
 export const isGlue = (path) => GLUE.test(path);
 
-/** For esbuild. */
+/** The plugin for esbuild. */
 export const glue = {
   name: "glue",
   setup({ onLoad }) {

@@ -1,5 +1,5 @@
-// Makes pkg/inline.js, the entry `micro-yolo/inline`: one module with engine, model and worker inside. `cargo xtask build`
-// runs it once pkg/wasm is there.
+// Makes pkg/inline.js, the entry `micro-yolo/inline`: one module with engine, model and worker inside. `cargo xtask
+// build` runs it after pkg/wasm is built.
 import { readFile, writeFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
@@ -8,7 +8,7 @@ import { glue } from "./glue.mjs";
 
 const at = (path) => fileURLToPath(new URL(`../${path}`, import.meta.url));
 
-/** The oldest browsers that the package names, in esbuild's terms. */
+/** Options with the oldest supported browsers, in esbuild's terms. */
 const COMMON = { bundle: true, minify: true, write: false, target: ["chrome96", "firefox113", "safari16.4"], logLevel: "warning" };
 
 async function workerScript() {
@@ -16,10 +16,11 @@ async function workerScript() {
   return outputFiles[0].text;
 }
 
-/** What a module `inline:NAME` exports. */
+/** The export of a module `inline:NAME`. */
 async function content(name) {
   if (name === "worker") return workerScript();
-  // Of all encodings that fit into a JavaScript file base64 is the one that browsers decode fast, and packed it is as small.
+  // Of the encodings that fit into a JavaScript file, base64 is the one that browsers decode fast, and after gzip it is
+  // as small.
   return gzipSync(await readFile(at(`pkg/wasm/${name}`)), { level: 9 }).toString("base64");
 }
 
@@ -34,7 +35,7 @@ const inline = {
 const entryPoints = [at("pkg/inline/index.js")];
 const { outputFiles, metafile } = await build({ ...COMMON, entryPoints, format: "esm", plugins: [inline, glue], metafile: true });
 const [{ text }] = outputFiles;
-// What a bundler would look for, and a page would ask for.
+// Files that a bundler would look for and a page would fetch.
 const imports = Object.values(metafile.outputs).flatMap((output) => output.imports.map(({ path }) => path));
 if (imports.length > 0 || text.includes("import.meta")) throw new Error(`pkg/inline.js refers to other files: ${imports}`);
 await writeFile(at("pkg/inline.js"), text);

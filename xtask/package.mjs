@@ -1,12 +1,12 @@
-// Makes the npm package as it is shipped: pkg/ with its JavaScript minified, and its entries once more as CommonJS.
-// `node xtask/package.mjs FOLDER`, once pkg/wasm and pkg/inline.js are there.
+// Makes the npm package as it is published: pkg/ with minified JavaScript, and the entries also as CommonJS. Usage:
+// `node xtask/package.mjs FOLDER`, after pkg/wasm and pkg/inline.js are built.
 //
-// Each module is minified by itself and keeps its name: bundlers look for the addresses written in them, and a browser fetches
-// what it needs and no more. No source maps and no second copy of the sources: they would be most of the JavaScript in the
-// tarball. The readable sources are pkg/ in the repository, at the tag of the version.
+// Each module is minified separately and keeps its name: bundlers look for the addresses in them, and a browser fetches
+// only what it needs. There are no source maps and no second copy of the sources, which would be most of the JavaScript
+// in the tarball. The readable sources are pkg/ in the repository, at the tag of the version.
 //
-// CommonJS is for what takes nothing else: Jest as it is by default, and Node before 20.19. It is of one file for each entry,
-// and reads engine and model from the disk. Bundlers take the modules (the condition `module` in package.json).
+// CommonJS is for tools that accept nothing else: Jest by default, and Node before 20.19. It has one file per entry,
+// and reads engine and model from the disk. Bundlers use the modules (the condition `module` in package.json).
 import { cp, mkdir, readFile, readdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -14,9 +14,9 @@ import { build, transform } from "esbuild";
 import { glue, isGlue, withText } from "./glue.mjs";
 
 const SOURCE = fileURLToPath(new URL("../pkg/", import.meta.url));
-/** The oldest browsers that the package names. */
+/** The oldest supported browsers. */
 const TARGET = ["chrome96", "firefox102", "safari16.4"];
-/** Entries that are more than a type: `inline` is the same as `small` where files can be read. */
+/** Entries that also exist as CommonJS. `inline` is not needed, because it equals `small` where files can be read. */
 const COMMON_JS = ["index", "small", "draw", "element"];
 const TYPES = [...COMMON_JS, "inline"];
 
@@ -28,7 +28,7 @@ for (const folder of ["", "wasm"]) {
   await mkdir(join(to, folder), { recursive: true });
   for (const entry of await readdir(join(SOURCE, folder), { withFileTypes: true })) {
     const path = join(folder, entry.name);
-    // Hidden files are the build's own notes.
+    // Hidden files belong to the build.
     if (!entry.isFile() || entry.name.startsWith(".") || entry.name.endsWith(".tgz")) continue;
     if (!entry.name.endsWith(".js") || entry.name === "inline.js") {
       await cp(join(SOURCE, path), join(to, path));

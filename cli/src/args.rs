@@ -1,4 +1,4 @@
-//! What can be said on the command line.
+//! The command line's arguments.
 
 use std::path::PathBuf;
 
@@ -77,7 +77,7 @@ pub struct DetectArgs {
     pub max_work: Option<u64>,
 }
 
-/// Billions, in ones.
+/// Parses a number of billions.
 fn billions(text: &str) -> Result<u64, String> {
     match text.parse::<f64>() {
         Ok(billions) if billions >= 0.0 => Ok((billions * 1e9) as u64), // Saturates; false for NaN.
@@ -94,7 +94,7 @@ fn input_size(text: &str) -> Result<(u32, u32), String> {
 }
 
 impl DetectArgs {
-    /// What the model may take.
+    /// The limits for the model.
     pub fn limits(&self) -> Limits {
         let mut limits = Limits::default();
         if let Some(megabytes) = self.max_memory {

@@ -24,7 +24,7 @@ const MAX_FILE_BYTES: u64 = 256 << 20;
 /// Usage errors end with clap's code.
 const USAGE: u8 = 2;
 
-/// Why an image has no answer, or no picture of it.
+/// Why an image has no result, or no drawn image.
 struct Failure {
     code: &'static str,
     message: String,
@@ -73,7 +73,7 @@ pub fn run(args: &DetectArgs) -> ExitCode {
     match search(&mut detector, args, &outputs, &mut io::stdout().lock()) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
-        // The reader has enough, as `head` does.
+        // The reader has closed the pipe, as `head` does.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
             report(format_args!("standard output: {error}"));
@@ -82,8 +82,8 @@ pub fn run(args: &DetectArgs) -> ExitCode {
     }
 }
 
-/// The file into which each image is drawn, none without `--draw`. The error says which would overwrite another file of
-/// this call.
+/// The output file of each drawn image; empty without `--draw`. The error names an output that would overwrite another
+/// file of this call.
 fn outputs(args: &DetectArgs) -> Result<Vec<PathBuf>, String> {
     let Some(out) = &args.draw else { return Ok(Vec::new()) };
     let is_folder = out.is_dir();
@@ -94,7 +94,7 @@ fn outputs(args: &DetectArgs) -> Result<Vec<PathBuf>, String> {
             out.display()
         ));
     }
-    // Before a file of that name is made, or an old one is emptied.
+    // Must come before a file of that name is created, or an existing one is emptied.
     if !is_folder && !ImageFormat::from_path(out).is_ok_and(|format| format.writing_enabled()) {
         return Err(format!("--draw {} must end in .png, .jpg or .webp, or be an existing folder", out.display()));
     }
@@ -106,7 +106,7 @@ fn outputs(args: &DetectArgs) -> Result<Vec<PathBuf>, String> {
         name.push(".png");
         out.join(name)
     };
-    // Two paths can name one file. A file that does not exist yet has only the one that is given.
+    // Two paths can name one file. A file that does not exist yet has only the given path.
     let place = |path: &PathBuf| path.canonicalize().unwrap_or_else(|_| path.clone());
     let images: HashSet<_> = args.images.iter().map(place).collect();
     let outputs: Vec<_> = args.images.iter().map(output).collect();
@@ -127,7 +127,7 @@ fn outputs(args: &DetectArgs) -> Result<Vec<PathBuf>, String> {
     Ok(outputs)
 }
 
-/// Searches all images and writes the answers. Gives whether all went well; the error is that of `out`.
+/// Searches all images and prints the results. Returns whether everything succeeded. The error is that of `out`.
 fn search(
     detector: &mut Detector,
     args: &DetectArgs,
@@ -140,7 +140,7 @@ fn search(
         let mut answer = json!({ "image": path.display().to_string() });
         let result = match detect(detector, path) {
             Ok((image, found)) => {
-                // Before it is drawn: a full disk does not lose it.
+                // Printed before the image is drawn, so that a full disk does not lose it.
                 if args.json {
                     add_objects(&mut answer, &image, &found);
                 } else {
@@ -165,7 +165,7 @@ fn search(
     Ok(succeeded)
 }
 
-/// Says what went wrong. Where nobody listens, there is nobody to tell.
+/// Reports an error. If standard error is closed, it is ignored.
 fn report(message: impl Display) {
     let _ = writeln!(io::stderr(), "error: {message}");
 }
@@ -197,7 +197,7 @@ fn load(args: &DetectArgs) -> Result<Detector, Box<dyn Error>> {
         builder = builder.input_size(width, height);
     }
     builder.build(&onnx).map_err(|error| match error.code() {
-        // The library names its own option.
+        // The library's message names the library's option, so replace it.
         "model-too-large" => {
             format!("{}: {error}; here it is --max-memory, --max-nodes or --max-work", path.display()).into()
         }
@@ -205,8 +205,8 @@ fn load(args: &DetectArgs) -> Result<Detector, Box<dyn Error>> {
     })
 }
 
-/// Reads a file of at most so many bytes, also where the system does not tell its length (a pipe, a device). A longer one
-/// is `None`.
+/// Reads a file of at most `most` bytes. This works too if the system does not know its length (a pipe, a device).
+/// `None` for a longer file.
 fn read(path: &Path, most: u64) -> io::Result<Option<Vec<u8>>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
@@ -242,15 +242,15 @@ fn draw(out: &Path, image: &DynamicImage, found: &[Detection]) -> Result<(), Fai
     })
 }
 
-/// Decodes an image file, turned the way its camera was held.
+/// Decodes an image file and applies its EXIF orientation.
 fn open(path: &Path) -> Result<DynamicImage, Failure> {
-    // A pipe can be read only once, and decoders go back and forth.
+    // A pipe can be read only once, but decoders seek.
     let Some(bytes) = read(path, MAX_FILE_BYTES)? else {
         return Err(Failure::new("image-too-large", format!("the file has more than {MAX_FILE_BYTES} bytes")));
     };
-    // The format is taken from the content: endings lie.
+    // The format is taken from the content, because file extensions can be wrong.
     let mut decoder = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?.into_decoder()?;
-    // `from_decoder` allocates whatever size the file declares.
+    // `from_decoder` allocates memory for the size that the file declares.
     let (width, height) = decoder.dimensions();
     let too_large =
         |why: String| Failure::new("image-too-large", format!("the image is {width} x {height} px; {why}"));
@@ -303,7 +303,7 @@ fn with_causes(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        // Some say their cause themselves.
+        // Some messages already contain their cause.
         let why = error.to_string();
         if !text.contains(why.trim()) {
             text = format!("{text}: {why}");

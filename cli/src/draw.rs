@@ -19,7 +19,7 @@ pub fn draw(canvas: &mut RgbImage, found: &[Detection]) {
 struct Style {
     line_px: i64,
     height: RasterHeight,
-    /// Whole magnification of the letters, so that they stay crisp.
+    /// Integer scale of the letters, so that their edges are sharp.
     zoom: i64,
 }
 
@@ -36,7 +36,7 @@ impl Style {
     }
 }
 
-/// Left, top, right, bottom in whole pixels, right and bottom outside.
+/// Left, top, right, bottom in whole pixels; right and bottom are exclusive.
 type Frame = (i64, i64, i64, i64);
 
 fn frame_of(detection: &Detection) -> Frame {
@@ -44,7 +44,7 @@ fn frame_of(detection: &Detection) -> Frame {
     (b.x.round() as i64, b.y.round() as i64, (b.x + b.width).round() as i64, (b.y + b.height).round() as i64)
 }
 
-/// Colours of neighbouring classes lie far apart on the wheel.
+/// The colour of a class. Neighbouring classes have very different hues.
 fn colour_of(class: usize) -> Rgb<u8> {
     let golden_angle = 137.508;
     let hue = (class as f32 * golden_angle + 200.0) % 360.0;
@@ -81,7 +81,7 @@ fn outline(canvas: &mut RgbImage, (left, top, right, bottom): Frame, line: i64, 
     fill(canvas, (right - line, top, right, bottom), colour);
 }
 
-/// Writes `text` on a plate above the frame, or inside where there is no room above.
+/// Writes `text` on a filled rectangle above the frame, or inside if there is no room above.
 fn label(canvas: &mut RgbImage, (left, top, ..): Frame, style: &Style, colour: Rgb<u8>, text: &str) {
     let letter_width = get_raster_width(FontWeight::Bold, style.height) as i64 * style.zoom;
     let padding = style.line_px;
@@ -97,7 +97,7 @@ fn label(canvas: &mut RgbImage, (left, top, ..): Frame, style: &Style, colour: R
 
 fn write(canvas: &mut RgbImage, letter: char, (left, top): (i64, i64), style: &Style, plate: Rgb<u8>) {
     let raster = |letter| get_raster(letter, FontWeight::Bold, style.height);
-    // The font has Latin letters; a name in another script shows as question marks, and rightly in the text.
+    // The font has Latin letters only. Other letters are drawn as question marks; the printed text has them.
     let Some(raster) = raster(letter).or_else(|| raster('?')) else { return };
     let ink = ink_on(plate);
     for (row, line) in (0..).zip(raster.raster()) {

@@ -17,7 +17,7 @@ use crate::scale::Scales;
 pub struct Array {
     /// Row-major; a convolution's is OIHW.
     pub shape: Vec<usize>,
-    /// As many as the product of `shape`.
+    /// The values; their number is the product of `shape`.
     pub values: Vec<f32>,
 }
 
@@ -128,7 +128,7 @@ pub fn read_with_network(path: &Path) -> Result<(Network, Weights)> {
 ///
 /// # Errors
 ///
-/// The file cannot be read, is no safetensors file, or has scales that are none.
+/// The file cannot be read, is not a safetensors file, or has invalid scales.
 pub fn read_scales(path: &Path) -> Result<Scales> {
     let bytes = std::fs::read(path).map_err(Error::io(path))?;
     let bad = |problem: String| Error::Checkpoint { path: path.to_owned(), problem };
@@ -244,7 +244,7 @@ pub fn write_with_scales(
 ///
 /// [`Error::Io`].
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    // A new file would take the place of a device, for good.
+    // Renaming would permanently replace a device by a file.
     if std::fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
         return std::fs::write(path, bytes).map_err(Error::io(path));
     }
@@ -283,7 +283,7 @@ mod tests {
     fn another_program_may_be_writing_the_same_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.json");
-        // The file under a fixed name would be another program's.
+        // A file with a fixed name could belong to another program.
         std::fs::create_dir(folder.path().join("a.json.part")).unwrap();
         let write = |text: &str| write_whole(&path, text.as_bytes()).unwrap();
         std::thread::scope(|scope| {
@@ -295,7 +295,7 @@ mod tests {
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "no part is left");
     }
 
-    /// Root could lose `/dev/null`. A link to it stands for it here.
+    /// With root rights, `/dev/null` could be replaced. A link to it stands for it here.
     #[cfg(unix)]
     #[test]
     fn a_device_is_written_to_and_not_replaced() {

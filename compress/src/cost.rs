@@ -1,7 +1,7 @@
 //! The cost of a network: parameters and multiply-accumulates, counted from its description.
 //!
 //! Multiply-accumulates (MACs) are those of convolutions. Biases, normalisation, activations, pooling and decoding are
-//! left out, as in the papers. Parameters are all numbers in a trained file: weights, biases, and four per channel of
+//! not counted, as in the papers. Parameters are all values in a trained file: weights, biases, and four per channel of
 //! batch normalisation. By this count YOLOv3-tiny has 8.86 M.
 
 use std::fmt::Write;
@@ -11,10 +11,11 @@ use serde::Serialize;
 use crate::error::Result;
 use crate::network::{Graph, Network, Node, NodeId, Op};
 
-/// The paper's closed forms, in weights of convolutions; times the cells of the output map they are MACs.
+/// The paper's closed formulas for the weights of convolutions. Multiplied by the cells of the output map, they give
+/// MACs.
 ///
-/// They are not used for counting, which goes by single operations: a test compares both, and
-/// `kinds_table` draws them.
+/// Counting does not use them, because it goes through single operations. A test compares both, and `kinds_table` uses
+/// them.
 pub mod formula {
     /// k×k convolution: `k²·Cin·Cout`.
     pub fn conv(kernel: u64, input: u64, output: u64) -> u64 {
@@ -47,14 +48,14 @@ pub mod formula {
 pub struct Cost {
     /// Weights of convolutions alone, as the paper's formulas count.
     pub weights: u64,
-    /// All numbers a trained file holds.
+    /// All values in a trained file.
     pub parameters: u64,
     /// Multiply-accumulates for one image.
     pub macs: u64,
 }
 
 impl std::ops::AddAssign for Cost {
-    /// A sum that is too large stays at the largest number.
+    /// An overflowing sum stays at the largest number.
     fn add_assign(&mut self, other: Cost) {
         self.weights = self.weights.saturating_add(other.weights);
         self.parameters = self.parameters.saturating_add(other.parameters);
@@ -69,13 +70,13 @@ pub struct LayerCost {
     pub name: String,
     /// See [`LayerKind::label`](crate::network::LayerKind::label).
     pub kind: &'static str,
-    /// Channels it reads, of all its inputs together.
+    /// Channels of all inputs together.
     pub input_channels: usize,
     /// Channels it writes.
     pub output_channels: usize,
-    /// Width and height of its output map; 0 where it is no map.
+    /// Width and height of the output map; 0 if the output is not a map.
     pub output_size: [usize; 2],
-    /// What it costs.
+    /// The cost of the layer.
     #[serde(flatten)]
     pub cost: Cost,
 }
@@ -128,7 +129,7 @@ impl NetworkCost {
         Ok(NetworkCost { network: network.name.clone(), input_size: [width, height], layers, total })
     }
 
-    /// A Markdown table, a layer a line, with the total last.
+    /// A Markdown table with one row per layer and the total last.
     pub fn to_markdown(&self) -> String {
         let mut text =
             String::from("| layer | kind | in | out | map | parameters | MACs |\n|---|---|--:|--:|--:|--:|--:|\n");
@@ -174,7 +175,8 @@ pub fn total(graph: &Graph, width: usize, height: usize) -> Cost {
     total_with(graph, &channels, width, height)
 }
 
-/// The same with other widths: `channels` of each node's output. What the pruner asks for at every step.
+/// The same with other widths: `channels` has the number of channels of each node's output. The pruner calls this at
+/// every step.
 pub(crate) fn total_with(graph: &Graph, channels: &[usize], width: usize, height: usize) -> Cost {
     let mut total = Cost::default();
     for (node, &output) in graph.nodes.iter().zip(channels) {
@@ -184,7 +186,7 @@ pub(crate) fn total_with(graph: &Graph, channels: &[usize], width: usize, height
     total
 }
 
-/// What node `id` costs by itself.
+/// The cost of node `id` alone.
 pub(crate) fn of(graph: &Graph, id: NodeId, width: usize, height: usize) -> Cost {
     let node = &graph.nodes[id];
     let input = node.inputs.first().map_or(0, |&input| graph.nodes[input].channels);
@@ -195,10 +197,10 @@ fn map_size(node: &Node, width: usize, height: usize) -> [usize; 2] {
     node.map_size(width, height).unwrap_or([0, 0])
 }
 
-/// What a node costs that reads and writes so many channels.
+/// The cost of a node with these numbers of input and output channels.
 fn node_cost(node: &Node, [input, output]: [usize; 2], width: usize, height: usize) -> Cost {
     let &Op::Conv { kernel, groups, norm, .. } = &node.op else { return Cost::default() };
-    // Of a depthwise convolution each channel reads one.
+    // In a depthwise convolution, each output channel reads one input channel.
     let read = if groups > 1 { 1 } else { input };
     let weights = (read * kernel * kernel * output) as u64;
     let [map_width, map_height] = map_size(node, width, height);
@@ -257,7 +259,7 @@ pub fn kinds_markdown() -> String {
     text
 }
 
-/// Digits in threes: `8,858,734`.
+/// The number with thousands separators: `8,858,734`.
 pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();

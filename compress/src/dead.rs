@@ -5,16 +5,16 @@ use crate::error::{Error, Result};
 use crate::network::{Network, Node, Op};
 use crate::quantize;
 
-/// Largest range of the values of a dead channel, over all pixels of all images.
+/// The largest range of values of a dead channel, over all pixels of all images.
 const DEAD_RANGE_MAX: f32 = 0.02;
 
 /// Statistics of a node's channels on some images.
 pub(crate) struct ChannelStatistics {
-    /// The least value of each channel.
+    /// The smallest value of each channel.
     pub low: Vec<f32>,
     /// The largest value of each channel.
     pub high: Vec<f32>,
-    /// The means of all channels, image by image.
+    /// The means of all channels, per image.
     pub means: Vec<Vec<f32>>,
 }
 
@@ -79,7 +79,7 @@ pub(crate) fn watch(
     Ok(seen)
 }
 
-/// The values of a tensor of `node`'s.
+/// The values of a tensor of `node`.
 pub(crate) fn tensor<'a>(weights: &'a mut Weights, node: &Node, part: &str) -> &'a mut Vec<f32> {
     &mut weights.entry(format!("{}.{part}", node.name)).or_default().values
 }
@@ -90,7 +90,7 @@ pub(crate) fn fold_constant(weights: &mut Weights, reader: &Node, channel: usize
     let Op::Conv { input, norm, .. } = reader.op else { return };
     let column = tensor(weights, reader, "conv.weight").iter_mut().skip(channel).step_by(input);
     let contributions: Vec<f32> = column.map(|weight| std::mem::take(weight) * value).collect();
-    // The mean that normalisation subtracts or, without normalisation, the bias.
+    // Normalisation subtracts its mean; without normalisation there is a bias.
     let (part, sign) = if norm { ("bn.running_mean", -1.0) } else { ("conv.bias", 1.0) };
     let sums = tensor(weights, reader, part).iter_mut();
     sums.zip(contributions).for_each(|(sum, contribution)| *sum += sign * contribution);

@@ -10,9 +10,9 @@
 //! further copies are slices of the first channels ([`LayerKind::Slice`]). The mean number of kernels per channel is
 //! called the *multiplier*.
 //!
-//! A 1×1 convolution without an activation may stand in front, the *projection*. Its outputs are the components of the
-//! map that the convolution's output depends on most. Components need fewer kernels than channels do. Projection,
-//! depthwise and 1×1 convolution together have the form of an MBConv.
+//! A 1×1 convolution without an activation may come first, the *projection*. Its outputs are the components of the map
+//! on which the convolution's output depends most. Components need fewer kernels than channels. Projection, depthwise
+//! and 1×1 convolution together have the form of an MBConv.
 //!
 //! The approximation minimises the error on photographs. Errors are weighted by the distribution of a channel's
 //! patches, and by the effect of an output channel on the network's outputs ([`Statistics`]). The last 1×1 convolution is
@@ -40,26 +40,26 @@ use crate::quantize;
 use moments::CrossMoments;
 use original::Original;
 
-/// The largest multiplier that may be asked for: a kernel of 31 × 31.
+/// The largest multiplier that can be requested: a kernel of 31 × 31.
 const MULTIPLIER_MAX: f64 = 961.0;
 
-/// What stands for a dense convolution.
+/// The form of the replacement of a dense convolution.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Separable {
-    /// Channels that the projection gives; `None` without one.
+    /// Output channels of the projection; `None` without one.
     pub projected: Option<usize>,
-    /// How many channels each copy of the map has.
+    /// The number of channels of each copy of the map.
     pub copies: Vec<usize>,
 }
 
 impl Separable {
-    /// The mean number of kernels of a channel.
+    /// The mean number of kernels per channel.
     pub fn multiplier(&self) -> f64 {
         self.copies.iter().sum::<usize>() as f64 / self.copies.first().copied().unwrap_or(1) as f64
     }
 }
 
-/// A form as [`DecoupleConfig`] asks for it, the same for every layer.
+/// A form as requested in [`DecoupleConfig`], the same for every layer.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Asked {
     /// One of [`DecoupleConfig::projections`]; `None` without a projection.
@@ -77,53 +77,53 @@ impl fmt::Display for Asked {
     }
 }
 
-/// What a layer loses and costs in a form.
+/// The error and the cost of a layer in one form.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FormCandidate {
     /// The layer.
     pub layer: String,
     /// `None` if it stays dense.
     pub form: Option<Separable>,
-    /// What the form was asked for as; the number of channels rounds both.
+    /// The request that led to the form, whose values are rounded to numbers of channels.
     pub asked: Option<Asked>,
-    /// The share of its output's variance that it does not give, output channels weighed by their effect on the
-    /// network's answers.
+    /// The unexplained share of its output's variance. Output channels are weighted by their effect on the network's
+    /// outputs.
     pub unexplained: f64,
     /// Parameters and multiply-accumulates of the layer.
     pub cost: Cost,
 }
 
-/// What the network is to cost, and which forms to try.
+/// The budget of the network, and the forms to try.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DecoupleConfig {
-    /// The layers that may change; all that can if empty.
+    /// The layers that may change; all dense convolutions if empty.
     pub layers: Vec<String>,
-    /// Multipliers to try, 1 or more. Those above k², and those with which a layer costs more than it does, are passed
-    /// over; so are fractions where a map's channels cannot be put in another order.
+    /// Multipliers to try, 1 or more. Those above k² are skipped, and those with which a layer costs more than before.
+    /// Fractions are skipped if a map's channels cannot be reordered.
     pub multipliers: Vec<f64>,
-    /// Projections to try, each with all multipliers: shares of the map's channels, above 0 to 1.
+    /// Projections to try, each with all multipliers: output channels as shares of the map's channels, above 0 to 1.
     pub projections: Vec<f64>,
-    /// Parameters of the whole network, at most.
+    /// Maximum parameters of the whole network.
     pub max_parameters: u64,
-    /// Its multiply-accumulates, at most.
+    /// Maximum multiply-accumulates of the whole network.
     pub max_macs: u64,
-    /// Side of the square input in pixels that multiply-accumulates are counted for.
+    /// Side in pixels of the square input for which multiply-accumulates are counted.
     pub side_px: usize,
 }
 
 /// A decoupled network.
 #[derive(Debug)]
 pub struct Decoupled {
-    /// The network. Its layers keep their names; those that project or copy a map are called after its reader. Layers
-    /// name the maps that they learn from, those of the dense network if it names no others.
+    /// The network. Layers keep their names. Layers that project or copy a map are named after its reader. Layers name
+    /// the maps from which they learn: those of the dense network, if it names no others.
     pub network: Network,
     /// Its weights.
     pub weights: Weights,
-    /// All that was tried, layer by layer.
+    /// All candidates, layer by layer.
     pub candidates: Vec<FormCandidate>,
-    /// The layers that are no longer dense.
+    /// The layers that are no longer dense, with their forms.
     pub chosen: BTreeMap<String, Separable>,
-    /// The best combination, which was chosen, and others within the budget to compare it with.
+    /// The chosen combination, and others within the budget for comparison.
     pub combinations: Vec<Combination>,
 }
 
@@ -152,13 +152,13 @@ impl Decoupled {
 
 /// Decouples the convolutions of `network` with the least unexplained variance within the budget.
 ///
-/// `images` (see [`quantize::letterboxed`]) have `side` × `side` pixels. `progress` is told what is looked at.
+/// `images` (see [`quantize::letterboxed`]) have `side` × `side` pixels. `progress` gets the name of the current work.
 ///
 /// # Errors
 ///
-/// [`Error::Option`]: a layer that is no dense convolution behind another layer, no multiplier or one of 0, a projection of
-/// 0, a budget below the cheapest combination, no images. [`Error::Training`]: weights of another network. A side that does
-/// not fit.
+/// [`Error::Option`]: a layer that is not a dense convolution behind another layer, no multiplier or one of 0, a
+/// projection of 0, a budget below the cheapest combination, no images. [`Error::Training`]: weights of another
+/// network. Also a side that does not fit.
 pub fn decouple(
     network: &Network,
     weights: &Weights,
@@ -225,16 +225,16 @@ fn eligible(network: &Network, graph: &Graph, wanted: &[String]) -> Result<Vec<N
     Ok(all)
 }
 
-/// A network whose maps have their channels in another order; it computes the same.
+/// An equivalent network whose maps have their channels in another order.
 struct Sorted {
     weights: Weights,
-    /// By node: for each place the channel that came there.
+    /// By node: for each position the original number of the channel.
     orders: Vec<Vec<usize>>,
     /// The convolutions that read such a map.
     behind: Vec<NodeId>,
 }
 
-/// Puts the channels of maps that the convolutions `ids` read in the order of how many kernels they need.
+/// Sorts the channels of maps that the convolutions `ids` read by the number of kernels that they need.
 fn sorted(
     source: &SourceNetwork,
     ids: &[NodeId],
@@ -250,7 +250,7 @@ fn sorted(
         while matches!(graph.nodes[maker].op, Op::MaxPool { .. } | Op::Upsample { .. }) {
             maker = graph.nodes[maker].inputs[0];
         }
-        // The first reader decides.
+        // If several convolutions read a map, the first one decides.
         if !matches!(graph.nodes[maker].op, Op::Conv { groups: 1, .. }) || makers.contains_key(&maker) {
             continue;
         }
@@ -270,7 +270,7 @@ fn sorted(
     Ok(Sorted { weights, orders, behind })
 }
 
-/// The network with the channels of its teacher's maps in the order in which its own maps have them.
+/// Adjusts the order of the channels of the teacher's maps to that of the network's own maps.
 fn with_orders(mut network: Network, graph: &Graph, orders: &[Vec<usize>]) -> Network {
     for (index, layer) in network.layers.iter_mut().enumerate().filter(|(_, layer)| layer.teacher.is_some()) {
         let Some(node) = graph.output_of(index) else { continue };
@@ -285,9 +285,9 @@ fn with_orders(mut network: Network, graph: &Graph, orders: &[Vec<usize>]) -> Ne
     network
 }
 
-/// The weights with the output channels of the dense convolutions `orders` in another order: for each place the channel
-/// that comes there. Also gives the order of every node's channels. `None` where a slice, a sum or the head would read other
-/// channels.
+/// The weights with the output channels of some dense convolutions in another order. `orders` has for each position the
+/// number of the channel that moves there. Also returns the order of every node's channels. `None` if a slice, a sum or
+/// the head would then read other channels.
 fn reordered(
     graph: &Graph,
     weights: &Weights,
@@ -343,7 +343,7 @@ fn reordered(
     Some((new, all))
 }
 
-/// Photographs, and the network as it was.
+/// Photographs, and the original network.
 struct SourceNetwork<'a> {
     images: &'a [Vec<f32>],
     side: usize,
@@ -353,8 +353,8 @@ struct SourceNetwork<'a> {
 }
 
 impl SourceNetwork<'_> {
-    /// What convolution `name` of a network reads at some cells of its output, the same cells in each call:
-    /// `[input · k², patches]`, with `each` patches of every photograph.
+    /// The inputs of convolution `name` of a network at some cells of its output, the same cells in each call: `[input
+    /// · k², patches]`, with `each` patches per photograph.
     fn patches(&self, network: &Network, weights: &Weights, name: &str, each: usize) -> Result<DMatrix<f32>> {
         let graph = network.graph()?;
         let Some(node) = graph.nodes.iter().find(|node| node.name == name) else { return Err(unknown(name)) };
@@ -377,7 +377,7 @@ impl SourceNetwork<'_> {
                     for plane in map.chunks(height * width) {
                         for tap in 0..kernel * kernel {
                             let (y, x) = (row * stride + tap / kernel, column * stride + tap % kernel);
-                            // Half a kernel of zeros around the map.
+                            // The map has a border of zeros of half a kernel.
                             let (y, x) = (y.wrapping_sub(kernel / 2), x.wrapping_sub(kernel / 2));
                             values.push(if y < height && x < width { plane[y * width + x] } else { 0.0 });
                         }
@@ -393,7 +393,7 @@ fn unknown(name: &str) -> Error {
     Error::Training(format!("`{name}` is no convolution"))
 }
 
-/// The network with the convolution `name` in another form.
+/// The network with the convolution `name` in a separable form.
 fn separable(network: &Network, name: &str, form: &Separable) -> Result<Network> {
     let copies = &form.copies;
     let mut layers = Vec::with_capacity(network.layers.len() + 1);
@@ -436,12 +436,12 @@ fn separable(network: &Network, name: &str, form: &Separable) -> Result<Network>
     Ok(network)
 }
 
-/// What the projection in front of a layer is called.
+/// The name of the projection in front of a layer.
 fn projection(layer: &str) -> String {
     format!("{layer}_projection")
 }
 
-/// The network with the `originals` depthwise separable, each fitted on what those in front of it give.
+/// Makes the convolutions `originals` of the network separable. Each is fitted on the output of the ones before it.
 fn replace(
     source: &SourceNetwork,
     originals: &[Original],
@@ -500,7 +500,8 @@ mod tests {
         Layer::new(name, LayerKind::Conv { out, kernel, stride, activation, norm })
     }
 
-    /// Convolutions with and without normalisation, with stride, with a larger kernel, behind a joined skip.
+    /// Convolutions with and without normalisation, with stride, with a larger kernel, and after a concatenated skip
+    /// connection.
     fn network() -> Network {
         let (leaky, none) = (Activation::LeakyRelu, Activation::None);
         let layers = vec![
@@ -521,7 +522,7 @@ mod tests {
         (0..count).map(|_| (0..3 * SIDE * SIDE).map(|_| random.f32()).collect()).collect()
     }
 
-    /// What the head reads, as one list.
+    /// The maps that the head reads, as one list.
     fn answers(network: &Network, weights: &Weights, image: &[f32]) -> Vec<f32> {
         let graph = network.graph().unwrap();
         let map = Map { channels: 3, height: SIDE, width: SIDE, values: image.to_vec() };
@@ -556,7 +557,7 @@ mod tests {
             original
         };
         let originals: Vec<Original> = ids.iter().map(original).collect();
-        // With all channels as they are, and with all components of the map.
+        // With all channels, or all components of the map.
         let chosen = [("deep", None, vec![4; 9]), ("wide", Some(6), vec![6; 25]), ("down", Some(9), vec![9; 9])];
         let chosen = chosen.map(|(name, projected, copies)| (name.into(), Separable { projected, copies })).into();
         let (separable, fitted) = replace(&source, &originals, &chosen, &|_| ()).unwrap();
@@ -568,7 +569,7 @@ mod tests {
             let (before, after) = (answers(&network, &weights, image), answers(&separable, &fitted, image));
             let largest = before.iter().fold(0f32, |largest, value| largest.max(value.abs()));
             let off = before.iter().zip(&after).fold(0f32, |off, (a, b)| off.max((a - b).abs()));
-            // The ridge keeps it from being exact.
+            // The ridge prevents an exact result.
             assert!(off < 0.01 * largest, "{off} of {largest}");
         }
     }
@@ -578,7 +579,7 @@ mod tests {
         let network = network();
         let graph = network.graph().unwrap();
         let mut weights = random_weights(&graph, 5);
-        // All kernels of an input channel of `deep` are mixed of two.
+        // All kernels of an input channel of `deep` are mixtures of two.
         let mut random = fastrand::Rng::with_seed(8);
         let two: Vec<[f32; 18]> = (0..4).map(|_| std::array::from_fn(|_| random.f32() - 0.5)).collect();
         let deep = &mut weights.get_mut("deep.conv.weight").unwrap().values;
@@ -717,7 +718,7 @@ mod tests {
         );
         assert_eq!(original.copies(basis, 1.7), Some(vec![6, 4]));
         assert_eq!(original.copies(basis, 1.0), Some(vec![6]));
-        // The head needs the order that it has.
+        // The head needs the original order.
         let scores = graph.nodes.iter().position(|node| node.name == "scores").unwrap();
         assert_eq!(reordered(&graph, &weights, &BTreeMap::from([(scores, vec![2, 1, 0])])), None);
     }
@@ -728,7 +729,7 @@ mod tests {
         let graph = network.graph().unwrap();
         let weights = random_weights(&graph, 9);
         let images = photographs(60);
-        // All stays dense, for nothing limits it, but the order of channels changes.
+        // Everything stays dense, because nothing limits it, but the order of channels changes.
         let config = DecoupleConfig { multipliers: vec![1.5], projections: Vec::new(), ..all_within(u64::MAX) };
         let decoupled = decouple(&network, &weights, &images, SIDE, &config, &|_| ()).unwrap();
         let maps = |network: &Network, weights: &Weights| {

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 /// The result of everything here that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What went wrong, with what the user needs to correct it.
+/// What went wrong, with the information that the user needs to correct it.
 ///
-/// The command line prints it after `error: `, so messages are lower case, have no full stop and say what to do where
-/// that is not plain.
+/// The command line prints it after `error: `. So messages are lower case, have no full stop, and say what to do if
+/// that is not obvious.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -60,7 +60,7 @@ pub enum Error {
         /// Which tensor or node, and what is wrong with it.
         problem: String,
     },
-    /// A Darknet cfg has something that this crate cannot do, or does not hold together.
+    /// A Darknet cfg has something that this crate does not support, or is inconsistent.
     #[error("{}:{line}: {problem}", path.display())]
     Cfg {
         /// The file.
@@ -83,7 +83,7 @@ pub enum Error {
     Option {
         /// The option as typed, with its dashes.
         option: &'static str,
-        /// What is wrong and what would do.
+        /// What is wrong and what is valid.
         problem: String,
     },
     /// The detector crate refused a model or an image.

@@ -29,16 +29,17 @@ const RECALLS: usize = 101;
 /// Area ranges in square pixels: all, small, medium, large.
 const AREAS: [(f64, f64); 4] = [(0.0, 1e10), (0.0, 1024.0), (1024.0, 9216.0), (9216.0, 1e10)];
 
-/// Least score of a detection: lower ones could only add to the end of the curve.
+/// The minimum score of a detection. Lower scores could only extend the end of the curve.
 pub const SCORE_FLOOR: f32 = 0.001;
 
-/// Default overlap above which the weaker of two detections of a class is dropped. Higher than the detector's default,
-/// since AP rewards recall.
+/// The default overlap above which the detection with the lower score of two of a class is dropped. It is higher than
+/// the detector's default, because AP rewards recall.
 pub const IOU_THRESHOLD: f32 = 0.6;
 
 /// A box by its upper left corner and its size, in pixels of the photograph.
 ///
-/// In 64 bits, unlike the detector's own: an overlap at exactly a threshold must fall on pycocotools' side of it.
+/// Values have 64 bits, unlike the detector's own, because an overlap at exactly a threshold must be on the same side
+/// as in pycocotools.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct BoxXywh {
     /// Left edge.
@@ -63,38 +64,38 @@ impl BoxXywh {
     }
 }
 
-/// An object that is there.
+/// A ground-truth object.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Truth {
     /// Index of the photograph.
     pub image: usize,
     /// Index of the category.
     pub category: usize,
-    /// Where it is.
+    /// Its box.
     pub bbox: BoxXywh,
-    /// Its area in square pixels, which decides whether it is small, medium or large: that of the outline where
-    /// the annotation has one, so often less than the box.
+    /// Its area in square pixels, which decides whether it is small, medium or large. It is that of the outline if the
+    /// annotation has one, and then often smaller than the box.
     pub area: f64,
-    /// A region of many objects, not counted, that takes any number of detections.
+    /// A region with many objects. It is not counted and matches any number of detections.
     pub crowd: bool,
-    /// Neither hit nor miss.
+    /// Neither a true nor a false positive.
     pub ignore: bool,
 }
 
-/// An object that was found.
+/// A detection.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Found {
     /// Index of the photograph.
     pub image: usize,
     /// Index of the category.
     pub category: usize,
-    /// Where it is.
+    /// Its box.
     pub bbox: BoxXywh,
-    /// How sure the detector is; only the order matters.
+    /// The score; only the order matters.
     pub score: f64,
 }
 
-/// What [`score`] found. A figure is `None` where no object counts.
+/// The results of [`score`]. A figure is `None` if there are no objects that count.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Scores {
     /// Mean over the IoU thresholds 0.50 to 0.95.
@@ -115,7 +116,7 @@ pub struct Scores {
     pub categories: Vec<CategoryScores>,
 }
 
-/// What [`score`] found for one category.
+/// The results of [`score`] for one category.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct CategoryScores {
     /// Objects that count: neither crowds nor ignored.
@@ -126,16 +127,16 @@ pub struct CategoryScores {
     pub ap50: Option<f64>,
 }
 
-/// How [`run`] works.
+/// Options of [`run`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
-    /// Side of the square input in pixels; the model's own size without.
+    /// Side of the square input in pixels; `None` for the model's own size.
     pub side_px: Option<u32>,
     /// See [`IOU_THRESHOLD`].
     pub iou_threshold: f32,
-    /// Photographs at a time.
+    /// Number of photographs processed at the same time.
     pub threads: usize,
-    /// What to do about a photograph that cannot be decoded: under [`BadData::Skip`] it counts neither way.
+    /// What to do about a photograph that cannot be decoded. Under [`BadData::Skip`] it does not count.
     pub bad_data: BadData,
 }
 
@@ -145,18 +146,18 @@ impl Default for Options {
     }
 }
 
-/// What [`run`] found.
+/// The results of [`run`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Evaluation {
     /// The figures, categories in the order of [`Dataset::classes`].
     pub scores: Scores,
     /// All detections; indices are those of [`Evaluation::image_ids`] and [`Dataset::classes`].
     pub found: Vec<Found>,
-    /// The photographs' ids, rising.
+    /// The photographs' ids, ascending.
     pub image_ids: Vec<u64>,
-    /// Categories that the model does not know, and so cannot find.
+    /// Categories that the model does not have, so it cannot detect them.
     pub unknown: Vec<String>,
-    /// What was left out, a sentence each.
+    /// What was skipped, one sentence each.
     pub skipped: Vec<String>,
     /// Width and height of the model's input in pixels.
     pub input_px: [u32; 2],
@@ -165,14 +166,14 @@ pub struct Evaluation {
 /// Runs an ONNX file over all photographs of `set` and scores the detections. `progress` gets the number of
 /// photographs done.
 ///
-/// Categories are matched to the model's classes by name; the model is asked for those alone. Boxes with a `score`
-/// (a teacher's, no person's) are neither hit nor miss.
+/// Categories are matched to the model's classes by name; only these classes are detected. Boxes with a `score` (from a
+/// teacher, not a person) are neither true nor false positives.
 ///
 /// # Errors
 ///
-/// The model does not load or run, knows none of the categories, or a photograph cannot be read.
+/// The model does not load or run, has none of the categories, or a photograph cannot be read.
 pub fn run(onnx: &[u8], set: &Dataset, options: &Options, progress: &(dyn Fn(usize) + Sync)) -> Result<Evaluation> {
-    // The order of ids is the protocol's.
+    // The protocol orders photographs by id.
     let mut images: Vec<_> = set.images.iter().collect();
     images.sort_by_key(|image| image.id);
     let mut builder = Detector::builder()
@@ -217,7 +218,7 @@ pub fn run(onnx: &[u8], set: &Dataset, options: &Options, progress: &(dyn Fn(usi
     })?;
     let Results { mut found, skipped } =
         queue.results.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
-    // Threads finish in any order; the detector's own order inside a photograph stays.
+    // Threads finish in any order. Sorting is stable, so the order within a photograph stays.
     found.sort_by_key(|found: &Found| found.image);
 
     let counted =
@@ -234,7 +235,7 @@ pub fn run(onnx: &[u8], set: &Dataset, options: &Options, progress: &(dyn Fn(usi
     })
 }
 
-/// Photographs that several threads run detectors over.
+/// A queue of photographs that several threads process with detectors.
 struct Queue<'a> {
     images: &'a [&'a Annotated],
     /// The category of each of the model's classes.
@@ -249,7 +250,7 @@ struct Queue<'a> {
 #[derive(Default)]
 struct Results {
     found: Vec<Found>,
-    /// The photographs that were left out, and why.
+    /// The skipped photographs, with the reason.
     skipped: Vec<(usize, String)>,
 }
 
@@ -264,7 +265,7 @@ impl<'a> Queue<'a> {
         Queue { images, category_of, bad_data, progress, next, done, results: Mutex::default() }
     }
 
-    /// What each thread does, until no photograph is left.
+    /// The work of each thread: processes photographs until none is left.
     fn work(&self, mut detector: Detector) -> Result<()> {
         loop {
             let index = self.next.fetch_add(1, Ordering::Relaxed);
@@ -303,7 +304,7 @@ impl<'a> Queue<'a> {
     }
 }
 
-/// The objects of a photograph, which [`score`] knows by `index`.
+/// The objects of a photograph, with `index` as the photograph's number in [`score`].
 pub fn truths(index: usize, image: &Annotated) -> impl Iterator<Item = Truth> {
     image.objects.iter().map(move |object| {
         let [x, y, width, height] = object.xywh;
@@ -332,11 +333,11 @@ struct MatchedDetection {
     ignored: [bool; IOU_THRESHOLDS],
 }
 
-/// Scores detections against the truth.
+/// Scores detections against the ground truth.
 ///
-/// Photographs are numbered from 0 to `images`, categories from 0 to `categories`. Ties in score keep the order
-/// of `found`, and that of the photographs' numbers between photographs: number them by rising id to get the
-/// order pycocotools uses.
+/// Photographs are numbered from 0 to `images`, categories from 0 to `categories`. Detections with equal scores keep
+/// the order of `found` within a photograph, and the order of the photographs' numbers between photographs. Number
+/// photographs by ascending id to get the order of pycocotools.
 ///
 /// # Panics
 ///
@@ -395,7 +396,7 @@ fn mean(figures: impl Iterator<Item = f64>) -> Option<f64> {
     (count > 0).then(|| sum / count as f64)
 }
 
-/// The curve of one category over all photographs, or nothing where no object counts.
+/// The curve of one category over all photographs; `None` if no object counts.
 fn curve(truths: &[Vec<&Truth>], found: &[Vec<&Found>], area: (f64, f64)) -> Option<Curve> {
     let mut objects = 0;
     let mut outcomes = vec![];
@@ -437,11 +438,11 @@ fn curve(truths: &[Vec<&Truth>], found: &[Vec<&Found>], area: (f64, f64)) -> Opt
     Some(curve)
 }
 
-/// Gives the detections of one photograph their objects; returns how many objects count.
+/// Matches the detections of one photograph to its objects. Returns how many objects count.
 fn match_one(truths: &[&Truth], found: &[&Found], area: (f64, f64), outcomes: &mut Vec<MatchedDetection>) -> usize {
     let outside = |square_px: f64| square_px < area.0 || square_px > area.1;
     let ignored = |truth: &Truth| truth.crowd || truth.ignore || outside(truth.area);
-    // Objects that count have priority: a detection takes an ignored object only where it finds no other.
+    // Objects that count have priority: a detection matches an ignored object only if it matches no other.
     let mut ordered: Vec<&Truth> = truths.iter().copied().filter(|truth| !ignored(truth)).collect();
     let counted = ordered.len();
     ordered.extend(truths.iter().copied().filter(|truth| ignored(truth)));
@@ -452,7 +453,7 @@ fn match_one(truths: &[&Truth], found: &[&Found], area: (f64, f64), outcomes: &m
                 .iter()
                 .map(|truth| {
                     let intersection = found.bbox.intersection(&truth.bbox);
-                    // Summed in the order of pycocotools.
+                    // Summed in the same order as in pycocotools.
                     let union = match truth.crowd {
                         true => found.bbox.area(),
                         false => found.bbox.area() + truth.bbox.area() - intersection,
@@ -528,10 +529,10 @@ mod tests {
 
     #[test]
     fn half_the_objects_before_a_miss() {
-        // One hit of two objects: precision 1 up to recall 0.5 (51 of the 101 recalls), 0 beyond.
+        // One of two objects is found: precision 1 up to recall 0.5 (51 of the 101 recalls), 0 beyond.
         let half = score(&[truth(0.0), truth(50.0)], &[found(0.0, 0.9), found(200.0, 0.5)], 1, 1);
         assert!((half.ap50.unwrap() - 51.0 / 101.0).abs() < 1e-9);
-        // The same, the miss first: precision 1/2.
+        // The same with the false positive first: precision 1/2.
         let late = score(&[truth(0.0), truth(50.0)], &[found(0.0, 0.5), found(200.0, 0.9)], 1, 1);
         assert!((late.ap50.unwrap() - 51.0 / 202.0).abs() < 1e-9);
     }

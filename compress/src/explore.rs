@@ -39,7 +39,7 @@ pub use time::milliseconds;
 /// Everything that decides a run, apart from how networks are trained.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ExploreConfig {
-    /// The parts to explore, by their first layer; all if empty.
+    /// The parts to explore, by the name of their first layer; all if empty.
     pub parts: Vec<String>,
     /// Kinds to try.
     pub kinds: Vec<Kind>,
@@ -47,27 +47,28 @@ pub struct ExploreConfig {
     pub kernels: Vec<usize>,
     /// Expansions α of MBConv to try.
     pub expansions: Vec<usize>,
-    /// Reductions β of its squeeze-and-excitation to try; 0 leaves it out.
+    /// Reductions β of its squeeze-and-excitation to try; 0 means none.
     pub reductions: Vec<usize>,
-    /// Numbers of blocks, one behind the other, to try.
+    /// Numbers of consecutive blocks to try.
     pub depths: Vec<usize>,
-    /// Whether blocks are also tried with the pool that the part ends with, beside those with its stride in the block.
+    /// For parts that end with a pool: whether to also try blocks followed by that pool. Otherwise the block has the
+    /// stride.
     pub pools: bool,
-    /// All parameters together.
+    /// Maximum parameters of the whole network.
     pub max_parameters: u64,
-    /// All multiply-accumulates together.
+    /// Maximum multiply-accumulates of the whole network.
     pub max_macs: u64,
-    /// Milliseconds of the parts together, in int8, on this machine.
+    /// Maximum sum of the milliseconds of all parts, in int8, on this machine.
     pub max_ms: Option<f64>,
-    /// Side of the square input in pixels that multiply-accumulates and milliseconds are for.
+    /// Side in pixels of the square input for which multiply-accumulates and milliseconds are counted.
     pub side_px: usize,
     /// Whether milliseconds are measured.
     pub time: bool,
-    /// How many of the best combinations are checked by a training of the whole.
+    /// How many of the best combinations are checked by training the whole network.
     pub check: usize,
 }
 
-/// Options that may change when a run goes on: the table stays valid.
+/// Options that may change when a run is continued: the table stays valid.
 const MAY_CHANGE: [&str; 4] = ["max_parameters", "max_macs", "max_ms", "check"];
 
 /// A kind of layer to try.
@@ -89,12 +90,12 @@ pub enum Kind {
 pub struct Shard {
     /// From 1.
     pub index: usize,
-    /// How many there are.
+    /// The number of shards.
     pub count: usize,
 }
 
 impl Shard {
-    /// The only one.
+    /// The only shard.
     pub const ALL: Shard = Shard { index: 1, count: 1 };
 
     fn file(self) -> String {
@@ -118,14 +119,14 @@ impl std::str::FromStr for Shard {
     }
 }
 
-/// A candidate that has learned.
+/// A candidate that was trained.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Measured {
-    /// The part that it stands for.
+    /// The part that it replaces.
     pub part: String,
     /// See [`Candidate::name`].
     pub candidate: String,
-    /// The share of the teacher's map that it does not give.
+    /// The share of the variance of the teacher's map that it does not reproduce.
     pub unexplained: f64,
     /// See [`cost::Cost::parameters`].
     pub parameters: u64,
@@ -141,27 +142,27 @@ pub struct Measured {
 pub struct Checked {
     /// By part, the candidate.
     pub picks: BTreeMap<String, String>,
-    /// What came out.
+    /// The result of the training.
     #[serde(flatten)]
     pub result: CheckResult,
 }
 
-/// What a training of the whole gave.
+/// The result of training a whole network.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct CheckResult {
-    /// Images of the training.
+    /// Number of training images.
     pub images: u64,
     /// Its loss at the end.
     pub loss: f64,
-    /// The share of the teacher's maps that the whole does not give, mean over all.
+    /// The unexplained share of the teacher's maps, as the mean over all maps.
     pub unexplained: f64,
-    /// AP50, 0 to 1, where a set to measure it on was given.
+    /// AP50, 0 to 1, if a set to measure it on was given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ap50: Option<f64>,
 }
 
 impl CheckResult {
-    /// Larger is better: AP50 where it was measured, else the loss.
+    /// Larger is better: AP50 if it was measured, else the negated loss.
     fn merit(&self) -> f64 {
         self.ap50.unwrap_or(-self.loss)
     }
@@ -175,10 +176,10 @@ enum Line {
     Check(Checked),
 }
 
-/// A combination: one candidate a part.
+/// A combination: one candidate per part.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Combination {
-    /// `best`, `second` …, or what all parts have become.
+    /// `best`, `second` …, or the candidate that all parts have.
     pub name: String,
     /// By part, the candidate.
     pub picks: BTreeMap<String, String>,
@@ -191,23 +192,23 @@ pub struct Combination {
     /// Of the parts together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ms: Option<f64>,
-    /// Whether it is the one to take.
+    /// Whether it is the chosen combination.
     pub best: bool,
-    /// What the training of the whole gave.
+    /// The result of training its whole network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checked: Option<CheckResult>,
 }
 
-/// What is known in a run's folder.
+/// The results in a run's folder.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Results {
-    /// By part and candidate.
+    /// Sorted by part and candidate.
     pub candidates: Vec<Measured>,
     /// The best combinations, and for comparison those with the same candidate for every part.
     pub combinations: Vec<Combination>,
 }
 
-/// A candidate's share of the teacher's map that it does not give, and its weights.
+/// A trained candidate's unexplained variance and weights.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Learned {
     /// See [`Measured::unexplained`].
@@ -216,41 +217,41 @@ pub struct Learned {
     pub weights: Weights,
 }
 
-/// Learns and measures for an exploration.
+/// Trains and measures for an exploration.
 pub trait Learner {
-    /// Has all candidates of a part of `base` learn side by side; one result each, in their order.
+    /// Trains all candidates of a part of `base` side by side. Returns one result each, in their order.
     ///
     /// # Errors
     ///
-    /// A teacher that does not fit, training fails, or is interrupted: then [`Error::Interrupted`].
+    /// A teacher that does not fit, failed training, or [`Error::Interrupted`].
     fn learn(&mut self, base: &Network, part: &Part, candidates: &[Candidate]) -> Result<Vec<Learned>>;
 
-    /// Milliseconds of the engine for a candidate, in int8, for a network's input of `side_px`.
+    /// Milliseconds of the engine for a candidate, in int8, in a network with an input of `side_px`.
     ///
     /// # Errors
     ///
     /// The engine does not run it.
     fn milliseconds(&mut self, part: &Part, candidate: &Candidate, side_px: usize) -> Result<f64>;
 
-    /// Trains the whole network from `start`, in `folder`, which a killed training goes on from.
+    /// Trains the whole network from `start`, in `folder`. A killed training is continued from there.
     ///
     /// # Errors
     ///
     /// As [`Learner::learn`].
     fn check(&mut self, network: &Network, start: &Weights, folder: &Path) -> Result<(CheckResult, Weights)>;
 
-    /// The settings of all that, as a JSON object: a resumed run must use the same.
+    /// The settings of the learner, as a JSON object. A resumed run must use the same.
     fn recipe(&self) -> serde_json::Value;
 }
 
 /// The outcome of [`explore`] or [`merge`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum ExploreOutcome {
-    /// The rest is up to other shards.
+    /// The remaining work belongs to other shards.
     Waiting {
-        /// Candidates that have not learned.
+        /// Number of candidates that are not trained yet.
         candidates: usize,
-        /// Best combinations that have not been trained, as far as they are known.
+        /// Number of best combinations that are not checked yet, as far as they are known.
         checks: usize,
     },
     /// All is done.
@@ -262,27 +263,27 @@ pub enum ExploreOutcome {
     },
 }
 
-/// The network, its parts and what may stand for each.
+/// The network, its parts and the candidates for each.
 pub struct SearchSpace {
     base: Network,
-    /// Weights by name for whatever no candidate replaces.
+    /// Weights by name for layers that no candidate replaces.
     start: Weights,
     config: ExploreConfig,
     parts: Vec<(Part, Vec<Candidate>)>,
-    /// What is no part costs this.
+    /// The cost of the layers that belong to no part.
     rest: cost::Cost,
 }
 
 impl SearchSpace {
-    /// What there is to explore of `base`. `teacher` is the teacher's network and weights, if it has any by name;
-    /// `start` are weights for what stays, which the teacher's complete.
+    /// Creates the search space of `base`. `teacher` is the teacher's network and weights, if the teacher is a
+    /// checkpoint. `start` are weights for the layers that stay; missing ones are taken from the teacher.
     ///
-    /// Candidates that no combination within the budget has are left out.
+    /// Candidates that fit into no combination within the budget are left out.
     ///
     /// # Errors
     ///
-    /// [`Error::Option`]: a network that names nothing in the teacher, parts that there are not, a side that does not
-    /// fit, a budget that nothing keeps, nothing to try.
+    /// [`Error::Option`]: a network that names no map of the teacher, unknown parts, a side that does not fit, a budget
+    /// that no combination meets, nothing to try.
     pub fn new(
         base: Network,
         teacher: Option<(&Network, &Weights)>,
@@ -316,7 +317,7 @@ impl SearchSpace {
         Ok(space)
     }
 
-    /// Drops the candidates that are too dear even beside the cheapest ones of all other parts.
+    /// Drops the candidates that exceed the budget even with the cheapest candidates for all other parts.
     fn keep_affordable(&mut self) -> Result<()> {
         let costs = |candidates: &[Candidate]| -> Vec<Item> {
             candidates
@@ -355,7 +356,7 @@ impl SearchSpace {
         Ok(())
     }
 
-    /// The network, with the teacher's maps at its layers.
+    /// The network, whose layers name the teacher's maps.
     pub fn base(&self) -> &Network {
         &self.base
     }
@@ -365,8 +366,8 @@ impl SearchSpace {
         &self.parts
     }
 
-    /// The network of a combination, and the weights to start it from: what its candidates have learned, and for the
-    /// rest the base's.
+    /// The network of a combination and its initial weights: the trained weights of its candidates, and the base's for
+    /// the rest.
     fn network(&self, picks: &[usize], run: &Path) -> Result<(Network, Weights)> {
         let chosen: Vec<(&Part, &Candidate)> =
             self.parts.iter().zip(picks).map(|((part, all), &pick)| (part, &all[pick])).collect();
@@ -382,7 +383,7 @@ impl SearchSpace {
                 weights.extend(own);
             }
         }
-        // Nothing that is not the network's.
+        // Removes weights that the network does not have.
         let names: Vec<String> = checkpoint::tensors(&network.graph()?).into_iter().map(|spec| spec.name).collect();
         weights.retain(|name, _| names.contains(name));
         Ok((network, weights))
@@ -418,7 +419,7 @@ fn part_file(run: &Path, part: &Part) -> std::path::PathBuf {
 type Table = BTreeMap<(String, String), Measured>;
 type Checks = BTreeMap<BTreeMap<String, String>, CheckResult>;
 
-/// What all shards have logged.
+/// The log entries of all shards.
 fn logged(run: &Path) -> Result<(Table, Checks)> {
     let (mut table, mut checks) = (Table::new(), Checks::new());
     for entry in std::fs::read_dir(run).map_err(Error::io(run))? {
@@ -440,11 +441,11 @@ fn logged(run: &Path) -> Result<(Table, Checks)> {
     Ok((table, checks))
 }
 
-/// The candidates and combinations of a run's folder, as far as it is.
+/// The candidates and combinations in a run's folder, as far as they exist.
 ///
 /// # Errors
 ///
-/// A file cannot be read, or is of another program.
+/// A file cannot be read or has another format.
 pub fn results(run: &Path) -> Result<Results> {
     let candidates = logged(run)?.0.into_values().collect();
     let path = run.join(table::COMBINATIONS);
@@ -457,12 +458,12 @@ pub fn results(run: &Path) -> Result<Results> {
     Ok(Results { candidates, combinations })
 }
 
-/// Runs this shard's part of the work as far as it can; `say` gets a sentence about each result.
+/// Does this shard's part of the work as far as possible. `say` gets a sentence about each result.
 ///
 /// # Errors
 ///
-/// A folder of another run, what the learner says, times that no combination keeps, a full disk; [`Error::Interrupted`]
-/// after `stop`.
+/// A folder of another run, errors of the learner, a limit of milliseconds that no combination meets, a full disk;
+/// [`Error::Interrupted`] after `stop`.
 pub fn explore(
     space: &SearchSpace,
     run: &Path,
@@ -531,10 +532,10 @@ pub fn explore(
     finish(space, run)
 }
 
-/// The weights of a check.
+/// The name of the file with the weights of a check.
 const CHECKED: &str = "checked.safetensors";
 
-/// Has candidates learn and measures them; what they have learned is on the disk when this returns.
+/// Trains and measures candidates. The trained weights are on disk when it returns.
 fn measure(
     space: &SearchSpace,
     run: &Path,
@@ -575,7 +576,7 @@ fn measure(
     Ok(all)
 }
 
-/// By part, what its candidates lose and cost; none while one has not been measured.
+/// For each part, the loss and the cost of its candidates; `None` if a candidate is not measured yet.
 fn items(space: &SearchSpace, table: &Table) -> Option<Vec<Vec<Item>>> {
     let item = |part: &Part, candidate: &Candidate| {
         let measured = table.get(&(part.name.clone(), candidate.name.clone()))?;
@@ -586,7 +587,7 @@ fn items(space: &SearchSpace, table: &Table) -> Option<Vec<Vec<Item>>> {
     space.parts.iter().map(of).collect()
 }
 
-/// The best combinations, one at least; none while a candidate has not been measured.
+/// The best combinations, at least one; `None` if a candidate is not measured yet.
 fn best(space: &SearchSpace, table: &Table) -> Result<Option<Vec<Choice>>> {
     let Some(items) = items(space, table) else { return Ok(None) };
     let ExploreConfig { max_parameters, max_macs, max_ms, .. } = space.config;
@@ -618,17 +619,17 @@ fn named(space: &SearchSpace, picks: &[usize]) -> BTreeMap<String, String> {
     space.parts.iter().zip(picks).map(name).collect()
 }
 
-/// Collects what all shards have done, and writes it as far as it is.
+/// Collects the results of all shards and writes them as far as they exist.
 ///
 /// # Errors
 ///
-/// A folder of another run, or of none; times that no combination keeps.
+/// A folder of another run or without a run; a limit of milliseconds that no combination meets.
 pub fn merge(space: &SearchSpace, run: &Path) -> Result<ExploreOutcome> {
     crate::run::same_recipe(&space.base, &space.config, run, false, &MAY_CHANGE)?;
     finish(space, run)
 }
 
-/// Writes the table, and what came out if all is done.
+/// Writes the table, and the result if everything is done.
 fn finish(space: &SearchSpace, run: &Path) -> Result<ExploreOutcome> {
     let (table, checks) = logged(run)?;
     let is_known =
@@ -642,7 +643,7 @@ fn finish(space: &SearchSpace, run: &Path) -> Result<ExploreOutcome> {
     let result = |choice: &Choice| checks.get(&named(space, &choice.picks)).copied();
     let unchecked = choices.iter().take(space.config.check).filter(|choice| result(choice).is_none()).count();
     let merit = |choice: &Choice| result(choice).map_or(f64::NEG_INFINITY, |result| result.merit());
-    // The first of equals, so the best by the table where nothing was checked.
+    // The first of several equal ones, which is the best by the table if nothing was checked.
     let best =
         (1..choices.len()).fold(0, |best, i| if merit(&choices[i]) > merit(&choices[best]) { i } else { best });
     let combinations = table::combinations(space, &table, &choices, best, &checks);
@@ -656,7 +657,7 @@ fn finish(space: &SearchSpace, run: &Path) -> Result<ExploreOutcome> {
         weights = checkpoint::read(&trained)?.0;
     }
     checkpoint::write_whole(&run.join("network.json"), network.to_json().as_bytes())?;
-    // A module has no weights by name: what stays then has some after a check only.
+    // A TorchScript module has no weights by name, so the layers that stay have weights only after a check.
     if checkpoint::check(&network.graph()?, &weights).is_ok() {
         checkpoint::write(&run.join("model.safetensors"), &network, &weights, Precision::Half)?;
     }
@@ -669,7 +670,7 @@ mod tests {
     use crate::network::LayerKind;
     use crate::zoo;
 
-    /// Explains by the layers alone: more parameters explain more, kernels of 5 a bit more.
+    /// A learner whose results depend only on the layers: more parameters explain more, kernels of 5 a bit more.
     #[derive(Default)]
     struct Formula {
         learned: Vec<String>,
@@ -701,7 +702,7 @@ mod tests {
         fn check(&mut self, network: &Network, start: &Weights, folder: &Path) -> Result<(CheckResult, Weights)> {
             std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
             self.checked += 1;
-            // Training turns it round: what has more layers is better.
+            // Training reverses the order: a network with more layers is better.
             let loss = 10.0 - network.layers.len() as f64 + start.len() as f64 * 1e-6;
             Ok((CheckResult { images: 7, loss, unexplained: 0.1, ap50: None }, start.clone()))
         }
@@ -781,7 +782,7 @@ mod tests {
         let loss = |combination: &Combination| combination.checked.unwrap().loss;
         assert!(checked.iter().all(|combination| loss(&best) <= loss(combination)));
         assert_eq!(combinations.iter().filter(|combination| combination.best).count(), 1);
-        // What all parts can be is there for comparison.
+        // A combination with the same candidate for all parts is there for comparison.
         assert!(combinations.iter().any(|combination| combination.name == "DSConv k=3"), "{combinations:?}");
 
         assert_eq!(Network::read(run.join("network.json")).unwrap(), network);
@@ -843,7 +844,7 @@ mod tests {
         assert_eq!(merge(&space, folder.path()).unwrap(), expected);
         learned.sort();
         assert_eq!((learned, checked), (["conv11", "conv4", "conv7", "conv9"].map(String::from).to_vec(), 3));
-        // A line cut short by a kill is learned again.
+        // A line truncated by a kill is computed again.
         let log = folder.path().join("shard-2-of-2.jsonl");
         let text = std::fs::read_to_string(&log).unwrap();
         let cut = text.lines().position(|line| line.contains("conv11")).unwrap();
@@ -873,7 +874,7 @@ mod tests {
         refused(ExploreConfig { max_macs: 1000, ..small() }, "--max-macs");
         refused(ExploreConfig { side_px: 100, ..small() }, "--cost-imgsz");
         refused(ExploreConfig { kinds: vec![], ..small() }, "--kinds");
-        // All that is left is the layer itself.
+        // The only remaining candidate is the layer itself.
         let same =
             ExploreConfig { parts: vec!["conv4".into()], kinds: vec![Kind::Conv], kernels: vec![3], ..small() };
         let free = ExploreConfig { max_parameters: u64::MAX / 2, max_macs: u64::MAX / 2, ..same };

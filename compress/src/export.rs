@@ -9,10 +9,11 @@ use crate::error::{Error, Result};
 use crate::network::{Activation, Graph, Head, NORM_EPSILON, Network, Node, NodeId, Op, PoolPadding, UpsampleMode};
 use crate::onnx::{GraphBuilder, float, int, ints, text};
 
-/// Logarithms of distances above this (90 strides) are cut, here and in the trainer's loss: they would only overflow.
+/// Logarithms of distances are limited to this (90 strides), here and in the trainer's loss. Larger ones would only
+/// overflow.
 pub(crate) const SIDE_MAX: f32 = 4.5;
 
-/// Where in its cell the place of an anchor-free head lies, in strides.
+/// The point in a cell from which an anchor-free head measures distances, in strides.
 const CENTRE: f32 = 0.5;
 
 /// How weights are stored.
@@ -31,7 +32,7 @@ pub struct Folded {
     pub weight: Vec<f32>,
     /// The shape of `weight`.
     pub shape: [usize; 4],
-    /// One an output channel.
+    /// One per output channel.
     pub bias: Vec<f32>,
 }
 
@@ -77,8 +78,7 @@ pub fn fold(node: &Node, weights: &Weights) -> std::result::Result<Folded, Strin
 ///
 /// # Errors
 ///
-/// A size that [`Graph::check_size`] refuses; weights that are not the network's; a network that does not hold
-/// together.
+/// A size that [`Graph::check_size`] refuses; weights of another network; an inconsistent network.
 pub fn to_onnx(
     network: &Network,
     weights: &Weights,
@@ -91,7 +91,7 @@ pub fn to_onnx(
     let mut onnx = GraphBuilder::new(&network.name);
     onnx.input("images", &[1, 3, height as i64, width as i64]);
 
-    // What each node is called in the file.
+    // The name of each node in the file.
     let mut names: Vec<String> = vec!["images".into()];
     for node in &graph.nodes[1..] {
         let inputs: Vec<&str> = node.inputs.iter().map(|&id| names[id].as_str()).collect();
@@ -124,7 +124,7 @@ pub fn to_onnx(
     Ok(onnx.finish(&metadata(network, &graph, (width, height), &names)))
 }
 
-/// Attributes of a square convolution that pads by half its kernel.
+/// Attributes of a square convolution with a padding of half its kernel.
 pub fn conv_attributes(kernel: usize, stride: usize, groups: usize) -> Vec<tract_onnx::pb::AttributeProto> {
     let (side, stride, pad) = (kernel as i64, stride as i64, (kernel / 2) as i64);
     vec![
@@ -136,7 +136,7 @@ pub fn conv_attributes(kernel: usize, stride: usize, groups: usize) -> Vec<tract
     ]
 }
 
-/// Boxes and scores of all cells: anchors of a map count as that many cells.
+/// The number of predictions. With anchors, each anchor of a cell counts.
 pub(crate) fn cell_count(graph: &Graph, width: usize, height: usize) -> usize {
     let per_cell = |index: usize| match graph.nodes.last().map(|node| &node.op) {
         Some(Op::Detect { head: Head::Anchors { anchors, .. } }) => anchors[index].len(),
@@ -147,8 +147,8 @@ pub(crate) fn cell_count(graph: &Graph, width: usize, height: usize) -> usize {
     strides.iter().enumerate().map(|(i, &stride)| cells(stride) * per_cell(i)).sum()
 }
 
-/// The metadata that Ultralytics' exporter writes, for programs made for its models, and where the head begins.
-/// `names` is what each node is called in the file.
+/// The metadata that Ultralytics' exporter writes, for programs that expect it, and the description of the head.
+/// `names` are the names of the nodes in the file.
 pub fn metadata(
     network: &Network,
     graph: &Graph,
@@ -178,8 +178,8 @@ pub fn metadata(
     ]
 }
 
-/// Where the network ends and its head begins, for a reader that decodes by itself: JSON, as `src/onnx/head.rs` of the
-/// detector describes it.
+/// The description of the head for readers that decode by themselves: JSON, as documented in `src/onnx/head.rs` of the
+/// detector.
 fn head(graph: &Graph, names: &[String]) -> String {
     let Some(Node { op: Op::Detect { head }, inputs, .. }) = graph.nodes.last() else { return String::new() };
     let maps: Vec<Vec<&String>> =
@@ -207,14 +207,14 @@ fn head(graph: &Graph, names: &[String]) -> String {
     value.to_string()
 }
 
-/// Writes an operation that has no weights and no part in the head.
+/// Writes an operation without weights that is not part of the head.
 pub(crate) fn plain(onnx: &mut GraphBuilder, node: &Node, inputs: &[&str]) -> String {
     match &node.op {
         &Op::MaxPool { kernel, stride, padding } => {
             let (kernel, stride) = (kernel as i64, stride as i64);
             let (before, after) = match padding {
                 PoolPadding::Both => (kernel / 2, kernel / 2),
-                // One cell more than an even side needs, where the side may be odd: its last cell counts as well.
+                // Pads one more cell than an even side needs, because the side may be odd: its last cell counts too.
                 PoolPadding::End if node.stride > 32 => (0, kernel - 1),
                 PoolPadding::End => (0, kernel - stride),
             };
@@ -284,7 +284,7 @@ pub fn detect(onnx: &mut GraphBuilder, graph: &Graph, node: &Node, inputs: &[&st
             let limit = onnx.scalar(SIDE_MAX);
             let four = onnx.ints(&[1, 4, -1]);
             sides_and_classes(onnx, graph, inputs, CENTRE, |onnx, map| {
-                // Directly after the convolution, so that a runtime can fuse it as the activation.
+                // Directly after the convolution, so that a runtime can fuse it like an activation.
                 let sides = onnx.step("Min", &[map, &limit], vec![]);
                 let sides = onnx.step("Exp", &[&sides], vec![]);
                 onnx.step("Reshape", &[&sides, &four], vec![])
@@ -310,7 +310,7 @@ pub fn detect(onnx: &mut GraphBuilder, graph: &Graph, node: &Node, inputs: &[&st
     }
 }
 
-/// The centres of a map's cells in pixels of the input, `[1, 2, cells]`: x, then y.
+/// The centres of a map's cells in input pixels, `[1, 2, cells]`: x, then y.
 fn centres(onnx: &mut GraphBuilder, map: &str, stride: f32, offset: f32) -> String {
     let shape = onnx.step("Shape", &[map], vec![int("start", 2), int("end", 4)]);
     let (zero, one) = (onnx.scalar_int(0), onnx.scalar_int(1));
@@ -350,8 +350,8 @@ fn join(onnx: &mut GraphBuilder, parts: &[String], axis: i64) -> String {
     }
 }
 
-/// Heads of pairs of maps. `distances` writes how the four distances of a map's places, `[1, 4, cells]` in units of the
-/// stride, are computed from the first of a pair; `offset` is the position of places in their cells.
+/// Writes a head with pairs of maps. `distances` writes how the four distances of a map's cells, `[1, 4, cells]` in
+/// strides, are computed from the first map of a pair. `offset` is the point in the cell from which they are measured.
 fn sides_and_classes(
     onnx: &mut GraphBuilder,
     graph: &Graph,
@@ -382,8 +382,9 @@ fn sides_and_classes(
     onnx.op("Concat", "output0", &[&centre, &size, &scores], vec![int("axis", 1)]);
 }
 
-/// YOLOv3 (Redmon & Farhadi 2018, section 2.1); a class's score is its probability times the objectness. `maps` are
-/// stride and scale of x and y of each map; the latter is YOLOv4's (Bochkovskiy et al. 2020, section 3.3).
+/// Writes a head with anchors (YOLOv3, Redmon & Farhadi 2018, section 2.1). A class's score is its probability times
+/// the objectness. `maps` are the stride of each map and the scale of x and y (YOLOv4, Bochkovskiy et al. 2020, section
+/// 3.3).
 fn with_anchors(
     onnx: &mut GraphBuilder,
     classes: i64,
@@ -396,7 +397,8 @@ fn with_anchors(
         let count = anchors.len() as i64;
         let split = onnx.ints(&[1, count, 5 + classes, -1]);
         let map4 = onnx.step("Reshape", &[map, &split], vec![]);
-        // Where the sigmoid is 0, [1, 2, cells], beside [1, A, 2, cells]: the corner of the cell, or outside of it.
+        // The position for a sigmoid of 0, [1, 2, cells], broadcast to [1, A, 2, cells]: the corner of the cell, or
+        // outside it.
         let corner = centres(onnx, map, stride, (1.0 - xy_scale) / 2.0);
         let corner_shape = onnx.ints(&[1, 1, 2, -1]);
         let corner = onnx.step("Reshape", &[&corner, &corner_shape], vec![]);
@@ -445,7 +447,7 @@ mod tests {
         network
     }
 
-    /// The rows of the answer of an ONNX file.
+    /// The rows of the output of an ONNX file.
     fn answer(onnx: &[u8]) -> Vec<Vec<f32>> {
         let model = tract_onnx::onnx().model_for_read(&mut std::io::Cursor::new(onnx)).unwrap();
         let model = model.into_optimized().unwrap().into_runnable().unwrap();
@@ -455,7 +457,7 @@ mod tests {
         values.chunks(output[0].shape()[2]).map(<[f32]>::to_vec).collect()
     }
 
-    /// The distribution head by its definition, one place after the other.
+    /// The distribution head by its definition, cell by cell.
     fn decoded(graph: &Graph, maps: &[Map]) -> Vec<Vec<f32>> {
         let Some(&Head::Distribution { bins, offset }) = graph.head() else { panic!("another head") };
         let mut rows = vec![Vec::new(); 4 + graph.classes];
@@ -484,8 +486,8 @@ mod tests {
         a.iter().flatten().zip(b.iter().flatten()).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
     }
 
-    /// A pool padded on both sides, bilinear upsampling, blocks with an activation-less depthwise convolution and
-    /// without normalisation, a map of stride 64 that the image covers in part, and distributions.
+    /// A pool padded on both sides, bilinear upsampling, blocks with a depthwise convolution without activation and
+    /// without normalisation, a map of stride 64 that the image covers partly, and distributions.
     #[test]
     fn a_network_of_new_forms_is_what_onnxruntime_made_of_it() {
         let network = distribution();

@@ -4,7 +4,7 @@ use plotters::coord::ranged1d::{KeyPointHint, Ranged};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-/// Okabe and Ito's colours, apart for the colour-blind too, without their yellow.
+/// Okabe and Ito's colours, which colour-blind people can distinguish, without their yellow.
 const COLOURS: [RGBColor; 7] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
@@ -17,18 +17,18 @@ const COLOURS: [RGBColor; 7] = [
 const FONT: &str = "sans-serif";
 const MUTED: RGBColor = RGBColor(170, 170, 170);
 
-/// Points of one name.
+/// A series of points.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Series {
     /// For the legend.
     pub name: String,
-    /// x and y, and a label beside the point or nothing.
+    /// x, y, and a label beside the point (may be empty).
     pub points: Vec<(f64, f64, String)>,
-    /// Joined by a line, in the order given.
+    /// Whether the points are joined by a line, in this order.
     pub line: bool,
 }
 
-/// The words around a plot.
+/// The texts around a plot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Titles<'a> {
     /// Above it.
@@ -39,16 +39,16 @@ pub struct Titles<'a> {
     pub y: &'a str,
 }
 
-/// How an axis runs.
+/// The scale of an axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Axis {
     /// Evenly.
     Linear,
-    /// By factors; for numbers above zero.
+    /// Logarithmic; for numbers above zero.
     Log,
 }
 
-/// A plot of `series`, the horizontal axis as given and the vertical one too.
+/// Plots `series` with these axes.
 ///
 /// # Errors
 ///
@@ -65,7 +65,7 @@ pub fn plot(titles: Titles, series: &[Series], x_axis: Axis, y_axis: Axis) -> Re
     }
 }
 
-/// A range that holds the values with some room, and all of them that are finite.
+/// A range that contains all finite values, with some margin.
 fn range(values: impl Iterator<Item = f64>, axis: Axis) -> Option<std::ops::Range<f64>> {
     let (low, high) = values.filter(|value| value.is_finite()).fold(None, |range: Option<(f64, f64)>, value| {
         Some(range.map_or((value, value), |(low, high)| (low.min(value), high.max(value))))
@@ -73,7 +73,7 @@ fn range(values: impl Iterator<Item = f64>, axis: Axis) -> Option<std::ops::Rang
     match axis {
         Axis::Linear => {
             let room = ((high - low) * 0.08).max(high.abs() * 0.02).max(1e-6);
-            // Near enough to zero, the axis starts there.
+            // If the lowest value is close enough to zero, the axis starts at zero.
             let low = if low >= 0.0 && low < high * 0.5 { 0.0 } else { low - room };
             Some(low..high + room)
         }
@@ -154,17 +154,17 @@ where
 /// One bar of [`bars`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Bar {
-    /// Beside it.
+    /// The name beside the bar.
     pub name: String,
     /// Its length.
     pub value: f64,
-    /// Written behind it, say its cost.
+    /// The note after it, such as its cost.
     pub note: String,
-    /// Drawn in the second colour: the best.
+    /// Whether it has the second colour, which marks the best.
     pub marked: bool,
 }
 
-/// Horizontal bars from zero, in the order given, from above.
+/// Horizontal bars from zero, in this order, from top to bottom.
 ///
 /// # Errors
 ///
@@ -223,7 +223,7 @@ pub fn bars(title: &str, axis: &str, bars: &[Bar]) -> Result<String, String> {
     Ok(svg)
 }
 
-/// An axis of n rows of height 1 from above, labelled in the middle of each.
+/// An axis of n rows of height 1 from the top, labelled in the middle of each.
 struct Rows(usize);
 
 impl Ranged for Rows {
@@ -231,7 +231,7 @@ impl Ranged for Rows {
     type ValueType = f64;
 
     fn map(&self, value: &f64, limit: (i32, i32)) -> i32 {
-        // Limits are given with the bottom first.
+        // The limits have the bottom first.
         let (bottom, top) = limit;
         top + ((bottom - top) as f64 * value / self.0 as f64).round() as i32
     }
@@ -247,7 +247,7 @@ impl Ranged for Rows {
 
 impl plotters::coord::ranged1d::ValueFormatter<f64> for Rows {}
 
-/// A number in few characters: `0.25`, `12`, `1.5k`, `2.56M`.
+/// A short form of a number: `0.25`, `12`, `1.5k`, `2.56M`.
 fn short(value: f64) -> String {
     let (divisor, unit) = match value.abs() {
         v if v >= 999.5e6 => (1e9, "G"),

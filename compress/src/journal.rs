@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Result};
 
-/// An open log. A line is on the disk, whole, when [`Journal::write`] returns.
+/// An open log. When [`Journal::write`] returns, the whole line is on the disk.
 #[derive(Debug)]
 pub struct Journal {
     file: File,
@@ -17,11 +17,11 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Opens or creates the log and returns what it has. A last line truncated by a kill or a full disk is removed.
+    /// Opens or creates the log and returns its lines. A last line truncated by a kill or a full disk is removed.
     ///
     /// # Errors
     ///
-    /// The file cannot be read or written, or a line that is not the last is none of `T`.
+    /// The file cannot be read or written, or a line other than the last does not parse as `T`.
     pub fn open<T: DeserializeOwned>(path: &Path) -> Result<(Journal, Vec<T>)> {
         let mut file = File::options()
             .create(true)
@@ -44,7 +44,7 @@ impl Journal {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`], say a full disk.
+    /// [`Error::Io`], such as a full disk.
     pub fn write(&mut self, line: &impl Serialize) -> Result<()> {
         let mut text = serde_json::to_string(line).map_err(Error::json(&self.path))?;
         text.push('\n');
@@ -53,7 +53,7 @@ impl Journal {
     }
 }
 
-/// What a log has, without opening it for more.
+/// The lines of a log, without opening it for writing.
 ///
 /// # Errors
 ///

@@ -15,10 +15,11 @@ struct Cli {
     command: commands::Command,
 }
 
-/// What the system says of a pipe that nobody reads any more: on Unix, and two on Windows.
+/// What the system reports for a closed pipe: one code on Unix, two on Windows.
 const CLOSED_PIPE: [&str; 3] = ["(os error 32)", "(os error 109)", "(os error 232)"];
 
-/// Ends quietly where what reads the output has ended, as in `compress cost | head -1`. `println!` panics then.
+/// Ends the program without an error if the reader of its output has ended, as in `compress cost | head -1`. Otherwise
+/// `println!` panics.
 fn end_with_the_reader() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {

@@ -1,4 +1,4 @@
-//! The accuracy of networks in training, pruning and exploration, on a set of photographs.
+//! Measures the accuracy of networks in training, pruning and exploration on a set of photographs.
 
 use crate::checkpoint::Weights;
 use crate::data::{BadData, Dataset};
@@ -14,18 +14,19 @@ pub struct Measure {
     pub set: Dataset,
     /// Side of the square input in pixels.
     pub side_px: usize,
-    /// Photographs at a time.
+    /// Number of photographs processed at the same time.
     pub threads: usize,
     /// What to do about photographs that cannot be used.
     pub bad_data: BadData,
 }
 
 impl Measure {
-    /// AP50 of a network. Its classes are those of the set by name; one without names has the set's, in their order.
+    /// AP50 of a network, 0 to 1. Its classes are matched to those of the set by name. A network without names gets the
+    /// set's names, in their order.
     ///
     /// # Errors
     ///
-    /// The network does not run, or does not know the set's classes.
+    /// The network does not run, or does not have the set's classes.
     pub fn ap50(&self, network: &Network, weights: &Weights) -> Result<f64> {
         let mut network = network.clone();
         network.adopt_names(&self.set.classes).map_err(|problem| Error::Option { option: "--val", problem })?;
@@ -33,7 +34,7 @@ impl Measure {
         let Measure { threads, bad_data, .. } = *self;
         let options = evaluate::Options { threads, bad_data, ..evaluate::Options::default() };
         let evaluation = evaluate::run(&onnx, &self.set, &options, &|_| ())?;
-        // What the set had left out was said when it was read.
+        // What was skipped in the set was reported when it was read.
         for sentence in &evaluation.skipped[self.set.skipped.len()..] {
             eprintln!("skipped: {sentence}");
         }

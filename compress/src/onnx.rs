@@ -11,18 +11,18 @@ use tract_onnx::pb::{
     TensorShapeProto, TypeProto, ValueInfoProto, attribute_proto, tensor_proto, type_proto,
 };
 
-/// The operator set that everything here keeps to.
+/// The operator set of all files that this crate writes.
 const OPSET: i64 = 17;
 
-/// The file format's version that came with [`OPSET`].
+/// The file format version that belongs to [`OPSET`].
 const IR_VERSION: i64 = 8;
 
-/// A graph under construction. Operators return the name of what they compute.
+/// A graph under construction. Methods that add an operator return the name of its output.
 #[derive(Default)]
 pub struct GraphBuilder {
     graph: GraphProto,
     counter: usize,
-    /// Names in use in a graph that is continued, which others have named. `None` for a new one.
+    /// Names in use if an existing graph is extended. `None` for a new one.
     taken: Option<HashSet<String>>,
 }
 
@@ -32,8 +32,8 @@ impl GraphBuilder {
         GraphBuilder { graph: GraphProto { name: name.into(), ..Default::default() }, ..Default::default() }
     }
 
-    /// One that writes the nodes of `graph` anew and keeps the rest. Its own names are none of the graph's: a number is
-    /// appended to one that is.
+    /// Starts with `graph` without its nodes, which are to be written again. If a new name is already in the graph, a
+    /// number is appended.
     pub fn without_nodes_of(graph: &GraphProto) -> GraphBuilder {
         let nodes = graph.node.iter().flat_map(|node| node.input.iter().chain(&node.output).chain([&node.name]));
         let ends = graph.input.iter().chain(&graph.output).map(|end| &end.name);
@@ -43,7 +43,7 @@ impl GraphBuilder {
         GraphBuilder { graph: kept, counter: 0, taken: Some(taken) }
     }
 
-    /// `name`, or one like it if a graph that is continued uses it already.
+    /// `name`, or a similar name if an extended graph already uses it.
     fn unique(&mut self, name: &str) -> String {
         let is_taken = self.taken.as_ref().is_some_and(|taken| taken.contains(name));
         let name = if is_taken { self.fresh(name) } else { name.to_owned() };
@@ -53,7 +53,7 @@ impl GraphBuilder {
         name
     }
 
-    /// A name that nothing has.
+    /// An unused name.
     fn fresh(&mut self, stem: &str) -> String {
         loop {
             self.counter += 1;
@@ -64,27 +64,27 @@ impl GraphBuilder {
         }
     }
 
-    /// What has been built.
+    /// The finished graph.
     pub fn into_graph(self) -> GraphProto {
         self.graph
     }
 
-    /// Adds a node as it is.
+    /// Adds a node unchanged.
     pub fn node(&mut self, node: NodeProto) {
         self.graph.node.push(node);
     }
 
-    /// Declares an f32 input of that shape.
+    /// Declares an f32 input with this shape.
     pub fn input(&mut self, name: &str, shape: &[i64]) {
         self.graph.input.push(value_info(name, shape));
     }
 
-    /// Declares an f32 output of that shape.
+    /// Declares an f32 output with this shape.
     pub fn output(&mut self, name: &str, shape: &[i64]) {
         self.graph.output.push(value_info(name, shape));
     }
 
-    /// Adds an operator with one output, named `name` if nothing else is.
+    /// Adds an operator with one output, named `name` unless that name is in use.
     pub fn op(&mut self, op: &str, name: &str, inputs: &[&str], attributes: Vec<AttributeProto>) -> String {
         let name = self.unique(name);
         self.graph.node.push(NodeProto {
@@ -98,7 +98,7 @@ impl GraphBuilder {
         name
     }
 
-    /// Adds an operator without a name of its own.
+    /// Adds an operator with a generated name.
     pub fn step(&mut self, op: &str, inputs: &[&str], attributes: Vec<AttributeProto>) -> String {
         let name = self.fresh(&op.to_lowercase());
         self.op(op, &name, inputs, attributes)
@@ -110,7 +110,7 @@ impl GraphBuilder {
         self.initializer(name, shape, tensor_proto::DataType::Float, bytes)
     }
 
-    /// A constant stored in 16-bit floats and widened when the model is loaded: half the download.
+    /// A constant stored in 16-bit floats, which is converted when the model is loaded. This halves the download.
     pub fn halves(&mut self, name: &str, shape: &[usize], values: &[f32]) -> String {
         let mut halves = vec![f16::ZERO; values.len()];
         halves.convert_from_f32_slice(values);
@@ -119,20 +119,20 @@ impl GraphBuilder {
         self.op("Cast", name, &[&stored], vec![int("to", tensor_proto::DataType::Float as i64)])
     }
 
-    /// A constant of 64-bit integers, one axis.
+    /// A constant of 64-bit integers with one axis.
     pub fn ints(&mut self, values: &[i64]) -> String {
         let name = self.fresh("ints");
         let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         self.initializer(&name, &[values.len()], tensor_proto::DataType::Int64, bytes)
     }
 
-    /// A 64-bit integer without axes.
+    /// A scalar 64-bit integer.
     pub fn scalar_int(&mut self, value: i64) -> String {
         let name = self.fresh("int");
         self.initializer(&name, &[], tensor_proto::DataType::Int64, value.to_le_bytes().to_vec())
     }
 
-    /// A 32-bit float without axes.
+    /// A scalar 32-bit float.
     pub fn scalar(&mut self, value: f32) -> String {
         let name = self.fresh("float");
         self.floats(&name, &[], &[value])
@@ -157,7 +157,7 @@ impl GraphBuilder {
         name
     }
 
-    /// The file.
+    /// The file's bytes.
     pub fn finish(self, metadata: &[(&str, String)]) -> Vec<u8> {
         let entry =
             |(key, value): &(&str, String)| StringStringEntryProto { key: (*key).into(), value: value.clone() };

@@ -29,25 +29,25 @@ use groups::Channel;
 use least_squares::{Target, choose, reduce};
 use statistics::Statistics;
 
-/// What a run begins with.
+/// The start of a run.
 #[derive(Debug, Clone, Copy)]
 pub struct Start<'a> {
-    /// The network to thin.
+    /// The network to prune.
     pub network: &'a Network,
     /// Its weights.
     pub weights: &'a Weights,
-    /// Photographs to look at, of [`PruneConfig::statistics_px`] (see [`crate::quantize::letterboxed`]).
+    /// Photographs for the statistics, of [`PruneConfig::statistics_px`] (see [`crate::quantize::letterboxed`]).
     pub images: &'a [Vec<f32>],
 }
 
-/// Everything that decides a run.
+/// All options of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PruneConfig {
-    /// Side of the square input in pixels that MACs are counted for.
+    /// Side in pixels of the square input for which MACs are counted.
     pub side_px: usize,
-    /// Share of the parameters and MACs that a round removes, at most. With a budget, rounds are made equal.
+    /// Maximum share of the parameters and MACs that a round removes. With a budget, all rounds remove equal shares.
     pub share: f64,
-    /// Widths are cut to multiples of this, and never below it.
+    /// Numbers of channels stay multiples of this, and at least this.
     pub multiple: usize,
     /// Stop at this many parameters or fewer.
     pub max_parameters: Option<u64>,
@@ -55,11 +55,11 @@ pub struct PruneConfig {
     pub max_macs: Option<u64>,
     /// Stop before AP50 falls below this.
     pub min_ap50: Option<f64>,
-    /// Photographs that a round looks at.
+    /// Number of photographs for the statistics of a round.
     pub statistics: usize,
     /// Side of their square input in pixels.
     pub statistics_px: usize,
-    /// Images of training after a round; 0 for none.
+    /// Number of training images after a round; 0 for none.
     pub round_images: u64,
 }
 
@@ -69,17 +69,17 @@ pub struct PruneConfig {
 pub enum Event {
     /// The network that the run started from.
     Start {
-        /// What it costs and finds.
+        /// Its cost and accuracy.
         #[serde(flatten)]
         state: State,
     },
-    /// A round that is done.
+    /// A finished round.
     Round {
         /// From 1.
         round: usize,
-        /// What was cut.
+        /// The widths that became smaller.
         cuts: Vec<Narrowed>,
-        /// What the network costs and finds now.
+        /// The network's cost and accuracy after it.
         #[serde(flatten)]
         state: State,
     },
@@ -90,7 +90,7 @@ pub enum Event {
     },
 }
 
-/// A width that a round made smaller.
+/// A width that became smaller in a round.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Narrowed {
     /// The group's name.
@@ -124,24 +124,24 @@ impl State {
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outcome {
-    /// The thin network.
+    /// The pruned network.
     pub network: Network,
-    /// Its weights, tuned.
+    /// Its trained weights.
     pub weights: Weights,
-    /// What it costs and finds.
+    /// Its cost and accuracy.
     pub state: State,
-    /// Rounds done, over all parts of the run.
+    /// Number of finished rounds, including those before an interruption.
     pub rounds: usize,
     /// Why it ended, in words.
     pub reason: String,
 }
 
-/// Prunes a network in the folder `run`, until the budget, an error, or `stop` (then [`Error::Interrupted`]). `say` gets
-/// sentences about the progress.
+/// Prunes a network in the folder `run`, until the budget is met, an error occurs, or `stop` is set (then
+/// [`Error::Interrupted`]). `say` gets sentences about the progress.
 ///
 /// # Errors
 ///
-/// No target, a target that cannot be met, no photographs, a folder of another run, what the trainer says, a full disk.
+/// No target, a target that cannot be met, no photographs, a folder of another run, errors of the trainer, a full disk.
 pub fn prune(
     start: &Start,
     config: &PruneConfig,
@@ -193,14 +193,14 @@ impl PruneConfig {
         has_budget && self.budget().is_met(&state.cost())
     }
 
-    /// What the next round of a run from `start` aims at.
+    /// The target of the next round of a run that began at `start`.
     fn target(&self, start: &State, now: &State) -> Target {
         let keep = 1.0 - self.share;
         if self.max_parameters.is_none() && self.max_macs.is_none() {
             return Target { max_macs: Some((now.macs as f64 * keep) as u64), ..self.budget() };
         }
         let pairs = [(start.parameters, self.max_parameters), (start.macs, self.max_macs)];
-        // Rounds from a cost to a budget, by equal factors.
+        // From the current cost to the budget in rounds with equal factors.
         let needed = pairs.iter().filter_map(|&(from, most)| {
             let most = most.filter(|&most| most < from)?;
             Some(((most as f64 / from as f64).ln() / keep.ln()).ceil() as i32)
@@ -218,7 +218,7 @@ impl PruneConfig {
                 ..self.budget()
             }
         };
-        // A round may have removed more than it was to.
+        // A round may have removed more than its target.
         (1..rounds).map(after).find(|target| !target.is_met(&now.cost())).unwrap_or_else(|| after(rounds))
     }
 }
@@ -243,7 +243,7 @@ fn check(start: &Start, config: &PruneConfig) -> Result<()> {
     }
     graph.check_size("--cost-imgsz", config.side_px, config.side_px)?;
     Statistics::check(&graph, start.images, config.statistics_px)?;
-    // The least there can be: every group at its narrowest.
+    // The smallest possible cost: every group at its minimum.
     let groups = groups::groups(&graph);
     let spare = |group: &groups::Group| group.channels.len().saturating_sub(group.unit(config.multiple));
     let removed: Vec<&Channel> = groups.iter().flat_map(|group| group.channels.iter().take(spare(group))).collect();
@@ -265,14 +265,14 @@ fn check(start: &Start, config: &PruneConfig) -> Result<()> {
     Ok(())
 }
 
-/// Where a run stands.
+/// The state of a run.
 struct Rounds {
     network: Network,
     weights: Weights,
     /// What the run began with.
     start: State,
     state: State,
-    /// Rounds done.
+    /// Number of finished rounds.
     round: usize,
     events: Vec<Event>,
     ended: Option<String>,
@@ -283,7 +283,7 @@ fn round_file(run: &Path, round: usize) -> PathBuf {
 }
 
 impl Rounds {
-    /// Goes on from the log, or starts it.
+    /// Continues from the log, or starts it.
     fn resume(
         start: &Start,
         config: &PruneConfig,
@@ -314,7 +314,7 @@ impl Rounds {
         Ok(Rounds { network, weights, start, state, round, events, ended })
     }
 
-    /// One more round; why there is none where that is the end.
+    /// Runs one more round. Returns the reason if the run has ended.
     #[allow(clippy::too_many_arguments)] // The run's own parts, as `prune` has them.
     fn next(
         &mut self,
@@ -372,7 +372,7 @@ impl Rounds {
             self.events.push(event);
             (self.network, self.weights, self.state, self.round) = (network, weights, state, round);
         }
-        // Only a waste of room if they stay.
+        // If this fails, the file only wastes space.
         let _ = std::fs::remove_file(&cut_file);
         let _ = std::fs::remove_dir_all(&work);
         Ok((!is_kept).then(|| "the next round would fall below the floor of AP50".into()))
@@ -390,7 +390,7 @@ fn narrowed(before: &Network, after: &Network) -> Result<Vec<Narrowed>> {
     Ok(pairs.collect())
 }
 
-/// The way of a run: AP50 against MACs.
+/// A figure of a run: AP50 against MACs.
 ///
 /// # Errors
 ///
@@ -414,12 +414,12 @@ mod tests {
     use crate::reference::random_weights;
     use crate::zoo;
 
-    /// Accuracy falls with the share of each group's channels that are gone; training gives back nothing but is counted.
+    /// A trainer whose accuracy falls with the share of removed channels. Its training changes nothing, but is counted.
     struct Formula {
         full: Vec<(String, usize)>,
         trained: u64,
         measured: usize,
-        /// Fails at this measurement, as a kill would.
+        /// Fails at this measurement, like a kill.
         breaks_at: usize,
     }
 
@@ -459,7 +459,7 @@ mod tests {
         }
     }
 
-    /// A chain with squeeze-and-excitation and a joined skip, a few thousand weights.
+    /// A chain with squeeze-and-excitation and a concatenated skip connection, with a few thousand weights.
     fn small() -> (Network, Weights) {
         let activation = Activation::Relu6;
         let ds = |name: &str, out, stride| Layer::new(name, LayerKind::ds_conv(out, 3, stride, activation));
@@ -523,7 +523,7 @@ mod tests {
         for group in groups::groups(&outcome.network.graph().unwrap()) {
             assert_eq!(group.channels.len() % 8, 0, "{group:?}");
         }
-        // What is left behind is the thin network, ready to train.
+        // The result is the pruned network, ready for training.
         let (again, _) = checkpoint::read_with_network(&folder.path().join("model.safetensors")).unwrap();
         assert_eq!(again, outcome.network);
         assert_eq!(Network::read(folder.path().join("network.json")).unwrap(), outcome.network);
@@ -543,7 +543,7 @@ mod tests {
         // ln 0.5 / ln 0.7 = 1.94: two rounds.
         let first = config.target(&start, &start);
         assert_eq!((first.max_parameters, first.max_macs), (Some(707), Some(2_236)));
-        // Of two that are met already, the next counts.
+        // Of two targets of which one is already met, the other counts.
         let last = config.target(&start, &state(700, 2_100));
         assert_eq!((last.max_parameters, last.max_macs), (Some(500), Some(2_000)));
         let floor = PruneConfig { max_parameters: None, max_macs: None, ..config };
@@ -577,7 +577,7 @@ mod tests {
         assert_eq!(all, measured);
         let log = |folder: &Path| std::fs::read_to_string(folder.join("log.jsonl")).unwrap();
         assert_eq!(log(folder.path()), log(whole.path()));
-        // Once more: nothing is left to do.
+        // Repeated: there is nothing left to do.
         let mut trainer = Formula::new(&network);
         assert_eq!(go(&config, folder.path(), &mut trainer).unwrap(), expected);
         assert_eq!((trainer.measured, trainer.trained), (0, 0));
@@ -590,7 +590,7 @@ mod tests {
         let config = PruneConfig { min_ap50: Some(0.49), ..config() };
         let mut killed = Formula { breaks_at: 2, ..Formula::new(&network) };
         assert!(matches!(go(&config, folder.path(), &mut killed), Err(Error::Interrupted)));
-        // Another cut than the round would make.
+        // Another cut than the round would choose.
         let group = groups::groups(&network.graph().unwrap()).remove(0);
         let removed: Vec<&Channel> = group.channels[..8].iter().collect();
         let (thin, thin_weights) = groups::cut(&network, &weights, &removed).unwrap();
@@ -609,7 +609,7 @@ mod tests {
         let outcome = go(&config, folder.path(), &mut Formula::new(&network)).unwrap();
         assert!(outcome.state.ap50 >= 0.48 && outcome.rounds > 0, "{outcome:?}");
         assert!(outcome.reason.contains("floor"), "{}", outcome.reason);
-        // Without a floor that counts, until nothing can go.
+        // Without a minimum that applies, it continues until nothing can be removed.
         let folder = tempfile::tempdir().unwrap();
         let config = PruneConfig { min_ap50: Some(0.0), ..config };
         let outcome = go(&config, folder.path(), &mut Formula::new(&network)).unwrap();

@@ -41,12 +41,12 @@ use crate::scale::Scales;
 pub use crate::scale::{ACTIVATION_MAX, Scale};
 use crate::ties::Ties;
 
-/// How the range of a scale is chosen.
+/// The methods to choose the range of a scale.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Method {
-    /// Cuts off this share of the values in percent, half at each end: 99.99 keeps all but one in ten thousand.
+    /// The range that contains this percentage of the values. The rest is cut off, half at each end.
     Percentile(f64),
-    /// The range with the least mean square error.
+    /// The range with the smallest mean squared error.
     Mse,
 }
 
@@ -63,24 +63,25 @@ impl std::fmt::Display for Method {
 pub const METHODS: [Method; 4] =
     [Method::Mse, Method::Percentile(99.9), Method::Percentile(99.99), Method::Percentile(100.0)];
 
-/// What of a network is in integers. Any part may stay in floats.
+/// Which parts of a network are in int8. Any part may stay in floats.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
-    /// By node: the scale of its output.
+    /// For each node, the scale of its output; `None` for floats.
     pub activations: Vec<Option<Scale>>,
-    /// By node: whether its weights are bytes.
+    /// For each node, whether its weights are int8.
     pub weights: Vec<bool>,
-    /// How many bits of the bytes weights use, 2 to 8. Fewer make no smaller file, but one that compresses better.
+    /// Number of bits that weights use of their 8, 2 to 8. Fewer bits do not make the file smaller, but it compresses
+    /// better.
     pub weight_bits: u32,
 }
 
 impl Plan {
-    /// Everything that can be is in integers, with the scales that `method` chooses.
+    /// Everything possible is in int8, with the scales that `method` chooses.
     pub fn new(graph: &Graph, calibration: &Calibration, method: Method) -> Plan {
         Plan::with_scales(graph, &calibration.scales(method))
     }
 
-    /// Everything that can be is in integers, with `scales` by place (see [`places`]).
+    /// Everything possible is in int8, with `scales` by index (see [`places`]).
     pub fn with_scales(graph: &Graph, scales: &[Scale]) -> Plan {
         Plan {
             activations: places(graph).into_iter().map(|place| place.map(|place| scales[place])).collect(),
@@ -95,7 +96,7 @@ impl Plan {
         graph.nodes.iter().zip(&self.activations).filter_map(named).collect()
     }
 
-    /// The same with all but the convolution `node` in floats: its weights, what it reads and what it writes.
+    /// The same with only the convolution `node` in int8: its weights, its input and its output.
     pub fn only(&self, graph: &Graph, calibration: &Calibration, node: usize) -> Plan {
         let near = [Some(graph.nodes[node].inputs[0]), Some(node)];
         let places: Vec<usize> = near.into_iter().flatten().filter_map(|id| calibration.places[id]).collect();
@@ -121,7 +122,7 @@ impl Plan {
     }
 }
 
-/// The scales of `named` by place (see [`places`]); none if one is missing.
+/// The scales of `named` by index (see [`places`]); `None` if one is missing.
 pub fn scales_by_place(graph: &Graph, named: &Scales) -> Option<Vec<Scale>> {
     let places = places(graph);
     let mut scales = vec![None; places.iter().flatten().max().map_or(0, |last| last + 1)];
@@ -133,8 +134,8 @@ pub fn scales_by_place(graph: &Graph, named: &Scales) -> Option<Vec<Scale>> {
     scales.into_iter().collect()
 }
 
-/// By node, the number of the scale its output has in bytes: maps that are only moved share it with what they are made
-/// of. None for what is no map and for what the head reads.
+/// For each node, the index of its output's scale. Maps that are only moved share the scale of their inputs. `None` for
+/// outputs that are not maps and for those that the head reads.
 pub fn places(graph: &Graph) -> Vec<Option<usize>> {
     let mut ties = Ties::new(graph.nodes.len());
     let mut wanted: Vec<bool> = graph.nodes.iter().map(|node| node.stride > 0).collect();
@@ -177,7 +178,7 @@ mod tests {
         }
     }
 
-    /// Random weights, images of soft noise.
+    /// Random weights, and images of smooth noise.
     fn example(name: &str, side: usize) -> (crate::network::Network, crate::checkpoint::Weights, Vec<Vec<f32>>) {
         let network = zoo::network(name, 3).unwrap();
         let weights = crate::reference::random_weights(&network.graph().unwrap(), 5);
@@ -208,7 +209,7 @@ mod tests {
             let off = noise(&exact, &scores(&onnx, &images[2..], side).unwrap());
             assert!(off > 0.0 && off < 0.02, "{name}: {off}");
             assert!(onnx.len() < float.len() / 3, "{name}: {} bytes, {} in floats", onnx.len(), float.len());
-            // With everything in floats again, nothing is lost.
+            // With everything in floats, nothing changes.
             let none = Plan {
                 activations: vec![None; graph.nodes.len()],
                 weights: vec![false; graph.nodes.len()],
@@ -254,7 +255,8 @@ mod tests {
         assert!(without.activations.iter().flatten().count() < all.activations.iter().flatten().count());
     }
 
-    /// Every form the writer knows: a moved map, a joined one, squeeze-and-excitation, LeakyReLU, a map below zero.
+    /// Every form that the writer supports: a moved map, a concatenation, squeeze-and-excitation, LeakyReLU, a map with
+    /// negative values.
     fn every_form() -> crate::network::Network {
         use crate::network::{Activation, Head, Layer, LayerKind};
         let relu6 = Activation::Relu6;
@@ -291,7 +293,7 @@ mod tests {
     #[test]
     fn the_files_are_what_onnxruntime_ran_and_give_what_it_gave() {
         let distribution = include_str!("../tests/export/distribution.json");
-        // Of the second, one byte that rounds the other way, of 127, moves a score by up to two thousandths.
+        // In the second network, one of 127 bytes that rounds the other way moves a score by up to 0.002.
         let networks = [
             ("every-form", every_form(), 1e-4),
             ("distribution", serde_json::from_str(distribution).unwrap(), 3e-3),
@@ -312,7 +314,8 @@ mod tests {
                 std::fs::write(&file, &onnx).unwrap();
                 continue;
             }
-            // Runtimes of one file, so that a scale that rounds otherwise on another machine does not matter.
+            // Both runtimes run the same file, so that a scale that rounds differently on another machine does not
+            // matter.
             let file = std::fs::read(file).unwrap();
             assert_eq!((onnx.len(), nodes(&onnx)), (file.len(), nodes(&file)), "{name}");
             let text = std::fs::read_to_string(folder.join(format!("{name}-int8.json"))).unwrap();
@@ -323,7 +326,7 @@ mod tests {
             assert!(off < *tolerance, "{name}: scores are off by {off}");
             let (low, high) = expected.iter().fold((1f32, 0f32), |(low, high), &x| (low.min(x), high.max(x)));
             assert!(high - low > 0.01, "{name}: scores that are all alike show nothing: {low} to {high}");
-            // The integers say what the floats say.
+            // The integer network agrees with the float network.
             let exact = crate::export::to_onnx(network, &weights, (side, side), crate::export::Storage::Single);
             let lost = noise(&scores(&exact.unwrap(), &images, side).unwrap(), &[actual.clone()].to_vec());
             assert!(lost < 0.01, "{name}: {lost}");

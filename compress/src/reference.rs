@@ -37,7 +37,7 @@ impl Map {
 
 /// The outputs of all nodes before [`Op::Detect`], in order.
 ///
-/// Sums run over channels in rising order, so that a channel of zeros changes no bit of the result.
+/// Sums run over channels in ascending order, so that a channel of zeros changes no bit of the result.
 pub fn run(graph: &Graph, weights: &Weights, image: Map) -> Vec<Map> {
     let mut maps: Vec<Map> = Vec::new();
     for node in &graph.nodes {
@@ -64,7 +64,7 @@ pub fn run(graph: &Graph, weights: &Weights, image: Map) -> Vec<Map> {
             }
             &Op::Upsample { factor, mode: UpsampleMode::Bilinear } => {
                 let map = input(0);
-                // The two cells around a place and the weight of the second.
+                // The two cells around a position, and the weight of the second.
                 let around = |place: usize, side: usize| {
                     let at = ((place as f32 + 0.5) / factor as f32 - 0.5).max(0.0);
                     let first = at as usize;
@@ -154,7 +154,7 @@ fn conv(node: &Node, weights: &Weights, map: &Map) -> Map {
     })
 }
 
-/// Random weights, none so small that a channel is dead by chance.
+/// Random weights, large enough that no channel is dead by chance.
 pub fn random_weights(graph: &Graph, seed: u64) -> Weights {
     let mut random = fastrand::Rng::with_seed(seed);
     crate::checkpoint::tensors(graph)
@@ -182,7 +182,7 @@ mod tests {
     use super::*;
     use crate::network::{Head, Layer, LayerKind, Network};
 
-    /// What one layer of `kind` makes of `values`, rows of `width`.
+    /// The output of one layer of `kind` for `values` with rows of `width`.
     fn made(kind: LayerKind, width: usize, values: &[f32]) -> Map {
         let conv = |name: &str, out| {
             let activation = crate::network::Activation::None;

@@ -1,12 +1,12 @@
-//! The report of runs: Markdown and SVG figures, made from the folders of runs or from the data stored of them.
+//! Writes the report of runs: Markdown and SVG figures, from the folders of runs or from stored data.
 //!
-//! The files of a folder decide its kind: `shard-*.jsonl` an exploration, `round-000.safetensors` a pruning, any
-//! other `log.jsonl` a training. A network's cost is counted from `model.safetensors`. Accuracy is read from
-//! `evaluate*.json`, which `compress evaluate --json` wrote, quantisation from `quantize*.json`, which `compress
-//! quantize --json` wrote.
+//! The files of a folder determine the kind of run: `shard-*.jsonl` is an exploration, `round-000.safetensors` a
+//! pruning, any other `log.jsonl` a training. A network's cost is counted from `model.safetensors`. Accuracy is read
+//! from `evaluate*.json` (from `compress evaluate --json`), quantisation from `quantize*.json` (from `compress quantize
+//! --json`).
 //!
-//! The folder of a run contains weights and does not belong into git. [`keep`] writes the data that the report needs to
-//! a small JSON file. [`read`] takes that file in place of the folder, and the report is the same, byte for byte.
+//! The folder of a run contains weights and does not belong in git. [`keep`] writes the data that the report needs to a
+//! small JSON file. [`read`] accepts that file instead of the folder, and the report is identical.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -27,17 +27,17 @@ use crate::network::Network;
 use crate::prune::{self, Event};
 use crate::zoo;
 
-/// Side of the square input that costs are given for.
+/// Side in pixels of the square input for which costs are given.
 const SIDE: usize = 416;
 
-/// Most steps that are read of a training. A log has hundreds, more than the loss figure can show, and they would be
-/// nearly all of the kept file.
+/// The maximum number of log lines that are read from a training. A log has hundreds, more than the loss figure can
+/// show, and they would be nearly all of the kept file.
 const STEPS_MAX: usize = 200;
 
-/// Most convolutions that are listed by their loss when they alone are in integers.
+/// The maximum number of convolutions in the list of those with the largest loss when they alone are in int8.
 const SENSITIVE_MAX: usize = 10;
 
-/// Published networks: name, parameters in millions, COCO AP50 in percent, where the figures are from.
+/// Published networks: name, parameters in millions, COCO AP50 in percent, source of the figures.
 const PUBLISHED: [(&str, f64, f64, &str); 5] = [
     ("YOLOv3-tiny", 8.86, 33.1, "Redmon & Farhadi 2018"),
     ("Micro-YOLO", 2.56, 32.4, "Hu & Li 2021"),
@@ -46,16 +46,16 @@ const PUBLISHED: [(&str, f64, f64, &str); 5] = [
     ("PicoDet-S-320", 0.99, 43.4, "Yu et al. 2021"),
 ];
 
-/// A Markdown file and the figures it shows.
+/// A Markdown file and its figures.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Report {
-    /// The text; figures are linked by their name alone.
+    /// The text. Figures are linked by file name.
     pub markdown: String,
     /// Name and content of each figure.
     pub figures: Vec<(String, String)>,
 }
 
-/// What `compress evaluate --json` wrote.
+/// The output of `compress evaluate --json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Evaluated {
     ap: Option<f64>,
@@ -67,7 +67,7 @@ struct Evaluated {
     input: [u32; 2],
 }
 
-/// What `compress quantize --json` wrote.
+/// The output of `compress quantize --json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Quantised {
     method: String,
@@ -97,7 +97,7 @@ enum Kind {
     Exploration(explore::Results),
 }
 
-/// A network's name, and what it costs at [`SIDE`].
+/// A network's name and its cost at [`SIDE`].
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 struct Measures {
     name: String,
@@ -105,7 +105,7 @@ struct Measures {
     macs: u64,
 }
 
-/// What the report needs of a run.
+/// The data of a run for the report.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Run {
     /// The name of the folder or of the kept file, so it is not stored in the file.
@@ -130,7 +130,7 @@ impl Run {
         self.best_measured_on(set)?.ap50
     }
 
-    /// What was measured at that input size.
+    /// The measurement at that input size.
     fn best_measured_on(&self, set: &str) -> Option<&Evaluated> {
         let fits = |figures: &&Evaluated| figures.annotations.starts_with(set) && !figures.model.contains("int8");
         let on_set = self.evaluated.iter().filter(fits);
@@ -141,15 +141,15 @@ impl Run {
     }
 }
 
-/// Options that do not change the result of a training, only where and how fast it runs.
+/// Options that affect only where and how fast a training runs, not its result.
 const NOT_OF_THE_RECIPE: [&str; 7] =
     ["run", "device", "replicas", "loader_threads", "keep_gib", "log_every", "save_seconds"];
 
-/// Reads a run: its folder, or the file that [`keep`] wrote of it.
+/// Reads a run from its folder or from the file that [`keep`] wrote.
 ///
 /// # Errors
 ///
-/// A folder is none of a run, or a file is damaged.
+/// A folder that does not belong to a run, or a damaged file.
 pub fn read(path: &Path) -> Result<Run> {
     if path.is_dir() {
         return read_folder(path);
@@ -158,7 +158,7 @@ pub fn read(path: &Path) -> Result<Run> {
     Ok(Run { name: path.file_stem().unwrap_or_default().to_string_lossy().into_owned(), ..run })
 }
 
-/// Writes what the report needs of each run to `folder`, as `NAME.json` for [`read`].
+/// Writes the data of each run for the report to `folder`, as `NAME.json` for [`read`].
 ///
 /// # Errors
 ///
@@ -177,8 +177,8 @@ pub fn keep(runs: &[Run], folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A run as JSON, a line for each field and for each value of a list or an option of the recipe: small, and a diff shows
-/// what has changed.
+/// A run as JSON, with one line for each field and for each value of a list or option of the recipe. It is small, and a
+/// diff shows what changed.
 fn lines(run: &Run) -> serde_json::Result<String> {
     let block = |open: char, values: Vec<String>, close: char| {
         if values.is_empty() {
@@ -241,13 +241,13 @@ fn read_folder(folder: &Path) -> Result<Run> {
         quantised,
         recipe: recipe(folder)?,
     };
-    // The same values as from a kept file, so that both give the same report.
+    // Rounded like the values of a kept file, so that both give the same report.
     let mut fields = serde_json::to_value(&run).map_err(Error::json(folder))?;
     single_precision(&mut fields);
     Ok(Run { name: run.name, ..serde_json::from_value(fields).map_err(Error::json(folder))? })
 }
 
-/// At most [`STEPS_MAX`] of the steps, evenly spaced, the first and the last included.
+/// At most [`STEPS_MAX`] of the steps, evenly spaced, including the first and the last.
 fn thinned(steps: &[LogStep]) -> Vec<LogStep> {
     if steps.len() <= STEPS_MAX {
         return steps.to_vec();
@@ -264,7 +264,7 @@ fn measures(network: &Network) -> Result<Measures> {
 fn recipe(folder: &Path) -> Result<Map<String, Value>> {
     let path = folder.join("config.json");
     let mut recipe: Map<String, Value> = if path.exists() { json(&path)? } else { Map::new() };
-    // A bare recipe is an older form; otherwise it is stored beside the network.
+    // Older files contain only the recipe; newer ones also contain the network.
     if let Some(Value::Object(inner)) = recipe.remove("config") {
         recipe = inner;
     }
@@ -273,7 +273,7 @@ fn recipe(folder: &Path) -> Result<Map<String, Value>> {
     Ok(recipe)
 }
 
-/// Replaces absolute paths, which are those of one machine, by file names.
+/// Replaces absolute paths, which are specific to one machine, by file names.
 fn without_machine(value: &mut Value) {
     match value {
         Value::String(text) if Path::new(text.as_str()).is_absolute() => {
@@ -286,8 +286,8 @@ fn without_machine(value: &mut Value) {
     }
 }
 
-/// Rounds numbers to single precision, most of which they were widened from: 0.029999999329447743 becomes 0.03. Numbers
-/// then survive any number of passes through JSON unchanged, which 17 digits do not.
+/// Rounds numbers to single precision, from which most of them were converted: 0.029999999329447743 becomes 0.03.
+/// Unlike numbers with 17 digits, these do not change in repeated conversions to JSON.
 fn single_precision(value: &mut Value) {
     match value {
         Value::Number(number) if number.is_f64() => {
@@ -302,8 +302,8 @@ fn single_precision(value: &mut Value) {
     }
 }
 
-/// Writes the report of some runs. `kept` is the folder that [`keep`] wrote to, as the text names it. `samples` are
-/// photographs to show detections on, with the ONNX file of the detector.
+/// Writes the report of some runs. `kept` is the folder to which [`keep`] wrote, as named in the text. `samples` are an
+/// ONNX file of a detector and photographs on which to show its detections.
 ///
 /// # Errors
 ///
@@ -505,7 +505,7 @@ fn particular(recipe: &Map<String, Value>, all: &[&Map<String, Value>]) -> Strin
                 let name = Path::new(text).file_stem().map(|name| name.to_string_lossy().into_owned());
                 name.unwrap_or_else(|| text.clone())
             }
-            // A pair of an annotation file and its folder, say: the first names both.
+            // For a pair of an annotation file and its folder, the first is enough.
             Value::Array(values) => match values.as_slice() {
                 [one @ Value::String(_), Value::String(_)] => short(one),
                 values => values.iter().map(short).collect::<Vec<_>>().join(" "),
@@ -518,7 +518,7 @@ fn particular(recipe: &Map<String, Value>, all: &[&Map<String, Value>]) -> Strin
     shown.collect::<Vec<_>>().join(", ")
 }
 
-/// Networks that were trained with the same options, each compared with the largest.
+/// Compares networks that were trained with the same options, each with the largest.
 fn comparisons(page: &mut Report, runs: &[Run]) {
     let trained: Vec<&Run> =
         runs.iter().filter(|run| matches!(run.kind, Kind::Training(_)) && !run.recipe.is_empty()).collect();
@@ -641,7 +641,7 @@ fn integers(page: &mut Report, runs: &[Run]) {
     }
 }
 
-/// Photographs with what the model finds, as SVG with the picture inside.
+/// Photographs with the model's detections, as SVG with embedded pictures.
 fn detections(page: &mut Report, model: &Path, photographs: &[PathBuf]) -> Result<()> {
     use base64::Engine;
     page.text("## Detections on the samples\n");
@@ -732,7 +732,7 @@ mod tests {
         let baseline = run("baseline");
         let tiny_weights = random_weights(&tiny.graph().unwrap(), 1);
         checkpoint::write(&baseline.join("model.safetensors"), &tiny, &tiny_weights, Precision::Half).unwrap();
-        // Longer than what is read of it.
+        // Longer than the number of steps that are read.
         let log: String = (1..=1000).map(|i| line(20 * i)).collect();
         std::fs::write(baseline.join("log.jsonl"), log).unwrap();
         let other = run("other");

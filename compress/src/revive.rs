@@ -5,29 +5,30 @@
 //! channels get new random weights here, and the layers that read them get weights of zero. The network's output stays
 //! the same, and further training can use the channels.
 //!
-//! Two places are treated: the inner channels of squeeze-and-excitation with their saturated gates, and the channels of
-//! convolutions with normalisation that only 1×1 convolutions read, directly or through slices and concatenations. A
-//! larger kernel sees zeros beside the constant at the border.
+//! Two kinds of channels are treated: the inner channels of squeeze-and-excitation with their saturated gates, and the
+//! channels of convolutions with normalisation that only 1×1 convolutions read, directly or through slices and
+//! concatenations. A larger kernel would read zeros next to the constant at the border.
 
 use crate::checkpoint::Weights;
 use crate::dead::{ChannelStatistics, fold_constant, tensor, watch};
 use crate::error::Result;
 use crate::network::{Activation, Graph, Network, Node, NodeId, Op};
 
-/// The logit that saturated gates are set to, or its negative: a sixth away from the end of the range with a gradient.
+/// The logit to which saturated gates are set (or its negative). It is a sixth away from the end of the range with a
+/// gradient.
 const OPEN_LOGIT: f32 = 2.0;
 
-/// What was re-initialised.
+/// The channels and gates that were re-initialised.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Revived {
-    /// By convolution, the number of its channels that have new weights.
+    /// For each convolution, the number of channels with new weights.
     pub channels: Vec<(String, usize)>,
-    /// By convolution, the number of its saturated gates.
+    /// For each convolution, the number of gates that were saturated.
     pub gates: Vec<(String, usize)>,
 }
 
-/// Re-initialises the channels of `network` that are dead on `images` (see [`crate::quantize::letterboxed`]) of
-/// `side` × `side` pixels in `weights`, with random numbers from `seed`.
+/// Re-initialises the channels of `network` that are dead on `images` (see [`crate::quantize::letterboxed`]) of `side`
+/// × `side` pixels. Changes `weights`, with random numbers from `seed`.
 ///
 /// # Errors
 ///
@@ -91,14 +92,14 @@ fn only_reader(graph: &Graph, id: usize) -> Option<&Node> {
     matches!(reader.op, Op::Conv { kernel: 1, groups: 1, .. }).then_some(reader)
 }
 
-/// The 1×1 convolutions that read a channel of node `id`, each with its number among their inputs. `None` if something
-/// else reads it, for which a constant is not the same as its part of a bias.
+/// The 1×1 convolutions that read a channel of node `id`, each with the channel's number in its input. `None` if
+/// anything else reads it, because a constant could then not be moved into a bias.
 fn readers(graph: &Graph, id: NodeId, channel: usize) -> Option<Vec<(&Node, usize)>> {
     let mut found = Vec::new();
     for (next, node) in graph.nodes.iter().enumerate() {
         let mut first = 0;
         for &input in &node.inputs {
-            // Where the inputs of a concatenation begin.
+            // The offset of an input in a concatenation.
             let place = first + channel;
             first += graph.nodes[input].channels;
             if input != id {
@@ -118,7 +119,8 @@ fn readers(graph: &Graph, id: NodeId, channel: usize) -> Option<Vec<(&Node, usiz
     Some(found)
 }
 
-/// New weights for a channel of `squeeze`: its sum is above zero for half of the photographs, with a deviation of one.
+/// New weights for a channel of `squeeze`: its sum is positive for half of the photographs, with a standard deviation
+/// of 1.
 fn start_squeeze(
     weights: &mut Weights,
     squeeze: &Node,
@@ -142,8 +144,8 @@ fn start_squeeze(
     tensor(weights, squeeze, "conv.bias")[channel] = -mean / deviation;
 }
 
-/// New weights for a channel of a convolution, of the size and with the normalisation of a `live` one; training measures
-/// its mean and variance.
+/// New weights for a channel of a convolution, with the size and the normalisation of a channel `live`. Training
+/// measures its mean and variance.
 fn start_convolution(weights: &mut Weights, node: &Node, channel: usize, live: usize, random: &mut fastrand::Rng) {
     let weight = tensor(weights, node, "conv.weight");
     let length = weight.len() / node.channels;
@@ -156,8 +158,8 @@ fn start_convolution(weights: &mut Weights, node: &Node, channel: usize, live: u
     }
 }
 
-/// Moves the gates of the convolution `excite` that are saturated on every photograph back to where they have a
-/// gradient, and compensates in the convolution that reads the scaled channels. Returns their number.
+/// Moves the gates of the convolution `excite` that are saturated on every photograph back to a value with a gradient,
+/// and compensates for that in the convolution that reads the scaled channels. Returns their number.
 fn open_gates(graph: &Graph, weights: &mut Weights, excite: usize, seen: Option<&ChannelStatistics>) -> usize {
     let node = &graph.nodes[excite];
     let scale = graph.nodes.iter().position(|other| other.op == Op::Scale && other.inputs.get(1) == Some(&excite));
@@ -181,7 +183,7 @@ fn open_gates(graph: &Graph, weights: &mut Weights, excite: usize, seen: Option<
     opened
 }
 
-/// A number of the normal distribution (Box and Muller 1958).
+/// A normally distributed random number (Box and Muller 1958).
 fn normal(random: &mut fastrand::Rng) -> f32 {
     let (radius, angle) = ((1.0 - random.f32()).ln(), random.f32() * std::f32::consts::TAU);
     (-2.0 * radius).sqrt() * angle.cos()
@@ -230,7 +232,7 @@ mod tests {
         let before = scores(&network, &weights, &images, side);
         let revived = revive(&network, &mut weights, &images, side, 7, &|_| ()).unwrap();
         for wanted in [("block3.depthwise", 1), ("box16.pointwise", 1), ("context.squeeze", inner)] {
-            // With random weights other channels are dead, too.
+            // With random weights, other channels are dead too.
             let found = revived.channels.iter().any(|(name, count)| name == wanted.0 && *count >= wanted.1);
             assert!(found, "{wanted:?}: {revived:?}");
         }
@@ -274,7 +276,7 @@ mod tests {
         let network = Network { name: "slices".into(), classes: 2, names: Vec::new(), layers };
         let graph = network.graph().unwrap();
         let mut weights = random_weights(&graph, 5);
-        // Such that none is dead by chance.
+        // So that none is dead by chance.
         for (name, values) in &mut weights {
             if name.starts_with("stem.bn.") {
                 let value = f32::from(name.ends_with("weight") || name.ends_with("var") || name.ends_with("bias"));
@@ -286,7 +288,7 @@ mod tests {
         for (channel, sum) in dead {
             weights.get_mut("stem.bn.bias").unwrap().values[channel] = sum;
         }
-        // Without normalisation nothing is known of the size of new weights.
+        // Without normalisation, the size of new weights is unknown.
         weights.get_mut("wider.conv.bias").unwrap().values[1] = 100.0;
         let mut random = fastrand::Rng::with_seed(2);
         let images: Vec<Vec<f32>> = (0..3).map(|_| (0..3 * side * side).map(|_| random.f32()).collect()).collect();

@@ -1,4 +1,4 @@
-//! Files that all run folders have.
+//! Files that all run folders contain.
 
 use std::path::Path;
 
@@ -9,10 +9,11 @@ use crate::checkpoint;
 use crate::error::{Error, Result};
 use crate::network::Network;
 
-/// Writes the run's `config.json` if there is none and `create` allows it, or refuses a folder that has another.
+/// Writes the run's `config.json` if it does not exist and `create` allows it. Returns an error if the folder has
+/// another recipe.
 ///
-/// The options `may_change` by name do not make another recipe of it; the file then has their new values. Returns a
-/// sentence for each that has changed.
+/// The options named in `may_change` may differ; the file then gets their new values. Returns one sentence for each
+/// change.
 pub(crate) fn same_recipe(
     network: &Network,
     config: &impl Serialize,
@@ -29,7 +30,7 @@ pub(crate) fn same_recipe(
     }
     let text = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
     let mut theirs: Value = serde_json::from_str(&text).map_err(Error::json(&path))?;
-    // Compare after a pass through JSON text, which may change the last bit of a number.
+    // Compared after conversion to JSON text, which may change the last bit of a number.
     let ours: Value = serde_json::from_str(&ours_text).map_err(Error::json(&path))?;
     let mut changed = Vec::new();
     for &name in may_change {
@@ -49,8 +50,8 @@ pub(crate) fn same_recipe(
     Ok(changed)
 }
 
-/// Writes `trainer.json`, how the run's networks are trained and measured, or refuses a folder that has another: figures
-/// of one run must be comparable.
+/// Writes `trainer.json`, which says how the run's networks are trained and measured. Returns an error if the folder
+/// has another one, because the figures of one run must be comparable.
 pub(crate) fn same_trainer(recipe: &Value, run: &Path) -> Result<()> {
     let path = run.join("trainer.json");
     let text = format!("{recipe:#}\n");
@@ -74,7 +75,7 @@ pub(crate) fn same_trainer(recipe: &Value, run: &Path) -> Result<()> {
     Err(Error::Option { option: "--run", problem })
 }
 
-/// The fields of an object with a number or a text for each.
+/// The fields of an object whose values are numbers or texts.
 fn fields(value: &Value) -> Vec<(String, String)> {
     value.as_object().into_iter().flatten().map(|(name, value)| (name.clone(), value.to_string())).collect()
 }

@@ -4,23 +4,23 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// Scales by the names of the nodes whose output they are for.
+/// Scales by the name of the node to whose output they belong.
 pub type Scales = BTreeMap<String, Scale>;
 
-/// The largest byte an activation takes.
+/// The largest byte of an activation.
 pub const ACTIVATION_MAX: u8 = 127;
 
-/// How a tensor of activations stands in bytes: `(byte - zero_point) * scale`, byte in 0…[`ACTIVATION_MAX`].
+/// The quantisation of a tensor of activations: `(byte - zero_point) * scale`, with bytes in 0…[`ACTIVATION_MAX`].
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Scale {
-    /// Difference of two neighbours.
+    /// The difference between two neighbouring values.
     pub scale: f32,
-    /// The byte of zero.
+    /// The byte that represents zero.
     pub zero_point: u8,
 }
 
 impl Scale {
-    /// The scale whose bytes span `low..=high`, zero included.
+    /// The scale whose bytes cover `low..=high` and zero.
     pub fn spanning(low: f64, high: f64) -> Scale {
         let (low, high) = (low.min(0.0), high.max(0.0));
         if high - low < 1e-12 {
@@ -30,22 +30,22 @@ impl Scale {
         Scale { scale: scale as f32, zero_point: (-low / scale).round() as u8 }
     }
 
-    /// Whether it is one: a positive number, and a byte that activations take.
+    /// Whether the scale is a positive number and the zero point is in the range of activations.
     pub fn is_valid(self) -> bool {
         self.scale.is_finite() && self.scale > 0.0 && self.zero_point <= ACTIVATION_MAX
     }
 
-    /// The number of byte 0.
+    /// The value of byte 0.
     pub fn low(self) -> f32 {
         -f32::from(self.zero_point) * self.scale
     }
 
-    /// The number of byte [`ACTIVATION_MAX`].
+    /// The value of byte [`ACTIVATION_MAX`].
     pub fn high(self) -> f32 {
         f32::from(ACTIVATION_MAX - self.zero_point) * self.scale
     }
 
-    /// `value` there and back.
+    /// `value` after quantisation and dequantisation.
     pub fn rounded(self, value: f64) -> f64 {
         let (scale, zero) = (f64::from(self.scale), f64::from(self.zero_point));
         let byte = ((value / scale).round_ties_even() + zero).clamp(0.0, f64::from(ACTIVATION_MAX));

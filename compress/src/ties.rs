@@ -1,17 +1,17 @@
-//! Which elements belong together: the channels of many maps, or the maps of one scale. Union–find.
+//! Finds elements that belong together (channels of several maps, or maps with one scale) with union–find.
 
-/// Sets of elements, joined pair by pair.
+/// Disjoint sets of elements, joined in pairs.
 pub(crate) struct Ties {
     parent: Vec<usize>,
 }
 
 impl Ties {
-    /// `count` elements, each a set by itself.
+    /// `count` elements, each in its own set.
     pub(crate) fn new(count: usize) -> Ties {
         Ties { parent: (0..count).collect() }
     }
 
-    /// The element that stands for the set of `element`.
+    /// The representative of the set of `element`.
     pub(crate) fn root(&mut self, mut element: usize) -> usize {
         while self.parent[element] != element {
             self.parent[element] = self.parent[self.parent[element]];

@@ -1,5 +1,5 @@
-//! Training and measuring for pruning and exploration: many short runs, each of which returns trained weights and their
-//! accuracy.
+//! Training and measuring for pruning and exploration. Both need many short runs, each of which returns trained weights
+//! and their accuracy.
 
 use std::path::Path;
 
@@ -13,12 +13,13 @@ use crate::network::Network;
 
 /// Trains and measures networks.
 pub trait Trainer {
-    /// Trains `network` on about `images` images, from whatever of `start` fits by name and shape. `work` is a folder
-    /// for files of the training. Called with the same after a kill, it goes on.
+    /// Trains `network` on about `images` images, starting from the tensors of `start` that fit by name and shape.
+    /// `work` is a folder for files of the training. If it is called again with the same arguments after a kill, it
+    /// continues.
     ///
     /// # Errors
     ///
-    /// Training fails, or is interrupted: then [`Interrupted`](crate::Error::Interrupted).
+    /// Failed training, or [`Interrupted`](crate::Error::Interrupted).
     fn train(&mut self, network: &Network, start: &Weights, images: u64, work: &Path) -> Result<Weights>;
 
     /// AP50, 0 to 1.
@@ -28,16 +29,16 @@ pub trait Trainer {
     /// The network does not run.
     fn measure(&mut self, network: &Network, weights: &Weights) -> Result<f64>;
 
-    /// The settings of both, as a JSON object: a resumed run must use the same.
+    /// The settings of both, as a JSON object. A resumed run must use the same.
     fn recipe(&self) -> serde_json::Value;
 }
 
-/// Trains here, with libtorch, and measures with the detector.
+/// Trains on this machine with libtorch, and measures with the detector.
 #[cfg(feature = "train")]
 pub struct Local {
     /// How networks are measured.
     pub measure: Measure,
-    /// How they are trained; run folder, start and number of images are set for each.
+    /// The training options. The run folder, the start and the number of images are set for each training.
     pub recipe: crate::train::TrainConfig,
     /// Set to stop training.
     pub stop: std::sync::Arc<std::sync::atomic::AtomicBool>,

@@ -1,7 +1,7 @@
 //! Removes dead channels from a network.
 //!
-//! A dead channel adds a constant to the layers that read it. The constant moves into their bias, and the channel is
-//! removed. The network is smaller, and its output stays the same.
+//! A dead channel adds a constant to the layers that read it. The constant is moved into their bias, and the channel is
+//! removed. The network becomes smaller, and its output stays the same.
 
 use crate::checkpoint::Weights;
 use crate::dead::{fold_constant, watch};
@@ -9,21 +9,21 @@ use crate::error::{Error, Result};
 use crate::network::{Graph, Network, Node, NodeId, Op};
 use crate::prune::groups::{Channel, cut, groups};
 
-/// A trimmed network, and what was removed.
+/// A trimmed network and the number of removed channels.
 #[derive(Debug)]
 pub struct Trimmed {
-    /// The thinner network.
+    /// The smaller network.
     pub network: Network,
     /// Its weights.
     pub weights: Weights,
-    /// By group of channels (see [`groups`]), how many were removed.
+    /// For each group of channels (see [`groups`]), how many were removed.
     pub cut: Vec<(String, usize)>,
 }
 
 /// Removes the channels of `network` that are dead on `images` (see [`crate::quantize::letterboxed`]) of `side` ×
-/// `side` pixels. All readers must be 1×1 convolutions: a larger one reads zeros beside the constant at the border.
-/// The width of a group stays a multiple of `multiple`, if it is at least that, since processors compute so many
-/// channels at once.
+/// `side` pixels. All readers must be 1×1 convolutions, because a larger kernel reads zeros next to the constant at the
+/// border. The width of a group stays a multiple of `multiple`, if it is at least that, because processors compute this
+/// number of channels at once.
 ///
 /// # Errors
 ///
@@ -81,7 +81,7 @@ fn mixes(node: &Node) -> bool {
     matches!(node.op, Op::Conv { groups: 1, .. })
 }
 
-/// The convolutions that mix `channel` with others: each with the node that it reads and the channel there.
+/// The convolutions that mix `channel` with others, each with the node that it reads and the channel's number there.
 fn readers<'a>(graph: &'a Graph, channel: &'a Channel) -> impl Iterator<Item = (&'a Node, NodeId, usize)> {
     channel.iter().flat_map(|&(id, channel)| {
         let readers = graph.nodes.iter().filter(move |node| mixes(node) && node.inputs[0] == id);
@@ -123,7 +123,7 @@ mod tests {
         let trimmed = trim(&network, &weights, &images, side, 4, &|_| ()).unwrap();
         let count = |name: &str| trimmed.cut.iter().find(|(group, _)| group == name).map_or(0, |(_, count)| *count);
         assert_eq!(count("context.squeeze"), inner - 4, "{:?}", trimmed.cut);
-        // Behind a depthwise convolution goes what it reads as well: its group has block2's name.
+        // The input of a removed depthwise channel is removed too: its group has block2's name.
         assert!(count("block2.pointwise") >= 4 && count("box16.pointwise") >= 4, "{:?}", trimmed.cut);
         let noise = quantize::noise(&scores(&network, &weights), &scores(&trimmed.network, &trimmed.weights));
         // A dead channel may vary by 0.02.

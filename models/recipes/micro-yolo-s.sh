@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# How micro-yolo-s was made. Needs what micro-yolo.sh needs, and its runs/nanodet.safetensors.
+# How micro-yolo-s was made. Needs the inputs of micro-yolo.sh, and its result runs/nanodet.safetensors.
 #
 # The released weights come from these steps in PyTorch, so a rerun gives similar weights, not the same.
 set -euo pipefail

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# How micro-yolov3-tiny was made, the paper's own step: YOLOv3-tiny, with the weights of its authors, within the paper's
-# budget. Needs yolov3-tiny.cfg and yolov3-tiny.weights (pjreddie.com/darknet/yolo) and the training photographs in
-# train-hand and train-teacher, with train-hand.json. Labels are not used.
+# How micro-yolov3-tiny was made: YOLOv3-tiny, with the weights of its authors, compressed to the budget of the
+# Micro-YOLO paper. Needs yolov3-tiny.cfg and yolov3-tiny.weights (pjreddie.com/darknet/yolo) and the training
+# photographs in train-hand and train-teacher, with train-hand.json. Labels are not used.
 #
-# The released weights come from these steps in PyTorch and from another fit, so a rerun gives similar weights, not the
-# same. `decouple` and `quantize` alone, without training, give about 30 AP50 on coco-val in some minutes.
+# The released weights were made by these steps in PyTorch with separately fitted convolutions, so a rerun gives similar
+# weights, not the same. `decouple` and `quantize` alone, without training, give about 30 AP50 on coco-val in some
+# minutes.
 set -euo pipefail
 compress() { cargo run --release --package compress --features train -- "$@"; }
 learn=(--teacher runs/yolov3-tiny.safetensors --photos train-hand --photos train-teacher --batch 32 --relative-rate --decay 0
@@ -18,7 +19,8 @@ compress decouple --checkpoint runs/yolov3-tiny.safetensors --output runs/separa
   --multipliers 1.5,2,2.5,3,3.5,4,4.5,5,6 --projections 0.375,0.4375,0.5,0.625,0.75,0.875,1 \
   --max-parameters 2560000 --max-macs 1090000000
 
-# The layers behind conv8, those up to it, and those behind it again: the average of the first and the last.
+# Trains the layers behind conv8, those up to it, and those behind it again; then averages the first and the last
+# weights.
 compress distill --run runs/deep --network runs/separable.safetensors --init runs/separable.safetensors --init-rate 1 \
   "${learn[@]}" --freeze conv8 --imgsz 416 --reuse 6 --reuse-gib 8 --images 270000 --rate 1.2e-3
 compress distill --run runs/front --network runs/deep/model.safetensors --init runs/deep/model.safetensors --init-rate 1 \

@@ -1,5 +1,5 @@
-// The entry `micro-yolo/inline`, from which xtask/inline.mjs makes the one file pkg/inline.js: as ../index.js, but engine,
-// model and worker are inside, so that nothing has to be found anywhere.
+// The entry `micro-yolo/inline`, from which xtask/inline.mjs makes the single file pkg/inline.js. It is like
+// ../index.js, but contains engine, model and worker, so that no other file is needed.
 import { Detector as Base } from "../detector.js";
 import { load } from "../load.js";
 import { parts } from "./parts.js";

@@ -1,5 +1,5 @@
-// The parts of `micro-yolo/inline`. The modules `inline:NAME` are made by xtask/inline.mjs: files as base64 text of their
-// gzip, and the worker's script as text.
+// The parts of `micro-yolo/inline`. xtask/inline.mjs makes the modules `inline:NAME`: gzipped files as base64 text, and
+// the worker's script as text.
 import simdEngine from "inline:micro_yolo_bg.wasm";
 import relaxedEngine from "inline:micro_yolo_relaxed_bg.wasm";
 import model from "inline:micro-yolo-int8.onnx";
@@ -15,7 +15,7 @@ import { builtin, hasRelaxedSimd } from "../platform.js";
  */
 async function unpacked(base64) {
   const packed = Uint8Array.fromBase64?.(base64) ?? Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
-  // Of Node, also where a test runner's jsdom hides its streams.
+  // Node's, even if the jsdom of a test runner hides its streams.
   const zlib = builtin("node:zlib");
   if (zlib) return zlib.gunzipSync(packed);
   if (typeof DecompressionStream !== "function") {
@@ -38,7 +38,7 @@ export const parts = {
   model: () => unpacked(model),
   worker() {
     address ??= URL.createObjectURL(new Blob([script], { type: "text/javascript" }));
-    return new Worker(address); // No module: browsers had such workers only later.
+    return new Worker(address); // Not a module worker, which older supported browsers lack.
   },
   engines: {
     plain: {

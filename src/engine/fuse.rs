@@ -12,10 +12,10 @@ pub(super) fn fuse(net: &mut Net) {
     loop {
         let mut changed = false;
         let mut uses = net.uses();
-        // Rules append nodes: theirs is the same pass.
+        // Rules append nodes, which are visited in the same pass.
         let mut id = 0;
         while id < net.nodes.len() {
-            // A rule may leave another one something to do at the same node.
+            // A rule may enable another one at the same node.
             while apply(net, &uses, id) {
                 uses = net.uses();
                 changed = true;
@@ -29,7 +29,7 @@ pub(super) fn fuse(net: &mut Net) {
     }
 }
 
-/// Tries the rules that end at node `id`.
+/// Tries the rules for patterns that end at node `id`.
 fn apply(net: &mut Net, uses: &[usize], id: Id) -> bool {
     if uses[id] == 0 {
         return false;
@@ -42,8 +42,8 @@ fn apply(net: &mut Net, uses: &[usize], id: Id) -> bool {
         Op::MaxPool(_) | Op::Upsample | Op::Slice(_) | Op::Shuffle(_) | Op::Concat => {
             behind_dequantize(net, id) || narrow(net, id)
         }
-        // Means of bytes are within their bounds, but are rounded: it stays behind its DequantizeLinear until a
-        // QuantizeLinear comes.
+        // The mean of bytes stays within their bounds, but is rounded. So the operator stays after its DequantizeLinear
+        // until a QuantizeLinear follows.
         Op::Bilinear => narrow(net, id),
         Op::Mean => mean(net, id),
         _ => false,
@@ -70,7 +70,8 @@ fn compose(before: Activation, after: Activation) -> Option<Activation> {
     }
     let (s1, o1, l1, h1) = parts(before)?;
     let (s2, o2, l2, h2) = parts(after)?;
-    // With a falling second line, or bounds in the wrong order, the bounds would have to change places.
+    // If the slope of the second function is negative, or bounds are in the wrong order, the bounds would have to be
+    // swapped.
     if !(s2 > 0.0 && l1 <= h1 && l2 <= h2) {
         return None;
     }
@@ -79,7 +80,7 @@ fn compose(before: Activation, after: Activation) -> Option<Activation> {
     Some(if (scale, offset) == (1.0, 0.0) { Clamp { low, high } } else { Affine { scale, offset, low, high } })
 }
 
-/// An activation into what comes before it.
+/// Fuses an activation into the operator before it.
 fn unary(net: &mut Net, uses: &[usize], id: Id, activation: Activation) -> bool {
     let before = net.nodes[id].inputs[0];
     if activation == Activation::NONE {
@@ -101,7 +102,7 @@ fn unary(net: &mut Net, uses: &[usize], id: Id, activation: Activation) -> bool 
     true
 }
 
-/// A factor and an offset for each channel into the convolution before them.
+/// Fuses a factor and an offset per channel into the convolution before them.
 fn by_channel(net: &mut Net, uses: &[usize], id: Id) -> bool {
     let before = net.nodes[id].inputs[0];
     let Op::Conv(last) = &net.nodes[id].op else { return false };
@@ -115,7 +116,7 @@ fn by_channel(net: &mut Net, uses: &[usize], id: Id) -> bool {
         Activation::Affine { scale, offset, low: f32::NEG_INFINITY, high: f32::INFINITY } => (scale, offset),
         _ => return false,
     };
-    // A quantised file's weights stay as they are: the bytes decide.
+    // The weights of a quantised file stay as they are, to preserve every byte.
     let Weights::Floats(weights) = &mut first.weights else { return false };
     if first.int8.is_some() {
         return false;
@@ -130,7 +131,7 @@ fn by_channel(net: &mut Net, uses: &[usize], id: Id) -> bool {
     true
 }
 
-/// Products that have a name: SiLU, hard swish, a gate on channels.
+/// Recognises products that have a name: SiLU, hard swish, a gate on channels.
 fn mul(net: &mut Net, id: Id) -> bool {
     let [a, b] = net.nodes[id].inputs[..] else { return false };
     for (x, gate) in [(a, b), (b, a)] {
@@ -151,7 +152,7 @@ fn mul(net: &mut Net, id: Id) -> bool {
     false
 }
 
-/// Whether an int8 operator can apply an activation on the way from its sums to bytes.
+/// Whether an int8 operator can apply an activation between its sums and its bytes.
 fn ends_in_bytes(activation: Activation) -> bool {
     match activation {
         Activation::Clamp { .. } => true,
@@ -160,7 +161,8 @@ fn ends_in_bytes(activation: Activation) -> bool {
     }
 }
 
-/// What is left of `activation` once its result, clamped to `low..=high`, is bytes of `quant`, and which bytes occur.
+/// The rest of `activation` if its result, clamped to `low..=high`, is stored as bytes of `quant`; and which bytes
+/// occur.
 fn into_bytes(activation: Activation, quant: Quant, low: f32, high: f32) -> Option<(Activation, Kind)> {
     let (activation, low, high) = match activation {
         Activation::Clamp { low: l, high: h } => {
@@ -182,7 +184,7 @@ fn redirect(net: &mut Net, from: Id, to: Id) {
     }
 }
 
-/// The bytes behind a node, if it is a DequantizeLinear.
+/// The bytes that a node dequantises, if it is a DequantizeLinear.
 fn bytes_behind(net: &Net, id: Id) -> Option<(Id, Quant)> {
     let node = &net.nodes[id];
     let Op::Dequantize = node.op else { return None };
@@ -193,14 +195,14 @@ fn bytes_behind(net: &Net, id: Id) -> Option<(Id, Quant)> {
     }
 }
 
-/// A convolution of dequantised bytes becomes one of bytes, if its weights are multiples of a scale.
+/// Makes a convolution of dequantised bytes an int8 convolution, if its weights are multiples of a scale.
 fn conv_on_bytes(net: &mut Net, uses: &[usize], id: Id) -> bool {
     let Some((bytes, quant)) = bytes_behind(net, net.nodes[id].inputs[0]) else { return false };
     if !quant.is_7_bit() {
         return false;
     }
     let Op::Conv(conv) = &net.nodes[id].op else { return false };
-    // The int8 depthwise kernel gives bytes and nothing else.
+    // The int8 depthwise kernel only writes bytes.
     let bytes_behind = || {
         let alone = ends_in_bytes(conv.activation) && uses[id] == 1;
         let reader = net.nodes.iter().find(|n| matches!(n.op, Op::Quantize { .. }) && n.inputs == [id]);
@@ -209,7 +211,7 @@ fn conv_on_bytes(net: &mut Net, uses: &[usize], id: Id) -> bool {
             Kind::Float => None,
         }
     };
-    // A Clip before the QuantizeLinear may not be fused yet; the convolution's turn comes again once it is.
+    // A Clip before the QuantizeLinear may not be fused yet. The rule is tried again once it is.
     let behind = if conv.depthwise { bytes_behind() } else { None };
     if conv.int8.is_some() || (conv.depthwise && behind.is_none()) {
         return false;
@@ -232,8 +234,8 @@ fn conv_on_bytes(net: &mut Net, uses: &[usize], id: Id) -> bool {
     true
 }
 
-/// Finds integers in `-128..=127` and a scale for each output channel whose products are the weights, as they are where
-/// a DequantizeLinear made them.
+/// Finds integers in `-128..=127` and a scale for each output channel whose products are the weights. They exist if a
+/// DequantizeLinear made the weights.
 fn integers(weights: &[f32], bias: &[f32]) -> Option<Int8> {
     let mut int8 = Int8 { weights: Vec::with_capacity(weights.len()), scales: Vec::with_capacity(bias.len()) };
     for (weights, bias) in weights.chunks_exact(weights.len() / bias.len()).zip(bias) {
@@ -243,7 +245,7 @@ fn integers(weights: &[f32], bias: &[f32]) -> Option<Int8> {
             int8.weights.extend(weights.iter().map(|_| 0));
             continue;
         }
-        // Quantisers take the largest weight to 127; others are tried for files whose scales were rounded up.
+        // Quantisers map the largest weight to 127. Other integers are tried for files whose scales were rounded up.
         let first = int8.weights.len();
         let found = (1..=128).rev().map(|i| if i == 1 { 128 } else { i - 1 }).find_map(|top| {
             if top == 128 && largest > 0.0 {
@@ -251,7 +253,7 @@ fn integers(weights: &[f32], bias: &[f32]) -> Option<Int8> {
             }
             let scale = largest.abs() / top as f32;
             int8.weights.truncate(first);
-            // Few at a time, as a wrong scale shows at once.
+            // A few weights at a time, because a wrong scale shows at once.
             weights.chunks(64).all(|few| whole_multiples(few, scale, &mut int8.weights)).then_some(scale)
         })?;
         int8.scales.push(found);
@@ -259,14 +261,15 @@ fn integers(weights: &[f32], bias: &[f32]) -> Option<Int8> {
     Some(int8)
 }
 
-/// Appends the multiples of `scale` that weights are; says whether they are some. Without a branch inside, as vectors want
-/// it, and a function of its own, which a browser has optimised while the rest of loading is still in its first, slow form.
+/// Appends weights as multiples of `scale`; returns whether all of them are. The loop has no branch, so it can be
+/// vectorised. It is a separate function, because a browser optimises it while the rest of loading still runs
+/// unoptimised.
 #[inline(never)]
 fn whole_multiples(weights: &[f32], scale: f32, whole: &mut Vec<i8>) -> bool {
     let mut off = false;
     whole.extend(weights.iter().map(|w| {
         let nearest = (w / scale).round_ties_even();
-        // A NaN is near nothing; 128, which weights of one size both ways come to, is not a byte.
+        // A NaN is near nothing. 128 is not an int8, but occurs if all weights have the same absolute value.
         let is_near = (w / scale - nearest).abs() < 1e-3 && nearest < 128.0;
         off |= !is_near;
         nearest as i8
@@ -274,7 +277,7 @@ fn whole_multiples(weights: &[f32], scale: f32, whole: &mut Vec<i8>) -> bool {
     !off
 }
 
-/// What only moves bytes or picks among them moves in front of the DequantizeLinear.
+/// Moves an operator that only moves or selects bytes in front of the DequantizeLinear.
 fn behind_dequantize(net: &mut Net, id: Id) -> bool {
     let mut inputs = Vec::with_capacity(net.nodes[id].inputs.len());
     for input in &net.nodes[id].inputs {
@@ -295,17 +298,17 @@ fn behind_dequantize(net: &mut Net, id: Id) -> bool {
     net.nodes.push(on_bytes);
     net.nodes[id].op = Op::Dequantize;
     net.nodes[id].inputs = vec![net.nodes.len() - 1];
-    // `tidy` puts the new node in its place; uses of the old ones are counted anew by then.
+    // `tidy` puts the new node in its place. The uses are counted again after that.
     true
 }
 
-/// The lowest and the highest byte of several images, of which one is `first`.
+/// The lowest and the highest byte of several images. `first` is one of them.
 fn bounds(first: Quant, images: impl Iterator<Item = Quant>) -> (i32, i32) {
     images.fold((first.low, first.high), |(low, high), image| (low.min(image.low), high.max(image.high)))
 }
 
-/// What only moves bytes or picks among them has no others than it is given: a QuantizeLinear that moved in front of it
-/// may have left it all that a byte can be.
+/// Narrows the bounds of an operator that only moves or selects bytes to those of its inputs. A QuantizeLinear that
+/// moved in front of it may have left it with the full range of a byte.
 fn narrow(net: &mut Net, id: Id) -> bool {
     let Kind::Byte(kind) = net.nodes[id].kind else { return false };
     let inputs = net.nodes[id].inputs.iter().map(|input| match net.nodes[*input].kind {
@@ -320,14 +323,14 @@ fn narrow(net: &mut Net, id: Id) -> bool {
     narrower != kind
 }
 
-/// The mean of dequantised bytes is taken from the bytes.
+/// Computes the mean of dequantised bytes from the bytes.
 fn mean(net: &mut Net, id: Id) -> bool {
     let Some((bytes, _)) = bytes_behind(net, net.nodes[id].inputs[0]) else { return false };
     net.nodes[id].inputs = vec![bytes];
     true
 }
 
-/// A QuantizeLinear into what comes before it.
+/// Fuses a QuantizeLinear into the operator before it.
 fn quantize(net: &mut Net, uses: &[usize], id: Id, low: f32, high: f32) -> bool {
     let Kind::Byte(quant) = net.nodes[id].kind else { return false };
     let before = net.nodes[id].inputs[0];
@@ -342,7 +345,7 @@ fn quantize(net: &mut Net, uses: &[usize], id: Id, low: f32, high: f32) -> bool 
     }
     match &net.nodes[before].op {
         &Op::Unary(Activation::Clamp { low: l, high: h }) if l <= h => {
-            // The clamp may serve others, too; here it is done while quantising.
+            // Other nodes may read the clamp too, so it is also applied while quantising.
             let (low, high) = (low.max(l).min(high), high.min(h).max(low));
             net.nodes[id].inputs = net.nodes[before].inputs.clone();
             net.nodes[id].op = Op::Quantize { low, high };
@@ -374,7 +377,8 @@ fn quantize(net: &mut Net, uses: &[usize], id: Id, low: f32, high: f32) -> bool 
             true
         }
         Op::Bilinear if alone => {
-            // Means of bytes are rounded once, here; they are of no other scale, and none is beyond the bytes.
+            // The mean of bytes is rounded once, here. Its scale stays that of the bytes, and no result exceeds their
+            // range.
             let Some((bytes, source)) = bytes_behind(net, net.nodes[before].inputs[0]) else { return false };
             if !source.same_scale(quant) || source.clamped(low, high) != source {
                 return false;
@@ -394,7 +398,7 @@ fn quantize(net: &mut Net, uses: &[usize], id: Id, low: f32, high: f32) -> bool 
             true
         }
         Op::Concat | Op::Upsample | Op::MaxPool(_) | Op::Slice(_) | Op::Shuffle(_) if alone => {
-            // Each input is quantised by itself; rounding does not care about the order.
+            // Each input is quantised separately. Concatenation does not change the rounding.
             let inputs = net.nodes[before].inputs.clone();
             let (name, kind) = (net.nodes[id].name.clone(), net.nodes[id].kind);
             let mut quantised = Vec::with_capacity(inputs.len());
@@ -484,7 +488,7 @@ mod tests {
         assert!(integers(&weights, &[0.0; 4]).is_none());
     }
 
-    /// The network of a file up to its head.
+    /// Fuses the network of a file up to its head.
     fn fused(onnx: &[u8], width: u32, height: u32) -> Net {
         let limits = crate::Limits::default();
         let budget = &mut crate::limits::Budget::new(&limits);
@@ -509,7 +513,7 @@ mod tests {
         }
     }
 
-    /// Leaky ReLU, units without activation, padded pools, bilinear enlargement and sums.
+    /// Leaky ReLU, layers without activation, padded pools, bilinear upsampling and sums.
     #[test]
     fn of_a_network_of_units_nothing_but_its_ends_is_in_floats() {
         let net = fused(include_bytes!("../../tests/fixtures/distribution-int8.onnx"), 64, 96);
@@ -525,7 +529,7 @@ mod tests {
         assert!(net.nodes.iter().any(|node| matches!(node.op, Op::Add(_)) && node.kind != Kind::Float));
     }
 
-    /// Whether it is a convolution that reads floats; those of squeeze-and-excitation, of one pixel, may.
+    /// Whether it is a convolution that reads floats, except those of squeeze-and-excitation, which have one pixel.
     fn is_float_map(net: &Net, node: &Node) -> bool {
         let read = node.inputs.first().map(|id| net.nodes[*id].kind);
         matches!(node.op, Op::Conv(_)) && node.shape.height > 1 && read == Some(Kind::Float)

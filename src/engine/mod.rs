@@ -31,11 +31,11 @@ pub(crate) use simd::{Activation, Isa};
 #[cfg(all(target_family = "wasm", feature = "threads"))]
 pub(crate) use simd::{help, round_address};
 
-/// A network that the engine runs by itself. Clones share its plan and weights.
+/// A network that the engine runs alone. Clones share its plan and weights.
 #[derive(Debug, Clone)]
 pub(crate) struct Network(Arc<Plan>);
 
-/// What one caller runs a [`Network`] in; used again for the next picture.
+/// The memory in which one caller runs a [`Network`]. It is reused for the next picture.
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
     arena: Arena,
@@ -43,19 +43,19 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
-    /// Memory for a caller that `threads` compute for, its own thread included.
+    /// Memory for a caller, and a pool of `threads` threads including the caller's own.
     pub(crate) fn new(threads: usize) -> Memory {
         Memory { arena: Arena::of(ThreadPool::new(threads)), outputs: Vec::new() }
     }
 
-    /// Threads that compute, the caller's own included.
+    /// The number of threads that compute, the caller's own included.
     pub(crate) fn threads(&self) -> usize {
         self.arena.pool().threads()
     }
 }
 
 impl Network {
-    /// Fuses and plans a graph for the instruction set of this machine.
+    /// Fuses and plans a graph for the best instruction set of this machine.
     pub(crate) fn new(net: Net) -> Network {
         Network::on(net, Isa::best())
     }
@@ -66,12 +66,12 @@ impl Network {
         Network(Arc::new(Plan::new(&net, isa)))
     }
 
-    /// Bytes of the memory that one caller runs it in, however many threads there are.
+    /// Bytes of memory for one caller, independent of the number of threads.
     pub(crate) fn memory_bytes(&self) -> u64 {
         self.0.memory_bytes()
     }
 
-    /// Runs it on `[1, 3, H, W]`; gives each output pixel by pixel.
+    /// Runs the network on `[1, 3, H, W]` and returns each output pixel by pixel (NHWC).
     pub(crate) fn run<'a>(&self, memory: &'a mut Memory, input: &[f32]) -> Vec<&'a [f32]> {
         let Memory { arena, outputs } = memory;
         let mut number = 0;
@@ -96,8 +96,8 @@ impl Network {
         outputs.iter().map(Vec::as_slice).collect()
     }
 
-    /// Runs it on images in planes, `[channels, height, width]` each; hands over each output's sides, in that order, with
-    /// what writes it in planes.
+    /// Runs the network on images stored in planes, `[channels, height, width]` each. For each output, `finish` gets
+    /// the shape in the same order, and a function that writes it in planes.
     #[cfg(feature = "tract")]
     pub(crate) fn run_in_planes(
         &self,

@@ -11,7 +11,7 @@ use super::simd::pool::PoolWindow;
 /// Index of a node.
 pub(crate) type Id = usize;
 
-/// A convolution as the file has it, with what has been fused into it.
+/// A convolution as in the file, together with what has been fused into it.
 #[derive(Debug, Clone)]
 pub(crate) struct Conv {
     /// Rows and columns of the kernel.
@@ -20,12 +20,12 @@ pub(crate) struct Conv {
     pub dilation: (usize, usize),
     /// Zero pixels above and to the left of the image.
     pub pad: (usize, usize),
-    /// Each channel by itself; otherwise every output sees every input.
+    /// Whether each output channel reads only its own input channel. Otherwise it reads all.
     pub depthwise: bool,
     pub weights: Weights,
     pub bias: Vec<f32>,
     pub activation: Activation,
-    /// Set once the convolution runs on bytes.
+    /// Set when the convolution runs on bytes.
     pub int8: Option<Int8>,
 }
 
@@ -45,12 +45,12 @@ impl Conv {
         }
     }
 
-    /// Whether it scales and shifts each channel by itself, and does nothing else.
+    /// Whether it only applies a factor and an offset to each channel.
     pub fn is_by_channel(&self) -> bool {
         self.depthwise && self.kernel == (1, 1) && self.stride == (1, 1) && self.pad == (0, 0)
     }
 
-    /// Input channels that each output sees.
+    /// The number of input channels that each output channel reads.
     pub fn inputs(&self) -> usize {
         self.weights.len() / (self.bias.len() * self.kernel.0 * self.kernel.1)
     }
@@ -61,11 +61,11 @@ impl Conv {
     }
 }
 
-/// A convolution's weights, `[outputs, inputs, rows, columns]` row-major, with one input where depthwise.
+/// A convolution's weights, `[outputs, inputs, rows, columns]` row-major, with one input per output if depthwise.
 #[derive(Debug, Clone)]
 pub(crate) enum Weights {
     Floats(Vec<f32>),
-    /// As a quantised file has them.
+    /// As in a quantised file.
     Int8(Int8),
 }
 
@@ -88,7 +88,7 @@ impl Weights {
     }
 }
 
-/// The integers behind a quantised convolution's weights.
+/// The integers and scales of a quantised convolution's weights.
 #[derive(Debug, Clone)]
 pub(crate) struct Int8 {
     /// In the order of [`Weights`].
@@ -97,13 +97,13 @@ pub(crate) struct Int8 {
     pub scales: Vec<f32>,
 }
 
-/// A scale for weights that are all zero: any will do, this one leaves the bias its precision.
+/// A scale for weights that are all zero. Any scale is valid; this one preserves the precision of the bias.
 pub(crate) fn scale_of_zeros(bias: f32) -> f32 {
     bias.abs().max(1e-6) / 65536.0
 }
 
 impl Int8 {
-    /// The same, with scales for rows of zeros that leave these biases their precision.
+    /// The same weights, with scales for rows of zeros that preserve the precision of these biases.
     pub fn with_scales_for(mut self, bias: &[f32]) -> Int8 {
         let rows = self.weights.chunks_exact(self.weights.len() / bias.len());
         for ((row, scale), bias) in rows.zip(&mut self.scales).zip(bias) {
@@ -114,7 +114,7 @@ impl Int8 {
         self
     }
 
-    /// By output channel, a bound on the sums over bytes like `from` with these biases.
+    /// For each output channel, a bound of the sums over bytes with the range of `from`, with these biases.
     fn bounds(&self, bias: &[f32], from: Quant) -> impl Iterator<Item = f64> {
         let reach = f64::from((from.high - from.zero).abs().max((from.low - from.zero).abs()));
         let outputs = self.weights.chunks_exact(self.weights.len() / bias.len()).zip(&self.scales).zip(bias);
@@ -124,12 +124,12 @@ impl Int8 {
         })
     }
 
-    /// Whether the sums over bytes like `from` with these biases fit 32 bits.
+    /// Whether the sums over bytes with the range of `from`, with these biases, fit 32 bits.
     pub fn fits_32_bits(&self, bias: &[f32], from: Quant) -> bool {
         self.bounds(bias, from).all(|bound| bound < f64::from(i32::MAX))
     }
 
-    /// A bound on the sums over bytes like `from` with these biases, in quanta of `to`.
+    /// A bound of these sums in units of the scale of `to`.
     pub fn largest_result(&self, bias: &[f32], from: Quant, to: Quant) -> f32 {
         let in_quanta =
             |(bound, scale): (f64, &f32)| bound * f64::from(*scale) * f64::from(from.scale) / f64::from(to.scale);
@@ -137,7 +137,7 @@ impl Int8 {
     }
 }
 
-/// How a byte stands for a number: `(byte - zero) * scale`, and which bytes occur.
+/// The number that a byte represents, `(byte - zero) * scale`, and which bytes occur.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Quant {
     pub scale: f32,
@@ -147,43 +147,43 @@ pub(crate) struct Quant {
 }
 
 impl Quant {
-    /// Whether the same bytes mean the same numbers.
+    /// Whether the same bytes represent the same numbers.
     pub fn same_scale(self, other: Quant) -> bool {
         self.scale == other.scale && self.zero == other.zero
     }
 
-    /// Whether the int8 kernels may read it.
+    /// Whether the int8 kernels can read it.
     pub fn is_7_bit(self) -> bool {
         self.low >= 0 && self.high <= 127
     }
 
-    /// Which bytes come of numbers clamped to `low..=high`.
+    /// The range of bytes for numbers clamped to `low..=high`.
     pub fn clamped(self, low: f32, high: f32) -> Quant {
-        // `as` saturates, so infinite bounds are no bounds.
+        // `as` saturates, so infinite bounds have no effect.
         let byte = |x: f32| ((x / self.scale).round_ties_even() as i32).saturating_add(self.zero);
         Quant { low: self.low.max(byte(low).min(self.high)), high: self.high.min(byte(high).max(self.low)), ..self }
     }
 }
 
-/// What a node's numbers are stored as.
+/// The type in which a node's output is stored.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Kind {
     Float,
     Byte(Quant),
 }
 
-/// What a node does with its inputs.
+/// The operation of a node.
 #[derive(Debug, Clone)]
 pub(crate) enum Op {
-    /// An image that the network is given, by number.
+    /// Input image of the network, by number.
     Input(usize),
     Conv(Box<Conv>),
     Unary(Activation),
-    /// Product of two images of one shape.
+    /// Product of two images with the same shape.
     Mul,
-    /// Product of an image and one number a channel, the second input.
+    /// Product of an image and the second input, which has one number per channel.
     Gate,
-    /// Sum of two images, activated.
+    /// Sum of two images, with an activation.
     Add(Activation),
     /// Mean of each channel.
     Mean,
@@ -194,11 +194,11 @@ pub(crate) enum Op {
     Bilinear,
     /// Channels of all inputs, one after the other.
     Concat,
-    /// Some of the channels, from this one on.
+    /// Some of the channels, starting at this one.
     Slice(usize),
-    /// Channels of as many equal parts in turn: the first of each part, the second of each, and so on.
+    /// Interleaves this number of equal parts of the channels: the first of each part, the second of each, and so on.
     Shuffle(usize),
-    /// Floats, clamped, to bytes; or bytes to bytes of another scale. The scale is that of the node's [`Kind`].
+    /// Floats, clamped, to bytes; or bytes to bytes with another scale. The scale is that of the node's [`Kind`].
     Quantize {
         low: f32,
         high: f32,
@@ -206,10 +206,10 @@ pub(crate) enum Op {
     Dequantize,
 }
 
-/// A step with its result.
+/// An operation with its inputs and the shape and type of its output.
 #[derive(Debug, Clone)]
 pub(crate) struct Node {
-    /// Of the tensor in the file.
+    /// The name of the tensor in the file.
     pub name: String,
     pub op: Op,
     pub inputs: Vec<Id>,
@@ -217,7 +217,7 @@ pub(crate) struct Node {
     pub kind: Kind,
 }
 
-/// A network, or a part of one: nodes in an order in which they can run, and those whose results are wanted outside.
+/// A network or a part of one: nodes in an order of execution, and those whose outputs are read outside.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Net {
     pub nodes: Vec<Node>,
@@ -225,7 +225,7 @@ pub(crate) struct Net {
 }
 
 impl Net {
-    /// How many inputs of nodes, and outputs, each node serves.
+    /// For each node, the number of node inputs and network outputs that read it.
     pub fn uses(&self) -> Vec<usize> {
         let mut uses = vec![0; self.nodes.len()];
         for id in self.nodes.iter().flat_map(|node| &node.inputs).chain(&self.outputs) {
@@ -234,7 +234,7 @@ impl Net {
         uses
     }
 
-    /// Leaves out what no output needs and puts nodes behind their inputs.
+    /// Removes nodes that no output needs and sorts the others into an order of execution.
     pub fn tidy(&mut self) {
         let mut place = vec![None; self.nodes.len()];
         let mut order = Vec::with_capacity(self.nodes.len());

@@ -6,20 +6,20 @@ use std::sync::{Mutex, PoisonError};
 use super::simd::Isa;
 use super::simd::peak_throughput;
 
-/// One step.
+/// The measurements of one step.
 struct Row {
     /// Kind and shape.
     name: String,
     /// Multiply-accumulates of one run.
     macs: usize,
-    /// The quickest run: what else the machine does is no part of the kernel.
+    /// The shortest run, because other load on the machine can only make a run longer.
     best_ms: f64,
 }
 
-/// By the order in which steps ended for the first time.
+/// In the order in which steps first ended.
 static ROWS: Mutex<Vec<Row>> = Mutex::new(Vec::new());
 
-/// Milliseconds since some moment.
+/// Milliseconds since an arbitrary time.
 #[cfg(target_family = "wasm")]
 pub(crate) fn now() -> f64 {
     use wasm_bindgen::prelude::*;
@@ -31,14 +31,14 @@ pub(crate) fn now() -> f64 {
     now()
 }
 
-/// Milliseconds since some moment.
+/// Milliseconds since an arbitrary time.
 #[cfg(not(target_family = "wasm"))]
 pub(crate) fn now() -> f64 {
     static START: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
     START.get_or_init(std::time::Instant::now).elapsed().as_secs_f64() * 1e3
 }
 
-/// Runs `f` and adds its time to the row of this name.
+/// Runs `f` and records its time in the row with this name.
 pub(crate) fn timed<R>(name: String, macs: usize, f: impl FnOnce() -> R) -> R {
     let start = now();
     let result = f();
@@ -52,21 +52,21 @@ pub(crate) fn timed<R>(name: String, macs: usize, f: impl FnOnce() -> R) -> R {
     result
 }
 
-/// Forgets what was measured and gives it back as JSON: `[[name, macs, best_ms], ...]`.
+/// Returns the measurements as JSON, `[[name, macs, best_ms], ...]`, and clears them.
 #[cfg_attr(not(target_family = "wasm"), expect(dead_code, reason = "only the bench in the browser asks"))]
 pub(crate) fn take() -> String {
     let rows = std::mem::take(&mut *ROWS.lock().unwrap_or_else(PoisonError::into_inner));
     let mut json = String::from("[");
     for Row { name, macs, best_ms } in rows {
         let comma = if json.len() > 1 { "," } else { "" };
-        // Names are made of letters, digits and signs that need no escape. Writing to a string does not fail.
+        // Names have only characters that need no escape. Writing to a string does not fail.
         let _ = write!(json, "{comma}[\"{name}\",{macs},{best_ms}]");
     }
     json.push(']');
     json
 }
 
-/// What this machine can do at most, in multiply-accumulates a second: float, int8.
+/// The peak of this machine in multiply-accumulates per second: float, int8.
 #[cfg_attr(not(target_family = "wasm"), expect(dead_code, reason = "only the bench in the browser asks"))]
 pub(crate) fn peaks() -> [f64; 2] {
     const TURNS: usize = 200_000;

@@ -5,15 +5,15 @@ use crate::limits::product;
 #[cfg(feature = "tract")]
 use crate::onnx::{attributes::Attributes, messages::NodeProto};
 
-/// Channels that a layer's are filled up to, at most, when its weights are packed.
+/// Weights are padded to a multiple of at most this number of channels when they are packed.
 const MOST_LANES: usize = 16;
 
-/// Numbers in an image.
+/// The number of values of an image.
 pub(super) fn numbers(Shape { height, width, channels }: Shape) -> u64 {
     product(&[height, width, channels])
 }
 
-/// Multiply-accumulates of a step of the engine, or numbers that it touches.
+/// Multiply-accumulates of an operation of the engine, or the number of values that it touches.
 #[inline(never)]
 pub(super) fn of_step(op: &Op, out: Shape) -> u64 {
     let each = match op {
@@ -24,7 +24,7 @@ pub(super) fn of_step(op: &Op, out: Shape) -> u64 {
     each.saturating_mul(numbers(out))
 }
 
-/// Bytes of a convolution's weights: as the file has them, and packed for the kernels.
+/// Bytes of a convolution's weights, as stored in the file and as packed for the kernels.
 #[inline(never)]
 pub(super) fn weights(conv: &Conv) -> u64 {
     let outputs = conv.bias.len();
@@ -32,8 +32,8 @@ pub(super) fn weights(conv: &Conv) -> u64 {
     packed.saturating_add(4 * conv.weights.len() as u64)
 }
 
-/// Multiply-accumulates of a node that tract runs, or numbers that it touches, more rather than fewer. What depends on what
-/// is in the picture counts as nothing.
+/// An upper estimate of the multiply-accumulates of a node that tract runs, or of the values that it touches. Sizes
+/// that depend on the content of the picture count as 0.
 #[cfg(feature = "tract")]
 pub(crate) fn of_node(node: &NodeProto, inputs: &[Option<Vec<usize>>], outputs: &[Option<Vec<usize>>]) -> u64 {
     let volume = |shape: Option<&Vec<usize>>| shape.map_or(0, |shape| product(shape));
@@ -47,7 +47,7 @@ pub(crate) fn of_node(node: &NodeProto, inputs: &[Option<Vec<usize>>], outputs: 
     let all =
         |shapes: &[Option<Vec<usize>>]| shapes.iter().fold(0u64, |sum, s| sum.saturating_add(volume(s.as_ref())));
     let touched = all(inputs).saturating_add(all(outputs));
-    // The weights of one output channel, behind those that are not images.
+    // The weights of one output channel.
     let of_channel = |index: usize| volume(input(index)) / input(index).map_or(1, |shape| shape[0].max(1)) as u64;
     let work = match node.op_type.as_str() {
         "Conv" | "ConvInteger" => out.saturating_mul(of_channel(1)),
@@ -65,12 +65,12 @@ pub(crate) fn of_node(node: &NodeProto, inputs: &[Option<Vec<usize>>], outputs: 
             kernel.iter().fold(out, |work, side| work.saturating_mul(side.unsigned_abs()))
         }
         "LRN" => out.saturating_mul(attributes.int("size", 1).unwrap_or(1).unsigned_abs()),
-        // Each candidate against each that stays.
+        // Compares each candidate with each box that stays.
         "NonMaxSuppression" => {
             let boxes = side(0, 2).unwrap_or(0) as u64;
             volume(input(1)).saturating_mul(boxes)
         }
-        // Step by step along an axis, with all that a step costs.
+        // These compute step by step along an axis, and each step has a cost.
         "LSTM" | "GRU" | "RNN" => {
             let steps = input(0).map_or(0, |shape| product(&shape[..shape.len().min(2)]));
             let weights = volume(input(1)).saturating_add(volume(input(2)));
@@ -83,7 +83,7 @@ pub(crate) fn of_node(node: &NodeProto, inputs: &[Option<Vec<usize>>], outputs: 
     work.saturating_add(touched)
 }
 
-/// The product of all sides that the equation names, each once.
+/// The product of all dimensions that the equation names, each counted once.
 #[cfg(feature = "tract")]
 fn einsum(equation: &str, inputs: &[Option<Vec<usize>>]) -> u64 {
     let terms = equation.split("->").next().unwrap_or_default();
@@ -93,7 +93,7 @@ fn einsum(equation: &str, inputs: &[Option<Vec<usize>>]) -> u64 {
         let Some(shape) = shape else { continue };
         let letters: Vec<char> = term.chars().filter(|letter| letter.is_alphabetic()).collect();
         if letters.len() != shape.len() {
-            // With an ellipsis it is not told here which side is which.
+            // With an ellipsis, the names of the dimensions are not known here.
             others = others.saturating_mul(product(shape));
             continue;
         }

@@ -1,4 +1,4 @@
-//! Applies the table of operators to a graph, and makes engine graphs of the supported nodes.
+//! Applies the table of operators to a graph, and builds engine graphs of the supported nodes.
 
 use std::collections::HashMap;
 
@@ -15,10 +15,10 @@ use crate::size::InputSize;
 
 /// Infers shapes and constants of nodes that the engine does not know.
 pub(crate) trait Inference<'a> {
-    /// Notes what the graph's input, or an image that the engine computes, is.
+    /// Records the shape of the graph's input, or of an image that the engine computes.
     fn image(&mut self, name: &'a str, shape: Shape);
 
-    /// What is known of the outputs of `node`, whose inputs have all been noted or inferred.
+    /// Infers the outputs of `node`. All its inputs have been recorded or inferred.
     ///
     /// # Errors
     ///
@@ -26,29 +26,29 @@ pub(crate) trait Inference<'a> {
     fn infer(&mut self, node: &'a NodeProto, budget: &mut Budget<'_>) -> Result<Vec<Value<'a>>>;
 }
 
-/// What becomes of a node that the table knows.
+/// The result for a node that the table supports.
 pub(crate) enum Lowering<'a> {
     /// Its output is among [`Lowered::values`].
     Constant,
-    /// A step for each output.
+    /// One step per output.
     Steps(Vec<Step<'a>>),
 }
 
-/// A graph of which it is known what each node means to the engine.
+/// A graph with the meaning of each node for the engine.
 pub(crate) struct Lowered<'a> {
-    /// By node; `None` for those that were not looked at, and for those that a later one stands for.
+    /// By node. `None` for nodes that were not examined, and for those that are part of a pattern with a later node.
     pub nodes: Vec<Option<Result<Lowering<'a>, Reason>>>,
     pub values: Values<'a>,
-    /// What `inference` said of nodes that it refused and the table knows. The engine can run them, tract must not: what it
-    /// does with them is not checked.
+    /// Errors of `inference` for nodes that the table supports. The engine can run these nodes, but tract must not,
+    /// because its behaviour for them is not checked.
     #[cfg_attr(not(feature = "tract"), expect(dead_code))]
     pub refused: HashMap<usize, Error>,
-    /// The name of the one input that is no weight.
+    /// The name of the one input that is not a weight.
     pub image: &'a str,
 }
 
-/// Applies the table to those nodes of a checked graph of one input that are `needed`. `inference` helps with what the table
-/// does not know; without it the tensors behind such a node are unknown.
+/// Applies the table to the `needed` nodes of a checked graph with one input. `inference` infers nodes that the table
+/// does not support; without it, the tensors after such a node are unknown.
 ///
 /// # Errors
 ///
@@ -64,7 +64,7 @@ pub(crate) fn lower<'a>(
     lower_from(graph, opset, input, 3, needed, inference, budget)
 }
 
-/// [`lower`] for an input of any number of channels.
+/// [`lower`] for an input with any number of channels.
 pub(super) fn lower_from<'a>(
     graph: &'a GraphProto,
     opset: i64,
@@ -145,7 +145,7 @@ pub(super) fn lower_from<'a>(
     Ok(Lowered { nodes, values, refused, image })
 }
 
-/// By node, whether one of the tensors `names` is made of what it makes.
+/// For each node, whether one of the tensors `names` depends on its output.
 pub(crate) fn needed(graph: &GraphProto, names: &[&str]) -> Vec<bool> {
     let mut makers: HashMap<&str, usize> = HashMap::new();
     for (id, node) in graph.node.iter().enumerate() {
@@ -162,8 +162,8 @@ pub(crate) fn needed(graph: &GraphProto, names: &[&str]) -> Vec<bool> {
     needed
 }
 
-/// One of the engine's graphs of `steps`, each with the name of what it computes, in an order in which they can run. What
-/// none of them computes is an input; their names come with it, in the order of [`Op::Input`].
+/// Builds an engine graph from `steps`. Each step has the name of its output, and their order is executable. A tensor
+/// that none of them computes becomes an input. The names of the inputs are returned in the order of [`Op::Input`].
 pub(crate) fn net<'a>(
     steps: impl Iterator<Item = (&'a str, Step<'a>)>,
     outputs: &[&'a str],

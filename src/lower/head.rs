@@ -1,4 +1,4 @@
-//! Networks cut in front of the head that their metadata describes.
+//! Cuts networks in front of the head that their metadata describes.
 
 use super::graph::{Lowered, Lowering, lower, needed, net};
 use super::operators::Step;
@@ -14,12 +14,12 @@ use crate::onnx::head::{Head, HeadKind, Level};
 use crate::onnx::messages::ValueInfoProto;
 use crate::size::InputSize;
 
-/// A network up to the maps that its head reads, as the engine runs it.
+/// A network up to the maps that its head reads, for the engine.
 pub(crate) struct UpToHead {
     pub net: Net,
-    /// Of the answer in the file, `[1, 4 + C, N]`.
+    /// Shape of the output in the file, `[1, 4 + C, N]`.
     pub shape: [usize; 3],
-    /// How the outputs of `net` make it; they come pixel by pixel.
+    /// How the outputs of `net` correspond to that output. They are stored pixel by pixel (NHWC).
     pub parts: Parts,
 }
 
@@ -28,27 +28,27 @@ pub(crate) struct UpToHead {
 pub(crate) enum NotAlone {
     /// The file does not say where its head begins.
     NoHead,
-    /// What it says is not so.
+    /// The description does not agree with the graph.
     #[cfg_attr(feature = "tract", expect(dead_code))]
     Head(&'static str),
-    /// The engine does not know a node before the head.
+    /// The engine does not support a node before the head.
     #[cfg_attr(feature = "tract", expect(dead_code))]
     Node(ForeignNode),
-    /// It is too large, however it is run.
+    /// The network is too large in any case.
     TooLarge(Error),
 }
 
-/// Start of the names of the sides of boxes behind their exponential function, which is no tensor of the file.
+/// Prefix of the names of the exponentials of box sides. They are not tensors of the file.
 const DISTANCE: &str = "distance of ";
 
-/// Cuts the network at its head. What the metadata says of the maps must be so.
+/// Cuts the network at its head. The metadata must agree with the maps.
 pub(crate) fn up_to_head(
     file: &File,
     head: Option<&Head>,
     input: InputSize,
     budget: &mut Budget<'_>,
 ) -> Result<UpToHead, NotAlone> {
-    // With tract, which gives the reason for each node, nothing more is to be found out.
+    // With tract, the reason for each node is reported anyway, so there is nothing to find out here.
     if cfg!(feature = "tract") && head.is_none() {
         return Err(NotAlone::NoHead);
     }
@@ -59,7 +59,7 @@ pub(crate) fn up_to_head(
     let names = levels.iter().flat_map(|level| &level.maps).map(String::as_str).collect::<Vec<_>>();
     let of_answer = needed(graph, &[&output.name]);
     let of_maps = if head.is_some() { needed(graph, &names) } else { of_answer.clone() };
-    // Maps that the output does not depend on have no known meaning.
+    // Maps on which the output does not depend have no known meaning.
     if of_maps.iter().zip(&of_answer).any(|(map, answer)| *map && !*answer) {
         return Err(wrong("the output does not depend on one of its maps"));
     }
@@ -90,7 +90,7 @@ pub(crate) fn up_to_head(
         }
     }
     let maps = [&boxes[..], &levels.scores].concat();
-    // No exporter writes such a file, so the decoder need not allow for it.
+    // No exporter writes such a file, so the decoder need not support it.
     if levels.classes == 0 || maps.iter().enumerate().any(|(i, name)| maps[..i].contains(name)) {
         return Err(wrong("a map is named twice, or there are no classes"));
     }
@@ -116,20 +116,20 @@ pub(crate) fn up_to_head(
     Ok(UpToHead { net, shape: [1, 4 + levels.classes, levels.places], parts })
 }
 
-/// The maps that a head reads, and what they say, level by level.
+/// The maps that a head reads, and their properties, level by level.
 struct Levels<'a> {
-    /// Names and shapes of the maps of boxes, which have the scores as well if there are anchors.
+    /// Names and shapes of the maps of boxes. With anchors, these maps also have the scores.
     boxes: Vec<(&'a str, Shape)>,
     /// The maps of scores alone.
     scores: Vec<&'a str>,
     cells: Vec<Cells>,
     classes: usize,
-    /// Boxes of all levels.
+    /// Number of boxes of all levels.
     places: usize,
 }
 
 impl<'a> Levels<'a> {
-    /// What the metadata says, if the maps are so.
+    /// Reads the description and checks it against the maps.
     fn of(
         head: &'a Head,
         values: &Values<'a>,
@@ -168,7 +168,7 @@ impl<'a> Levels<'a> {
     }
 }
 
-/// The maps of a level, each as large as its stride says.
+/// The maps of a level. Each must have the size that its stride implies.
 fn maps_of<'a>(
     level: &'a Level,
     values: &Values<'a>,
@@ -195,8 +195,8 @@ fn centres(shape: Shape, stride: f32, offset: f32) -> Vec<[f32; 2]> {
     (0..shape.height * shape.width).map(|cell| [at(cell % shape.width), at(cell / shape.width)]).collect()
 }
 
-/// Whether the answer that the file declares is the one that the head makes: rows for a box and its classes, places. The
-/// number of places is that of the declared input, which another may stand for.
+/// Whether the file declares the output that the head makes: rows for a box and its classes, columns for cells. The
+/// number of cells is that of the declared input size, which may differ from the size that is used.
 fn is_declared(
     output: &ValueInfoProto,
     image: Option<&ValueInfoProto>,
@@ -211,7 +211,7 @@ fn is_declared(
     answer.is_empty() || is(answer.get(1), rows) && (is(answer.get(2), places) || !as_declared)
 }
 
-/// The sides of a tensor in the file; `None` for one that it leaves open.
+/// The dimensions of a tensor in the file; `None` for one that the file leaves open.
 fn declared(value: &ValueInfoProto) -> Vec<Option<i64>> {
     let tensor = value.r#type.as_ref().and_then(|kind| kind.tensor_type.as_ref());
     tensor.iter().flat_map(|tensor| &tensor.shape).flat_map(|shape| &shape.dim).map(|dim| dim.dim_value).collect()

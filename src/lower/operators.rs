@@ -1,8 +1,8 @@
 //! The table that translates ONNX operators to those of the engine.
 //!
-//! [`meaning`] is its only entry. The function of an operator gets the node and what is known of its inputs (shape,
-//! constant value). It returns an operation of the engine for each output, a constant, or the reason why the engine
-//! does not support the node.
+//! [`meaning`] is its only entry point. The function of an operator gets the node and what is known about its inputs
+//! (shape, constant value). It returns an operation of the engine for each output, a constant, or the reason why the
+//! engine does not support the node.
 
 use super::reason::Reason;
 use super::value::{Array, Value, Values};
@@ -15,13 +15,13 @@ use crate::onnx::tensor::{self, Values as Stored};
 
 /// What a node means to the engine.
 pub(crate) enum Meaning<'a> {
-    /// It is known before the network runs.
+    /// A constant, known before the network runs.
     Constant(Value<'a>),
-    /// A step for each output.
+    /// One step per output.
     Steps(Vec<Step<'a>>),
 }
 
-/// One step of the engine, before it is known which region takes it.
+/// One operation of the engine, not yet assigned to a region.
 pub(crate) struct Step<'a> {
     pub op: Op,
     /// Names of the images that it reads.
@@ -31,8 +31,8 @@ pub(crate) struct Step<'a> {
 }
 
 impl Step<'_> {
-    /// Whether it is worth a change of layout; the others come along with those that are. A shuffle always is, as nothing
-    /// else computes what its inner nodes do.
+    /// Whether the step alone justifies a change of layout. Other steps run on the engine only together with such
+    /// steps. A shuffle always justifies it, because nothing else computes its inner nodes.
     #[cfg(feature = "tract")]
     pub fn is_heavy(&self) -> bool {
         match &self.op {
@@ -42,7 +42,7 @@ impl Step<'_> {
     }
 }
 
-/// Channels of an image as it comes in, at most. Any choice of so few is cheap as a convolution.
+/// The most channels of an input image. With so few, any selection of channels is cheap as a convolution.
 const FEW_CHANNELS: usize = 4;
 
 const LOW: f32 = f32::NEG_INFINITY;
@@ -66,7 +66,7 @@ pub(super) fn meaning<'a>(node: &'a NodeProto, opset: i64, values: &Values<'a>) 
         "Concat" => node.concat(),
         "Slice" => node.slice(),
         "Split" => node.split(),
-        // Bytes
+        // Quantisation
         "QuantizeLinear" => node.quantize(),
         "DequantizeLinear" => node.dequantize(),
         // Arithmetic
@@ -105,7 +105,8 @@ enum Binary {
 }
 
 impl Binary {
-    /// Factor and offset that the other input gets from `number`, the constant input `index`.
+    /// The factor and offset that an arithmetic operator with the constant `number` (input `index`) applies to the
+    /// other input.
     fn line(self, number: f32, index: usize) -> Result<(f32, f32), Reason> {
         match (self, index) {
             (Binary::Add, _) => Ok((1.0, number)),
@@ -126,13 +127,13 @@ struct Node<'n, 'a> {
     values: &'n Values<'a>,
 }
 
-/// What most functions here give.
+/// The result of most functions here.
 type Found<'a> = Result<Meaning<'a>, Reason>;
 
 impl<'a> Node<'_, 'a> {
-    // What a node reads
+    // Access to inputs and attributes
 
-    /// Refuses attributes that are not among these.
+    /// Refuses attributes that are not in the list.
     fn only(&self, known: &[&str]) -> Result<(), Reason> {
         match self.attributes.other_than(known) {
             Some(index) => Err(Reason::UnknownAttribute(index)),
@@ -166,7 +167,7 @@ impl<'a> Node<'_, 'a> {
         Ok((name, self.values.get(name).ok_or(Reason::Missing(index))?))
     }
 
-    /// A feature map of floats.
+    /// A feature map of floats, by name and shape.
     fn image(&self, index: usize) -> Result<(&'a str, Shape), Reason> {
         match self.input(index)? {
             (name, Value::Image(shape, Kind::Float)) => Ok((name, *shape)),
@@ -184,7 +185,7 @@ impl<'a> Node<'_, 'a> {
         value.ints().ok_or(Reason::Variable(index))
     }
 
-    /// A constant that is the same number everywhere.
+    /// A constant with the same value everywhere.
     fn scalar(&self, index: usize) -> Result<f32, Reason> {
         let values = self.floats(index)?.values;
         match values.split_first() {
@@ -193,7 +194,7 @@ impl<'a> Node<'_, 'a> {
         }
     }
 
-    /// Whole numbers from the attribute `name`, as old operator sets have them, or from input `index`.
+    /// Integers from the attribute `name`, as in old operator sets, or from input `index`.
     fn ints_or_input(&self, name: &'static str, index: usize) -> Result<Option<Vec<i64>>, Reason> {
         if self.attributes.has(name) {
             return self.ints_attribute(name).map(|ints| Some(ints.to_vec()));
@@ -201,7 +202,7 @@ impl<'a> Node<'_, 'a> {
         if self.has_input(index) { self.ints(index).map(|array| Some(array.values)) } else { Ok(None) }
     }
 
-    // What becomes of it
+    // Results
 
     fn step(&self, op: Op, inputs: Vec<&'a str>, shape: Shape) -> Found<'a> {
         self.stored(op, inputs, shape, Kind::Float)
@@ -227,7 +228,7 @@ impl<'a> Node<'_, 'a> {
         }
     }
 
-    /// Weights in half precision are floats here already.
+    /// Weights in half precision have already been converted to floats.
     fn cast(&self) -> Found<'a> {
         self.only(&["to", "saturate"])?;
         if self.int("to", 0)? != DataType::Float as i64 {
@@ -317,7 +318,7 @@ impl<'a> Node<'_, 'a> {
         self.step(Op::MaxPool(pool), vec![x], out)
     }
 
-    /// With running statistics, as in inference.
+    /// Uses the running statistics, as in inference.
     fn batch_normalization(&self) -> Found<'a> {
         self.only(&["epsilon", "momentum", "spatial", "training_mode"])?;
         let (x, shape) = self.image(0)?;
@@ -357,7 +358,7 @@ impl<'a> Node<'_, 'a> {
             "mode",
             "nearest_mode",
             "coordinate_transformation_mode",
-            // Of other modes, or of no effect where sides double.
+            // Attributes of other modes, or without effect when the size doubles.
             "cubic_coeff_a",
             "extrapolation_value",
             "antialias",
@@ -375,7 +376,8 @@ impl<'a> Node<'_, 'a> {
         };
         let places = self.text("coordinate_transformation_mode", "half_pixel")?;
         let nearest = self.text("nearest_mode", "round_prefer_floor")?;
-        // Modes that read the same pixels where sides double. A result of one pixel, which some treat apart, is none.
+        // Modes that read the same pixels when the size doubles. Results of one pixel, which some modes treat
+        // differently, do not occur.
         let op = match (self.text("mode", "nearest")?, places, nearest) {
             ("nearest", "asymmetric", "floor" | "round_prefer_floor") => Op::Upsample,
             (
@@ -390,7 +392,7 @@ impl<'a> Node<'_, 'a> {
         self.doubled(op, x, input, doubles)
     }
 
-    /// Operator set 9 and below 11.
+    /// Operator sets 9 and 10.
     fn upsample(&self) -> Found<'a> {
         self.only(&["mode"])?;
         let (x, input) = self.image(0)?;
@@ -437,7 +439,7 @@ impl<'a> Node<'_, 'a> {
         let at = |value: i64| if value < 0 { value.saturating_add(channels) } else { value }.clamp(0, channels);
         let (start, end) = (one("starts", 1, None)?, one("ends", 2, None)?);
         let (is_of_channels, step) = (matches!(one("axes", 3, Some(0))?, 1 | -3), one("steps", 4, Some(1))?);
-        // RGB as BGR, in front of networks trained on that.
+        // RGB to BGR, for networks trained with that order.
         let is_all = matches!(start, -1) || start >= channels - 1;
         if is_of_channels && step == -1 && is_all && end < -channels && shape.channels <= FEW_CHANNELS {
             return self.reversed(x, shape);
@@ -506,7 +508,7 @@ impl<'a> Node<'_, 'a> {
         }
     }
 
-    /// Refuses a constant that would make the image beside it larger.
+    /// Refuses a constant whose broadcasting would enlarge the image.
     fn fits(&self, index: usize) -> Result<(), Reason> {
         let (_, value) = self.input(index)?;
         let shape = value.shape().unwrap_or_default();
@@ -530,7 +532,7 @@ impl<'a> Node<'_, 'a> {
         }
     }
 
-    /// With the constant input `index`: one number, or one for each channel.
+    /// With the constant input `index`: one number, or one per channel.
     fn with_constant(&self, op: Binary, x: &'a str, shape: Shape, index: usize) -> Found<'a> {
         match self.scalar(index) {
             Ok(number) => {
@@ -589,9 +591,9 @@ impl<'a> Node<'_, 'a> {
         self.step(Op::Unary(Activation::Clamp { low, high }), vec![x], shape)
     }
 
-    // Bytes
+    // Quantisation
 
-    /// The scale, and the byte of zero as the engine stores it: signed bytes are kept as unsigned ones, 128 higher.
+    /// The scale and the zero point as the engine stores it: signed bytes are stored as unsigned ones, 128 higher.
     fn grid(&self) -> Result<Quant, Reason> {
         let scale = self.scalar(1)?;
         if !(scale > 0.0 && scale.recip().is_finite()) {
@@ -656,7 +658,7 @@ impl<'a> Node<'_, 'a> {
     }
 }
 
-/// The shape, if a map of it is neither empty nor too large.
+/// The shape, unless a map of it is empty or too large.
 pub(super) fn checked(shape: Shape) -> Result<Shape, Reason> {
     let Shape { height, width, channels } = shape;
     let numbers = height.checked_mul(width).and_then(|pixels| pixels.checked_mul(channels));

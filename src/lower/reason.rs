@@ -9,7 +9,7 @@ use crate::onnx::messages::NodeProto;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ForeignNode {
-    /// Its name in the file, or that of its first output.
+    /// The name of the node in the file, or that of its first output.
     pub name: String,
     /// Its ONNX operator.
     pub operator: String,
@@ -53,27 +53,27 @@ impl fmt::Display for ForeignNode {
     }
 }
 
-/// Why the engine cannot run a node. Inputs and attributes are told by their index.
+/// Why the engine cannot run a node. Inputs are identified by index, attributes by name.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Reason {
-    /// The table does not have the operator.
+    /// The operator is not in the table.
     Operator,
-    /// An attribute of another type, or out of the range that the engine knows.
+    /// An attribute has another type, or is outside the range that the engine supports.
     Attribute(&'static str),
     UnknownAttribute(usize),
-    /// An input is not there.
+    /// An input is missing.
     Missing(usize),
-    /// An input is no feature map of floats.
+    /// An input is not a feature map of floats.
     NoImage(usize),
-    /// An input is not known before the network runs, or of another type.
+    /// An input is not known before the network runs, or has another type.
     Variable(usize),
-    /// A constant is neither one number nor one for each channel.
+    /// A constant is neither one number nor one number per channel.
     Differs(usize),
     /// A map is empty or too large.
     Size,
-    /// It does what the operator may do, and the engine does not.
+    /// The operator allows this form, but the engine does not support it.
     Form(&'static str),
-    /// The engine could run it; that would not pay for a change of layout.
+    /// The engine could run the node, but the change of layout would cost more than it gains.
     #[cfg_attr(not(feature = "tract"), expect(dead_code))]
     Alone,
 }

@@ -16,25 +16,25 @@ use crate::onnx::tensor::{self, Values as Stored};
 /// The transposition of `[1, groups, channels, height, width]`.
 const PERMUTATION: [i64; 5] = [0, 2, 1, 3, 4];
 
-/// The shuffles of a graph, as its nodes are looked at one after the other.
+/// The shuffles of a graph. Nodes are examined in order.
 pub(super) struct Shuffles<'a> {
     graph: &'a GraphProto,
-    /// By the first node: the second and the third.
+    /// By index of the first node: the second and the third.
     triples: HashMap<usize, [usize; 2]>,
-    /// What has been found out about second and third nodes.
+    /// Results for second and third nodes.
     known: HashMap<usize, Part<'a>>,
 }
 
-/// What a node is to a shuffle.
+/// The role of a node in a shuffle.
 pub(super) enum Part<'a> {
-    /// One of the first two.
+    /// The first or the second node.
     Inner,
     Last(Step<'a>),
 }
 
 impl<'a> Shuffles<'a> {
     pub fn new(graph: &'a GraphProto) -> Shuffles<'a> {
-        // Who alone reads a tensor; `None` where several do, or the answer is it.
+        // The only reader of a tensor; `None` if there are several, or if the tensor is the output.
         let mut readers: HashMap<&str, Option<usize>> = HashMap::new();
         for (id, node) in graph.node.iter().enumerate() {
             for name in &node.input {
@@ -60,8 +60,8 @@ impl<'a> Shuffles<'a> {
         Shuffles { graph, triples, known: HashMap::new() }
     }
 
-    /// What node `id` is to a shuffle, if it is part of one. To be asked of every node in turn, with what is known of the
-    /// tensors before it.
+    /// The role of node `id` in a shuffle, if it has one. Call it for every node in order, with what is known about the
+    /// tensors before the node.
     pub fn part(&mut self, id: usize, values: &Values<'a>) -> Option<Part<'a>> {
         if let Some([second, third]) = self.triples.remove(&id) {
             let step = self.step(id, third, values)?;
@@ -89,7 +89,7 @@ impl<'a> Shuffles<'a> {
         Some(Step { op: Op::Shuffle(groups), inputs: vec![image], shape, kind: Kind::Float })
     }
 
-    /// The shape that a Reshape gives to a tensor of the shape `from`.
+    /// The shape of the output of a Reshape of a tensor of shape `from`.
     fn target(&self, node: &NodeProto, from: &[usize], values: &Values<'a>) -> Option<Vec<usize>> {
         let keeps_zeros = Attributes(node).int("allowzero", 0)? != 0;
         let wanted = self.ints(node.input.get(1)?, values)?;
@@ -111,7 +111,7 @@ impl<'a> Shuffles<'a> {
         (product == from.iter().product::<usize>()).then_some(shape)
     }
 
-    /// Whole numbers that are known, or stand in a node that has not been looked at yet.
+    /// Integers that are known, or that are in a constant node not examined yet.
     fn ints(&self, name: &str, values: &Values<'a>) -> Option<Vec<i64>> {
         if let Some(value) = values.get(name) {
             return value.ints().map(|array| array.values);

@@ -1,6 +1,6 @@
-//! Small networks, from their ONNX graph through the table to every instruction set, against tract alone; the int8 kernels
-//! against each other; single operators and int8 layers against onnxruntime. Natively and, under `wasm-pack test --lib`, in a
-//! browser.
+//! Tests small networks, from their ONNX graph through the table to every instruction set, against tract alone. Tests
+//! the int8 kernels against each other, and single operators and int8 layers against onnxruntime. Runs natively and,
+//! with `wasm-pack test --lib`, in a browser.
 
 use std::io::Cursor;
 
@@ -25,7 +25,7 @@ wasm_bindgen_test::wasm_bindgen_test_configure!(run_in_browser);
 /// The operator set of the networks here.
 const OPSET: i64 = 17;
 
-/// Numbers that look random and are the same on every run.
+/// Pseudo-random numbers, the same in every run.
 struct Numbers(u64);
 
 impl Numbers {
@@ -43,7 +43,7 @@ impl Numbers {
 /// Builds the ONNX graph of a network.
 struct Network {
     graph: GraphProto,
-    /// Of each tensor so far.
+    /// The shape of each tensor so far.
     shapes: Vec<[usize; 4]>,
     numbers: Numbers,
 }
@@ -124,7 +124,7 @@ impl Network {
         id
     }
 
-    /// A node whose result is as large as its first input.
+    /// A node whose output has the shape of its first input.
     fn same(&mut self, operator: &str, attribute: &[AttributeProto], inputs: &[Id]) -> Id {
         let shape = self.shape(inputs[0]);
         self.node(operator, attribute, inputs, shape)
@@ -157,7 +157,7 @@ impl Network {
         self.shapes[x.0]
     }
 
-    /// What a window makes of the sides of a tensor, and how a node says it.
+    /// The effect of a window on the dimensions of a tensor, and its attributes.
     fn window(&self, x: Id, layer: Layer) -> ([usize; 2], Vec<AttributeProto>) {
         let [_, _, height, width] = self.shape(x);
         let Layer { kernel, stride, dilation, pad, .. } = layer;
@@ -185,7 +185,7 @@ impl Network {
         self.node("Conv", &attributes, &[x, weights, bias], [1, outputs, height, width])
     }
 
-    /// With `grid`, weights are integers times a scale, one for each output.
+    /// With `grid`, weights are integers times a scale per output.
     fn conv(&mut self, x: Id, layer: Layer, grid: bool) -> Id {
         let inputs = self.shape(x)[1];
         let outputs = if layer.depthwise { inputs } else { layer.outputs };
@@ -194,7 +194,7 @@ impl Network {
         let size = (2.0 / per_output as f32).sqrt();
         let mut weights = self.numbers.many(outputs * per_output);
         for row in weights.chunks_mut(per_output) {
-            // The largest weight of a row is what scales are made for.
+            // Scales are made for the largest weight of a row.
             let last = row.len() - 1;
             row[last] = 1.0;
             row.iter_mut().for_each(|w| *w = if grid { (*w * 127.0).round() * (size / 127.0) } else { *w * size });
@@ -216,7 +216,7 @@ impl Network {
         self.same("LeakyRelu", &[float("alpha", slope)], &[x])
     }
 
-    /// Step by step, constants first.
+    /// All nodes, constants first.
     fn hard_sigmoid(&mut self, x: Id) -> Id {
         let (scale, offset, shape) = (self.scalar(1.0 / 6.0), self.scalar(0.5), self.shape(x));
         let x = self.node("Mul", &[], &[scale, x], shape);
@@ -273,7 +273,7 @@ impl Network {
         id
     }
 
-    /// Three nodes, with what the Reshapes are told; gives the last one and the one before.
+    /// The three nodes with the shapes of the Reshapes. Returns the last tensor and the one before.
     fn shuffled(&mut self, x: Id, groups: i64, parted: &[i64], whole: &[i64]) -> [Id; 2] {
         let shape = self.shape(x);
         let (parted, whole) = (self.numbers(parted), self.numbers(whole));
@@ -298,7 +298,7 @@ impl Network {
         self.doubled(x, &[text("mode", "linear"), text("coordinate_transformation_mode", "half_pixel")])
     }
 
-    /// Through bytes and back: clipped to what 0 to 127 can say.
+    /// Quantises and dequantises, clipped to the range of 0 to 127.
     fn quantized(&mut self, x: Id, scale: f32, zero: u8) -> Id {
         let x = self.clip(x, -f32::from(zero) * scale, f32::from(127 - zero) * scale);
         self.bytes(x, scale, zero)
@@ -321,7 +321,7 @@ fn name(id: Id) -> String {
     format!("t{}", id.0)
 }
 
-/// The network on tract alone.
+/// Runs the network on tract alone.
 fn on_tract(model: &ModelProto, input: &[f32]) -> Vec<Vec<f32>> {
     let plan = tract_onnx::onnx().model_for_read(&mut Cursor::new(model.encode_to_vec())).unwrap();
     let plan = plan.into_optimized().unwrap().into_runnable().unwrap();
@@ -330,7 +330,7 @@ fn on_tract(model: &ModelProto, input: &[f32]) -> Vec<Vec<f32>> {
     outputs.iter().map(|t| t.as_plain_ram().unwrap().as_slice::<f32>().unwrap().to_vec()).collect()
 }
 
-/// The network on the engine alone; panics if there is a node that the table does not know.
+/// Runs the network on the engine alone; panics if the table does not support a node.
 fn on_engine(model: &ModelProto, input: &[f32], isa: Isa) -> Vec<Vec<f32>> {
     let network = planned(model, isa).unwrap_or_else(|node| panic!("left to tract: {node}"));
     let mut memory = engine::Memory::new(1);
@@ -343,7 +343,7 @@ fn on_engine(model: &ModelProto, input: &[f32], isa: Isa) -> Vec<Vec<f32>> {
         });
         outputs
     };
-    // Twice, so that memory that is used again is seen to hold nothing back.
+    // Twice, to show that reused memory has no effect.
     let first = run();
     assert_eq!(first, run(), "the second run gives something else");
     first
@@ -372,7 +372,7 @@ fn planned(model: &ModelProto, isa: Isa) -> Result<engine::Network, super::Forei
     Ok(engine::Network::on(net(steps.into_iter(), &outputs, &values).0, isa))
 }
 
-/// Of the network's input.
+/// The shape of the network's input.
 fn sides(model: &ModelProto) -> [usize; 4] {
     let input = &model.graph.as_ref().unwrap().input[0];
     let shape = input.r#type.as_ref().unwrap().tensor_type.as_ref().unwrap().shape.as_ref().unwrap();
@@ -385,7 +385,7 @@ fn picture(model: &ModelProto) -> Vec<f32> {
     numbers.iter().map(|x| x * 0.5 + 0.5).collect()
 }
 
-/// Every instruction set comes within `tolerance` of tract.
+/// The results of every instruction set differ from tract's by at most `tolerance`.
 fn agrees(model: &ModelProto, tolerance: f32) {
     let input = picture(model);
     let expected = on_tract(model, &input);
@@ -399,11 +399,11 @@ fn agrees(model: &ModelProto, tolerance: f32) {
     }
 }
 
-/// All instruction sets give the very same numbers, and within `tolerance` of tract's.
+/// All instruction sets give identical results, within `tolerance` of tract's.
 fn agrees_to_the_bit(model: &ModelProto, tolerance: f32) {
     let input = picture(model);
     let expected = on_tract(model, &input);
-    // The scalar form is the last.
+    // The scalar implementation is the last.
     let scalar = on_engine(model, &input, *Isa::supported().last().unwrap());
     for isa in Isa::supported() {
         let same = on_engine(model, &input, isa) == scalar;
@@ -431,8 +431,8 @@ fn any_int8_convolution(layer: Layer, [channels, height, width]: [usize; 3], zer
     agrees_to_the_bit(&net.finish(&[y]), 1.01 * 0.05);
 }
 
-/// What an int8 layer wrote is what the next one reads. The first gives bytes back as they are, so that both sides round
-/// the same numbers, and only once.
+/// The output of an int8 layer is the input of the next. The first layer returns its bytes unchanged, so that both
+/// sides round the same values, and only once.
 fn any_int8_pair(middle: usize, outputs: usize, [channels, height, width]: [usize; 3], zero: u8) {
     let (mut net, x) = Network::new([1, channels, height, width]);
     let x = net.quantized(x, 1.0 / 64.0, zero);
@@ -445,7 +445,8 @@ fn any_int8_pair(middle: usize, outputs: usize, [channels, height, width]: [usiz
     agrees_to_the_bit(&net.finish(&[y]), 1.01 * 0.07);
 }
 
-/// tract 0.23.9 is off by up to three steps here, on x86 with a multiple of 16 pixels and 25 to 32 channels between.
+/// tract 0.23.9 differs by up to three steps here, on x86 with a multiple of 16 pixels and 25 to 32 channels in
+/// between.
 #[test]
 fn a_pair_from_one_channel_is_what_it_should_be() {
     let integers: Vec<i32> = (0..24).map(|i| (i * 37) % 255 - 127).chain([127]).collect();
@@ -477,7 +478,7 @@ fn any_pool((kernel, stride, pad): (usize, usize, usize), channels: usize, side:
     agrees(&net.finish(&[y]), 2e-5);
 }
 
-/// A layer as real networks have them, mostly alike in both directions so that the shared forms have their turn.
+/// A layer as in real networks, mostly with equal sizes in both directions, so that the specialised kernels are tested.
 fn layer(
     outputs: usize,
     kernel: (usize, usize),
@@ -527,7 +528,7 @@ proptest! {
         any_int8_convolution(layer, [channels, height, width], zero);
     }
 
-    /// From two channels on: tract 0.23.9 computes some of one channel wrongly, see
+    /// From two channels on: tract 0.23.9 computes some layers of one channel incorrectly, see
     /// `a_pair_from_one_channel_is_what_it_should_be`.
     #[test]
     fn any_int8_pair_agrees(middle in 1..40usize, outputs in 1..40usize, channels in 2..40usize, height in 13..20usize, width in 13..24usize, zero in 0..100u8) {
@@ -540,7 +541,7 @@ proptest! {
     }
 }
 
-/// The same properties in a browser, where proptest is not: its choices, without its shrinking.
+/// The same properties in a browser, where proptest is not available: its random choices, without shrinking.
 #[cfg(target_family = "wasm")]
 mod any {
     use wasm_bindgen_test::wasm_bindgen_test as test;
@@ -554,7 +555,7 @@ mod any {
     impl Choice {
         fn new(case: u64) -> Choice {
             let mut numbers = Numbers(case);
-            // Neighbouring seeds begin alike.
+            // Neighbouring seeds begin with similar numbers.
             numbers.many(3);
             Choice(numbers)
         }
@@ -610,7 +611,7 @@ mod any {
         }
     }
 
-    /// What this build is for is what runs.
+    /// The build uses the instruction set for which it was made.
     #[test]
     fn vectors_are_used() {
         let expected = if cfg!(feature = "relaxed-simd") { "wasm-relaxed" } else { "wasm-simd128" };
@@ -618,22 +619,23 @@ mod any {
     }
 }
 
-/// Rows of nothing but the largest weight, with both signs, the negative one first: 128 would go into them evenly too.
+/// Rows that contain only the largest weight, with both signs, the negative one first: they would also be multiples for
+/// 128.
 #[test]
 fn int8_weights_of_one_size_agree() {
     let (mut net, x) = Network::new([1, 4, 9, 9]);
     let x = net.quantized(x, 1.0 / 64.0, 0);
     let y = net.conv_of(x, POINTWISE, &[-0.5, 0.5, 0.0, 0.5], &[0.0]);
-    // Fine enough to see one part in 128.
+    // Fine enough to show a difference of one part in 128.
     let y = net.quantized(y, 1.0 / 256.0, 30);
     agrees_to_the_bit(&net.finish(&[y]), 1e-6);
 }
 
-/// The int8 depthwise kernels have a form for each of these sides and strides.
+/// The int8 depthwise kernels are specialised for each of these sides and strides.
 #[test]
 fn shared_int8_depthwise_forms_agree() {
     for (kernel, stride) in [(3, 1), (3, 2), (5, 1), (5, 2), (7, 1), (7, 2)] {
-        // Below and above the channels of one block in every instruction set; wider than what goes through at once.
+        // Fewer and more channels than one block of every instruction set; wider than one block of columns.
         for (channels, width) in [(8, 120), (37, 21), (70, 13)] {
             let (mut net, x) = Network::new([1, channels, 11, width]);
             let x = net.quantized(x, 1.0 / 64.0, 9);
@@ -644,7 +646,7 @@ fn shared_int8_depthwise_forms_agree() {
     }
 }
 
-/// One convolution behind the other, as the units of this project's networks are: leaky ReLU, none, leaky ReLU.
+/// Consecutive convolutions as in this project's networks: leaky ReLU, none, leaky ReLU.
 #[test]
 fn leaky_int8_convolutions_agree() {
     let layers = [
@@ -670,7 +672,7 @@ fn leaky_int8_convolutions_agree() {
         let y = net.conv(y, Layer { outputs: 21, ..POINTWISE }, true);
         let y = net.leaky_relu(y, 0.25);
         let y = net.quantized(y, 0.2, 20);
-        // A byte between the two may be another one.
+        // A byte between the two convolutions may differ by one.
         agrees_to_the_bit(&net.finish(&[y]), 2.01 * 0.2);
     }
 }
@@ -681,7 +683,7 @@ fn int8_sums_agree() {
         for activation in 0..3 {
             let (mut net, x) = Network::new([1, channels, 7, 9]);
             let x = net.quantized(x, 1.0 / 64.0, zero);
-            // Beside a part of a concatenation, whose pixels have others between them.
+            // Next to a part of a concatenation, whose pixels have other channels in between.
             let a = net.conv(x, Layer { outputs: channels, ..POINTWISE }, true);
             let a = net.quantized(a, 0.04, 60);
             let b = net.conv(x, square(0, 3, 1, true), true);
@@ -694,7 +696,7 @@ fn int8_sums_agree() {
             };
             let sum = net.quantized(sum, 0.05, 33);
             let both = net.concat(&[a, sum]);
-            // A byte of what is added may be another one.
+            // A byte of a summand may differ by one.
             agrees_to_the_bit(&net.finish(&[sum, both]), 2.01 * 0.05);
         }
     }
@@ -714,9 +716,9 @@ fn bilinear_enlargement_agrees() {
             let x = net.quantized(x, 1.0 / 64.0, zero);
             let large = net.bilinear(x);
             let y = net.bytes(large, 1.0 / 64.0, zero);
-            // Ties that floats see a little off go to the other side.
+            // Ties that are slightly off in floats round to the other side.
             agrees_to_the_bit(&net.finish(&[y]), 1.01 / 64.0);
-            // Of another scale afterwards it is a mean of floats.
+            // If the scale changes afterwards, it is a mean of floats.
             let (mut net, x) = Network::new([1, channels, height, width]);
             let x = net.quantized(x, 1.0 / 64.0, zero);
             let large = net.bilinear(x);
@@ -726,7 +728,7 @@ fn bilinear_enlargement_agrees() {
     }
 }
 
-/// A detector in small: every kind of step, a picture whose sides are no multiples of anything.
+/// A small detector with every kind of step, and a picture whose sides are not multiples of any block size.
 fn detector(net: &mut Network, x: Id, grid: Option<f32>) -> Vec<Id> {
     let on_grid = grid.is_some();
     fn bytes(net: &mut Network, x: Id, grid: Option<f32>) -> Id {
@@ -785,9 +787,9 @@ fn a_whole_int8_detector_agrees() {
     let (mut net, x) = Network::new([1, 3, 88, 104]);
     let step = 6.0 / 127.0;
     let outputs = detector(&mut net, x, Some(step));
-    // Floats of the gate are rounded in another order, so that a byte near a tie is the next one: the map of bytes is a step
-    // off. The other outputs read such bytes by weights of at most 1/3, one by a sigmoid with a slope of at most 1/4. They
-    // are off by less than a step as long as no more than two of the bytes that they read are.
+    // The floats of the gate are rounded in another order, so a byte near a tie may differ by one, and the map of bytes
+    // may be off by one step. The other outputs read such bytes with weights of at most 1/3; one follows a sigmoid with
+    // a slope of at most 1/4. They differ by less than a step if at most two of the bytes that they read differ.
     agrees(&net.finish(&outputs), 1.01 * step);
 }
 
@@ -827,7 +829,7 @@ fn a_concatenation_inside_another_agrees() {
     agrees(&net.finish(&[y]), 5e-5);
 }
 
-/// Parts that have to be in two places of one image, in floats and in bytes.
+/// Inputs that occur twice in a concatenation, in floats and in bytes.
 #[test]
 fn a_concatenation_of_one_image_twice_agrees() {
     for bytes in [false, true] {
@@ -841,7 +843,7 @@ fn a_concatenation_of_one_image_twice_agrees() {
     }
 }
 
-/// The picture's three channels are a part of four, so the fourth byte of a pixel is not padding.
+/// The picture's three channels are concatenated with a fourth, so the fourth byte of a pixel is not padding.
 #[test]
 fn a_picture_in_a_concatenation_of_bytes_agrees() {
     for picture_first in [false, true] {
@@ -856,7 +858,7 @@ fn a_picture_in_a_concatenation_of_bytes_agrees() {
     }
 }
 
-/// In units of such weights the bias has more than 32 bits.
+/// In units of such weights, the bias does not fit 32 bits.
 #[test]
 fn tiny_weights_beside_a_large_bias_agree() {
     let (mut net, x) = Network::new([1, 3, 9, 10]);
@@ -867,7 +869,7 @@ fn tiny_weights_beside_a_large_bias_agree() {
     agrees(&net.finish(&[y]), 5e-5);
 }
 
-/// The inner one's part is read by what writes beside it.
+/// The inner concatenation is read by an operator that writes next to it.
 #[test]
 fn a_concatenation_beside_a_reader_of_its_part_agrees() {
     for through_slice in [false, true] {
@@ -883,8 +885,8 @@ fn a_concatenation_beside_a_reader_of_its_part_agrees() {
     }
 }
 
-/// Normalisation inside a file: BGR, a factor, means and deviations of channels, in front of a border of zeros; then
-/// BatchNormalization and its parts behind convolutions with and without an activation.
+/// Normalisation in the file: BGR, a factor, means and deviations per channel, before a border of zeros. Then
+/// BatchNormalization and its parts after convolutions with and without an activation.
 #[test]
 fn factors_and_offsets_of_channels_agree() {
     let (mut net, x) = Network::new([1, 3, 9, 10]);
@@ -902,7 +904,7 @@ fn factors_and_offsets_of_channels_agree() {
         .into();
     let a = net.same("BatchNormalization", &[float("epsilon", 1e-3)], &[&[a], &factors[..]].concat());
     let a = net.leaky_relu(a, 0.1);
-    // Behind an activation it is a step of its own.
+    // After an activation it is a separate step.
     let of_channels = net.constant(&[1, 6, 1, 1], &[0.5, -1.0, 2.0, 0.1, 3.0, -0.2]);
     let b = net.node("Sub", &[], &[of_channels, a], [1, 6, 9, 10]);
     let c = net.conv(b, square(6, 3, 1, true), false);
@@ -912,7 +914,7 @@ fn factors_and_offsets_of_channels_agree() {
     agrees(&net.finish(&[normal, b, c, d]), 1e-4);
 }
 
-/// Numbers that are one for each row or column, and a choice of channels that is not their reversal.
+/// Constants with one number per row or column, and a selection of channels that is not their reversal.
 #[test]
 fn what_is_not_of_channels_is_foreign() {
     let refused = |build: &dyn Fn(&mut Network, Id) -> Id| {
@@ -940,7 +942,7 @@ fn what_is_not_of_channels_is_foreign() {
     });
 }
 
-/// As ShuffleNet's blocks have them: behind a concatenation, before slices; in floats and in bytes.
+/// As in ShuffleNet's blocks: after a concatenation, before slices; in floats and in bytes.
 #[test]
 fn channel_shuffles_agree() {
     let forms: [(i64, [i64; 5], [i64; 4]); 4] = [
@@ -965,8 +967,8 @@ fn channel_shuffles_agree() {
     }
 }
 
-/// Blocks of half of the channels: what each reads is joined from slices of what earlier ones gave, of all widths that a
-/// copy treats apart, of each other and of what lies in another concatenation. In bytes all have one scale.
+/// Blocks that use half of the channels. Each reads a concatenation of slices of earlier outputs. The slices have all
+/// widths for which copies differ, and overlap each other and other concatenations. In bytes all have one scale.
 #[test]
 fn a_concatenation_of_slices_agrees() {
     for bytes in [false, true] {
@@ -994,7 +996,7 @@ fn a_concatenation_of_slices_agrees() {
         let c = net.sliced(both, 20, 49);
         if bytes {
             let c = stored(&mut net, c);
-            // A byte of `b` may round the other way.
+            // A byte of `b` may round to the other side.
             agrees(&net.finish(&[c, half]), 0.051);
         } else {
             agrees(&net.finish(&[c, half]), 5e-5);
@@ -1002,7 +1004,7 @@ fn a_concatenation_of_slices_agrees() {
     }
 }
 
-/// In a network that is divided, a stage that has the last node of a shuffle reads what the first one does.
+/// In a divided network, the stage with the last node of a shuffle reads the input of the first node.
 #[test]
 fn channel_shuffles_between_stages_agree() {
     let (mut net, x) = Network::new([1, 3, 9, 10]);
@@ -1029,7 +1031,7 @@ fn channel_shuffles_between_stages_agree() {
     assert!(off.fold(0.0, f32::max) < 5e-5);
 }
 
-/// Reshapes that are no shuffle, and one whose inner tensor somebody else reads.
+/// Reshapes that are not a shuffle, and one whose inner tensor has another reader.
 #[test]
 fn what_is_no_channel_shuffle_is_not_taken_for_one() {
     let refused = |parted: &[i64], whole: &[i64], inner_is_wanted: bool| {
@@ -1067,7 +1069,7 @@ fn an_answer_in_pixels_is_that_in_planes_turned() {
     }
 }
 
-/// What the engine does otherwise than asked, it must not do: the reason is one of the table's own.
+/// The engine must refuse forms that it would compute incorrectly; the reason comes from the table.
 #[test]
 fn a_node_that_the_engine_does_otherwise_is_left_with_the_reason() {
     type Build = dyn Fn(&mut Network, Id) -> Id;
@@ -1099,7 +1101,7 @@ fn a_node_that_the_engine_does_otherwise_is_left_with_the_reason() {
     }
 }
 
-/// Fixtures that onnxruntime made.
+/// Fixtures made with onnxruntime.
 #[cfg(not(target_family = "wasm"))]
 mod onnxruntime {
     use std::collections::BTreeSet;
@@ -1126,7 +1128,7 @@ mod onnxruntime {
         value["values"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap() as f32).collect()
     }
 
-    /// Operators that the table knows, each as a network of its own (`tests/fixtures/operators.py`).
+    /// Operators that the table supports, each as a separate network (`tests/fixtures/operators.py`).
     #[test]
     fn the_table_computes_what_onnxruntime_computes() {
         let mut known = BTreeSet::new();
@@ -1138,7 +1140,7 @@ mod onnxruntime {
             }
             let model = ModelProto::decode(&from_hex(&case["onnx"])[..]).unwrap();
             let name = case["name"].as_str().unwrap().to_owned();
-            // What ends in bytes or in no image is not the engine's alone.
+            // Cases that end in bytes, or not in an image, do not run on the engine alone.
             let Ok(network) = planned(&model, Isa::best()) else { continue };
             let outputs = case["outputs"].as_array().unwrap();
             if outputs.iter().any(|output| output["type"] != "float32") {
@@ -1200,7 +1202,7 @@ mod onnxruntime {
         assert_eq!(known.iter().map(String::as_str).collect::<Vec<_>>(), expected);
     }
 
-    /// What tract gives for a case, against what onnxruntime gave.
+    /// tract's result for a case, compared with onnxruntime's.
     fn on_tract(case: &Value) -> Result<(), String> {
         use tract_onnx::tract_hir::internal::{Approximation, DatumType, InferenceFact, IntoTensor, Tensor};
         let tensor = |value: &Value| {
@@ -1243,19 +1245,20 @@ mod onnxruntime {
         Ok(())
     }
 
-    /// All cases, those that the table knows as well; and the few that tract does otherwise.
+    /// All cases, including those that the table supports, and the few for which tract's result differs.
     #[test]
     fn tract_computes_what_onnxruntime_computes() {
         let wrong = fixture("operators").into_iter().filter_map(|case| {
             on_tract(&case).err()?;
             Some(case["name"].as_str().unwrap().to_owned())
         });
-        // Of numbers above 88 it is infinite; of a range it wants to know the numbers; of Upsample the table knows the factor 2.
+        // For numbers above 88 it is infinite. A range needs constant numbers. For Upsample, the table supports the
+        // factor 2.
         let known = ["softplus of large values", "range", "upsample"];
         assert_eq!(wrong.collect::<Vec<_>>(), known);
     }
 
-    /// Layers in int8 (`tests/fixtures/int8.py`), byte by byte.
+    /// Int8 layers (`tests/fixtures/int8.py`), byte by byte.
     #[test]
     fn int8_layers_are_within_one_quantum_of_onnxruntime() {
         for case in fixture("int8") {
@@ -1279,8 +1282,8 @@ mod onnxruntime {
                 let apart: Vec<u32> = found.iter().zip(&expected).map(apart).collect();
                 let (most, count) = (apart.iter().max().unwrap(), apart.iter().filter(|apart| **apart > 0).count());
                 assert!(*most <= 1, "{name} on {isa} is off by {most}");
-                // Both round to nearest even; what differs is the last bit of the product that is rounded. Bilinear
-                // upsampling gives sixteenths of a quantum, so one byte in sixteen lies half-way, where that bit decides.
+                // Both round to nearest even. They differ in the last bit of the product that is rounded. Bilinear
+                // upsampling gives sixteenths of a step, so one in sixteen bytes is a tie, for which that bit decides.
                 let share = if name.as_str().is_some_and(|name| name.contains("bilinear")) { 16 } else { 200 };
                 assert!(
                     count * share <= expected.len(),

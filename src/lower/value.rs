@@ -1,4 +1,4 @@
-//! What is known of a tensor before the network runs.
+//! What is known about a tensor before the network runs.
 
 use std::collections::HashMap;
 
@@ -6,20 +6,20 @@ use crate::engine::net::{Int8, Kind, Shape};
 use crate::onnx::messages::{DataType, TensorProto};
 use crate::onnx::tensor::{self, Values as Stored};
 
-/// What is known of each tensor, by name.
+/// What is known about each tensor, by name.
 pub(crate) type Values<'a> = HashMap<&'a str, Value<'a>>;
 
 pub(crate) enum Value<'a> {
-    /// `[1, channels, height, width]`, other numbers for each picture.
+    /// `[1, channels, height, width]`, with other values for each picture.
     Image(Shape, Kind),
-    /// A constant of the file, checked with the file.
+    /// A constant of the file. It was checked with the file.
     Stored(&'a TensorProto),
     Floats(Array<f32>),
     #[cfg_attr(not(feature = "tract"), expect(dead_code))]
     Ints(Array<i64>),
-    /// Weights in bytes, their zero points 0, and their shape.
+    /// int8 weights with zero points of 0, and their shape.
     Quantised(Vec<usize>, Int8),
-    /// What the engine has no use for; its shape, if that does not depend on what is in the picture.
+    /// A tensor that the engine cannot use, with its shape if that does not depend on the content of the picture.
     Other(Option<Vec<usize>>),
 }
 
@@ -42,7 +42,7 @@ impl Value<'_> {
         })
     }
 
-    /// Bytes of a constant that is not the file's own.
+    /// Bytes of a constant that the file does not contain.
     pub fn own_bytes(&self) -> u64 {
         let bytes = match self {
             Value::Floats(array) => 4 * array.values.len(),
@@ -53,7 +53,7 @@ impl Value<'_> {
         bytes as u64
     }
 
-    /// The numbers of a constant of the file.
+    /// The stored values of a constant of the file.
     pub fn stored(&self) -> Option<Stored> {
         match self {
             Value::Stored(stored) => tensor::values(stored),

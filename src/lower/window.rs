@@ -4,13 +4,13 @@ use super::reason::Reason;
 use crate::engine::net::Shape;
 use crate::onnx::attributes::Attributes;
 
-/// The most numbers a map may have with its border; the largest layer of the largest YOLO at 1280 px has two thirds.
+/// The most values of a map with its border. The largest layer of the largest YOLO at 1280 px has two thirds of this.
 pub(super) const MAX_NUMBERS: usize = 48 << 20;
 
 /// The largest kernel, stride, dilation and padding.
 const MAX_WINDOW: i64 = 64;
 
-/// A window that moves over a map: down, across.
+/// A window that moves over a map, rows first.
 pub(super) struct Window {
     pub kernel: [usize; 2],
     pub stride: [usize; 2],
@@ -19,7 +19,7 @@ pub(super) struct Window {
     pub before: [usize; 2],
     /// Pixels of border below and on the right.
     after: [usize; 2],
-    /// How often it fits.
+    /// Number of positions, which is the size of the output.
     pub out: [usize; 2],
 }
 
@@ -70,7 +70,7 @@ impl Window {
     }
 }
 
-/// `N` sizes of at least `least`, if the node says them.
+/// `N` integers, each at least `least`, if the node has the attribute.
 fn sizes<const N: usize>(
     attributes: Attributes<'_>,
     name: &'static str,

@@ -15,7 +15,7 @@ pub(super) enum Network {
 }
 
 impl Network {
-    /// What one caller needs to run it, on as many threads if the engine runs it by itself.
+    /// Creates what one caller needs to run the network. The number of threads counts only if the engine runs it alone.
     ///
     /// # Errors
     ///
@@ -46,11 +46,11 @@ pub(crate) enum Session {
 }
 
 impl Session {
-    /// The picture to look at, `[1, 3, H, W]`, RGB, 0 to 1; the same memory each time.
+    /// The input image, `[1, 3, H, W]`, RGB, 0 to 1, in the same memory for each call.
     ///
     /// # Errors
     ///
-    /// `inference-failed` if tract gives the input another form than it was made with.
+    /// `inference-failed` if tract changed the form of the input tensor.
     pub fn input(&mut self) -> Result<&mut [f32]> {
         match self {
             Session::Engine { input, .. } => Ok(input),
@@ -68,11 +68,11 @@ impl Session {
         }
     }
 
-    /// Runs the network on [`input`](Session::input); gives what [`Layout`](crate::layout::Layout) says.
+    /// Runs the network on [`input`](Session::input). The outputs are as [`Layout`](crate::layout::Layout) describes.
     ///
     /// # Errors
     ///
-    /// `inference-failed` if it does not come to its end.
+    /// `inference-failed` if the network fails while it runs.
     pub fn run(&mut self) -> Result<Vec<&[f32]>> {
         super::contain_panics(|| match self {
             Session::Engine { network, memory, input } => Ok(network.run(memory, input)),

@@ -1,4 +1,4 @@
-//! Which of the three output forms a network has.
+//! Recognises which of the three output forms a network has.
 
 use std::sync::Arc;
 
@@ -6,8 +6,8 @@ use crate::error::{Error, Kind, Result};
 use crate::layout::OutputForm;
 use crate::size::InputSize;
 
-/// Finds the form from the shape of the output and, where they are there, the class names. Also gives the
-/// number of classes where the shape tells it.
+/// Recognises the form from the shape of the output and, if there are any, the class names. Also returns the number of
+/// classes if the shape shows it.
 pub(super) fn recognise(
     shape: &[usize],
     names: Option<&[Arc<str>]>,
@@ -23,7 +23,7 @@ pub(super) fn recognise(
     if end_to_end == Some(true) && columns != 6 {
         return Err(refuse(shape, "the metadata says end2end, which needs [1, M, 6]"));
     }
-    // One class with objectness has 6 columns too; what tells them apart is that it has a row for every place.
+    // One class with objectness has 6 columns too, but then there is a row for every cell.
     let six_columns = || {
         let one_class = names.is_none_or(|names| names.len() == 1);
         if end_to_end != Some(true) && one_class && is_place_count(rows, input) {
@@ -57,7 +57,7 @@ pub(super) fn recognise(
             }
         }
         None if columns == 6 => Ok(six_columns()),
-        // There are more places than classes in any detector that makes sense.
+        // Every sensible detector has more cells than classes.
         None if rows < columns && rows > 4 => Ok((OutputForm::ClassRows, Some(rows - 4))),
         None if columns < rows && columns > 5 => Ok((OutputForm::Objectness, Some(columns - 5))),
         None => {
@@ -70,8 +70,8 @@ fn refuse(shape: &[usize], why: &str) -> Error {
     Error::new(Kind::UnsupportedModel, format!("the output is {shape:?}; {why}"))
 }
 
-/// Whether `count` is the number of places that a head on some of the strides 8, 16, 32, 64 looks at, with one
-/// or three anchors each.
+/// Whether `count` is the number of predictions of a head on some of the strides 8, 16, 32, 64, with one or three
+/// anchors each.
 fn is_place_count(count: usize, input: InputSize) -> bool {
     let cells = |stride: u32| input.width.div_ceil(stride) as usize * input.height.div_ceil(stride) as usize;
     let strides = [8, 16, 32, 64];

@@ -1,4 +1,4 @@
-//! Which part of a network runs where, and that it makes no difference to what is found.
+//! Tests which part of a network runs where, and that this does not change the results.
 
 use super::*;
 #[cfg(feature = "tract")]
@@ -11,7 +11,7 @@ use crate::onnx::messages::ModelProto;
 
 const RELEASED: [&str; 4] = ["micro-yolo", "micro-yolo-int8", "micro-yolo-s", "micro-yolo-s-int8"];
 
-/// The one that `tests/fuzz` changes.
+/// The model that `tests/fuzz` mutates.
 const EVERY_FORM: &[u8] = include_bytes!("../../tests/fixtures/every-form-int8.onnx");
 
 fn read(path: &str) -> Vec<u8> {
@@ -32,7 +32,7 @@ fn the_released_models_run_on_the_engine_alone() {
     }
 }
 
-/// The same model with the graph behind its head, which runs on tract.
+/// The same model with the graph of its head, which runs on tract.
 #[cfg(feature = "tract")]
 fn with_its_graph(onnx: &[u8], model: &Model) -> Model {
     let file = onnx::read(onnx, &mut Budget::new(&Limits::default())).unwrap();
@@ -48,7 +48,7 @@ fn with_its_graph(onnx: &[u8], model: &Model) -> Model {
     }
 }
 
-/// What a model finds in a picture of waves.
+/// The detections of a model in a picture of waves.
 #[cfg(feature = "tract")]
 fn candidates(model: &Model, score_min: f32) -> Vec<Candidate> {
     let mut session = model.session(1).unwrap();
@@ -73,7 +73,7 @@ fn assert_same(found: &[Candidate], expected: &[Candidate], off: f32, what: &str
     }
 }
 
-/// The engine up to the head with the decoder behind it, and the graph of the file, find the same.
+/// The engine with the decoder, and the graph of the file run to its end, give the same detections.
 #[test]
 #[cfg(feature = "tract")]
 fn a_head_is_decoded_as_its_graph_computes_it() {
@@ -91,7 +91,7 @@ fn a_head_is_decoded_as_its_graph_computes_it() {
             assert!(matches!(direct.network, Network::Engine(_)), "{path}");
             let divided = with_its_graph(&onnx, &direct);
             assert!(divided.foreign_nodes().iter().all(|node| node.operator != "Conv"), "{path}");
-            // Waves are no object that a trained model is sure of.
+            // A trained model is not confident about waves.
             let score_min = if path.starts_with("models") { 0.01 } else { 0.05 };
             let (found, expected) = (candidates(&direct, score_min), candidates(&divided, score_min));
             assert!(!found.is_empty(), "{path}");
@@ -100,7 +100,7 @@ fn a_head_is_decoded_as_its_graph_computes_it() {
     }
 }
 
-/// tract gets what the engine does not know and nothing else.
+/// tract gets exactly the nodes that the engine does not support.
 #[test]
 #[cfg(feature = "tract")]
 fn of_foreign_detectors_the_engine_runs_the_layers() {
@@ -109,7 +109,7 @@ fn of_foreign_detectors_the_engine_runs_the_layers() {
         let model = form(name);
         let foreign = model.foreign_nodes();
         for layer in ["Conv", "MaxPool", "Resize", "LeakyRelu"] {
-            // One convolution of a head of distributions reads what was reshaped: its image is the engine's all the same.
+            // One convolution of a distribution head reads a reshaped tensor; as an image, it still runs on the engine.
             assert!(foreign.iter().all(|node| node.operator != layer), "{name}: {foreign:#?}");
         }
         let Network::Divided(network) = &model.network else { panic!("{name} is the engine's alone") };
@@ -124,7 +124,7 @@ fn of_foreign_detectors_the_engine_runs_the_layers() {
     assert!(transposed.to_string().contains("(Transpose): the engine does not have the operator"), "{transposed}");
 }
 
-/// Without tract a model that needs it is told the node that made it so.
+/// Without tract, the error for a model that needs it names the node.
 #[test]
 #[cfg(not(feature = "tract"))]
 fn a_foreign_network_is_refused_with_its_first_foreign_node() {
@@ -171,7 +171,7 @@ fn a_head_that_is_not_as_the_metadata_says_is_read_by_its_graph() {
         assert!(matches!(model.network, Network::Divided(_)), "{from} to {to}");
         assert_same(&candidates(&model, 0.05), &honest, 5e-4, to);
     }
-    // All but one level, strides and all: fewer places than the answer has.
+    // Without one level and its stride: fewer cells than the output has.
     let fewer = changed("[\"bins8\",\"scores8\"],", "");
     let mut proto = ModelProto::decode(&fewer[..]).unwrap();
     let head = proto.metadata_props.iter_mut().find(|entry| entry.key == onnx::head::KEY).unwrap();

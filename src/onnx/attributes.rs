@@ -2,12 +2,12 @@
 
 use super::messages::{AttributeProto, AttributeType, NodeProto};
 
-/// A node's attributes by name. One of another type than it should have gives `None`.
+/// The attributes of a node by name. An attribute of another type than expected gives `None`.
 #[derive(Clone, Copy)]
 pub(crate) struct Attributes<'a>(pub &'a NodeProto);
 
 impl<'a> Attributes<'a> {
-    /// The index of an attribute that is not among these.
+    /// The index of the first attribute that is not in the list.
     pub fn other_than(self, known: &[&str]) -> Option<usize> {
         self.0.attribute.iter().position(|attribute| !known.contains(&attribute.name.as_str()))
     }
@@ -35,7 +35,7 @@ impl<'a> Attributes<'a> {
         self.get(name, AttributeType::String, Some(default), |attribute| str::from_utf8(&attribute.s).ok())?
     }
 
-    /// A list of whole numbers; an empty one where there is no such attribute.
+    /// A list of integers; empty if the attribute is missing.
     pub fn ints(self, name: &str) -> Option<&'a [i64]> {
         self.get(name, AttributeType::Ints, &[], |attribute| &attribute.ints[..])
     }

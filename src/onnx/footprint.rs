@@ -7,7 +7,7 @@ use std::mem::size_of;
 use super::messages as pb;
 use super::metadata;
 
-/// The kinds of messages that hold others.
+/// The kinds of messages that contain other messages.
 #[derive(Clone, Copy)]
 enum Part {
     Model,
@@ -21,20 +21,21 @@ enum Part {
     Shape,
 }
 
-/// What a file holds.
+/// The needs of a file.
 #[derive(Debug, Default)]
 pub(super) struct Footprint {
-    /// Bytes that its messages take once they are read, with room for lists to grow.
+    /// Bytes of its parsed messages, including spare room of growing lists.
     pub bytes: u64,
     /// Nodes, stored tensors, inputs and outputs of its graph.
     pub nodes: usize,
 }
 
-/// Bytes that parsing makes of a byte of metadata, at most: `{1:1},` takes 57, and a copy is made of parts.
+/// Upper bound of the bytes that parsing makes from one byte of metadata: `{1:1},` takes 57 per byte, and parts are
+/// copied.
 const PARSED_PER_BYTE: u64 = 100;
 
 impl Footprint {
-    /// Of a damaged file, what comes before that place: reading ends there too.
+    /// For a damaged file, counts what precedes the damage: the parser stops there too.
     pub fn new(onnx: &[u8]) -> Footprint {
         let mut footprint = Footprint::default();
         footprint.add(Part::Model, onnx);
@@ -42,7 +43,7 @@ impl Footprint {
     }
 
     fn add(&mut self, part: Part, mut bytes: &[u8]) {
-        // A list doubles when it is full.
+        // A list doubles its capacity when it is full.
         let listed = |size: usize| 2 * size as u64;
         while let Some((tag, content)) = field(&mut bytes) {
             let Some(content) = content else {
@@ -57,15 +58,15 @@ impl Footprint {
                 (Part::Node, 5) => (listed(size_of::<pb::AttributeProto>()), Some(Part::Attribute)),
                 (Part::Attribute, 5) => (0, Some(Part::Tensor)),
                 (Part::Model, 14) if is_parsed(content) => (PARSED_PER_BYTE * content.len() as u64, None),
-                // Packed numbers are added to their list one by one.
+                // Packed values are appended to their list one by one.
                 (Part::Attribute, 7) | (Part::Tensor, 4 | 10) => (listed(content.len()), None),
-                // Numbers of a byte each become numbers of eight.
+                // Values of one byte each become values of eight.
                 (Part::Attribute, 8) | (Part::Tensor, 1 | 5 | 7) => (8 * listed(content.len()), None),
                 (Part::Value, 2) => (0, Some(Part::Type)),
                 (Part::Type, 1) => (0, Some(Part::TensorType)),
                 (Part::TensorType, 2) => (0, Some(Part::Shape)),
                 (Part::Shape, 1) => (listed(size_of::<pb::Dimension>()), None),
-                // Text, and values as they are.
+                // Text, and values stored as raw bytes.
                 _ => (listed(size_of::<pb::StringStringEntryProto>()) + content.len() as u64, None),
             };
             self.bytes += size;
@@ -83,7 +84,7 @@ fn is_parsed(mut entry: &[u8]) -> bool {
     std::iter::from_fn(|| field(&mut entry)).any(|(tag, content)| tag == 1 && content.is_some_and(is_key))
 }
 
-/// Takes the next field off: its number, and its content if it has a length. `None` at the end, and where there is none.
+/// Removes the next field: its number, and its content if it has a length. `None` at the end and for a damaged field.
 fn field<'a>(bytes: &mut &'a [u8]) -> Option<(u64, Option<&'a [u8]>)> {
     let key = varint(bytes)?;
     let length = match key & 7 {
@@ -133,13 +134,13 @@ mod tests {
         let whole = Footprint::new(&onnx);
         assert!(whole.bytes > least as u64);
         assert_eq!(whole.nodes, 100);
-        // Groups, ends in the middle of a number or of a field, numbers of too many bytes.
+        // Groups, ends inside a number or a field, numbers with too many bytes.
         for damaged in [&[0x0b][..], &[0x80], &[0x0a, 9, 1], &[0xff; 40], &onnx[..onnx.len() - 1]] {
             assert!(Footprint::new(damaged).bytes <= whole.bytes, "{damaged:?}");
         }
     }
 
-    /// One number more than a power of two, so that a list that doubles is nearly half empty.
+    /// One value more than a power of two, so that a doubling list is nearly half empty.
     #[test]
     fn lists_of_numbers_take_what_they_hold_when_they_are_read() {
         const COUNT: usize = (1 << 16) + 1;

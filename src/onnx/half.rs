@@ -1,7 +1,7 @@
 //! Half precision → single precision.
 //!
-//! The kernels compute in single precision. So a network of `float16` is converted to the same network of `float32`.
-//! Its results differ only by the rounding to half precision, which is left out.
+//! The kernels compute in single precision. So a `float16` network is converted to the same network in `float32`. Its
+//! results differ only because intermediate results are not rounded to half precision.
 
 use super::messages::{AttributeProto, AttributeType, DataType, GraphProto, TensorProto, ValueInfoProto};
 use super::tensor::{self, Values};
@@ -11,11 +11,11 @@ use crate::limits::{Budget, product};
 const HALF: i32 = DataType::Float16 as i32;
 const SINGLE: i32 = DataType::Float as i32;
 
-/// Makes everything of `float16` in a checked graph `float32`.
+/// Converts everything of type `float16` in a checked graph to `float32`.
 ///
 /// # Errors
 ///
-/// `model-too-large` if there is no room for the longer numbers.
+/// `model-too-large` if the converted values exceed the memory limit.
 pub(super) fn widen(graph: &mut GraphProto, budget: &mut Budget<'_>) -> Result<()> {
     for weight in &mut graph.initializer {
         widen_tensor(weight, budget)?;
@@ -47,7 +47,8 @@ fn widen_tensor(tensor: &mut TensorProto, budget: &mut Budget<'_>) -> Result<()>
     Ok(())
 }
 
-/// Whether the attribute says that a node's result is of half precision: that of Cast, of Random… and EyeLike.
+/// Whether the attribute sets the result type of a node to half precision, as in Cast, EyeLike and the Random
+/// operators.
 fn names_half(attribute: &AttributeProto) -> bool {
     let is_type = matches!(attribute.name.as_str(), "to" | "dtype");
     is_type && attribute.r#type == AttributeType::Int as i32 && attribute.i == i64::from(HALF)

@@ -22,18 +22,18 @@ use super::names::{self, Literal};
 /// The key in `metadata_props`.
 pub(crate) const KEY: &str = "micro_yolo.head";
 
-/// More than any detector has of maps, bins or anchors.
+/// Upper limit for the number of maps, bins or anchors. Real detectors have fewer.
 const MOST: usize = 256;
 
-/// What the metadata says of the head.
+/// The description of a head.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Head {
     pub kind: HeadKind,
-    /// One a stride.
+    /// One per stride.
     pub levels: Vec<Level>,
 }
 
-/// How maps are read.
+/// How the maps are read.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum HeadKind {
     AnchorFree { offset: f32, limit: f32 },
@@ -45,17 +45,17 @@ pub(crate) enum HeadKind {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Level {
     pub stride: u32,
-    /// Sides and classes, or all in one.
+    /// The map of sides and the map of classes, or one map with both.
     pub maps: Vec<String>,
-    /// Width and height of each, in pixels of the input; none but for [`HeadKind::Anchors`].
+    /// Width and height of each anchor, in pixels of the input. Empty except for [`HeadKind::Anchors`].
     pub anchors: Vec<[f32; 2]>,
-    /// Of x and y in a cell; 1 but for [`HeadKind::Anchors`].
+    /// Scale of x and y in a cell; 1 except for [`HeadKind::Anchors`].
     pub xy_scale: f32,
 }
 
 impl Head {
-    /// Reads the metadata's value. `None` if anything is missing, of another type or out of bounds: the file is then
-    /// read by what its graph computes.
+    /// Reads the metadata's value. `None` if anything is missing, of another type or out of bounds. The graph of the
+    /// file is then run to its end.
     pub(crate) fn read(text: &str) -> Option<Head> {
         let Literal::Map(fields) = names::parse(text).ok()? else { return None };
         let field = |name: &str| {

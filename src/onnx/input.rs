@@ -6,17 +6,18 @@ use super::messages as pb;
 use crate::error::{Error, Kind, Result};
 use crate::size::InputSize;
 
-/// The longest side of a network's input, px: ten times what small detectors use, and small enough for memory.
+/// The longest side of a network's input, px: ten times that of small detectors, and still small enough for memory.
 pub(crate) const MAX_INPUT_SIDE_PX: u32 = 4096;
 
-/// The size of the one input of the graph, `[1, 3, H, W]`: from `asked`, else from the graph, else from `imgsz`.
+/// The size of the graph's only input, `[1, 3, H, W]`: from `asked`, else from the graph, else from the metadata
+/// `imgsz`.
 pub(crate) fn size(
     graph: &pb::GraphProto,
     asked: Option<InputSize>,
     imgsz: Option<InputSize>,
 ) -> Result<InputSize> {
     let unsupported = |message: String| Err(Error::new(Kind::UnsupportedModel, message));
-    // Old files list their weights among the inputs.
+    // Old files list their weights as inputs too.
     let weights: HashSet<_> = graph.initializer.iter().map(|weight| weight.name.as_str()).collect();
     let inputs: Vec<_> = graph.input.iter().filter(|input| !weights.contains(input.name.as_str())).collect();
     let [input] = inputs[..] else {
@@ -30,7 +31,7 @@ pub(crate) fn size(
     let Some(tensor) = input.r#type.as_ref().and_then(|kind| kind.tensor_type.as_ref()) else {
         return unsupported(format!("the input {name:?} is no tensor"));
     };
-    // With tract it has become float32.
+    // With tract, float16 has already been converted to float32.
     #[cfg(not(feature = "tract"))]
     if tensor.elem_type == pb::DataType::Float16 as i32 {
         let message = format!("the input {name:?} is float16, which this build does not read");

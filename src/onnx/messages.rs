@@ -41,7 +41,7 @@ pub(crate) struct GraphProto {
     pub name: String,
     #[prost(message, repeated, tag = "5")]
     pub initializer: Vec<TensorProto>,
-    /// Only whether there are any matters.
+    /// The content is skipped; only its presence matters.
     #[prost(message, repeated, tag = "15")]
     pub sparse_initializer: Vec<Unread>,
     #[prost(message, repeated, tag = "11")]
@@ -50,7 +50,7 @@ pub(crate) struct GraphProto {
     pub output: Vec<ValueInfoProto>,
 }
 
-/// A message whose content is skipped.
+/// A message whose content is not read.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Unread {}
 
@@ -71,7 +71,7 @@ pub(crate) struct NodeProto {
 }
 
 impl NodeProto {
-    /// What errors call it: its name, or that of its first output.
+    /// The name of the node for errors: its own, or that of its first output.
     pub fn label(&self) -> &str {
         if self.name.is_empty() { self.output.first().map_or("", String::as_str) } else { &self.name }
     }
@@ -99,7 +99,7 @@ pub(crate) struct AttributeProto {
     pub r#type: i32,
 }
 
-/// Which field of an attribute counts.
+/// The type of an attribute, which says which field has its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Enumeration)]
 #[repr(i32)]
 pub(crate) enum AttributeType {
@@ -128,26 +128,26 @@ pub(crate) struct TensorProto {
     pub data_type: i32,
     #[prost(float, repeated, tag = "4")]
     pub float_data: Vec<f32>,
-    /// Also bytes, truth values and half precision, one a number.
+    /// Also has bytes, booleans and half precision, one per number.
     #[prost(int32, repeated, tag = "5")]
     pub int32_data: Vec<i32>,
     #[prost(int64, repeated, tag = "7")]
     pub int64_data: Vec<i64>,
     #[prost(string, tag = "8")]
     pub name: String,
-    /// All values, little-endian; then the lists are empty.
+    /// All values, little-endian. If it is used, the lists are empty.
     #[prost(bytes = "vec", tag = "9")]
     pub raw_data: Vec<u8>,
     #[prost(double, repeated, tag = "10")]
     pub double_data: Vec<f64>,
-    /// Only whether there is any matters.
+    /// The content is skipped; only its presence matters.
     #[prost(message, repeated, tag = "13")]
     pub external_data: Vec<Unread>,
     #[prost(int32, tag = "14")]
     pub data_location: i32,
 }
 
-/// [`TensorProto::data_location`] of values in another file.
+/// The [`TensorProto::data_location`] of values in another file.
 pub(crate) const EXTERNAL: i32 = 1;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Enumeration)]
@@ -200,7 +200,7 @@ pub(crate) struct TensorShapeProto {
     pub dim: Vec<Dimension>,
 }
 
-/// A side; without a value it is open.
+/// A dimension; without a value it is open.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Dimension {
     #[prost(int64, optional, tag = "1")]

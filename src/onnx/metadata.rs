@@ -32,7 +32,7 @@ pub struct Metadata {
     head: Option<String>,
 }
 
-/// The keys of values that are parsed, which takes more memory than to keep them as text.
+/// The keys whose values are parsed. Parsing takes more memory than keeping the text.
 pub(super) const PARSED: [&str; 3] = ["names", "imgsz", head::KEY];
 
 impl Metadata {
@@ -55,12 +55,13 @@ impl Metadata {
         }
     }
 
-    /// Where the network ends and its head begins, if the file says it in a way that is understood.
+    /// The description of the head, if the file has one that is understood.
     pub(crate) fn head(&self) -> Option<Head> {
         Head::read(self.head.as_deref()?)
     }
 
-    /// The class names in the order of their numbers; numbers stand in for gaps. `None` without any.
+    /// The class names in the order of their numbers. Missing numbers get their number as name. `None` if there are no
+    /// names.
     pub(crate) fn class_names(&self) -> Result<Option<Vec<Arc<str>>>> {
         let Some(text) = &self.names else { return Ok(None) };
         let wrong = |what: String| {
@@ -113,7 +114,7 @@ impl Metadata {
     }
 }
 
-/// `[height, width]`, `(height, width)` or one number for both.
+/// Parses `[height, width]`, `(height, width)` or one number for both.
 fn size(text: &str) -> Option<InputSize> {
     let side = |literal: &Literal| match literal {
         Literal::Number(number) => number.parse::<u32>().ok(),

@@ -1,4 +1,4 @@
-//! ONNX files: bytes → one checked graph, in ONNX's own terms. Does not depend on a runtime.
+//! Reads ONNX files: bytes to one checked graph, in ONNX's own terms. Does not depend on a runtime.
 
 pub(crate) mod attributes;
 mod footprint;
@@ -33,12 +33,12 @@ pub(crate) struct File {
     pub metadata: Metadata,
 }
 
-/// Reads a file and checks everything about it that needs no shapes.
+/// Reads a file and makes all checks that need no shapes.
 ///
 /// # Errors
 ///
-/// `invalid-model` where the bytes are no ONNX or contradict themselves, `unsupported-model` or `unsupported-operator`
-/// where the file is sound but beyond what this crate runs, `model-too-large` where it is beyond the limits.
+/// `invalid-model` if the bytes are not ONNX or contradict themselves, `unsupported-model` or `unsupported-operator` if
+/// the file is valid but this crate does not support it, `model-too-large` if it exceeds the limits.
 pub(crate) fn read(onnx: &[u8], budget: &mut Budget<'_>) -> Result<File> {
     if onnx.is_empty() {
         return Err(Error::new(Kind::InvalidModel, "the model is empty (0 bytes)"));
@@ -63,8 +63,8 @@ pub(crate) fn read(onnx: &[u8], budget: &mut Budget<'_>) -> Result<File> {
     Ok(File { graph, opset, opsets, metadata })
 }
 
-/// Removes empty names at the end of a node's inputs and outputs, which stand for those that are left out: tract counts
-/// them. The outputs of `Split` say how many parts there are.
+/// Removes empty names at the end of a node's inputs and outputs, which stand for omitted ones: tract would count them.
+/// `Split` keeps its outputs, because their number says how many parts there are.
 fn trim(node: &mut NodeProto) {
     let named = |names: &[String]| names.iter().rposition(|name| !name.is_empty()).map_or(0, |last| last + 1);
     node.input.truncate(named(&node.input));
@@ -73,7 +73,8 @@ fn trim(node: &mut NodeProto) {
     }
 }
 
-/// Removes the name of a node where another before it has the same. It is then called by its output, of which there is one.
+/// Removes the name of a node if an earlier node has the same name. The node is then identified by its output, whose
+/// name is unique.
 fn name_once(nodes: &mut [NodeProto]) {
     let mut names = HashSet::new();
     for node in nodes {

@@ -10,7 +10,7 @@ use std::fmt;
 pub(super) enum Literal {
     Text(String),
     Number(String),
-    /// `true`, `None` and the like.
+    /// `true`, `None` and other bare words.
     Word(String),
     List(Vec<Literal>),
     Map(Vec<(Literal, Literal)>),
@@ -38,7 +38,7 @@ pub(super) fn parse(text: &str) -> Result<Literal, String> {
     Ok(literal)
 }
 
-/// Names are flat; this leaves room and keeps hostile brackets off the stack.
+/// The maximum nesting. Names are flat, and the limit prevents a stack overflow by hostile files.
 const MAX_DEPTH: u32 = 16;
 
 struct Reader<'a> {
@@ -175,7 +175,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// `digits` hexadecimal digits; a JSON surrogate pair takes its other half too.
+    /// `digits` hexadecimal digits. For a JSON surrogate pair, the second half is read too.
     fn hex(&mut self, digits: usize) -> Result<char, String> {
         let high = self.hex_digits(digits)?;
         let is_high_surrogate = (0xD800..0xDC00).contains(&high);

@@ -1,14 +1,14 @@
-//! Stored tensors: checked, and read as plain numbers.
+//! Checks stored tensors, and reads them as plain values.
 
 use half::f16;
 
 use super::messages::{DataType, EXTERNAL, TensorProto};
 use crate::error::{Error, Kind, Result};
 
-/// The most values one stored tensor may have. The largest layer of a large detector has some ten million.
+/// The most values of one stored tensor. The largest layer of a large detector has some ten million.
 const MAX_VALUES: usize = 1 << 28;
 
-/// Checks that a stored tensor holds as many values as its dimensions say, of a type that can be read.
+/// Checks that a stored tensor has as many values as its dimensions say, and a type that can be read.
 pub(super) fn check(tensor: &TensorProto, name: &str) -> Result<()> {
     let invalid = |message: String| Err(Error::new(Kind::InvalidModel, message));
     let Some(values) = volume(tensor) else {
@@ -45,8 +45,8 @@ pub(super) fn check(tensor: &TensorProto, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// How many values the dimensions make; `None` beyond measure. A side of 0 does not excuse the others: strides are
-/// products of them all the same.
+/// The number of values that the dimensions imply; `None` on overflow. A dimension of 0 does not hide an overflow of
+/// the others, because strides are products of these.
 fn volume(tensor: &TensorProto) -> Option<usize> {
     let sides = tensor.dims.iter().map(|dim| usize::try_from(*dim).ok()).collect::<Option<Vec<usize>>>()?;
     let largest = sides.iter().try_fold(1usize, |product, &side| product.checked_mul(side.max(1)))?;
@@ -58,7 +58,7 @@ pub(crate) fn shape(tensor: &TensorProto) -> Vec<usize> {
     tensor.dims.iter().map(|&dim| dim as usize).collect()
 }
 
-/// What a stored tensor holds. Half precision is `f32` here: it is there to make files small.
+/// The values of a stored tensor. Half precision is converted to `f32`; files use it only to be small.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Values {
     F32(Vec<f32>),
@@ -70,7 +70,7 @@ pub(crate) enum Values {
     Bool(Vec<bool>),
 }
 
-/// Reads a tensor that [`check`] has passed; `None` for a type that it would have refused.
+/// Reads a tensor that [`check`] has accepted; `None` for a type that it refuses.
 pub(crate) fn values(tensor: &TensorProto) -> Option<Values> {
     let raw = &tensor.raw_data;
     let is_raw = !raw.is_empty();

@@ -9,12 +9,12 @@ use super::messages::{self as pb, AttributeType};
 use super::tensor;
 use crate::error::{Error, Kind, Result};
 
-/// Checks everything about `proto` that needs no shapes. Gives the version of ONNX's operator set.
+/// Makes all checks of `proto` that need no shapes. Returns the version of ONNX's operator set.
 ///
 /// # Errors
 ///
-/// `invalid-model` where the file contradicts itself, `unsupported-model` or `unsupported-operator` where it is
-/// sound but beyond what this crate runs.
+/// `invalid-model` if the file contradicts itself, `unsupported-model` or `unsupported-operator` if it is valid but
+/// this crate does not support it.
 pub(super) fn validate(proto: &pb::ModelProto) -> Result<i64> {
     let Some(graph) = &proto.graph else {
         return Err(invalid("the bytes are no ONNX model: there is no graph in them"));
@@ -72,8 +72,8 @@ fn opset(proto: &pb::ModelProto) -> Option<i64> {
     proto.opset_import.iter().find(|import| is_onnx_domain(&import.domain)).map(|import| import.version)
 }
 
-/// Checks one node and adds what it computes to `known`. Nodes stand in the order they run in, so what they read
-/// must be there already; that also rules cycles out.
+/// Checks one node and adds its outputs to `known`. Nodes are stored in the order of execution, so their inputs must
+/// already be known. That also excludes cycles.
 fn check_node<'p>(node: &'p pb::NodeProto, known: &mut HashSet<&'p str>) -> Result<()> {
     let name = node.label();
     if !is_onnx_domain(&node.domain) {
@@ -111,7 +111,7 @@ fn check_attribute(attribute: &pb::AttributeProto, node: &pb::NodeProto, name: &
             None => Err(invalid(format!("the {} has no value", what()))),
         },
         Ok(AttributeType::Graph | AttributeType::Graphs) => {
-            // Loops could run for ever, and branches give shapes that depend on the picture.
+            // Loops could run for ever, and branches have shapes that depend on the picture.
             let message = format!("the {} is a graph of its own; control flow is not supported", what());
             Err(Error::new(Kind::UnsupportedModel, message))
         }

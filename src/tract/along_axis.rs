@@ -1,12 +1,12 @@
 //! Operators along an axis that is not the last. tract computes these one value at a time, each through a view of the
-//! whole tensor, which takes most of the time of a head with distributions of distances (NanoDet-Plus, YOLOv8).
+//! whole tensor. In heads with distance distributions (NanoDet-Plus, YOLOv8), that takes most of the head's time.
 
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::ops::nn::{Softmax, SoftmaxKind};
 
 use crate::engine::{self, Isa};
 
-/// The outputs of a softmax of floats along such an axis; `None` for any other node.
+/// The outputs of a softmax of floats along an axis that is not the last; `None` for any other node.
 ///
 /// # Errors
 ///

@@ -1,7 +1,7 @@
-//! Checks a node against what is known of its inputs before tract gets it.
+//! Checks a node against what is known about its inputs, before tract gets it.
 //!
-//! tract does not check everything in a file, and panics if it is wrong. On wasm that ends the whole instance. So axes,
-//! windows and indices are checked against the shapes here.
+//! tract does not check everything in a file, and panics if something is wrong. On wasm a panic ends the whole
+//! instance. So axes, windows and indices are checked here against the shapes.
 
 use tract_onnx::prelude::DatumType;
 
@@ -9,46 +9,46 @@ use super::whole_numbers::{powers_fit, range};
 use crate::onnx::attributes::Attributes;
 use crate::onnx::messages::NodeProto;
 
-/// Whole numbers that stand for sizes are far below this. Arithmetic on larger ones could overflow, and tract keeps some of
-/// them in 32 bits.
+/// Integers that stand for sizes must be below this. Arithmetic on larger ones could overflow, because tract keeps some
+/// of them in 32 bits.
 pub(super) const MAX_SIZE: i64 = 1 << 31;
 
-/// Values of a tensor are far fewer than these, which can still be multiplied by a side.
+/// Tensors must have fewer values than this. Such a number can still be multiplied by a dimension without overflow.
 pub(super) const MAX_VOLUME: u64 = 1 << 32;
 
-/// Largest step of a slice: tract adds the length of the axis to it, in 32 bits.
+/// The largest step of a slice: tract adds the length of the axis to it, in 32 bits.
 const LARGEST_STEP: i64 = 1 << 30;
 
-/// tract has a bit for each axis.
+/// The most axes: tract uses one bit per axis.
 const MAX_RANK: usize = 64;
 
-/// ONNX's numbers of types.
+/// ONNX's numbers of data types.
 const UNDEFINED: i64 = 0;
 const UNSIGNED_BYTE: i64 = 2;
 
-/// What is known of an input.
+/// What is known about an input.
 pub(super) struct Known {
-    /// The sides, if their number is known; one that depends on what is in the picture is `None`.
+    /// The dimensions, if their number is known. A dimension that depends on the content of the picture is `None`.
     pub sides: Option<Vec<Option<usize>>>,
-    /// The sides, if all of them are known.
+    /// The dimensions, if all of them are known.
     pub shape: Option<Vec<usize>>,
     pub is_constant: bool,
-    /// Whether it is the same for each picture: a constant, or one too large to be looked at.
+    /// Whether the input is the same for each picture: a constant, or a tensor that is too large to be evaluated here.
     pub is_fixed: bool,
-    /// If it is a constant of whole numbers.
+    /// The values of a constant of integers.
     pub ints: Option<Vec<i64>>,
-    /// If it is a constant of a few floats.
+    /// The values of a constant of a few floats.
     pub floats: Option<Vec<f32>>,
-    /// If it is a constant of sizes, how large each is where those that depend on what is in the picture are 1.
+    /// For a constant of sizes: the value of each, with 1 in place of sizes that depend on the content of the picture.
     pub magnitudes: Option<Vec<u64>>,
-    /// tract's type of it.
+    /// tract's data type of the input.
     pub kind: Option<DatumType>,
 }
 
-/// Operators of which an input is the shape of the result, or how often the input is repeated.
+/// Operators with an input that is the shape of the result or the number of repetitions.
 const SHAPES: [&str; 4] = ["Expand", "Tile", "ConstantOfShape", "Range"];
 
-/// How many values a node makes at least, where one of its inputs says it.
+/// The least number of values that a node makes, as far as one of its inputs shows it.
 pub(super) fn asked(node: &NodeProto, inputs: &[Option<Known>]) -> u64 {
     let ints = |index: usize| inputs.get(index)?.as_ref()?.ints.as_deref();
     match (node.op_type.as_str(), ints(0), ints(1), ints(2)) {
@@ -58,16 +58,16 @@ pub(super) fn asked(node: &NodeProto, inputs: &[Option<Known>]) -> u64 {
     }
 }
 
-/// The product of sides; one that is beyond measure is the largest number.
+/// The product of dimensions. An overflow gives the largest number.
 fn volume(sides: &[i64]) -> u64 {
     sides.iter().fold(1, |product: u64, side| product.saturating_mul(side.unsigned_abs()))
 }
 
-/// Says what does not fit.
+/// Checks a node.
 ///
 /// # Errors
 ///
-/// In words that follow the name of the node.
+/// The message continues a sentence that begins with the name of the node.
 pub(super) fn check(node: &NodeProto, opset: i64, inputs: &[Option<Known>]) -> Result<(), &'static str> {
     let node = Node { attributes: Attributes(node), proto: node, opset, inputs };
     let has_many_axes = |known: &Known| {
@@ -95,7 +95,7 @@ pub(super) fn check(node: &NodeProto, opset: i64, inputs: &[Option<Known>]) -> R
     node.whole_numbers()?;
     node.form()?;
     node.numbers()?;
-    // What is not known here of these is checked while the network runs.
+    // What is not known about these is checked while the network runs.
     match node.proto.op_type.as_str() {
         "Div" | "Mod" => node.division()?,
         "Pow" => node.power()?,
@@ -107,7 +107,7 @@ pub(super) fn check(node: &NodeProto, opset: i64, inputs: &[Option<Known>]) -> R
         }
         _ => (),
     }
-    // Behind operators whose results depend on what is in the picture.
+    // The shape depends on the content of the picture.
     let Some(shape) = first.shape.as_deref() else {
         return if node.has_window() {
             Err("the size of its input depends on what is in the image")
@@ -126,24 +126,24 @@ struct Node<'n> {
 }
 
 impl<'n> Node<'n> {
-    /// Forms that tract computes otherwise than ONNX.
+    /// Refuses forms for which tract's result differs from ONNX.
     fn form(&self) -> Result<(), &'static str> {
         let text = |name, default| self.attributes.text(name, default);
         match self.proto.op_type.as_str() {
-            // tract leaves out the factor of the exponential.
+            // tract ignores `alpha` inside the exponential.
             "Celu" if self.attributes.float("alpha", 1.0) != Some(1.0) => {
                 Err("an alpha other than 1 is not supported")
             }
             // tract divides by the number of pixels.
             "GlobalLpPool" => Err("GlobalLpPool is not supported"),
-            // tract repeats the border for the whole window at once.
+            // tract repeats the border for the whole window, not for each pixel.
             "GridSample"
                 if matches!(text("mode", "linear"), Some("cubic" | "bicubic"))
                     && text("padding_mode", "zeros") == Some("border") =>
             {
                 Err("cubic sampling with a repeated border is not supported")
             }
-            // tract makes unsigned bytes where there is no zero point.
+            // tract makes unsigned bytes if there is no zero point.
             "QuantizeLinear"
                 if self.known(2).is_none()
                     && !matches!(self.attributes.int("output_dtype", 0), Some(UNDEFINED | UNSIGNED_BYTE)) =>
@@ -159,16 +159,17 @@ impl<'n> Node<'n> {
         let places = self.attributes.text("coordinate_transformation_mode", "half_pixel");
         let scales = self.known(if self.opset < 11 { 1 } else { 2 }).and_then(|known| known.floats.as_deref());
         let is_nearest = self.attributes.text("mode", "nearest") == Some("nearest");
-        // Factors where the nearest pixel is the same, whether positions are rounded, as by tract, or cut, as elsewhere.
+        // Scales for which the nearest pixel is the same with rounded positions (tract) and with truncated ones (other
+        // runtimes).
         let agrees = |scale: &f32| *scale == 2.0 || scale.recip().fract() == 0.0;
         if self.opset < 11 && is_nearest && !scales.is_some_and(|scales| scales.iter().all(agrees)) {
             return Err("before operator set 11, only a scale of 2 is supported; export with a newer one");
         }
-        // tract finds the scales by their number among the inputs.
+        // tract finds the scales by the number of inputs.
         if matches!(self.opset, 11 | 12) && self.known(1).is_none() {
             return Err("its input roi is missing");
         }
-        // tract counts parts of a pixel as part of the result's side.
+        // tract counts fractions of a pixel in the size of the result.
         let shape = self.shape(0).filter(|shape| scales.is_some_and(|scales| scales.len() == shape.len()));
         let has_part = |(axis, scale): (usize, &f32)| {
             let side = shape.map_or(1.0, |shape| shape[axis] as f32);
@@ -183,7 +184,7 @@ impl<'n> Node<'n> {
         }
     }
 
-    /// Numbers at which tract panics.
+    /// Refuses values at which tract panics.
     fn numbers(&self) -> Result<(), &'static str> {
         let is_positive = |name: &str| self.attributes.int(name, 0).is_some_and(|int| int > 0);
         match self.proto.op_type.as_str() {
@@ -198,7 +199,7 @@ impl<'n> Node<'n> {
         }
     }
 
-    /// Places that are the same for each picture are within the depth.
+    /// Checks that constant indices are within the depth.
     fn one_hot(&self) -> Result<(), &'static str> {
         if !self.known(0).is_some_and(|at| at.is_fixed) {
             return Ok(());
@@ -215,11 +216,11 @@ impl<'n> Node<'n> {
         }
     }
 
-    /// A node whose first input has a known shape.
+    /// Checks a node whose first input has a known shape.
     fn shaped(&self, shape: &[usize]) -> Result<(), &'static str> {
         let rank = shape.len() as i64;
         if let Some(axis) = self.attributes.int("axis", 0)
-            // Some count the place behind the last axis.
+            // Some operators also allow the position after the last axis.
             && !(-rank - 1..=rank).contains(&axis)
         {
             return Err("there is no such axis");
@@ -234,7 +235,7 @@ impl<'n> Node<'n> {
             "Softmax" | "LogSoftmax" | "Hardmax" if self.axis_or(rank, -1).is_none() => {
                 Err("there is no such axis")
             }
-            // Parts
+            // Parts of a tensor
             "Slice" => self.slice(rank),
             "Split" => self.split(shape),
             "Concat" => self.concat(shape),
@@ -252,7 +253,7 @@ impl<'n> Node<'n> {
             name if name.starts_with("Global") && rank < 3 => Err("its input is no image"),
             "BatchNormalization" => self.factors(shape, 5),
             "InstanceNormalization" => self.factors(shape, 3),
-            // Bytes
+            // Quantisation
             "QuantizeLinear" | "DequantizeLinear" => self.scale(shape),
             // Matrices
             "MatMul" => self.matrices(shape),
@@ -271,7 +272,7 @@ impl<'n> Node<'n> {
         self.known(index)?.shape.as_deref()
     }
 
-    /// Whole numbers from the attribute `name`, or from input `index` if they are known.
+    /// Integers from the attribute `name`, or from input `index` if they are known.
     fn ints(&self, name: &str, index: usize) -> Option<Vec<i64>> {
         if self.attributes.has(name) {
             return self.attributes.ints(name).map(<[i64]>::to_vec);
@@ -288,7 +289,7 @@ impl<'n> Node<'n> {
         self.axis_or(rank, 0)
     }
 
-    /// Whether it is a convolution or a pool, but for those over all of the image.
+    /// Whether it is a convolution or a pool, except global pools.
     fn has_window(&self) -> bool {
         matches!(
             self.proto.op_type.as_str(),
@@ -296,7 +297,7 @@ impl<'n> Node<'n> {
         )
     }
 
-    /// Whether an operator of one input, or of two, has more: tract takes its rules from the first ones and counts all.
+    /// Whether an operator of one or two inputs has more: tract takes its rules from the first ones, but counts all.
     fn has_too_many_inputs(&self) -> bool {
         let most = match self.proto.op_type.as_str() {
             "Transpose"
@@ -376,14 +377,15 @@ impl<'n> Node<'n> {
         self.proto.input.iter().rposition(|name| !name.is_empty()).is_some_and(|last| last >= most)
     }
 
-    /// Whether tract can compute a power of these types: of whole numbers and others, or in a type of both.
+    /// Whether tract can compute a power of these types: one is an integer type and the other is not, or they have a
+    /// common supertype.
     fn has_common_kind(&self) -> bool {
         let kind = |index: usize| self.known(index)?.kind;
         let (Some(base), Some(exponent)) = (kind(0), kind(1)) else { return true };
         base.is_integer() != exponent.is_integer() || base.common_super_type(exponent).is_some()
     }
 
-    /// Whether an input that says how large the result is is no constant.
+    /// Whether an input that determines the size of the result is not a constant.
     fn varies_in_size(&self) -> bool {
         if !matches!(
             self.proto.op_type.as_str(),
@@ -396,7 +398,7 @@ impl<'n> Node<'n> {
         (first..=last).any(|index| self.known(index).is_some_and(|known| !known.is_constant))
     }
 
-    /// Axes of a tensor of `rank`, each named once.
+    /// Checks axes of a tensor of `rank`: each exists and is named only once.
     fn axes(&self, rank: i64) -> Result<(), &'static str> {
         match self.ints("axes", 1) {
             Some(axes) => fit(&distinct(&axes, rank), rank),
@@ -441,7 +443,7 @@ impl<'n> Node<'n> {
         }
     }
 
-    /// How often or how much larger the input becomes, along each axis.
+    /// Checks repetitions or scale factors, one per axis.
     fn factors_of_axes(&self, rank: i64) -> Result<(), &'static str> {
         match self.shape(1) {
             Some([0]) | None => Ok(()),
@@ -463,7 +465,7 @@ impl<'n> Node<'n> {
         }
         match (number(0), number(1), number(2)) {
             (_, _, Some(0)) => Err("its step is 0"),
-            // tract takes the length for a side.
+            // tract uses the length as a dimension.
             (Some(start), Some(end), Some(step)) if start != end && (start < end) != (step > 0) => {
                 Err("it never comes to its end")
             }
@@ -479,17 +481,17 @@ impl<'n> Node<'n> {
         }
     }
 
-    /// Whether a `Resize` has scales or sizes, lists of which one may be empty.
+    /// Whether a `Resize` has scales or sizes. These are lists, one of which may be empty.
     fn says_how_large(&self) -> bool {
         let sides = |index: usize| self.shape(index).unwrap_or_default();
-        // The only list besides the image, or those behind the region.
+        // The only list besides the image, or those after the region of interest.
         let lists: &[usize] = if self.inputs.len() < 3 { &[1] } else { &[2, 3] };
         let mut lists = lists.iter().map(|index| sides(*index));
         lists.clone().all(|sides| sides.len() <= 1)
             && lists.any(|sides| sides.first().is_some_and(|side| *side > 0))
     }
 
-    /// tract crops nothing, and mirrors no more than there is.
+    /// tract does not crop, and cannot mirror more pixels than there are.
     fn pad(&self, shape: &[usize]) -> Result<(), &'static str> {
         let Some(pads) = self.ints("pads", 1) else { return Ok(()) };
         let (rank, has_axes) = (shape.len(), self.known(3).is_some());
@@ -505,12 +507,12 @@ impl<'n> Node<'n> {
         }
     }
 
-    /// Whether scale and zero point are one number, or one for each place along the axis.
+    /// Checks that scale and zero point are one number, or one per position along the axis.
     fn scale(&self, shape: &[usize]) -> Result<(), &'static str> {
         let along = self.axis_or(shape.len() as i64, 1).and_then(|axis| shape.get(axis));
         let fits = |numbers: &[usize]| match numbers {
             [] | [1] => true,
-            // As many as there are along the axis, of which tract reads the first.
+            // One per position along the axis, and at least one, because tract reads the first.
             [count] => *count > 0 && along == Some(count),
             sides => sides.iter().all(|side| *side == 1),
         };
@@ -518,16 +520,16 @@ impl<'n> Node<'n> {
         if fits { Ok(()) } else { Err("its scale does not go with its input") }
     }
 
-    /// Whether a normalisation has `count` inputs, of which all but the first are a number for each channel.
+    /// Checks that a normalisation has `count` inputs, and that all but the first have one number per channel.
     fn factors(&self, shape: &[usize], count: usize) -> Result<(), &'static str> {
         let Some(channels) = shape.get(1) else { return Err("its input has no channels") };
         let fits = (1..count).all(|index| self.shape(index) == Some(&[*channels]));
         if fits && self.inputs.len() == count { Ok(()) } else { Err("its factors do not go with its channels") }
     }
 
-    /// Sizes that could overflow what is computed of them.
+    /// Refuses sizes with which later arithmetic could overflow.
     fn sizes(&self) -> Result<(), &'static str> {
-        // Slices say "to the end" by the largest number there is.
+        // Slices use the largest integer to mean "to the end".
         let ends = |name: &str| matches!(name, "starts" | "ends");
         let beyond = |int: &i64| !(-MAX_SIZE..MAX_SIZE).contains(int);
         for attribute in self.proto.attribute.iter().filter(|attribute| !ends(&attribute.name)) {
@@ -574,7 +576,7 @@ impl<'n> Node<'n> {
             if self.proto.op_type == "ArrayFeatureExtractor" { self.axis_or(rank, -1) } else { self.axis(rank) };
         let side = axis.and_then(|axis| shape.get(axis));
         let side = *side.ok_or("there is no such axis")? as i64;
-        // The others are read at the same places in both.
+        // Along the other axes, both tensors are read at the same positions.
         if self.proto.op_type == "GatherElements"
             && let Some(at) = self.shape(1)
         {
@@ -593,18 +595,18 @@ impl<'n> Node<'n> {
         }
     }
 
-    /// The sides of an input.
+    /// The dimensions of an input.
     fn sides(&self, index: usize) -> Option<&'n [Option<usize>]> {
         self.known(index)?.sides.as_deref()
     }
 
-    /// Whole numbers by others, whatever is known of their shapes.
+    /// Checks integer division and remainder, also without known shapes.
     fn division(&self) -> Result<(), &'static str> {
         let (Some(dividend), Some(divisor)) = (self.known(0), self.known(1)) else { return Ok(()) };
         if divisor.ints.as_deref().is_some_and(|by| by.contains(&0)) {
             return Err("it divides by zero");
         }
-        // tract takes a remainder for commutative, and puts the larger operand first.
+        // tract treats a remainder as commutative and puts the larger operand first.
         let count = |known: &Known| known.shape.as_ref().map(|shape| shape.iter().product::<usize>());
         match (count(dividend), count(divisor)) {
             (Some(dividends), Some(divisors)) if self.proto.op_type == "Mod" && dividends < divisors => {
@@ -614,7 +616,7 @@ impl<'n> Node<'n> {
         }
     }
 
-    /// Whether a constant that says a shape is a list of whole numbers: tract reads floats and matrices as well.
+    /// Checks that a constant shape is a list of integers: tract also reads floats and matrices.
     fn shape_is_a_list(&self) -> Result<(), &'static str> {
         let index = match self.proto.op_type.as_str() {
             "ConstantOfShape" => 0,
@@ -628,14 +630,14 @@ impl<'n> Node<'n> {
 
     fn reshape(&self) -> Result<(), &'static str> {
         let Some(shape) = self.known(1) else { return Ok(()) };
-        // Of -1 there may be one, which is worked out of the others.
+        // One dimension may be -1; it is computed from the others.
         let is_below = shape.ints.as_ref().is_some_and(|sides| sides.iter().any(|side| *side < -1));
         let volume = shape.magnitudes.iter().flatten().fold(1, |volume: u64, side| volume.saturating_mul(*side));
         if is_below || volume > MAX_VOLUME { Err("its shape is invalid") } else { Ok(()) }
     }
 
-    /// Whether tract can compute with whole numbers that are the same for each picture, which it does at once:
-    /// `runtime_check` and `whole_numbers` come later.
+    /// Checks that tract can compute with integers that are the same for each picture. tract does this when it loads
+    /// the model, before `runtime_check` and `whole_numbers` could act.
     fn whole_numbers(&self) -> Result<(), &'static str> {
         let operator = self.proto.op_type.as_str();
         let is_arithmetic = operator.starts_with("Reduce")
@@ -669,14 +671,14 @@ impl<'n> Node<'n> {
             "BitShift" => lowest(1) >= 0 && highest(1) < i128::from((most - least).ilog2()) + 1,
             "CumSum" => magnitudes().sum::<u128>() <= limit,
             "ReduceProd" => magnitudes().fold(1, |product: u128, by| product.saturating_mul(by.max(1))) <= limit,
-            // tract sums whole numbers of any type in 32 bits.
+            // tract sums integers of any type in 32 bits.
             "ReduceSum" | "ReduceMean" | "ReduceL1" => magnitudes().sum::<u128>() <= limit.min(i32::MAX as u128),
             _ => true,
         };
         if fits { Ok(()) } else { Err("its whole numbers overflow") }
     }
 
-    /// Powers of whole numbers, both constants.
+    /// Checks powers of integers if both inputs are constants.
     fn power(&self) -> Result<(), &'static str> {
         let (Some(base), Some(exponent)) = (self.known(0), self.known(1)) else { return Ok(()) };
         let numbers = |known: &'n Known| {
@@ -692,7 +694,7 @@ impl<'n> Node<'n> {
         if fits { Ok(()) } else { Err("a power of whole numbers is beyond their type") }
     }
 
-    /// Places that are one number each, along an axis; numbers below zero count from its end.
+    /// Checks indices that are one number each, along an axis. Negative indices count from its end.
     fn scatter(&self) -> Result<(), &'static str> {
         const MISFIT: &str = "its places do not go with its input";
         let (Some(data), Some(at), Some(updates)) = (self.sides(0), self.sides(1), self.sides(2)) else {
@@ -708,7 +710,7 @@ impl<'n> Node<'n> {
         self.fixed_places(&data[axis..=axis], true)
     }
 
-    /// Places that are several numbers each, one for each of the input's first axes behind the batch.
+    /// Checks indices that are several numbers each, one for each of the input's first axes after the batch axes.
     fn nested(&self, batch: usize) -> Result<(), &'static str> {
         let (Some(data), Some((&Some(count), outer))) = (self.sides(0), self.sides(1).and_then(<[_]>::split_last))
         else {
@@ -725,14 +727,14 @@ impl<'n> Node<'n> {
         {
             return Err("its updates do not go with its places");
         }
-        // tract takes the only place, where it is a constant, for one without a batch.
+        // tract treats a single index, if it is constant, as one without batch axes.
         if batch > 0 && self.known(1).is_some_and(|at| at.is_fixed) {
             return Err("its places are constants within a batch");
         }
         self.fixed_places(&data[batch..batch + count], false)
     }
 
-    /// Places that are the same for each picture: tract may read them before the network runs.
+    /// Checks indices that are the same for each picture: tract may read them before the network runs.
     fn fixed_places(&self, sides: &[Option<usize>], from_end: bool) -> Result<(), &'static str> {
         let Some(at) = self.known(1).filter(|at| at.is_fixed) else { return Ok(()) };
         let Some(ints) = &at.ints else { return Err("its places are no known whole numbers") };
@@ -753,7 +755,7 @@ impl<'n> Node<'n> {
         if others.into_iter().all(alike) { Ok(()) } else { Err("its inputs do not go together") }
     }
 
-    /// Whether the inputs, where they are, are one number each, or a list of `count`.
+    /// Whether the inputs, if present, are one number each, or a list of `count`.
     fn are_numbers(&self, inputs: &[usize], count: usize) -> bool {
         inputs.iter().all(|index| match self.known(*index).map(|known| known.shape.as_deref()) {
             None | Some(Some([] | [1])) => true,
@@ -762,8 +764,8 @@ impl<'n> Node<'n> {
         })
     }
 
-    /// Matrices of whole numbers, the second at `other`, with scales and zero points: those of the first at `of_first`, which
-    /// are one number, those of the second at `of_second`, which may be one for each of its columns.
+    /// Checks products of integer matrices. The second matrix is input `other`. Scales and zero points of the first,
+    /// inputs `of_first`, are one number; those of the second, `of_second`, may be one per column.
     fn whole_matrices(
         &self,
         shape: &[usize],
@@ -782,7 +784,7 @@ impl<'n> Node<'n> {
         if fits { Ok(()) } else { Err("its scale does not go with its input") }
     }
 
-    /// A window of a convolution or a pool over all axes but the first two.
+    /// Checks the window of a convolution or a pool over all axes except the first two.
     fn window(&self, shape: &[usize], is_conv: bool) -> Result<(), &'static str> {
         const LARGEST: i64 = 1 << 20;
         let Some([batch, channels, sides @ ..]) = Some(shape) else { return Err("its input is no image") };
@@ -821,7 +823,7 @@ impl<'n> Node<'n> {
             {
                 return Err("its bias does not go with its weights");
             }
-            // Scales and zero points of the maps, and those of the weights.
+            // Scales and zero points of maps and weights.
             let fits = match self.proto.op_type.as_str() {
                 "ConvInteger" => self.are_numbers(&[2], 1) && self.are_numbers(&[3], *outputs),
                 "QLinearConv" => self.are_numbers(&[1, 2, 6, 7], 1) && self.are_numbers(&[4, 5], *outputs),
@@ -850,17 +852,17 @@ impl<'n> Node<'n> {
     }
 }
 
-/// Whether two shapes may be the same, as far as they are known.
+/// Whether two shapes may be equal, as far as they are known.
 fn alike(a: &[Option<usize>], b: &[Option<usize>]) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a == b || a.is_none() || b.is_none())
 }
 
-/// Axes counted from the front, each once; those that are none stay as they are.
+/// The axes counted from the front, each once. Invalid axes stay as they are.
 fn distinct(axes: &[i64], rank: i64) -> Vec<i64> {
     let mut axes: Vec<i64> =
         axes.iter().map(|axis| if *axis < 0 { axis.saturating_add(rank) } else { *axis }).collect();
     axes.sort_unstable();
-    // One named twice is none.
+    // An axis that is named twice is made invalid.
     if axes.windows(2).any(|pair| pair[0] == pair[1]) { vec![rank] } else { axes }
 }
 

@@ -1,7 +1,7 @@
 //! Shapes and constants of the nodes that the engine does not support, inferred by tract.
 //!
-//! Nodes are inferred in the order of the file, in which they can also run, so the shapes of a node's inputs are known.
-//! A file that needs too much memory can thus be refused before tract computes a constant.
+//! Nodes are inferred in the order of the file, which is an order of execution, so the shapes of a node's inputs are
+//! known. A file that needs too much memory can thus be refused before tract computes a constant.
 
 use std::collections::{HashMap, HashSet};
 
@@ -22,17 +22,17 @@ use crate::onnx::File;
 use crate::onnx::messages::{DataType, NodeProto, TensorProto};
 use crate::onnx::tensor::{self, Values as Stored};
 
-/// Constants up to this size tell shapes; larger ones are weights, of which nothing but the shape is of interest.
+/// Constants up to this size are evaluated, because they may be shapes. Of larger ones (weights) only the shape matters.
 const MAX_CONSTANT_BYTES: usize = 1 << 20;
 
-/// The most that tract may reckon an expression of sizes to cost. One more node multiplies it by five and the number of
-/// its inputs, which still fits in 32 bits.
+/// The largest cost that an expression of sizes may have by tract's own estimate. One more node multiplies it by five
+/// and by the number of its inputs, which still fits in 32 bits.
 const MAX_COST: u64 = 100_000;
 
 /// Facts about tensors, by name.
 pub(super) struct Inference<'a> {
     onnx: Onnx,
-    /// With the file's operator sets and nothing else.
+    /// A model that has only the file's operator sets.
     empty: pb::ModelProto,
     opset: i64,
     symbols: InferenceModel,
@@ -60,7 +60,7 @@ impl<'a> Inference<'a> {
         }
     }
 
-    /// The shape of the network's answer.
+    /// The shape of the network's output.
     ///
     /// # Errors
     ///
@@ -83,19 +83,19 @@ impl<'a> Inference<'a> {
         }
     }
 
-    /// The tensor, if its values are known before the network runs.
+    /// The value of the tensor, if it is known before the network runs.
     pub fn constant(&self, name: &str) -> Option<TensorProto> {
         stored(name, &*self.facts.get(name)?.value.concretize()?)
     }
 
-    /// A number of the type of the tensor `like`, to be stored under `name`.
+    /// An integer with the type of the tensor `like`, stored under `name`.
     pub fn number(&self, name: &str, like: &str, number: i64) -> Option<TensorProto> {
         let kind = self.facts.get(like)?.datum_type.concretize()?;
         let kind = if kind == DatumType::TDim { DatumType::I64 } else { kind };
         stored(name, &*tensor0(number).cast_to_dt(kind).ok()?)
     }
 
-    /// Bytes of a tensor; 0 if that is not known.
+    /// The size of a tensor in bytes; 0 if it is not known.
     pub fn bytes(&self, name: &str) -> u64 {
         self.facts.get(name).and_then(|fact| size(fact).ok()).unwrap_or(0)
     }
@@ -104,7 +104,7 @@ impl<'a> Inference<'a> {
         self.facts.get(name).is_some_and(|fact| fact.value.concretize().is_some())
     }
 
-    /// The type and sides of a tensor; a side that depends on what is in the picture is `None`.
+    /// The type and dimensions of a tensor. A dimension that depends on the content of the picture is `None`.
     pub fn kind(&self, name: &str) -> Option<(DataType, Vec<Option<usize>>)> {
         let fact = self.facts.get(name)?;
         let kind = data_type(fact.datum_type.concretize()?)?;
@@ -113,11 +113,11 @@ impl<'a> Inference<'a> {
         Some((kind, (0..rank).map(side).collect()))
     }
 
-    /// What is known of the node's outputs; the inner error is that they are too large.
+    /// What is known about the node's outputs. The inner error means that they are too large.
     fn facts_of(&mut self, node: &NodeProto, budget: &mut Budget<'_>) -> TractResult<Result<Vec<InferenceFact>>> {
         let proto = pb::NodeProto::decode(&node.encode_to_vec()[..])?;
         let Some(build) = self.onnx.op_register.0.get(&node.op_type) else {
-            // `infer` has looked.
+            // `infer` has already reported it.
             return Ok(Ok(Vec::new()));
         };
         let parents = self.empty.graph.iter().collect();
@@ -143,7 +143,7 @@ impl<'a> Inference<'a> {
         if found != wanted {
             return Err(TractError::msg(format!("{wanted} outputs are wanted of {found}")));
         }
-        // Without values first: those of constants are computed only once they are known to fit into memory.
+        // First without values: constants are computed only once it is known that they fit into memory.
         let (_, found, _) = op.infer_facts(inputs.clone(), outputs.clone(), tvec!())?;
         if let Err(error) = charge(&found, self.is_fixed(node), budget, node.label())? {
             return Ok(Err(error));
@@ -153,7 +153,7 @@ impl<'a> Inference<'a> {
         Ok(Ok(found.into_vec()))
     }
 
-    /// Whether the node computes the same for each picture.
+    /// Whether the node's output is the same for each picture.
     fn is_fixed(&self, node: &NodeProto) -> bool {
         node.input.iter().all(|name| {
             let is_known = |fact: &InferenceFact| fact.value.concretize().is_some();
@@ -176,7 +176,7 @@ impl<'a> Inference<'a> {
         shapes.collect::<Vec<_>>().join(", ")
     }
 
-    /// What is known of the node's inputs; `None` for one that is left out.
+    /// What is known about the node's inputs; `None` for an omitted one.
     fn known(&self, node: &NodeProto) -> Vec<Option<Known>> {
         let of = |name: &String| {
             let fact = self.facts.get(name.as_str())?;
@@ -191,7 +191,7 @@ impl<'a> Inference<'a> {
     }
 }
 
-/// The values of a constant of whole numbers.
+/// The values of a constant of integers.
 fn ints(fact: &InferenceFact) -> Option<Vec<i64>> {
     let value = fact.value.concretize()?;
     let kind = value.datum_type();
@@ -210,7 +210,7 @@ fn floats(fact: &InferenceFact) -> Option<Vec<f32>> {
     Some(value.try_as_plain_ram().ok()?.as_slice::<f32>().ok()?.to_vec())
 }
 
-/// How large the sizes of a constant are where those that depend on what is in the picture are 1.
+/// The values of a constant of sizes, with 1 in place of sizes that depend on the content of the picture.
 fn magnitudes(fact: &InferenceFact) -> Option<Vec<u64>> {
     if let Some(ints) = ints(fact) {
         return Some(ints.iter().map(|int| int.unsigned_abs()).collect());
@@ -218,13 +218,13 @@ fn magnitudes(fact: &InferenceFact) -> Option<Vec<u64>> {
     sizes(fact).map(|sizes| sizes.iter().map(magnitude).collect())
 }
 
-/// The values of a constant that tract keeps as expressions, of which some depend on what is in the picture.
+/// The values of a constant that tract keeps as expressions. Some may depend on the content of the picture.
 fn sizes(fact: &InferenceFact) -> Option<Vec<TDim>> {
     let value = fact.value.concretize()?;
     Some(value.try_as_plain_ram().ok()?.as_slice::<TDim>().ok()?.to_vec())
 }
 
-/// How large an expression is, at most, where each size that depends on what is in the picture is 1.
+/// An upper bound of an expression, with 1 in place of sizes that depend on the content of the picture.
 fn magnitude(size: &TDim) -> u64 {
     let sum = |terms: &[TDim]| terms.iter().map(magnitude).fold(0, u64::saturating_add);
     match size {
@@ -232,13 +232,13 @@ fn magnitude(size: &TDim) -> u64 {
         TDim::Sym(_) | TDim::Ge(..) | TDim::Eq(..) => 1,
         TDim::Mul(factors) => factors.iter().map(magnitude).fold(1, u64::saturating_mul),
         TDim::MulInt(factor, size) => magnitude(size).saturating_mul(factor.unsigned_abs()),
-        // What is divided is also computed with.
+        // The dividend is a value too, and must be within bounds.
         TDim::Div(size, by) => magnitude(size).max(*by),
         TDim::Add(terms) | TDim::Broadcast(terms) | TDim::Min(terms) | TDim::Max(terms) => sum(terms),
     }
 }
 
-/// What tract reckons that an expression costs, which it does without regard to overflow.
+/// tract's own cost estimate of an expression. tract computes it without overflow checks; this does not overflow.
 fn cost(size: &TDim) -> u64 {
     let sum = |terms: &[TDim]| terms.iter().map(cost).fold(0, u64::saturating_add);
     let (factor, cost) = match size {
@@ -273,7 +273,7 @@ impl<'a> lower::Inference<'a> for Inference<'a> {
         if let Err(what) = check(node, self.opset, &known) {
             return Err(Error::new(Kind::UnsupportedModel, format!("{}: {what}", misfit())));
         }
-        // Before tract multiplies them.
+        // Must precede tract's own multiplication.
         budget.fits(asked(node, &known), name)?;
         let message = misfit();
         let facts = self.facts_of(node, budget).map_err(|error| unsupported(message, error))??;
@@ -304,8 +304,8 @@ fn concrete(fact: &InferenceFact) -> Option<Vec<usize>> {
     fact.shape.as_concrete_finite().ok().flatten().map(|shape| shape.to_vec())
 }
 
-/// Takes the memory of a node's outputs: for good if they are the same for each picture, else tract says later how many of
-/// them there are at once.
+/// Counts the memory of a node's outputs: permanently if they are the same for each picture. For the others, tract says
+/// later how many exist at the same time.
 fn charge(
     outputs: &[InferenceFact],
     is_fixed: bool,
@@ -314,15 +314,15 @@ fn charge(
 ) -> TractResult<Result<()>> {
     let sizes = outputs.iter().map(size).collect::<TractResult<Vec<u64>>>()?;
     let bytes = sizes.into_iter().fold(0, u64::saturating_add);
-    // As it is known here, and once more in tract's own copy.
+    // The value is stored here, and once more in tract's own copy.
     Ok(if is_fixed { budget.take(bytes.saturating_mul(2), name) } else { budget.fits(bytes, name) })
 }
 
-/// Bytes of a tensor; 0 if its shape depends on what is in the picture.
+/// The size of a tensor in bytes; 0 if its shape depends on the content of the picture.
 fn size(fact: &InferenceFact) -> TractResult<u64> {
     let sides: Vec<TDim> = fact.shape.dims().filter_map(Factoid::concretize).collect();
     let values = sizes(fact).unwrap_or_default();
-    // tract multiplies the sides by one another, and its nodes compute with the values.
+    // tract multiplies the dimensions, and its nodes compute with the values.
     let is_symbolic = |size: &&TDim| size.to_i64().is_err();
     let volume = sides.iter().map(magnitude).fold(1, u64::saturating_mul);
     if sides.iter().any(|side| is_symbolic(&side)) && volume > MAX_VOLUME
@@ -334,18 +334,19 @@ fn size(fact: &InferenceFact) -> TractResult<u64> {
     for side in sides {
         match side.to_i64() {
             Ok(side) if side < 0 => return Err(TractError::msg("a tensor has a negative side")),
-            // For 3 beside 5, tract has an expression, which it then takes exponential time to compute with.
+            // For dimensions 3 and 5 that must be equal, tract makes an expression, and computing with it takes
+            // exponential time.
             Err(_) if side.symbols().is_empty() => return Err(TractError::msg("two sides do not go together")),
             _ => (),
         }
     }
     let Some(shape) = concrete(fact) else { return Ok(0) };
     let each = fact.datum_type.concretize().map_or(4, |kind| kind.size_of());
-    // A side of 0 does not excuse the others: strides are products of them all the same.
+    // A dimension of 0 does not hide an overflow of the others, because strides are products of these.
     Ok(shape.iter().fold(each as u64, |bytes, side| bytes.saturating_mul((*side).max(1) as u64)))
 }
 
-/// What is known of a tensor of the file.
+/// The fact about a tensor of the file.
 fn fact_of(weight: &TensorProto) -> InferenceFact {
     let shape = tensor::shape(weight);
     let kind = DataType::try_from(weight.data_type).ok().and_then(datum_type).unwrap_or(DatumType::F32);
@@ -372,7 +373,7 @@ fn tensor_of(weight: &TensorProto, shape: &[usize]) -> Option<Tensor> {
     if is_half { tensor.cast_to_dt(DatumType::F16).ok().map(|half| half.into_owned()) } else { Some(tensor) }
 }
 
-/// What the table can use of a fact.
+/// A fact in the form that the table of operators uses.
 fn value_of<'a>(fact: &InferenceFact) -> Value<'a> {
     let shape = concrete(fact);
     let kind = fact.datum_type.concretize();
@@ -415,7 +416,7 @@ fn datum_type(kind: DataType) -> Option<DatumType> {
     })
 }
 
-/// tract has whole numbers that are computed from shapes as a type of their own.
+/// tract has a separate type for integers computed from shapes.
 fn data_type(kind: DatumType) -> Option<DataType> {
     Some(match kind.unquantized() {
         DatumType::F32 => DataType::Float,
@@ -443,7 +444,7 @@ fn stored(name: &str, tensor: &Tensor) -> Option<TensorProto> {
     })
 }
 
-/// The error for what tract does not take.
+/// The error for a model that tract refuses.
 pub(super) fn unsupported(what: impl Into<String>, error: TractError) -> Error {
     Error::new(Kind::UnsupportedModel, what).with_source(error.into_boxed_dyn_error())
 }
@@ -462,7 +463,7 @@ mod tests {
         let large = TDim::MulInt(1 << 20, Box::new(count.clone()));
         assert!(!is_refused(&[count.clone(), large.clone()]));
         assert!(is_refused(&[large.clone(), large]));
-        // Each division triples what tract reckons.
+        // Each division triples tract's cost estimate.
         let divided = |times: usize| (0..times).fold(count.clone(), |size, _| TDim::Div(Box::new(size), 3));
         assert!(!is_refused(&[divided(10)]));
         assert!(is_refused(&[divided(41)]), "this is beyond 64 bits");

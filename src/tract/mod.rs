@@ -21,12 +21,13 @@ use crate::onnx::File;
 use crate::size::InputSize;
 pub(crate) use session::{Network, Session};
 
-/// Divides a network among the engine and tract. Also gives the shape of its first output, and the nodes that tract runs.
+/// Divides a network between the engine and tract. Also returns the shape of its first output and the nodes that tract
+/// runs.
 ///
 /// # Errors
 ///
-/// `unsupported-operator` or `unsupported-model`, naming the node, where tract does not know it either or its inputs do not
-/// fit; `unsupported-model` for an answer whose shape is not fixed; `model-too-large` beyond the limits.
+/// `unsupported-operator` or `unsupported-model`, naming the node, if tract does not support it either or its inputs do
+/// not fit; `unsupported-model` if the shape of the output is not fixed; `model-too-large` if it exceeds the limits.
 pub(crate) fn load(
     file: &File,
     input: InputSize,

@@ -20,31 +20,31 @@ use crate::onnx::messages::{
 /// A part of the network.
 pub(super) struct Stage {
     pub work: Work,
-    /// Names of the tensors that it is given, in its own order.
+    /// Names of its input tensors, in its own order.
     pub inputs: Vec<String>,
-    /// Names of what it computes for later stages, or as the answer.
+    /// Names of its outputs that later stages read, or that are outputs of the network.
     pub outputs: Vec<String>,
 }
 
 pub(super) enum Work {
-    /// Images of floats in, images of floats out.
+    /// Reads and writes images of floats.
     Engine(Net),
     Tract(ModelProto),
 }
 
-/// How often a constant is in memory while tract loads its part: here, in the bytes of the part, as tract reads them, as its
-/// tensor, and packed.
+/// How many copies of a constant exist while tract loads its part: here, in the bytes of the part, as parsed by tract,
+/// as a tensor of tract, and packed.
 const COPIES: u64 = 5;
 
-/// The version of the file format that the models for tract say they are of. Any is read.
+/// The version of the file format in models for tract, which reads any version.
 const IR_VERSION: i64 = 8;
 
-/// Divides a graph. Also gives the nodes that are left to tract.
+/// Divides a graph. Also returns the nodes that are left to tract.
 ///
 /// # Errors
 ///
-/// `unsupported-model` where a tensor between two stages is of a type or rank that is not known; `model-too-large` where
-/// too many constants are read; what was said of a node that must not come to tract, where the engine does not run it.
+/// `unsupported-model` if a tensor between two stages has an unknown type or rank; `model-too-large` if too many
+/// constants are read; the stored error of a node that tract must not run, if the engine does not run it.
 pub(super) fn partition(
     file: &File,
     lowered: Lowered<'_>,
@@ -54,7 +54,7 @@ pub(super) fn partition(
     let graph = &file.graph;
     let Lowered { nodes, values, mut refused, image } = lowered;
     let answer = graph.output.first().map_or("", |output| output.name.as_str());
-    // Nodes whose outputs are all known before the network runs are in no stage: what reads them is given constants.
+    // Nodes whose outputs are all known before the network runs belong to no stage: their readers get constants.
     let mut steps: HashMap<usize, Vec<Step<'_>>> = HashMap::new();
     let mut reasons: HashMap<usize, Reason> = HashMap::new();
     let mut constants: HashSet<usize> = HashSet::new();
@@ -82,8 +82,8 @@ pub(super) fn partition(
     let links = Links { graph, readers, makers, answer };
     keep_what_pays(&links, &mut steps, &mut reasons);
 
-    // Between two nodes of a region no path may lead through a node outside it. Counting how often a path has left the
-    // regions gives levels with just that property: of each level tract's nodes run first, then the region.
+    // A path between two nodes of a region must not lead through a node outside it. Counting how often a path has left
+    // the regions gives levels with this property: in each level, tract's nodes run first, then the region.
     let mut levels: Vec<(Vec<usize>, Vec<usize>)> = Vec::new();
     let mut level: HashMap<usize, usize> = HashMap::new();
     for (id, node) in graph.node.iter().enumerate() {
@@ -117,13 +117,13 @@ pub(super) fn partition(
     Ok((stages, foreign))
 }
 
-/// What the engine's steps for a node read, which may be an output of a node further up than the ones that the node itself
-/// reads from.
+/// The tensors that the engine's steps for a node read. They may be outputs of earlier nodes than those that the node
+/// itself reads.
 fn read_by_step<'s, 'a>(steps: &'s HashMap<usize, Vec<Step<'a>>>, id: usize) -> impl Iterator<Item = &'a str> + 's {
     steps.get(&id).into_iter().flatten().flat_map(|step| step.inputs.iter().copied())
 }
 
-/// Who makes and who reads each tensor.
+/// The producer and the readers of each tensor.
 struct Links<'a> {
     graph: &'a GraphProto,
     readers: HashMap<&'a str, Vec<usize>>,
@@ -140,7 +140,7 @@ impl<'a> Links<'a> {
         self.graph.node[id].output.iter().map(String::as_str).filter(|name| !name.is_empty())
     }
 
-    /// What nodes compute that others read, or that is the answer.
+    /// The outputs of nodes that other nodes read, or that are outputs of the network.
     fn wanted(&self, ids: &[usize]) -> Vec<&'a str> {
         let inside: HashSet<usize> = ids.iter().copied().collect();
         let outputs = ids.iter().flat_map(|id| self.outputs(*id));
@@ -150,8 +150,8 @@ impl<'a> Links<'a> {
     }
 }
 
-/// Drops steps that would only be carried into the engine's layout and back, and quantised tensors that something else
-/// reads, until nothing changes.
+/// Drops steps that would only be converted to the engine's layout and back, and quantised tensors that a step outside
+/// reads. Repeats this until nothing changes.
 fn keep_what_pays(
     links: &Links<'_>,
     steps: &mut HashMap<usize, Vec<Step<'_>>>,
@@ -165,7 +165,7 @@ fn keep_what_pays(
             let names = of_node.iter().flat_map(|step| &step.inputs);
             names.filter_map(|name| links.makers.get(name).copied()).collect()
         };
-        // Behind a convolution, or leading into one through taken nodes alone.
+        // Steps after a convolution, or before one with only engine steps in between.
         let (mut behind, mut before) = (HashMap::new(), HashMap::new());
         for id in &order {
             let Some(of_node) = steps.get(id) else { continue };
@@ -207,7 +207,7 @@ fn keep_what_pays(
     }
 }
 
-/// The region of the nodes `ids`, which are in an order in which they can run.
+/// The region of the nodes `ids`, which are in an order of execution.
 fn region<'a>(
     links: &Links<'a>,
     ids: &[usize],
@@ -224,13 +224,13 @@ fn region<'a>(
 /// Nodes for tract.
 struct Part<'p> {
     nodes: &'p [usize],
-    /// Those whose outputs are known before the network runs.
+    /// Nodes whose outputs are known before the network runs.
     constants: &'p HashSet<usize>,
-    /// Why tract must not run some nodes of the graph.
+    /// Errors of nodes that tract must not run.
     refused: &'p mut HashMap<usize, Error>,
 }
 
-/// The model of a part, with the constants that it reads.
+/// The ONNX model of a part, with the constants that it reads.
 fn model(
     file: &File,
     links: &Links<'_>,
@@ -261,7 +261,7 @@ fn model(
         } else if let Some(id) = maker.filter(|id| constants.contains(id)) {
             match inference.constant(name) {
                 Some(constant) => initializer.push(constant),
-                // Too large to be computed beforehand: tract does it when it loads the model.
+                // The constant is too large to be computed here: tract computes it when it loads the model.
                 None => {
                     nodes.push(id);
                     open.extend(names(&graph.node[id]));
@@ -309,8 +309,9 @@ fn model(
     Ok(Stage { work: Work::Tract(proto), inputs: owned(inputs), outputs: owned(outputs) })
 }
 
-/// The node, and before it, where it reads at places that depend on what is in the picture, those that keep them within its
-/// input: tract panics at places beyond it. `runtime_check` has the other operators that read or write at places.
+/// The node; and before it, if it reads at indices that depend on the content of the picture, nodes that clamp the
+/// indices to the size of its input. tract panics at indices out of bounds. `runtime_check` handles the other operators
+/// with indices.
 fn within(mut node: NodeProto, inference: &Inference<'_>, initializer: &mut Vec<TensorProto>) -> Vec<NodeProto> {
     let [data, at] = &node.input[..] else { return vec![node] };
     let axis = match node.op_type.as_str() {
@@ -327,7 +328,7 @@ fn within(mut node: NodeProto, inference: &Inference<'_>, initializer: &mut Vec<
     let mut nodes = Vec::with_capacity(3);
     let mut at = at.clone();
     for (operator, bound) in [("Max", -(side as i64)), ("Min", side as i64 - 1)] {
-        // Named after what the node itself makes, which is the only one of its name.
+        // Named after the output of the node, whose name is unique.
         let output = format!("{} within {operator}", node.output[0]);
         let limit = format!("{output} of");
         let Some(number) = inference.number(&limit, &node.input[1], bound) else { return vec![node] };
@@ -346,7 +347,7 @@ fn within(mut node: NodeProto, inference: &Inference<'_>, initializer: &mut Vec<
     nodes
 }
 
-/// What a node reads.
+/// The names of the tensors that a node reads.
 fn names(node: &NodeProto) -> impl Iterator<Item = &str> {
     node.input.iter().map(String::as_str).filter(|name| !name.is_empty())
 }

@@ -1,8 +1,8 @@
-//! Checks the inputs of a node while the network runs, where tract would panic: places beyond a tensor, sums of no values,
-//! whole numbers divided by zero, their powers that overflow, and shifts by more bits than there are.
+//! Checks the inputs of a node while the network runs, where tract would panic: indices out of bounds, reductions over
+//! no values, integer division by zero, integer powers that overflow, and shifts by at least the number of bits.
 //!
-//! `check` has held what is known beforehand. `Gather` and `GatherElements` are kept within their input by nodes before
-//! them, see `partition`.
+//! `check` has checked what is known before the network runs. For `Gather` and `GatherElements`, extra nodes clamp the
+//! indices, see `partition`.
 
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::ops::array::{GatherElements, GatherNd, OneHot, ScatterElements, ScatterNd};
@@ -11,15 +11,16 @@ use tract_onnx::tract_core::ops::nn::{GridSample, Reduce, Reducer};
 
 use super::whole_numbers::{powers_fit, range};
 
-/// The largest place in a picture that is sampled by a grid, where 1 is its edge. tract counts pixels in 32 bits.
+/// The largest position in a `GridSample`, where 1 is the edge of the picture. tract counts pixels in 32 bits.
 const MAX_PLACE: f32 = 1e4;
 
-/// The inputs of a node, checked, with places counted from the front as tract reads them.
+/// Checks the inputs of a node and returns them. Negative indices are converted to count from the front, as tract
+/// expects.
 ///
 /// # Errors
 ///
-/// If places are beyond a tensor or a depth, if shapes do not go together, if there is nothing to sum, if a whole number is divided
-/// by zero, or if a power or a shift of whole numbers is beyond their type.
+/// If indices are out of bounds, if shapes do not fit together, if a reduction has no values, if an integer is divided
+/// by zero, or if an integer power or shift exceeds its type.
 pub(super) fn inputs(node: &TypedNode, mut inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
     if let Some(op) = node.op_as::<GatherElements>() {
         let [data, at] = &inputs[..] else { return Ok(inputs) };
@@ -71,7 +72,7 @@ pub(super) fn inputs(node: &TypedNode, mut inputs: TVec<TValue>) -> TractResult<
     Ok(inputs)
 }
 
-/// Powers of whole numbers, for which both are of one type.
+/// Checks powers of integers. Both inputs have one type.
 fn power(base: &TValue, exponent: &TValue) -> TractResult<()> {
     let Some((least, most)) = range(base.datum_type()) else { return Ok(()) };
     let (base, exponent) = (base.cast_to::<i64>()?, exponent.cast_to::<i64>()?);
@@ -84,7 +85,7 @@ fn power(base: &TValue, exponent: &TValue) -> TractResult<()> {
     }
 }
 
-/// Shifts by as many bits as there are, or more, have no meaning in ONNX.
+/// Checks shifts: ONNX does not define shifts by at least the number of bits.
 fn shift(values: &TValue, by: &TValue) -> TractResult<()> {
     let bits = 8 * values.datum_type().size_of() as i64;
     let by = by.cast_to::<i64>()?;
@@ -95,7 +96,7 @@ fn shift(values: &TValue, by: &TValue) -> TractResult<()> {
     }
 }
 
-/// Whether one of the values is the whole number zero. Floats may be divided by theirs.
+/// Whether one of the values is the integer zero. Floats may be divided by zero.
 fn has_whole_zero(values: &TValue) -> TractResult<bool> {
     if values.datum_type() == TDim::datum_type() {
         return Ok(values.try_as_plain_ram()?.as_slice::<TDim>()?.contains(&TDim::Val(0)));
@@ -106,14 +107,15 @@ fn has_whole_zero(values: &TValue) -> TractResult<bool> {
     Ok(values.cast_to::<i64>()?.try_as_plain_ram()?.as_slice::<i64>()?.contains(&0))
 }
 
-/// Along the other axes, places are read in both tensors at once.
+/// Checks that the indices are not larger than the data along the other axes, where both are read at the same
+/// positions.
 fn other_axes(axis: usize, data: &[usize], at: &[usize]) -> TractResult<()> {
     let is_within = |(number, (at, side)): (usize, (&usize, &usize))| at <= side || number == axis;
     let fits = data.len() == at.len() && axis < data.len() && at.iter().zip(data).enumerate().all(is_within);
     if fits { Ok(()) } else { Err(misfit(data, at)) }
 }
 
-/// Places of several numbers each, counted from the front.
+/// Converts indices of several numbers each to count from the front.
 fn nested(batch: usize, data: &[usize], at: &TValue) -> TractResult<TValue> {
     let Some((&count, outer)) = at.shape().split_last() else { return Err(misfit(data, &[])) };
     let sides = batch.checked_add(count).and_then(|end| data.get(batch..end));
@@ -125,8 +127,8 @@ fn nested(batch: usize, data: &[usize], at: &TValue) -> TractResult<TValue> {
     }
 }
 
-/// The places, each a number for each of `sides`; those that count from an end, which is what numbers below zero do, count
-/// from the front.
+/// Converts indices, each with one number per element of `sides`, to count from the front. Negative numbers count from
+/// the end.
 fn counted_from_front(at: &TValue, sides: &[usize]) -> TractResult<Tensor> {
     let mut places = at.cast_to::<i64>()?.into_owned();
     for place in places.try_as_plain_ram_mut()?.as_slice_mut::<i64>()?.chunks_mut(sides.len()) {

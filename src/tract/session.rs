@@ -22,17 +22,17 @@ pub(crate) struct Network(Arc<Shared>);
 
 struct Shared {
     stages: Vec<Ready>,
-    /// Of what the engine computes for tract.
+    /// The instruction set for what the engine computes in place of tract.
     isa: Isa,
-    /// How many tensors pass between stages; the image is the first.
+    /// The number of tensors that are passed between stages. The image is the first.
     slots: usize,
     answer: usize,
-    /// Numbers in the answer.
+    /// The number of values in the output.
     numbers: usize,
     input: [usize; 4],
 }
 
-/// A stage with the slots that it reads and writes.
+/// A stage with the slots of its inputs and outputs.
 struct Ready {
     program: Program,
     inputs: Vec<usize>,
@@ -41,16 +41,16 @@ struct Ready {
 
 enum Program {
     Engine(engine::Network),
-    /// With the most bytes that a tensor may have whose size depends on what is in the picture.
+    /// With the maximum bytes of a tensor whose size depends on the content of the picture.
     Tract(Arc<TypedRunnableModel>, u64),
 }
 
 impl Network {
-    /// Plans every stage. `shape` is that of the answer.
+    /// Plans every stage. `shape` is that of the network's output.
     ///
     /// # Errors
     ///
-    /// `unsupported-model` where tract cannot run its part, `model-too-large` where one needs too much memory.
+    /// `unsupported-model` if tract cannot run its part, `model-too-large` if a stage needs too much memory.
     pub(super) fn new(
         stages: Vec<Stage>,
         input: InputSize,
@@ -61,7 +61,7 @@ impl Network {
         let mut slots: HashMap<String, usize> = HashMap::new();
         let mut ready = Vec::with_capacity(stages.len());
         for Stage { work, inputs, outputs } in stages {
-            // What no stage before has computed is the image.
+            // A tensor that no earlier stage has computed is the image.
             let inputs = inputs.into_iter().map(|name| slots.get(&name).copied().unwrap_or(0)).collect();
             let program = match work {
                 Work::Engine(net) => {
@@ -98,7 +98,7 @@ impl Network {
         })))
     }
 
-    /// What one caller needs to run it.
+    /// Creates what one caller needs to run the network.
     ///
     /// # Errors
     ///
@@ -118,22 +118,22 @@ impl Network {
         })
     }
 
-    /// Whether each stage is the engine's, in the order in which they run.
+    /// For each stage in order, whether it runs on the engine.
     #[cfg(all(test, not(target_family = "wasm")))]
     pub fn stages(&self) -> Vec<bool> {
         self.0.stages.iter().map(|stage| matches!(stage.program, Program::Engine(_))).collect()
     }
 }
 
-/// A part of the network as tract plans it.
+/// A part of the network, as planned by tract.
 fn runnable(onnx: &[u8]) -> Result<Arc<TypedRunnableModel>> {
     let model = tract_onnx::onnx().model_for_read(&mut Cursor::new(onnx));
     let model = model.and_then(InferenceModelExt::into_optimized).and_then(TypedModel::into_runnable);
     model.map_err(|error| unsupported("a part of the network cannot be made ready to run", error))
 }
 
-/// The most bytes of tensors, beside constants, that there are at once while tract runs a part. Those whose shape depends on
-/// what is in the picture count as nothing.
+/// The most bytes of tensors, without constants, that exist at the same time while tract runs a part. Tensors whose
+/// shape depends on the content of the picture count as 0.
 fn memory_bytes(plan: &TypedRunnableModel) -> TractResult<u64> {
     let model = plan.model();
     let order = plan.order_without_consts();
@@ -183,26 +183,26 @@ impl std::fmt::Debug for Shared {
 }
 
 impl Session {
-    /// The picture to look at, `[1, 3, H, W]`, RGB, 0 to 1; the same memory each time.
+    /// The input image, `[1, 3, H, W]`, RGB, 0 to 1, in the same memory for each call.
     ///
     /// # Errors
     ///
-    /// `inference-failed` if tract gives the input another form than it was made with.
+    /// `inference-failed` if tract changed the form of the input tensor.
     pub fn input(&mut self) -> Result<&mut [f32]> {
         let view = Arc::make_mut(&mut self.input).to_plain_array_view_mut::<f32>();
         let view = view.map_err(|error| failed("the input is not float32", error))?;
         view.into_slice().ok_or_else(|| Error::new(Kind::Inference, "the input is not in one piece"))
     }
 
-    /// Runs the network on [`input`](Session::input); gives its answer.
+    /// Runs the network on [`input`](Session::input) and returns its output.
     ///
     /// # Errors
     ///
-    /// `inference-failed` if it does not come to its end.
+    /// `inference-failed` if the network fails while it runs.
     pub fn run(&mut self) -> Result<&[f32]> {
         let result = self.stages();
         self.answer = self.tensors[self.shared.answer].take();
-        // The input is written to again while nobody else holds it.
+        // The input tensor can be written again only while nobody else holds it.
         self.tensors.fill(None);
         result?;
         let answer = self.answer.as_ref().map(values).transpose()?;
@@ -230,10 +230,10 @@ impl Session {
     }
 }
 
-/// Runs a part on tract. Tensors whose sizes were unknown when it was loaded are held to the limit once they are known.
+/// Runs a part on tract. Tensors whose sizes were unknown when it was loaded are checked against the limit here.
 fn part(state: &mut TypedSimpleState, inputs: TVec<TValue>, largest: u64, isa: Isa) -> TractResult<TVec<TValue>> {
-    // A run that failed leaves its values and sizes behind: tract forgets them only when one succeeds. Before the first
-    // run there is nothing to forget.
+    // A failed run leaves its values and sizes in the state, because tract clears it only after success. Before the
+    // first run there is nothing to clear.
     if !state.turn_state.values.is_empty() {
         state.reset_turn()?;
     }

@@ -1,12 +1,13 @@
-//! Arithmetic of whole numbers as ONNX defines it: what is beyond the type wraps.
+//! Integer arithmetic as ONNX defines it: overflow wraps.
 //!
 //! tract adds, negates and sums with plain operators, which panic in builds with overflow checks. It also sums 64-bit
-//! numbers in 32 bits. A power that overflows has no meaning in ONNX, and is an error.
+//! integers in 32 bits. ONNX does not define powers that overflow, so these are errors.
 //!
-//! It also adds the zero point of a quantised number to the largest 32-bit number where the quotient is beyond those.
+//! tract also adds the zero point of a quantised value to the largest 32-bit integer if the quotient exceeds 32 bits.
+//! This module computes that too.
 //!
-//! All types are computed as `i64`, and what is beyond the type is cut off at the end: only reading and writing a number
-//! is code for each type, as eight times the rest would be large.
+//! All types are computed as `i64` and truncated at the end. Only reading and writing values has code for each type;
+//! otherwise the code would be eight times as large.
 
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::broadcast::multi_broadcast;
@@ -18,11 +19,11 @@ use tract_onnx::tract_core::ops::element_wise::ElementWiseOp;
 use tract_onnx::tract_core::ops::nn::{Reduce, Reducer};
 use tract_onnx::tract_core::ops::quant::{QuantizeLinearI8, QuantizeLinearU8};
 
-/// What a node computes that tract would let overflow.
+/// An operation of a node in which tract would let integers overflow.
 enum Arithmetic<'n> {
     Sum,
     Difference,
-    /// The first from the second.
+    /// The first input is subtracted from the second.
     Subtracted,
     Product,
     Quotient,
@@ -34,13 +35,13 @@ enum Arithmetic<'n> {
     Running(&'n CumSum),
 }
 
-/// The number at a place of a tensor.
+/// Returns the value at a position of a tensor.
 type Numbers<'t> = Box<dyn Fn(usize) -> i64 + 't>;
 
-/// How to read and write the numbers of a type. Those of `u64` from 2^63 on are read as below zero.
+/// How to read and write values of a type. Values of `u64` from 2^63 on are read as negative.
 struct Access {
     read: for<'t> fn(&'t Tensor) -> TractResult<Numbers<'t>>,
-    /// Writes what the closure gives for each place, in order, without what is beyond the type.
+    /// Writes the result of the closure for each position, in order, truncated to the type.
     fill: fn(&mut Tensor, &mut dyn FnMut(usize) -> i64) -> TractResult<()>,
 }
 
@@ -78,21 +79,21 @@ impl Access {
     }
 }
 
-/// How many numbers these sides hold. Beyond `usize` it is wrong; then the tensor is empty by another of its sides.
+/// The number of values of these dimensions. It is wrong on overflow, but then another dimension is 0.
 fn count(sides: impl Iterator<Item = usize>) -> usize {
     sides.fold(1, usize::wrapping_mul)
 }
 
-/// The places in a tensor of a walk over some sides, the last the fastest. After its end it begins again.
+/// The positions in a tensor of a walk over some dimensions, the last one fastest. After its end the walk starts again.
 struct Places {
-    /// Each side, and how far apart in the tensor two neighbours along it are.
+    /// For each dimension, its size and its stride in the tensor.
     axes: Vec<(usize, usize)>,
     at: Vec<usize>,
     place: usize,
 }
 
 impl Places {
-    /// `sides` is how far the walk goes along each axis.
+    /// `sides` gives the length of the walk along each axis.
     fn new(shape: &[usize], sides: impl Fn(usize) -> usize) -> Self {
         let mut step = 1usize;
         let mut axes = vec![(1, 0); shape.len()];
@@ -103,7 +104,7 @@ impl Places {
         Self { at: vec![0; axes.len()], axes, place: 0 }
     }
 
-    /// Over the sides of `wide`, to which the shape can be broadcast.
+    /// A walk over the dimensions `wide`, to which the shape can be broadcast.
     fn broadcast(shape: &[usize], wide: &[usize]) -> Self {
         let more = wide.len() - shape.len();
         let mut places = Self::new(shape, |axis| wide[more + axis]);
@@ -132,7 +133,7 @@ impl Places {
     }
 }
 
-/// The output of such a node on whole numbers; `None` for any other node.
+/// The output of such a node on integers; `None` for any other node.
 ///
 /// # Errors
 ///
@@ -160,17 +161,17 @@ pub(super) fn eval(node: &TypedNode, inputs: &TVec<TValue>) -> TractResult<Optio
     if inputs.iter().any(|input| input.datum_type() != first.datum_type()) {
         return Ok(None);
     }
-    // tract computes these as it should.
+    // tract computes these correctly.
     if matches!(arithmetic, Arithmetic::Product | Arithmetic::Quotient | Arithmetic::Remainder) {
         return Ok(None);
     }
     Ok(compute(&arithmetic, inputs)?.map(|output| tvec!(output.into_tvalue())))
 }
 
-/// What a node computes of 64-bit numbers that tract takes for sizes, which is what it makes of any that are cast. It
-/// multiplies these by, and divides them for their remainder by, the last 32 bits of the other.
+/// Computes with 64-bit integers that tract treats as sizes, as it does after a cast. tract uses only the last 32 bits
+/// of the second operand in products and remainders.
 fn wide(arithmetic: &Arithmetic<'_>, inputs: &[TValue]) -> TractResult<Option<TVec<TValue>>> {
-    // Some may still stand for a size that is not known.
+    // Some values may still be symbols for unknown sizes.
     let numbers = inputs.iter().map(|input| input.cast_to::<i64>().map(|input| input.into_owned().into_tvalue()));
     let Ok(numbers) = numbers.collect::<TractResult<Vec<_>>>() else { return Ok(None) };
     match compute(arithmetic, &numbers)? {
@@ -179,7 +180,7 @@ fn wide(arithmetic: &Arithmetic<'_>, inputs: &[TValue]) -> TractResult<Option<TV
     }
 }
 
-/// The numbers as tract keeps sizes. Its own cast to that type has 32 bits.
+/// Values in tract's type for sizes. tract's own cast to that type has 32 bits.
 fn sizes(numbers: &Tensor) -> TractResult<Tensor> {
     let numbers = numbers.cast_to::<i64>()?;
     let mut sizes = Tensor::zero_dt(TDim::datum_type(), numbers.shape())?;
@@ -190,7 +191,7 @@ fn sizes(numbers: &Tensor) -> TractResult<Tensor> {
     Ok(sizes)
 }
 
-/// Bytes, of which the last ones stand for all that is beyond them. `scale` is what tract multiplies with.
+/// Quantised bytes, with values out of range clamped. `scale` is the factor with which tract multiplies.
 fn quantized<T: Datum + Copy>(input: &Tensor, scale: f32, zero: i32) -> TractResult<TVec<TValue>>
 where
     i32: AsPrimitive<T>,
@@ -235,7 +236,7 @@ fn arithmetic(node: &TypedNode) -> Option<Arithmetic<'_>> {
     node.op_as::<CumSum>().map(Arithmetic::Running)
 }
 
-/// `None` for types that are not of whole numbers.
+/// `None` for types that are not integers.
 fn compute(arithmetic: &Arithmetic<'_>, inputs: &[TValue]) -> TractResult<Option<Tensor>> {
     let kind = inputs[0].datum_type();
     let Some(Access { read, fill }) = Access::to(kind) else { return Ok(None) };
@@ -269,7 +270,7 @@ fn compute(arithmetic: &Arithmetic<'_>, inputs: &[TValue]) -> TractResult<Option
         Arithmetic::Difference => pairwise(i64::wrapping_sub)?,
         Arithmetic::Subtracted => pairwise(|a, b| b.wrapping_sub(a))?,
         Arithmetic::Product => pairwise(i64::wrapping_mul)?,
-        // `runtime_check` has refused zeros; what is left is the least number by -1.
+        // `runtime_check` has refused zeros. What remains is the smallest integer divided by -1.
         Arithmetic::Quotient => pairwise(|a, b| a.checked_div(b).unwrap_or(a.wrapping_neg()))?,
         Arithmetic::Remainder => pairwise(|a, b| a.checked_rem(b).unwrap_or(0))?,
         Arithmetic::Negative => filled(shape, &mut |at| first(at).wrapping_neg())?,
@@ -282,10 +283,10 @@ fn compute(arithmetic: &Arithmetic<'_>, inputs: &[TValue]) -> TractResult<Option
     Ok(Some(output))
 }
 
-/// The running sum at each place, to be asked for in order.
+/// The running sum at each position. Call it for the positions in order.
 fn running<'t>(sum: &CumSum, shape: &[usize], numbers: &'t Numbers<'t>) -> impl FnMut(usize) -> i64 + 't {
     let &CumSum { axis, exclusive, reverse } = sum;
-    // A block has as many lanes, side by side, as `inner`.
+    // A block has `inner` lanes side by side.
     let inner = count(shape[axis + 1..].iter().copied());
     let block = inner.wrapping_mul(shape[axis]);
     let mut sums = Vec::new();
@@ -293,7 +294,7 @@ fn running<'t>(sum: &CumSum, shape: &[usize], numbers: &'t Numbers<'t>) -> impl 
         if at % block == 0 {
             sums.clear();
             sums.resize(inner, 0i64);
-            // From the back it is the sum of all, less what is passed.
+            // From the back, it is the total minus the values already passed.
             if reverse {
                 for place in at..at + block {
                     let sum = &mut sums[place % inner];
@@ -309,9 +310,9 @@ fn running<'t>(sum: &CumSum, shape: &[usize], numbers: &'t Numbers<'t>) -> impl 
     }
 }
 
-/// Whether each power is a whole number from `least` to `most`. tract reads exponents as 32 bits without a sign.
+/// Whether each power is an integer from `least` to `most`. tract reads exponents as unsigned 32-bit integers.
 ///
-/// Both are shapes with their numbers.
+/// Each argument is a shape with its values.
 pub(super) fn powers_fit(
     (base_shape, base): (&[usize], &[i64]),
     (exponent_shape, exponent): (&[usize], &[i64]),
@@ -331,7 +332,7 @@ pub(super) fn powers_fit(
     })
 }
 
-/// The least and the largest whole number of a type; `None` for other types, and those of which `i64` does not have all.
+/// The smallest and the largest integer of a type; `None` for other types, and for types that `i64` does not cover.
 pub(super) fn range(kind: DatumType) -> Option<(i64, i64)> {
     Some(match kind {
         DatumType::I8 => (i8::MIN.into(), i8::MAX.into()),
@@ -349,7 +350,7 @@ pub(super) fn range(kind: DatumType) -> Option<(i64, i64)> {
 mod tests {
     use super::*;
 
-    /// What the node computes of its input, by `eval` alone.
+    /// The output of the node, computed by `eval` alone.
     fn of(op: impl Into<Box<dyn TypedOp>>, inputs: &[Tensor]) -> Tensor {
         let mut model = TypedModel::default();
         let rank = inputs.iter().map(Tensor::rank).max().unwrap();
@@ -357,7 +358,7 @@ mod tests {
             .iter()
             .enumerate()
             .map(|(at, input)| {
-                // tract wants all of one rank, `eval` does not.
+                // tract needs equal ranks, `eval` does not.
                 let shape = [vec![1; rank - input.rank()], input.shape().to_vec()].concat();
                 model.add_source(format!("{at}"), input.datum_type().fact(shape)).unwrap()
             })
@@ -400,7 +401,7 @@ mod tests {
         minus::<i8>((&six, &[-128, 0, 1, 2, 3, 4]), (&[3], &[1, 2, 3]), (&six, &[127, -2, -2, 1, 1, 1]));
         minus::<u8>((&[3], &[1, 2, 3]), (&six, &[0, 1, 2, 3, 4, 255]), (&six, &[1, 1, 1, 254, 254, 4]));
         minus::<u64>((&[2, 2, 1], &[0, 1, 2, 3]), (&[2], &[0, 1]), (&[2, 2, 2], &[0, u64::MAX, 1, 0, 2, 1, 3, 2]));
-        // Each is widened along another axis.
+        // Each is broadcast along another axis.
         minus::<u8>(
             (&[1, 2, 1], &[10, 20]),
             (&[2, 1, 2], &[1, 2, 3, 21]),
@@ -463,7 +464,7 @@ mod tests {
         assert_eq!(of(sum(true, false), &input), tensor1(&[0i8, 100, 127, -128]));
         assert_eq!(of(sum(false, true), &input), tensor1(&[-126i8, 30, 3, 2]));
         assert_eq!(of(sum(true, true), &input), tensor1(&[30i8, 3, 2, 0]));
-        // Each row of numbers is a block of its own, with two lanes.
+        // Each row is a block with two lanes.
         let middle = |exclusive: bool, reverse: bool| CumSum { axis: 1, exclusive, reverse };
         let input = [tensor3(&[[[1u64, 2], [3, 4]], [[5, 6], [u64::MAX, 8]]])];
         assert_eq!(of(middle(false, false), &input), tensor3(&[[[1u64, 2], [4, 6]], [[5, 6], [4, 14]]]));

@@ -17,7 +17,7 @@ pub enum Distribution {
     Ubuntu,
 }
 
-/// The distribution, if packages can be installed without asking: we are root and `apt-get` is there.
+/// The distribution, if packages can be installed without asking: the user is root and `apt-get` is installed.
 pub fn distribution(sh: &Shell) -> Option<Distribution> {
     let is_root = || cmd!(sh, "id -u").quiet().ignore_stderr().read().is_ok_and(|uid| uid == "0");
     if process::which(sh, "apt-get").is_none() || !is_root() {
@@ -42,13 +42,13 @@ fn parse(os_release: &str) -> Option<Distribution> {
         .next()
 }
 
-/// Installs those packages that are missing.
+/// Installs those of the packages that are missing.
 ///
 /// # Errors
 ///
-/// If this is not a place where packages may be installed, or `apt-get` fails.
+/// If packages may not be installed on this machine, or `apt-get` fails.
 pub fn install(sh: &Shell, packages: &[&str]) -> Result<()> {
-    // `cargo xtask test` is two processes, and apt-get does not wait for another one.
+    // `cargo xtask test` is two processes, and apt-get fails if another one runs.
     let lock_path = workspace::tools_dir()?.join("apt.lock");
     sh.create_dir(workspace::tools_dir()?)?;
     let lock = File::create(&lock_path).with_context(|| format!("creating {}", lock_path.display()))?;
@@ -79,11 +79,11 @@ fn is_installed(sh: &Shell, package: &str) -> bool {
     query.read().is_ok_and(|status| status == "install ok installed")
 }
 
-/// What `find` finds, if need be after installing packages where that is possible.
+/// Returns what `find` finds. If it finds nothing, installs packages where possible, and tries again.
 ///
 /// # Errors
 ///
-/// If it is not found then either.
+/// If it is still not found.
 pub fn find_or_install<T>(sh: &Shell, find: impl Fn() -> Option<T>, packages: &[&str]) -> Result<T> {
     if let Some(found) = find() {
         return Ok(found);

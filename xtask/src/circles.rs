@@ -5,8 +5,8 @@ use std::path::Path;
 
 use walkdir::WalkDir;
 
-/// Which modules of the crate's root each module names; those inside one of them count for it. What is behind `end` in
-/// a file does not count.
+/// For each module of the crate's root, the other root modules that it uses. Submodules count as part of their root
+/// module. Lines after `end` in a file do not count.
 fn uses(src: &Path, end: Option<&str>) -> BTreeMap<String, BTreeSet<String>> {
     let mut uses: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     let files = WalkDir::new(src).into_iter().map(|entry| entry.unwrap().into_path());
@@ -82,7 +82,7 @@ fn xtask_has_no_import_circle() {
 
 #[test]
 fn compress_has_no_import_circle() {
-    // Tests take the built-in networks for examples, also those of modules that the networks are made of.
+    // Tests use the built-in networks as examples, even tests of modules on which the networks depend.
     let mut uses = uses(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../compress/src"), Some("mod tests {"));
     assert!(uses["checkpoint"].contains("network") && uses["trainer"].contains("train"), "{uses:?}");
     assert_eq!(circle(&uses), None);

@@ -1,4 +1,4 @@
-//! `cargo xtask fuzz`: any number of mutated models and frames. `tests/fuzz` says what is checked.
+//! `cargo xtask fuzz`: runs mutated models and frames. `tests/fuzz` says what is checked.
 
 use std::process::ExitCode;
 
@@ -28,9 +28,9 @@ pub struct FuzzArgs {
 ///
 /// If cargo cannot be started.
 pub fn run(sh: &Shell, args: &FuzzArgs) -> Result<ExitCode> {
-    // Optimised, so that a million cases end within hours, with the checks of a debug build: an addition that overflows
-    // is a finding. As a change to the profile of the tests, and with the features of the whole workspace, so that the
-    // dependencies are those that the tests have compiled.
+    // Optimised, so that a million cases take hours, not days, but with the checks of a debug build: an addition that
+    // overflows is a finding. The profile of the tests is changed, with the features of the whole workspace, so that
+    // the dependencies compiled for the tests are reused.
     let optimised = "profile.dev.package.micro-yolo.opt-level=3";
     let [runs, seed, jobs] = [args.runs, args.seed, args.jobs].map(|number| number.to_string());
     let cargo = cmd!(sh, "cargo test --config {optimised} --workspace --test fuzz");

@@ -1,4 +1,4 @@
-//! libtorch, which the trainer of `compress` runs on. PyPI has it for every system, in the wheel of PyTorch.
+//! libtorch, which the trainer of `compress` needs. PyPI has it for every system, in the wheel of PyTorch.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -8,10 +8,10 @@ use xshell::{Shell, cmd};
 
 use crate::{process, python, workspace};
 
-/// The version that `tch` in Cargo.lock is made for.
+/// The version that the version of `tch` in Cargo.lock needs.
 const VERSION: &str = "2.11.0";
 
-/// Where the dynamic linker looks first.
+/// The variable with the folders that the dynamic linker searches first.
 const LIBRARY_PATH: &str = if cfg!(target_os = "macos") {
     "DYLD_LIBRARY_PATH"
 } else if cfg!(windows) {
@@ -20,8 +20,8 @@ const LIBRARY_PATH: &str = if cfg!(target_os = "macos") {
     "LD_LIBRARY_PATH"
 };
 
-/// The variables by which `tch` finds libtorch: none where the user has set one, else those of the one in xtask's folder,
-/// installed if missing.
+/// The variables by which `tch` finds libtorch. Empty if the user has set one. Otherwise for the libtorch in xtask's
+/// folder, which is installed if missing.
 ///
 /// # Errors
 ///
@@ -35,7 +35,7 @@ pub fn variables(sh: &Shell) -> Result<Vec<(&'static str, OsString)>> {
     Ok(vec![("LIBTORCH", root.into_os_string()), (LIBRARY_PATH, library_path)])
 }
 
-/// The folder that holds the wheel's packages.
+/// The folder that contains the wheel's packages.
 fn installed(sh: &Shell) -> Result<PathBuf> {
     let folder = workspace::tools_dir()?.join(format!("libtorch-{VERSION}"));
     if folder.exists() {
@@ -49,7 +49,7 @@ fn installed(sh: &Shell) -> Result<PathBuf> {
     eprintln!(
         "xtask: installing libtorch {VERSION} from PyPI (on Linux some GB, once; `--skip trainer` does without)"
     );
-    // Under another name until it is whole: what an interrupted installation leaves is not taken for it.
+    // Installed under another name and renamed at the end, so that an interrupted installation is not used.
     let unfinished = folder.with_extension("part");
     sh.remove_path(&unfinished)?;
     let pip = cmd!(sh, "{python} -m pip install --quiet --disable-pip-version-check --no-compile");

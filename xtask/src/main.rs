@@ -56,11 +56,11 @@ enum Command {
     Serve(serve::ServeArgs),
     /// Runs every check; the last line is `N passed, N failed`
     Test(test::TestArgs),
-    /// Makes the npm tarball and the crate, checks both, and says what their parts weigh
+    /// Makes the npm tarball and the crate, checks both, and prints the sizes of their parts
     Pack(pack::PackArgs),
     /// Runs mutated models and frames through the detector
     Fuzz(fuzz::FuzzArgs),
-    /// Says what a visitor downloads and fails where that has grown
+    /// Measures what a visitor downloads, and fails if it has grown
     Size(size::SizeArgs),
     /// Measures in a headless browser
     Bench(bench::BenchArgs),

@@ -10,16 +10,16 @@ use crate::{apt, process, workspace};
 /// The oldest major version that the packages of `package.json` run on.
 const MIN_MAJOR: u32 = 20;
 
-/// Where the npm registry's node goes, below xtask's folder of tools.
+/// The folder for node from the npm registry, in xtask's folder of tools.
 const OWN: &str = "node";
 
-/// Finds node and npm, or installs them, and returns the version of node. The shell runs them from here on.
+/// Finds node and npm, or installs them, and returns the version of node. The shell then uses these.
 ///
-/// Where node is too old (Debian's), its npm installs a newer one: the npm registry has node as a package.
+/// If node is too old (Debian's), its npm installs a newer one, which the npm registry has as a package.
 ///
 /// # Errors
 ///
-/// If there is none and none can be installed, with what to do.
+/// If there is no node and none can be installed. The message says what to do.
 pub fn ensure(sh: &Shell) -> Result<String> {
     if let Ok(version) = found(sh) {
         return Ok(version);
@@ -54,12 +54,12 @@ fn found(sh: &Shell) -> Result<String> {
     }
 }
 
-/// 20 of `v20.20.2`.
+/// 20 for `v20.20.2`.
 fn major(version: &str) -> Option<u32> {
     version.strip_prefix('v')?.split('.').next()?.parse().ok()
 }
 
-/// Installs the npm packages of the repository unless what is there fits the lock file.
+/// Installs the npm packages of the repository, unless the installed ones match the lock file.
 ///
 /// # Errors
 ///
@@ -68,7 +68,7 @@ pub fn install(sh: &Shell) -> Result<String> {
     install_in(sh, &workspace::root())
 }
 
-/// As [`install`], in a folder that has a `package-lock.json` of its own.
+/// As [`install`], in a folder with its own `package-lock.json`.
 ///
 /// # Errors
 ///
@@ -76,7 +76,7 @@ pub fn install(sh: &Shell) -> Result<String> {
 pub fn install_in(sh: &Shell, folder: &Path) -> Result<String> {
     ensure(sh)?;
     let lock = folder.join("package-lock.json");
-    // Written by npm at the end of an installation.
+    // npm writes this file at the end of an installation.
     let installed = folder.join("node_modules/.package-lock.json");
     let modified = |path: &PathBuf| path.metadata().and_then(|meta| meta.modified());
     let wanted = modified(&lock).with_context(|| format!("reading {}", lock.display()))?;

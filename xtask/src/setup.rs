@@ -1,6 +1,6 @@
 //! `cargo xtask setup`: finds or installs what the other commands need, and lists it.
 //!
-//! `cargo xtask test` does the same by itself, part by part.
+//! `cargo xtask test` does the same for each part when it needs it.
 
 use std::process::ExitCode;
 
@@ -15,7 +15,7 @@ use crate::{apt, cargo_tools, node, process, python, toolchain, wasm_toolchain};
 ///
 /// # Errors
 ///
-/// If standard output cannot be written. What is missing and cannot be installed is listed; the exit code is then 1.
+/// If standard output cannot be written. Missing tools that cannot be installed are listed, and the exit code is 1.
 pub fn run(sh: &Shell) -> Result<ExitCode> {
     let path = |found: Result<std::path::PathBuf>| found.map(|path| path.display().to_string());
     let mut rows: Vec<(&str, Result<String>)> = vec![
@@ -57,7 +57,7 @@ pub fn run(sh: &Shell) -> Result<ExitCode> {
     Ok(if missing == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// What a Rust toolchain has only if asked for.
+/// Optional components of a Rust toolchain.
 #[derive(Clone, Copy)]
 pub enum Component {
     /// `cargo fmt`
@@ -76,7 +76,7 @@ pub fn component(sh: &Shell, component: Component) -> Result<std::path::PathBuf>
         Component::Format => ("rustfmt", "cargo-fmt", "rustfmt-web"),
         Component::Lint => ("clippy", "cargo-clippy", "rust-web-clippy"),
     };
-    // rustup puts a stand-in on PATH whether the component is there or not.
+    // rustup puts a proxy on PATH even if the component is missing.
     let found = || {
         let runs = process::program(sh, program).arg("--version").quiet().ignore_stderr().read().is_ok();
         process::which(sh, program).filter(|_| runs)
@@ -91,7 +91,7 @@ pub fn component(sh: &Shell, component: Component) -> Result<std::path::PathBuf>
     found().with_context(|| format!("{name} is missing: `rustup component add {name}`"))
 }
 
-/// What compiles the C++ side of `tch`. On Windows that is MSVC's `cl`, which build scripts find by themselves.
+/// A C++ compiler for `tch`. On Windows that is MSVC's `cl`, which build scripts find themselves.
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! The page as a folder: the path of each part of the repository, and what a published site adds.
+//! The page as a folder: the URL path of each part of the repository, and what a published site adds.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -12,8 +12,8 @@ use walkdir::WalkDir;
 
 use crate::workspace;
 
-/// Path of the site and folder of the repository; the first that fits is taken. The page uses relative URLs only, so
-/// that the folder works under any address.
+/// URL path and folder of the repository; the first match is used. The page uses only relative URLs, so that the folder
+/// works under any URL.
 const MOUNTS: &[(&str, &str)] =
     &[("pkg", "pkg"), ("models", "models"), ("samples", "data/samples"), ("docs", "docs"), ("", "www")];
 
@@ -48,8 +48,8 @@ pub fn mime(path: &Path) -> Option<String> {
         return None;
     }
     let mime = match &*extension {
-        // Elsewhere these are videos, programs of another kind, and prose. Documents are read as they are: browsers offer
-        // to save what they are told is Markdown.
+        // Normally these extensions mean video, another kind of program, and Markdown. As plain text, browsers show the
+        // documents instead of saving them.
         "ts" | "md" => mime_guess::mime::TEXT_PLAIN,
         "mjs" => mime_guess::mime::TEXT_JAVASCRIPT,
         "map" => mime_guess::mime::APPLICATION_JSON,
@@ -59,15 +59,15 @@ pub fn mime(path: &Path) -> Option<String> {
     Some(format!("{}{charset}", mime.essence_str()))
 }
 
-/// The file behind a URL path (as sent: with `%` escapes, perhaps a query), below `root`.
+/// The file for a URL path (as sent: with `%` escapes and possibly a query), below `root`.
 ///
-/// `None` for what is not there, not published, or not below its mount.
+/// `None` if the file does not exist, is not published, or is not below its mount.
 pub fn resolve(root: &Path, url: &str) -> Option<PathBuf> {
     let path = url.split(['?', '#']).next()?;
     let path = percent_decode_str(path.strip_prefix('/')?).decode_utf8().ok()?;
     let path = if path.is_empty() || path.ends_with('/') { format!("{path}index.html") } else { path.into_owned() };
     let relative = Path::new(&path);
-    // No `..`, no second root, no hidden file or folder.
+    // No `..`, no absolute path, no hidden file or folder.
     let plain = relative.components().all(|part| match part {
         Component::Normal(name) => !name.to_string_lossy().starts_with('.'),
         _ => false,
@@ -81,11 +81,11 @@ pub fn resolve(root: &Path, url: &str) -> Option<PathBuf> {
     })?;
     let base = root.join(mount).canonicalize().ok()?;
     let file = base.join(rest).canonicalize().ok()?;
-    // Symbolic links may not lead out either.
+    // Symbolic links must not lead outside either.
     (file.starts_with(&base) && file.is_file() && mime(&file).is_some()).then_some(file)
 }
 
-/// Copies the site into `to`, which is emptied first, with the npm package that is made in the folder `package`.
+/// Copies the site into `to`, which is emptied first, together with the npm package in the folder `package`.
 ///
 /// # Errors
 ///
@@ -104,20 +104,20 @@ pub fn copy_to(to: &Path, package: &Path) -> Result<()> {
     publish(to)
 }
 
-/// The addresses of `www/links.json` that concern the build; empty until the project is published.
+/// The URLs in `www/links.json` that the build needs; empty until the project is published.
 #[derive(Deserialize)]
 struct Links {
-    /// Where the site will stand.
+    /// The URL of the site.
     site: String,
 }
 
-/// What `publish` replaces, as it stands in the sources. That it does stand there is checked.
+/// The text that `publish` replaces in the sources. It is an error if it is missing.
 const PREVIEW: &str = r#"<meta property="og:image" content="./preview.jpg" />"#;
 const NOT_OFFLINE: &str = "export const OFFLINE = false;";
 const NO_FILES: &str = "const FILES = {};";
 
-/// Makes a copy of the page a published site: its preview picture has an absolute address, if links.json says where the
-/// site will be, and it keeps itself for use without a network.
+/// Makes a copy of the page a published site. Its preview picture gets an absolute URL, if links.json has the URL of
+/// the site. It gets a service worker for use offline.
 ///
 /// # Errors
 ///
@@ -152,7 +152,7 @@ fn replace(file: &Path, from: &str, to: &str) -> Result<()> {
     std::fs::write(file, text.replace(from, to)).with_context(|| format!("writing {}", file.display()))
 }
 
-/// Adds each file below `folder`, by its path in the site, with the first 32 hexadecimal digits of its SHA-256.
+/// Adds each file below `folder` to `files`: its path in the site and the first 32 hexadecimal digits of its SHA-256.
 fn hash_folder(folder: &Path, prefix: &str, files: &mut BTreeMap<String, String>) -> Result<()> {
     for entry in std::fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))? {
         let path = entry?.path();
@@ -163,7 +163,7 @@ fn hash_folder(folder: &Path, prefix: &str, files: &mut BTreeMap<String, String>
         }
         let bytes = std::fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
         let hash = Sha256::digest(&bytes).iter().take(16).fold(String::new(), |mut hash, byte| {
-            let _ = write!(hash, "{byte:02x}"); // A string takes everything.
+            let _ = write!(hash, "{byte:02x}"); // Writing to a string cannot fail.
             hash
         });
         files.insert(format!("{prefix}{name}"), hash);

@@ -30,7 +30,7 @@ pub struct TestArgs {
     skip: Vec<Part>,
 }
 
-/// A part of the tests. In each [`Lane`] they run in this order: what is quick and fails often comes first.
+/// A part of the tests. In each [`Lane`] they run in this order: fast parts that fail often come first.
 #[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
 enum Part {
     /// Rust formatting
@@ -84,7 +84,7 @@ impl Part {
 /// How a part ended.
 enum Outcome {
     Ran(Counts),
-    /// Something it needs is not on this machine.
+    /// Something that the part needs is missing on this machine.
     Missing(anyhow::Error),
 }
 
@@ -92,7 +92,7 @@ enum Outcome {
 ///
 /// # Errors
 ///
-/// Only before the first part; what goes wrong in a part is counted as its failure.
+/// Only before the first part. An error in a part counts as its failure.
 pub fn run(sh: &Shell, args: &TestArgs) -> Result<ExitCode> {
     let parts = Part::value_variants().iter().copied();
     let parts: Vec<Part> = parts
@@ -112,19 +112,19 @@ pub fn run(sh: &Shell, args: &TestArgs) -> Result<ExitCode> {
     Ok(report.print())
 }
 
-/// Parts of one lane run one after the other, those of the first two lanes side by side: link-time optimisation, which
-/// the web's parts spend their time with, has one thread.
+/// Parts of one lane run one after the other. The first two lanes run in parallel, because the web parts mostly wait
+/// for link-time optimisation, which uses one thread.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Lane {
-    /// All that needs no browser and no JavaScript.
+    /// Everything that needs no browser and no JavaScript.
     Native,
     /// The package and its tests.
     Web,
-    /// Browsers and their clocks, undisturbed.
+    /// Tests in browsers that depend on time, without other load.
     Last,
 }
 
-/// A line of the table that ends a run.
+/// A row of the table at the end of a run.
 struct Row {
     name: String,
     counts: Counts,
@@ -132,7 +132,7 @@ struct Row {
     time: Duration,
 }
 
-/// What is run, and how that ended.
+/// The results of all parts.
 struct Report {
     parts: Vec<Part>,
     rows: Vec<Row>,
@@ -146,7 +146,7 @@ impl Report {
         let started = Instant::now();
         let (counts, note) = match run_part(sh, part, &self.parts) {
             Ok(Outcome::Ran(counts)) => (counts, String::new()),
-            // CI must run everything; elsewhere a missing browser is the user's choice.
+            // CI must run everything. On other machines a missing browser is the user's choice.
             Ok(Outcome::Missing(why)) if is_ci => (Counts::failure(), format!("cannot run: {why:#}")),
             Ok(Outcome::Missing(why)) => (Counts::default(), format!("SKIPPED: {why:#}")),
             Err(error) => (Counts::failure(), format!("{error:#}")),
@@ -171,7 +171,7 @@ impl Report {
     }
 }
 
-/// A lane that runs in a process of its own, for its output not to mix with that of the other one.
+/// A lane that runs in its own process, so that its output does not mix with the other lane's.
 struct Beside {
     child: Child,
     output: PathBuf,
@@ -190,7 +190,7 @@ impl Beside {
         Ok(Beside { child, output, started: Instant::now() })
     }
 
-    /// Waits for the end, and prints what was printed.
+    /// Waits for the end, and prints the output.
     fn finish(mut self) -> Result<Row> {
         let status = self.child.wait()?;
         let output = std::fs::read(&self.output).with_context(|| format!("reading {}", self.output.display()))?;
@@ -204,7 +204,7 @@ impl Beside {
     }
 }
 
-/// Runs a part of the `parts` that were asked for.
+/// Runs one of the requested `parts`.
 fn run_part(sh: &Shell, part: Part, parts: &[Part]) -> Result<Outcome> {
     match part {
         Part::Format => {
@@ -218,7 +218,7 @@ fn run_part(sh: &Shell, part: Part, parts: &[Part]) -> Result<Outcome> {
             check(cargo.env("RUSTDOCFLAGS", "-D warnings")).map(Outcome::Ran)
         }
         Part::Native => {
-            // With the trainer, if its part is to run: other features make cargo compile most crates once more.
+            // Includes the trainer if its part runs too: with other features, cargo would compile most crates again.
             let trainer = if parts.contains(&Part::Trainer) { libtorch(sh).ok() } else { None };
             let features: &[&str] = if trainer.is_some() { &WITH_TRAINER } else { &[] };
             let cargo = cmd!(sh, "cargo test --workspace {features...} --no-fail-fast");
@@ -230,11 +230,11 @@ fn run_part(sh: &Shell, part: Part, parts: &[Part]) -> Result<Outcome> {
             needs(node::install(sh), |_| check(node::program(sh, "eslint")?.args(["--max-warnings", "0", "."])))
         }
         Part::Markdown => {
-            // What it looks at is in .prettierignore.
+            // .prettierignore says which files are excluded.
             needs(node::install(sh), |_| check(node::program(sh, "prettier")?.args(["--check", "."])))
         }
         Part::Types => needs(node::install(sh), |_| {
-            // The glue's types are generated.
+            // The types of the glue code are generated.
             wasm::build(sh)?;
             check(node::program(sh, "tsc")?.args(["--project", "tsconfig.json"]))
         }),
@@ -269,7 +269,7 @@ fn run_part(sh: &Shell, part: Part, parts: &[Part]) -> Result<Outcome> {
         Part::Chromium => browser(sh, Browser::Chromium),
         Part::Firefox => browser(sh, Browser::Firefox),
         Part::E2e => needs(node::install(sh).and_then(|_| both_browsers(sh)), |browsers| {
-            // Of 110 MB, so it is apart from the packages of the repository.
+            // It has 110 MB, so it is separate from the packages of the repository.
             node::install_in(sh, &workspace::path("tests/e2e/parcel"))?;
             wasm::build(sh)?;
             tests(node_tests(sh, "tests/e2e")?.envs(browsers))
@@ -277,7 +277,7 @@ fn run_part(sh: &Shell, part: Part, parts: &[Part]) -> Result<Outcome> {
     }
 }
 
-/// Runs `part` with what it needs; where that is missing, says so.
+/// Runs `part` with what it needs. If that is missing, the outcome says so.
 fn needs<T>(found: Result<T>, part: impl FnOnce(T) -> Result<Counts>) -> Result<Outcome> {
     match found {
         Ok(found) => part(found).map(Outcome::Ran),
@@ -285,15 +285,15 @@ fn needs<T>(found: Result<T>, part: impl FnOnce(T) -> Result<Counts>) -> Result<
     }
 }
 
-/// Cargo's options for `compress` with its trainer.
+/// Cargo's options for `compress` with the trainer.
 const WITH_TRAINER: [&str; 2] = ["--features", "compress/train"];
 
-/// The variables that the trainer compiles and runs with.
+/// The variables that compiling and running the trainer needs.
 fn libtorch(sh: &Shell) -> Result<Vec<(&'static str, OsString)>> {
     setup::cpp_compiler(sh).and_then(|_| libtorch::variables(sh))
 }
 
-/// What the feature `train` adds to what `Clippy` checks, and to what `Native` tests unless that has done so.
+/// What the feature `train` adds to `Clippy`, and to `Native` unless that has tested it.
 fn trainer(sh: &Shell, libtorch: &[(&'static str, OsString)], is_tested: bool) -> Result<Counts> {
     let variables = || libtorch.iter().map(|(name, value)| (name, value));
     let mut total = check(
@@ -313,7 +313,7 @@ fn wasm_pack(sh: &Shell) -> Result<Cmd<'_>> {
     wasm_toolchain::ensure(sh)?.command(sh, program)
 }
 
-/// Builds the example in Rust, for its test among the end-to-end ones.
+/// Builds the example in Rust for its end-to-end test.
 fn example(sh: &Shell) -> Result<Cmd<'_>> {
     let out = workspace::target_dir("example-rust")?;
     let wasm_pack = wasm_pack(sh)?.args(["build", "examples/rust", "--target", "web", "--no-opt", "--out-dir"]);
@@ -330,8 +330,8 @@ fn browser(sh: &Shell, browser: Browser) -> Result<Outcome> {
     needs(found, |found| {
         let [browser_option, driver_option] = browser.wasm_pack_options();
         let mut total = Counts::default();
-        // The crate from outside and its kernels from inside, in both builds of the package. Cargo has one place for
-        // either: the second browser begins with the build that the first one ended with.
+        // Tests of the crate from outside and of its kernels from inside, in both builds of the package. Cargo keeps
+        // only one of the builds. So the second browser begins with the build with which the first one ended.
         let builds = match browser {
             Browser::Chromium => ["web", "web,relaxed-simd"],
             Browser::Firefox => ["web,relaxed-simd", "web"],
@@ -341,32 +341,32 @@ fn browser(sh: &Shell, browser: Browser) -> Result<Outcome> {
             if let Some(driver) = &found.driver {
                 wasm_pack = wasm_pack.arg(driver_option).arg(driver);
             }
-            // The profile of the page: what is tested is what ships, and nothing is compiled twice. The other test
-            // files are native, and each documentation example would link the whole runtime once more. Unit tests
-            // alone would make cargo compile all dependencies again, for the linker only.
+            // The profile of the page: the tests use what is published, and nothing is compiled twice. The other test
+            // files are native, and each documentation example would link the whole runtime again. Unit tests alone
+            // would make cargo compile all dependencies again.
             wasm_pack = wasm_pack.args([".", "--profile", wasm::PROFILE, "--lib", "--test", "browser"]);
             wasm_pack = wasm_pack.args(["--features", features]);
-            // Seconds without output from the browser, which loads and runs a network on a machine that may be busy.
+            // Seconds without output from the browser, which runs a network on a machine that may be busy.
             let wasm_pack = wasm_pack.env("WASM_BINDGEN_TEST_TIMEOUT", "300");
-            // One test needs a picture of another site, which a page whose origin is isolated may not show.
+            // One test needs a picture of another site, which a cross-origin isolated page may not show.
             total += tests(wasm_pack.env("WASM_BINDGEN_TEST_NO_ORIGIN_ISOLATION", "1"))?;
         }
         Ok(total)
     })
 }
 
-/// Node's test runner on all `*.test.js` and `*.test.mjs` below a folder.
+/// Runs Node's test runner on all `*.test.js` and `*.test.mjs` below a folder.
 fn node_tests<'a>(sh: &'a Shell, folder: &str) -> Result<Cmd<'a>> {
     let files = test_files(&workspace::path(folder))?;
     if files.is_empty() {
         bail!("no *.test.js or *.test.mjs below {folder}");
     }
-    // One file at a time: they share one machine with a browser or two.
+    // One file at a time, because each uses one or two browsers.
     let node = process::program(sh, "node").args(["--test", "--test-concurrency=1", "--test-timeout=300000"]);
     Ok(node.arg("--test-reporter=spec").args(files).env("NO_COLOR", "1").env_remove("FORCE_COLOR"))
 }
 
-/// The files of tests below a folder, in order.
+/// The test files below a folder, sorted.
 fn test_files(folder: &Path) -> Result<Vec<PathBuf>> {
     let is_left_out = |name: &str| name == "node_modules" || name.starts_with('.');
     let entries = WalkDir::new(folder).min_depth(1).sort_by_file_name().into_iter();
@@ -381,14 +381,14 @@ fn test_files(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// A command that is one check: it passes or not.
+/// Runs a command that is one check: it passes or fails.
 fn check(cmd: Cmd<'_>) -> Result<Counts> {
     println!("$ {cmd}");
     cmd.quiet().run()?;
     Ok(Counts { passed: 1, failed: 0 })
 }
 
-/// A test runner, whose own counts are read from its output.
+/// Runs a test runner and reads its counts from its output.
 fn tests(cmd: Cmd<'_>) -> Result<Counts> {
     let shown = cmd.to_string();
     println!("$ {shown}");
@@ -400,7 +400,7 @@ fn tests(cmd: Cmd<'_>) -> Result<Counts> {
     let stdout = child.stdout.take().context("the test runner has no output")?;
     let (sender, receiver) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
-        // Bytes, for a test may print what is no UTF-8.
+        // As bytes, because a test may print invalid UTF-8.
         for line in BufReader::new(stdout).split(b'\n').map_while(Result::ok) {
             let line = String::from_utf8_lossy(&line).into_owned();
             println!("{line}");
@@ -411,12 +411,12 @@ fn tests(cmd: Cmd<'_>) -> Result<Counts> {
     });
     let status = child.wait().with_context(|| format!("waiting for `{shown}`"))?;
     let mut counts = Counts::default();
-    // A browser left behind holds the stream open, so do not wait for its end.
+    // A browser that did not end may hold the stream open, so do not wait for its end.
     while let Ok(line) = receiver.recv_timeout(Duration::from_secs(10)) {
         counts += Counts::in_line(&line);
     }
     if counts.failed == 0 && !status.success() {
-        // It did not compile, or died before it counted.
+        // It did not compile, or ended before it printed counts.
         println!("xtask: `{shown}` failed ({status})");
         counts.failed = 1;
     }

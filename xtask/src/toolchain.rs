@@ -1,4 +1,4 @@
-//! The Rust toolchains of this machine: which one builds for `wasm32-unknown-unknown`, and how it is called.
+//! The Rust toolchains of this machine: which one builds for `wasm32-unknown-unknown`, and how it is invoked.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,27 +11,27 @@ use crate::{process, workspace};
 /// The target of the page and the npm package.
 pub const TARGET: &str = "wasm32-unknown-unknown";
 
-/// Where a distribution's own compiler is.
+/// The folder of a distribution's own compiler.
 const SYSTEM_DIR: &str = "/usr/bin";
 
 /// Which toolchain builds for the browser.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Toolchain {
-    /// The one that runs this program.
+    /// The toolchain that runs this program.
     Current,
     /// The distribution's own, in /usr/bin, although rustup is first on PATH.
     System,
 }
 
 impl Toolchain {
-    /// A command that uses this toolchain, `cargo` and `rustc` of whatever it starts in turn included.
+    /// A command that uses this toolchain. Programs that it starts also use this `cargo` and `rustc`.
     ///
     /// # Errors
     ///
-    /// If the folder of xtask's own tools cannot stand in `PATH`.
+    /// If the path of xtask's folder of tools cannot be part of `PATH`.
     pub fn command<'a>(self, sh: &'a Shell, program: impl AsRef<Path>) -> Result<Cmd<'a>> {
         let program = program.as_ref();
-        // A program is looked up by this process's PATH on some systems, not by that of its own.
+        // Some systems look up a program in the PATH of this process, not in that of the child.
         let is_of_toolchain = program == Path::new("cargo") || program == Path::new("rustc");
         let mut cmd = match self {
             Toolchain::System if is_of_toolchain => sh.cmd(Path::new(SYSTEM_DIR).join(program)),
@@ -45,14 +45,14 @@ impl Toolchain {
             }
         }
         cmd = cmd.env("PATH", process::path_with(sh, &path, "PATH")?);
-        // They would replace the flags of .cargo/config.toml, and everything would be compiled again.
+        // These variables would replace the flags of .cargo/config.toml, and everything would be compiled again.
         for name in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_RUSTFLAGS", "CARGO_BUILD_TARGET"] {
             cmd = cmd.env_remove(name);
         }
         Ok(cmd)
     }
 
-    /// Whether it is there, and new enough for the workspace.
+    /// Whether it is installed and new enough for the workspace.
     pub fn is_recent(self, sh: &Shell) -> bool {
         let version = |cmd: Cmd| cmd.arg("--version").quiet().ignore_stderr().read().ok();
         let Some(version) = self.command(sh, "rustc").ok().and_then(version) else { return false };
@@ -74,13 +74,13 @@ impl Toolchain {
     }
 }
 
-/// Adds a component or the like with rustup; false where there is no rustup, or it reaches no server.
+/// Adds a component or a target with rustup. False if rustup is missing or cannot reach its server.
 pub fn rustup(sh: &Shell, args: &[&str]) -> bool {
     if process::which(sh, "rustup").is_none() {
         return false;
     }
     eprintln!("xtask: rustup {}", args.join(" "));
-    // 30 MB over a slow line, but no endless retries without one.
+    // Enough for 30 MB on a slow connection, but no endless retries without a network.
     let succeeded = process::succeeds_within(cmd!(sh, "rustup {args...}"), Duration::from_secs(240));
     if !succeeded {
         eprintln!("xtask: `rustup {}` failed", args.join(" "));
@@ -88,7 +88,7 @@ pub fn rustup(sh: &Shell, args: &[&str]) -> bool {
     succeeded
 }
 
-/// 91 of `1.91` or `rustc 1.91.0 (…)`.
+/// 91 for `1.91` or `rustc 1.91.0 (…)`.
 fn minor(version: &str) -> Option<u32> {
     let number = version.strip_prefix("rustc ").unwrap_or(version).strip_prefix("1.")?;
     number.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()

@@ -1,4 +1,5 @@
-//! `cargo xtask build`: the crate as a WebAssembly module with its JavaScript glue, in pkg/wasm, and pkg/inline.js.
+//! `cargo xtask build`: compiles the crate to WebAssembly modules with JavaScript glue code in pkg/wasm, and writes
+//! pkg/inline.js.
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -16,34 +17,34 @@ use xshell::{Cmd, Shell};
 use crate::toolchain::{TARGET, Toolchain};
 use crate::{node, process, site, wasm_toolchain, workspace};
 
-/// One build of the module; a page loads the best that its browser runs (`pkg/parts.js` chooses).
+/// One build of the module. A page loads the best one for its browser (`pkg/parts.js` chooses).
 pub struct Variant {
-    /// The module, in pkg/wasm.
+    /// The file name of the module in pkg/wasm.
     pub file: &'static str,
-    /// Features of the root crate. Kernels are ours, so no variant compiles the dependencies again.
+    /// Features of the root crate. Only this crate contains kernels, so no variant compiles the dependencies again.
     features: &'static [&'static str],
-    /// What wasm-opt may assume of the browser beyond `WASM_FEATURES`.
+    /// Features beyond `WASM_FEATURES` that wasm-opt may assume.
     wasm_features: &'static [&'static str],
 }
 
 const RELAXED: &[&str] = &["--enable-relaxed-simd"];
 const THREADED: &[&str] = &["--enable-relaxed-simd", "--enable-threads"];
 
-/// Arguments for rustc that make the memory one that threads share: for our crate alone, since the target's standard
-/// library, as rustup brings it, is made for one thread and could be made otherwise by a nightly compiler only. The
-/// linker is told not to mind. Helpers therefore run nothing of it; `src/engine/simd/thread_pool.rs` says more.
+/// Arguments for rustc that make the memory shared between threads. They apply to our crate alone: the target's
+/// standard library in stable Rust is compiled for one thread. A linker option allows the mix. Helpers therefore must
+/// not use the standard library; see `src/engine/simd/thread_pool.rs`.
 #[rustfmt::skip]
 const SHARED_MEMORY: &[&str] = &[
     "-C", "target-feature=+atomics,+bulk-memory,+mutable-globals",
     "-C", "link-arg=--shared-memory", "-C", "link-arg=--no-check-features",
     "-C", "link-arg=--import-memory", "-C", "link-arg=--max-memory=1073741824",
-    // What wasm-bindgen gives each thread its stack with.
+    // wasm-bindgen needs these to give each thread a stack.
     "-C", "link-arg=--export=__heap_base", "-C", "link-arg=--export=__wasm_init_tls",
     "-C", "link-arg=--export=__tls_size", "-C", "link-arg=--export=__tls_align", "-C", "link-arg=--export=__tls_base",
 ];
 
-/// All builds, in the order they are made: those that run any network, then those that run ours and no other, without
-/// tract, one of them on several threads.
+/// All builds, in the order in which they are made: first the full ones (with tract), then the plain ones, one of them
+/// with threads.
 pub const VARIANTS: &[Variant] = &[
     Variant { file: "micro_yolo_full_bg.wasm", features: &["tract"], wasm_features: &[] },
     Variant {
@@ -57,7 +58,7 @@ pub const VARIANTS: &[Variant] = &[
 ];
 
 impl Variant {
-    /// Name of its glue, `NAME.js`.
+    /// Name of its glue code, `NAME.js`.
     fn glue(&self) -> &'static str {
         match (self.is_threaded(), self.is_full()) {
             (true, _) => "micro_yolo_threads",
@@ -71,7 +72,7 @@ impl Variant {
         self.features.contains(&"threads")
     }
 
-    /// Whether it runs any network, by tract; the others run this project's networks and no other.
+    /// Whether it is a full build, which runs any network with tract. The others only run this project's networks.
     pub fn is_full(&self) -> bool {
         self.features.contains(&"tract")
     }
@@ -82,17 +83,17 @@ impl Variant {
     }
 }
 
-/// Name that the glue is made under, `NAME.js`, and that of the plain builds. Builds of a kind differ in kernels, not in
-/// what they import and export, so that one serves all of them.
+/// The name under which glue code is generated, `NAME.js`, and that of the plain builds. Builds of one kind have the
+/// same imports and exports, so one glue file serves all of them.
 const GLUE: &str = "micro_yolo";
 
-/// What the glue consists of, behind its name.
+/// The files of the glue code, without the name.
 const GLUE_FILES: [&str; 3] = [".js", ".d.ts", "_bg.wasm.d.ts"];
 
-/// Counts the changes in how [`bind`] makes the glue, so that outdated glue is made again.
+/// Increase this when [`bind`] generates glue code in another way, so that old files are replaced.
 const GLUE_FORM: u32 = 1;
 
-/// What every browser with SIMD has, and rustc uses by default.
+/// Features that every browser with SIMD supports, and that rustc uses by default.
 const WASM_FEATURES: &[&str] = &[
     "--enable-simd",
     "--enable-bulk-memory",
@@ -104,19 +105,20 @@ const WASM_FEATURES: &[&str] = &[
     "--enable-sign-ext",
 ];
 
-/// LLVM has optimised the whole program already. Measured on it, gzip: none 1886 kB, -O1 1848, -Os 1969; -Os and above
-/// make the raw file smaller still, but less alike, and take four times as long.
+/// The options of wasm-opt. LLVM has already optimised the whole program. Sizes after gzip were 1886 kB without
+/// wasm-opt, 1848 with -O1 and 1969 with -Os. From -Os on, the raw file is smaller, but compresses worse, and takes
+/// four times as long.
 ///
-/// The pass behind it moves constants that are added to an address into the load, where V8 has them for nothing: nearly
-/// 4 % of an int8 frame. It may assume that no address below 1024 is used, which is where the stack, at the bottom of
-/// memory, would end.
+/// The added-constants pass moves constants that are added to an address into the load, where they cost V8 nothing.
+/// That saves nearly 4 % of an int8 frame. It may assume that no address below 1024 is used, because the stack is at
+/// the bottom of memory and would have overflowed there.
 pub const OPTIMIZATIONS: &[&str] = &["-O1", "--low-memory-unused", "--optimize-added-constants-propagate"];
 
-/// The model inside the package, a file of models/: the most accurate of the int8 models. `micro-yolo-s-int8` has four fifths
-/// of its size and five sixths of its AP50 on `coco-val` (models/README.md).
+/// The model inside the package, a file in models/: the most accurate of the int8 models. `micro-yolo-s-int8` has four
+/// fifths of its size and five sixths of its AP50 on `coco-val` (models/README.md).
 pub const DEFAULT_MODEL: &str = "micro-yolo-int8.onnx";
 
-/// The profile of the root Cargo.toml.
+/// The build profile in the root Cargo.toml.
 pub const PROFILE: &str = "wasm";
 
 /// Arguments of `cargo xtask build`.
@@ -148,7 +150,7 @@ pub fn run(sh: &Shell, args: &BuildArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Builds all variants, as far as they are not up to date, and prints their sizes.
+/// Builds all variants that are not up to date, and prints their sizes.
 ///
 /// # Errors
 ///
@@ -174,7 +176,7 @@ fn has_esbuild(sh: &Shell) -> bool {
     node::program(sh, "esbuild").and_then(|_| node::ensure(sh)).is_ok()
 }
 
-/// Makes the npm package as it is shipped, its JavaScript minified, out of what was built; returns its folder.
+/// Makes the npm package as it is published, with minified JavaScript, from the build; returns its folder.
 ///
 /// # Errors
 ///
@@ -187,7 +189,7 @@ pub fn package(sh: &Shell) -> Result<PathBuf> {
     Ok(to)
 }
 
-/// Makes pkg/inline.js, the entry of the package that is one file, out of all that was built.
+/// Makes pkg/inline.js, the package's single-file entry, from the build.
 fn inline(sh: &Shell) -> Result<()> {
     if !has_esbuild(sh) {
         eprintln!("xtask: no esbuild: `micro-yolo/inline` is not made (`npm ci` brings one)");
@@ -198,8 +200,8 @@ fn inline(sh: &Shell) -> Result<()> {
     print_size(&workspace::path("pkg/inline.js"))
 }
 
-/// Removes modules, glue and models that earlier builds left under other names: the package takes in every file of the
-/// folder.
+/// Removes modules, glue code and models that earlier builds left under other names, because the package includes every
+/// file of the folder.
 fn remove_stale(out_dir: &Path) -> Result<()> {
     let mut made = HashSet::from([DEFAULT_MODEL.to_owned()]);
     for variant in VARIANTS {
@@ -217,7 +219,7 @@ fn remove_stale(out_dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Puts the default model beside the module, where the package looks for it.
+/// Copies the default model to the folder of the modules, where the package expects it.
 fn copy_model(out_dir: &Path) -> Result<()> {
     let from = workspace::path("models").join(DEFAULT_MODEL);
     let to = out_dir.join(DEFAULT_MODEL);
@@ -230,8 +232,8 @@ fn copy_model(out_dir: &Path) -> Result<()> {
 
 /// Compiles and returns the path of the raw module.
 ///
-/// Cargo has one place for the module whatever its features, so that it would compile both variants again each time they
-/// are wanted in turn. Each is therefore kept apart, and cargo is asked only where a source is newer.
+/// Cargo keeps only one module, whatever its features, so it would compile the variants again each time. Each module is
+/// therefore copied elsewhere, and cargo runs only if a source is newer.
 fn compile(sh: &Shell, toolchain: Toolchain, variant: &Variant) -> Result<PathBuf> {
     let kept = raw_module(variant)?;
     let sources = kept.with_extension("d");
@@ -244,21 +246,20 @@ fn compile(sh: &Shell, toolchain: Toolchain, variant: &Variant) -> Result<PathBu
     Ok(kept)
 }
 
-/// Where a variant's module is kept as cargo made it, names and all.
+/// The path of a variant's module as cargo made it, including names.
 ///
 /// # Errors
 ///
-/// If its folder cannot be made.
+/// If its folder cannot be created.
 pub fn raw_module(variant: &Variant) -> Result<PathBuf> {
     Ok(workspace::target_dir("wasm-modules")?.join(variant.file))
 }
 
-/// Whether `module` is newer than all that went into it: what cargo lists in its file of dependencies, the versions
-/// and settings.
+/// Whether `module` is newer than all its inputs: the files in cargo's list of dependencies, the versions and settings.
 fn is_newer_than_sources(module: &Path, dependencies: &Path) -> bool {
     let modified = |path: &Path| path.metadata().and_then(|metadata| metadata.modified()).ok();
     let (Some(made), Ok(listed)) = (modified(module), std::fs::read_to_string(dependencies)) else { return false };
-    // `module: source source …`, spaces in names escaped.
+    // `module: source source …`, with escaped spaces in names.
     let Some((_, sources)) = listed.lines().next().and_then(|line| line.split_once(": ")) else { return false };
     let sources = sources.replace("\\ ", "\0");
     let sources =
@@ -267,7 +268,7 @@ fn is_newer_than_sources(module: &Path, dependencies: &Path) -> bool {
     sources.chain(settings).all(|path| modified(&path).is_some_and(|time| time < made))
 }
 
-/// Has cargo compile a variant and returns the path of its module.
+/// Compiles a variant with cargo and returns the path of its module.
 fn cargo_build(sh: &Shell, toolchain: Toolchain, variant: &Variant) -> Result<PathBuf> {
     let mut cargo = toolchain.command(sh, "cargo")?;
     cargo = cargo.args(["rustc", "--package", "micro-yolo", "--lib", "--profile", PROFILE, "--target", TARGET]);
@@ -278,7 +279,7 @@ fn cargo_build(sh: &Shell, toolchain: Toolchain, variant: &Variant) -> Result<Pa
     compiled_module(cargo)
 }
 
-/// Options of cargo by which messages for programs go to standard output, and those for people to standard error.
+/// Options of cargo: messages for programs go to standard output, those for people to standard error.
 pub const MESSAGES: [&str; 2] = ["--message-format", "json-render-diagnostics"];
 
 /// Runs a build with the options [`MESSAGES`], and returns the path of the WebAssembly module that it made.
@@ -299,10 +300,11 @@ pub fn compiled_module(cargo: Cmd<'_>) -> Result<PathBuf> {
         .ok_or_else(|| anyhow!("cargo built no .wasm; is \"cdylib\" still among the crate types?"))
 }
 
-/// The last `.wasm` file that cargo's messages name.
+/// The last `.wasm` file in cargo's messages.
 fn module_in(messages: &[u8]) -> Option<PathBuf> {
     let messages = String::from_utf8_lossy(messages);
-    // Not by the crate cargo_metadata: the features that it switches on in serde would make cargo compile all below tract again.
+    // Without the crate cargo_metadata: it enables features of serde with which cargo would compile all dependencies of
+    // tract again.
     let messages = messages.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
     let artifacts = messages.filter(|message| message["reason"] == "compiler-artifact");
     let mut modules = artifacts.filter_map(|message| {
@@ -312,12 +314,12 @@ fn module_in(messages: &[u8]) -> Option<PathBuf> {
     modules.next_back()
 }
 
-/// Name of the file beside a module that tells what it was made from.
+/// The name of the file beside a module that records what it was made from.
 fn stamp(variant: &Variant) -> String {
     format!(".{}.stamp", variant.file)
 }
 
-/// Makes the glue and shrinks the module, unless that was done for this very module.
+/// Makes the glue code and optimises the module, unless this was already done for this module.
 fn finish(sh: &Shell, variant: &Variant, module: &Path, optimizer: Option<&Path>, out_dir: &Path) -> Result<()> {
     let bytes = std::fs::read(module).with_context(|| format!("reading {}", module.display()))?;
     let wasm = out_dir.join(variant.file);
@@ -330,7 +332,7 @@ fn finish(sh: &Shell, variant: &Variant, module: &Path, optimizer: Option<&Path>
     let wanted = format!("{:016x}", hasher.finish());
     let fresh = std::fs::read_to_string(&stamp).is_ok_and(|stamp| stamp == wanted);
     if !(fresh && wasm.is_file() && glue.is_file()) {
-        // No stamp while the files are half written.
+        // Removed first, so that half-written files have no stamp.
         if stamp.exists() {
             std::fs::remove_file(&stamp).with_context(|| format!("removing {}", stamp.display()))?;
         }
@@ -363,18 +365,19 @@ fn bind(variant: &Variant, mut module: Vec<u8>, out_dir: &Path) -> Result<()> {
     }
     let mut bindgen = Bindgen::new();
     bindgen.input_bytes(GLUE, module).typescript(true);
-    // The package always says which module; a bundler would find the address of one in the glue and add a file.
+    // The package always specifies the module. A default path in the glue code would make bundlers add another file.
     bindgen.omit_default_module_path(true);
-    // Function names and the like: a quarter of the file, and no use to a visitor.
+    // Function names and other metadata are a quarter of the file, and of no use to a visitor.
     bindgen.remove_name_section(true).remove_producers_section(true);
-    // After a trap (memory used up) the package starts the module again. One with helpers is in a worker that ends then.
+    // After a trap (such as out of memory) the package resets the module. A threaded module runs in a worker, which
+    // ends then.
     bindgen.reset_state_function(!variant.is_threaded());
     let generated = bindgen.web(true).and_then(|bindgen| bindgen.generate(out_dir));
     generated.context("wasm-bindgen cannot make the glue")
 }
 
-/// The module with an alignment for its thread-local storage. There is none of that, so that the linker leaves 0, and
-/// wasm-bindgen would ask the allocator for no bytes at a multiple of 0, which it refuses.
+/// Sets an alignment for the module's thread-local storage. The storage is empty, so the linker leaves the alignment 0.
+/// wasm-bindgen would then request no bytes with an alignment of 0, which the allocator refuses.
 fn with_aligned_tls(module: &[u8]) -> Result<Vec<u8>> {
     let mut module = walrus::Module::from_buffer(module)?;
     let export = module.exports.iter().find(|export| export.name == "__tls_align");
@@ -406,7 +409,7 @@ fn optimize(sh: &Shell, optimizer: &Path, variant: &Variant, wasm: &Path) -> Res
     std::fs::rename(&smaller, wasm).with_context(|| format!("replacing {}", wasm.display()))
 }
 
-/// What a file weighs on disk and on the wire.
+/// The size of a file, raw and compressed.
 pub struct Size {
     /// As it is.
     pub raw: u64,

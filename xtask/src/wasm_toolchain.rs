@@ -1,4 +1,4 @@
-//! Finds a Rust toolchain for the browser, or makes one.
+//! Finds or builds a Rust toolchain for the browser.
 //!
 //! Rust for the browser comes from rustup nearly everywhere. Where rustup cannot download (a Debian container behind a
 //! mirror of its packages), Debian's `rustc-web` is a recent compiler without a standard library for the browser; that
@@ -16,13 +16,14 @@ use crate::{apt, process, workspace};
 const RUSTC: &str = "/usr/bin/rustc";
 const CARGO: &str = "/usr/bin/cargo";
 
-/// Finds a toolchain for the browser, or makes one.
+/// Finds or builds a toolchain for the browser.
 ///
-/// In this order: the current one; the distribution's; the current one after `rustup target add`; Debian's, made to.
+/// Tries in this order: the current one, the distribution's, the current one after `rustup target add`, Debian's with a
+/// standard library built here.
 ///
 /// # Errors
 ///
-/// One line that says what to do, where none can be had.
+/// If there is none and none can be built. The message is one line that says what to do.
 pub fn ensure(sh: &Shell) -> Result<Toolchain> {
     if Toolchain::Current.builds_wasm(sh) {
         return Ok(Toolchain::Current);
@@ -56,7 +57,7 @@ fn install_from_debian(sh: &Shell) -> Result<()> {
     let linker = format!("lld-{llvm}");
     apt::install(sh, &[&linker])?;
 
-    // The target asks for `rust-lld` on PATH; the name keeps every project's own flags free of a linker.
+    // The target needs `rust-lld` on PATH. With this name, no project has to set a linker.
     if process::which(sh, "rust-lld").is_none() {
         let linker = Path::new("/usr/bin").join(&linker);
         cmd!(sh, "ln -s {linker} /usr/local/bin/rust-lld").run()?;
@@ -64,11 +65,11 @@ fn install_from_debian(sh: &Shell) -> Result<()> {
     build_std(sh)
 }
 
-/// Builds `std` for the browser and puts it beside the compiler's own.
+/// Builds `std` for the browser and puts it next to the compiler's own.
 fn build_std(sh: &Shell) -> Result<()> {
     eprintln!("xtask: building the Rust standard library for the browser (a minute or two, once)");
     let dir = workspace::target_dir("xtask/wasm-std")?;
-    // An empty crate whose dependencies are std's; a workspace of its own, or cargo would look for ours.
+    // An empty crate whose dependencies are std's. It is its own workspace, so that cargo does not use ours.
     let manifest = "[package]\nname = \"empty\"\nversion = \"0.0.0\"\nedition = \"2024\"\n[workspace]\n";
     sh.write_file(dir.join("Cargo.toml"), manifest)?;
     sh.write_file(dir.join("src/lib.rs"), "")?;
@@ -77,15 +78,15 @@ fn build_std(sh: &Shell) -> Result<()> {
         let _in = sh.push_dir(&dir);
         let cargo = Toolchain::System.command(sh, "cargo")?;
         let cargo = cargo.args(["build", "--quiet", "--release", "--target", TARGET]);
-        // `test` as well: `cargo test` links against it.
+        // Includes `test`, because `cargo test` links against it.
         let cargo = cargo.args(["-Z", "build-std=std,panic_abort,test", "--target-dir", "target"]);
-        // build-std is not stable; the variable makes the stable compiler, which built its own std so, take it.
+        // build-std is unstable; the variable makes the stable compiler accept it. Its own std was built in the same way.
         cargo.env("RUSTC_BOOTSTRAP", "1").env("CARGO", CARGO).env("RUSTC", RUSTC).run()?;
     }
 
     let sysroot = cmd!(sh, "{RUSTC} --print sysroot").quiet().read()?;
     let to = PathBuf::from(sysroot).join("lib/rustlib").join(TARGET).join("lib");
-    // Not the leftovers of an older compiler: two copies of `core` would not link.
+    // Removes the files of an older compiler: two copies of `core` would not link.
     sh.remove_path(&to)?;
     let from = dir.join("target").join(TARGET).join("release/deps");
     let mut copied = 0;
@@ -103,7 +104,7 @@ fn build_std(sh: &Shell) -> Result<()> {
     Ok(())
 }
 
-/// 22 of `LLVM version: 22.1.8`.
+/// 22 for `LLVM version: 22.1.8`.
 fn llvm_major(rustc_version: &str) -> Option<u32> {
     let line = rustc_version.lines().find_map(|line| line.strip_prefix("LLVM version: "))?;
     line.split('.').next()?.trim().parse().ok()

@@ -15,7 +15,7 @@ pub struct Distill {
     /// The teacher: a checkpoint, or a TorchScript module as docs/train-your-own.md describes.
     #[arg(long)]
     teacher: PathBuf,
-    /// A second teacher, without anchors, whose detections correct the answers of the first. For students whose head has
+    /// A second teacher, without anchors, whose detections correct the outputs of the first. For students whose head has
     /// anchors, with `--stage whole` or `labels`.
     #[arg(long)]
     second_teacher: Option<PathBuf>,

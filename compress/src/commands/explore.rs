@@ -178,7 +178,7 @@ mod tests {
         let needed = ["", "--run", "a", "--teacher", "b", "--photos", "c"];
         let Line { explore } = Line::parse_from(needed.into_iter().chain(["--kinds", "ds,mb", "--kernels", "3,7"]));
         assert_eq!((explore.kinds, explore.kernels), (vec![Kind::Ds, Kind::Mb], vec![3, 7]));
-        // Shorter than `distill` is by itself.
+        // Shorter than the default of `distill`.
         let (_, training) = explore.training.network_and_config(None, explore.photos).unwrap();
         assert_eq!(training.images, 8000);
         assert!(Line::try_parse_from(needed.into_iter().chain(["--merge", "--shard", "1/2"])).is_err());

@@ -1,11 +1,11 @@
-//! The options of the commands that measure the networks that they train.
+//! The options of commands that measure the networks they train.
 
 use compress::Result;
 use compress::data::Dataset;
 use compress::measure::Measure;
 use compress::train::TrainConfig;
 
-/// What networks are measured on.
+/// The set on which networks are measured.
 #[derive(clap::Args)]
 pub struct MeasuringArgs {
     /// The set to measure AP50 on, as `FILE.json` or `FILE.json:FOLDER`. Use another set than that of the final test.
@@ -17,7 +17,7 @@ pub struct MeasuringArgs {
 }
 
 impl MeasuringArgs {
-    /// Measures at the last size that `config` trains at.
+    /// Creates the measurement at the last size in `config`.
     pub fn measure(&self, config: &TrainConfig) -> Result<Measure> {
         let mut measure = measure(&self.val, config)?;
         let set = &mut measure.set;
@@ -25,7 +25,7 @@ impl MeasuringArgs {
             let (wanted, all) = (wanted.get(), set.images.len());
             let mut index = 0..all;
             set.images.retain(|_| {
-                // Every image whose number begins another of `wanted` even parts.
+                // Takes the images at which a new one of `wanted` equal parts begins.
                 index.next().is_some_and(|i| i == 0 || i * wanted / all != (i - 1) * wanted / all)
             });
         }
@@ -33,7 +33,7 @@ impl MeasuringArgs {
     }
 }
 
-/// Measures on a set in the form of `--data`, at the last size that `config` trains at. Says what was left out of it.
+/// Creates a measurement on a set in the form of `--data`, at the last size in `config`. Reports what was skipped.
 pub fn measure(set: &str, config: &TrainConfig) -> Result<Measure> {
     let (annotations, images) = super::annotations_and_images(set);
     let set = Dataset::read(&annotations, &images, config.bad_data)?;

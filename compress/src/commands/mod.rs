@@ -1,4 +1,4 @@
-//! The subcommands, one a file.
+//! The subcommands, one per file.
 
 mod average;
 mod cost;
@@ -78,7 +78,7 @@ pub enum Command {
 }
 
 impl Command {
-    /// Whether it trains networks.
+    /// Whether the command trains networks.
     #[cfg(feature = "train")]
     pub fn trains(&self) -> bool {
         matches!(self, Command::Train(_) | Command::Distill(_) | Command::Explore(_) | Command::Prune(_))
@@ -112,11 +112,11 @@ impl Command {
     }
 }
 
-/// Classes of a network of the zoo where nothing says how many.
+/// Number of classes of a built-in network if nothing else specifies it.
 const COCO_CLASSES: usize = 80;
 
-/// The network called `name`: one of the zoo for `classes`, a JSON file, or the network of a checkpoint. The head of a
-/// checkpoint is made for `classes` if there are any, else it keeps its own.
+/// The network called `name`: a built-in network for `classes`, a JSON file, or the network of a checkpoint. The head
+/// of a checkpoint is rebuilt for `classes` if given; otherwise it keeps its own classes.
 fn network(name: &str, classes: Option<usize>) -> Result<Network> {
     if let Some(network) = zoo::network(name, classes.unwrap_or(COCO_CLASSES)) {
         return Ok(network);
@@ -137,7 +137,7 @@ fn network(name: &str, classes: Option<usize>) -> Result<Network> {
     Network::read(path)
 }
 
-/// `FILE`, with the folder beside it of the same name, or `FILE:FOLDER`.
+/// Parses `FILE`, whose folder has the same name, or `FILE:FOLDER`.
 fn annotations_and_images(set: &str) -> (PathBuf, PathBuf) {
     match set.split_once(".json:") {
         Some((stem, folder)) => (PathBuf::from(format!("{stem}.json")), PathBuf::from(folder)),
@@ -169,7 +169,7 @@ struct Photographs {
 }
 
 impl Photographs {
-    /// `--images` and `more` of all sets, mixed, as a network of that input sees them.
+    /// `--images` plus `more` photographs of all sets, shuffled and letterboxed for the network's input.
     fn read(&self, more: usize) -> Result<Vec<Vec<f32>>> {
         self.read_at(more, self.imgsz)
     }
@@ -189,13 +189,13 @@ impl Photographs {
     }
 }
 
-/// The photographs of a set. Says what was left out.
+/// The photographs of a set. Reports what was skipped.
 fn files_of(set: Dataset) -> impl Iterator<Item = PathBuf> {
     report_skipped(&set.skipped);
     set.images.into_iter().map(|image| image.path)
 }
 
-/// Says what was left out of a set under `--bad-data skip`.
+/// Reports what was skipped in a set because of `--bad-data skip`.
 fn report_skipped(sentences: &[String]) {
     for sentence in sentences {
         eprintln!("skipped: {sentence}");
@@ -208,7 +208,7 @@ fn progress(count: usize, what: &'static str) -> ProgressBar {
     ProgressBar::new(count as u64).with_style(style).with_message(what)
 }
 
-/// A flag that Ctrl-C sets, for work that stops cleanly. A second Ctrl-C ends at once.
+/// A flag that Ctrl-C sets, for work that can stop cleanly. A second Ctrl-C ends the process.
 #[cfg(feature = "train")]
 fn stop_on_interrupt() -> Result<std::sync::Arc<std::sync::atomic::AtomicBool>> {
     use std::sync::atomic::{AtomicBool, Ordering};

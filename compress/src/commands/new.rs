@@ -23,7 +23,7 @@ impl New {
             Error::Option { option: "--network", problem }
         })?;
         network.graph()?;
-        // `println!` would panic where the reader has gone.
+        // `println!` would panic if the pipe is closed.
         writeln!(std::io::stdout(), "{}", network.to_json()).map_err(Error::io("the standard output"))
     }
 }

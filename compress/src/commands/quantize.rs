@@ -10,20 +10,20 @@ use compress::{Error, Result, checkpoint, export};
 
 use super::Photographs;
 
-/// Photographs as a network sees them.
+/// Letterboxed photographs.
 type Images = Vec<Vec<f32>>;
 
-/// The int8 file with the least noise.
+/// The int8 file with the smallest error of the scores (`noise`).
 struct Best {
-    /// How its scales were chosen.
+    /// The method that chose its scales.
     method: String,
-    /// By place.
+    /// By index of the scale.
     scales: Vec<Scale>,
     onnx: Vec<u8>,
     noise: f64,
 }
 
-/// Noise by method.
+/// The error by method.
 type Tried = serde_json::Map<String, serde_json::Value>;
 
 /// Quantises a checkpoint, or the ONNX file of any detector, to an int8 ONNX file. Calibrates on photographs.
@@ -93,10 +93,10 @@ impl Quantize {
         }
     }
 
-    /// The file with the least noise on photographs held out, and the noise of all that was tried.
+    /// Returns the file with the smallest error on held-out photographs, and the errors of all methods.
     ///
-    /// `trained` are scales to take as they are, `by_method` gives others, `write` makes the file, `noise` measures it on
-    /// the photographs held out, and `search` finds better scales than those given, if there is a way.
+    /// `trained` are scales to use unchanged. `by_method` returns scales for a method, `write` makes the file, `noise`
+    /// measures it on the held-out photographs. `search` improves given scales, if that is possible.
     fn best(
         &self,
         trained: Option<Vec<Scale>>,
@@ -142,7 +142,7 @@ impl Quantize {
         Ok((best, tried))
     }
 
-    /// Photographs to calibrate on, and others to measure on.
+    /// Photographs for calibration, and others for measurement.
     fn photographs(&self, side: usize) -> Result<(Images, Images)> {
         let mut images = self.photographs.read_at(self.held_out.get(), side)?;
         if images.len() < 2 {
@@ -153,7 +153,7 @@ impl Quantize {
         Ok((images, held_out))
     }
 
-    /// An ONNX file that is not ours.
+    /// Quantises the ONNX file of another program.
     fn model(&self, path: &Path) -> Result<()> {
         let mut model = quantize::Model::read(path, self.photographs.imgsz)?;
         model.leave_in_floats(&self.float)?;
@@ -179,7 +179,7 @@ impl Quantize {
         let write = |scales: &[Scale]| Ok(model.quantize(&rounded, scales));
         let noise = |onnx: &[u8]| Ok(quantize::noise(&exact, &model.outputs(onnx, &held_out)?));
         let search = |start: &[Scale], progress: &dyn Fn(usize)| {
-            // Only in the engine it takes no hours.
+            // Only for models that the engine runs alone; with tract it would take hours.
             let side = model.side();
             if !quantize::runs_in_engine(&model.to_onnx(), side) || !quantize::runs_in_engine(&write(start)?, side)
             {
@@ -212,7 +212,7 @@ impl Quantize {
 
     fn checkpoint(&self, path: &Path) -> Result<()> {
         let (mut network, mut weights) = checkpoint::read_with_network(path)?;
-        // No training follows: inner maps need not keep their values.
+        // No training follows, so inner maps need not keep their values.
         network.layers.iter_mut().for_each(|layer| layer.teacher = None);
         let graph = network.graph()?;
         let imgsz = self.photographs.imgsz;
@@ -281,7 +281,7 @@ impl Quantize {
         Ok(())
     }
 
-    /// With `--sensitivity` the `noise` of each convolution alone in integers, the largest first; prints it.
+    /// With `--sensitivity`, computes and prints the `noise` with each convolution alone in int8, the largest first.
     fn sensitivity(
         &self,
         convolutions: Vec<String>,

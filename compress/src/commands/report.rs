@@ -38,7 +38,7 @@ impl Report {
         if let Some(kept) = &self.keep {
             keep(&runs, kept)?;
         }
-        // Empty for a bare file name.
+        // Empty if the path is a bare file name.
         if folder != Path::new("") {
             std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
         }

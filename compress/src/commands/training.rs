@@ -7,7 +7,7 @@ use compress::network::Network;
 use compress::train::{Distillation, Precision, Stage, TrainConfig, train};
 use compress::{Error, Result};
 
-/// A network, what it sees and how it learns.
+/// The network, the data and the schedule of a training.
 #[derive(clap::Args)]
 pub struct TrainingArgs {
     /// The folder of the run, for configuration, log and checkpoints.
@@ -126,7 +126,7 @@ pub struct RecipeArgs {
 }
 
 impl TrainingArgs {
-    /// Trains, until its end or Ctrl-C. `distill` is what to learn from beside labels, `photos` are folders of photographs
+    /// Trains until the end or Ctrl-C. `distill` is what is learned from a teacher, `photos` are folders of photographs
     /// without boxes.
     pub fn run(self, distill: Option<Distillation>, photos: Vec<PathBuf>) -> Result<()> {
         let (network, config) = self.network_and_config(distill, photos)?;
@@ -140,7 +140,7 @@ impl TrainingArgs {
         Ok(())
     }
 
-    /// The network, and how it is trained.
+    /// The network and its training configuration.
     pub fn network_and_config(
         self,
         distill: Option<Distillation>,
@@ -149,7 +149,7 @@ impl TrainingArgs {
         let mut network = self.network()?;
         let learns_labels = distill.as_ref().is_none_or(|distill| distill.stage == Stage::Labels);
         if learns_labels && !self.recipe.data.is_empty() {
-            network.names.clear(); // What its classes mean is learned anew.
+            network.names.clear(); // The training data give the names of the new classes.
         }
         Ok((network, self.config(distill, photos)?))
     }
@@ -183,7 +183,8 @@ impl TrainingArgs {
 }
 
 impl RecipeArgs {
-    /// A training of a network that starts from weights of its own. Its folder, its weights and its length are to be set.
+    /// A training configuration for a network that starts from given weights. The caller sets the folder, the weights
+    /// and the length.
     pub fn config(self, distill: Option<Distillation>, photos: Vec<PathBuf>) -> Result<TrainConfig> {
         let args = self;
         let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
@@ -226,12 +227,12 @@ impl RecipeArgs {
     }
 }
 
-/// The most replicas, one a core, that share a batch evenly.
+/// The largest number of replicas, at most one per core, that divides the batch.
 fn replicas(cores: usize, batch: usize) -> usize {
     (1..=cores.min(batch)).rev().find(|&count| batch.is_multiple_of(count)).unwrap_or(1)
 }
 
-/// `192,256@0.5` → [(192, 0), (256, 0.5)].
+/// Parses `192,256@0.5` to [(192, 0), (256, 0.5)].
 fn sizes(text: &str) -> Result<Vec<(usize, f32)>> {
     let wrong = || Error::Option {
         option: "--imgsz",

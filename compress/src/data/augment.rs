@@ -1,23 +1,23 @@
 //! Augmentation of photographs: mosaics, scales, crops, flips, colours, mixup and cutout.
 //!
-//! It is strong enough for a set of some ten thousand photographs. With less, a network of two million weights that
-//! sees each photograph fifty times overfits.
+//! The augmentation is strong enough for a set of some ten thousand photographs. With less augmentation, a network of
+//! two million weights that sees each photograph fifty times overfits.
 
 use fast_image_resize as fir;
 use fir::images::{Image, ImageRef};
 
 use super::photos::Photo;
 
-/// Grey that fills what no photograph covers, the letterbox's own (see `micro_yolo`'s letterbox).
+/// The grey for areas without a photograph, equal to that of the detector's letterbox.
 const GREY: u8 = 114;
 
-/// An object of which less than this share is left after a crop is ignored rather than taught.
+/// An object is ignored, not learned, if less than this share of it remains after a crop.
 const VISIBLE_MIN: f32 = 0.35;
 
-/// A side shorter than this, in pixels of the sample, cannot be learned, whatever the stride.
+/// Objects with a side shorter than this, in pixels of the sample, cannot be learned at any stride.
 const SIDE_MIN_PX: f32 = 3.0;
 
-/// A square training image and what is to be found in it.
+/// A square training image and its objects.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sample {
     /// 8-bit RGB, row-major, `[size, size, 3]`.
@@ -35,15 +35,15 @@ pub struct Target {
     pub class: usize,
     /// Left, top, right, bottom in pixels of the sample.
     pub ltrb: [f32; 4],
-    /// How much it counts to a head with anchors, 1 for a box drawn by a person; 0: the place is ignored for this class,
-    /// by any head.
+    /// The weight of the object for a head with anchors; 1 for a box drawn by a person. With 0, every head ignores this
+    /// area for this class.
     pub weight: f32,
-    /// How probable it is that the object is there, 0–1; 1 for a box drawn by a person. An
-    /// anchor-free head learns that share of the score.
+    /// The probability that the object exists, 0–1; 1 for a box drawn by a person. A head without anchors learns this
+    /// share of the score.
     pub certainty: f32,
 }
 
-/// One photograph to be laid into a sample, with its objects in its own pixels.
+/// A photograph to be placed into a sample, with its objects in its own pixels.
 pub struct SourcePhoto<'a> {
     /// The pixels.
     pub photo: &'a Photo,
@@ -51,7 +51,7 @@ pub struct SourcePhoto<'a> {
     pub targets: &'a [Target],
 }
 
-/// Makes samples; keeps its buffers between them.
+/// Makes samples. Its buffers are reused.
 pub struct Augmenter {
     resizer: fir::Resizer,
     scratch: Vec<u8>,
@@ -95,7 +95,7 @@ impl Augmenter {
         sample
     }
 
-    /// Two samples of one size, blended (mixup, Zhang et al. 2018); the objects of both are to be found.
+    /// Blends two samples of the same size (mixup, Zhang et al. 2018). The objects of both are learned.
     pub fn mix(sample: &mut Sample, other: Sample, rng: &mut fastrand::Rng) {
         let share = between(rng, 0.35, 0.65);
         let (share, rest) = ((256.0 * share) as u32, 256 - (256.0 * share) as u32);
@@ -130,7 +130,7 @@ impl Augmenter {
         }
     }
 
-    /// Lays a photograph, scaled so that its longer side is `long` pixels, into a part of the sample.
+    /// Places a photograph into a part of the sample, scaled so that its longer side is `long` pixels.
     fn lay(&mut self, sample: &mut Sample, source: SourcePhoto, area: Rect, long: f32, rng: &mut fastrand::Rng) {
         let photo = source.photo;
         let scale = long / photo.width.max(photo.height) as f32;
@@ -139,7 +139,8 @@ impl Augmenter {
         let scale_x = scale * stretch;
         let scale_y = scale / stretch;
         let (width, height) = (photo.width as f32 * scale_x, photo.height as f32 * scale_y);
-        // Where the photograph is larger than the area a random part of it shows, else it lies at a random place.
+        // If the photograph is larger than the area, a random part of it is visible; otherwise it lies at a random
+        // position.
         let left = rng.f32() * (area.width as f32 - width);
         let top = rng.f32() * (area.height as f32 - height);
         let x0 = left.max(0.0).round() as usize;
@@ -161,7 +162,7 @@ impl Augmenter {
         let target =
             Image::from_slice_u8(shown.width as u32, shown.height as u32, &mut self.scratch, fir::PixelType::U8x3);
         let (Ok(view), Ok(mut target)) = (view, target) else { return };
-        // Bilinear, with a wider filter where it shrinks: what the detector's letterbox does.
+        // Bilinear, with a wider filter when the photograph is reduced, like the detector's letterbox.
         let options = fir::ResizeOptions::new()
             .resize_alg(fir::ResizeAlg::Convolution(fir::FilterType::Bilinear))
             .crop(crop_left.into(), crop_top.into(), crop_width.into(), crop_height.into())
@@ -215,14 +216,15 @@ fn between(rng: &mut fastrand::Rng, low: f32, high: f32) -> f32 {
     low + (high - low) * rng.f32()
 }
 
-/// An affine change of colour, in 1/256: each row is a channel's weights of red, green and blue, and what is added.
+/// An affine change of colour, in 1/256. Each row has an output channel's weights of red, green and blue, and an
+/// offset.
 struct Colour {
     rows: [[i32; 4]; 3],
 }
 
 impl Colour {
-    /// Brightness 0.6 to 1.4, contrast 0.7 to 1.3, saturation 0.3 to 1.7 (one in ten grey), hue turned by up to 20°, a
-    /// slight tint.
+    /// Random changes: brightness 0.6 to 1.4, contrast 0.7 to 1.3, saturation 0.3 to 1.7 (grey in one of ten cases),
+    /// hue by up to 20°, a slight tint.
     fn random(rng: &mut fastrand::Rng) -> Colour {
         let brightness = between(rng, 0.6, 1.4);
         let contrast = between(rng, 0.7, 1.3);
@@ -264,7 +266,7 @@ impl Colour {
 mod tests {
     use super::*;
 
-    /// A photograph, grey but for a white object at `ltrb`.
+    /// A grey photograph with a white object at `ltrb`.
     fn photo_with_object(width: u32, height: u32, ltrb: [u32; 4]) -> (Photo, Target) {
         let mut rgb = vec![40; (width * height * 3) as usize];
         for y in ltrb[1]..ltrb[3] {
@@ -279,7 +281,7 @@ mod tests {
         )
     }
 
-    /// Inside a target's box it is brighter than around it, wherever the object was moved to.
+    /// Checks that a target's box is brighter than its surroundings, wherever the object was moved.
     fn assert_boxes_are_where_the_objects_are(sample: &Sample) {
         let at = |x: f32, y: f32| sample.rgb[(y as usize * sample.size + x as usize) * 3 + 1];
         for target in sample.targets.iter().filter(|target| target.weight > 0.0) {
@@ -289,7 +291,7 @@ mod tests {
                 assert!(at(x, y) > 100, "{target:?}: {} inside at {x},{y}", at(x, y));
             }
             assert!(centre > 100, "{target:?}");
-            // In a mosaic a neighbour's object may lie right beside this one.
+            // In a mosaic, an object of another photograph may be directly beside this one.
             let taken = |x: f32, y: f32| {
                 sample.targets.iter().any(|other| {
                     let [l, t, r, b] = other.ltrb;

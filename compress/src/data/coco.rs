@@ -19,15 +19,15 @@ pub enum BadData {
     Skip,
 }
 
-/// Which classes are boxed completely in a photograph, by people. Only of those does an unboxed object count as
-/// background beyond doubt.
+/// The classes of which people have drawn all boxes in a photograph. Only for these does an area without a box
+/// certainly count as background.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Labelled {
-    /// Every class: plain COCO, and images that say `full80`.
+    /// Every class: plain COCO, and images with `full80`.
     All,
     /// VOC's twenty (`voc20`).
     Voc20,
-    /// None: every box is a teacher's.
+    /// None: all boxes are predictions of a teacher.
     None,
 }
 
@@ -36,18 +36,20 @@ pub enum Labelled {
 pub struct Object {
     /// Index into [`Dataset::classes`].
     pub class: usize,
-    /// Left, top, right, bottom in pixels of the stored photograph, inside it: what training learns.
+    /// Left, top, right, bottom in pixels of the stored photograph, clipped to it. Training uses this.
     pub ltrb: [f32; 4],
-    /// Left, top, width, height in pixels as in the file, in part perhaps outside of the photograph: what evaluation
-    /// compares, as pycocotools does. An overlap at exactly a threshold falls on its other side in 32 bits.
+    /// Left, top, width, height in pixels as in the file, possibly partly outside the photograph. Evaluation uses this,
+    /// like pycocotools. It is 64-bit, because an overlap at exactly a threshold could fall on the other side of it in
+    /// 32 bits.
     pub xywh: [f64; 4],
     /// A teacher's confidence in 0–1; `None` for a box drawn by a person.
     pub score: Option<f32>,
     /// COCO's `iscrowd`: one box around many.
     pub crowd: bool,
-    /// `ignore` or `difficult`: neither a hit nor a miss.
+    /// `ignore` or `difficult`: neither a true nor a false positive.
     pub ignore: bool,
-    /// COCO's `area` in pixels², or the box's own where the file has none: what decides small, medium and large.
+    /// COCO's `area` in pixels², or that of the box if the file has none. It decides whether an object is small, medium
+    /// or large.
     pub area: f64,
 }
 
@@ -62,7 +64,7 @@ pub struct Annotated {
     pub width: u32,
     /// Pixels.
     pub height: u32,
-    /// What is boxed completely.
+    /// The classes that are labelled completely.
     pub labelled: Labelled,
     /// In the order of the file.
     pub objects: Vec<Object>,
@@ -77,7 +79,7 @@ pub struct Dataset {
     pub category_ids: Vec<u64>,
     /// In the order of the file.
     pub images: Vec<Annotated>,
-    /// What was left out under [`BadData::Skip`], a sentence each.
+    /// What was skipped under [`BadData::Skip`], one sentence each.
     pub skipped: Vec<String>,
 }
 
@@ -146,15 +148,15 @@ impl ImageEntry {
     }
 }
 
-/// The largest area of objects that pycocotools measures, in pixels². It leaves out larger ones without a word.
+/// The largest area of an object, in pixels². pycocotools silently ignores larger ones.
 const MAX_AREA: f64 = 1e10;
 
 impl AnnotationEntry {
-    /// The object, an area of its image, or what is wrong with it.
+    /// The object, limited to its image, or the reason why it cannot be used.
     fn object(&self, class: usize, image: &Annotated) -> std::result::Result<Object, String> {
         let [x, y, width, height] = self.bbox;
         let (image_width, image_height) = (f64::from(image.width), f64::from(image.height));
-        // Boxes drawn by hand stick out by a pixel now and then.
+        // Boxes drawn by hand sometimes exceed the image by a pixel.
         let ltrb = [
             x.clamp(0.0, image_width),
             y.clamp(0.0, image_height),
@@ -205,12 +207,12 @@ impl Dataset {
     ///
     /// # Errors
     ///
-    /// The file cannot be read or is no COCO JSON; the set has no images or no categories. Under
-    /// [`BadData::Refuse`] also: an image file that is missing, a size of 0, an id used twice, a box of an unknown
-    /// image or category, outside its image, without area or not a number, and an `area` or a score that is none.
+    /// The file cannot be read or is not COCO JSON; the set has no images or no categories. Under [`BadData::Refuse`]
+    /// also: a missing image file, a size of 0, a duplicate id, a box of an unknown image or category, outside its
+    /// image, without area or not a number, an invalid `area` or score.
     pub fn read(annotations: &Path, images: &Path, bad_data: BadData) -> Result<Dataset> {
         let text = std::fs::read_to_string(annotations).map_err(Error::io(annotations))?;
-        // Programs on Windows begin a file with a byte order mark.
+        // Programs on Windows may write a byte order mark.
         let text = text.trim_start_matches('\u{feff}');
         let file: File = serde_json::from_str(text).map_err(Error::json(annotations))?;
         let mut skipped = Vec::new();
@@ -257,7 +259,7 @@ impl Dataset {
                 if !known.contains(&entry.image_id) {
                     bad(annotations, format!("annotation {}: there is no image {}", entry.id, entry.image_id))?;
                 }
-                continue; // A box of an image that was skipped went with it.
+                continue; // The image of this box was skipped.
             };
             let image = &mut kept[image];
             let Some(&class) = class_of.get(&entry.category_id) else {
@@ -280,8 +282,8 @@ impl Dataset {
         })
     }
 
-    /// The photographs in a folder (JPEG, PNG, WebP; not in folders inside it), by name: without boxes, to learn from a
-    /// teacher alone. `classes` are what the teacher knows.
+    /// The photographs in a folder (JPEG, PNG, WebP; not in subfolders), sorted by name and without boxes, for learning
+    /// from a teacher alone. `classes` are the teacher's classes.
     ///
     /// # Errors
     ///
@@ -443,7 +445,7 @@ mod tests {
         let sizes: Vec<_> = set.images.iter().map(|image| (image.width, image.height)).collect();
         assert_eq!((sizes, set.classes), (vec![(3, 5), (6, 4)], classes.to_vec()));
         assert!(set.images.iter().all(|image| image.objects.is_empty() && image.labelled == Labelled::None));
-        // The content counts, not the ending.
+        // The content decides, not the extension.
         std::fs::copy(folder.path().join("a.png"), folder.path().join("d.jpg")).unwrap();
         assert_eq!(read(BadData::Refuse).unwrap().images[2].width, 3);
         std::fs::write(folder.path().join("c.jpg"), b"damaged").unwrap();

@@ -16,7 +16,7 @@ pub struct Converted {
     pub classes: Vec<String>,
     /// In the order of their names.
     pub images: Vec<ConvertedImage>,
-    /// What was left out under [`BadData::Skip`], a sentence each.
+    /// What was skipped under [`BadData::Skip`], one sentence each.
     pub skipped: Vec<String>,
 }
 
@@ -42,7 +42,7 @@ pub struct ConvertedBox {
     pub xywh: [f64; 4],
     /// A detector's confidence in 0–1; `None` for a box drawn by a person.
     pub score: Option<f64>,
-    /// Neither hit nor miss.
+    /// Neither a true nor a false positive.
     pub difficult: bool,
 }
 
@@ -77,7 +77,7 @@ impl Converted {
             + "\n"
     }
 
-    /// Reports something that cannot be used, or notes it.
+    /// Returns a problem as an error or records it, depending on `bad_data`.
     pub(super) fn bad(&mut self, bad_data: BadData, path: &Path, problem: String) -> Result<()> {
         match bad_data {
             BadData::Refuse => Err(Error::Data { path: path.to_owned(), problem }),
@@ -100,7 +100,7 @@ impl Converted {
     }
 }
 
-/// The part of a box inside a photograph as `[left, top, width, height]`, or `None` where that has no area.
+/// The part of a box inside a photograph as `[left, top, width, height]`, or `None` if that has no area.
 pub(super) fn inside([left, top, right, bottom]: [f64; 4], width: u32, height: u32) -> Option<[f64; 4]> {
     let (width, height) = (f64::from(width), f64::from(height));
     let [left, right] = [left, right].map(|x| hundredths(x.clamp(0.0, width)));
@@ -116,8 +116,8 @@ fn hundredths(value: f64) -> f64 {
 ///
 /// # Errors
 ///
-/// The file cannot be read, is damaged or of an unsupported kind, or is stored turned: other programs turn such a
-/// photograph before they draw boxes on it, this crate does not.
+/// The file cannot be read, is damaged or of an unsupported format, or has an EXIF rotation. Other programs apply such
+/// a rotation before boxes are drawn; this crate does not.
 pub(super) fn size(path: &Path) -> Result<(u32, u32)> {
     let bad = |problem: String| Error::Data { path: path.to_owned(), problem };
     let mut decoder = Photo::decoder(path)?;
@@ -129,7 +129,7 @@ pub(super) fn size(path: &Path) -> Result<(u32, u32)> {
     Ok(decoder.dimensions())
 }
 
-/// Whether a file's name says that it is a picture, of a kind that can be read or not.
+/// Whether a file has the extension of a picture, including unsupported formats.
 fn is_picture(path: &Path) -> bool {
     const KINDS: [&str; 12] =
         ["jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "avif", "heic", "jp2", "ppm"];
@@ -137,7 +137,7 @@ fn is_picture(path: &Path) -> bool {
     KINDS.iter().any(|kind| extension.eq_ignore_ascii_case(kind))
 }
 
-/// All pictures in a folder and those inside it, sorted by their paths relative to it.
+/// All pictures in a folder and its subfolders, sorted by their paths relative to it.
 pub(super) fn pictures(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let mut folders = vec![PathBuf::new()];
@@ -146,7 +146,7 @@ pub(super) fn pictures(folder: &Path) -> Result<Vec<PathBuf>> {
         for entry in std::fs::read_dir(&path).map_err(Error::io(&path))? {
             let entry = entry.map_err(Error::io(&path))?;
             let name = relative.join(entry.file_name());
-            // Not through links, which may lead in circles.
+            // Links are not followed, because they may form cycles.
             if entry.file_type().map_err(Error::io(&path))?.is_dir() {
                 folders.push(name);
             } else if is_picture(&name) {
@@ -158,7 +158,7 @@ pub(super) fn pictures(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// A relative path as COCO files have it.
+/// A relative path in the form of COCO files.
 pub(super) fn file_name(relative: &Path) -> String {
     let parts: Vec<_> = relative.components().map(|part| part.as_os_str().to_string_lossy()).collect();
     parts.join("/")

@@ -12,33 +12,33 @@ use crate::error::{Error, Result};
 /// The XML file of one photograph.
 struct Annotation {
     path: PathBuf,
-    /// The photograph, in the folder of photographs.
+    /// The photograph's name in the folder of photographs.
     file_name: String,
-    /// What the file says; tools that do not know write 0.
+    /// The size in the file. Some tools write 0.
     size: Option<(u32, u32)>,
     objects: Vec<VocObject>,
 }
 
 struct VocObject {
     name: String,
-    /// Pixels counted from 1, the last one inside the box.
+    /// Pixels are counted from 1, and the last one is inside the box.
     first: [f64; 2],
     last: [f64; 2],
     difficult: bool,
 }
 
-/// Reads Pascal VOC's annotations: the `.xml` files in `annotations`, of photographs in `images`. `list` is a file of
-/// `ImageSets/Main`: only the photographs that it names are taken. `names` gives the classes' order, as [`class_names`]
-/// reads it; without it they are sorted.
+/// Reads Pascal VOC's annotations: the `.xml` files in `annotations`, for photographs in `images`. `list` is a file of
+/// `ImageSets/Main`; only the photographs that it names are read. `names` gives the order of the classes, as
+/// [`class_names`] reads it. Without it they are sorted.
 ///
-/// VOC counts pixels from 1, and `xmax`, `ymax` are inside the box: `xmin` 1, `xmax` 10 is ten pixels from the left edge
-/// on. `difficult` is kept; the parts of a person are not.
+/// VOC counts pixels from 1, and `xmax`, `ymax` are inside the box: `xmin` 1, `xmax` 10 means the first ten pixels.
+/// `difficult` is kept; the parts of a person are not.
 ///
 /// # Errors
 ///
-/// A folder, the list or the names cannot be read; there are no annotations. Under [`BadData::Refuse`] also: a file that
-/// is no such XML, an object without name or box, a name that is not in `names`, a box without area; a photograph that is
-/// missing, cannot be read, is stored turned or has another size than its annotation says.
+/// A folder, the list or the names cannot be read; there are no annotations. Under [`BadData::Refuse`] also: a file
+/// that is not such XML, an object without name or box, a name that is not in `names`, a box without area; a photograph
+/// that is missing, cannot be read, has an EXIF rotation or another size than its annotation says.
 pub fn from_voc(
     annotations: &Path,
     images: &Path,
@@ -118,7 +118,7 @@ pub fn from_voc(
 /// The XML files to read, sorted.
 fn annotation_files(folder: &Path, list: Option<&Path>) -> Result<Vec<PathBuf>> {
     if let Some(list) = list {
-        // A class's list has 1 or -1 behind the name: whether the class is there.
+        // The list of a class has 1 or -1 after each name, which says whether the class is present.
         let text = std::fs::read_to_string(list).map_err(Error::io(list))?;
         let names: BTreeSet<&str> = text.lines().filter_map(|line| line.split_whitespace().next()).collect();
         return Ok(names.into_iter().map(|name| folder.join(format!("{name}.xml"))).collect());
@@ -171,8 +171,8 @@ impl VocObject {
     }
 }
 
-/// The photograph of an annotation in the folder `images`: the one it names, or the one called like itself. Many tools
-/// write paths of the machine they ran on, or leave out the ending.
+/// The photograph of an annotation in the folder `images`: the one it names, or the one with the annotation's own name.
+/// Many tools write absolute paths of another machine, or leave out the extension.
 fn photograph(named: &str, annotation: &Path, images: &Path) -> Result<String, String> {
     let named = named.rsplit(['/', '\\']).next().unwrap_or_default();
     if !named.is_empty() && images.join(named).is_file() {

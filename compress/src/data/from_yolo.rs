@@ -6,18 +6,18 @@ use super::convert::{file_name, inside, pictures, size};
 use super::{BadData, Converted, ConvertedBox, ConvertedImage, class_names};
 use crate::error::{Error, Result};
 
-/// Reads photographs with YOLO's labels: `class x y width height` a line, the centre and the size as shares of the
-/// photograph. A sixth number is a detector's confidence; an outline (`class x y x y x y …`) becomes the box around it.
+/// Reads photographs with YOLO's labels: `class x y width height` per line, centre and size relative to the photograph.
+/// A sixth number is a detector's confidence. A polygon (`class x y x y x y …`) becomes its bounding box.
 ///
-/// The labels of `images/a/b.jpg` are `labels/a/b.txt`. Where `labels` is `None`, that is the path of the photographs
-/// with its last `images` made `labels` if there is such a folder, else the folder of the photographs. A photograph
-/// without a label file has no objects. `names` is as [`class_names`] reads it.
+/// The labels of `images/a/b.jpg` are `labels/a/b.txt`. If `labels` is `None`, the folder is the path of the
+/// photographs with its last `images` replaced by `labels`, if that folder exists; otherwise it is the folder of the
+/// photographs. A photograph without a label file has no objects. `names` is as [`class_names`] reads it.
 ///
 /// # Errors
 ///
-/// A folder or the names cannot be read; no photograph has labels; a name is used twice. Under [`BadData::Refuse`] also,
-/// with the line: no numbers, an unknown class, values outside 0–1, a box without area; a photograph that cannot
-/// be read or is stored turned.
+/// A folder or the names cannot be read; no photograph has labels; a name is used twice. Under [`BadData::Refuse`]
+/// also, with the line: a value that is not a number, an unknown class, values outside 0–1, a box without area; a
+/// photograph that cannot be read or has an EXIF rotation.
 pub fn from_yolo(images: &Path, labels: Option<&Path>, names: &Path, bad_data: BadData) -> Result<Converted> {
     let mut converted = Converted { classes: class_names(names)?, ..Converted::default() };
     converted.check_names(names)?;
@@ -59,7 +59,7 @@ pub fn from_yolo(images: &Path, labels: Option<&Path>, names: &Path, bad_data: B
     Ok(converted)
 }
 
-/// Where YOLO's programs look for the labels of a folder of photographs.
+/// The folder where YOLO's programs look for the labels of a folder of photographs.
 fn beside(images: &Path) -> PathBuf {
     let mut parts: Vec<Component> = images.components().collect();
     if let Some(part) = parts.iter_mut().rev().find(|part| part.as_os_str() == "images") {
@@ -72,7 +72,7 @@ fn beside(images: &Path) -> PathBuf {
     images.to_owned()
 }
 
-/// An object, or what is wrong with its line.
+/// The object, or what is wrong with its line.
 fn object(line: &str, classes: usize, width: u32, height: u32) -> Result<ConvertedBox, String> {
     let mut words = line.split_whitespace();
     let class = words.next().unwrap_or_default();
@@ -83,7 +83,7 @@ fn object(line: &str, classes: usize, width: u32, height: u32) -> Result<Convert
     let values = words
         .map(|word| word.parse::<f64>().map_err(|_| format!("`{word}` is no number")))
         .collect::<Result<Vec<_>, _>>()?;
-    // A hundredth more is how far boxes drawn by hand stick out.
+    // Boxes drawn by hand may exceed the photograph by a hundredth.
     if let Some(value) = values.iter().find(|value| !(-0.01..=1.01).contains(*value)) {
         return Err(format!("{value} is no share of the photograph, 0 to 1"));
     }
@@ -117,7 +117,7 @@ mod tests {
         let read = |line: &str| object(line, 3, 200, 100);
         let plain = read("1 0.5 0.5 0.2 0.4").unwrap();
         assert_eq!((plain.class, plain.xywh, plain.score), (1, [80.0, 30.0, 40.0, 40.0], None));
-        // Cut where it sticks out.
+        // Clipped to the photograph.
         assert_eq!(read("0 0.05 1.0 0.2 0.5").unwrap().xywh, [0.0, 75.0, 30.0, 25.0]);
         assert_eq!(read("0\t0.5 0.5 1 1 0.25").unwrap().score, Some(0.25));
         assert_eq!(read("2 0.1 0.2 0.3 0.9 0.2 0.4").unwrap().xywh, [20.0, 20.0, 40.0, 70.0]);

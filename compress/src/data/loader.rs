@@ -23,30 +23,31 @@ pub struct Batch {
 /// How batches are made.
 #[derive(Debug, Clone)]
 pub struct LoaderConfig {
-    /// Samples a batch.
+    /// Samples per batch.
     pub batch: usize,
-    /// Where the run stands when the first batch is made, so that a resumed run sees new samples.
+    /// The number of the first batch, so that a resumed run sees new samples.
     pub first_batch: u64,
     /// The progress of the run at the first batch, 0–1.
     pub progress: f32,
-    /// Decides everything random, together with the number of the batch.
+    /// The seed of all random choices, together with the number of the batch.
     pub seed: u64,
     /// Threads that make batches.
     pub threads: usize,
     /// Bytes of decoded photographs to keep.
     pub keep_bytes: usize,
-    /// How many times as often photographs are drawn whose every class is boxed by hand, and those with VOC's twenty.
+    /// Factors by which photographs are drawn more often: those with all classes labelled by hand, and those with VOC's
+    /// twenty.
     pub draw: [f32; 2],
     /// Teacher's boxes below this score are ignored.
     pub teacher_min: f32,
     /// Share of mosaics among the samples, and the progress from which there are none.
     pub mosaic: (f32, f32),
-    /// Share of double exposures among the samples, while there are mosaics.
+    /// Share of blended pairs (mixup) among the samples, while there are mosaics.
     pub mixup: f32,
-    /// Share of samples of which parts are covered, while there are mosaics.
+    /// Share of samples with covered parts (cutout), while there are mosaics.
     pub cover: f32,
-    /// Photographs of a class that less than this share of all photographs shows are drawn more often, by the root of
-    /// what is missing.
+    /// A class is rare if less than this share of all photographs shows it. Photographs of rare classes are drawn more
+    /// often, by the square root of the ratio.
     pub rare: f32,
     /// Sides in pixels, each with the progress (0–1) from which it is used; ascending, the first from 0.
     pub sizes: Vec<(usize, f32)>,
@@ -62,9 +63,9 @@ pub struct Loader {
     workers: Vec<JoinHandle<()>>,
 }
 
-/// How much an object counts: teachers' boxes by their score, from the threshold up. A confident teacher is about as
-/// often right as the annotator, so its small objects are learned, too. Heads with anchors use this weight. Heads
-/// without anchors use only whether it is zero, and [`certainty`].
+/// The weight of an object: for teachers' boxes the score, from the threshold up. A confident teacher is right about as
+/// often as an annotator, so its small objects are learned too. Heads with anchors use this weight. Heads without
+/// anchors only check whether it is zero, and use [`certainty`].
 fn weight(object: &Object, teacher_min: f32) -> f32 {
     match object.score {
         _ if object.crowd || object.ignore => 0.0,
@@ -74,15 +75,15 @@ fn weight(object: &Object, teacher_min: f32) -> f32 {
     }
 }
 
-/// How probable it is that a teacher's object of this score is there. The score is not that: of the boxes that the
-/// teacher of our sets gives 0.3, about every second one is right, and nearly all of those near 1. This is the power of
-/// the score that goes through both points.
+/// The probability that a teacher's object with this score exists. The score itself is not that probability: of the
+/// boxes to which the teacher of our sets gives 0.3, about half are right, and nearly all of those near 1. This
+/// function is the power of the score through both points.
 fn certainty(object: &Object) -> f32 {
     object.score.map_or(1.0, |score| score.powf(0.58))
 }
 
-/// How many times as often each photograph is drawn for the rarest class that it shows: √(`rare` / share of photographs
-/// with that class), at least once (repeat-factor sampling, Gupta et al. 2019) and at most four times.
+/// How many times as often each photograph is drawn, because of the rarest class that it shows: √(`rare` / share of
+/// photographs with that class), at least once (repeat-factor sampling, Gupta et al. 2019) and at most four times.
 fn rarity(targets: &[Vec<Target>], classes: usize, rare: f32) -> Vec<f32> {
     let shown = |targets: &[Target]| -> std::collections::BTreeSet<usize> {
         targets.iter().filter(|target| target.weight > 0.0).map(|target| target.class).collect()
@@ -173,7 +174,7 @@ impl Loader {
         Ok(Loader { queues, next: 0, progress, workers })
     }
 
-    /// Sets the progress of the run, 0–1, for the batches made from now on.
+    /// Sets the progress of the run, 0–1, for batches made after the call.
     pub fn set_progress(&self, progress: f32) {
         self.progress.store(progress.to_bits(), Ordering::Relaxed);
     }
@@ -207,7 +208,7 @@ impl Shared {
         let mut batch = Batch { rgb: Vec::new(), size, targets: Vec::new() };
         batch.rgb.reserve_exact(config.batch * size * size * 3);
         for sample in 0..config.batch as u64 {
-            // The multipliers only keep neighbouring numbers apart.
+            // The multipliers make seeds of neighbouring numbers different.
             let seed = config.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)
                 ^ (number * config.batch as u64 + sample).wrapping_mul(0xd134_2543_de82_ef95);
             let sample = self.sample(size, varied, &mut fastrand::Rng::with_seed(seed), augmenter)?;
@@ -237,7 +238,7 @@ impl Shared {
         Ok(sample)
     }
 
-    /// A mosaic or a photograph by itself.
+    /// A mosaic or a single photograph.
     fn plain(
         &self,
         size: usize,
@@ -258,7 +259,7 @@ impl Shared {
 
     fn draw(&self, rng: &mut fastrand::Rng) -> Result<(usize, Arc<super::Photo>)> {
         let total = self.cumulative[self.cumulative.len() - 1];
-        // A set with hardly a good photograph must end, not hang.
+        // A set with hardly any usable photograph must end with an error, not hang.
         for _ in 0..1000 {
             let place = rng.f64() * total;
             let image = self.cumulative.partition_point(|&sum| sum <= place).min(self.cumulative.len() - 1);
@@ -276,7 +277,7 @@ impl Shared {
     }
 }
 
-/// One line on standard error at a time.
+/// Prints whole lines to standard error, one thread at a time.
 fn report(line: &str) {
     static LINES: Mutex<()> = Mutex::new(());
     let _guard = LINES.lock();

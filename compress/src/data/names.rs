@@ -7,8 +7,8 @@ use saphyr_parser::{Event, Parser};
 
 use crate::error::{Error, Result};
 
-/// Reads the names of classes: the `names` of a YAML file (`.yaml`, `.yml`: a list, or a map from numbers), else one name
-/// a line.
+/// Reads the names of classes: the `names` of a YAML file (`.yaml`, `.yml`: a list, or a map from numbers), or one name
+/// per line of any other file.
 ///
 /// # Errors
 ///
@@ -28,11 +28,11 @@ pub fn class_names(path: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// The `names` of a YAML map. From the parser's events, where every scalar is still the text that it was: `no` and `7` are
-/// names.
+/// The `names` of a YAML map. They are read from the parser's events, in which every scalar is still text: `no` and `7`
+/// are valid names.
 fn yaml_names(text: &str) -> Result<Vec<String>, String> {
     let mut depth = 0;
-    // In the outer map keys and values alternate.
+    // In the outer map, keys and values alternate.
     let (mut key_next, mut wanted) = (true, false);
     let (mut is_map, mut scalars) = (false, Vec::new());
     for event in Parser::new_from_str(text) {

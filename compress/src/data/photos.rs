@@ -34,8 +34,8 @@ impl Photo {
         Ok(Photo { width: image.width(), height: image.height(), rgb: image.into_raw() })
     }
 
-    /// Opens a photograph by its content, as [`Photo::read`] decodes it, whatever its name ends in. Its size and EXIF data
-    /// are known without its pixels.
+    /// Opens a photograph for decoding, by its content and independent of its extension. Its size and EXIF data are
+    /// available without decoding the pixels.
     ///
     /// # Errors
     ///
@@ -49,7 +49,7 @@ impl Photo {
     ///
     /// # Errors
     ///
-    /// See [`Photo::read`]; also a photograph of another size than annotated, whose boxes are elsewhere.
+    /// See [`Photo::read`]; also a photograph whose size differs from the annotation, because its boxes would be wrong.
     pub fn of(image: &Annotated) -> Result<Photo> {
         let photo = Photo::read(&image.path)?;
         if (photo.width, photo.height) == (image.width, image.height) {
@@ -63,7 +63,8 @@ impl Photo {
     }
 }
 
-/// Photographs by index, decoded at first use and kept while they fit: a set that fits is decoded once a run.
+/// Photographs by index, decoded at first use and kept as long as they fit into memory. A set that fits is decoded once
+/// per run.
 pub struct Photos {
     kept: Vec<OnceLock<Arc<Photo>>>,
     room: AtomicUsize,
@@ -75,7 +76,7 @@ impl Photos {
         Photos { kept: (0..count).map(|_| OnceLock::new()).collect(), room: AtomicUsize::new(bytes) }
     }
 
-    /// The photograph `index`, which is `image`.
+    /// The photograph `index`, whose annotation is `image`.
     ///
     /// # Errors
     ///
@@ -88,7 +89,7 @@ impl Photos {
         let size = photo.rgb.len();
         let take = |room: usize| room.checked_sub(size);
         if self.room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok() {
-            // Two threads may decode the same photograph; the second's copy is let go.
+            // Two threads may decode the same photograph; the second copy is dropped.
             let _ = self.kept[index].set(photo.clone());
         }
         Ok(photo)

@@ -18,9 +18,9 @@ const OBJECTS: [(&str, &str, [u32; 4]); 3] = [
 /// Side of the pictures, px.
 const SIDE: u32 = 192;
 
-/// Writes `count` JPEG files to the folder `output`, each with one or two of a cat, a cup and a person cut from the
-/// photographs in `samples`: other sizes, places, brightness, half of them mirrored. The same `seed` gives the same
-/// pictures.
+/// Writes `count` JPEG files to the folder `output`. Each shows one or two of a cat, a cup and a person cut from the
+/// photographs in `samples`, at various sizes, positions and brightness, half of them mirrored. The same `seed` gives
+/// the same pictures.
 ///
 /// # Errors
 ///
@@ -55,7 +55,7 @@ fn compose(objects: &[RgbImage], random: &mut fastrand::Rng) -> (RgbImage, Vec<C
     let ground = Rgb([random.u8(60..200), random.u8(60..200), random.u8(60..200)]);
     let mut picture = RgbImage::from_pixel(SIDE, SIDE, ground);
     let two = random.bool();
-    // Two objects have a half of the picture each, so that none covers the other.
+    // Two objects get one half of the picture each, so that none covers the other.
     let room = if two { SIDE / 2 } else { SIDE };
     let first = random.usize(..objects.len());
     let mut boxes = Vec::new();

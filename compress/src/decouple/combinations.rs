@@ -8,17 +8,18 @@ use crate::error::{Error, Result};
 use crate::explore::{Budget, Combination, Item, choose};
 use crate::network::Graph;
 
-/// The candidates of all layers, with the budget that they share.
+/// The candidates of all layers and the shared budget.
 struct Choices<'a> {
     layers: &'a [Vec<FormCandidate>],
     items: Vec<Vec<Item>>,
     budget: Budget,
-    /// Parameters and multiply-accumulates of what stays as it is.
+    /// Parameters and multiply-accumulates of the layers that do not change.
     rest: (u64, u64),
 }
 
-/// The forms with the least unexplained variance within the budget, by layer. Behind them, combinations as in a figure:
-/// this one, the best with one kind of projection in all layers, and the best with one form in all layers.
+/// The forms with the smallest unexplained variance within the budget, by layer. Also returns the combinations for a
+/// figure: this one, the best one with the same projection in all layers, and the best one with the same form in all
+/// layers.
 ///
 /// The first of a layer's candidates is the dense layer.
 pub(super) fn within_budget(
@@ -84,8 +85,8 @@ impl<'a> Choices<'a> {
         Ok(Choices { layers, items, budget, rest })
     }
 
-    /// The best combination of candidates that are `wanted`, by layer. None if a layer has no such candidate, or all
-    /// are beyond the budget.
+    /// The best combination of candidates that are `wanted`, by layer. `None` if a layer has no such candidate, or if
+    /// all combinations exceed the budget.
     fn best(&self, wanted: &dyn Fn(&FormCandidate) -> bool) -> Option<Vec<usize>> {
         let of_layer = |layer: &Vec<FormCandidate>| -> Vec<usize> {
             (0..layer.len()).filter(|&pick| wanted(&layer[pick])).collect()

@@ -1,13 +1,13 @@
-//! Second moments, and the least squares and matrix roots that follow from them.
+//! Second moments, and the least-squares fits and matrix roots based on them.
 
 use nalgebra::{Cholesky, DMatrix, SymmetricEigen};
 
 use crate::error::{Error, Result};
 
-/// Share of the mean variance that is added to each patch's, and of its own to each feature's.
+/// The ridge: this share of the mean variance is added to each patch's, and of its own variance to each feature's.
 pub(super) const RIDGE: f64 = 1e-4;
 
-/// Mean products of features and outputs.
+/// Mean products of features with features and with outputs.
 pub(super) struct CrossMoments {
     /// `[feature, feature]`.
     products: DMatrix<f64>,
@@ -18,7 +18,7 @@ pub(super) struct CrossMoments {
 }
 
 impl CrossMoments {
-    /// Of `[feature, patches]` and `[output, patches]`. The last feature is a constant one.
+    /// Computes the moments of `[feature, patches]` and `[output, patches]`. A constant feature is appended.
     pub(super) fn new(features: &DMatrix<f32>, outputs: &DMatrix<f32>) -> CrossMoments {
         let count = features.ncols().max(1) as f64;
         let squares = outputs.row_iter().map(|row| f64::from(row.into_owned().norm_squared()) / count).collect();
@@ -29,7 +29,7 @@ impl CrossMoments {
         }
     }
 
-    /// Of these features alone.
+    /// The moments of these features alone.
     pub(super) fn select(&self, features: &[usize]) -> CrossMoments {
         CrossMoments {
             products: self.products.select_rows(features).select_columns(features),
@@ -38,7 +38,7 @@ impl CrossMoments {
         }
     }
 
-    /// The matrix `[output, feature]` that gives the outputs with the least squares of errors.
+    /// The matrix `[output, feature]` that predicts the outputs with the least squared error.
     pub(super) fn fit(&self) -> Result<DMatrix<f64>> {
         Ok(solve(self.products.clone(), &self.both)?.transpose())
     }
@@ -48,8 +48,8 @@ impl CrossMoments {
         self.both.row_iter().last().map(|row| row.iter().copied().collect()).unwrap_or_default()
     }
 
-    /// Mean squares of the errors of a fit, and of the distances from `means`, summed over the outputs, each of which counts
-    /// by its sensitivity.
+    /// The mean squared errors of a fit, and the mean squared distances from `means`. Both are summed over the outputs,
+    /// weighted by their sensitivity.
     pub(super) fn errors(&self, fit: &DMatrix<f64>, means: &[f64], sensitivity: &[f64]) -> (f64, f64) {
         let given = fit * &self.products;
         let own = self.means();
@@ -73,7 +73,7 @@ pub(super) fn solve(mut products: DMatrix<f64>, both: &DMatrix<f64>) -> Result<D
     Ok(cholesky(products)?.solve(both))
 }
 
-/// Eigenvalues and eigenvectors of a symmetric matrix, the largest first.
+/// Eigenvalues and eigenvectors of a symmetric matrix, sorted from the largest eigenvalue.
 pub(super) fn eigenvectors(matrix: DMatrix<f64>) -> (Vec<f64>, DMatrix<f64>) {
     let eigen = SymmetricEigen::new(matrix);
     let mut order: Vec<usize> = (0..eigen.eigenvalues.len()).collect();
@@ -85,7 +85,7 @@ pub(super) fn cholesky(matrix: DMatrix<f64>) -> Result<Cholesky<f64, nalgebra::D
     Cholesky::new(matrix).ok_or_else(singular)
 }
 
-/// Weights or maps that are not finite.
+/// The error for weights or maps that are not finite.
 pub(super) fn singular() -> Error {
     Error::Training("the network's maps are not finite".into())
 }

@@ -1,4 +1,4 @@
-//! One convolution on patches of photographs, and what can stand for it.
+//! One convolution on patches of photographs, and its possible replacements.
 
 use nalgebra::{DMatrix, DVector};
 
@@ -11,52 +11,52 @@ use crate::export::fold;
 use crate::network::{Graph, NodeId, Op};
 use crate::prune::statistics::Statistics;
 
-/// Features of a least squares fit, at most: its cost grows with their cube.
+/// The most features of a least-squares fit: its cost grows with the cube of their number.
 const FEATURES_MAX: usize = 1600;
 
 /// Patches for each feature of the largest fit.
 const PATCHES_A_FEATURE: usize = 12;
 
-/// Bytes of patches in memory, at most.
+/// The most bytes of patches in memory.
 const PATCH_BYTES: usize = 512 << 20;
 
-/// One of so many patches is held out to measure errors.
+/// One of this many patches is held out to measure errors.
 const HELD_OUT: usize = 5;
 
 /// Slices are multiples of this, so that pixels are copied in whole words.
 const SLICE_MULTIPLE: usize = 4;
 
-/// A convolution as it was, on patches of the photographs.
+/// An original convolution with its outputs on patches of the photographs.
 pub(super) struct Original {
     pub(super) name: String,
-    /// Patches of every photograph.
+    /// The number of patches per photograph.
     pub(super) each: usize,
-    /// What it gives for each patch, before the activation: `[output, patches]`.
+    /// Its output for each patch, before the activation: `[output, patches]`.
     pub(super) outputs: DMatrix<f32>,
-    /// How much the network's answers depend on each output channel.
+    /// How much the network's outputs depend on each output channel.
     sensitivity: Vec<f64>,
     /// Its own weights, `[output, input · k²]`.
     weights: DMatrix<f32>,
-    /// Taps of a kernel, k².
+    /// Number of taps of a kernel, k².
     pub(super) taps: usize,
-    /// The map as it is, then its projections.
+    /// The map itself, then its projections.
     pub(super) bases: Vec<Basis>,
 }
 
-/// What the depthwise kernels read.
+/// The input of the depthwise kernels.
 pub(super) struct Basis {
     /// `[components, channels]`; `None` for the channels themselves.
     pub(super) projection: Option<DMatrix<f32>>,
-    /// The components as a share of the channels, as asked for.
+    /// The requested number of components, as a share of the channels.
     share: Option<f64>,
     /// By channel or component.
     pub(super) kernels: Vec<Kernels>,
-    /// Whether these are in the order of how many kernels they need.
+    /// Whether the channels are sorted by the number of kernels that they need.
     sorted: bool,
 }
 
 impl Basis {
-    /// Channels that the projection gives; `None` without one.
+    /// Output channels of the projection; `None` without one.
     fn projected(&self) -> Option<usize> {
         self.projection.as_ref().map(DMatrix::nrows)
     }
@@ -65,21 +65,21 @@ impl Basis {
 /// The depthwise kernels of one input channel.
 #[derive(Clone)]
 pub(super) struct Kernels {
-    /// All k², a column each, those that explain most first. What they give has mean square 1.
+    /// All k² kernels, one per column, sorted by how much they explain. Their outputs have a mean square of 1.
     pub(super) columns: DMatrix<f32>,
-    /// What each explains of the output.
+    /// How much of the output's variance each kernel explains.
     pub(super) explained: Vec<f64>,
 }
 
 impl Kernels {
-    /// What all but the first explain.
+    /// How much all kernels except the first explain.
     pub(super) fn rest(&self) -> f64 {
         self.explained[1..].iter().sum()
     }
 }
 
 impl Original {
-    /// The convolution of node `id` with its patches.
+    /// Creates the data of the convolution of node `id`.
     pub(super) fn new(
         source: &SourceNetwork,
         id: NodeId,
@@ -108,11 +108,12 @@ impl Original {
         Ok((Original { name, each, outputs, sensitivity, weights, taps, bases }, patches))
     }
 
-    /// Adds a basis for each share of the channels.
+    /// Adds a basis for each share.
     ///
-    /// With S = L·Lᵀ the mean products of the map's channels at a cell, and W the weights `[output · k², input]`, each row
-    /// times the root of its output channel's sensitivity, the projections are the first columns of L⁻ᵀ·V for V the
-    /// eigenvectors of (W·L)ᵀ·(W·L). Their components are uncorrelated, and weights of Wᵗ·L·V read them.
+    /// With S = L·Lᵀ the mean products of the map's channels at a cell, and W the weights `[output · k², input]`, each
+    /// row multiplied by the square root of its output channel's sensitivity, the projections are the first columns of
+    /// L⁻ᵀ·V, where V are the eigenvectors of (W·L)ᵀ·(W·L). Their components are uncorrelated, and the weights that
+    /// read them are Wᵗ·L·V.
     pub(super) fn project(&mut self, patches: &DMatrix<f32>, shares: &[f64]) -> Result<()> {
         let channels = self.weights.ncols() / self.taps;
         let count =
@@ -165,7 +166,7 @@ impl Original {
         Ok(())
     }
 
-    /// A basis whose projection and kernels are fitted together, for so many channels of each copy.
+    /// A basis whose projection and kernels are fitted together, for these numbers of channels of each copy.
     pub(super) fn refined(&self, basis: &Basis, patches: &DMatrix<f32>, copies: &[usize]) -> Result<Basis> {
         let reads: Vec<usize> = copies.iter().flat_map(|&channels| 0..channels).collect();
         let starts = copies.iter().enumerate().flat_map(|(copy, &channels)| std::iter::repeat_n(copy, channels));
@@ -191,13 +192,13 @@ impl Original {
         })
     }
 
-    /// The basis of a form.
+    /// The basis that belongs to a form.
     pub(super) fn basis(&self, form: &Separable) -> Result<&Basis> {
         let found = self.bases.iter().find(|basis| basis.projected() == form.projected);
         found.ok_or_else(|| unknown(&self.name))
     }
 
-    /// What it loses and costs as it is, which comes first, and with each multiplier.
+    /// Error and cost of the unchanged layer, which comes first, and of the layer with each multiplier.
     pub(super) fn candidates(
         &self,
         source: &SourceNetwork,
@@ -232,7 +233,7 @@ impl Original {
                     affordable.push((form, asked, cost));
                 }
             }
-            // All features of any of them; those of each are some of these.
+            // All features of all forms; each form uses some of them.
             let copy =
                 |(form, ..): &(Separable, Asked, Cost), copy: usize| form.copies.get(copy).copied().unwrap_or(0);
             let most: Vec<usize> = (0..self.taps)
@@ -261,8 +262,8 @@ impl Original {
         Ok(all)
     }
 
-    /// How many of the first channels each copy of the map has, so that together they are about `multiplier` times the
-    /// channels and explain most; none where that cannot be.
+    /// The numbers of first channels that each copy of the map has. Together they have about `multiplier` times the
+    /// channels and explain the most; `None` if that is impossible.
     pub(super) fn copies(&self, Basis { kernels, sorted, .. }: &Basis, multiplier: f64) -> Option<Vec<usize>> {
         let (channels, taps) = (kernels.len(), self.taps);
         if multiplier > taps as f64 {
@@ -271,7 +272,7 @@ impl Original {
         if !sorted {
             return (multiplier.fract() == 0.0).then(|| vec![channels; multiplier as usize]);
         }
-        // As many channels of each copy as explain most, less a price for each.
+        // Each copy has the number of channels that explains most, minus a price per channel.
         let with_price = |price: f64| {
             let mut copies = vec![channels];
             for copy in 1..taps {
@@ -292,7 +293,7 @@ impl Original {
         };
         let wanted = (multiplier * channels as f64) as usize;
         let most = kernels.iter().flat_map(|one| &one.explained).fold(0.0, |most: f64, value| most.max(*value));
-        // The lowest price that keeps to what is wanted.
+        // Finds the lowest price that does not exceed the requested number.
         let (mut low, mut high) = (0.0, most);
         for _ in 0..60 {
             let price = (low + high) / 2.0;
@@ -301,8 +302,8 @@ impl Original {
         Some(with_price(high))
     }
 
-    /// What the depthwise kernels give for each patch, one copy of the map after the other, and a constant one:
-    /// `[channels of all copies + 1, patches]`.
+    /// The outputs of the depthwise kernels for each patch, one copy of the map after the other, and a constant
+    /// feature: `[channels of all copies + 1, patches]`.
     pub(super) fn features(&self, basis: &Basis, patches: &DMatrix<f32>, copies: &[usize]) -> DMatrix<f32> {
         let of_components = basis.projection.as_ref().map(|matrix| projected(matrix, patches, self.taps));
         let (patches, taps) = (of_components.as_ref().unwrap_or(patches), self.taps);
@@ -336,16 +337,16 @@ fn projected(projection: &DMatrix<f32>, patches: &DMatrix<f32>, taps: usize) -> 
     all
 }
 
-/// The roots of sensitivities.
+/// The square roots of sensitivities.
 fn roots(sensitivity: &[f64]) -> DVector<f64> {
     DVector::from_iterator(sensitivity.len(), sensitivity.iter().map(|value| value.sqrt()))
 }
 
 /// The depthwise kernels of each input channel; see [`Basis::kernels`].
 ///
-/// With S = L·Lᵀ the mean products of a channel's patches and W its weights `[output, k²]`, each row times the root of its
-/// channel's sensitivity, the best approximation of rank T of W on these patches has the kernels L⁻ᵀ·u of the first T
-/// eigenvectors u of (W·L)ᵀ·(W·L).
+/// With S = L·Lᵀ the mean products of a channel's patches, and W its weights `[output, k²]`, each row multiplied by the
+/// square root of its output channel's sensitivity, the best approximation of rank T of W on these patches has the
+/// kernels L⁻ᵀ·u, where u are the first T eigenvectors of (W·L)ᵀ·(W·L).
 fn kernels(
     weights: &DMatrix<f32>,
     patches: &DMatrix<f32>,

@@ -1,26 +1,26 @@
 //! Fits the projection and the depthwise kernels of a separable convolution together.
 //!
-//! The kernels of [`super::original`] are the best ones for a component by itself. All of them together have a smaller
-//! error on the photographs. It depends on second moments of the patches and outputs alone, so no patch is read again.
-//! For any projection and kernels the best 1×1 convolution follows by least squares, and so does the gradient of the
-//! error. Steps of Adam (Kingma and Ba 2015) follow it, with one scale for each component and kernel, whose length does
-//! not matter.
+//! The kernels of [`super::original`] are optimal for each component alone. If all are fitted together, the error on
+//! the photographs is smaller. It depends only on second moments of patches and outputs, so the patches are not read
+//! again. For any projection and kernels, least squares gives the best 1×1 convolution and the gradient of the error.
+//! Adam (Kingma and Ba 2015) follows this gradient, with one scale for each component and kernel, because their lengths
+//! do not matter.
 
 use nalgebra::{DMatrix, DVector};
 
 use super::moments::{RIDGE, eigenvectors, solve};
 use crate::error::Result;
 
-/// Steps along the gradient.
+/// Number of gradient steps.
 const STEPS: usize = 30;
 
-/// Length of the first steps, as a share of the length of a component or kernel. It falls to a twentieth.
+/// The length of the first steps, as a share of the length of a component or kernel. It decreases to a twentieth.
 const RATE: f32 = 0.08;
 
-/// Share of the last gradient, and of the last square, in the running means.
+/// The weights of the last gradient and of its square in the running means.
 const MOMENTUM: [f32; 2] = [0.2, 0.1];
 
-/// Second moments, all centred, outputs times the root of their sensitivity.
+/// Second moments, all centred. Outputs are multiplied by the square root of their sensitivity.
 pub(super) struct Problem {
     /// Of the patches, `[input · k², input · k²]`.
     patches: DMatrix<f32>,
@@ -31,19 +31,19 @@ pub(super) struct Problem {
     taps: usize,
 }
 
-/// What the 1×1 convolution reads.
+/// The factors of the features that the 1×1 convolution reads.
 #[derive(Clone)]
 pub(super) struct Factors {
-    /// A component of the map in each column, `[input, component]`.
+    /// One component of the map per column, `[input, component]`.
     pub components: DMatrix<f32>,
-    /// A kernel in each column, `[k², feature]`.
+    /// One kernel per column, `[k², feature]`.
     pub kernels: DMatrix<f32>,
     /// The component that each kernel reads.
     pub reads: Vec<usize>,
 }
 
 impl Problem {
-    /// Of patches `[input · k², patches]` and outputs `[output, patches]`.
+    /// Computes the moments of patches `[input · k², patches]` and outputs `[output, patches]`.
     pub fn new(patches: &DMatrix<f32>, outputs: &DMatrix<f32>, sensitivity: &[f64], taps: usize) -> Problem {
         let count = patches.ncols().max(1) as f32;
         let (mean, mut of_outputs) = (patches.column_mean(), outputs.column_mean());
@@ -61,7 +61,7 @@ impl Problem {
         Problem { patches, both, variance, taps }
     }
 
-    /// The factors with the smallest error on the way from `start`. Without a projection the components stay.
+    /// The factors with the smallest error on the path from `start`. Without a projection the components do not change.
     ///
     /// # Errors
     ///
@@ -98,8 +98,8 @@ impl Problem {
         Ok(self.to_unit(best.1))
     }
 
-    /// The share of the outputs' variance that the best 1×1 convolution leaves, and its gradient by each weight of the
-    /// features, `[input · k², feature]`.
+    /// The share of the outputs' variance that remains with the best 1×1 convolution, and its gradient with respect to
+    /// the weights of the features, `[input · k², feature]`.
     fn error(&self, factors: &Factors) -> Result<(f64, DMatrix<f32>)> {
         let features = factors.features();
         let given = &self.patches * &features;
@@ -114,7 +114,7 @@ impl Problem {
         Ok((error, slopes))
     }
 
-    /// The gradients by components and kernels.
+    /// The gradients with respect to components and kernels.
     fn gradients(&self, factors: &Factors, slopes: &DMatrix<f32>) -> [DMatrix<f32>; 2] {
         let Factors { components, kernels, reads } = factors;
         let mut of_components = DMatrix::zeros(components.nrows(), components.ncols());
@@ -143,7 +143,7 @@ impl Problem {
         roots_of(DMatrix::from_fn(channels, channels, at), 1e-7)
     }
 
-    /// The same for the cells of a window, as a mean of all channels.
+    /// The same for the cells of a window, averaged over all channels.
     fn window_roots(&self) -> [DMatrix<f32>; 2] {
         let channels = self.patches.nrows() / self.taps;
         let at = |a: usize, b: usize| {
@@ -153,7 +153,7 @@ impl Problem {
         roots_of(DMatrix::from_fn(self.taps, self.taps, at), 1e-4)
     }
 
-    /// With kernels whose features have variance 1.
+    /// Rescales the kernels so that their features have variance 1.
     fn to_unit(&self, mut factors: Factors) -> Factors {
         let features = factors.features();
         let given = &self.patches * &features;
@@ -175,7 +175,7 @@ impl Factors {
     }
 }
 
-/// Columns of length 1 on their way.
+/// The state of Adam for columns of length 1.
 struct Directions {
     columns: DMatrix<f32>,
     gradients: DMatrix<f32>,
@@ -198,7 +198,7 @@ impl Directions {
         }
     }
 
-    /// A step of Adam. The part of a gradient along its column is left out, as the length does not matter.
+    /// One step of Adam. The component of a gradient along its column is removed, because the length does not matter.
     fn step(&mut self, gradient: DMatrix<f32>, rate: f32, step: usize) {
         let [of_gradient, of_square] = MOMENTUM;
         let unbiased = [of_gradient, of_square].map(|share| 1.0 - (1.0 - share).powi(step as i32 + 1));
@@ -218,7 +218,8 @@ impl Directions {
     }
 }
 
-/// The square root of a symmetric matrix and its inverse. Eigenvalues below a share of the largest count as that.
+/// The square root of a symmetric matrix and its inverse. Eigenvalues below a share of the largest are raised to that
+/// share.
 fn roots_of(matrix: DMatrix<f64>, least: f64) -> [DMatrix<f32>; 2] {
     let (values, vectors) = eigenvectors(matrix);
     let floor = values.first().copied().unwrap_or_default() * least + f64::MIN_POSITIVE.sqrt();
@@ -235,13 +236,13 @@ fn roots_of(matrix: DMatrix<f64>, least: f64) -> [DMatrix<f32>; 2] {
 mod tests {
     use super::*;
 
-    /// Outputs of three components with a kernel each, which are found again from a distance.
+    /// Three components with one kernel each are recovered from a perturbed start.
     #[test]
     fn factors_are_found_again() {
         let (channels, taps, outputs, samples) = (6, 9, 7, 900);
         let mut random = fastrand::Rng::with_seed(12);
         let mut matrix = |rows, columns| DMatrix::<f32>::from_fn(rows, columns, |_, _| random.f32() - 0.5);
-        // Neighbours are alike, and so are channels.
+        // Neighbouring pixels are correlated, and so are channels.
         let patches = {
             let (own, of_channels, of_all) =
                 (matrix(channels * taps, samples), matrix(channels, samples), matrix(1, samples));
@@ -271,7 +272,7 @@ mod tests {
         );
     }
 
-    /// The gradient is that of differences.
+    /// The gradient agrees with finite differences.
     #[test]
     fn gradients_are_slopes() {
         let mut random = fastrand::Rng::with_seed(13);

@@ -10,25 +10,25 @@ use std::cmp::Ordering;
 /// Steps of the search for good multipliers. Any multipliers give a correct bound.
 const STEPS: usize = 400;
 
-/// The length of a step of it as a share of the one before.
+/// The length of a step as a share of the previous one.
 const DECAY: f64 = 0.97;
 
-/// Partial combinations that are followed to find good ones quickly.
+/// Number of partial combinations that are followed to find good ones quickly.
 const BEAM: usize = 300;
 
-/// Sums in another order differ by this share.
+/// Sums in different order may differ by this share.
 const ROUNDING: f64 = 1e-9;
 
-/// What a candidate, or a combination, loses and costs.
+/// The loss and the cost of a candidate or a combination.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Item {
     /// To be minimised; finite.
     pub loss: f64,
-    /// At most the budget's.
+    /// Limited by the budget.
     pub parameters: u64,
-    /// At most the budget's.
+    /// Limited by the budget.
     pub macs: u64,
-    /// At most the budget's; finite.
+    /// Limited by the budget; finite.
     pub ms: f64,
 }
 
@@ -46,7 +46,7 @@ impl Item {
         [self.parameters as f64, self.macs as f64, self.ms]
     }
 
-    /// No more of anything.
+    /// Whether the loss and all costs are at most those of the other.
     fn is_as_good(&self, other: &Item) -> bool {
         self.loss <= other.loss
             && self.parameters <= other.parameters
@@ -60,24 +60,24 @@ impl Item {
     }
 }
 
-/// What a combination may cost.
+/// The limits of a combination.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Budget {
     /// All parameters together.
     pub parameters: u64,
     /// All multiply-accumulates together.
     pub macs: u64,
-    /// All milliseconds together; infinite where time does not matter.
+    /// All milliseconds together; infinite if there is no limit.
     pub ms: f64,
 }
 
 impl Budget {
-    /// Whether `total` is within it.
+    /// Whether `total` meets the budget.
     pub fn allows(&self, total: &Item) -> bool {
         total.parameters <= self.parameters && total.macs <= self.macs && total.ms <= self.ms
     }
 
-    /// Costs as shares of it; 0 of what is not limited.
+    /// Costs as shares of the budget; 0 for costs without a limit.
     fn shares(&self, item: Item) -> [f64; 3] {
         let limits = [self.parameters as f64, self.macs as f64, self.ms];
         let costs = item.costs();
@@ -88,25 +88,25 @@ impl Budget {
 /// One candidate of each part.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Choice {
-    /// By part, the number of the candidate.
+    /// For each part, the number of the candidate.
     pub picks: Vec<usize>,
     /// The sum of all.
     pub total: Item,
 }
 
-/// The `count` combinations of least loss within the budget, best first; fewer if there are not so many.
+/// The `count` combinations with the smallest loss within the budget, best first; fewer if there are fewer.
 pub fn choose(parts: &[Vec<Item>], budget: &Budget, count: usize) -> Vec<Choice> {
     if count == 0 || parts.iter().any(Vec::is_empty) {
         return Vec::new();
     }
     let mut bound = Bound::new(parts, budget);
-    // Good combinations first: what is worse than they are need not be followed.
+    // Good combinations first: partial ones that are worse need not be followed.
     let known = extend(parts, budget, count, &bound, BEAM);
     bound.known = known.get(count - 1).map_or(f64::INFINITY, |choice| choice.total.loss);
     extend(parts, budget, count, &bound, usize::MAX)
 }
 
-/// The best combinations that begin with one of the `width` most promising partial ones of every length.
+/// The best combinations among those that begin with one of the `width` most promising partial ones of each length.
 fn extend(parts: &[Vec<Item>], budget: &Budget, count: usize, bound: &Bound, width: usize) -> Vec<Choice> {
     let least = rests(parts);
     let mut partial = vec![Choice { picks: Vec::new(), total: Item::default() }];
@@ -136,7 +136,8 @@ fn extend(parts: &[Vec<Item>], budget: &Budget, count: usize, bound: &Bound, wid
     partial
 }
 
-/// Those that fewer than `count` others are as good as; of sorted ones, so that only earlier ones can be.
+/// The combinations that are dominated by fewer than `count` others. They are sorted, so only earlier ones can
+/// dominate.
 fn undominated(sorted: Vec<Choice>, count: usize) -> Vec<Choice> {
     let mut kept: Vec<Choice> = Vec::new();
     for choice in sorted {
@@ -147,7 +148,7 @@ fn undominated(sorted: Vec<Choice>, count: usize) -> Vec<Choice> {
     kept
 }
 
-/// By number of parts done, the least that the rest costs, each cost by itself; its loss is not counted.
+/// For each number of finished parts, the lower bounds of the costs of the remaining parts, each cost alone.
 fn rests(parts: &[Vec<Item>]) -> Vec<Item> {
     let mut rests = vec![Item::default()];
     for part in parts.iter().rev() {
@@ -163,23 +164,23 @@ fn rests(parts: &[Vec<Item>]) -> Vec<Item> {
     rests
 }
 
-/// The least that parts cost together, each cost by itself.
+/// The lower bounds of the costs of all parts together, each cost alone.
 pub fn least(parts: &[Vec<Item>]) -> Item {
     rests(parts)[0]
 }
 
-/// What a combination loses at least: every cost has a price, paid beyond the budget and got back below it.
+/// A Lagrangian lower bound of the loss. Every cost has a price, paid beyond the budget and refunded below it.
 struct Bound {
     budget: Budget,
     prices: [f64; 3],
-    /// By number of parts done, the least that the rest loses and pays.
+    /// For each number of finished parts, a lower bound of loss and price of the remaining parts.
     rests: Vec<f64>,
-    /// So many combinations as are wanted lose no more than this.
+    /// At least the requested number of combinations have a loss of at most this.
     known: f64,
 }
 
 impl Bound {
-    /// With the prices that make it high; nothing is known to be good.
+    /// Finds prices that make the bound high. No combination is known yet.
     fn new(parts: &[Vec<Item>], budget: &Budget) -> Bound {
         let mut bound = Bound { budget: *budget, prices: [0.0; 3], rests: Vec::new(), known: f64::INFINITY };
         let (mut prices, mut highest) = ([0.0; 3], f64::NEG_INFINITY);
@@ -201,7 +202,7 @@ impl Bound {
             if value > highest {
                 (bound.prices, highest) = (prices, value);
             }
-            // A subgradient. What is not limited has a share of 0, which would only lower its price below none.
+            // A subgradient. A cost without a limit has a share of 0, which would only lower its price below 0.
             let over = shares.map(|share| share - 1.0);
             let length = dot(over, over).sqrt().max(1e-9);
             let stride = spread.max(1e-9) * DECAY.powi(step as i32) / length;
@@ -217,7 +218,7 @@ impl Bound {
         bound
     }
 
-    /// What a combination that begins like this, of so many parts, loses at least.
+    /// A lower bound of the loss of a combination whose first `done` parts have this total.
     fn of(&self, total: &Item, done: usize) -> f64 {
         let paid = dot(self.prices, self.budget.shares(*total)) - self.prices.iter().sum::<f64>();
         total.loss + paid + self.rests[done]
@@ -244,7 +245,7 @@ mod tests {
         parts.iter().zip(picks).fold(Item::default(), |sum, (part, &pick)| sum.plus(part[pick]))
     }
 
-    /// All combinations, by trying them.
+    /// The best combinations, found by trying all.
     fn all(parts: &[Vec<Item>], budget: &Budget) -> Vec<Choice> {
         let mut picks = vec![vec![]];
         for part in parts {

@@ -16,37 +16,37 @@ use crate::network::{Activation, Graph, Layer, LayerKind, Network, NodeId};
 pub struct Part {
     /// The name of its first layer.
     pub name: String,
-    /// Its layers' places in the network, ascending.
+    /// Indices of its layers in the network, ascending.
     pub layers: Vec<usize>,
-    /// The teacher's map that it stands for.
+    /// The teacher's map that it reproduces.
     pub teacher: String,
     /// The node of the network's graph that it reads.
     pub input: NodeId,
-    /// Channels and stride of what it reads.
+    /// Channels and stride of its input.
     pub from: (usize, usize),
-    /// Channels and stride of what it gives.
+    /// Channels and stride of its output.
     pub to: (usize, usize),
 }
 
-/// What may stand for a part.
+/// A replacement for a part.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Candidate {
     /// As in tables: `MBConv k=5 α=2 β=8`.
     pub name: String,
-    /// Each reads the one before it.
+    /// Each layer reads the one before it.
     pub layers: Vec<Layer>,
-    /// What it costs by itself.
+    /// Its own cost.
     pub cost: Cost,
-    /// The teacher's own layers, which explain everything.
+    /// Whether it is the teacher's own layers, which explain everything.
     pub taken_over: bool,
 }
 
 impl Candidate {
-    /// Its layers as a graph that reads the part's input map as node 0.
+    /// A graph of its layers. Node 0 is the part's input map.
     ///
     /// # Errors
     ///
-    /// [`Error::Training`] for layers that do not fit, which `candidates` has ruled out.
+    /// [`Error::Training`] for layers that do not fit together. `candidates` excludes these.
     pub fn graph(&self, part: &Part) -> Result<Graph> {
         Graph::chain(&self.layers, part.from.0, part.from.1).map_err(Error::Training)
     }
@@ -55,14 +55,14 @@ impl Candidate {
 /// The name of a part's own layers among its candidates.
 pub const AS_IT_IS: &str = "as it is";
 
-/// The network with the teacher's map at each layer that stands for one.
+/// The network with the name of the teacher's map at each layer that reproduces one.
 ///
-/// A network that names some stays as it is. Else each layer stands for the teacher's layer of the same name, apart
-/// from those that a pool alone reads: they are one part with the pool.
+/// A network that names maps stays as it is. Otherwise each layer corresponds to the teacher's layer of the same name.
+/// A layer that only a pool reads forms one part with the pool.
 ///
 /// # Errors
 ///
-/// [`Error::Option`]: no layer names a map, and none is called as one of the teacher's.
+/// [`Error::Option`]: no layer names a map, and none has the name of a teacher's layer.
 pub fn with_hints(mut network: Network, teacher: Option<&Network>) -> Result<Network> {
     if network.layers.iter().any(|layer| layer.teacher.is_some()) {
         return Ok(network);
@@ -89,7 +89,7 @@ pub fn with_hints(mut network: Network, teacher: Option<&Network>) -> Result<Net
     Ok(network)
 }
 
-/// By layer, the places of the layers that it reads; `None` is the image.
+/// For each layer, the indices of the layers that it reads; `None` is the image.
 fn inputs(network: &Network) -> Vec<Vec<Option<usize>>> {
     let places: HashMap<&str, usize> =
         network.layers.iter().enumerate().map(|(index, layer)| (layer.name.as_str(), index)).collect();
@@ -100,7 +100,7 @@ fn inputs(network: &Network) -> Vec<Vec<Option<usize>>> {
     network.layers.iter().enumerate().map(of).collect()
 }
 
-/// By layer, the places of those that read it.
+/// For each layer, the indices of the layers that read it.
 fn readers(network: &Network) -> Vec<Vec<usize>> {
     let mut readers = vec![Vec::new(); network.layers.len()];
     for (index, inputs) in inputs(network).into_iter().enumerate() {
@@ -125,13 +125,14 @@ fn ends(graph: &Graph, layers: usize) -> Vec<NodeId> {
     (0..layers).map(|i| graph.output_of(i).unwrap_or(0)).collect()
 }
 
-/// The parts of a network that names its teacher's maps, in its order: those that `wanted` names, all if it is empty.
+/// The parts of a network that names its teacher's maps, in its order: those in `wanted`, or all if it is empty.
 ///
-/// A layer that gives boxes or scores is none, nor is what the teacher's maps do not lead to. What is no part stays.
+/// Layers that compute boxes or scores belong to no part, and neither do layers that do not lead to a teacher's map.
+/// These layers stay.
 ///
 /// # Errors
 ///
-/// [`Error::Option`]: a part that is wanted and is none, with the reason; no parts at all.
+/// [`Error::Option`]: a wanted part that does not exist, with the reason; no parts at all.
 pub fn parts(network: &Network, wanted: &[String]) -> Result<Vec<Part>> {
     let graph = network.graph()?;
     let mut parts = Vec::new();
@@ -170,7 +171,7 @@ pub fn parts(network: &Network, wanted: &[String]) -> Result<Vec<Part>> {
     Ok(parts)
 }
 
-/// The part that ends with layer `end`. None where it has no weights; an error is the name and a reason.
+/// The part that ends with layer `end`. `None` if it has no weights. The error has the name and a reason.
 fn part(network: &Network, graph: &Graph, end: usize) -> Result<Option<Part>, (String, String)> {
     let (inputs, readers) = (inputs(network), readers(network));
     let ends = ends(graph, network.layers.len());
@@ -193,7 +194,7 @@ fn part(network: &Network, graph: &Graph, end: usize) -> Result<Option<Part>, (S
         }
     };
     layers.reverse();
-    // Pools in front stay in front.
+    // Pools at the beginning are not part of it.
     let pools = layers.iter().take_while(|&&index| !has_weights(&layer(index).kind)).count();
     let input = if pools == 0 { input } else { Some(layers[pools - 1]) };
     layers.drain(..pools);
@@ -217,12 +218,12 @@ fn part(network: &Network, graph: &Graph, end: usize) -> Result<Option<Part>, (S
     Ok(Some(Part { name, layers, teacher, input, from, to }))
 }
 
-/// The teacher's maps that `node` of a network's graph is computed from without weights: nodes, and the maps' names. The
-/// image has none.
+/// The teacher's maps from which `node` of a network's graph is computed without weights: nodes and names of the maps.
+/// The image is not a map of the teacher.
 ///
 /// # Errors
 ///
-/// The name of a layer with weights on the way that names no map.
+/// The name of a layer in between that has weights but names no map.
 pub fn sources(network: &Network, graph: &Graph, node: NodeId) -> Result<Vec<(NodeId, String)>, String> {
     let Some(index) = graph.nodes[node].layer else { return Ok(Vec::new()) };
     let layer = &network.layers[index];
@@ -234,7 +235,7 @@ pub fn sources(network: &Network, graph: &Graph, node: NodeId) -> Result<Vec<(No
     }
     let mut all = Vec::new();
     for &input in &graph.nodes[node].inputs {
-        // Two slices may be of one map.
+        // Two slices may belong to one map.
         for source in sources(network, graph, input)? {
             if !all.contains(&source) {
                 all.push(source);
@@ -244,11 +245,12 @@ pub fn sources(network: &Network, graph: &Graph, node: NodeId) -> Result<Vec<(No
     Ok(all)
 }
 
-/// All that may stand for a part, its own layers first. `teacher` is the network of a teacher that has weights by name.
+/// All candidates for a part, its own layers first. `teacher` is the network of the teacher, if the teacher is a
+/// checkpoint.
 ///
 /// # Errors
 ///
-/// None beyond those of a network that does not hold together.
+/// Only those of an inconsistent network.
 pub fn candidates(
     network: &Network,
     part: &Part,
@@ -258,7 +260,7 @@ pub fn candidates(
     let own: Vec<Layer> = part.layers.iter().map(|&index| network.layers[index].clone()).collect();
     let mut all = Vec::new();
     let mut add = |name: String, layers: Vec<Layer>, taken_over: bool| {
-        // An odd width has no Ghost module: such candidates are none.
+        // A Ghost module needs an even width; other candidates are dropped.
         let Ok(graph) = Graph::chain(&layers, part.from.0, part.from.1) else { return };
         let cost = cost::total(&graph, config.side_px, config.side_px);
         all.push(Candidate { name, layers, cost, taken_over });
@@ -295,7 +297,7 @@ pub fn candidates(
                         let last = layers.len() - 1;
                         layers.iter_mut().for_each(|layer| layer.teacher = None);
                         layers[last].teacher = Some(part.teacher.clone());
-                        // What the part is already.
+                        // The part's own layers.
                         let is_own = layers.len() == own.len()
                             && layers.iter().zip(&own).all(|(layer, own)| layer.kind == own.kind);
                         if !is_own {
@@ -309,7 +311,7 @@ pub fn candidates(
     Ok(all)
 }
 
-/// A block by input and output channels, stride and activation.
+/// Makes a block from input and output channels, stride and activation.
 type Block = Box<dyn Fn(usize, usize, usize, Activation) -> LayerKind>;
 
 /// The blocks of a kind and kernel, with their names.
@@ -340,7 +342,7 @@ fn blocks(kind: Kind, kernel: usize, config: &ExploreConfig) -> Vec<(String, Blo
                     let squeeze = expansion.checked_div(beta).map_or(0, |squeeze| squeeze.max(1));
                     let mut kind = LayerKind::mb_conv(expansion, out, kernel, stride, squeeze, activation);
                     if let LayerKind::MbConv { out_activation, .. } = &mut kind {
-                        // As what it stands for: a map that is never below zero would be hard without.
+                        // As in the original: a map that is never negative would be hard to learn without it.
                         *out_activation = activation;
                     }
                     kind
@@ -352,7 +354,7 @@ fn blocks(kind: Kind, kernel: usize, config: &ExploreConfig) -> Vec<(String, Blo
     }
 }
 
-/// `depth` blocks for a part, the first ones with its strides; none where they are too few.
+/// `depth` blocks for a part. The first ones have its strides; `None` if there are too few blocks.
 fn chain(part: &Part, depth: usize, stride: usize, activation: Activation, block: &Block) -> Option<Vec<Layer>> {
     let halvings = stride.checked_ilog2()? as usize;
     if halvings > depth {
@@ -360,7 +362,7 @@ fn chain(part: &Part, depth: usize, stride: usize, activation: Activation, block
     }
     let layer = |number: usize| {
         let input = if number == 0 { part.from.0 } else { part.to.0 };
-        // Nothing but the last may end without one.
+        // Only the last block may end without an activation.
         let between = if activation == Activation::None { Activation::Relu6 } else { activation };
         let mut kind = block(input, part.to.0, if number < halvings { 2 } else { 1 }, between);
         if number + 1 == depth {
@@ -372,7 +374,7 @@ fn chain(part: &Part, depth: usize, stride: usize, activation: Activation, block
     Some((0..depth).map(layer).collect())
 }
 
-/// Sets the activation behind a block.
+/// Sets the activation at the end of a block.
 fn end_with(kind: &mut LayerKind, last: Activation) {
     match kind {
         LayerKind::Conv { activation, .. } => *activation = last,
@@ -381,7 +383,7 @@ fn end_with(kind: &mut LayerKind, last: Activation) {
             *activation = last;
         }
         LayerKind::MbConv { out_activation, .. } => *out_activation = last,
-        // Both halves of a Ghost module have one, and the second is made from the first.
+        // Both halves of a Ghost module have an activation, and the second half is computed from the first.
         _ => {}
     }
 }
@@ -407,11 +409,11 @@ fn stride(kind: &LayerKind) -> usize {
 ///
 /// # Errors
 ///
-/// [`Error::Network`] where a new layer is called as another one.
+/// [`Error::Network`] if a new layer has the name of another one.
 pub fn with_candidates(network: &Network, chosen: &[(&Part, &Candidate)]) -> Result<Network> {
     let mut layers: Vec<Vec<Layer>> = Vec::new();
     let mut renamed: HashMap<&str, String> = HashMap::new();
-    // Who reads whom must not depend on places any more.
+    // Inputs are named explicitly, so that they do not depend on the order of layers.
     let explicit = |(index, inputs): (usize, Vec<Option<usize>>)| {
         let name = |input: Option<usize>| input.map_or("image".into(), |input| network.layers[input].name.clone());
         vec![Layer { from: inputs.into_iter().map(name).collect(), ..network.layers[index].clone() }]
@@ -430,7 +432,7 @@ pub fn with_candidates(network: &Network, chosen: &[(&Part, &Candidate)]) -> Res
     let mut new = Network { name: format!("{}_explored", network.name), layers: Vec::new(), ..network.clone() };
     for mut layer in layers.into_iter().flatten() {
         for name in &mut layer.from {
-            // A candidate's own chain has no old names but where they stay the same.
+            // The inner layers of a candidate have new names, except those that stay the same.
             if let Some(now) = renamed.get(name.as_str()) {
                 name.clone_from(now);
             }
@@ -559,13 +561,13 @@ mod tests {
             let added = sum(&pick);
             assert_eq!(cost.parameters + own.0, base.parameters + added.0);
             assert_eq!(cost.macs + own.1, base.macs + added.1);
-            // Every part still says what it stands for.
+            // Every part still names its map.
             let hints = |network: &Network| {
                 network.layers.iter().filter_map(|layer| layer.teacher.clone()).collect::<Vec<_>>()
             };
             assert_eq!(hints(&explored), hints(&network));
         }
-        // Nothing is changed by what is there already.
+        // Choosing the existing layers changes nothing.
         let same: Vec<(&Part, &Candidate)> = parts.iter().zip(&all).map(|(part, all)| (part, &all[0])).collect();
         let same = with_candidates(&network, &same).unwrap();
         assert_eq!(same.layers, network.layers);

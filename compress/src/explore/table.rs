@@ -12,19 +12,19 @@ use crate::cost;
 use crate::error::{Error, Result};
 use crate::figure::{self, Bar};
 
-/// The file of the combinations, in a run's folder.
+/// The file with the combinations in a run's folder.
 pub const COMBINATIONS: &str = "combinations.json";
 
 const ORDINALS: [&str; 5] = ["best", "second", "third", "fourth", "fifth"];
 
-/// The folder of a combination's training: another one for other picks, also under another budget.
+/// The folder of a combination's training. It depends only on the picks, not on the budget.
 pub fn check_folder(picks: &BTreeMap<String, String>) -> String {
     let hash = Sha256::digest(format!("{picks:?}"));
     format!("check-{:02x}{:02x}{:02x}{:02x}", hash[0], hash[1], hash[2], hash[3])
 }
 
-/// The best combinations in their order, of which `best` is the one to take, and behind them those that have the same
-/// candidate for every part.
+/// The best combinations in their order, of which `best` is chosen, followed by those with the same candidate for every
+/// part.
 pub fn combinations(
     space: &SearchSpace,
     table: &Table,
@@ -64,7 +64,7 @@ pub fn combinations(
     all
 }
 
-/// Combinations as bars, the best marked, with their costs.
+/// A bar chart of combinations with their costs; the best is marked.
 ///
 /// # Errors
 ///
@@ -134,7 +134,7 @@ fn csv(candidates: &[Measured]) -> String {
     text
 }
 
-/// Writes the table as far as it is.
+/// Writes the table as far as it exists.
 pub fn write(run: &Path, space: &SearchSpace, table: &Table, combinations: &[Combination]) -> Result<()> {
     // In the network's order.
     let find =

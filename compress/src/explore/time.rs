@@ -10,17 +10,17 @@ use crate::error::Result;
 use crate::network::{Activation, Graph, Head, Layer, LayerKind, Network, Op};
 use crate::quantize::{self, Plan, Scale, Windows};
 
-/// Frames, of which the median counts.
+/// Number of frames. The median of their times is used.
 const FRAMES: usize = 9;
 
-/// Milliseconds that a candidate takes in a network whose input is `side_px` × `side_px` pixels, on one thread of this
-/// machine: those of a network that is little more than the candidate, less those of the same network without it.
+/// The milliseconds of a candidate in a network with an input of `side_px` × `side_px` pixels, on one thread of this
+/// machine. It is the time of a small network with the candidate, minus that of the same network without it.
 ///
 /// The engine's speed does not depend on values, so weights are random.
 ///
 /// # Errors
 ///
-/// A side that does not fit; what the detector says.
+/// A side that does not fit, or an error of the detector.
 pub fn milliseconds(part: &Part, candidate: &Candidate, side_px: usize) -> Result<f64> {
     let (channels, stride) = part.from;
     let factor = part.to.1 / stride;
@@ -29,7 +29,7 @@ pub fn milliseconds(part: &Part, candidate: &Candidate, side_px: usize) -> Resul
         let activation = if norm { Activation::Relu6 } else { Activation::None };
         Layer::new(name, LayerKind::Conv { out, kernel: 1, stride, activation, norm })
     };
-    // A map of as many channels as the part reads.
+    // Makes a map with as many channels as the part reads.
     let mut with = if channels == 3 { Vec::new() } else { vec![conv("reach", channels, 1, true)] };
     with.extend(candidate.layers.iter().map(|layer| Layer { from: Vec::new(), ..layer.clone() }));
     let with = median(with, side)?;
@@ -37,7 +37,7 @@ pub fn milliseconds(part: &Part, candidate: &Candidate, side_px: usize) -> Resul
     Ok((with - without).max(0.0))
 }
 
-/// Milliseconds of a frame of `side` × `side` pixels for these layers with a head behind them.
+/// The milliseconds of a frame of `side` × `side` pixels for these layers followed by a head.
 fn median(mut layers: Vec<Layer>, side: usize) -> Result<f64> {
     let Some(last) = layers.last().map(|layer| layer.name.clone()) else { return Ok(0.0) };
     let to_head = |name: &str, out| {
@@ -54,7 +54,7 @@ fn median(mut layers: Vec<Layer>, side: usize) -> Result<f64> {
     let pixels: Vec<u8> = (0..side * side * 3).map(|i| (i * 37 % 251) as u8).collect();
     let image = ImageView::rgb(&pixels, side as u32, side as u32)?;
     let mut times = Vec::with_capacity(FRAMES);
-    // The first one warms up.
+    // The first frame is a warm-up.
     for frame in 0..=FRAMES {
         let started = Instant::now();
         std::hint::black_box(detector.detect(image)?);
@@ -132,7 +132,7 @@ mod tests {
         let all = parts::candidates(&network, part, &config, None).unwrap();
         let candidate = all.iter().find(|candidate| candidate.name == parts::AS_IT_IS).unwrap();
         let [small, large] = [32, 128].map(|side| milliseconds(part, candidate, side).unwrap());
-        // Of 16 times the work, so that other programs on the machine do not matter.
+        // With 16 times the work, so that other load on the machine does not matter.
         assert!(small < large, "{small} {large}");
     }
 

@@ -10,7 +10,7 @@ use super::Masks;
 use crate::error::{Error, Result};
 use crate::network::{Activation, Head, Layer, LayerKind, Network, PoolPadding, XY_SCALES};
 
-/// More than any network has.
+/// The maximum number of channels. Real networks have fewer.
 const MOST_CHANNELS: usize = 1 << 14;
 const LARGEST_KERNEL: usize = 31;
 
@@ -28,16 +28,16 @@ pub struct Description {
     net_line: usize,
 }
 
-/// A convolution's place and shape.
+/// The position and shape of a convolution.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Convolution {
     /// Darknet's number of the layer.
     pub index: usize,
     /// The line of its section.
     pub line: usize,
-    /// What its tensors' names start with.
+    /// The prefix of its tensors' names.
     pub node: String,
-    /// Batch normalisation; without it a bias.
+    /// Whether it has batch normalisation; otherwise it has a bias.
     pub norm: bool,
     /// OIHW.
     pub shape: [usize; 4],
@@ -67,22 +67,22 @@ struct Section<'a> {
     entries: Vec<Entry<'a>>,
 }
 
-/// What a layer gives to those that name it.
+/// The output of a layer for later layers.
 #[derive(Debug, Clone)]
 enum Output {
     Map {
-        /// Our layer that has it.
+        /// The name of our layer that computes it.
         name: String,
         channels: usize,
         stride: usize,
     },
-    /// The depthwise half of a DSConv, which has no name of its own.
+    /// The depthwise half of a DSConv, which has no name.
     Inside,
     /// Boxes.
     Boxes,
 }
 
-/// Keys of training and display.
+/// Keys for training and display, which are ignored.
 const TRAINING: [&str; 8] = [
     "stopbackward",
     "dontsave",
@@ -116,7 +116,7 @@ const TRAINING_YOLO: [&str; 29] = [
     "counters_per_class",
     "show_details",
     "map",
-    // Darknet's options of suppression and tracking; the detector has its own.
+    // Darknet's options of suppression and tracking. The detector has its own.
     "nms_kind",
     "beta_nms",
     "track_history_size",
@@ -154,7 +154,7 @@ impl<'a> Section<'a> {
             .map_err(|_| self.error(entry.line, format!("`{}={}` is no number", entry.key, entry.value)))
     }
 
-    /// A whole number in `range`, or `default` where the section has none.
+    /// An integer in `range`, or `default` if the section does not have it.
     fn number(&self, key: &str, default: usize, range: std::ops::RangeInclusive<usize>) -> Result<usize> {
         let Some(entry) = self.find(key)? else { return Ok(default) };
         let number: i64 = self.parse(entry, entry.value)?;
@@ -165,12 +165,12 @@ impl<'a> Section<'a> {
     }
 
     fn list<T: std::str::FromStr>(&self, entry: &Entry) -> Result<Vec<T>> {
-        // Some lists end in a comma.
+        // Some lists end with a comma.
         let value = entry.value.trim().trim_end_matches(',');
         value.split(',').map(|part| self.parse(entry, part)).collect()
     }
 
-    /// Refuses keys other than `known` and those that only training reads, and of `fixed` every value but that given.
+    /// Refuses unknown keys. `known` are read, `training` are ignored, and `fixed` must have the given values.
     fn check(&self, known: &[&str], training: &[&str], fixed: &[(&str, f64)]) -> Result<()> {
         for entry in &self.entries {
             if known.contains(&entry.key) || training.contains(&entry.key) || TRAINING.contains(&entry.key) {
@@ -274,7 +274,7 @@ pub fn read(path: &Path, text: &str) -> Result<Description> {
 
 struct Reader<'a> {
     sections: &'a [Section<'a>],
-    /// Of the layers so far, by Darknet's number.
+    /// Outputs of the layers so far, by Darknet's number.
     outputs: Vec<Output>,
     /// Whether something reads that output.
     read: Vec<bool>,
@@ -308,7 +308,7 @@ impl<'a> Reader<'a> {
         self.read.push(false);
     }
 
-    /// Channels and stride of the map that a layer gives, and what our layers call it.
+    /// Channels and stride of a layer's output map, and the name of our layer.
     fn map(&mut self, section: &Section, line: usize, index: usize) -> Result<(String, usize, usize)> {
         match &self.outputs[index] {
             Output::Map { name, channels, stride } => {
@@ -328,7 +328,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The map of the layer before.
+    /// The map of the previous layer.
     fn before(&mut self, section: &Section) -> Result<(String, usize, usize)> {
         match self.outputs.len().checked_sub(1) {
             None => Ok(("image".into(), 3, 1)),
@@ -336,7 +336,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Layers by Darknet's numbers: negative ones count back from this layer.
+    /// The maps of the layers with Darknet's numbers. Negative numbers count back from this layer.
     fn named(&mut self, section: &Section, entry: &Entry) -> Result<Vec<(String, usize, usize)>> {
         let here = self.outputs.len();
         let mut maps = Vec::new();
@@ -379,7 +379,7 @@ impl<'a> Reader<'a> {
             self.push(Output::Map { name, channels: filters, stride: stride * step });
             return Ok(());
         }
-        // A depthwise convolution and the 1×1 behind it are one layer here.
+        // A depthwise convolution and the following 1×1 convolution become one layer here.
         let refuse = |problem: &str| {
             let problem = format!(
                 "has groups={}: only a depthwise convolution (as many groups as filters and input channels) with the \
@@ -427,7 +427,7 @@ impl<'a> Reader<'a> {
         )?;
         let step = stride(section, 1)?;
         let size = section.number("size", step, 1..=LARGEST_KERNEL)?;
-        // Darknet pads by `size - 1` in all, half of it, rounded down, above and to the left.
+        // Darknet pads by `size - 1` in total, and by half of that, rounded down, at the top and left.
         let padding = match size {
             2 => PoolPadding::End,
             size if size >= step && size % 2 == 1 => PoolPadding::Both,
@@ -437,7 +437,7 @@ impl<'a> Reader<'a> {
                 );
             }
         };
-        // A window of 2 with stride 2 never reaches the border of an even map.
+        // A window of 2 with stride 2 never exceeds an even map.
         let least = if (size, step) == (2, 2) { 0 } else { size - 1 };
         section.number("padding", size - 1, least..=size - 1)?;
         let (input, channels, stride) = self.before(section)?;
@@ -466,7 +466,7 @@ impl<'a> Reader<'a> {
         let group = section.number("group_id", 0, 0..=groups - 1)?;
         let mut maps = self.named(section, entry)?;
         let several = maps.len() > 1;
-        // Of each map one of so many equal parts.
+        // Of each map, one of this many equal parts.
         for (index, (map, channels, _)) in maps.iter_mut().enumerate().filter(|_| groups > 1) {
             if !channels.is_multiple_of(groups) {
                 let problem = format!("divides the {channels} channels of `{map}` into {groups} groups");
@@ -519,7 +519,8 @@ impl<'a> Reader<'a> {
         section.check(
             &["mask", "anchors", "classes", "num", "scale_x_y"],
             &TRAINING_YOLO,
-            // Else sizes are squares instead of exponentials, and the scores already probabilities.
+            // With new_coords=1, sizes would be squares instead of exponentials, and scores would already be
+            // probabilities.
             &[("new_coords", 0.0)],
         )?;
         let classes_line = section.required("classes")?.line;
@@ -573,7 +574,7 @@ impl<'a> Reader<'a> {
             return Err(net.error(net.line, "no [yolo] section follows: this is no YOLOv3 detector"));
         }
         for (index, section) in self.sections.iter().enumerate() {
-            // A layer that only a route reads is read through the route.
+            // A layer that only a route names counts as read if the route is read.
             if !self.read[index] && !matches!(self.outputs[index], Output::Boxes) {
                 return Err(section.error(section.line, format!("nothing reads this, layer {index}")));
             }
@@ -639,7 +640,7 @@ impl ConvolutionSection {
             stride: stride(section, 1)?,
             groups: section.number("groups", 1, 1..=MOST_CHANNELS)?,
             norm: section.number("batch_normalize", 0, 0..=1)? == 1,
-            // Darknet's defaults.
+            // Darknet's default.
             activation: section.activation("logistic")?,
         })
     }
@@ -657,16 +658,16 @@ fn stride(section: &Section, default: usize) -> Result<usize> {
 }
 
 impl Description {
-    /// Of every head, in the order of the cfg.
+    /// The masks of all heads, in the order of the cfg.
     pub fn masks(&self) -> Masks {
         self.heads.iter().map(|head| head.mask.clone()).collect()
     }
 
-    /// Gives the heads other anchors of those in the cfg.
+    /// Assigns other anchors of the cfg to the heads.
     ///
     /// # Errors
     ///
-    /// [`Error::Option`]: not a list for each head, of as many anchors as it has, all of them in the cfg.
+    /// [`Error::Option`]: the number of lists or the length of a list is wrong, or an anchor is not in the cfg.
     pub fn set_masks(&mut self, masks: &Masks) -> Result<()> {
         let refuse = |problem: String| Err(Error::Option { option: "--masks", problem });
         if masks.len() != self.heads.len() {
@@ -694,14 +695,14 @@ impl Description {
         Ok(())
     }
 
-    /// The network in our own terms.
+    /// Converts the network to our own description.
     ///
     /// # Errors
     ///
-    /// [`Error::Network`] where the layers do not hold together, [`Error::Cfg`] for an input of another size than a
-    /// multiple of the largest stride.
+    /// [`Error::Network`] if the layers are inconsistent, [`Error::Cfg`] if the input size is not a multiple of the
+    /// largest stride.
     pub fn network(&self, path: &Path, name: String) -> Result<Network> {
-        // Ours read the finest map first, Darknet's mostly the coarsest.
+        // Our heads read the finest map first, Darknet's mostly the coarsest.
         let mut heads: Vec<&YoloHead> = self.heads.iter().collect();
         heads.sort_by_key(|head| head.stride);
         let anchors =
@@ -709,7 +710,7 @@ impl Description {
         let mut layers = self.layers.clone();
         let mut xy_scales: Vec<f32> = heads.iter().map(|head| head.xy_scale).collect();
         if xy_scales.iter().all(|scale| *scale == 1.0) {
-            xy_scales.clear(); // YOLOv3, whose description does without.
+            xy_scales.clear(); // As in YOLOv3, whose description has none.
         }
         let kind = LayerKind::Detect { head: Head::Anchors { anchors, xy_scales } };
         let from = heads.iter().map(|head| head.map.clone()).collect();

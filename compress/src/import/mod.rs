@@ -20,39 +20,39 @@ use crate::network::Network;
 #[cfg(feature = "train")]
 pub use nanodet::nanodet;
 
-/// Which anchors each head has: of every `[yolo]` section, in the order of the cfg, the numbers of its anchors.
+/// The anchors of each head: for every `[yolo]` section, in the order of the cfg, the numbers of its anchors.
 pub type Masks = Vec<Vec<usize>>;
 
-/// What the files themselves do not say.
+/// Information that the files do not contain.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Options {
-    /// The names of the classes, as [`class_names`] reads them. Without it they stay numbered.
+    /// The names of the classes, as [`class_names`] reads them. Without it the classes are numbered.
     pub names: Option<PathBuf>,
-    /// Instead of those in the cfg.
+    /// Masks to use instead of those in the cfg.
     pub masks: Option<Masks>,
 }
 
-/// A network that was read, and its weights.
+/// An imported network with its weights.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Imported {
-    /// Layers of Darknet's have its numbers in their names: `conv13` is layer 13 of its print-out.
+    /// Names of layers contain Darknet's numbers: `conv13` is layer 13 of Darknet's printout.
     pub network: Network,
     /// Every tensor of the network.
     pub weights: Weights,
-    /// Width and height of the input in pixels, as the cfg says. Anchors are in pixels of any input.
+    /// Width and height of the input in pixels, from the cfg. Anchors are in pixels, independent of the input size.
     pub input_px: (usize, usize),
-    /// What differs from the files, a sentence each.
+    /// Differences from the files, one sentence each.
     pub notes: Vec<String>,
 }
 
-/// A weights file that was trained with other masks than its cfg has.
+/// A weights file that was trained with other masks than those in its cfg.
 struct Known<'a> {
     sha256: &'a str,
     whose: &'a str,
     masks: &'a [&'a [usize]],
 }
 
-/// The cfg was changed after the training, to give the second head the anchors 0, 1, 2: with them its boxes have wrong
+/// Its cfg was changed after the training, to give the second head the anchors 0, 1, 2. With these its boxes have wrong
 /// sizes, and AP50 on COCO falls from 37.8 to 22.8.
 const YOLOV3_TINY: Known = Known {
     sha256: "dccea06f59b781ec1234ddf8d1e94b9519a97f4245748a7d4db75d5b7080a42c",
@@ -60,8 +60,8 @@ const YOLOV3_TINY: Known = Known {
     masks: &[&[3, 4, 5], &[1, 2, 3]],
 };
 
-/// Darknet's names of COCO's classes that COCO itself spells otherwise, by their place among the 80. `evaluate` goes by
-/// the names of the annotations.
+/// Darknet's names of COCO's classes that COCO spells differently, by their position among the 80. `evaluate` uses the
+/// names in the annotations.
 const COCO_NAMES: [(usize, &str, &str); 6] = [
     (3, "motorbike", "motorcycle"),
     (4, "aeroplane", "airplane"),
@@ -75,9 +75,9 @@ const COCO_NAMES: [(usize, &str, &str); 6] = [
 ///
 /// # Errors
 ///
-/// [`Error::Cfg`], naming section and line: what this crate has no layer for, or what does not hold together.
-/// [`Error::DarknetWeights`]: a file that does not fit the cfg, or has values that are no numbers. [`Error::Option`]:
-/// masks or names that do not fit the cfg. [`Error::Io`].
+/// [`Error::Cfg`], naming section and line: an unsupported or inconsistent layer. [`Error::DarknetWeights`]: a file
+/// that does not fit the cfg, or has values that are not finite. [`Error::Option`]: masks or names that do not fit the
+/// cfg. [`Error::Io`].
 pub fn darknet(cfg: &Path, weights: &Path, options: &Options) -> Result<Imported> {
     read(cfg, weights, options, &YOLOV3_TINY)
 }
@@ -96,7 +96,7 @@ fn read(cfg: &Path, weights: &Path, options: &Options, known: &Known) -> Result<
     if options.masks.is_none() && format!("{:x}", Sha256::digest(&bytes)) == known.sha256 {
         let trained: Masks = known.masks.iter().map(|mask| mask.to_vec()).collect();
         let named = description.masks();
-        // The weights may fit a cfg with other heads by chance: their masks do not apply then.
+        // The weights may fit a cfg with other heads by chance. The masks do not apply to those.
         if named != trained && description.set_masks(&trained).is_ok() {
             notes.push(format!(
                 "these are the weights of {}, which were trained with the masks {}: they are taken instead of the cfg's \
@@ -116,7 +116,7 @@ fn read(cfg: &Path, weights: &Path, options: &Options, known: &Known) -> Result<
     Ok(Imported { network, weights: tensors, input_px: description.input_px, notes })
 }
 
-/// `3,4,5;1,2,3`: a list a head.
+/// Parses `3,4,5;1,2,3`: one list per head.
 ///
 /// # Errors
 ///
@@ -154,7 +154,7 @@ fn read_names(path: &Path, classes: usize, notes: &mut Vec<String>) -> Result<Ve
     Ok(names)
 }
 
-/// A text file, whatever its encoding: cfgs have comments from all over the world, and only ASCII counts.
+/// Reads a text file in any encoding: comments in cfgs may have any characters, but only ASCII matters.
 fn read_text(path: &Path) -> Result<String> {
     let bytes = std::fs::read(path).map_err(Error::io(path))?;
     Ok(String::from_utf8_lossy(&bytes).trim_start_matches('\u{feff}').to_owned())
@@ -187,7 +187,7 @@ mod tests {
         assert_eq!(taken.network, asked.network);
         assert!(taken.notes[0].contains("3,4;1,2;0") && taken.notes[0].contains("3,4;2,0;1"), "{:?}", taken.notes);
         assert!(asked.notes.is_empty(), "what was asked for needs no note");
-        // The cfg's own masks can still be had, and another file's are left alone.
+        // The cfg's own masks can be requested, and another file's masks stay.
         let others = import(Some("3,4;2,0;1")).network;
         assert_ne!(others, taken.network);
         assert_eq!(darknet(&cfg, &weights, &Options::default()).unwrap().network, others);
@@ -205,7 +205,7 @@ mod tests {
         let mut notes = Vec::new();
         let names = read_names(&path, 80, &mut notes).unwrap();
         assert_eq!((names[62].as_str(), names[63].as_str(), notes.len()), ("tv", "thing 63", 1));
-        // VOC's own twenty have these names in VOC's annotations, too.
+        // VOC's annotations use these names too.
         std::fs::write(&path, "sofa\ntvmonitor\n").unwrap();
         assert_eq!(read_names(&path, 2, &mut Vec::new()).unwrap(), ["sofa", "tvmonitor"]);
         let error = read_names(&path, 3, &mut Vec::new()).unwrap_err().to_string();

@@ -9,22 +9,22 @@ use crate::checkpoint::{self, Array, Weights};
 use crate::error::{Error, Result};
 use crate::zoo::nanodet_plus::{BINS, BLOCKS, NanodetPlus, STRIDES, Widths};
 
-/// The module subtracts these from blue, green and red in 0–255 …
+/// The module subtracts these values from blue, green and red in 0–255 …
 const MEAN: [f32; 3] = [103.53, 116.28, 123.675];
 /// … and divides by these.
 const DEVIATION: [f32; 3] = [57.375, 57.12, 58.395];
-/// Where the module keeps its convolutions.
+/// Prefix of the names of the module's convolutions.
 const PREFIX: &str = "core.n.m.";
 
-/// The module's first convolution of each stage: left depthwise and pointwise; right expansion, depthwise and reduction;
-/// and the numbers that its blocks' first 1×1 and depthwise convolutions have.
+/// For each stage, the module's first convolutions: left depthwise and pointwise; right expansion, depthwise and
+/// reduction. Then the numbers of the first 1×1 and the first depthwise convolution of its blocks.
 const STAGES: [([&str; 5], [usize; 2]); 3] = [
     (["convdw_162", "convrelu_3", "convrelu_1", "convdw_163", "convrelu_2"], [4, 164]),
     (["convdw_167", "convrelu_12", "convrelu_10", "convdw_168", "convrelu_11"], [13, 169]),
     (["convdw_176", "convrelu_29", "convrelu_27", "convdw_177", "convrelu_28"], [30, 178]),
 ];
 
-/// A step of the pyramid: both Ghost modules, and the DSConv beside them.
+/// A step of the pyramid: both Ghost modules, and the DSConv parallel to them.
 const GHOSTS: [(&str, [&str; 6]); 4] = [
     ("top16", ["convrelu_38", "convdwrelu_0", "conv_56", "convdw_182", "convdw_183", "conv_57"]),
     ("top8", ["convrelu_40", "convdwrelu_1", "conv_59", "convdw_185", "convdw_186", "conv_60"]),
@@ -42,7 +42,7 @@ const SHRINKS: [(&str, [&str; 2]); 4] = [
 
 const LATERALS: [&str; 3] = ["convrelu_39", "convrelu_37", "convrelu_36"];
 
-/// The heads, stride by stride: two DSConv, and the 1×1 that gives scores and distances.
+/// The heads, stride by stride: two DSConv, and the 1×1 convolution for scores and distances.
 const HEADS: [[&str; 5]; 4] = [
     ["convdwrelu_8", "convrelu_47", "convdwrelu_9", "convrelu_54", "conv_73"],
     ["convdwrelu_10", "convrelu_48", "convdwrelu_11", "convrelu_53", "conv_76"],
@@ -50,13 +50,14 @@ const HEADS: [[&str; 5]; 4] = [
     ["convdwrelu_14", "convrelu_50", "convdwrelu_15", "convrelu_51", "conv_82"],
 ];
 
-/// Reads NanoDet-Plus-m, as TorchScript with the names of its ncnn form, as the network `nanodet_plus` of the zoo.
+/// Reads NanoDet-Plus-m as TorchScript, with the names of its ncnn form, as the built-in network `nanodet_plus`.
 ///
-/// It computes the same but at the image's border: the module pads the image with its mean colour, this network with black.
+/// The result is the same, except at the image's border: the module pads the image with its mean colour, this network
+/// with black.
 ///
 /// # Errors
 ///
-/// [`Error::Teacher`]: no module, or one with other convolutions. [`Error::Option`]: names that do not fit.
+/// [`Error::Teacher`]: not a module, or one with other convolutions. [`Error::Option`]: names that do not fit.
 pub fn nanodet(path: &Path, names: Option<&Path>) -> Result<Imported> {
     let wrong = |problem: String| Error::Teacher { path: path.to_owned(), problem };
     let module = CModule::load(path).map_err(|error| wrong(error.to_string()))?;
@@ -84,7 +85,7 @@ fn array(tensor: &Tensor) -> std::result::Result<Array, tch::TchError> {
     Ok(Array { shape, values: Vec::try_from(tensor.flatten(0, -1))? })
 }
 
-/// The network of a module with these convolutions, and its weights.
+/// The network for a module with these convolutions, and its weights.
 fn take_over(module: &Weights) -> std::result::Result<(NanodetPlus, Weights), String> {
     let part = |original: &str, part: &str| {
         let name = format!("{original}.{part}");
@@ -107,7 +108,7 @@ fn take_over(module: &Weights) -> std::result::Result<(NanodetPlus, Weights), St
     for (node, original) in pairs() {
         let (mut weight, mut bias) = (part(&original, "weight")?, part(&original, "bias")?);
         let (layer, step) = node.rsplit_once('.').unwrap_or((&node, ""));
-        // Of a DSConv both convolutions see the channels that it reads, of an MBConv only the expansion does.
+        // In a DSConv both convolutions have as many channels as the input, in an MBConv only the expansion has.
         let is_ds_conv = layer.ends_with('l');
         match (nanodet.order.get(layer), step) {
             (Some(order), "depthwise") if is_ds_conv => (weight, bias) = (rows(&weight, order), rows(&bias, order)),
@@ -128,7 +129,7 @@ fn take_over(module: &Weights) -> std::result::Result<(NanodetPlus, Weights), St
     Ok((nanodet, weights))
 }
 
-/// The convolutions that are taken over as they are or with their channels in another order: ours and the module's.
+/// The convolutions that are copied, possibly with their channels in another order: our name and the module's.
 fn pairs() -> Vec<(String, String)> {
     let mut pairs = Vec::new();
     let mut pair = |ours: String, original: &str| pairs.push((ours, original.to_owned()));
@@ -162,7 +163,7 @@ fn pairs() -> Vec<(String, String)> {
     pairs
 }
 
-/// The first convolution, for RGB in 0–1 instead of normalised BGR in 0–255.
+/// Converts the first convolution to RGB in 0–1 from normalised BGR in 0–255.
 fn rgb(weight: &Array, bias: &Array) -> (Array, Array) {
     let mut weight = columns(weight, &[2, 1, 0]);
     let mut bias = bias.clone();
@@ -177,7 +178,7 @@ fn rgb(weight: &Array, bias: &Array) -> (Array, Array) {
     (weight, bias)
 }
 
-/// The outputs of these numbers. Those that are not there are left out, which [`checkpoint::check`] reports.
+/// The outputs with these numbers. Missing ones are left out, which [`checkpoint::check`] reports.
 fn rows(array: &Array, order: &[usize]) -> Array {
     let row = array.values.len() / array.shape[0].max(1);
     let rows = order.iter().filter_map(|&index| array.values.chunks_exact(row).nth(index));
@@ -186,7 +187,7 @@ fn rows(array: &Array, order: &[usize]) -> Array {
     Array { shape, values }
 }
 
-/// The inputs of these numbers, of a convolution's weights.
+/// The inputs with these numbers of a convolution's weights.
 fn columns(weight: &Array, order: &[usize]) -> Array {
     let taps = weight.shape[2..].iter().product::<usize>();
     let row = weight.shape[1] * taps;
@@ -233,7 +234,7 @@ mod tests {
         module
     }
 
-    /// What the stages of ShuffleNetV2 give, as its authors wrote it: halves, and a shuffle behind each block.
+    /// The outputs of ShuffleNetV2's stages, as its authors define them: halves, and a shuffle after each block.
     fn stages(module: &Weights, image: Tensor) -> Vec<Tensor> {
         let conv = |x: &Tensor, name: &str, stride: i64, leaky: bool| {
             let (weight, bias) = (&module[&format!("{name}.weight")], &module[&format!("{name}.bias")]);

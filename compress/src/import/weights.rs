@@ -1,6 +1,6 @@
-//! Darknet's `.weights`: a header, then every convolution's values as 32-bit floats, little-endian, in the order of the
-//! cfg. First bias, scale, mean and variance with batch normalisation, or the bias alone without it; then the kernels,
-//! OIHW.
+//! Reads Darknet's `.weights`: a header, then the values of every convolution as little-endian 32-bit floats, in the
+//! order of the cfg. With batch normalisation, bias, scale, mean and variance come first; without it, the bias. Then
+//! come the kernels, OIHW.
 
 use std::fs::File;
 use std::io::Read;
@@ -29,24 +29,24 @@ impl Version {
         Version { major, minor, revision }
     }
 
-    /// With the number of images seen, which became 64 bits wide with 0.2.
+    /// Includes the number of images seen, which has 64 bits since version 0.2.
     fn header_bytes(self) -> usize {
         let sixty_four =
             i64::from(self.major) * 10 + i64::from(self.minor) >= 2 && self.major < 1000 && self.minor < 1000;
         VERSION_BYTES + if sixty_four { 8 } else { 4 }
     }
 
-    /// What Darknet divides by where a channel has that variance.
+    /// The divisor that Darknet uses for a channel with this variance.
     ///
-    /// The original (0.1.0, 0.2.0) adds 10⁻⁶ to the root, its successor (0.2.5) 10⁻⁵ below it. That differs where a
-    /// channel is nearly constant.
+    /// The original (0.1.0, 0.2.0) adds 10⁻⁶ to the square root; its successor (0.2.5) adds 10⁻⁵ to the variance. This
+    /// matters if a channel is nearly constant.
     fn deviation(self, variance: f64) -> f64 {
         if self.revision > 0 { (variance + 1e-5).sqrt() } else { variance.sqrt() + 1e-6 }
     }
 }
 
 impl Convolution {
-    /// The parts in the file's order, and the number of values in each.
+    /// The parts in the order of the file, each with its number of values.
     fn parts(&self) -> Vec<(&'static str, usize)> {
         let channels = self.shape[0];
         let mut parts = vec![("bias", channels)];
@@ -62,11 +62,11 @@ impl Convolution {
     }
 }
 
-/// Reads a file whose length is that of `convolutions`. Nothing is read before the length is known to be right.
+/// Reads a file for these `convolutions`. Its length is checked before anything is read.
 ///
 /// # Errors
 ///
-/// [`Error::Io`], or [`Error::DarknetWeights`] with the layer at which the file ends, or what is left over.
+/// [`Error::Io`], or [`Error::DarknetWeights`] with the layer at which the file ends, or the number of extra bytes.
 pub fn read(path: &Path, convolutions: &[Convolution]) -> Result<Vec<u8>> {
     let bad = |problem: String| Error::DarknetWeights { path: path.to_owned(), problem };
     let metadata = std::fs::metadata(path).map_err(Error::io(path))?;
@@ -83,7 +83,7 @@ pub fn read(path: &Path, convolutions: &[Convolution]) -> Result<Vec<u8>> {
     let version = Version::read(&version);
     let Version { major, minor, revision } = version;
     let header = version.header_bytes() as u64;
-    // Bounded by the cfg: at most 2^14 channels each way and 31×31 kernels in every layer.
+    // Limited by the cfg: at most 2^14 channels each way and 31×31 kernels in every layer.
     let expected: u64 = convolutions.iter().map(|convolution| convolution.len() as u64).sum();
     let values = length.saturating_sub(header) / 4;
     let of_version = format!("(its header says version {major}.{minor}.{revision})");
@@ -120,13 +120,13 @@ pub fn read(path: &Path, convolutions: &[Convolution]) -> Result<Vec<u8>> {
 
 /// The tensors of a file that [`read`] has accepted.
 ///
-/// Ours divide by the root of the variance plus [`NORM_EPSILON`], which is far more than Darknet adds. So that they
-/// compute the same, each channel's scale is multiplied by the ratio of the two. (The variance could be lowered instead,
-/// but would be below zero for many a channel, and no longer what was measured.)
+/// Our networks divide by the square root of the variance plus [`NORM_EPSILON`], which is far more than Darknet adds.
+/// To get the same results, each channel's scale is multiplied by the ratio of the two divisors. (The variance could be
+/// lowered instead, but would be negative for many channels, and no longer the measured value.)
 ///
 /// # Errors
 ///
-/// [`Error::DarknetWeights`], naming the layer: a value that is no number, a variance below zero, a channel whose scale
+/// [`Error::DarknetWeights`], naming the layer: a value that is not finite, a negative variance, a channel whose scale
 /// becomes too large.
 pub fn tensors(path: &Path, bytes: &[u8], convolutions: &[Convolution]) -> Result<Weights> {
     let bad = |problem: String| Error::DarknetWeights { path: path.to_owned(), problem };

@@ -9,24 +9,24 @@ use crate::error::{Error, Result};
 /// Index of a [`Node`] in [`Graph::nodes`].
 pub type NodeId = usize;
 
-// Bounds far above what detectors have, and so low that no layer's count of parameters or operations overflows.
+// Limits far above the values of detectors, and low enough that no count of parameters or operations overflows.
 const MOST_CHANNELS: usize = 1 << 14;
 const LARGEST_KERNEL: usize = 31;
 const LARGEST_STRIDE: usize = 1 << 10;
 const LARGEST_SIDE: usize = 1 << 12;
 const MOST_BINS: usize = 1 << 8;
 
-/// The scales of x and y that a head with anchors may have. Below 1 no centre reaches the border of its cell; above 2
-/// (YOLOv5's) it would leave the neighbouring cells.
+/// The range of a head's scales of x and y. Below 1, no centre could reach the border of its cell; above 2 (as in
+/// YOLOv5), it could leave the neighbouring cells.
 pub const XY_SCALES: RangeInclusive<f32> = 1.0..=2.0;
 
-/// Sides of the input are multiples of this, or of less for networks without a map so coarse.
+/// Sides of the input must be multiples of this, or of less for networks without such a coarse map.
 const USUAL_MULTIPLE: usize = 32;
 
-/// A network in single operations, each after those it reads. Node 0 is the image.
+/// A network as single operations, each after those that it reads. Node 0 is the image.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Graph {
-    /// In an order in which they can be computed; the last is [`Op::Detect`].
+    /// In an order of execution. The last is [`Op::Detect`].
     pub nodes: Vec<Node>,
     /// Number of object classes, C.
     pub classes: usize,
@@ -38,29 +38,28 @@ pub struct Node {
     /// Unique. A convolution's tensors are `NAME.conv.weight` (OIHW), `NAME.conv.bias` without normalisation, and
     /// `NAME.bn.{weight,bias,running_mean,running_var}` with it.
     pub name: String,
-    /// The layer of the [`Network`] that it belongs to; `None` for the image.
+    /// The index of its layer in the [`Network`]; `None` for the image.
     pub layer: Option<usize>,
-    /// What it reads.
+    /// The nodes that it reads.
     pub inputs: Vec<NodeId>,
-    /// What it computes.
+    /// The operation.
     pub op: Op,
     /// Channels of its output.
     pub channels: usize,
-    /// How many input pixels a cell of its output is wide; 0 where the output is one cell (global pooling and what
-    /// follows it) or no map. See [`Node::map_size`].
+    /// Width in input pixels of a cell of its output; 0 if the output is one cell (global pooling and what follows it)
+    /// or not a map. See [`Node::map_size`].
     pub stride: usize,
 }
 
 impl Node {
-    /// Width and height in cells of its output for an image of `width` × `height` pixels; `None` where it is no map.
-    /// A cell that the image covers only in part counts: strides above the multiple that inputs are of
-    /// ([`Graph::input_multiple`]) leave some.
+    /// Width and height in cells of its output for an image of `width` × `height` pixels; `None` if it is not a map. A
+    /// cell that the image covers only partly counts. Such cells exist for strides above [`Graph::input_multiple`].
     pub fn map_size(&self, width: usize, height: usize) -> Option<[usize; 2]> {
         (self.stride > 0).then(|| [width.div_ceil(self.stride), height.div_ceil(self.stride)])
     }
 }
 
-/// The operations there are.
+/// The kinds of operations.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Op {
     /// The image, RGB in 0–1, `[3, H, W]`.
@@ -77,10 +76,10 @@ pub enum Op {
         groups: usize,
         /// Batch normalisation; without it a bias.
         norm: bool,
-        /// Comes last.
+        /// The activation, which is applied last.
         activation: Activation,
     },
-    /// k×k maximum; of `n` cells a side gives `n / stride`, rounded up.
+    /// k×k maximum. A side of `n` cells gives `n / stride` cells, rounded up.
     MaxPool {
         /// Side of the window.
         kernel: usize,
@@ -91,14 +90,14 @@ pub enum Op {
     },
     /// Upsampling.
     Upsample {
-        /// How many times larger.
+        /// The factor for both sides.
         factor: usize,
-        /// What new cells hold.
+        /// How new cells are computed.
         mode: UpsampleMode,
     },
     /// Concatenation along channels.
     Concat,
-    /// Neighbouring channels, as many as the node has.
+    /// Consecutive channels of the input. The node's `channels` is their number.
     Slice {
         /// The first of them.
         start: usize,
@@ -109,26 +108,27 @@ pub enum Op {
     GlobalAveragePool,
     /// A map times a gate `[C, 1, 1]`: reads the map, then the gate.
     Scale,
-    /// Maps to boxes and scores.
+    /// Converts maps to boxes and scores.
     Detect {
-        /// How they are read.
+        /// How the maps are read.
         head: Head,
     },
 }
 
-/// Batch normalisation's ε, the value the backbone weights were made with.
+/// The ε of batch normalisation with which the weights of the backbone were trained.
 pub const NORM_EPSILON: f64 = 1e-3;
 
 impl Graph {
-    /// Splits the layers of `network`.
+    /// Builds the graph of `network`.
     ///
     /// # Errors
     ///
-    /// [`Error::Network`], naming the layer: a name used twice or a reserved one, an input that is no earlier layer
-    /// (which rules out cycles), maps whose sizes or channels do not fit, a zero width, an even kernel, a stride
-    /// other than 1 or 2, a head whose maps have other channels than it reads, no [`LayerKind::Detect`] at the end,
-    /// a slice of channels that its input does not have, bilinear upsampling by another factor than 2, a pool with an even window padded on both sides, bins and offsets
-    /// out of range, channels, kernels or strides far above what any detector has.
+    /// [`Error::Network`], naming the layer, for: a duplicate or reserved name, an input that is not an earlier layer
+    /// (which excludes cycles), maps whose sizes or channels do not fit, a width of zero, an even kernel, a stride
+    /// other than 1 or 2, a head whose maps have other channels than it reads, no [`LayerKind::Detect`] at the end, a
+    /// slice of channels that its input does not have, bilinear upsampling by another factor than 2, a pool with an
+    /// even window padded on both sides, bins or an offset out of range, and channels, kernels or strides far above
+    /// those of any detector.
     pub fn new(network: &Network) -> Result<Graph> {
         let image =
             Node { name: "image".into(), layer: None, inputs: Vec::new(), op: Op::Image, channels: 3, stride: 1 };
@@ -154,8 +154,8 @@ impl Graph {
         Ok(Graph { nodes: builder.nodes, classes: network.classes })
     }
 
-    /// A chain of layers, each reading the one before it and the first a map of `channels` at `stride`, which is node 0.
-    /// There is no head.
+    /// Builds a chain of layers without a head. Each reads the one before it, and the first reads a map of `channels`
+    /// at `stride`, which is node 0.
     ///
     /// # Errors
     ///
@@ -172,7 +172,7 @@ impl Graph {
         Ok(Graph { nodes: builder.nodes, classes: 1 })
     }
 
-    /// How the maps at the end are read.
+    /// How the head reads its maps; `None` without a head.
     pub fn head(&self) -> Option<&Head> {
         match self.nodes.last() {
             Some(Node { op: Op::Detect { head }, .. }) => Some(head),
@@ -180,21 +180,21 @@ impl Graph {
         }
     }
 
-    /// The node that gives the output of layer `layer` of the network, its last one; `None` beyond the layers.
+    /// The node with the output of layer `layer`, which is its last node; `None` if there is no such layer.
     pub fn output_of(&self, layer: usize) -> Option<NodeId> {
         self.nodes.iter().rposition(|node| node.layer == Some(layer))
     }
 
-    /// The strides of the maps that the head reads, ascending as it reads them, one an output scale.
+    /// The strides of the maps that the head reads, ascending, one per scale.
     pub fn head_strides(&self) -> Vec<usize> {
         let Some(Node { op: Op::Detect { head }, inputs, .. }) = self.nodes.last() else { return Vec::new() };
         inputs.iter().step_by(head.maps_per_stride()).map(|&id| self.nodes[id].stride).collect()
     }
 
-    /// What the sides of the input must be multiples of: the largest stride up to 32.
+    /// The number of which the input's sides must be multiples: the largest stride up to 32.
     ///
-    /// A map of a larger stride is rounded up to whole cells (at 416 px one of stride 64 has 7 a side); only where it is
-    /// enlarged again its stride counts, or the result would not fit to others of its stride.
+    /// A map with a larger stride is rounded up to whole cells (at 416 px, one of stride 64 has 7 per side). Its stride
+    /// counts only if it is upsampled again, because the result would otherwise not fit other maps of its stride.
     pub fn input_multiple(&self) -> usize {
         let needed = |node: &Node| match node.op {
             Op::Upsample { .. } => self.nodes[node.inputs[0]].stride,
@@ -204,11 +204,12 @@ impl Graph {
         self.nodes.iter().map(needed).max().unwrap_or(1)
     }
 
-    /// Whether the network can be run on an image of `width` × `height` pixels; `option` is what set them.
+    /// Checks whether the network can run on an image of `width` × `height` pixels. `option` is the option that set
+    /// them.
     ///
     /// # Errors
     ///
-    /// [`Error::Option`] if a side is 0, above 4096 (the detector takes no larger) or no multiple of
+    /// [`Error::Option`] if a side is 0, above 4096 (the detector's limit) or not a multiple of
     /// [`Graph::input_multiple`].
     pub fn check_size(&self, option: &'static str, width: usize, height: usize) -> Result<()> {
         let multiple = self.input_multiple();
@@ -459,7 +460,7 @@ impl Builder {
         self.push(name.into(), inputs, Op::Detect { head: head.clone() }, 4 + self.classes, 0)
     }
 
-    /// Whether `maps` (channels and stride) are pairs, one of `sides` channels and one with a channel a class.
+    /// Checks that `maps` (channels and stride) are pairs: one map with `sides` channels, one with a channel per class.
     fn pairs(&self, maps: &[(usize, usize)], sides: usize) -> LayerResult<()> {
         if maps.is_empty() || !maps.len().is_multiple_of(2) {
             return Err("reads pairs of maps: sides, then classes".into());
@@ -486,7 +487,7 @@ mod tests {
         Layer::new(name, LayerKind::Conv { out, kernel, stride, activation: RELU6, norm: true })
     }
 
-    /// Two strides, joined, with a head for three classes.
+    /// A valid network: two concatenated strides, with a head for three classes.
     fn sound() -> Network {
         let layers = vec![
             conv("stem", 8, 3, 2),

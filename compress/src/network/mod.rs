@@ -13,14 +13,14 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 
-/// A detector: its layers in the order they are computed, the last of them a [`LayerKind::Detect`].
+/// A detector: its layers in the order of computation. The last one is a [`LayerKind::Detect`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Network {
     /// A short name.
     pub name: String,
     /// Number of object classes, C.
     pub classes: usize,
-    /// The classes' names in their order, once training data has given them; else empty.
+    /// The names of the classes in their order. Empty until training data provide them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub names: Vec<String>,
     /// The layers.
@@ -32,14 +32,14 @@ pub struct Network {
 pub struct Layer {
     /// Unique; tensors are named after it (`block1` → `block1.depthwise.conv.weight`).
     pub name: String,
-    /// Names of the layers it reads. Empty: the layer before it (for the first layer, the image).
+    /// Names of the layers it reads. If empty, it reads the previous layer (the first layer reads the image).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub from: Vec<String>,
     /// The map of a teacher that this layer learns to compute in `compress distill`: the name of a layer of the
     /// teacher, or `features.3` for the fourth inner map of a TorchScript module.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub teacher: Option<String>,
-    /// The channels of that map that remain after pruning. All if empty.
+    /// The numbers of the channels of that map that remain after pruning. If empty, all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub teacher_channels: Vec<usize>,
     /// What it computes.
@@ -47,8 +47,8 @@ pub struct Layer {
     pub kind: LayerKind,
 }
 
-/// The layers there are. Convolutions pad by `kernel / 2` on every side and are followed by batch normalisation and
-/// the activation unless the field says otherwise.
+/// The kinds of layers. Convolutions are padded by `kernel / 2` on every side. Batch normalisation and the activation
+/// follow, unless a field says otherwise.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum LayerKind {
@@ -62,7 +62,7 @@ pub enum LayerKind {
         stride: usize,
         /// After the normalisation.
         activation: Activation,
-        /// Batch normalisation; without it the convolution has a bias.
+        /// Whether batch normalisation follows; otherwise the convolution has a bias.
         #[serde(default = "yes", skip_serializing_if = "is_true")]
         norm: bool,
     },
@@ -76,10 +76,10 @@ pub enum LayerKind {
         stride: usize,
         /// After both.
         activation: Activation,
-        /// After the depthwise convolution, where it is another than `activation`.
+        /// The activation after the depthwise convolution, if it differs from `activation`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         depthwise_activation: Option<Activation>,
-        /// Batch normalisation; without it both convolutions have a bias.
+        /// Whether batch normalisation follows; otherwise both convolutions have a bias.
         #[serde(default = "yes", skip_serializing_if = "is_true")]
         norm: bool,
     },
@@ -94,18 +94,18 @@ pub enum LayerKind {
         kernel: usize,
         /// Of the depthwise convolution.
         stride: usize,
-        /// Channels between the two layers of squeeze-and-excitation (α·Cin / β); 0 leaves it out.
+        /// Channels between the two layers of squeeze-and-excitation (α·Cin / β); 0 means none.
         squeeze: usize,
         /// After expansion and depthwise, and inside squeeze-and-excitation.
         activation: Activation,
-        /// After the depthwise convolution, where it is another than `activation`.
+        /// The activation after the depthwise convolution, if it differs from `activation`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         depthwise_activation: Option<Activation>,
         /// After the reduction.
         #[serde(default, skip_serializing_if = "Activation::is_none")]
         out_activation: Activation,
-        /// Batch normalisation; without it all three convolutions have a bias. Those of squeeze-and-excitation always
-        /// have one.
+        /// Whether batch normalisation follows; otherwise all three convolutions have a bias. The layers of
+        /// squeeze-and-excitation always have a bias.
         #[serde(default = "yes", skip_serializing_if = "is_true")]
         norm: bool,
     },
@@ -120,7 +120,7 @@ pub enum LayerKind {
         stride: usize,
         /// After both.
         activation: Activation,
-        /// Batch normalisation; without it both convolutions have a bias.
+        /// Whether batch normalisation follows; otherwise both convolutions have a bias.
         #[serde(default = "yes", skip_serializing_if = "is_true")]
         norm: bool,
     },
@@ -141,9 +141,9 @@ pub enum LayerKind {
         #[serde(default, skip_serializing_if = "is_default")]
         padding: PoolPadding,
     },
-    /// A larger map.
+    /// Upsampling.
     Upsample {
-        /// How many times larger each side becomes.
+        /// The factor for both sides.
         factor: usize,
         /// How the values of new cells are computed.
         #[serde(default, skip_serializing_if = "is_default")]
@@ -158,7 +158,7 @@ pub enum LayerKind {
         /// How many, at least one.
         channels: usize,
     },
-    /// Sum of maps of one shape.
+    /// Sum of maps with the same shape.
     Add,
     /// Converts maps to boxes and class scores. Always the last layer.
     Detect {
@@ -207,15 +207,15 @@ pub enum PoolPadding {
     /// Only below and to the right, as in YOLOv3-tiny.
     #[default]
     End,
-    /// By `kernel / 2` on every side, for an odd kernel: the window is around its cell, as a convolution's is.
+    /// By `kernel / 2` on every side, for an odd kernel. The window is centred on its cell, as in a convolution.
     Both,
 }
 
-/// What the new cells of a larger map hold.
+/// How the new cells of an upsampled map are computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UpsampleMode {
-    /// The cell that they lie in.
+    /// The value of the cell in which they lie.
     #[default]
     Nearest,
     /// A mean of the four cells around, weighted by the distance from their centres; border cells are repeated outside
@@ -232,7 +232,7 @@ pub enum Activation {
     None,
     /// max(x, 0).
     Relu,
-    /// min(max(x, 0), 6): keeps its range under int8.
+    /// min(max(x, 0), 6), whose range is well suited to int8.
     Relu6,
     /// x, or 0.1·x below zero (YOLOv3's).
     LeakyRelu,
@@ -279,7 +279,7 @@ fn is_half(offset: &f32) -> bool {
 }
 
 impl Head {
-    /// Where in its cell a place of a head without anchors lies, in units of the stride; 0.5 is the centre.
+    /// The point in a cell from which a head without anchors measures, in units of the stride; 0.5 is the centre.
     pub fn offset(&self) -> f32 {
         match self {
             Head::Distribution { offset, .. } => *offset,
@@ -287,7 +287,7 @@ impl Head {
         }
     }
 
-    /// The scale of the position in the cells of a map, by the map's number; see [`Head::Anchors`].
+    /// The scale of the position in the cells of map number `map`; see [`Head::Anchors`].
     pub fn xy_scale(&self, map: usize) -> f32 {
         match self {
             Head::Anchors { xy_scales, .. } => xy_scales.get(map).copied().unwrap_or(1.0),
@@ -323,8 +323,8 @@ impl Network {
         serde_json::to_string_pretty(self).unwrap_or_default()
     }
 
-    /// Multiplies the head's anchors by `factor`, for inputs of another size than they were made for. A head without
-    /// anchors stays as it is.
+    /// Multiplies the head's anchors by `factor`, for inputs of another size than the anchors were made for. Does
+    /// nothing for a head without anchors.
     pub fn scale_anchors(&mut self, factor: f32) {
         if let Some(LayerKind::Detect { head: Head::Anchors { anchors, .. } }) =
             self.layers.last_mut().map(|layer| &mut layer.kind)
@@ -333,12 +333,12 @@ impl Network {
         }
     }
 
-    /// The same network for another number of classes: the last convolutions of the scores get as many outputs. The
-    /// names of the classes are removed.
+    /// The same network for another number of classes: the last convolutions of the scores get new numbers of outputs.
+    /// The names of the classes are removed.
     ///
     /// # Errors
     ///
-    /// [`Error::Network`] where the head reads its scores from something else than a convolution.
+    /// [`Error::Network`] if the scores do not come from a convolution.
     pub fn with_classes(mut self, classes: usize) -> Result<Network> {
         let Some(Layer { kind: LayerKind::Detect { head }, mut from, .. }) = self.layers.last().cloned() else {
             return Ok(self); // Building the graph reports the missing head.
@@ -366,11 +366,11 @@ impl Network {
         Ok(self)
     }
 
-    /// Gives the classes the names of a set of photographs, if they have none.
+    /// Sets the names of the classes from a set of photographs, if the network has none.
     ///
     /// # Errors
     ///
-    /// What is wrong with them, in words: another number, other names, or the same names in another order.
+    /// The difference as text: another number, other names, or the same names in another order.
     pub fn adopt_names(&mut self, names: &[String]) -> std::result::Result<(), String> {
         if names.len() != self.classes {
             return Err(format!("has {} categories, the network {} classes", names.len(), self.classes));
@@ -386,7 +386,7 @@ impl Network {
         Ok(())
     }
 
-    /// The same layers in single operations.
+    /// The same network as a graph of single operations.
     ///
     /// # Errors
     ///
@@ -440,7 +440,7 @@ impl LayerKind {
         LayerKind::Upsample { factor, mode: UpsampleMode::Nearest }
     }
 
-    /// Its name in tables: `Conv`, `DSConv`, `MBConv` …
+    /// The name of the kind in tables: `Conv`, `DSConv`, `MBConv` …
     pub fn label(&self) -> &'static str {
         match self {
             LayerKind::Conv { .. } => "Conv",
@@ -459,12 +459,12 @@ impl LayerKind {
 }
 
 impl Layer {
-    /// A layer that reads the one before it.
+    /// A layer that reads the previous one.
     pub fn new(name: impl Into<String>, kind: LayerKind) -> Layer {
         Layer { name: name.into(), from: Vec::new(), teacher: None, teacher_channels: Vec::new(), kind }
     }
 
-    /// The same layer, reading those named.
+    /// The same layer with these inputs.
     pub fn from<const N: usize>(mut self, from: [&str; N]) -> Layer {
         self.from = from.map(String::from).to_vec();
         self

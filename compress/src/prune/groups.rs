@@ -7,25 +7,25 @@ use crate::error::{Error, Result};
 use crate::network::{Graph, LayerKind, NORM_EPSILON, Network, NodeId, Op};
 use crate::ties::Ties;
 
-/// Channels, of one or more nodes, that can only go together: `(node, channel of its output)`, ascending.
+/// Channels of one or more nodes that can only be removed together: `(node, channel of its output)`, ascending.
 ///
-/// A convolution's output, the depthwise convolution that reads it, its place in a concatenation and in a slice, both
-/// sides of a sum, the map and the gate of squeeze-and-excitation …
+/// These are for example a convolution's output, the depthwise convolution that reads it, its position in a
+/// concatenation and in a slice, both sides of a sum, the map and the gate of squeeze-and-excitation.
 pub type Channel = Vec<(NodeId, usize)>;
 
 /// A width of the network: channels that pass through the same nodes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Group {
-    /// Unique: the convolution that makes them, or the convolutions, joined by `+`. Of several groups that the same ones
-    /// make, since slices take some of their channels and not others, the second ends in `#2` and so on.
+    /// Unique: the convolution that makes the channels, or several joined by `+`. Slices may take only some channels of a
+    /// convolution, so several groups may belong to the same convolutions. The second of them ends in `#2` and so on.
     pub name: String,
     /// In rising order.
     pub channels: Vec<Channel>,
 }
 
 impl Group {
-    /// How many of its channels make `multiple` channels in a map that they are in: fewer where a map has each of them
-    /// twice, as a Ghost module's.
+    /// How many of its channels make `multiple` channels in a map that contains them. This is fewer if a map has each
+    /// of them twice, as in a Ghost module.
     pub fn unit(&self, multiple: usize) -> usize {
         let Some(channel) = self.channels.first() else { return multiple };
         let times = |node: NodeId| channel.iter().filter(|&&(other, _)| other == node).count();
@@ -34,7 +34,7 @@ impl Group {
     }
 }
 
-/// The groups of a network, in its order. What the head reads and the image are in none.
+/// The groups of a network, in its order. The image and the maps that the head reads belong to no group.
 pub fn groups(graph: &Graph) -> Vec<Group> {
     let mut offsets = vec![0];
     for node in &graph.nodes {
@@ -43,7 +43,7 @@ pub fn groups(graph: &Graph) -> Vec<Group> {
     let mut ties = Ties::new(offsets[graph.nodes.len()]);
     let mut fixed = vec![];
     for (id, node) in graph.nodes.iter().enumerate() {
-        // Ties channel `from + i` of an input to channel `to + i` of this node.
+        // Joins channel `from + i` of an input with channel `to + i` of this node.
         let mut tie = |input: NodeId, from: usize, to: usize, count: usize| {
             for i in 0..count {
                 ties.join(offsets[input] + from + i, offsets[id] + to + i);
@@ -86,7 +86,7 @@ pub fn groups(graph: &Graph) -> Vec<Group> {
             }
         }
     }
-    // Of two channels that pass through the same nodes, a slice may have one once and the other twice.
+    // Of two channels that pass through the same nodes, a slice may contain one once and the other twice.
     let mut groups: BTreeMap<Vec<NodeId>, Vec<Channel>> = BTreeMap::new();
     for channel in channels.into_values() {
         let nodes: Vec<NodeId> = channel.iter().map(|&(node, _)| node).collect();
@@ -117,7 +117,7 @@ pub fn thin(network: &Network, removed: &[&Channel]) -> Result<Network> {
     thin_to(network, &graph, &keep(&graph, removed))
 }
 
-/// By node, which channels stay.
+/// For each node, which channels stay.
 pub(super) fn keep(graph: &Graph, removed: &[&Channel]) -> Vec<Vec<bool>> {
     let mut keep: Vec<Vec<bool>> = graph.nodes.iter().map(|node| vec![true; node.channels]).collect();
     for &(node, channel) in removed.iter().copied().flatten() {
@@ -171,7 +171,7 @@ fn thin_to(network: &Network, graph: &Graph, keep: &[Vec<bool>]) -> Result<Netwo
 
 /// The network and weights without the channels `removed`.
 ///
-/// The result computes what the full network computes with those channels at zero.
+/// The result computes the same as the full network with these channels set to zero.
 ///
 /// # Errors
 ///
@@ -196,7 +196,7 @@ pub fn cut(network: &Network, weights: &Weights, removed: &[&Channel]) -> Result
     Ok((thin, thin_weights))
 }
 
-/// The rows of `array` that `rows` keeps, and of each the columns (its second axis) that `columns` keeps.
+/// The rows of `array` that `rows` keeps, and in each the columns (second axis) that `columns` keeps.
 fn select(array: &Array, rows: &[bool], columns: Option<&Vec<bool>>) -> Array {
     let row = array.values.len() / rows.len();
     let mut shape = array.shape.clone();
@@ -219,7 +219,7 @@ fn select(array: &Array, rows: &[bool], columns: Option<&Vec<bool>>) -> Array {
     Array { shape, values }
 }
 
-/// What batch normalisation multiplies each channel of a convolution by; 1 without.
+/// The factor by which batch normalisation multiplies each channel of a convolution; 1 without normalisation.
 pub(super) fn scales(weights: &Weights, node: &str, channels: usize) -> Vec<f64> {
     let tensor = |part: &str| weights.get(&format!("{node}.bn.{part}")).map(|array| &array.values);
     match (tensor("weight"), tensor("running_var")) {
@@ -241,7 +241,7 @@ pub(super) mod tests {
     use crate::reference::{Map, random_weights, run};
     use crate::zoo;
 
-    /// Sets what the channels' convolutions give to zero.
+    /// Sets the outputs of the channels' convolutions to zero.
     fn zeroed(graph: &Graph, weights: &Weights, removed: &[&Channel]) -> Weights {
         let mut weights = weights.clone();
         for &(id, channel) in removed.iter().copied().flatten() {
@@ -294,8 +294,9 @@ pub(super) mod tests {
         assert!(alive, "a network that gives nothing but zeros shows nothing");
     }
 
-    /// Networks with every kind of layer in an order of chance: a skip joined by concatenation, one by a sum, a block
-    /// that reads a slice and is joined with another one, which may overlap or leave channels that nobody reads.
+    /// Networks with every kind of layer in random order: a concatenated skip connection, a summed one, a block that
+    /// reads a slice and is concatenated with another block. The slices may overlap or leave channels that nobody
+    /// reads.
     pub(in crate::prune) fn any_network() -> impl Strategy<Value = Network> {
         let layer = (0..9usize, 1..7usize, prop::sample::select(vec![1usize, 3, 5]), 1..9usize);
         prop::collection::vec(layer, 1..7).prop_map(|choices| {

@@ -24,30 +24,30 @@ use crate::cost::{self, Cost};
 use crate::error::Result;
 use crate::network::{Graph, Network, NodeId, Op};
 
-/// The largest share of a width that goes in one round: statistics tell less and less of a network that is changed more.
+/// The largest share of a width that a round removes: the more a network changes, the less its statistics apply.
 const SHARE_MAX: f64 = 1.0 / 3.0;
 
-/// What a network is to cost.
+/// The target cost of a network.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Target {
-    /// Parameters, at most.
+    /// Maximum parameters.
     pub max_parameters: Option<u64>,
-    /// Multiply-accumulates, at most.
+    /// Maximum multiply-accumulates.
     pub max_macs: Option<u64>,
-    /// Side of the square input in pixels that they are counted for.
+    /// Side in pixels of the square input for which they are counted.
     pub side_px: usize,
-    /// Widths are cut to multiples of this, and never below it.
+    /// Numbers of channels stay multiples of this, and at least this.
     pub multiple: usize,
 }
 
 impl Target {
-    /// Whether a network of that cost is small enough.
+    /// Whether a network with that cost meets the target.
     pub fn is_met(&self, cost: &Cost) -> bool {
         self.max_parameters.is_none_or(|most| cost.parameters <= most)
             && self.max_macs.is_none_or(|most| cost.macs <= most)
     }
 
-    /// What a cut is worth: the share it saves of what was too much at the `start`, of parameters and of MACs.
+    /// The value of a cut: the saved share of the excess at the `start`, of parameters plus MACs.
     fn saving(&self, start: Cost, before: Cost, after: Cost) -> f64 {
         let part = |start: u64, before: u64, after: u64, most: Option<u64>| match most {
             Some(most) if before > most => (before - after) as f64 / (start - most) as f64,
@@ -58,13 +58,13 @@ impl Target {
     }
 }
 
-/// A map without some of its channels, the others standing in for them.
+/// A map without some of its channels, which are predicted from the others.
 #[derive(Debug, Clone)]
 struct Map {
-    /// Of the moments of the channels that are left, the constant last.
+    /// Inverse of the moments of the remaining channels, the constant last.
     inverse: Array2<f64>,
-    /// Of each two channels, the products of the weights that read them, summed over all readers and weighed by the
-    /// sensitivity of what they give.
+    /// For each pair of channels, the products of the weights that read them, summed over all readers and weighted by
+    /// the sensitivity of their outputs.
     products: Array2<f64>,
 }
 
@@ -87,7 +87,7 @@ impl Map {
         Map { inverse, products }
     }
 
-    /// What the loss of a channel costs.
+    /// The error caused by removing a channel.
     fn loss(&self, channel: usize) -> f64 {
         let certainty = self.inverse[[channel, channel]];
         if certainty > 0.0 { self.products[[channel, channel]].max(0.0) / certainty } else { 0.0 }
@@ -110,8 +110,8 @@ impl Map {
     }
 }
 
-/// Takes `channel` out of the inverse of the moments. Returns what it is of the others and the constant, by least squares;
-/// −1 of itself.
+/// Removes `channel` from the inverse of the moments. Returns the least-squares coefficients that predict it from the
+/// others and the constant; −1 for itself.
 fn predict(inverse: &mut Array2<f64>, channel: usize) -> Array1<f64> {
     let row = inverse.row(channel).to_owned();
     let certainty = row[channel];
@@ -129,7 +129,7 @@ fn readers(graph: &Graph, id: NodeId) -> impl Iterator<Item = (NodeId, &crate::n
     graph.nodes.iter().enumerate().filter(move |(_, node)| is_dense(node) && node.inputs[0] == id)
 }
 
-/// The weights of a dense convolution, `[output, input]`, for each place of its kernel.
+/// The weights of a dense convolution, `[output, input]`, for each tap of its kernel.
 fn by_tap(node: &crate::network::Node, weights: &Weights) -> Vec<Array2<f64>> {
     let Op::Conv { input, kernel, .. } = node.op else { return Vec::new() };
     let (values, taps) = (&weights[&format!("{}.conv.weight", node.name)].values, kernel * kernel);
@@ -141,7 +141,8 @@ fn by_tap(node: &crate::network::Node, weights: &Weights) -> Vec<Array2<f64>> {
     (0..taps).map(at).collect()
 }
 
-/// The channels of one round: those that cost least for what they save, until `target` is met or no width can spare more.
+/// The channels to remove in one round: those with the smallest error for the cost that they save, until `target` is
+/// met or no more channels can be removed.
 ///
 /// # Errors
 ///
@@ -198,7 +199,7 @@ pub fn choose(
         }
         let changed: BTreeSet<NodeId> = step.maps.keys().copied().collect();
         maps.extend(step.maps);
-        // What was found out about others that share a map with it holds no more.
+        // Results for other widths that share a map with it are no longer valid.
         for width in widths.iter_mut().filter(|width| !width.maps.is_disjoint(&changed)) {
             width.next = None;
         }
@@ -213,17 +214,17 @@ pub fn choose(
 /// A group of channels in the course of a round.
 struct Width {
     group: Group,
-    /// How many go at a time.
+    /// The number of channels that are removed together.
     unit: usize,
-    /// Those that its channels are read from.
+    /// The maps that contain its channels.
     maps: BTreeSet<NodeId>,
-    /// Channels that go, by their number in the group.
+    /// Removed channels, by their number in the group.
     gone: BTreeSet<usize>,
-    /// What goes next, once that is known.
+    /// The next cut, if it is known.
     next: Option<NextCut>,
 }
 
-/// Some channels of a group, and what it would be to be without them.
+/// Some channels of a group, and the error and cost after their removal.
 struct NextCut {
     channels: Vec<usize>,
     loss: f64,
@@ -231,7 +232,7 @@ struct NextCut {
 }
 
 impl Width {
-    /// How many channels may go next: as many as make it a multiple, 0 at the end of what a round may take.
+    /// How many channels may be removed next: as many as make a multiple, or 0 at the limit of a round.
     fn spare(&self) -> usize {
         let all = self.group.channels.len();
         let left = all - self.gone.len();
@@ -243,7 +244,7 @@ impl Width {
         if may { count } else { 0 }
     }
 
-    /// The `count` channels whose loss costs least, one after the other.
+    /// The `count` channels with the smallest errors, one after the other.
     fn step(&self, maps: &BTreeMap<NodeId, Map>, count: usize) -> NextCut {
         let maps = self.maps.iter().filter_map(|id| Some((*id, maps.get(id)?.clone())));
         let mut step = NextCut { channels: Vec::new(), loss: 0.0, maps: maps.collect() };
@@ -266,13 +267,13 @@ impl Width {
         step
     }
 
-    /// Takes a channel of the group from the widths by node.
+    /// Subtracts a channel of the group from the widths of its nodes.
     fn take(&self, channel: usize, widths: &mut [usize]) {
         self.group.channels[channel].iter().for_each(|&(node, _)| widths[node] -= 1);
     }
 }
 
-/// The network and weights without the channels `removed`, with the convolutions that read them fitted again.
+/// The network and weights without the channels `removed`. The convolutions that read them are fitted again.
 ///
 /// # Errors
 ///
@@ -292,7 +293,7 @@ pub fn reduce(
     for (id, gone) in gone {
         let Some(moments) = &statistics.moments[id] else { continue };
         let mut inverse = moments.inverse();
-        // By channel, what stands in for it: channels that stay, and the constant.
+        // For each channel, its prediction from the remaining channels and the constant.
         let mut substitutes = Array2::<f64>::eye(inverse.nrows());
         for channel in gone {
             let others = predict(&mut inverse, channel).insert_axis(Axis(0));
@@ -306,7 +307,7 @@ pub fn reduce(
     cut(network, &fitted, removed)
 }
 
-/// Lets a convolution read substitutes of the channels of its input: `[channel, channel]`, the constant last.
+/// Makes a convolution read predictions of the channels of its input: `[channel, channel]`, the constant last.
 fn substitute(node: &crate::network::Node, weights: &mut Weights, substitutes: &Array2<f64>) {
     let mut constants = Array1::<f64>::zeros(node.channels);
     let taps = by_tap(node, weights);
@@ -319,7 +320,7 @@ fn substitute(node: &crate::network::Node, weights: &mut Weights, substitutes: &
             array.values[(row * last + column) * count + tap] = *weight as f32;
         }
     }
-    // Normalisation subtracts its mean, the bias is added.
+    // Normalisation subtracts its mean; a bias is added.
     let (part, sign) = if weights.contains_key(&format!("{}.conv.bias", node.name)) {
         ("conv.bias", 1.0)
     } else {
@@ -346,7 +347,7 @@ mod tests {
         (0..count).map(|_| (0..3 * side * side).map(|_| random.f32()).collect()).collect()
     }
 
-    /// Makes channel `copy` of a group what channel `original` is.
+    /// Makes channel `copy` of a group equal to channel `original`.
     fn duplicate(graph: &Graph, weights: &mut Weights, original: &Channel, copy: &Channel) {
         for (&(id, from), &(other, to)) in original.iter().zip(copy) {
             assert_eq!(id, other);
@@ -360,7 +361,7 @@ mod tests {
         }
     }
 
-    /// The largest difference of two networks' answers, as a share of the largest answer.
+    /// The largest difference between two networks' outputs, relative to the largest output.
     fn off(a: (&Network, &Weights), b: (&Network, &Weights), side: usize) -> f32 {
         let [a, b] = [a, b].map(|(network, weights)| head_maps(network, weights, side));
         let values = || a.iter().zip(&b).flat_map(|(a, b)| a.values.iter().zip(&b.values));
@@ -368,8 +369,8 @@ mod tests {
         values().fold(0f32, |off, (a, b)| off.max((a - b).abs())) / largest
     }
 
-    /// Depthwise convolutions, a Ghost module, a sum, a joined skip, squeeze-and-excitation, a 3×3 convolution that reads
-    /// pruned channels.
+    /// Depthwise convolutions, a Ghost module, a sum, a concatenated skip connection, squeeze-and-excitation, a 3×3
+    /// convolution that reads pruned channels.
     fn every_form() -> Network {
         let activation = Activation::LeakyRelu;
         let conv = |name: &str, out, kernel, stride, activation, norm| {
@@ -412,7 +413,7 @@ mod tests {
             multiple: 1,
         };
         let chosen = choose(&network, &weights, &statistics, &target(0.8)).unwrap();
-        // Of every pair one, and of the others none, but where gates hardly depend on them.
+        // One of every pair, and none of the others, except where gates hardly depend on them.
         for group in &groups {
             let quarter = group.channels.len() / 4;
             let gone = |index: usize| chosen.contains(&group.channels[index]);
@@ -441,11 +442,11 @@ mod tests {
             prop_assume!(!groups.is_empty());
             let channels = &groups[pick % groups.len()].channels;
             let (original, copy) = (&channels[0], &channels[1]);
-            // Larger kernels read a border, where a channel that others and a constant predict is not what they say.
+            // Larger kernels read a border, where a channel differs from its prediction.
             let reads_cells = |node: &crate::network::Node| matches!(node.op, Op::Conv { kernel: 1, .. });
             prop_assume!(original.iter().all(|&(id, _)| readers(&graph, id).all(|(_, node)| reads_cells(node))));
             duplicate(&graph, &mut weights, original, copy);
-            // Enough that no correlation is taken for chance, of means over maps too.
+            // Enough that no correlation counts as chance, also for means over maps.
             let widest = graph.nodes.iter().map(|node| node.channels).max().unwrap_or(0);
             let images = noise(10 * widest.max(12), side);
             let statistics = Statistics::collect(&network, &weights, &images, side, &|_| ()).unwrap();

@@ -18,26 +18,26 @@ use crate::error::{Error, Result};
 use crate::network::{Activation, Graph, Head, Network, Node, NodeId, Op, UpsampleMode};
 use crate::quantize;
 
-/// Cells of a map that are looked at, in each photograph.
+/// The maximum number of cells of a map that are used per photograph.
 const CELLS_MAX: usize = 2048;
 
-/// Share of a channel's variance that is added to it: keeps weights small where channels are nearly alike. The same of each,
-/// so that a channel's scale does not matter.
+/// The ridge, as a share of each channel's variance. It keeps weights small if channels are nearly equal. It is
+/// relative, so that a channel's scale does not matter.
 const RIDGE: f64 = 1e-5;
 
-/// With fewer samples a channel than this, correlations are partly chance and count less.
+/// With fewer samples per channel than this, correlations are partly chance and count less.
 const SAMPLES_A_CHANNEL: f64 = 10.0;
 
-/// Places where the best score is below this do not count for boxes.
+/// Cells whose best score is below this do not count for boxes.
 const SEEN_MIN: f64 = 0.05;
 
-/// Least variance of a score: classes that no photograph shows count a little.
+/// Minimum variance of a score, so that classes that no photograph shows count a little.
 const VARIANCE_MIN: f64 = 2e-4;
 
-/// The mean products of a map's channels and a constant one, which comes last.
+/// The mean products of a map's channels and of a constant 1, which comes last.
 #[derive(Debug, Clone)]
 pub struct Moments {
-    /// `[channels + 1, channels + 1]`, of each photograph's mean.
+    /// `[channels + 1, channels + 1]`, sums of the means of each photograph.
     sums: Array2<f64>,
     photographs: usize,
     cells: usize,
@@ -48,7 +48,7 @@ impl Moments {
         Moments { sums: Array2::zeros((channels + 1, channels + 1)), photographs: 0, cells: 0 }
     }
 
-    /// Takes a map, `[channels, cells]`.
+    /// Adds a map, `[channels, cells]`.
     fn add(&mut self, map: &[f32], cells: usize, random: &mut fastrand::Rng) {
         let channels = self.sums.nrows() - 1;
         let places: Vec<usize> = if cells <= CELLS_MAX {
@@ -78,7 +78,7 @@ impl Moments {
                 *product = chance + (*product - chance) * (1.0 - scarce);
             }
         }
-        // Where a channel never changes, the constant is to predict it.
+        // If a channel never changes, the constant predicts it.
         let least = 1e-12 * (moments.diag().sum() + f64::MIN_POSITIVE);
         for i in 0..last {
             let square = moments[[i, i]];
@@ -106,14 +106,14 @@ fn invert(matrix: &mut Array2<f64>) {
 /// See [the module](self).
 #[derive(Debug, Clone)]
 pub struct Statistics {
-    /// By node, of those that dense convolutions read.
+    /// By node; only for nodes that dense convolutions read.
     pub(super) moments: Vec<Option<Moments>>,
-    /// By node and channel. Of convolutions before the activation, of other nodes their output.
+    /// By node and channel: for convolutions before the activation, for other nodes of their output.
     pub(crate) sensitivity: Vec<Vec<f64>>,
 }
 
 impl Statistics {
-    /// Whether [`collect`](Self::collect) can look at such images.
+    /// Checks whether [`collect`](Self::collect) can use these images.
     ///
     /// # Errors
     ///
@@ -181,11 +181,11 @@ pub(super) fn is_dense(node: &Node) -> bool {
     matches!(node.op, Op::Conv { groups: 1, .. })
 }
 
-/// By node and channel, sums over photographs of means over the map.
+/// For each node and channel, sums over photographs of means over the map.
 struct Means {
-    /// Of the squares of the values.
+    /// Means of the squared values.
     squares: Vec<Vec<f64>>,
-    /// Of the squared slopes of the activation that gave them.
+    /// Means of the squared slopes of the activation that computed them.
     slopes: Vec<Vec<f64>>,
 }
 
@@ -206,7 +206,7 @@ impl Means {
     }
 }
 
-/// The slope of an activation where its value is `value`.
+/// The slope of an activation at the output `value`.
 fn slope(activation: Activation, value: f32) -> f64 {
     let inside = match activation {
         Activation::None => true,
@@ -230,8 +230,8 @@ fn variance(probability: f64) -> f64 {
     (probability * (1.0 - probability)).max(VARIANCE_MIN)
 }
 
-/// Adds to `answers`, by node and channel, how much a change of each value of the head's maps matters (`head`, by node),
-/// summed over the maps: of scores their variance, of distances as much as an object is seen there.
+/// Adds the sensitivity to changes of the head's maps (`head`, by node) to `answers`, by node and channel, summed over
+/// each map. For scores it is their variance; for boxes it grows with the best score of the cell.
 fn add_answers(graph: &Graph, head: &BTreeMap<NodeId, Vec<f32>>, answers: &mut [Vec<f64>]) {
     let Some(Node { op: Op::Detect { head: form }, inputs, .. }) = graph.nodes.last() else { return };
     if let Head::Anchors { .. } = form {
@@ -243,7 +243,7 @@ fn add_answers(graph: &Graph, head: &BTreeMap<NodeId, Vec<f32>>, answers: &mut [
                 let (anchor, part) = (channel / values, channel % values);
                 let object = sigmoid(map[(anchor * values + 4) * cells + cell]);
                 sums[channel] += match part {
-                    // Places in the cell behind a sigmoid, at most 1/4 steep.
+                    // Positions in the cell, after a sigmoid whose slope is at most 1/4.
                     0 | 1 => 4.0 * object * sigmoid(*value) * (1.0 - sigmoid(*value)),
                     2 | 3 => object,
                     4 => variance(object),
@@ -270,7 +270,8 @@ fn add_answers(graph: &Graph, head: &BTreeMap<NodeId, Vec<f32>>, answers: &mut [
                     answers[pair[0]][side] += seen; // Logarithms of distances.
                     continue;
                 }
-                // Of the expectation, the slope for a logit is its share times its distance from the expectation.
+                // The slope of the expectation with respect to a logit is its probability times its distance from the
+                // expectation.
                 let logit = |bin: usize| f64::from(logits[bin * cells + cell]);
                 let most = (0..bins).map(logit).fold(f64::NEG_INFINITY, f64::max);
                 let shares: Vec<f64> = (0..bins).map(|bin| (logit(bin) - most).exp()).collect();
@@ -284,7 +285,7 @@ fn add_answers(graph: &Graph, head: &BTreeMap<NodeId, Vec<f32>>, answers: &mut [
     }
 }
 
-/// Takes `answers`, the sensitivity of the head's maps, backward to all nodes.
+/// Propagates `answers`, the sensitivity of the head's maps, backward to all nodes.
 fn sensitivity(
     graph: &Graph,
     weights: &Weights,
@@ -313,13 +314,13 @@ fn sensitivity(
                     add(&mut input[first..], &mut squares.map(|square| factor * square));
                 }
             }
-            // Each value of the output is one of the input's.
+            // Each value of the output is one value of the input.
             Op::MaxPool { .. } | Op::Upsample { mode: UpsampleMode::Nearest, .. } | Op::Add => {
                 for &input in &node.inputs {
                     add(&mut sensitivity[input], &mut own.iter().copied());
                 }
             }
-            // A mean of two by 3/4 and 1/4, across and down.
+            // A mean of two cells with weights 3/4 and 1/4, in both directions.
             Op::Upsample { mode: UpsampleMode::Bilinear, .. } => {
                 add(&mut sensitivity[node.inputs[0]], &mut own.iter().map(|own| own * (0.625f64).powi(2)));
             }
@@ -366,7 +367,7 @@ mod tests {
         assert!(off.iter().all(|off| off.abs() < 1e-9), "{off}");
     }
 
-    /// Two branches of one depthwise and one 1×1 convolution each, joined in front of the head.
+    /// Two branches of one depthwise and one 1×1 convolution each, concatenated before the head.
     fn branches() -> Network {
         let conv = |name: &str, out, kernel, activation| {
             Layer::new(name, LayerKind::Conv { out, kernel, stride: 1, activation, norm: false })

@@ -1,4 +1,4 @@
-//! Runs the float network, to find the ranges of its activations and the error of quantisation.
+//! Runs the float network to find the ranges of its activations and the error of quantisation.
 
 use std::io::Cursor;
 use std::path::PathBuf;
@@ -18,26 +18,26 @@ use crate::network::Network;
 /// Statistics of a network's activations on some photographs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Calibration {
-    /// See [`places`].
+    /// For each node, the index of its output's scale; see [`places`].
     pub places: Vec<Option<usize>>,
-    /// By place.
+    /// For each scale, the values of its activations.
     pub histograms: Vec<Histogram>,
-    /// By node, what convolutions read.
+    /// For each node, statistics of the windows that a convolution reads.
     pub windows: Vec<Option<Windows>>,
 }
 
 impl Calibration {
-    /// By place, the scales that `method` chooses.
+    /// For each index, the scale that `method` chooses.
     pub fn scales(&self, method: Method) -> Vec<Scale> {
         self.histograms.iter().map(|histogram| histogram.scale(method)).collect()
     }
 }
 
-/// A photograph as training shows it to a network of `side` × `side` pixels: `[1, 3, side, side]`, RGB in 0–1, in the
-/// middle of a grey of 114/255.
+/// A photograph, letterboxed as in training for a network of `side` × `side` pixels: `[1, 3, side, side]`, RGB in 0–1,
+/// centred on a grey of 114/255.
 ///
-/// `micro_yolo`'s letterbox follows the same rules but does not round to bytes, so its numbers are slightly others. This
-/// one stays: the scales of the released models were chosen with it.
+/// `micro_yolo`'s letterbox follows the same rules but does not round to bytes, so its values differ slightly. This one
+/// is kept, because the scales of the released models were chosen with it.
 pub fn letterboxed(photo: &Photo, side: usize) -> Result<Vec<f32>, String> {
     let longest = photo.width.max(photo.height) as f32;
     let scaled = |length: u32| ((length as f32 * side as f32 / longest).round() as u32).clamp(1, side as u32);
@@ -61,7 +61,7 @@ pub fn letterboxed(photo: &Photo, side: usize) -> Result<Vec<f32>, String> {
 
 pub(super) type Runnable = std::sync::Arc<TypedRunnableModel>;
 
-/// Loads an ONNX file of ours to give the tensors `outputs`.
+/// Loads an ONNX file of this project so that it returns the tensors `outputs`.
 fn load(onnx: &[u8], outputs: &[String]) -> TractResult<Runnable> {
     let mut model = tract_onnx::onnx().model_for_read(&mut Cursor::new(onnx))?;
     if !outputs.is_empty() {
@@ -82,11 +82,11 @@ fn failed(what: &str) -> impl Fn(TractError) -> Error + '_ {
     move |error| Error::Quantisation(format!("{what}: {error:#}"))
 }
 
-/// `count` of the photographs in `files`, fewer if there are not so many, chosen by `seed` and letterboxed.
+/// At most `count` of the photographs in `files`, chosen by `seed` and letterboxed.
 ///
 /// # Errors
 ///
-/// A damaged photograph under [`BadData::Refuse`]; else it is reported and passed over.
+/// A damaged photograph under [`BadData::Refuse`]. Otherwise it is reported and skipped.
 pub fn photographs(
     mut files: Vec<PathBuf>,
     count: usize,
@@ -142,7 +142,7 @@ pub fn calibrate(
         .filter(|&id| is_read(id) || places[id].is_some() && is_computed(&graph, id))
         .collect();
     let mut take = |id: usize, values: &[f32], height: usize, width: usize| {
-        // Moved maps have the values of what they are made of.
+        // Maps that are only moved have the values of their inputs.
         if let Some(place) = places[id].filter(|_| is_computed(&graph, id)) {
             values.iter().for_each(|value| histograms[place].add(*value));
         }
@@ -155,14 +155,14 @@ pub fn calibrate(
     images.iter().for_each(|image| take(0, image, side, side));
     watch(network, weights, images, side, &watched, progress, take)?;
     if let Some(place) = places[0] {
-        // The input range is that of all photographs, black to white.
+        // The input range is that of any photograph, black to white.
         [0.0, 1.0].iter().for_each(|value| histograms[place].add(*value));
     }
     Ok(Calibration { places, histograms, windows })
 }
 
-/// Runs the float network on `images` (see [`letterboxed`]) and passes the outputs of the nodes `watched` to `take`:
-/// the node, its map `[C, height, width]`, height and width.
+/// Runs the float network on `images` (see [`letterboxed`]). Passes the outputs of the nodes `watched` to `take`: the
+/// node, its map `[C, height, width]`, height and width.
 ///
 /// # Errors
 ///
@@ -197,7 +197,7 @@ fn is_computed(graph: &crate::network::Graph, id: usize) -> bool {
     !matches!(graph.nodes[id].op, Op::MaxPool { .. } | Op::Upsample { .. } | Op::Concat | Op::Slice { .. })
 }
 
-/// The class scores of a network on some images, one list an image.
+/// The class scores of a network, one list per image.
 pub type Scores = Vec<Vec<f32>>;
 
 /// Runs an ONNX file in the detector's engine on `images` (see [`letterboxed`]) and returns its class scores.
@@ -215,8 +215,8 @@ pub fn runs_in_engine(onnx: &[u8], side: usize) -> bool {
     load_at(onnx, side).is_ok_and(|model| model.foreign_nodes().is_empty())
 }
 
-/// Loads an ONNX file for an input of `side` × `side` pixels. It is asked for only of a file that has another one or
-/// none: not every file works at a size that it is asked for, even if it is its own.
+/// Loads an ONNX file for an input of `side` × `side` pixels. The size is only requested if the file declares another
+/// size or none, because some files do not load with a requested size, even if it is their own.
 fn load_at(onnx: &[u8], side: usize) -> micro_yolo::Result<micro_yolo::Model> {
     let size = InputSize { width: side as u32, height: side as u32 };
     match micro_yolo::Model::from_onnx(onnx) {
@@ -225,7 +225,8 @@ fn load_at(onnx: &[u8], side: usize) -> micro_yolo::Result<micro_yolo::Model> {
     }
 }
 
-/// How far `scores` are from `exact`: the sum of the squares of the differences over that of `exact`.
+/// The relative error of `scores`: the sum of the squared differences to `exact`, divided by the sum of the squares of
+/// `exact`.
 pub fn noise(exact: &Scores, scores: &Scores) -> f64 {
     let (mut off, mut all) = (0.0, 0.0);
     for (exact, score) in exact.iter().flatten().zip(scores.iter().flatten()) {

@@ -15,17 +15,17 @@ use crate::error::Result;
 use crate::network::{Activation, Graph, Network, Op};
 use crate::ties::Ties;
 
-/// A channel gets at most this factor: what is nearly always zero stays small.
+/// The largest factor of a channel, so that channels that are nearly always zero stay small.
 const LARGEST_FACTOR: f64 = 256.0;
 
-/// The exponent for channels that a dense convolution reads, whose rows have one scale for all channels: part of what
-/// activations gain, weights lose (Xiao et al. 2023, "SmoothQuant", equation 4). Depthwise convolutions have a scale a
-/// channel and lose nothing.
+/// The exponent for channels that a dense convolution reads. Its rows have one scale for all channels, so weights lose
+/// part of the precision that activations gain (Xiao et al. 2023, "SmoothQuant", equation 4). Depthwise convolutions
+/// have a scale per channel, so nothing is lost.
 const DENSE_EXPONENT: f64 = 0.5;
 
-/// Weights of the same function as `weights`, with the channels of each map closer to each other in size, measured on
-/// `images` (see [`super::letterboxed`]) of `side` × `side` pixels. Maps of layers that name a map of a teacher keep their
-/// values.
+/// Returns weights with the same function as `weights` and more equal ranges of the channels of each map. Ranges are
+/// measured on `images` (see [`super::letterboxed`]) of `side` × `side` pixels. Maps of layers that name a map of a
+/// teacher keep their values.
 ///
 /// # Errors
 ///
@@ -62,7 +62,7 @@ pub fn equalize(
         let (made, read) = (&factors[id], &factors[node.inputs[0]]);
         let size = weights[&format!("{}.conv.weight", node.name)].values.len() / node.channels;
         let area = size * groups / read.len();
-        // Behind batch normalisation only its gain and offset reach the output.
+        // With batch normalisation, only its gain and offset affect the scale of the output.
         each("conv.weight", &|i| {
             let (row, column) = (i / size, i % size / area);
             let input = if groups > 1 { row * read.len() / node.channels + column } else { column };
@@ -75,12 +75,12 @@ pub fn equalize(
     Ok(equalized)
 }
 
-/// Whether the values of a node are measured: of those that are not, others tell.
+/// Whether the values of a node are measured. The others follow from these.
 fn is_measured(op: &Op) -> bool {
     matches!(op, Op::Conv { .. } | Op::Add)
 }
 
-/// By node and channel, what its values are multiplied by; nothing for the nodes `kept`.
+/// For each node and channel, the factor of its values. The nodes `kept` have none.
 fn factors(graph: &Graph, makers: &[usize], largest: &[Vec<f64>], kept: &[usize]) -> Vec<Vec<f64>> {
     let mut offsets = vec![0];
     for node in &graph.nodes {
@@ -95,7 +95,7 @@ fn factors(graph: &Graph, makers: &[usize], largest: &[Vec<f64>], kept: &[usize]
             Op::Conv { activation: Activation::Relu6 | Activation::HardSigmoid, .. } => fixed.extend(own),
             Op::Conv { .. } => {}
             Op::Detect { .. } => node.inputs.iter().for_each(|&map| fixed.extend(offsets[map]..offsets[map + 1])),
-            // A gate is a factor itself; its activation keeps it as it is.
+            // A gate is a factor itself; its activation fixes its range.
             Op::Scale => {
                 own.clone().for_each(|element| ties.join(element, offsets[node.inputs[0]] + element - own.start))
             }
@@ -116,7 +116,7 @@ fn factors(graph: &Graph, makers: &[usize], largest: &[Vec<f64>], kept: &[usize]
     }
     let fixed: std::collections::HashSet<usize> = fixed.into_iter().map(|element| ties.root(element)).collect();
 
-    // A channel's largest value, and that of all channels of its scale.
+    // The largest value of a channel, and of all channels with the same scale.
     let places = places(graph);
     let mut of_channel: HashMap<usize, f64> = HashMap::new();
     for &id in makers {
@@ -149,7 +149,7 @@ fn factors(graph: &Graph, makers: &[usize], largest: &[Vec<f64>], kept: &[usize]
             }
             let exponent = if read_by_dense.contains(&channel) { DENSE_EXPONENT } else { 1.0 };
             let possible = (most / of_channel[&channel].max(most / LARGEST_FACTOR)).powf(exponent);
-            // Where a channel has several scales, the fullest one decides.
+            // If a channel has several scales, the smallest possible factor is used.
             factor.entry(channel).and_modify(|known| *known = known.min(possible)).or_insert(possible);
         }
     }
@@ -179,7 +179,8 @@ mod tests {
         (0..count).map(|_| image()).collect()
     }
 
-    /// The same function with two channels each of two maps made `times` smaller, and what reads them larger.
+    /// The same function with two channels of each of two maps made `times` smaller, and the weights that read them
+    /// larger.
     fn made_uneven(network: &Network, weights: &Weights, times: f32) -> Weights {
         let graph = network.graph().unwrap();
         let node = |name: &str| graph.nodes.iter().find(|node| node.name == name).unwrap();
@@ -269,7 +270,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_scaled_stays_as_it_is() {
-        // ReLU6 everywhere: no channel may change, but those of linear convolutions.
+        // With ReLU6 everywhere, only channels of linear convolutions may change.
         let network = crate::zoo::network("micro_yolo", 3).unwrap();
         let graph = network.graph().unwrap();
         let weights = random_weights(&graph, 5);

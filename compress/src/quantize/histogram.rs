@@ -4,7 +4,7 @@ use super::{Method, Scale};
 
 const BINS: usize = 4096;
 
-/// Counts of values in even bins around zero; the range doubles when a value falls outside.
+/// Counts of values in equal bins around zero. The range doubles when a value is outside.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Histogram {
     /// From `-range` to `range`.
@@ -16,13 +16,13 @@ pub struct Histogram {
 
 impl Default for Histogram {
     fn default() -> Histogram {
-        // Holds a ReLU6 without growing.
+        // Contains the range of a ReLU6 without growing.
         Histogram { counts: vec![0; BINS], range: 8.0, low: f64::INFINITY, high: f64::NEG_INFINITY }
     }
 }
 
 impl Histogram {
-    /// Counts one more value. What is no number is passed over.
+    /// Counts a value. NaN is ignored.
     pub fn add(&mut self, value: f32) {
         let value = f64::from(value);
         if !value.is_finite() {
@@ -63,11 +63,11 @@ impl Histogram {
         }
     }
 
-    /// The range that holds `percentile` percent of the values, as much cut off at one end as at the other.
+    /// The range that contains `percentile` percent of the values. Equal shares are cut off at both ends.
     fn percentile(&self, percentile: f64) -> (f64, f64) {
         let total: u64 = self.counts.iter().sum();
         let mut cut = total as f64 * (100.0 - percentile.clamp(0.0, 100.0)) / 100.0;
-        // All of it at the upper end where nothing is below zero, as behind a ReLU.
+        // If no value is negative, as after a ReLU, everything is cut off at the upper end.
         if self.low < 0.0 {
             cut /= 2.0;
         }
@@ -84,7 +84,7 @@ impl Histogram {
         (first.max(self.low.min(0.0)), last.min(self.high.max(0.0)))
     }
 
-    /// Sum of the square errors of all values under `scale`.
+    /// The sum of the squared errors of all values with `scale`.
     fn error(&self, scale: Scale) -> f64 {
         let width = 2.0 * self.range / BINS as f64;
         let square = |(bin, &count): (usize, &u64)| {
@@ -123,7 +123,8 @@ mod tests {
 
     #[test]
     fn least_error_weighs_outliers_against_steps() {
-        // Even values lose most by cutting: the range stays. A single far one costs less than coarse steps for all.
+        // For uniform values, clipping costs most, so the range stays. A single outlier costs less than coarse steps
+        // for all.
         let even = of((0..=10_000).map(|i| i as f32 / 2000.0));
         assert!(even.scale(Method::Mse).high() > 4.8);
         let outlier = of((0..1_000_000).map(|i| (i % 1000) as f32 / 1000.0).chain([20.0]));

@@ -1,5 +1,5 @@
-//! Quantises the ONNX file of another program: convolutions and the maps between them get bytes, the rest of the graph
-//! stays as it is.
+//! Quantises the ONNX file of another program: convolutions and the maps between them become int8, and the rest of the
+//! graph stays as it is.
 //!
 //! A convolution with constant weights reads bytes. Its input is followed back through operators that only move or
 //! select values (pooling, concatenation, resizing, slices). These tensors share one scale, so that a runtime moves
@@ -30,14 +30,14 @@ use crate::network::{Activation, Node, Op};
 use crate::onnx::GraphBuilder;
 use crate::ties::Ties;
 
-/// The first operator set with a scale a channel.
+/// The first operator set with a scale per channel.
 const LEAST_OPSET: i64 = 13;
 
-/// Pixels; ten times what small detectors use.
+/// The longest side in pixels, ten times that of small detectors.
 const MOST_SIDE: i64 = 4096;
 
-/// Operators whose output has no values but those of their first input, or of all inputs for `Concat`; `Resize` may put
-/// means in between.
+/// Operators whose output has only values of their first input (for `Concat`, of all inputs). `Resize` may also compute
+/// means.
 const MOVES: [&str; 10] =
     ["Concat", "Dropout", "Identity", "MaxPool", "Reshape", "Resize", "Slice", "Split", "Squeeze", "Transpose"];
 
@@ -45,30 +45,30 @@ const MOVES: [&str; 10] =
 #[derive(Debug, Clone)]
 pub struct Model {
     path: PathBuf,
-    /// All of the file but the graph.
+    /// The file without the graph.
     shell: ModelProto,
     graph: GraphProto,
     side: usize,
     convolutions: Vec<Convolution>,
-    /// Tensors that get bytes, with the number of their scale.
+    /// Tensors that become int8, with the index of their scale.
     places: HashMap<String, usize>,
     floats: Vec<(String, String)>,
 }
 
 #[derive(Debug, Clone)]
 struct Convolution {
-    /// In the graph's list.
+    /// Index of the node in the graph's list.
     node: usize,
     folded: Folded,
-    /// What the kernel reads; without it weights are rounded to nearest.
+    /// Statistics of what the kernel reads; if empty, weights are rounded to nearest.
     windows: Windows,
-    /// Whether `windows` can be taken of this form of convolution.
+    /// Whether `windows` can be collected for this form of convolution.
     watched: bool,
-    /// Whether each channel is read by itself.
+    /// Whether the convolution is depthwise.
     depthwise: bool,
 }
 
-/// What the activations of a model were on some photographs.
+/// Statistics of the activations of a model on some photographs.
 #[derive(Debug, Clone)]
 pub struct CalibrationData {
     histograms: Vec<Histogram>,
@@ -83,12 +83,12 @@ impl CalibrationData {
 }
 
 impl Model {
-    /// Reads an ONNX file. `imgsz` is the side of its input where the file leaves it open.
+    /// Reads an ONNX file. `imgsz` is the side of its input if the file leaves it open.
     ///
     /// # Errors
     ///
-    /// [`Error::Model`]: no ONNX file, weights in files beside it, an operator set below 13, several inputs or one that is
-    /// no square image, a model that has bytes already, no convolution with constant weights.
+    /// [`Error::Model`]: not an ONNX file, weights in separate files, an operator set below 13, several inputs or one
+    /// that is not a square image, a model that is already quantised, no convolution with constant weights.
     pub fn read(path: &Path, imgsz: usize) -> Result<Model> {
         let bytes = std::fs::read(path).map_err(Error::io(path))?;
         let wrong = |problem: String| Error::Model { path: path.to_owned(), problem };
@@ -125,11 +125,11 @@ impl Model {
         self.side
     }
 
-    /// Leaves the convolutions of these names in floats.
+    /// Keeps the convolutions with these names in floats.
     ///
     /// # Errors
     ///
-    /// [`Error::Option`]: there is none of that name that gets bytes.
+    /// [`Error::Option`]: a name that belongs to no quantised convolution.
     pub fn leave_in_floats(&mut self, names: &[String]) -> Result<()> {
         for name in names {
             let found = self.convolutions.iter().position(|conv| named(&self.graph.node[conv.node]) == *name);
@@ -144,17 +144,17 @@ impl Model {
         Ok(())
     }
 
-    /// The place of the image among the scales, if a convolution reads it.
+    /// The index of the image's scale, if a convolution reads the image.
     pub fn image_place(&self) -> Option<usize> {
         input(&self.graph).and_then(|input| self.places.get(&input.name)).copied()
     }
 
-    /// Names of the convolutions that get bytes: their weights, and what they read.
+    /// Names of the convolutions whose weights and input become int8.
     pub fn convolutions(&self) -> Vec<String> {
         self.names(|conv| self.reads_bytes(conv))
     }
 
-    /// Names of the convolutions of which only the weights get bytes.
+    /// Names of the convolutions of which only the weights become int8.
     pub fn weights_only(&self) -> Vec<String> {
         self.names(|conv| !self.reads_bytes(conv))
     }
@@ -168,7 +168,7 @@ impl Model {
         self.places.contains_key(&self.graph.node[conv.node].input[0])
     }
 
-    /// Nodes with weights that stay in floats altogether, each with the reason.
+    /// Nodes with weights that stay completely in floats, each with the reason.
     pub fn floats(&self) -> &[(String, String)] {
         &self.floats
     }
@@ -177,7 +177,7 @@ impl Model {
         Error::Model { path: self.path.clone(), problem: format!("does not run: {error:#}") }
     }
 
-    /// Runs the model on `images` (see [`super::letterboxed`]) and counts what its activations are.
+    /// Runs the model on `images` (see [`super::letterboxed`]) and collects statistics of its activations.
     ///
     /// # Errors
     ///
@@ -216,13 +216,13 @@ impl Model {
             progress(i + 1);
         }
         if let Some(&place) = self.places.get(image) {
-            // Photographs reach from black to white, whether these do or not.
+            // The range is that of any photograph, black to white, even if these photographs have a smaller one.
             [0.0, 1.0].iter().for_each(|value| histograms[place].add(*value));
         }
         Ok(CalibrationData { histograms, windows })
     }
 
-    /// All float outputs of an ONNX file with this model's input, one list an image.
+    /// All float outputs of an ONNX file with the same input as this model, one list per image.
     ///
     /// # Errors
     ///
@@ -242,23 +242,23 @@ impl Model {
         images.iter().map(|pixels| one(pixels).map_err(|error| self.failed(&error))).collect()
     }
 
-    /// The file as it was read.
+    /// The original file.
     pub fn to_onnx(&self) -> Vec<u8> {
         self.with(self.graph.clone()).encode_to_vec()
     }
 
-    /// The weights as bytes of `bits` bits, for [`Model::quantize`].
+    /// The weights rounded to integers of `bits` bits, for [`Model::quantize`].
     pub fn round(&self, seen: &CalibrationData, bits: u32) -> Vec<Rounded> {
         let each = self.convolutions.iter().zip(&seen.windows);
         each.map(|(conv, windows)| round_convolution(&conv.folded, windows, bits)).collect()
     }
 
-    /// The int8 file: standard QDQ, activations in 0…127 with a `Clip` in front, as [`super::to_onnx`] writes them.
+    /// The int8 file: standard QDQ, activations in 0…127 after a `Clip`, as written by [`super::to_onnx`].
     pub fn quantize(&self, rounded: &[Rounded], scales: &[Scale]) -> Vec<u8> {
         self.write(rounded, scales, |_| true, |_| true)
     }
 
-    /// The same with all but the convolution `name` in floats: its weights, and what it reads.
+    /// The same with only the convolution `name` in int8: its weights and its input.
     pub fn quantize_only(&self, rounded: &[Rounded], scales: &[Scale], name: &str) -> Vec<u8> {
         let is_meant = |node: &NodeProto| named(node) == name;
         let meant = self.convolutions.iter().map(|conv| &self.graph.node[conv.node]).find(|node| is_meant(node));
@@ -266,7 +266,7 @@ impl Model {
         self.write(rounded, scales, is_meant, |place| read == Some(place))
     }
 
-    /// Writes the convolutions and the tensors that are meant as bytes.
+    /// Writes the graph with these convolutions and tensors in int8.
     fn write(
         &self,
         rounded: &[Rounded],
@@ -321,7 +321,7 @@ impl Model {
     }
 }
 
-/// The one input that is no weight.
+/// The only input that is not a weight.
 fn input(graph: &GraphProto) -> Option<&ValueInfoProto> {
     let is_weight = |name: &str| graph.initializer.iter().any(|tensor| tensor.name == name);
     let mut inputs = graph.input.iter().filter(|input| !is_weight(&input.name));
@@ -356,7 +356,7 @@ fn stated(dimension: &Dimension) -> Option<i64> {
     }
 }
 
-/// Values of a 32-bit float constant.
+/// The values of a 32-bit float constant.
 fn floats(tensor: &TensorProto) -> Option<Vec<f32>> {
     if tensor.data_type != DataType::Float as i32 {
         return None;
@@ -371,7 +371,7 @@ fn attribute<'a>(node: &'a NodeProto, name: &str) -> Option<&'a AttributeProto> 
     node.attribute.iter().find(|attribute| attribute.name == name)
 }
 
-/// The convolutions whose weights are constants, and what else has weights, with the reason why it stays in floats.
+/// The convolutions whose weights are constants, and other nodes with weights, with the reason why they stay in floats.
 fn convolutions(graph: &GraphProto) -> (Vec<Convolution>, Vec<(String, String)>) {
     let mut constants: HashMap<&str, &TensorProto> =
         graph.initializer.iter().map(|tensor| (tensor.name.as_str(), tensor)).collect();
@@ -392,7 +392,7 @@ fn convolutions(graph: &GraphProto) -> (Vec<Convolution>, Vec<(String, String)>)
         match node.op_type.as_str() {
             "Conv" => match convolution(node, index, &constants) {
                 Ok(convolution) => found.push(convolution),
-                // As `compress export` writes them.
+                // Weights in half precision, as written by `compress export`.
                 Err(_) if node.input.get(1).is_some_and(|name| converted.contains(&name[..])) => {
                     let why = "its weights are stored in another type: export them as float32 (`--storage single`)";
                     rest.push((named(node), why.into()));
@@ -457,14 +457,14 @@ fn convolution(
     Ok(Convolution { node: index, folded, windows, watched: is_usual, depthwise })
 }
 
-/// The tensors that get bytes, with the number of their scale: what convolutions read, but depthwise ones only if what
-/// they give gets bytes itself.
+/// The tensors that become int8, with the index of their scale: inputs of convolutions, but of depthwise ones only if
+/// their output becomes int8 too.
 fn places(graph: &GraphProto, convolutions: &[Convolution]) -> HashMap<String, usize> {
     let (mut left, mut reading): (Vec<_>, Vec<_>) =
         convolutions.iter().map(|conv| (&graph.node[conv.node], conv)).partition(|(_, conv)| conv.depthwise);
     loop {
         let places = places_before(graph, reading.iter().map(|(node, _)| node.input[0].as_str()));
-        // What one depthwise convolution reads may be what another one gives.
+        // The input of one depthwise convolution may be the output of another.
         let (ends_in_bytes, others): (Vec<_>, Vec<_>) =
             left.into_iter().partition(|(node, _)| places.contains_key(clamped(graph, &node.output[0])));
         if ends_in_bytes.is_empty() {
@@ -475,7 +475,7 @@ fn places(graph: &GraphProto, convolutions: &[Convolution]) -> HashMap<String, u
     }
 }
 
-/// What is left of the tensor `name` behind an activation that a runtime applies on the way to bytes.
+/// The output of an activation that a runtime applies while it quantises the tensor `name`, or `name` itself.
 fn clamped<'a>(graph: &'a GraphProto, name: &'a str) -> &'a str {
     let mut readers = graph.node.iter().filter(|node| node.input.iter().any(|input| input == name));
     match (readers.next(), readers.next()) {
@@ -484,14 +484,14 @@ fn clamped<'a>(graph: &'a GraphProto, name: &'a str) -> &'a str {
     }
 }
 
-/// The tensors that get bytes if `read` do.
+/// The tensors that become int8 if the tensors `read` do.
 fn places_before<'a>(graph: &'a GraphProto, read: impl Iterator<Item = &'a str>) -> HashMap<String, usize> {
     let makers: HashMap<&str, &NodeProto> =
         graph.node.iter().flat_map(|node| node.output.iter().map(move |name| (name.as_str(), node))).collect();
     let constants: HashSet<&str> = graph.initializer.iter().map(|tensor| tensor.name.as_str()).collect();
     let is_map =
         |name: &str| !constants.contains(name) && makers.get(name).is_none_or(|node| node.op_type != "Constant");
-    // In the order they are found; the place in the list is a tensor's number.
+    // In the order in which they are found. The position in the list is a tensor's number.
     let mut tensors: Vec<&str> = Vec::new();
     let mut numbers: HashMap<&str, usize> = HashMap::new();
     let mut ties = Vec::new();
@@ -543,7 +543,7 @@ fn load(proto: &ModelProto, side: usize) -> TractResult<Runnable> {
     model.into_optimized()?.into_runnable()
 }
 
-/// Takes the tensor `name` to bytes and back. What is only moved is in range already.
+/// Quantises and dequantises the tensor `name`. A tensor that is only moved needs no clip.
 fn quantised(onnx: &mut GraphBuilder, name: &str, scale: Scale, is_moved: bool) -> String {
     let prefix = format!("{name}.int8");
     if is_moved {
@@ -633,7 +633,7 @@ mod tests {
         }
     }
 
-    /// The forms that YOLOv8's exports have: SiLU, a split with a shortcut, a pooled join, an enlarged one, class rows.
+    /// The forms in YOLOv8's exports: SiLU, a split with a shortcut, concatenated pools, upsampling, class rows.
     fn v8_like() -> Vec<u8> {
         let mut net = Weights::new("v8-like", 8);
         net.onnx.input("images", &[1, 3, SIDE as i64, SIDE as i64]);
@@ -660,8 +660,8 @@ mod tests {
         net.onnx.finish(&[])
     }
 
-    /// The forms that YOLOX-Nano has: depthwise convolutions, most with SiLU, and a stem with one channel that is much
-    /// larger than the others until the depthwise convolution behind it makes it alike.
+    /// The forms in YOLOX-Nano: depthwise convolutions, most with SiLU, and a stem in which one channel is much larger
+    /// than the others, until the following depthwise convolution equalises it.
     fn depthwise_like() -> Vec<u8> {
         let mut net = Weights::new("depthwise-like", 9);
         net.onnx.input("images", &[1, 3, SIDE as i64, SIDE as i64]);
@@ -706,7 +706,7 @@ mod tests {
     fn names_that_the_model_has_already_are_not_given_twice() {
         let mut net = Weights::new("names", 10);
         net.onnx.input("images", &[1, 3, SIDE as i64, SIDE as i64]);
-        // As this project names its own convolutions: the output is called what the weights' names begin with.
+        // As this project names its convolutions: the output has the prefix of the weights' names.
         for (name, input, read) in [("a", "images", 3), ("b", "a", 8)] {
             let values = |count: usize| (0..count).map(|i| (i as f32 * 0.7).sin() * 0.3).collect::<Vec<f32>>();
             let weight = net.onnx.floats(&format!("{name}.weight"), &[8, read, 1, 1], &values(8 * read));
@@ -761,7 +761,7 @@ mod tests {
         assert_eq!(place("plain.conv"), None);
         assert_eq!(model.convolutions(), ["stem.conv", "wide.conv", "plain.conv", "head.conv", "maps.conv"]);
         assert_eq!(model.weights_only(), ["gated.conv"]);
-        // With bytes there too, the small channels of the stem are lost in the steps of the large one.
+        // If everything is quantised, the small channels of the stem are smaller than the steps of the large one.
         let mut everywhere = model.clone();
         everywhere.convolutions.iter_mut().for_each(|conv| conv.depthwise = false);
         everywhere.places = places(&everywhere.graph, &everywhere.convolutions);
@@ -833,7 +833,7 @@ mod tests {
             change(&mut model);
             read(&model.encode_to_vec()).unwrap_err().to_string()
         };
-        // As in files of half precision.
+        // As in half-precision files.
         let store_weights_apart = |graph: &mut GraphProto| {
             let GraphProto { node, initializer, .. } = graph;
             for tensor in initializer.iter_mut().filter(|tensor| tensor.dims.len() == 4) {

@@ -11,34 +11,34 @@ use crate::error::{Error, Result};
 use crate::export::{self, Folded};
 use crate::network::{Network, Node, Op};
 
-/// Rows longer than this are rounded to nearest: their covariance would take too long.
+/// Longer rows are rounded to nearest, because their covariance would take too long.
 const LONGEST: usize = 1024;
-/// Windows taken of a map for it, at most.
+/// The maximum number of windows taken from a map.
 const WINDOWS: usize = 96;
-/// Rows up to this long also have two weights changed at a time.
+/// In rows up to this length, pairs of weights are also changed together.
 const SHORT: usize = 64;
-/// Most passes over all weights of a row; a few are enough.
+/// The maximum number of passes over all weights of a row. A few are enough.
 const SWEEPS: usize = 32;
-/// Added to the variances, as a share of their mean: activations are rounded too, and there are few photographs.
+/// Added to the variances, as a share of their mean, because activations are rounded too and there are few photographs.
 const DAMPING: f64 = 0.01;
 
-/// What the windows were that a convolution reads: for each group of its channels the means and the covariance.
+/// Statistics of the windows that a convolution reads: for each group of its channels, the means and the covariance.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Windows {
     kernel: usize,
     stride: usize,
     groups: usize,
-    /// Numbers of a window of one group.
+    /// Number of values in a window of one group.
     length: usize,
     count: usize,
-    /// By group.
+    /// For each group, the sums of the values.
     sums: Vec<f64>,
-    /// By group, row-major; empty where windows are too long.
+    /// For each group, the sums of products, row-major; empty if windows are too long.
     products: Vec<f64>,
 }
 
 impl Windows {
-    /// Those of the convolution `node`; `None` if it is none.
+    /// Empty statistics for the convolution `node`; `None` if it is not a convolution.
     pub fn new(node: &Node) -> Option<Windows> {
         let &Op::Conv { input, kernel, stride, groups, .. } = &node.op else { return None };
         let length = input / groups * kernel * kernel;
@@ -47,20 +47,20 @@ impl Windows {
         Some(Windows { kernel, stride, groups, length, count: 0, sums, products })
     }
 
-    /// Of which nothing is known: weights go to the nearest byte.
+    /// Statistics without data: weights are rounded to nearest.
     pub(crate) fn unseen(groups: usize, length: usize) -> Windows {
         let sums = vec![0.0; groups * length];
         Windows { kernel: 1, stride: 1, groups, length, count: 0, sums, products: vec![] }
     }
 
-    /// Takes windows of `map`, `[C, height, width]`, evenly spread.
+    /// Adds evenly spaced windows of `map`, `[C, height, width]`.
     pub fn add(&mut self, map: &[f32], height: usize, width: usize) {
         let (rows, columns) = (height.div_ceil(self.stride), width.div_ceil(self.stride));
         let every = (rows * columns).div_ceil(WINDOWS).max(1);
         let plane = height * width;
         let channels = map.len() / plane.max(1) / self.groups;
         let mut window = vec![0f64; self.length];
-        // Other windows in each map.
+        // Starts at another window in each map.
         for place in (self.count % every..rows * columns).step_by(every) {
             let (y, x) = (place / columns * self.stride, place % columns * self.stride);
             for group in 0..self.groups {
@@ -69,7 +69,7 @@ impl Windows {
                     let map = &map[(group * channels + channel) * plane..][..plane];
                     for (down, right) in (0..self.kernel * self.kernel).map(|i| (i / self.kernel, i % self.kernel))
                     {
-                        // Padding is zero. Below it `wrapping_sub` gives more than any height.
+                        // Padding is zero. If the index is negative, `wrapping_sub` gives a value above any height.
                         let (y, x) =
                             ((y + down).wrapping_sub(self.kernel / 2), (x + right).wrapping_sub(self.kernel / 2));
                         let value = if y < height && x < width { map[y * width + x] } else { 0.0 };
@@ -97,13 +97,13 @@ impl Windows {
         }
     }
 
-    /// The means of a group's numbers.
+    /// The means of a group's values.
     fn means(&self, group: usize) -> Vec<f64> {
         let count = self.count.max(1) as f64;
         self.sums[group * self.length..][..self.length].iter().map(|sum| sum / count).collect()
     }
 
-    /// The covariance of a group's numbers, damped; `None` where windows are too long for it.
+    /// The damped covariance of a group's values; `None` if windows are too long.
     fn covariance(&self, group: usize) -> Option<Vec<f64>> {
         if self.products.is_empty() {
             return None;
@@ -113,26 +113,26 @@ impl Windows {
         let mut covariance: Vec<f64> =
             products.iter().enumerate().map(|(i, sum)| sum / count - means[i / n] * means[i % n]).collect();
         let variance = (0..n).map(|i| covariance[i * n + i]).sum::<f64>() / n as f64;
-        // Never 0, so that a weight of what is always the same is rounded to nearest.
+        // Never 0, so that the weight of a constant value is rounded to nearest.
         (0..n).for_each(|i| covariance[i * n + i] += DAMPING * variance + 1e-12);
         Some(covariance)
     }
 }
 
-/// A convolution's weights in bytes, `weight = byte * scale`, one scale an output channel.
+/// A convolution's weights as int8, `weight = byte * scale`, with one scale per output channel.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rounded {
     /// OIHW.
     pub bytes: Vec<i8>,
-    /// One an output channel.
+    /// One per output channel.
     pub scales: Vec<f32>,
-    /// One an output channel: the bias, and what rounding took from the channel's mean.
+    /// One per output channel: the bias, corrected for the change of the channel's mean by rounding.
     pub bias: Vec<f32>,
 }
 
 impl Rounded {
-    /// The same for sums in steps of `step` times a channel's scale: with scales that are large enough for the biases to
-    /// stay within 30 bits.
+    /// The same with scales that are large enough for the biases to fit 30 bits, in units of `step` times a channel's
+    /// scale.
     pub(super) fn fitting(mut self, step: f32) -> Rounded {
         let row = self.bytes.len() / self.scales.len().max(1);
         let channels = self.bytes.chunks_mut(row.max(1)).zip(&mut self.scales).zip(&self.bias);
@@ -147,7 +147,8 @@ impl Rounded {
     }
 }
 
-/// Rounds the weights of every convolution of `network` to `bits` bits, by what it read (`windows`, by node).
+/// Rounds the weights of every convolution of `network` to `bits` bits, using statistics of their inputs (`windows`, by
+/// node).
 ///
 /// # Errors
 ///
@@ -187,12 +188,12 @@ pub(super) fn round_convolution(folded: &Folded, windows: &Windows, bits: u32) -
     rounded
 }
 
-/// Bytes and scale of one output channel's weights: symmetric, of `bits` bits. Without a `covariance` each weight goes to
-/// its nearest byte.
+/// The integers and the scale of one output channel's weights: symmetric, with `bits` bits. Without a `covariance`,
+/// each weight is rounded to nearest.
 fn round_row(weights: &[f32], covariance: Option<&[f64]>, bits: u32) -> (Vec<i8>, f32) {
     let limit = f64::from((1i32 << (bits.clamp(2, 8) - 1)) - 1);
     let largest = f64::from(weights.iter().fold(0f32, |largest, weight| largest.max(weight.abs())));
-    // Down to 0.6 of the full range: a few cut weights against finer steps for all.
+    // Scales down to 0.6 of the full range: they clip a few weights, but have finer steps for all others.
     let scales = (0..=20).map(|step| (largest / limit * (1.0 - 0.02 * f64::from(step))).max(1e-9));
     let exact = |scale: f64| weights.iter().map(|weight| f64::from(*weight) / scale).collect::<Vec<f64>>();
     let nearest = |exact: &[f64]| -> Vec<f64> {
@@ -212,8 +213,8 @@ fn round_row(weights: &[f32], covariance: Option<&[f64]>, bits: u32) -> (Vec<i8>
     let tried: Vec<f64> = match covariance {
         None => vec![best_for_nearest(&plain)],
         Some(_) if n <= SHORT => scales.clone().collect(),
-        // For long rows the nearest bytes must tell which scales are good: trying all takes too long. The plain one is
-        // among them so that the outcome is never worse than the nearest bytes.
+        // For long rows, rounding to nearest selects the promising scales, because trying all takes too long. The
+        // unclipped scale is always included, so that the result is never worse than rounding to nearest.
         Some(of) => {
             let mut tried = vec![best_for_nearest(&|i| of[i * n + i]), best_for_nearest(&plain)];
             tried.dedup();
@@ -231,7 +232,8 @@ fn round_row(weights: &[f32], covariance: Option<&[f64]>, bits: u32) -> (Vec<i8>
     (bytes.into_iter().map(|byte| byte as i8).collect(), scale as f32)
 }
 
-/// Changes `bytes`, one or two at a time, as long as eᵀ C e becomes less, e being `bytes - exact`; returns what it is.
+/// Changes `bytes`, one or two at a time, as long as eᵀ C e decreases, with e = `bytes - exact`. Returns the final
+/// value.
 fn descend(exact: &[f64], bytes: &mut [f64], covariance: &[f64], limit: f64) -> f64 {
     let n = exact.len();
     let column = |i: usize| &covariance[i * n..][..n];
@@ -244,7 +246,7 @@ fn descend(exact: &[f64], bytes: &mut [f64], covariance: &[f64], limit: f64) -> 
         change(&mut slope, i, bytes[i] - exact[i]);
     }
     let diagonal: Vec<f64> = (0..n).map(|i| column(i)[i]).collect();
-    // A step down costs as much as this at least, so that it ends.
+    // The minimum decrease of a step, so that the loop ends.
     let least = 1e-9 * diagonal.iter().sum::<f64>() / n as f64;
     for _ in 0..SWEEPS {
         let mut changed = false;
@@ -264,7 +266,8 @@ fn descend(exact: &[f64], bytes: &mut [f64], covariance: &[f64], limit: f64) -> 
                 }
                 let (own, row) = (a * (2.0 * slope[i] + a * diagonal[i]), column(i));
                 for j in 0..i {
-                    // Once i has moved, j goes down its slope: the other way costs more than i alone.
+                    // After a change of i, only the direction of j that lowers the error is tried: the other would be
+                    // worse than i alone.
                     let pull = slope[j] + a * row[j];
                     let cost = own + diagonal[j] - 2.0 * pull.abs();
                     let b = -pull.signum();
@@ -307,7 +310,7 @@ mod tests {
         (0..n * n).map(|i| off(i / n) * off(i % n) * covariance[i]).sum()
     }
 
-    /// Of `count` windows of `n` numbers that are all alike but for a little.
+    /// `count` windows of `n` values that are nearly equal.
     fn alike(n: usize, count: usize, seed: u64) -> Vec<f64> {
         let mut windows = Windows::new(&convolution(n, 1, 1, 1, 1)).unwrap();
         let mut random = fastrand::Rng::with_seed(seed);
@@ -349,7 +352,8 @@ mod tests {
 
     #[test]
     fn long_rows_cost_no_more_either_where_variances_prefer_another_scale() {
-        // Seeds of rows, one in 500, for which the variances' scale alone ended above the nearest bytes.
+        // Seeds of rows, one in 500, for which the scale by variances alone gave worse results than rounding to
+        // nearest.
         for seed in [8, 207, 528, 2906, 3392, 4747] {
             let mut random = fastrand::Rng::with_seed(seed);
             let weights: Vec<f32> = (0..SHORT + 11).map(|_| random.f32() * 6.0 - 3.0).collect();
@@ -362,7 +366,7 @@ mod tests {
 
     #[test]
     fn where_windows_are_alike_errors_cancel() {
-        // Sixteen weights a quarter of a step above a byte: nearest, they are four steps short together.
+        // Sixteen weights a quarter of a step above an integer: rounded to nearest, their sum is four steps too small.
         let mut weights = vec![10.25f32; 16];
         weights[0] = 127.0;
         let covariance = alike(16, 500, 1);
@@ -403,7 +407,7 @@ mod tests {
             let nearest = of(&bytes);
             let found = descend(&exact, &mut bytes, &covariance, 127.0);
             assert!((found - of(&bytes)).abs() < 1e-6);
-            // One or two changes at a time may end a little above the best.
+            // Changing one or two at a time may end slightly above the optimum.
             assert!(
                 found >= best - 1e-9 && found <= (best * 2.0).min(nearest) + 1e-9,
                 "{found}, best {best}, {nearest}"
@@ -447,7 +451,7 @@ mod tests {
             let ours = rounded.bias[channel] + sum(&|i| f32::from(bytes[i]) * rounded.scales[channel]);
             assert!((exact - ours).abs() < 1e-5, "{exact} {ours}");
         }
-        // A bias far above weights that are all zero: their scale grows until it fits.
+        // A bias far above weights that are all zero: their scale grows until the bias fits.
         let rounded = rounded.fitting(1e-6);
         assert!(rounded.scales[1] > 0.0 && rounded.bytes[3..] == [0, 0, 0]);
         assert!(rounded.bias.iter().zip(&rounded.scales).all(|(bias, scale)| bias / (scale * 1e-6) < 1.1e9));

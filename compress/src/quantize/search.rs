@@ -1,20 +1,20 @@
 //! Chooses the ranges of a network's maps one by one, by the error of its scores.
 //!
-//! A method that looks at a map alone, such as the least mean square error, does not know which of its values matter:
-//! the largest ones may belong to channels that later layers hardly use. Here the range of each map is made narrower or
-//! wider as long as the scores of the whole network in int8 come closer to those in floats.
+//! A method that uses only the values of one map, such as the smallest mean squared error, does not know which of the
+//! values matter: the largest ones may belong to channels that later layers hardly use. Here the range of each map is
+//! made narrower or wider as long as the scores of the whole network in int8 come closer to those in floats.
 
 use super::Scale;
 use super::calibrate::{noise, scores};
 use crate::error::Result;
 
-/// A range is narrowed to this share at a time.
+/// The factor by which a range is narrowed in one step.
 const STEP: f64 = 0.8;
 
 /// A change must lower the error to this share of it, or the old range stays.
 const GAIN: f64 = 0.999;
 
-/// The most photographs that a search looks at: it runs the network some hundred times on each.
+/// The maximum number of photographs: the search runs the network some hundred times on each.
 const IMAGES: usize = 24;
 
 /// An end of a range.
@@ -25,7 +25,7 @@ enum End {
 }
 
 impl Scale {
-    /// The scale with one end of the range `factor` times as far from zero.
+    /// The scale after multiplying one end of the range by `factor`.
     fn stretched(self, end: End, factor: f64) -> Scale {
         let (low, high) = (f64::from(self.low()), f64::from(self.high()));
         match end {
@@ -35,10 +35,10 @@ impl Scale {
     }
 }
 
-/// Better scales than `start`, by place: those with which the scores of the file that `write` makes come closer to those
-/// of `float`, an ONNX file of the network in floats. At most 24 of `images` are looked at (see [`super::letterboxed`]),
-/// of `side` × `side` pixels. The scale of the place `image` stays: it is known without photographs. `progress` gets the
-/// number of scales that are done.
+/// Improves the scales `start`: the scores of the file that `write` makes come closer to those of `float`, an ONNX file
+/// of the network in floats. Uses at most 24 of `images` (see [`super::letterboxed`]), of `side` × `side` pixels. The
+/// scale with the index `image` stays, because the range of the image is known. `progress` gets the number of finished
+/// scales.
 ///
 /// # Errors
 ///
@@ -59,7 +59,7 @@ pub fn search(
     Ok(scales)
 }
 
-/// Changes the ranges of `scales` one by one, in their order and without that of `fixed`, and keeps what lowers `error`.
+/// Changes the ranges of `scales` one by one, in order and except `fixed`, and keeps changes that lower `error`.
 /// Returns the lowest error.
 fn descend(
     scales: &mut [Scale],
@@ -73,7 +73,7 @@ fn descend(
         for end in ends {
             let mut walk =
                 |factor| walk(scales, place, |scale| scale.stretched(end, factor), &mut least, &mut error);
-            // Wider only where narrower did not help.
+            // Wider only if narrower did not help.
             if !walk(STEP)? {
                 walk(1.0 / STEP)?;
             }
@@ -83,7 +83,7 @@ fn descend(
     Ok(least)
 }
 
-/// Takes `step` after `step` with the scale of `place` as long as that lowers `error` below `least`. Returns whether it
+/// Applies `step` repeatedly to the scale at `place` as long as that lowers `error` below `least`. Returns whether it
 /// did.
 fn walk(
     scales: &mut [Scale],

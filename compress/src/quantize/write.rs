@@ -1,4 +1,4 @@
-//! The QDQ file.
+//! Writes the QDQ file.
 
 use tract_onnx::pb::tensor_proto::DataType;
 
@@ -9,11 +9,11 @@ use crate::export;
 use crate::network::{Activation, Network, Op};
 use crate::onnx::{GraphBuilder, int};
 
-/// Of values that may be anything.
+/// The bounds of values without limits.
 pub(super) const UNBOUNDED: (f32, f32) = (f32::NEG_INFINITY, f32::INFINITY);
 
-/// Writes `network` with `weights` for inputs of `width` × `height` pixels, what `plan` says in integers (weights as
-/// `rounded` has them, by node), the rest in 32-bit floats.
+/// Writes `network` with `weights` for inputs of `width` × `height` pixels. The parts in `plan` are in int8 (weights
+/// from `rounded`, by node), the rest in 32-bit floats.
 ///
 /// # Errors
 ///
@@ -61,7 +61,7 @@ pub fn to_onnx(
                     Activation::LeakyRelu | Activation::HardSigmoid => None,
                 };
                 match (scale, bounds) {
-                    // The activation and the bytes' range are one clip.
+                    // One Clip serves for the activation and for the range of the bytes.
                     (Some(scale), Some(bounds)) => bytes(&mut onnx, &node.name, &conv, scale, bounds),
                     (Some(scale), None) => {
                         let map = export::activate(&mut onnx, node, &conv, activation);
@@ -77,7 +77,7 @@ pub fn to_onnx(
             op => {
                 let map = export::plain(&mut onnx, node, &inputs);
                 match (scale, op) {
-                    // Bytes that are only moved are in range already.
+                    // Bytes that are only moved need no clip.
                     (Some(scale), Op::MaxPool { .. } | Op::Upsample { .. } | Op::Concat | Op::Slice { .. }) => {
                         quantised(&mut onnx, &node.name, &map, scale)
                     }
@@ -123,14 +123,14 @@ pub(super) fn integers(
     [weight, onnx.op("DequantizeLinear", &name("bias"), &[&bias, &scale], vec![int("axis", 0)])]
 }
 
-/// Clips `map` to what the bytes can say and to `bounds`, and takes it there and back.
+/// Clips `map` to the range of the bytes and to `bounds`, then quantises and dequantises it.
 pub(super) fn bytes(onnx: &mut GraphBuilder, name: &str, map: &str, scale: Scale, bounds: (f32, f32)) -> String {
     let (low, high) = (onnx.scalar(scale.low().max(bounds.0)), onnx.scalar(scale.high().min(bounds.1)));
     let clipped = onnx.op("Clip", &format!("{name}.clip"), &[map, &low, &high], vec![]);
     quantised(onnx, name, &clipped, scale)
 }
 
-/// Takes `map` to bytes and back.
+/// Quantises and dequantises `map`.
 pub(super) fn quantised(onnx: &mut GraphBuilder, name: &str, map: &str, scale: Scale) -> String {
     debug_assert!(scale.zero_point <= ACTIVATION_MAX);
     let step = onnx.scalar(scale.scale);

@@ -15,25 +15,25 @@ use crate::error::Result;
 use crate::export::SIDE_MAX;
 use crate::network::Head;
 
-/// A prediction that overlaps an object by more than this is not punished: `ignore_thresh` of Darknet's
-/// `yolov3-tiny.cfg` (the paper's text says 0.5, for the large network).
+/// A prediction that overlaps an object by more than this does not count as a false positive: `ignore_thresh` of
+/// Darknet's `yolov3-tiny.cfg` (the paper says 0.5, for the large network).
 const IGNORE_IOU: f32 = 0.7;
 
-/// An anchor of a cell.
+/// An anchor in a cell.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Place {
-    /// The cell's left and upper border in pixels.
+    /// The left and upper edge of the cell in pixels.
     pub corner: [f32; 2],
-    /// Its side in pixels.
+    /// The side of the cell in pixels.
     pub stride: f32,
-    /// Width and height in pixels.
+    /// Width and height of the anchor in pixels.
     pub anchor: [f32; 2],
-    /// Width and height in strides of the range, around the middle of the cell, in which a predicted centre lies.
+    /// The size of the range in which a predicted centre can lie, around the middle of the cell, in strides.
     pub xy_scale: f32,
 }
 
-/// All places of `head` for a square input of `size` pixels, in the order of [`super::Predictions::Anchors`] and of the
-/// exported network; none if it has no anchors.
+/// All anchors in all cells of `head` for a square input of `size` pixels, in the order of
+/// [`super::Predictions::Anchors`] and of the exported network. Empty if the head has no anchors.
 pub fn places(size: usize, strides: &[usize], head: &Head) -> Vec<Place> {
     let Head::Anchors { anchors, .. } = head else { return Vec::new() };
     let mut places = Vec::new();
@@ -50,20 +50,21 @@ pub fn places(size: usize, strides: &[usize], head: &Head) -> Vec<Place> {
     places
 }
 
-/// What one image teaches.
+/// The assignments of one image.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct ImageAssignment {
-    /// Place and index of the target it learns, by rising place.
+    /// Index of the place and of the target that it learns, by ascending place.
     pub positives: Vec<(usize, usize)>,
-    /// Places whose objectness is neither hit nor miss, rising.
+    /// Places whose objectness is ignored in the loss, ascending.
     pub ignored: Vec<usize>,
 }
 
-/// Assigns the targets of one image; `boxes` are the predictions, left, top, right, bottom in pixels, one a place.
+/// Assigns the targets of one image. `boxes` are the predictions, left, top, right, bottom in pixels, one per place.
 ///
-/// A target of weight 0 teaches nothing and forbids nothing: its place and the predictions that overlap it are ignored.
+/// A target of weight 0 is not learned: its place and the predictions that overlap it are ignored.
 pub fn assign(places: &[Place], boxes: &[[f32; 4]], targets: &[Target]) -> ImageAssignment {
-    // By place, the fit of the anchor and the target it learns or is ignored for; one to learn has priority.
+    // For each place, the fit of the anchor, and the target that it learns or for which it is ignored. Learning has
+    // priority.
     let mut claims: Vec<Option<(f32, usize)>> = vec![None; places.len()];
     let learns = |target: usize| targets[target].weight > 0.0;
     for (index, target) in targets.iter().enumerate() {
@@ -97,7 +98,7 @@ pub fn assign(places: &[Place], boxes: &[[f32; 4]], targets: &[Target]) -> Image
     assignment
 }
 
-/// [`assign`] for every image of a batch, on all cores, since a GPU would wait for a single one.
+/// [`assign`] for every image of a batch, on all cores, because a GPU would wait for a single one.
 fn assign_all(places: &[Place], boxes: &[[f32; 4]], targets: &[Vec<Target>]) -> Vec<ImageAssignment> {
     let images: Vec<_> = boxes.chunks(places.len()).zip(targets).collect();
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
@@ -122,8 +123,8 @@ pub(super) fn iou(a: [f32; 4], b: [f32; 4]) -> f32 {
     overlap / (area(a) + area(b) - overlap).max(1e-9)
 }
 
-/// Boxes left, top, right, bottom in pixels, `[batch, places, 4]`, of the network's `values` (see
-/// [`super::Predictions::Anchors`]).
+/// Converts the network's `values` (see [`super::Predictions::Anchors`]) to boxes: left, top, right, bottom in pixels,
+/// `[batch, places, 4]`.
 pub(super) fn boxes(values: &Tensor, places: &[Place]) -> Result<Tensor> {
     let device = values.device();
     let column = |of: &dyn Fn(&Place) -> f32| {
@@ -142,7 +143,7 @@ pub(super) fn boxes(values: &Tensor, places: &[Place]) -> Result<Tensor> {
 
 /// The loss of a batch; `values` as in [`super::Predictions::Anchors`].
 ///
-/// A teacher's box counts by its weight in all three parts.
+/// A teacher's box counts with its weight in all three parts.
 ///
 /// # Errors
 ///
@@ -154,10 +155,10 @@ pub fn loss(values: &Tensor, places: &[Place], targets: &[Vec<Target>]) -> Resul
     let boxes = boxes(values, places)?;
     let known_boxes = to_vec(&boxes.detach())?;
 
-    // By place of all images.
+    // For the places of all images.
     let mut object: Vec<f32> = vec![0.0; targets.len() * count];
     let mut object_weight: Vec<f32> = vec![1.0; targets.len() * count];
-    // By place that learns an object.
+    // For each place that learns an object.
     let (mut index, mut class, mut weight) = (Vec::<i64>::new(), Vec::<i64>::new(), Vec::<f32>::new());
     let mut truth: Vec<f32> = Vec::new();
     let assignments = assign_all(places, known_boxes.as_chunks().0, targets);
@@ -177,7 +178,7 @@ pub fn loss(values: &Tensor, places: &[Place], targets: &[Vec<Target>]) -> Resul
     let norm = f64::from(weight.iter().sum::<f32>().max(1.0));
     let tensor = |values: &[f32]| Tensor::from_slice(values).to_device(device);
 
-    // Cross-entropy of a logit x with truth y is softplus(x) - y·x.
+    // The cross-entropy of a logit x with target y is softplus(x) - y·x.
     let logits = values.select(2, 4).flatten(0, 1);
     let object = tensor(&object_weight) * (logits.softplus() - tensor(&object) * &logits);
     let object = object.sum(Kind::Float) / norm;
@@ -248,7 +249,7 @@ mod tests {
         for (targets, learned) in [([loose, tight], 1), ([tight, loose], 0)] {
             assert_eq!(assign(&places, &nowhere(&places), &targets).positives, [(0, learned)]);
         }
-        // One that is to be ignored takes no place from one to be learned, however well it fits.
+        // An ignored target never replaces a learned one, however well it fits.
         let foreign = Target { weight: 0.0, ..tight };
         for (targets, learned) in [([loose, foreign], 0), ([foreign, loose], 1)] {
             let result = assign(&places, &nowhere(&places), &targets);
@@ -290,7 +291,7 @@ mod tests {
         // CIoU's third part: v = 4/π²·(atan(4) - atan(2))², α = v / (1 - IoU + v).
         let shape = 4.0 / std::f64::consts::PI.powi(2) * (4f64.atan() - 2f64.atan()).powi(2);
         assert!(is(&half, [ln2, 2.0 * ln2, 0.5 + shape * shape / (0.5 + shape)]), "{}", half.bbox());
-        // A weight below 1 is no share of anything else here, so it stays.
+        // A weight below 1 is not a share of anything else here, so it is not normalised.
         assert!(is(&of(vec![target(1, exact, 0.5)]), [0.5 * ln2, ln2, 0.0]), "half a vote");
     }
 
@@ -323,8 +324,8 @@ mod tests {
         assert!(ignored.get(4).double_value(&[]).abs() < 2.0, "it was random around 0");
     }
 
-    /// The trainer and the exported file read the head's maps alike. YOLO-Lite has no normalisation, so that a
-    /// network in training computes what the exported one does.
+    /// The trainer and the exported file decode the head's maps equally. YOLO-Lite has no normalisation, so a network
+    /// in training computes the same as the exported one.
     #[test]
     fn boxes_and_scores_are_those_of_the_exported_network() {
         let network = zoo::network("yolo_lite", 3).unwrap();

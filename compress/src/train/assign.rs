@@ -8,26 +8,26 @@ use super::tensor::to_device;
 use crate::data::augment::Target;
 use crate::error::Result;
 
-/// Cells per object.
+/// The maximum number of cells that learn an object.
 const TOP: i64 = 10;
 
 /// Power of the overlap in the alignment score^1 · IoU^6.
 const IOU_POWER: i64 = 6;
 
-/// The places of all cells, in the order of the network's output; f32, `[cells]` each, in pixels.
+/// The positions of all cells, in the order of the network's output; f32, `[cells]` each, in pixels.
 #[derive(Debug)]
 pub struct Cells {
-    /// Of the centres.
+    /// x of the centres.
     pub x: Tensor,
-    /// Of the centres.
+    /// y of the centres.
     pub y: Tensor,
-    /// What the distances to a box's sides are counted in.
+    /// The unit of the distances to a box's sides.
     pub stride: Tensor,
 }
 
 impl Cells {
-    /// For a square input of `size` pixels: row by row, stride by stride. Places lie at `offset` of their cells: 0.5 is the
-    /// centre.
+    /// The cells of a square input of `size` pixels, row by row, stride by stride. `offset` is the point in a cell from
+    /// which distances are measured; 0.5 is the centre.
     pub fn new(size: usize, strides: &[usize], offset: f32, device: Device) -> Cells {
         let mut centres: [Vec<f32>; 3] = Default::default();
         for &stride in strides {
@@ -43,13 +43,13 @@ impl Cells {
         Cells { x, y, stride }
     }
 
-    /// How many there are.
+    /// The number of cells.
     pub fn count(&self) -> i64 {
         self.x.size()[0]
     }
 
-    /// Which of them lie in boxes (left, top, right, bottom), `[n, 4]`: bool, `[n, cells]`. A side shorter than
-    /// `room` strides is taken for that long, or the smallest objects might hold no centre at all.
+    /// Which cells are inside boxes (left, top, right, bottom), `[n, 4]`: bool, `[n, cells]`. A side shorter than
+    /// `room` strides is extended to that, because the smallest objects might otherwise contain no centre.
     pub fn inside(&self, boxes: &Tensor, room: f64) -> Tensor {
         let within = |centre: &Tensor, low: i64| {
             let (low, high) = (boxes.narrow(1, low, 1), boxes.narrow(1, low + 2, 1));
@@ -60,10 +60,10 @@ impl Cells {
     }
 }
 
-/// Objects of a batch, on the device that learns them.
+/// The objects of a batch, on the device of the training.
 #[derive(Debug)]
 pub struct Objects {
-    /// Image in the batch, i64 `[n]`.
+    /// Index of the image in the batch, i64 `[n]`.
     pub image: Tensor,
     /// image · classes + class, i64 `[n]`.
     pub row: Tensor,
@@ -74,7 +74,7 @@ pub struct Objects {
 }
 
 impl Objects {
-    /// Of the targets of each image, those to be learned and those to be ignored.
+    /// The targets of each image that are learned, and those that are ignored.
     pub fn split(targets: &[Vec<Target>], classes: usize, device: Device) -> Result<[Objects; 2]> {
         let objects = |learned: bool| -> Result<Objects> {
             let (mut image, mut row, mut ltrb, mut certainty) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
@@ -96,25 +96,25 @@ impl Objects {
         Ok([objects(true)?, objects(false)?])
     }
 
-    /// How many there are.
+    /// The number of objects.
     pub fn count(&self) -> i64 {
         self.image.size()[0]
     }
 }
 
-/// For each object the cells that may learn it, `[n, top]`; `learns` is 1 for those that do.
+/// For each object the cells that may learn it, `[n, top]`.
 #[derive(Debug)]
 pub struct Assignment {
-    /// Indices into a map's cells, i64.
+    /// Indices of the cells, i64.
     pub cells: Tensor,
     /// Whether the cell learns the object, f32: 1 or 0.
     pub learns: Tensor,
-    /// The score it learns, 0–1; 0 where it does not.
+    /// The score that the cell learns, 0–1; 0 if it does not learn the object.
     pub scores: Tensor,
 }
 
-/// Where `cells`, `[n, top]`, lie in maps of `count` cells laid end to end, if the n-th ones are of map `maps[n]`: i64,
-/// `[n · top]`.
+/// The indices of `cells`, `[n, top]`, in concatenated maps with `count` cells each. Object n belongs to map `maps[n]`.
+/// i64, `[n · top]`.
 pub fn places(cells: &Tensor, maps: &Tensor, count: i64) -> Result<Tensor> {
     Ok((cells + maps.f_unsqueeze(1)? * count).f_flatten(0, 1)?)
 }
@@ -131,13 +131,13 @@ pub fn assign(cells: &Cells, boxes: &Tensor, logits: &Tensor, objects: &Objects)
     let _guard = tch::no_grad_guard();
     let probability = logits.f_flatten(0, 1)?.f_index_select(0, &objects.row)?.f_sigmoid()?;
     let overlap = iou(&boxes.f_index_select(0, &objects.image)?, &objects.ltrb.f_unsqueeze(1)?);
-    // Where no overlap is left to the sixth power, the overlap itself decides.
+    // If the sixth power of the overlap underflows, the overlap itself decides.
     let alignment = probability * overlap.pow_tensor_scalar(IOU_POWER) + &overlap * 1e-12;
     let alignment = alignment.f_masked_fill(&cells.inside(&objects.ltrb, 1.0).f_logical_not()?, -1.0)?;
     let (alignment, index) = alignment.f_topk(TOP.min(cells.count()), 1, true, true)?;
     let overlap = overlap.f_gather(1, &index, false)?;
 
-    // A cell learns the object it overlaps most, the first of several.
+    // A cell learns the object that it overlaps most; the first, if several are equal.
     let outside = alignment.lt(0.0);
     let claim = overlap.f_masked_fill(&outside, -1.0)?.f_flatten(0, 1)?;
     let places = places(&index, &objects.image, cells.count())?;
@@ -154,7 +154,7 @@ pub fn assign(cells: &Cells, boxes: &Tensor, logits: &Tensor, objects: &Objects)
     let learns = won.f_logical_and(&order.f_eq_tensor(&best(none, &claimant, "amin")?)?)?;
     let learns = learns.f_view_as(&index)?.to_kind(Kind::Float);
 
-    // Scores: the alignment, scaled so that each object's best cell learns its IoU.
+    // The scores are the alignment, scaled so that the best cell of each object learns its IoU.
     let most = |of: &Tensor| -> Result<Tensor> { Ok((of * &learns).f_amax([1], true)?) };
     let scores = &alignment / most(&alignment)?.clamp_min(1e-9) * most(&overlap)? * &learns;
     Ok(Assignment { cells: index, learns, scores })
@@ -277,7 +277,7 @@ mod tests {
         assert!((value - 1.0 / 7.0).abs() < 1e-6, "{value}");
     }
 
-    /// The same rule, one object and one cell after the other.
+    /// The same rule, one object and one cell at a time.
     fn one_by_one(
         centres: &[[f32; 3]],
         boxes: &[[f32; 4]],
@@ -340,7 +340,7 @@ mod tests {
             let ours = positives(&cells, &boxes, &probability, &targets);
             let expected =
                 one_by_one(&centres, &boxes, |cell, class| probability[class * centres.len() + cell], &targets);
-            // Cells of hardly any score may change places with those of none.
+            // Cells with very small scores may be exchanged with cells without any.
             let close =
                 |a: &(i64, usize, f32), b: &(i64, usize, f32)| a.0 == b.0 && a.1 == b.1 && (a.2 - b.2).abs() < 1e-4;
             let of_weight = |list: &[(i64, usize, f32)]| -> Vec<(i64, usize, f32)> {

@@ -1,4 +1,4 @@
-//! Everything that decides a training run.
+//! The options of a training run.
 
 use std::path::PathBuf;
 
@@ -11,29 +11,29 @@ use crate::data::{BadData, Dataset, LoaderConfig};
 use crate::error::{Error, Result};
 use crate::network::{Graph, Head, Network};
 
-/// Learning from another network.
+/// Options of learning from another network.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Distillation {
-    /// A checkpoint of ours, or a TorchScript module as docs/train-your-own.md describes.
+    /// A checkpoint of this project, or a TorchScript module as docs/train-your-own.md describes.
     pub teacher: PathBuf,
-    /// Another teacher, without anchors, that corrects the answers of the first. Only for heads with anchors.
+    /// Another teacher, without anchors, that corrects the outputs of the first. Only for heads with anchors.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub second: Option<PathBuf>,
-    /// What is learned from it.
+    /// What is learned from the teacher.
     pub stage: Stage,
-    /// With [`Stage::Maps`], the last layer that learns; the last that names a map of the teacher if there is none.
+    /// With [`Stage::Maps`], the last layer that learns. Without it, the last layer that names a map of the teacher.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<String>,
-    /// How many times an image serves with the teacher's answer to it.
+    /// How many times an image is used with one output of the teacher.
     #[serde(default = "once", skip_serializing_if = "is_once")]
     pub reuse: u64,
-    /// Gibibytes of images and answers to keep for that; depends on the machine, so it is no part of the recipe.
+    /// Gibibytes of images and outputs to keep for that. It depends on the machine, so it is not part of the recipe.
     #[serde(skip, default = "reuse_gib")]
     pub reuse_gib: f64,
 }
 
 impl Distillation {
-    /// Of every image once.
+    /// Distillation that uses every image once.
     pub fn new(teacher: PathBuf, stage: Stage) -> Distillation {
         Distillation { teacher, second: None, stage, until: None, reuse: once(), reuse_gib: reuse_gib() }
     }
@@ -51,7 +51,7 @@ fn is_once(times: &u64) -> bool {
     *times == 1
 }
 
-/// Everything that decides a run.
+/// All options of a run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct TrainConfig {
     /// The run's folder.
@@ -61,35 +61,35 @@ pub struct TrainConfig {
     /// Folders of photographs without boxes, for learning from a teacher alone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub photos: Vec<PathBuf>,
-    /// Weights to start from: whatever fits by name and shape is taken.
+    /// Weights to start from. Tensors that fit by name and shape are used.
     pub init: Option<PathBuf>,
-    /// Learning rate of what was taken, as a share.
+    /// Learning rate of these tensors, as a share of the others' rate.
     pub init_rate: f32,
-    /// The last layer that is not trained at all.
+    /// The last layer that is not trained.
     pub freeze: Option<String>,
-    /// Rounds weights and activations to the bytes that `compress quantize` would make of the network that the run
-    /// starts from, so that it is trained with the rounding error.
+    /// Whether weights and activations are rounded as `compress quantize` would round those of the initial network, so
+    /// that training adapts to the rounding errors.
     pub int8: bool,
-    /// A network to learn from.
+    /// The teacher.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub distill: Option<Distillation>,
-    /// Images to see; mosaics count as one.
+    /// Number of training images; a mosaic counts as one.
     pub images: u64,
-    /// Minutes after which the run must end; the schedule follows whichever is further, images or minutes.
+    /// Minutes after which the run ends. The schedule follows the images or the minutes, whichever are further.
     pub minutes: Option<f64>,
-    /// Images a step, over all replicas.
+    /// Images per step, over all replicas.
     pub batch: usize,
     /// Sides in pixels with the progress (0–1) from which they are used.
     pub sizes: Vec<(usize, f32)>,
     /// Share of mosaics, and the progress from which there are none.
     pub mosaic: (f32, f32),
-    /// Share of double exposures, while there are mosaics.
+    /// Share of blended pairs (mixup), while there are mosaics.
     pub mixup: f32,
-    /// Share of samples of which parts are covered, while there are mosaics.
+    /// Share of samples with covered parts (cutout), while there are mosaics.
     pub cover: f32,
     /// Photographs of a class that less than this share of all photographs shows are drawn more often.
     pub rare: f32,
-    /// How many times as often fully labelled photographs are drawn, and those with VOC's classes labelled.
+    /// Factors by which photographs are drawn more often: fully labelled ones, and those with VOC's classes labelled.
     pub draw: [f32; 2],
     /// Teacher's boxes below this score are ignored.
     pub teacher_min: f32,
@@ -100,13 +100,13 @@ pub struct TrainConfig {
     pub relative_rate: bool,
     /// Learning rate at the end, as a share of the peak.
     pub final_rate: f64,
-    /// The share of all steps that the model is an average of, if that is more than the last thousand.
+    /// The model is the average over this share of all steps, if that is more than about the last thousand.
     pub average_over: f64,
     /// Weight decay of convolution weights.
     pub decay: f32,
     /// Steps of linear warm-up.
     pub warmup: u64,
-    /// Decides everything random.
+    /// Seed of all random choices.
     pub seed: u64,
     /// Copies of the network, each on its own thread (CPU) with its share of the batch.
     pub replicas: usize,
@@ -114,7 +114,7 @@ pub struct TrainConfig {
     pub loader_threads: usize,
     /// Gibibytes of decoded photographs to keep.
     pub keep_gib: f64,
-    /// What activations are computed in.
+    /// The number format of the activations.
     pub precision: Precision,
     /// `cpu` or `cuda`.
     pub device: String,
@@ -127,9 +127,9 @@ pub struct TrainConfig {
     pub save_seconds: u64,
 }
 
-/// Fields of a [`TrainConfig`] that may change when a run is resumed. Some depend on the machine only. The length may
-/// change, too: the schedule then follows the new length from the current point. With any other change the run could
-/// not be reproduced.
+/// Fields of a [`TrainConfig`] that may change when a run is resumed. Some depend only on the machine. The length may
+/// change too: the schedule then follows the new length from the current point. With any other change the run could not
+/// be reproduced.
 pub(super) const MAY_CHANGE: [&str; 10] = [
     "run",
     "images",
@@ -144,7 +144,7 @@ pub(super) const MAY_CHANGE: [&str; 10] = [
 ];
 
 impl TrainConfig {
-    /// What must not change when a run goes on.
+    /// The options that must not change when a run is continued.
     pub(crate) fn lasting(&self) -> serde_json::Value {
         let mut fields = serde_json::json!(self);
         if let Some(fields) = fields.as_object_mut() {
@@ -156,7 +156,8 @@ impl TrainConfig {
     }
 }
 
-/// How batches of `batch` samples are made, from the `first_batch`th on, at a run's `progress`.
+/// The options of the loader for batches of `batch` samples, starting with batch `first_batch`, at the run's
+/// `progress`.
 pub(super) fn loader_config(config: &TrainConfig, batch: usize, first_batch: u64, progress: f32) -> LoaderConfig {
     LoaderConfig {
         batch,
@@ -176,7 +177,7 @@ pub(super) fn loader_config(config: &TrainConfig, batch: usize, first_batch: u64
     }
 }
 
-/// Linear warm-up, then a cosine down to the final rate.
+/// The learning rate: a linear warm-up, then a cosine to the final rate.
 pub(super) fn rate(config: &TrainConfig, step: u64, progress: f32) -> f64 {
     let warm = (step as f64 / config.warmup.max(1) as f64).min(1.0);
     let cosine = 0.5 * (1.0 + (std::f64::consts::PI * progress as f64).cos());
@@ -267,8 +268,8 @@ fn check_distillation(graph: &Graph, network: &Network, distill: &Distillation) 
     Ok(())
 }
 
-/// All sets in one, whose classes are the network's by name if it has names. Photographs without boxes have the classes
-/// of the first set with boxes, or else the network's, or else its teacher's.
+/// All sets combined. If the network has class names, they are matched by name. Photographs without boxes have the
+/// classes of the first set with boxes, else the network's, else its teacher's.
 pub(super) fn read_data(config: &TrainConfig, network: &Network) -> Result<Dataset> {
     let mut all: Option<Dataset> = None;
     let mut add = |set: Dataset, path: &PathBuf| match &mut all {
@@ -288,7 +289,7 @@ pub(super) fn read_data(config: &TrainConfig, network: &Network) -> Result<Datas
     }
     if let (true, Some(distill)) = (classes.is_empty(), &config.distill) {
         let names = Teacher::class_names(&distill.teacher)?;
-        // Another number of them is an error of the teacher's, once that is loaded.
+        // Another number of names is an error, which is reported when the teacher is loaded.
         if names.len() == network.classes {
             classes = names;
         }

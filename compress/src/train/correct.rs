@@ -1,12 +1,13 @@
-//! Two teachers: the answer of the first, whose head has anchors, is corrected by the detections of the second.
+//! Two teachers: the detections of the second correct the outputs of the first, whose head has anchors.
 //!
-//! A student of YOLOv3's head can so learn from a better teacher that has no anchors. In each image:
+//! A student with YOLOv3's head can so learn from a more accurate teacher without anchors. A place is an anchor of a
+//! cell. In each image:
 //!
-//! 1. A place where the first teacher sees an object gets a score for each class: the largest of the second's
-//!    detections there, times how well the boxes overlap.
-//! 2. The logits of objectness and classes are mixed with those of these scores, and the box with that of the best
-//!    detection. What the first sees and the second does not, loses objectness.
-//! 3. A detection that no place stands for is put at the place whose anchor fits best, in the cell of its centre.
+//! 1. Each place in which the first teacher sees an object gets a score per class from the second: the largest score of
+//!    its detections, times a factor from 0 to 1 for the IoU of the boxes.
+//! 2. The logits of objectness and of the classes are mixed with the logits of these scores, and the box is mixed with
+//!    that of the best detection. An object that only the first teacher sees gets a lower objectness.
+//! 3. A detection that matches no place is written to the place in the cell of its centre whose anchor fits best.
 
 use std::collections::HashMap;
 
@@ -18,41 +19,42 @@ use super::tensor::to_vec;
 use crate::error::{Error, Result};
 use crate::network::{Graph, Head};
 
-/// The second teacher's share of mixed logits and boxes.
+/// Share of the second teacher in mixed logits and boxes.
 const SHARE: f32 = 0.8;
 
-/// A place whose objectness is below this stays as it is.
+/// A place with a lower objectness is not changed.
 const OBJECT_MIN: f32 = 0.005;
 
-/// Detections below this score do not count.
+/// Detections with a lower score are ignored.
 const SCORE_MIN: f32 = 0.05;
 
-/// So many detections count in an image, those of the highest scores.
+/// Maximum number of detections per image, by descending score.
 const DETECTIONS_MAX: usize = 300;
 
-/// Up to the first IoU a detection says nothing of a box; from the second on its whole score counts.
+/// The factor for a detection's score rises from 0 at the first IoU to 1 at the second.
 const OVERLAP: [f32; 2] = [0.4, 0.7];
 
-/// The box of a place is that of a detection only above this IoU.
+/// Minimum IoU of a detection and a place that are the same object.
 const SAME_BOX_IOU: f32 = 0.5;
 
-/// From this score on, classes are mixed by the whole [`SHARE`].
+/// From this score on, the share in class logits is [`SHARE`]; below, it falls in proportion to the score.
 const CERTAIN: f32 = 0.3;
 
-/// Detections from this score on need a place that stands for them: one of at least so much objectness, which overlaps
-/// by [`SAME_BOX_IOU`].
+/// Minimum score of a detection that is written to a place if it matches none.
 const NEW_SCORE_MIN: f32 = 0.3;
-const STANDS_FOR_MIN: f32 = 0.1;
 
-/// A detection whose shape fits all anchors worse than this IoU gets no place.
+/// Minimum objectness of a place that a detection can match.
+const MATCH_OBJECT_MIN: f32 = 0.1;
+
+/// Minimum IoU of the shapes of a detection and an anchor.
 const SHAPE_IOU_MIN: f32 = 0.25;
 
-/// Probabilities are kept this far from 0 and 1 before they become logits: of objectness, classes and centres.
+// Probabilities are clamped to this distance from 0 and from 1 before they become logits.
 const OBJECT_MARGIN: f32 = 0.01;
 const CLASS_MARGINS: [f32; 2] = [0.002, 0.02];
 const CENTRE_MARGIN: f32 = 0.02;
 
-/// A second teacher and the places of the student's head.
+/// A second teacher, and the places of the student's head.
 pub struct Corrector {
     teacher: Teacher,
     head: Head,
@@ -62,17 +64,17 @@ pub struct Corrector {
 }
 
 impl Corrector {
-    /// That of a student; none if its head has no anchors.
+    /// Returns `None` if the student's head has no anchors.
     pub fn new(teacher: Teacher, student: &Graph) -> Option<Corrector> {
         let head = student.head().filter(|head| matches!(head, Head::Anchors { .. }))?.clone();
         Some(Corrector { teacher, head, strides: student.head_strides(), places: HashMap::new() })
     }
 
-    /// Corrects the first teacher's `answer` to 8-bit RGB, `[batch, size, size, 3]`.
+    /// Corrects the first teacher's output for 8-bit RGB, `[batch, size, size, 3]`.
     ///
     /// # Errors
     ///
-    /// [`Error::Training`] if the first teacher has no anchors, or the second some; libtorch's.
+    /// [`Error::Training`] if the first teacher has no anchors or the second has some; errors of libtorch.
     pub fn correct(&mut self, answer: &mut Answer, rgb: &Tensor) -> Result<()> {
         let size = rgb.size()[1] as usize;
         let places = self.places.entry(size);
@@ -86,12 +88,12 @@ impl Corrector {
     }
 }
 
-/// What a teacher without anchors says of one place of an image.
+/// Box and scores of one cell of the second teacher.
 #[derive(Debug, Clone, PartialEq)]
 struct Detection {
     /// Left, top, right, bottom in pixels.
     ltrb: [f32; 4],
-    /// One a class, 0–1.
+    /// One per class, 0–1.
     scores: Vec<f32>,
 }
 
@@ -101,12 +103,13 @@ impl Detection {
     }
 }
 
-/// The corrected `values` of the first teacher, `[batch, places, 5 + C]` (see [`super::Predictions::Anchors`]). Of the
-/// second: class `logits`, `[batch, C, N]`, and boxes left, top, right, bottom in pixels, `[batch, N, 4]`.
+/// Returns the corrected `values` of the first teacher, `[batch, places, 5 + C]` (see [`super::Predictions::Anchors`]).
+/// The outputs of the second are class `logits`, `[batch, C, N]`, and boxes `ltrb` (left, top, right, bottom in pixels),
+/// `[batch, N, 4]`.
 ///
 /// # Errors
 ///
-/// libtorch's.
+/// Errors of libtorch.
 fn corrected(values: &Tensor, places: &[Place], logits: &Tensor, ltrb: &Tensor) -> Result<Tensor> {
     let boxes = to_vec(&anchors::boxes(values, places)?)?;
     let mut numbers = to_vec(values)?;
@@ -124,7 +127,7 @@ fn corrected(values: &Tensor, places: &[Place], logits: &Tensor, ltrb: &Tensor) 
     Ok(Tensor::f_from_slice(&numbers)?.view(&*values.size()).to_device(values.device()))
 }
 
-/// Corrects one image's `values`, `places × (5 + C)`, whose boxes are `boxes`.
+/// Corrects the `values` of one image, `places × (5 + C)`, which decode to `boxes`.
 fn correct(values: &mut [f32], places: &[Place], boxes: &[[f32; 4]], mut detections: Vec<Detection>) {
     let width = values.len() / places.len();
     detections.retain(|detection| detection.score() > SCORE_MIN);
@@ -136,7 +139,7 @@ fn correct(values: &mut [f32], places: &[Place], boxes: &[[f32; 4]], mut detecti
             continue;
         }
         let bbox = correct_place(values, place, bbox, &detections);
-        if sigmoid(values[4]) > STANDS_FOR_MIN {
+        if sigmoid(values[4]) > MATCH_OBJECT_MIN {
             standing.push(bbox);
         }
     }
@@ -160,7 +163,7 @@ fn correct(values: &mut [f32], places: &[Place], boxes: &[[f32; 4]], mut detecti
     }
 }
 
-/// Corrects what the first teacher says of a place; returns the corrected box.
+/// Corrects the values of one place, which decode to `bbox`. Returns the box of the object that it then stands for.
 fn correct_place(values: &mut [f32], place: &Place, bbox: [f32; 4], detections: &[Detection]) -> [f32; 4] {
     let mut scores = vec![0.0_f32; values.len() - 5];
     let mut best: Option<(f32, [f32; 4])> = None;
@@ -190,7 +193,7 @@ fn correct_place(values: &mut [f32], place: &Place, bbox: [f32; 4], detections: 
     ltrb
 }
 
-/// The place in the cell of a box's centre whose anchor fits its shape best.
+/// Returns the place in the cell of the box's centre whose anchor fits its shape best.
 fn best_place(places: &[Place], ltrb: [f32; 4]) -> Option<usize> {
     let [l, t, r, b] = ltrb;
     let shape = |[width, height]: [f32; 2]| iou([0.0, 0.0, width, height], [0.0, 0.0, r - l, b - t]);
@@ -203,8 +206,8 @@ fn best_place(places: &[Place], ltrb: [f32; 4]) -> Option<usize> {
     fits.max_by(|a, b| a.1.total_cmp(&b.1)).map(|(index, _)| index)
 }
 
-/// A box as a place predicts it: x and y before the sigmoid, the logarithms of width and height in units of the anchor.
-/// A centre out of the place's reach is moved into it.
+/// Encodes a box for a place: x and y before the sigmoid, the logarithms of width and height in units of the anchor.
+/// A centre outside the place's range is moved into it.
 fn encoded(place: &Place, [l, t, r, b]: [f32; 4]) -> [f32; 4] {
     let centre = |at: f32, corner: f32| {
         let in_range = ((at - corner) / place.stride + (place.xy_scale - 1.0) / 2.0) / place.xy_scale;
@@ -223,7 +226,7 @@ fn sigmoid(logit: f32) -> f32 {
     1.0 / (1.0 + (-logit).exp())
 }
 
-/// The logit of a probability, which is kept so far from 0 and from 1.
+/// Returns the logit of a probability, after clamping it to distance `low` from 0 and `high` from 1.
 fn logit(probability: f32, [low, high]: [f32; 2]) -> f32 {
     let probability = probability.clamp(low, 1.0 - high);
     (probability / (1.0 - probability)).ln()
@@ -244,8 +247,8 @@ mod tests {
         Head::Anchors { anchors, xy_scales: vec![] }
     }
 
-    /// Says that there is nothing, but for `seen`: the place, its objectness and class logits, with boxes as the anchors in
-    /// the middle of the cell.
+    /// Values with objects only in the places `seen`, given with objectness and class logits. Boxes are the anchors in the
+    /// middle of the cell.
     fn answer(seen: &[(usize, f32, [f32; CLASSES])]) -> Vec<f32> {
         let mut values = [0.0, 0.0, 0.0, 0.0, -8.0, 0.0, 0.0, 0.0].repeat(40);
         for (place, object, classes) in seen {

@@ -1,5 +1,5 @@
-//! The loss function of a network's head. Here is that of heads without anchors: binary cross-entropy on task-aligned
-//! scores, and CIoU. [`super::anchors`] has that of YOLOv3.
+//! The loss function of a network's head. This module has the loss of heads without anchors: binary cross-entropy on
+//! task-aligned scores, and CIoU. [`super::anchors`] has that of YOLOv3.
 
 use std::collections::HashMap;
 
@@ -16,28 +16,28 @@ use crate::error::{Error, Result};
 use crate::export::SIDE_MAX;
 use crate::network::{Graph, Head};
 
-/// The places of a head without anchors, and how its outputs become boxes.
+/// The cells of a head without anchors, and the conversion of its outputs to boxes.
 pub struct Geometry {
     head: Head,
     strides: Vec<usize>,
-    /// By side of the input in pixels.
+    /// For each input side in pixels.
     cells: HashMap<usize, Cells>,
 }
 
 impl Geometry {
-    /// That of the network's head; none for a graph without one.
+    /// The geometry of the network's head; `None` for a graph without a head.
     pub fn new(graph: &Graph) -> Option<Geometry> {
         Some(Geometry { head: graph.head()?.clone(), strides: graph.head_strides(), cells: HashMap::new() })
     }
 
-    /// The places of a square input of `size` pixels.
+    /// The cells of a square input of `size` pixels.
     fn cells(&mut self, size: usize, device: Device) -> &Cells {
         let Geometry { head, strides, cells } = self;
         cells.entry(size).or_insert_with(|| Cells::new(size, strides, head.offset(), device))
     }
 
-    /// Class logits, `[batch, C, N]`, and boxes left, top, right, bottom in pixels, `[batch, N, 4]`, of what a network
-    /// without anchors says of square images of `size` pixels.
+    /// Converts the outputs of a network without anchors, for square images of `size` pixels, to class logits `[batch,
+    /// C, N]` and boxes `[batch, N, 4]` (left, top, right, bottom in pixels).
     ///
     /// # Errors
     ///
@@ -67,19 +67,19 @@ impl Geometry {
 
 /// The loss function of a network's head.
 pub struct Criterion {
-    /// What heads without anchors mean.
+    /// The cells of heads without anchors.
     pub(super) geometry: Geometry,
-    /// By side of the input in pixels; only of heads with anchors.
+    /// For each input side in pixels; only for heads with anchors.
     places: HashMap<usize, Vec<Place>>,
 }
 
 impl Criterion {
-    /// That of the network's head; none for a graph without one.
+    /// The loss function of the network's head; `None` for a graph without a head.
     pub fn new(graph: &Graph) -> Option<Criterion> {
         Some(Criterion { geometry: Geometry::new(graph)?, places: HashMap::new() })
     }
 
-    /// The loss of `predictions` of a lesson's images.
+    /// The loss of `predictions` for the images of a lesson.
     ///
     /// # Errors
     ///
@@ -102,7 +102,7 @@ impl Criterion {
     }
 }
 
-/// A batch on the device that learns it.
+/// A batch on the device of the training.
 pub struct Lesson {
     /// 8-bit RGB, `[samples, size, size, 3]`.
     pub rgb: Tensor,
@@ -114,11 +114,11 @@ pub struct Lesson {
 }
 
 impl Lesson {
-    /// Takes a batch for a network of `classes` to `device`; does not wait for what a GPU still has to do.
+    /// Copies a batch for a network with `classes` to `device`. Does not wait for pending work of a GPU.
     ///
     /// # Errors
     ///
-    /// libtorch's: no memory.
+    /// libtorch's, such as out of memory.
     pub fn new(batch: Batch, classes: usize, device: Device) -> Result<Lesson> {
         let side = batch.size as i64;
         let shape = [batch.targets.len() as i64, side, side, 3];
@@ -128,28 +128,28 @@ impl Lesson {
     }
 }
 
-/// The loss of a head without anchors: boxes left, top, right, bottom in pixels, `[batch, cells, 4]`, and class logits,
-/// `[batch, C, cells]`.
+/// The loss of a head without anchors. `boxes` are left, top, right, bottom in pixels, `[batch, cells, 4]`; `logits`
+/// are class logits, `[batch, C, cells]`.
 fn loss(boxes: &Tensor, logits: &Tensor, cells: &Cells, learned: &Objects, ignored: &Objects) -> Result<Loss> {
     let (count, rows) = (cells.count(), logits.size()[0] * logits.size()[1]);
     let options = (Kind::Float, logits.device());
 
     let Assignment { cells: index, learns, scores } = assign(cells, &boxes.detach(), &logits.detach(), learned)?;
-    // An object that is there with some probability: so much of its score is to be learned.
+    // If an object exists only with some probability, this share of its score is learned.
     let scores = scores * learned.certainty.f_unsqueeze(1)?;
     let norm = scores.sum(Kind::Float).clamp_min(1.0);
     let place = places(&index, &learned.row, count)?; // Into [batch · classes · cells].
 
-    // A place that is learned is not ignored, whatever else lies there.
+    // A cell that learns an object is not ignored, even if an ignored object is there too.
     let ignored = {
         let _guard = tch::no_grad_guard();
         let lies_there = cells.inside(&ignored.ltrb, 0.0).to_kind(Kind::Float);
         let ignored = Tensor::f_zeros([rows, count], options)?.f_index_add(0, &ignored.row, &lies_there)?;
-        // More than there can be objects in one place.
+        // More than the number of objects in one cell.
         ignored.f_flatten(0, 1)?.f_scatter_add(0, &place, &(learns * -1e6).f_flatten(0, 1)?)?.gt(0.0)
     };
-    // Cross-entropy of a logit x with score s is softplus(x) - s·x. Nearly all scores are 0; where a place is ignored, so
-    // is softplus, of a number so low.
+    // The cross-entropy of a logit x with score s is softplus(x) - s·x. Nearly all scores are 0. In ignored cells the
+    // logit is set so low that softplus is 0 too.
     let logits = logits.f_flatten(0, -1)?;
     let class = logits.f_masked_fill(&ignored, -100.0)?.softplus().sum(Kind::Float)
         - (logits.f_index_select(0, &place)? * scores.f_flatten(0, 1)?).sum(Kind::Float);
@@ -210,7 +210,7 @@ mod tests {
             });
         }
         let after = loss(&predictions);
-        // The boxes' part is weighed by scores that rise as they fit, so it does not go to zero.
+        // The boxes' part is weighted by scores that rise with the fit, so it does not fall to zero.
         assert!(after.bbox() < 0.25 * before.bbox(), "boxes {} -> {}", before.bbox(), after.bbox());
         assert!(after.class() < 0.7 * before.class(), "classes {} -> {}", before.class(), after.class());
     }

@@ -1,41 +1,41 @@
 //! The gradient of a depthwise convolution's weights on a CPU.
 //!
-//! libtorch has a fast kernel for it up to 3×3. For larger kernels it uses that for grouped convolutions, which took
-//! more than half of the training time. This one needs a twentieth of that.
+//! libtorch has a fast kernel for this up to 3×3. For larger kernels it uses its kernel for grouped convolutions, which
+//! took more than half of the training time. This implementation needs a twentieth of that.
 
 use tch::{Kind, Tensor};
 
 use super::tensor::to_vec;
 use crate::error::Result;
 
-/// Channels summed side by side.
+/// Number of channels that are summed together.
 const LANES: usize = 16;
 
-/// A depthwise convolution's sides.
+/// The size of a depthwise convolution.
 #[derive(Debug, Clone, Copy)]
 pub struct Window {
     /// Side of the kernel.
     pub kernel: usize,
-    /// Pixels from one output to the next.
+    /// Stride in pixels.
     pub stride: usize,
 }
 
 impl Window {
-    /// Zeros around the map.
+    /// Width of the border of zeros around the map.
     fn padding(self) -> usize {
         self.kernel / 2
     }
 
-    /// Whether libtorch's own gradient would be the slow one.
+    /// Whether libtorch would use its slow kernel.
     pub fn is_slow_in_libtorch(self) -> bool {
         self.kernel > 3
     }
 }
 
-/// The gradient of the weights, f32, `[C, 1, kernel, kernel]`, from the map that went in, `[batch, C, height, width]`,
-/// and the gradient of the one that came out, `[batch, C, out height, out width]`, both on the processor.
+/// The gradient of the weights, f32, `[C, 1, kernel, kernel]`. It is computed from the input map, `[batch, C, height,
+/// width]`, and the gradient of the output, `[batch, C, out height, out width]`, both on the CPU.
 ///
-/// Fastest where both lie channels-last.
+/// It is fastest if both have the channels-last layout.
 ///
 /// # Errors
 ///
@@ -62,7 +62,7 @@ struct Shape {
     channels: usize,
     /// Height and width of the map.
     size: [usize; 2],
-    /// Those of the gradient.
+    /// Height and width of the gradient.
     out: [usize; 2],
 }
 
@@ -90,7 +90,7 @@ impl pulp::NullaryFnOnce for Sums<'_> {
 }
 
 impl Sums<'_> {
-    /// With `TAPS` neighbours in a row of the kernel summed in one go.
+    /// Sums `TAPS` neighbouring weights in a row of the kernel together.
     #[inline(always)]
     fn sums<const TAPS: usize>(&self) -> Vec<f32> {
         let Shape { batch, channels, size: [height, width], out: [out_height, out_width] } = self.shape;
@@ -127,8 +127,8 @@ impl Sums<'_> {
     }
 }
 
-/// Adds what a row of outputs teaches `TAPS` neighbouring weights of at most [`LANES`] channels from `channel` on. The
-/// first weight's first input lies `before` places left of the row.
+/// Adds the contribution of a row of outputs to `TAPS` neighbouring weights of at most [`LANES`] channels starting at
+/// `channel`. The input of the first weight begins `before` pixels left of the row.
 #[inline(always)]
 fn row<const TAPS: usize>(
     map: &[f32],

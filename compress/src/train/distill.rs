@@ -1,4 +1,4 @@
-//! The losses of distillation: a student's outputs are compared with its teacher's on the same images.
+//! The losses of distillation, which compare a student's outputs with its teacher's on the same images.
 
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
@@ -14,10 +14,10 @@ use crate::network::{Graph, Network, NodeId};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
-    /// Each part of the student alone learns to compute the teacher's output map from the teacher's input map.
+    /// Each part of the student is trained alone to compute the teacher's output map from the teacher's input map.
     Parts,
-    /// The layers up to the last one that names a map of the teacher learn these maps (Romero et al. 2015, "FitNets"). The
-    /// layers behind are neither computed nor trained.
+    /// The layers up to the last one that names a map of the teacher learn these maps (Romero et al. 2015, "FitNets").
+    /// Later layers are neither computed nor trained.
     Maps,
     /// The whole student learns inner maps, scores and boxes in every cell.
     Whole,
@@ -25,33 +25,33 @@ pub enum Stage {
     Labels,
 }
 
-// Weights of the parts of the loss. They are not those of labels: places count as much as the teacher sees an object in
-// them, and so the parts are of other sizes.
+// The weights of the parts of the loss. They differ from those for labels, because cells are weighted by the teacher's
+// scores, so the parts have other magnitudes.
 const TEACHER_SCORE_GAIN: f64 = 1.5;
 const TEACHER_BOX_GAIN: f64 = 2.0;
 const TEACHER_MAP_GAIN: f64 = 2.0;
 
-/// A place where the teacher's best score is below this has no box loss.
+/// Cells in which the teacher's best score is below this have no box loss.
 const SEEN_MIN: f64 = 0.05;
 
-/// Share of a map's mean variance that is added to each channel's: some channels hardly vary.
+/// This share of a map's mean variance is added to each channel's, because some channels hardly vary.
 const VARIANCE_FLOOR: f64 = 0.05;
 
-/// The layers of a student that stand for a teacher's maps.
+/// The layers of a student that learn a teacher's maps.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Hints {
-    /// The nodes of their outputs, ascending.
+    /// The nodes with their outputs, ascending.
     pub nodes: Vec<NodeId>,
     /// Their names in the teacher.
     pub names: Vec<String>,
     /// Their names in the student.
     pub layers: Vec<String>,
-    /// Of each map of the teacher, the channels that the student has; all if empty.
+    /// For each map of the teacher, the channels that the student has; if empty, all.
     pub channels: Vec<Vec<usize>>,
 }
 
 impl Hints {
-    /// Those of a network, of the nodes behind `first` and up to the layer `until`, if there is one.
+    /// The hints of a network for the nodes after `first`, up to the layer `until` if there is one.
     pub fn new(network: &Network, graph: &Graph, first: NodeId, until: Option<&str>) -> Hints {
         let mut hints = Hints::default();
         let last = until.map_or(graph.nodes.len(), |until| last_node(network, graph, Some(until)));
@@ -67,11 +67,11 @@ impl Hints {
         hints
     }
 
-    /// Of the teacher's maps, `[batch, channels, h, w]` each, the channels that the student has.
+    /// Selects the student's channels from the teacher's maps, `[batch, channels, h, w]` each.
     ///
     /// # Errors
     ///
-    /// [`Error::Training`] for a map that has not so many, naming layer and map.
+    /// [`Error::Training`] for a map with too few channels, naming layer and map.
     pub fn of(&self, maps: Vec<Tensor>) -> Result<Vec<Tensor>> {
         let mut chosen = Vec::with_capacity(maps.len());
         for (index, map) in maps.into_iter().enumerate() {
@@ -94,11 +94,12 @@ impl Hints {
         Ok(chosen)
     }
 
-    /// The mean over all hints of the share of the teacher's map that the student's does not explain.
+    /// The mean over all hints of the unexplained variance: the share of the teacher's map that the student's map does
+    /// not explain.
     ///
     /// # Errors
     ///
-    /// [`Error::Training`] for maps of other shapes, naming layer and map.
+    /// [`Error::Training`] for maps with different shapes, naming layer and map.
     pub fn unexplained(&self, student: &[Tensor], teacher: &[Tensor]) -> Result<Tensor> {
         let mut sum = Tensor::from(0.0);
         for (index, (ours, theirs)) in student.iter().zip(teacher).enumerate() {
@@ -117,9 +118,9 @@ impl Hints {
     }
 }
 
-/// The mean over channels of the squared error in units of the channel's variance, `[batch, channels, h, w]` each.
+/// The mean over channels of the squared error divided by the channel's variance, `[batch, channels, h, w]` each.
 pub(super) fn unexplained_variance(student: &Tensor, teacher: &Tensor) -> Result<Tensor> {
-    // Means of channels first: as little as possible is computed in every place.
+    // Means of channels are computed first, so that little is computed per cell.
     let of_channel = |map: Tensor| map.f_mean_dim([0, 2, 3].as_slice(), false, Kind::Float);
     let teacher = teacher.to_kind(Kind::Float);
     let mean = of_channel(teacher.shallow_clone())?;
@@ -129,7 +130,8 @@ pub(super) fn unexplained_variance(student: &Tensor, teacher: &Tensor) -> Result
     Ok((error / (variance + floor)).mean(Kind::Float))
 }
 
-/// The loss of a student's `predictions` beside its teacher's `answer`; `maps` is what [`Hints::unexplained`] gave.
+/// The loss of a student's `predictions` compared with its teacher's `answer`. `maps` is the result of
+/// [`Hints::unexplained`].
 ///
 /// # Errors
 ///
@@ -148,7 +150,7 @@ pub fn whole(
         }
         (predictions, Places::Boxes { logits, ltrb }) => {
             let (ours, boxes) = geometry.boxes(predictions, size)?;
-            // Strides that only the teacher has are last.
+            // The cells of strides that only the teacher has come last.
             let count = ours.size()[2];
             let (class, bbox) = places(&ours, &boxes, &logits.narrow(2, 0, count), &ltrb.narrow(1, 0, count))?;
             let object = class.zeros_like();
@@ -159,18 +161,18 @@ pub fn whole(
     Ok(Loss::new(total, [class, bbox, object]).with_maps(maps))
 }
 
-/// The loss of the inner maps alone; `maps` is what [`Hints::unexplained`] gave.
+/// The loss of the inner maps alone. `maps` is the result of [`Hints::unexplained`].
 pub fn maps_alone(maps: Tensor) -> Loss {
     let nothing = || maps.zeros_like();
     Loss::new(maps.shallow_clone(), [nothing(), nothing(), nothing()]).with_maps(maps)
 }
 
-/// Scores and boxes of heads without anchors: logits `[batch, C, N]`, boxes left, top, right, bottom in pixels,
-/// `[batch, N, 4]`.
+/// The losses of scores and boxes of heads without anchors: logits `[batch, C, N]`, boxes left, top, right, bottom in
+/// pixels, `[batch, N, 4]`.
 ///
-/// Scores by the cross-entropy that the teacher's own entropy does not explain; a place counts as much as the
-/// teacher's score and the error there (as in quality focal loss, Li et al. 2020), since the many empty places would
-/// dominate otherwise. Boxes by CIoU, weighted by the teacher's best score.
+/// The loss of the scores is the cross-entropy minus the teacher's own entropy. A cell is weighted by the teacher's
+/// score and the error (as in quality focal loss, Li et al. 2020), because the many empty cells would otherwise
+/// dominate. The loss of the boxes is CIoU, weighted by the teacher's best score.
 fn places(ours: &Tensor, boxes: &Tensor, logits: &Tensor, ltrb: &Tensor) -> Result<(Tensor, Tensor)> {
     let scores = logits.sigmoid();
     let seen = scores.f_amax([1], false)?;
@@ -188,14 +190,15 @@ fn places(ours: &Tensor, boxes: &Tensor, logits: &Tensor, ltrb: &Tensor) -> Resu
     Ok((class, bbox))
 }
 
-/// Cross-entropy of logits with probabilities.
+/// The cross-entropy of logits with target probabilities.
 fn cross_entropy(logits: &Tensor, probabilities: &Tensor) -> Tensor {
     logits.softplus() - logits * probabilities
 }
 
-/// Classes, boxes and objectness of YOLOv3's head, `[batch, places, 5 + C]` each (see [`Predictions::Anchors`]): classes
-/// and boxes where the teacher sees an object, as much as it does, objectness everywhere. All three are sums, in units of
-/// what the teacher sees. Both have the same anchors and scales of x and y.
+/// The losses of classes, boxes and objectness of YOLOv3's head, `[batch, places, 5 + C]` each (see
+/// [`Predictions::Anchors`]). Classes and boxes are weighted by the teacher's objectness; objectness is learned
+/// everywhere. All three are sums, divided by the sum of the teacher's objectness. Both heads have the same anchors and
+/// scales of x and y.
 fn anchors(ours: &Tensor, theirs: &Tensor) -> Result<(Tensor, Tensor, Tensor)> {
     let part = |values: &Tensor, first: i64, count: i64| values.narrow(2, first, count);
     let object = part(theirs, 4, 1).sigmoid();

@@ -1,4 +1,4 @@
-//! What a run tells: its log, and its progress on the terminal.
+//! The output of a run: its log, and its progress on the terminal.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -23,17 +23,17 @@ pub(super) struct LogLine {
     loss: f64,
     class: f64,
     bbox: f64,
-    /// Only of heads that have it.
+    /// Only for heads with objectness.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     objectness: Option<f64>,
-    /// The share of the teacher's inner maps that is not explained; only with a teacher.
+    /// The unexplained share of the teacher's inner maps; only with a teacher.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     maps: Option<f64>,
     gradient: f64,
     images_per_second: f64,
 }
 
-/// What a run tells: its log, and its progress on the terminal.
+/// The output of a run: its log, and its progress on the terminal.
 pub(super) struct RunLog<'a> {
     config: &'a TrainConfig,
     has_objectness: bool,
@@ -41,7 +41,7 @@ pub(super) struct RunLog<'a> {
     pub(super) bar: indicatif::ProgressBar,
     /// Over the steps since the last line: the losses of a [`ReplicaResult`](super::worker::ReplicaResult), the gradient's length, and 1 for each.
     sums: [f64; 7],
-    /// The ends of the last 200 steps and the images seen until then, for the speed.
+    /// The end times of the last 200 steps with the number of images, to compute the speed.
     recent: VecDeque<(Instant, u64)>,
 }
 
@@ -57,7 +57,7 @@ impl RunLog<'_> {
         }
     }
 
-    /// Takes a step, after which `images` have been seen.
+    /// Adds a step, after which `images` images were used.
     pub(super) fn add(&mut self, losses: &[f64; 5], gradient: f64, images: u64) {
         let values = losses.iter().copied().chain([gradient, 1.0]);
         self.sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
@@ -108,7 +108,7 @@ impl RunLog<'_> {
     }
 }
 
-/// The log up to `step`: steps after the last checkpoint are repeated, and must not be logged twice.
+/// Opens the log up to `step`: steps after the last checkpoint are repeated, and must not be logged twice.
 pub(super) fn open_log(path: &std::path::Path, step: u64) -> Result<Journal> {
     let (journal, lines) = Journal::open::<LogLine>(path)?;
     if lines.iter().all(|line| line.step <= step) {

@@ -1,41 +1,41 @@
-//! What the losses of all kinds of heads have in common.
+//! Code shared by the losses of all kinds of heads.
 
 use tch::Tensor;
 
-/// Weight of the CIoU with labelled boxes, where the cross-entropy of the classes has 1. Those of a teacher are in
-/// [`super::distill`], whose loss of the classes is normalised otherwise.
+/// The weight of the CIoU with labelled boxes, relative to the cross-entropy of the classes. The weights for a teacher
+/// are in [`super::distill`], whose class loss is normalised in another way.
 pub(super) const LABEL_BOX_GAIN: f64 = 4.0;
 
-/// The loss of a batch and what it consists of.
+/// The loss of a batch and its parts.
 pub struct Loss {
-    /// What is differentiated.
+    /// The value that is differentiated.
     pub total: Tensor,
-    /// Its parts: classes, boxes before the gain, objectness, a teacher's inner maps. To read one is to wait for it.
+    /// Its parts: classes, boxes before the gain, objectness, a teacher's inner maps. Reading one waits for the device.
     parts: [Tensor; 4],
 }
 
 impl Loss {
-    /// A loss with its parts: classes, boxes before the gain, objectness.
+    /// A loss with these parts: classes, boxes before the gain, objectness.
     pub(super) fn new(total: Tensor, parts: [Tensor; 3]) -> Loss {
         let [class, bbox, object] = parts.map(|part| part.detach());
         let maps = total.detach().zeros_like();
         Loss { total, parts: [class, bbox, object, maps] }
     }
 
-    /// The same with what a teacher's inner maps have to do with it, already in the total.
+    /// The same with the part of a teacher's inner maps, which is already in the total.
     pub(super) fn with_maps(mut self, maps: Tensor) -> Loss {
         self.parts[3] = maps.detach();
         self
     }
 
-    /// Both losses in one.
+    /// The sum of both losses.
     pub(super) fn and(self, other: Loss) -> Loss {
         let mut others = other.parts.into_iter();
         let parts = self.parts.map(|part| others.next().map_or(part.shallow_clone(), |other| part + other));
         Loss { total: self.total + other.total, parts }
     }
 
-    /// The share of a teacher's inner maps that is not explained; 0 without one.
+    /// The unexplained share of a teacher's inner maps; 0 without a teacher.
     pub fn maps(&self) -> f64 {
         self.parts[3].double_value(&[])
     }
@@ -50,13 +50,13 @@ impl Loss {
         self.parts[1].double_value(&[])
     }
 
-    /// The objectness' part; 0 for a head that has none.
+    /// The part of the objectness; 0 for a head without objectness.
     pub fn object(&self) -> f64 {
         self.parts[2].double_value(&[])
     }
 }
 
-/// Complete IoU (Zheng et al. 2020) of boxes left, top, right, bottom, `[n, 4]` each: `[n]`.
+/// Complete IoU (Zheng et al. 2020) of boxes left, top, right, bottom, `[n, 4]` each. Returns `[n]`.
 pub(super) fn ciou(a: &Tensor, b: &Tensor) -> Tensor {
     let side = |boxes: &Tensor, i: i64| boxes.select(1, i);
     let (al, at, ar, ab) = (side(a, 0), side(a, 1), side(a, 2), side(a, 3));

@@ -10,28 +10,28 @@ use crate::error::{Error, Result};
 use crate::network::{Activation, Graph, Head, NORM_EPSILON, Network, Node, NodeId, Op, PoolPadding, UpsampleMode};
 use crate::quantize::{ACTIVATION_MAX, Plan};
 
-/// Share of a batch's statistics that goes into the running ones.
+/// The weight of a batch's statistics in the running statistics.
 const NORM_MOMENTUM: f64 = 0.03;
 
 /// The slope of [`Activation::LeakyRelu`] below zero.
 const LEAKY_SLOPE: f32 = 0.1;
 
-/// Tensors in the flat vectors begin at multiples of this many numbers: kernels on CUDA read four at once and fail where
-/// the address does not allow it, as it would not behind the 255 biases of a YOLOv3 head.
+/// Tensors in the flat vectors begin at multiples of this number of values. CUDA kernels read four values at once and
+/// fail at unaligned addresses, such as after the 255 biases of a YOLOv3 head.
 const ALIGNMENT: usize = 4;
 
-/// Where each tensor lies in the two flat vectors: what is learned, and what is only measured. Gaps hold zeros.
+/// The position of each tensor in the two flat vectors: learned values and measured values. Gaps contain zeros.
 #[derive(Debug, Clone)]
 pub struct Layout {
     slots: Vec<(TensorSpec, i64)>,
-    /// Length of the learned vector.
+    /// Length of the vector of learned values.
     pub learned: i64,
-    /// Length of the measured vector.
+    /// Length of the vector of measured values.
     pub measured: i64,
 }
 
 impl Layout {
-    /// The tensors of a network one after another, aligned.
+    /// Places the tensors of a network one after another, aligned.
     pub fn new(graph: &Graph) -> Layout {
         let mut ends = [0, 0];
         let mut slots = Vec::new();
@@ -44,7 +44,7 @@ impl Layout {
         Layout { slots, learned: ends[1], measured: ends[0] }
     }
 
-    /// A vector over the learned values that has, for each tensor, the value `of` gives.
+    /// A vector of the learned values that has, for each tensor, the value that `of` returns.
     pub fn fill(&self, of: impl Fn(&TensorSpec) -> f32) -> Vec<f32> {
         let mut values = vec![0.0; self.learned as usize];
         for (spec, offset) in self.slots.iter().filter(|(spec, _)| spec.learned) {
@@ -53,7 +53,8 @@ impl Layout {
         values
     }
 
-    /// Both vectors from weights by name; what is missing stays as `initial` has it. Returns the names taken.
+    /// Copies weights by name into both vectors. Missing tensors keep their values. Returns the names of the copied
+    /// tensors.
     pub fn gather(&self, weights: &Weights, learned: &mut [f32], measured: &mut [f32]) -> Vec<String> {
         let mut taken = Vec::new();
         for (spec, offset) in &self.slots {
@@ -65,7 +66,7 @@ impl Layout {
         taken
     }
 
-    /// Weights by name from both vectors.
+    /// Weights by name, from both vectors.
     pub fn scatter(&self, learned: &[f32], measured: &[f32]) -> Weights {
         let array = |(spec, offset): &(TensorSpec, i64)| {
             let from = if spec.learned { learned } else { measured };
@@ -85,9 +86,9 @@ impl Layout {
     }
 }
 
-/// Random values to start from: He's normal distribution for weights (fan-out of depthwise ones is their own kernel),
-/// the identity for normalisation, and for objectness and class scores a bias of 1 % probability, so that the many
-/// empty cells do not dominate the first steps.
+/// Random initial weights: He's normal distribution for weights (for depthwise ones, the fan-out is that of their own
+/// kernel), the identity for normalisation. The biases of objectness and class scores correspond to a probability of 1
+/// %, so that the many empty cells do not dominate the first steps.
 pub fn initial(graph: &Graph, seed: u64) -> Weights {
     let mut rng = fastrand::Rng::with_seed(seed);
     let mut normal = move || {
@@ -95,7 +96,7 @@ pub fn initial(graph: &Graph, seed: u64) -> Weights {
         let radius = (-2.0 * (1.0 - rng.f32()).ln()).sqrt();
         radius * (std::f32::consts::TAU * rng.f32()).cos()
     };
-    // Maps with scores, and of which period of their channels the first four are none but a box.
+    // Maps with scores. The value is the period of channels of which the first four belong to a box, if there is one.
     let mut score_maps: HashMap<&str, Option<usize>> = HashMap::new();
     if let (Some(detect), Some(head)) = (graph.nodes.last(), graph.head()) {
         let names = detect.inputs.iter().map(|&id| graph.nodes[id].name.as_str());
@@ -136,56 +137,57 @@ pub fn initial(graph: &Graph, seed: u64) -> Weights {
         .collect()
 }
 
-/// The node that gives the output of the layer called `name`; 0 without one.
+/// The node with the output of the layer called `name`; 0 if there is none.
 pub fn last_node(network: &Network, graph: &Graph, name: Option<&str>) -> NodeId {
     let layer = name.and_then(|name| network.layers.iter().position(|layer| layer.name == name));
     layer.and_then(|layer| graph.output_of(layer)).unwrap_or(0)
 }
 
-/// A network's copy on one device, as one thread trains it.
+/// A copy of a network on one device, for one thread.
 pub struct Replica {
     graph: Graph,
     parameters: HashMap<String, Tensor>,
     order: Vec<String>,
     buffers: HashMap<String, Tensor>,
-    /// The measured vector; the copy's own.
+    /// The measured values of this copy.
     pub measured: Tensor,
     device: Device,
     kind: Kind,
-    /// Nodes up to this one are not trained; their normalisation is folded into them.
+    /// Nodes up to this one are not trained. Their normalisation is folded into their weights.
     frozen: NodeId,
     folded: HashMap<usize, (Tensor, Tensor)>,
-    /// By concatenation, what it copies if its inputs are copies of one map.
+    /// For each concatenation whose inputs are copies of one map, which copies they are.
     copies: HashMap<NodeId, Copies>,
-    /// What is rounded as in the int8 file, if anything.
+    /// What is rounded as in the int8 file, with `--int8`.
     int8: Option<Plan>,
-    /// Depthwise convolutions of the last forward pass whose weights' gradients are ours to compute.
+    /// Depthwise convolutions of the last forward pass whose weight gradients are computed by
+    /// [`depthwise`](super::depthwise).
     pending: Vec<Pending>,
 }
 
-/// What the gradient of a depthwise convolution's weights is computed from once the backward pass is done.
+/// The data for the gradient of a depthwise convolution's weights, which is computed after the backward pass.
 struct Pending {
     weight: String,
     map: Tensor,
-    /// Zeros added to what came out: their gradient is that of the output.
+    /// Zeros that were added to the output. Their gradient is that of the output.
     probe: Tensor,
     window: Window,
 }
 
-/// What a concatenation reads whose inputs are one map and slices of its first channels, as `decouple` makes them.
+/// A concatenation of one map and slices of its first channels, as `decouple` makes it.
 ///
-/// The gradient of a slice has all channels of the map, and libtorch adds up as many of these as there are slices. So
-/// the map is split where a slice ends, and the pieces are concatenated: then every gradient is added once.
+/// The gradient of a slice has all channels of the map, and libtorch adds as many such gradients as there are slices.
+/// So the map is split where slices end, and the pieces are concatenated. Then every gradient is added once.
 struct Copies {
     /// The map.
     of: NodeId,
-    /// Channels of the pieces, in order. Together they are the map.
+    /// Numbers of channels of the pieces, in order. Together they are the map.
     pieces: Vec<i64>,
-    /// By copy, of how many pieces it consists.
+    /// For each copy, its number of pieces.
     counts: Vec<usize>,
 }
 
-/// By concatenation, its [`Copies`], if it reads such.
+/// The [`Copies`] of each concatenation that consists of copies.
 fn copies(graph: &Graph) -> HashMap<NodeId, Copies> {
     let copies_of = |node: &Node| {
         let source = |id: NodeId| match graph.nodes[id].op {
@@ -208,39 +210,38 @@ fn copies(graph: &Graph) -> HashMap<NodeId, Copies> {
     graph.nodes.iter().enumerate().filter_map(|(id, node)| Some((id, copies_of(node)?))).collect()
 }
 
-/// The error of a graph without a head.
+/// The error for a graph without a head.
 fn no_head() -> Error {
     Error::Training("there is no head".into())
 }
 
-/// A network's outputs for a batch, by its head.
+/// A network's outputs for a batch, by kind of head.
 pub enum Predictions {
-    /// Of [`Head::AnchorFree`].
+    /// Outputs of [`Head::AnchorFree`].
     AnchorFree {
         /// Logarithms of the sides' distances in units of the stride, f32, `[batch, 4, cells]`.
         sides: Tensor,
         /// Class logits, f32, `[batch, C, cells]`.
         logits: Tensor,
     },
-    /// Of [`Head::Distribution`].
+    /// Outputs of [`Head::Distribution`].
     Distribution {
         /// Logits of each side's bins, f32, `[batch, 4·bins, cells]`, in the order of the head's maps.
         bins: Tensor,
         /// Class logits, f32, `[batch, C, cells]`.
         logits: Tensor,
     },
-    /// Of [`Head::Anchors`]: f32, `[batch, places, 5 + C]`; a place is an anchor of a cell, map by map, anchor by
-    /// anchor, row by row. The five are x and y in the cell before the sigmoid, the logarithms of width and height in
-    /// units of the anchor, and the objectness logit; class logits follow.
+    /// Outputs of [`Head::Anchors`]: f32, `[batch, places, 5 + C]`. A place is an anchor of a cell, ordered by map,
+    /// anchor and row. The five values are x and y in the cell before the sigmoid, the logarithms of width and height
+    /// in units of the anchor, and the objectness logit. Class logits follow.
     Anchors(Tensor),
 }
 
 impl Replica {
-    /// A copy that reads the vector `learned` (shared by all copies on a device) and has its own `measured`.
+    /// A copy that reads the vector `learned` (shared by all copies on a device) and has its own `measured` values.
     ///
-    /// `kind` is what activations are computed in; `freeze` the name of the last layer that is not trained. What `int8`
-    /// has in bytes is rounded to them in the forward pass; the backward pass ignores the rounding (Jacob et al.
-    /// 2018).
+    /// `kind` is the number format of the activations; `freeze` is the name of the last layer that is not trained. What
+    /// `int8` quantises is rounded in the forward pass; the backward pass ignores the rounding (Jacob et al. 2018).
     pub fn new(
         network: &Network,
         layout: &Layout,
@@ -255,7 +256,7 @@ impl Replica {
         Replica::of_graph(graph, layout, learned, measured, kind, frozen, int8)
     }
 
-    /// The same for a graph, which needs no head; nodes up to `frozen` are not trained.
+    /// The same for a graph, which needs no head. Nodes up to `frozen` are not trained.
     pub(super) fn of_graph(
         graph: Graph,
         layout: &Layout,
@@ -312,8 +313,8 @@ impl Replica {
         Ok(())
     }
 
-    /// The weights of node `id`, rounded if they are bytes. Normalisation multiplies whole output channels, which have
-    /// a scale each, so it does not matter that it is folded in later.
+    /// The weights of node `id`, rounded if they are int8. Normalisation may be folded in later, because it multiplies
+    /// whole output channels, which have one scale each.
     fn as_bytes(&self, id: usize, weight: Tensor) -> Result<Tensor> {
         let Some(plan) = self.int8.as_ref().filter(|plan| plan.weights[id]) else { return Ok(weight) };
         let limit = (1i64 << (plan.weight_bits - 1)) - 1;
@@ -322,7 +323,7 @@ impl Replica {
         Ok(weight.f_fake_quantize_per_channel_affine(&scale, &zero, 0, -limit, limit)?)
     }
 
-    /// The output of node `id`, rounded if it is bytes. What is only moved was rounded before.
+    /// The output of node `id`, rounded if it is int8. Maps that are only moved have already been rounded.
     fn as_activation(&self, id: usize, map: Tensor) -> Result<Tensor> {
         let moved = match self.graph.nodes[id].op {
             Op::MaxPool { .. } | Op::Concat | Op::Slice { .. } => true,
@@ -343,8 +344,8 @@ impl Replica {
         Ok(self.forward_with(rgb, &[], None)?.0)
     }
 
-    /// [`forward`](Replica::forward), and the maps of the nodes `seen`, ascending, `[batch, channels, height, width]`
-    /// each. With `given`, one map for each of them, what reads such a node reads the map given instead.
+    /// Runs [`forward`](Replica::forward) and also returns the maps of the nodes `seen`, ascending, `[batch, channels,
+    /// height, width]` each. With `given` (one map for each of these nodes), later nodes read the given maps instead.
     pub fn forward_with(
         &mut self,
         rgb: &Tensor,
@@ -355,14 +356,14 @@ impl Replica {
         Ok((predictions.ok_or_else(no_head)?, maps))
     }
 
-    /// The maps of the nodes `seen`, as [`forward_with`](Replica::forward_with) gives them. Nodes behind them are not
+    /// Returns the maps of the nodes `seen`, like [`forward_with`](Replica::forward_with). Later nodes are not
     /// computed.
     pub fn maps(&mut self, rgb: &Tensor, seen: &[NodeId]) -> Result<Vec<Tensor>> {
         Ok(self.run_until(vec![self.image(rgb)?], seen, None, seen.last().copied().unwrap_or(0))?.1)
     }
 
-    /// What the layers that are trained read of those that are not, for 8-bit RGB: `[batch, channels, height, width]`
-    /// each. It is always the same for an image.
+    /// The outputs of frozen layers that trained layers read, for 8-bit RGB: `[batch, channels, height, width]` each.
+    /// They are always the same for an image.
     pub fn frozen_maps(&self, rgb: &Tensor) -> Result<Vec<Tensor>> {
         let _guard = tch::no_grad_guard();
         let mut maps = vec![self.image(rgb)?];
@@ -373,10 +374,10 @@ impl Replica {
         Ok(self.border().into_iter().map(|id| maps[id].shallow_clone()).collect())
     }
 
-    /// What [`forward_with`](Replica::forward_with) does, from [`frozen_maps`](Replica::frozen_maps) on. All nodes `seen`
-    /// are trained.
+    /// Like [`forward_with`](Replica::forward_with), but starts from [`frozen_maps`](Replica::frozen_maps). All nodes
+    /// `seen` must be trained.
     pub fn forward_behind(&mut self, frozen: &[Tensor], seen: &[NodeId]) -> Result<(Predictions, Vec<Tensor>)> {
-        // Nothing reads the others.
+        // Nothing reads the other maps.
         let mut maps: Vec<Tensor> = (0..=self.frozen).map(|_| Tensor::new()).collect();
         for (id, map) in self.border().into_iter().zip(frozen) {
             maps[id] = map.shallow_clone();
@@ -385,20 +386,21 @@ impl Replica {
         Ok((predictions.ok_or_else(no_head)?, maps))
     }
 
-    /// The nodes that are not trained and that trained ones read, ascending.
+    /// The frozen nodes that trained nodes read, ascending.
     fn border(&self) -> Vec<NodeId> {
         let read = self.graph.nodes[self.frozen + 1..].iter().flat_map(|node| node.inputs.iter().copied());
         read.filter(|&id| id <= self.frozen).collect::<BTreeSet<_>>().into_iter().collect()
     }
 
-    /// What node 0 gives for 8-bit RGB.
+    /// The output of node 0 for 8-bit RGB.
     fn image(&self, rgb: &Tensor) -> Result<Tensor> {
         // Permuting the channels of interleaved pixels gives libtorch's channels-last layout for free.
         let image = (rgb.permute([0, 3, 1, 2]).to_kind(self.kind) * (1.0 / 255.0)).to_kind(self.kind);
         self.as_activation(0, image)
     }
 
-    /// Runs the graph on what its node 0 gives, `[batch, channels, height, width]`, and returns the map of its last node.
+    /// Runs the graph on an output of its node 0, `[batch, channels, height, width]`, and returns the map of its last
+    /// node.
     pub(super) fn forward_from(&mut self, map: &Tensor) -> Result<Tensor> {
         let last = self.graph.nodes.len() - 1;
         let start = self.as_activation(0, map.to_kind(self.kind))?;
@@ -406,8 +408,8 @@ impl Replica {
         maps.pop().ok_or_else(|| Error::Training("there are no layers".into()))
     }
 
-    /// What [`forward_with`](Replica::forward_with) does, from the maps of the first nodes on; without predictions where
-    /// there is no head.
+    /// Like [`forward_with`](Replica::forward_with), but starts from the maps of the first nodes. Returns no
+    /// predictions if there is no head.
     fn run(
         &mut self,
         maps: Vec<Tensor>,
@@ -446,7 +448,7 @@ impl Replica {
         Ok((predictions, seen_maps))
     }
 
-    /// What a head makes of its `maps`.
+    /// Converts the `maps` of a head to predictions.
     fn predictions(&self, head: &Head, maps: &[&Tensor]) -> Result<Predictions> {
         if let Head::Anchors { anchors, .. } = head {
             let values = 5 + self.graph.classes as i64;
@@ -460,7 +462,7 @@ impl Replica {
             let all = all.collect::<std::result::Result<Vec<_>, tch::TchError>>()?;
             return Ok(Predictions::Anchors(Tensor::f_cat(&all, 1)?));
         }
-        // The first or the second maps of all pairs, side by side.
+        // The first or the second maps of all pairs, concatenated.
         let flat = |part: usize| -> Result<Tensor> {
             let parts = maps.iter().skip(part).step_by(2).map(|map| map.to_kind(Kind::Float).f_flatten(2, 3));
             Ok(Tensor::f_cat(&parts.collect::<std::result::Result<Vec<_>, _>>()?, 2)?)
@@ -472,7 +474,7 @@ impl Replica {
         })
     }
 
-    /// The map of node `id`, which is no head, from those in front of it.
+    /// Computes the map of node `id`, which is not a head, from the earlier maps.
     fn map_of(&self, id: NodeId, maps: &[Tensor], pending: &mut Vec<Pending>) -> Result<Tensor> {
         let node = &self.graph.nodes[id];
         if let Some(Copies { of, pieces, counts }) = self.copies.get(&id) {
@@ -506,7 +508,7 @@ impl Replica {
             pending.push(Pending { weight, map: input.detach(), probe, window });
             map
         } else if is_depthwise && stride > 1 {
-            // With a stride, libtorch's gradient of the input is slow in anything but f32.
+            // With a stride, libtorch's gradient of the input is slow in any format except f32.
             let bias = bias.map(|bias| bias.to_kind(Kind::Float));
             conv(&input.to_kind(Kind::Float), weight, bias.as_ref())?.to_kind(self.kind)
         } else {
@@ -528,13 +530,13 @@ impl Replica {
         self.as_activation(id, activate(map, activation))
     }
 
-    /// The gradients as one vector in the layout of the learned values, and leaves none behind.
+    /// Returns the gradients as one vector in the layout of the learned values, and clears them.
     pub fn take_gradients(&mut self) -> Result<Tensor> {
         let _guard = tch::no_grad_guard();
         let mut ours = HashMap::new();
         for Pending { weight, map, probe, window } in self.pending.drain(..) {
             let gradient = probe.grad();
-            // None where nothing behind it took part in the loss: a batch without an object leaves the boxes alone.
+            // Undefined if nothing after it took part in the loss: a batch without an object does not use the boxes.
             if gradient.defined() {
                 ours.insert(weight, depthwise::weight_gradient(&map, &gradient, window)?);
             }
@@ -561,7 +563,7 @@ impl Replica {
     }
 }
 
-/// The output of an operation that has no weights and is no head, from the maps that it reads.
+/// The output of an operation without weights that is not a head, from its input maps.
 pub(super) fn without_weights(node: &Node, inputs: &[&Tensor]) -> Result<Tensor> {
     Ok(match &node.op {
         &Op::MaxPool { kernel, stride, padding } => {
@@ -569,7 +571,7 @@ pub(super) fn without_weights(node: &Node, inputs: &[&Tensor]) -> Result<Tensor>
             let pool = |map: &Tensor, border: i64| {
                 map.f_max_pool2d([kernel, kernel], [stride, stride], [border, border], [1, 1], false)
             };
-            // As far as the last window reaches.
+            // The border extends as far as the last window.
             let border = |side: i64| kernel - stride + side % stride;
             let size = inputs[0].size();
             let (below, right) = (border(size[2]), border(size[3]));
@@ -610,9 +612,10 @@ fn activate(mut map: Tensor, activation: Activation) -> Tensor {
     match activation {
         Activation::None => map,
         Activation::Relu => map.relu_(),
-        // In place: normalisation needs only its own input for the way back.
+        // In place, because the backward pass of normalisation needs only its own input.
         Activation::Relu6 => map.relu6_(),
-        // tch offers no slope but 0.01 for `leaky_relu`. As the larger of two maps it would cost ten passes backward.
+        // tch supports only a slope of 0.01 in `leaky_relu`. As the maximum of two maps it would need ten backward
+        // passes.
         Activation::LeakyRelu => {
             map.prelu(&Tensor::from_slice(&[LEAKY_SLOPE]).to_device(map.device()).to_kind(map.kind()))
         }
@@ -632,7 +635,7 @@ mod tests {
             Layer::new(name, kind)
         };
         let branch = |name: &str| {
-            // No kinks: a slope is to be measured.
+            // No kinks, because a slope is measured.
             let kind = LayerKind::ds_conv(5, 5, 1, Activation::None);
             Layer::new(name, kind).from(["stem"])
         };
@@ -663,8 +666,8 @@ mod tests {
 
     #[test]
     fn gradients_are_the_slope_of_the_loss_and_zero_where_nothing_was_lost() {
-        // Where there is only AVX2, libtorch 2.11 corrupts the heap in the gradient of these few channels, in 32-bit
-        // floats too (in oneDNN's `convolution_backward_weights`).
+        // On processors with only AVX2, libtorch 2.11 corrupts the heap in the gradient of so few channels, also in
+        // 32-bit floats (in oneDNN's `convolution_backward_weights`).
         if !crate::train::precision::has_safe_f16() {
             return;
         }
@@ -814,7 +817,7 @@ mod tests {
         let layout = Layout::new(&graph);
         let (mut learned, mut measured) = (vec![0.0; layout.learned as usize], vec![0.0; layout.measured as usize]);
         layout.gather(&weights, &mut learned, &mut measured);
-        // All frozen: normalisation is by the measured values.
+        // Everything is frozen, so normalisation uses the measured values.
         let (learned, measured) = (Tensor::from_slice(&learned), Tensor::from_slice(&measured));
         let mut replica =
             Replica::new(&network, &layout, &learned, measured, Kind::Float, Some("scores64"), None).unwrap();
@@ -907,7 +910,7 @@ mod tests {
         let off = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
         assert!(off(&bytes, &by_hand) < 1e-4 && off(&bytes, &exact) > 1e-2);
 
-        // Steps so wide that every activation is nearest to zero leave the bias alone.
+        // With steps so wide that every activation rounds to zero, only the bias remains.
         let wide = crate::quantize::Scale { scale: 1e6, zero_point: 0 };
         let nothing = Plan { activations: vec![Some(wide); nodes], weights: vec![false; nodes], weight_bits: 8 };
         let logits = logits(&learned, Some(nothing));

@@ -13,11 +13,11 @@ pub struct AdamW {
 const BETAS: [f64; 2] = [0.9, 0.999];
 const EPSILON: f64 = 1e-8;
 
-/// Longest gradient that is followed in full.
+/// Gradients with a larger norm are clipped to this norm.
 const CLIP_NORM: f64 = 10.0;
 
 impl AdamW {
-    /// `rates` multiplies the learning rate, `decays` is each value's weight decay.
+    /// `rates` has a factor of the learning rate for each value, `decays` the weight decay of each value.
     pub fn new(rates: &[f32], decays: &[f32], device: Device) -> AdamW {
         let zeros = || Tensor::zeros([rates.len() as i64], (Kind::Float, device));
         AdamW {
@@ -27,7 +27,7 @@ impl AdamW {
         }
     }
 
-    /// One step, the `step`-th (from 1), at learning rate `rate`. Returns the gradient's length before clipping.
+    /// Makes step number `step` (from 1) with learning rate `rate`. Returns the norm of the gradient before clipping.
     pub fn step(&mut self, values: &mut Tensor, gradient: Tensor, step: u64, rate: f64) -> f64 {
         let _guard = tch::no_grad_guard();
         let norm = gradient.square().sum(Kind::Float).double_value(&[]).sqrt();
@@ -47,8 +47,8 @@ impl AdamW {
     }
 }
 
-/// How much of the average stays at step `step` (from 1): less at first, to forget the initial weights. That is an
-/// average of the last thousand steps or so; `over` makes it one of that share of all steps so far, once that is more
+/// The weight of the old average at step `step` (from 1). It is smaller at first, to forget the initial weights. The
+/// result is an average of about the last thousand steps, or of the share `over` of all steps so far, if that is more
 /// (polynomial-decay averaging, Shamir & Zhang 2013).
 pub fn average_keep(step: u64, over: f64) -> f64 {
     let step = step as f64;
@@ -77,7 +77,7 @@ mod tests {
     #[test]
     fn an_average_over_a_share_of_the_steps_follows_them_at_that_distance() {
         let mean_age = |over: f64, steps: u64| {
-            // Of a line that rises by 1 a step.
+            // For a line that rises by 1 per step.
             let average = (1..=steps).fold(0.0, |average, step| {
                 let keep = average_keep(step, over);
                 average * keep + step as f64 * (1.0 - keep)

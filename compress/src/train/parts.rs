@@ -21,34 +21,35 @@ use crate::explore::{Candidate, CheckResult, Learned, Learner, Part, SearchSpace
 use crate::measure::Measure;
 use crate::network::{Graph, Network, NodeId, Op};
 
-/// The share of the steps of a part that measures behind them, on batches that nothing was learned from.
+/// The share of a part's steps that measure at the end, on batches that were not used for learning.
 const MEASURED: f64 = 0.1;
 
-/// Batches that measure, at least.
+/// The minimum number of batches for measuring.
 const LEAST_MEASURED: u64 = 4;
 
-/// The share of a training's steps that warms up at most.
+/// The maximum share of a training's steps for the warm-up.
 const WARMUP: f64 = 0.1;
 
-/// What a candidate's channels vary by at first, as a share of the teacher's: what is not learned yet only adds to the
-/// error.
+/// The initial standard deviation of a candidate's channels, as a share of the teacher's. What is not learned yet would
+/// only add to the error.
 const FIRST_DEVIATION: f32 = 0.25;
 
-/// Learns with libtorch from a teacher.
+/// Trains candidates with libtorch and a teacher.
 pub struct PartLearner {
-    /// How the whole is trained to check it, and with that: data, augmentation, rates, batch and precision of the parts.
+    /// How whole networks are trained in checks. Data, augmentation, rates, batch and precision are also used for the
+    /// parts.
     pub training: TrainConfig,
-    /// The teacher, and what is learned of it by the whole.
+    /// The teacher, and what whole networks learn from it.
     pub distill: Distillation,
-    /// Images that the candidates of a part learn from.
+    /// Number of images for the candidates of a part.
     pub part_images: u64,
     /// The set to measure AP50 on after a check.
     pub val: Option<Measure>,
-    /// Set to stop.
+    /// Set to stop the training.
     pub stop: Arc<AtomicBool>,
 }
 
-/// A candidate that learns.
+/// A candidate in training.
 struct PartPupil {
     name: String,
     replica: Replica,
@@ -57,16 +58,16 @@ struct PartPupil {
     optimizer: AdamW,
     scale: LossScale,
     bad_steps: u32,
-    /// Of the batches that measure.
+    /// The sum over the measuring batches.
     unexplained: f64,
 }
 
-/// Steps without a number in a row that end a training.
+/// A training ends after this number of consecutive steps with a loss that is not finite.
 const MOST_BAD_STEPS: u32 = 20;
 
 impl PartPupil {
-    /// With random weights, and normalisation at its end that gives the means of the teacher's channels and a share of
-    /// their deviations: these may be far from 0 and 1, and would be learned slowly.
+    /// A candidate with random weights. The normalisation at its end has the means of the teacher's channels and a
+    /// share of their standard deviations, because these may be far from 0 and 1 and would be learned slowly.
     fn new(
         part: &Part,
         candidate: &Candidate,
@@ -98,7 +99,7 @@ impl PartPupil {
         })
     }
 
-    /// One step (from 1) towards the teacher's map.
+    /// Makes one step (from 1) towards the teacher's map.
     fn learn(&mut self, lesson: &PartLesson, step: u64, rate: f64) -> Result<()> {
         let unexplained = self.unexplained(lesson)?;
         (&unexplained * self.scale.now).f_backward()?;
@@ -112,7 +113,7 @@ impl PartPupil {
         Ok(())
     }
 
-    /// Counts what it does not explain of a batch that it has not learned from.
+    /// Measures the unexplained variance on a batch that was not used for learning.
     fn measure(&mut self, lesson: &PartLesson) -> Result<()> {
         let _guard = tch::no_grad_guard();
         self.unexplained += self.unexplained(lesson)?.double_value(&[]);
@@ -129,20 +130,20 @@ impl PartPupil {
     }
 }
 
-/// What a part reads and gives in the teacher, `[batch, channels, height, width]` each.
+/// The teacher's input and output maps of a part, `[batch, channels, height, width]` each.
 struct PartLesson {
     input: Tensor,
     output: Tensor,
 }
 
-/// Means of a map's channels, and [`FIRST_DEVIATION`] of their standard deviations.
+/// The means of a map's channels, and [`FIRST_DEVIATION`] of their standard deviations.
 struct ChannelSpread {
     means: Vec<f32>,
     deviations: Vec<f32>,
 }
 
 impl ChannelSpread {
-    /// Of `[batch, channels, height, width]`.
+    /// Computes them for `[batch, channels, height, width]`.
     fn of(map: &Tensor) -> Result<ChannelSpread> {
         let map = map.to_kind(Kind::Float);
         let (deviations, means) = map.f_std_mean_dim([0, 2, 3].as_slice(), false, false)?;
@@ -152,7 +153,7 @@ impl ChannelSpread {
         })
     }
 
-    /// Makes them those of what the last convolutions of `graph` give before their activation.
+    /// Sets the outputs of the last convolutions of `graph`, before their activation, to these means and deviations.
     fn set(&self, weights: &mut Weights, graph: &Graph) {
         let mut ends = vec![(graph.nodes.len() - 1, 0)];
         while let Some((id, first)) = ends.pop() {
@@ -182,13 +183,13 @@ impl ChannelSpread {
     }
 }
 
-/// Asks the teacher for lessons on a part.
+/// Gets lessons for a part from the teacher.
 struct PartLessons {
     teacher: Teacher,
     path: std::path::PathBuf,
     graph: Graph,
     part: Part,
-    /// The nodes of the base whose maps the teacher gives, before the part's own output.
+    /// The nodes of the base whose maps the teacher returns, before the part's own output.
     known: Vec<NodeId>,
 }
 
@@ -203,7 +204,7 @@ impl PartLessons {
         Ok(PartLessons { teacher, path: path.to_owned(), graph, part: part.clone(), known })
     }
 
-    /// The part's maps of 8-bit RGB, `[batch, size, size, 3]`.
+    /// The part's maps for 8-bit RGB, `[batch, size, size, 3]`.
     fn of(&mut self, rgb: &Tensor) -> Result<PartLesson> {
         let Answer { mut maps, .. } = self.teacher.look(rgb)?;
         let _guard = tch::no_grad_guard();
@@ -228,7 +229,7 @@ impl PartLessons {
         Ok(PartLesson { input, output })
     }
 
-    /// The map of a node of the base, from those that the teacher gives.
+    /// The map of a node of the base, computed from the maps that the teacher returns.
     fn map(&self, node: NodeId, given: &[Tensor], rgb: &Tensor) -> Result<Tensor> {
         if node == 0 {
             return Ok(rgb.permute([0, 3, 1, 2]).to_kind(Kind::Float) * (1.0 / 255.0));
@@ -242,7 +243,7 @@ impl PartLessons {
     }
 }
 
-/// Has each pupil do the same, on as many threads as there are replicas in a training.
+/// Runs the same work for each candidate, on as many threads as there are replicas in a training.
 fn each(
     pupils: &mut [PartPupil],
     threads: usize,
@@ -255,7 +256,7 @@ fn each(
         let work = &work;
         let mut running = Vec::new();
         for pupils in pupils.chunks_mut(share) {
-            // Tensors are handed over, not shared.
+            // Tensors are passed on, not shared.
             let lesson = PartLesson { input: lesson.input.shallow_clone(), output: lesson.output.shallow_clone() };
             running.push(scope.spawn(move || {
                 if device == Device::Cpu {
@@ -285,12 +286,11 @@ impl PartLearner {
         Ok(config::read_data(&self.training, base)?.classes)
     }
 
-    /// Whether the teacher has the maps that the parts read and stand for, on a grey image.
+    /// Checks on a grey image whether the teacher has the input and output maps of the parts.
     ///
     /// # Errors
     ///
-    /// [`Error::Teacher`]: no teacher, one that does not fit the network, a map that it does not have or of another
-    /// shape.
+    /// [`Error::Teacher`]: not a teacher, one that does not fit the network, a missing map or one with another shape.
     pub fn try_out(&self, space: &SearchSpace) -> Result<()> {
         let device = precision::device(&self.training.device)?;
         let side = self.training.sizes.first().map_or(64, |size| size.0) as i64;
@@ -301,7 +301,7 @@ impl PartLearner {
         Ok(())
     }
 
-    /// Of a check.
+    /// The training options of a check.
     fn config(&self) -> TrainConfig {
         let steps = self.training.images / self.training.batch.max(1) as u64;
         TrainConfig {
@@ -401,7 +401,7 @@ impl Learner for PartLearner {
     }
 }
 
-/// The mean loss, and share of the maps that is not explained, of a training's last tenth.
+/// The mean loss and the unexplained share of the maps over the last tenth of a training.
 fn end_of_log(path: &Path) -> Result<(f64, f64)> {
     #[derive(serde::Deserialize)]
     struct Line {

@@ -1,11 +1,11 @@
-//! What a run computes on, and in which floats.
+//! The device and the number format of a run.
 
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind};
 
 use crate::error::{Error, Result};
 
-/// What activations are computed in.
+/// The number format of activations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {
@@ -13,8 +13,9 @@ pub enum Precision {
     Auto,
     /// bfloat16.
     Bf16,
-    /// 16-bit floats with loss scaling (Micikevicius et al. 2018). The fastest on CUDA, 1.4 times as fast as bfloat16,
-    /// because cuDNN normalises them in fewer passes than libtorch does bfloat16. The slowest on a CPU.
+    /// 16-bit floats with loss scaling (Micikevicius et al. 2018). This is the fastest format on CUDA, 1.4 times as
+    /// fast as bfloat16, because cuDNN's batch normalisation needs fewer passes than libtorch's for bfloat16. It is the
+    /// slowest on a CPU.
     F16,
     /// 32-bit floats.
     F32,
@@ -23,7 +24,7 @@ pub enum Precision {
 pub(super) fn device(name: &str) -> Result<Device> {
     match name {
         "cpu" => Ok(Device::Cpu),
-        // Without cuDNN's trials of its algorithms: the first step took 20 to 40 seconds with them, 10 without.
+        // cuDNN's benchmark of its algorithms is off: with it the first step took 20 to 40 seconds, without it 10.
         "cuda" if tch::Cuda::is_available() => Ok(Device::Cuda(0)),
         "cuda" => Err(Error::Option {
             option: "--device",
@@ -33,11 +34,11 @@ pub(super) fn device(name: &str) -> Result<Device> {
     }
 }
 
-/// What a run computes on and in.
+/// The device and the number format of a run.
 ///
 /// # Errors
 ///
-/// [`Error::Option`] for floats that libtorch is not safe in here.
+/// [`Error::Option`] for a format that is not safe in libtorch on this machine.
 pub(super) fn device_and_kind(device_name: &str, precision: Precision) -> Result<(Device, Kind)> {
     let device = device(device_name)?;
     let kind = match (precision, device) {
@@ -54,7 +55,7 @@ pub(super) fn device_and_kind(device_name: &str, precision: Precision) -> Result
     Ok((device, kind))
 }
 
-/// Whether this processor multiplies bfloat16; without, it is several times slower than 32-bit floats.
+/// Whether this processor has bfloat16 multiplication. Without it, bfloat16 is several times slower than 32-bit floats.
 fn has_bf16() -> bool {
     #[cfg(target_arch = "x86_64")]
     {
@@ -66,8 +67,8 @@ fn has_bf16() -> bool {
     }
 }
 
-/// Whether libtorch computes in 16-bit floats here without damage: 2.11 corrupts the heap where there is only AVX2, as a few
-/// convolutions and their gradients in PyTorch show.
+/// Whether libtorch's 16-bit floats are safe on this machine. libtorch 2.11 corrupts the heap on processors with only
+/// AVX2, as a few convolutions and their gradients in PyTorch show.
 pub(super) fn has_safe_f16() -> bool {
     #[cfg(target_arch = "x86_64")]
     {
@@ -79,10 +80,10 @@ pub(super) fn has_safe_f16() -> bool {
     }
 }
 
-/// What the loss is multiplied by, so that gradients stay in the range of the floats that they are computed in: halved
-/// when one leaves it, which costs a step, and doubled when none has for long.
+/// The factor of the loss that keeps gradients in the range of their number format. It is halved when a gradient
+/// overflows, which costs a step, and doubled after a long time without overflow.
 pub(super) struct LossScale {
-    /// What it is for the next step.
+    /// The factor for the next step.
     pub(super) now: f64,
     most: f64,
     good_steps: u32,
@@ -90,12 +91,12 @@ pub(super) struct LossScale {
 
 impl LossScale {
     pub(super) fn of(kind: Kind) -> LossScale {
-        // Of the floats here only 16-bit ones have a smaller range than gradients need.
+        // Only 16-bit floats have a smaller range than gradients need.
         let (now, most) = if kind == Kind::Half { (16_384.0, 65_536.0) } else { (1.0, 1.0) };
         LossScale { now, most, good_steps: 0 }
     }
 
-    /// After a step whose gradient was finite, or not.
+    /// Updates the factor after a step whose gradient was finite or not.
     pub(super) fn follow(&mut self, finite: bool) {
         self.good_steps = if finite { self.good_steps + 1 } else { 0 };
         if !finite {

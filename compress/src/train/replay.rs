@@ -1,16 +1,16 @@
-//! Reuses images together with the teacher's outputs, because a teacher may cost more than its student. Where the first
-//! layers of the student are frozen, their maps are kept instead of the image.
+//! Reuses images together with the teacher's outputs, because a teacher may cost more than its student. If the first
+//! layers of the student are frozen, their output maps are kept instead of the images.
 
 use tch::Tensor;
 
 use super::teacher::Answer;
 use crate::error::Result;
 
-/// What a student's forward pass begins with.
+/// The input of a student's forward pass.
 pub enum Start {
     /// 8-bit RGB, `[batch, size, size, 3]`.
     Images(Tensor),
-    /// What its frozen layers make of images.
+    /// The output maps of its frozen layers.
     Frozen {
         /// See [`Replica::frozen_maps`](super::model::Replica::frozen_maps).
         maps: Vec<Tensor>,
@@ -35,7 +35,7 @@ impl Start {
         }
     }
 
-    /// One with other tensors, in the order of [`Start::tensors`]; takes as many from `tensors` as it has itself.
+    /// The same kind with other tensors, in the order of [`Start::tensors`]. Takes as many of `tensors` as it needs.
     fn with(&self, tensors: &mut dyn Iterator<Item = Tensor>) -> Start {
         match self {
             Start::Images(_) => Start::Images(tensors.next().unwrap_or_default()),
@@ -44,7 +44,7 @@ impl Start {
     }
 }
 
-/// Batches with their teacher's answers, to draw images from.
+/// Batches with the teacher's outputs, from which images are drawn.
 pub struct Replay {
     bytes_max: usize,
     kept: Vec<Kept>,
@@ -63,12 +63,12 @@ impl Kept {
 }
 
 impl Replay {
-    /// An empty one that keeps at most so many bytes.
+    /// An empty store that keeps at most this many bytes.
     pub fn new(bytes_max: usize, seed: u64) -> Replay {
         Replay { bytes_max, kept: Vec::new(), random: fastrand::Rng::with_seed(seed) }
     }
 
-    /// Keeps a batch, in place of a random one if memory is used up. Batches of another size are forgotten.
+    /// Stores a batch, in place of a random one if the memory is full. Batches with another image size are dropped.
     pub fn keep(&mut self, start: &Start, answer: &Answer) {
         self.kept.retain(|kept| kept.start.size() == start.size());
         let clones = |tensors: Vec<&Tensor>| tensors.into_iter().map(Tensor::shallow_clone).collect::<Vec<_>>();
@@ -83,11 +83,11 @@ impl Replay {
         }
     }
 
-    /// A batch whose images, with their answers, are of different batches; `None` if none is kept.
+    /// A batch of images from different batches, with the teacher's outputs; `None` if nothing is stored.
     ///
     /// # Errors
     ///
-    /// libtorch's: no memory.
+    /// libtorch's, such as out of memory.
     pub fn draw(&mut self) -> Result<Option<(Start, Answer)>> {
         let Some(first) = self.kept.first() else { return Ok(None) };
         let images = first.answer.images();
@@ -119,7 +119,7 @@ mod tests {
         of(first, shape).to_kind(Kind::Float)
     }
 
-    /// Two images, whose pixels and answers are their number.
+    /// Two images, whose pixels and outputs are their number.
     fn batch(first: i64) -> (Start, Answer) {
         let places = Places::Boxes {
             logits: floats(first, &[1, 3, 5]).squeeze_dim(1),

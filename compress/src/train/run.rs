@@ -1,4 +1,4 @@
-//! A training run: replicas take steps together, until its end or an interrupt.
+//! A training run: replicas make steps together, until the end or an interrupt.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,9 +24,9 @@ use crate::quantize::{self, Method, Plan, Scale};
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Summary {
-    /// Images seen, over all its parts.
+    /// Number of images, including those before an interruption.
     pub images: u64,
-    /// Seconds of training, over all its parts.
+    /// Seconds of training, including those before an interruption.
     pub seconds: f64,
     /// Whether it was stopped before its end.
     pub stopped: bool,
@@ -34,12 +34,12 @@ pub struct Summary {
     pub model: PathBuf,
 }
 
-/// Trains `network` as `config` says, until its end, an interrupt (`stop`) or an error.
+/// Trains `network` with the options `config`, until the end, an interrupt (`stop`) or an error.
 ///
 /// # Errors
 ///
-/// Data or options that cannot be used, a run folder of another network or recipe, a loss that is no number, a full
-/// disk. What was learned until the last checkpoint stays.
+/// Data or options that cannot be used, a run folder of another network or recipe, a loss that is not finite, a full
+/// disk. The last checkpoint stays.
 pub fn train(network: &Network, config: &TrainConfig, stop: Arc<AtomicBool>) -> Result<Summary> {
     let graph = network.graph()?;
     check_options(&graph, network, config)?;
@@ -70,7 +70,7 @@ pub fn train(network: &Network, config: &TrainConfig, stop: Arc<AtomicBool>) -> 
         let mut workers = Vec::new();
         for _ in 0..config.replicas {
             let worker = Worker::spawn(scope, &run, &state)?;
-            // One batch ahead of the step that it is for.
+            // One batch is prepared ahead of the current step.
             worker.send_batch.send(loader.next_batch()?).map_err(ended)?;
             workers.push(worker);
         }
@@ -86,7 +86,7 @@ pub fn train(network: &Network, config: &TrainConfig, stop: Arc<AtomicBool>) -> 
 }
 
 impl Run<'_> {
-    /// Takes steps until the run's end or `stop`, and saves the state; returns whether it was stopped.
+    /// Makes steps until the run's end or `stop`, and saves the state. Returns whether it was stopped.
     fn learn(
         &self,
         workers: &[Worker],
@@ -109,7 +109,7 @@ impl Run<'_> {
             let progress = progress_of(config, state);
             let stopped = stop.load(Ordering::Relaxed);
             if progress >= 1.0 || stopped {
-                // Without a step there is nothing to go on from, and the next command may have another recipe.
+                // Without a step there is nothing to continue, and the next command may have another recipe.
                 if state.step > 0 {
                     state.save(network, layout, config, &scales)?;
                 }
@@ -149,7 +149,7 @@ impl Run<'_> {
     }
 }
 
-/// One step of all replicas: the means of what they give.
+/// One step of all replicas. Returns the mean of their results.
 fn take_turn(workers: &[Worker], loader: &mut Loader, turn: Turn) -> Result<ReplicaResult> {
     for worker in workers {
         worker.start.send(turn).map_err(ended)?;
@@ -175,11 +175,11 @@ fn take_turn(workers: &[Worker], loader: &mut Loader, turn: Turn) -> Result<Repl
     Ok(ReplicaResult { size, gradient: gradient / workers.len() as f64, losses })
 }
 
-/// Whether [`train`] would begin: options, data and teacher fit the network. Writes nothing.
+/// Checks whether [`train`] would start: options, data and teacher fit the network. Writes nothing.
 ///
 /// # Errors
 ///
-/// As [`train`]'s.
+/// As for [`train`].
 pub fn check(network: &Network, config: &TrainConfig) -> Result<()> {
     let graph = network.graph()?;
     check_options(&graph, network, config)?;
@@ -189,14 +189,14 @@ pub fn check(network: &Network, config: &TrainConfig) -> Result<()> {
     Tutor::new(&network, &graph, config, device, kind).map(|_| ())
 }
 
-/// The progress of a run, 0–1: the share of its images or of its minutes, whichever is further.
+/// The progress of a run, 0–1: the share of its images or of its minutes, whichever is larger.
 fn progress_of(config: &TrainConfig, state: &RunState) -> f32 {
     let by_time = config.minutes.map_or(0.0, |minutes| state.seconds / (minutes * 60.0));
     (state.images as f64 / config.images as f64).max(by_time).min(1.0) as f32
 }
 
-/// Whether the folder of a run whose last checkpoint is of `step` (0: none) has nothing of another kind of run, which
-/// would be lost. Changes nothing.
+/// Checks that the folder contains no files of another kind of run, which would be lost. `step` is that of the last
+/// checkpoint (0: none). Changes nothing.
 fn check_folder(run: &std::path::Path, step: u64) -> Result<()> {
     let foreign = |what: &str| {
         let problem = format!("{} holds {what}: take another folder", run.display());
@@ -222,8 +222,8 @@ fn check_folder(run: &std::path::Path, step: u64) -> Result<()> {
     Ok(())
 }
 
-/// Makes the folder of a run that starts, or checks that the recipe of one that goes on is the same, and says what has
-/// changed.
+/// Creates the folder of a new run. For a continued run, checks that the recipe is the same and reports permitted
+/// changes.
 fn begin_folder(network: &Network, config: &TrainConfig, state: &RunState) -> Result<()> {
     if state.step == 0 {
         // A run killed before its first checkpoint starts again.
@@ -240,11 +240,11 @@ fn begin_folder(network: &Network, config: &TrainConfig, state: &RunState) -> Re
     Ok(())
 }
 
-/// Photographs to choose the scales of int8 by.
+/// Number of photographs for choosing int8 scales.
 const CALIBRATION_IMAGES: usize = 64;
 
-/// The scales that `--init` was trained with. If it was trained in floats, scales for it and the network's last size. A
-/// run that is resumed finds the same ones.
+/// The scales with which `--init` was trained. If it was trained in floats, scales for it at the network's last input
+/// size. A resumed run gets the same ones.
 fn int8_plan(network: &Network, graph: &Graph, dataset: &Dataset, config: &TrainConfig) -> Result<Plan> {
     let Some(init) = &config.init else {
         let problem = "needs --init: a trained network, whose scales can be chosen".into();
@@ -258,7 +258,7 @@ fn int8_plan(network: &Network, graph: &Graph, dataset: &Dataset, config: &Train
     let files = dataset.images.iter().map(|image| image.path.clone()).collect();
     let images = quantize::photographs(files, CALIBRATION_IMAGES, side, config.seed, config.bad_data)?;
     let calibration = quantize::calibrate(network, &weights, &images, side, &|_| ())?;
-    // Without a cut one outlier takes the bytes of all others.
+    // Without clipping, one outlier would use up the range of all other values.
     let start = calibration.scales(Method::Percentile(99.99));
     let float = export::to_onnx(network, &weights, (side, side), Storage::Single)?;
     let rounded = quantize::round(network, &weights, &calibration.windows, 8)?;

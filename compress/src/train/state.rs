@@ -1,4 +1,4 @@
-//! What is saved and resumed of a run.
+//! The saved state of a run.
 
 use tch::{Device, Kind, Tensor};
 
@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::network::{Graph, Network};
 use crate::scale::Scales;
 
-/// What is saved and resumed of a run.
+/// The saved state of a run.
 pub(super) struct RunState {
     pub(super) learned: Tensor,
     pub(super) average: Tensor,
@@ -24,7 +24,7 @@ pub(super) struct RunState {
     pub(super) seconds: f64,
 }
 
-/// The layers that a run trains, by place.
+/// The indices of the layers that a run trains.
 fn trained_layers(network: &Network, config: &TrainConfig) -> std::ops::Range<usize> {
     let behind = |name: &String| network.layers.iter().position(|layer| layer.name == *name).map(|place| place + 1);
     let first = config.freeze.as_ref().and_then(behind).unwrap_or(0);
@@ -64,7 +64,7 @@ impl RunState {
             println!("{} of {all} tensors from {}: {}", taken.len(), path.display(), layers_of(&taken));
         }
         let taken: std::collections::HashSet<&String> = taken.iter().collect();
-        // Frozen layers have no gradient, but weight decay would shrink them all the same.
+        // Frozen layers have no gradient, but weight decay would still shrink them.
         let trained = trained_layers(network, config);
         let is_trained = |layer: &str| network.layers[trained.clone()].iter().any(|other| other.name == layer);
         let is_frozen = |tensor: &str| !tensor.split('.').next().is_some_and(is_trained);
@@ -97,7 +97,7 @@ impl RunState {
         Ok(state)
     }
 
-    /// After a step, moves the averages towards what is learned and measured; `over` is [`TrainConfig::average_over`].
+    /// Updates the averages of learned and measured values after a step. `over` is [`TrainConfig::average_over`].
     pub(super) fn follow_average(&mut self, over: f64) {
         let keep = average_keep(self.step, over);
         tch::no_grad(|| {
@@ -119,7 +119,7 @@ impl RunState {
             }
             Ok(Tensor::from_slice(&array.values).to_device(device))
         };
-        // Counts in 24-bit halves, each exact as a 32-bit float.
+        // The counts are stored in halves of 24 bits, which are exact as 32-bit floats.
         let counts = arrays.get("counts").ok_or_else(|| bad("has no `counts`".into()))?;
         let &[step_high, step_low, images_high, images_low, seconds] = counts.values.as_slice() else {
             return Err(bad("`counts` has not five values".into()));
@@ -127,7 +127,7 @@ impl RunState {
         let join = |high: f32, low: f32| ((high as u64) << 24) + low as u64;
         self.step = join(step_high, step_low);
         if self.step == 0 {
-            return Ok(()); // What the run begins with, which may have changed.
+            return Ok(()); // The run starts again, and its initial values may have changed.
         }
         self.learned = get("learned", layout.learned)?;
         self.average = get("average", layout.learned)?;
@@ -139,7 +139,7 @@ impl RunState {
         Ok(())
     }
 
-    /// Writes the state, and the averaged weights with the `scales` of int8 that they are trained with.
+    /// Writes the state, and the averaged weights with the int8 `scales` used in training.
     pub(super) fn save(
         &self,
         network: &Network,
@@ -168,8 +168,8 @@ impl RunState {
     }
 }
 
-/// After a step, the mean of what the replicas' normalisations have measured. After a step that was skipped, which may
-/// have left values that are no numbers, the replicas get back what was measured before it.
+/// Averages the measured statistics of the replicas' normalisations after a step. After a skipped step, which may have
+/// left values that are not finite, the replicas get the previous statistics.
 pub(super) fn follow_measured(mean: &mut Tensor, replicas: &[&Tensor], is_good: bool) {
     tch::no_grad(|| {
         if is_good {
@@ -182,14 +182,14 @@ pub(super) fn follow_measured(mean: &mut Tensor, replicas: &[&Tensor], is_good: 
     });
 }
 
-/// The size of a tensor's values, their root mean square. One whose values are nearly 0 has to leave them, too.
+/// The root mean square of a tensor's values, with a minimum: values that are nearly 0 must be able to change too.
 fn size(array: &Array) -> f32 {
     let least = if array.shape.len() > 1 { 0.01 } else { 0.02 };
     let squares: f32 = array.values.iter().map(|value| value * value).sum();
     (squares / array.values.len().max(1) as f32).sqrt().max(least)
 }
 
-/// The layers that tensors belong to, shortly.
+/// A short list of the layers to which tensors belong.
 fn layers_of(names: &[String]) -> String {
     let mut layers: Vec<&str> = names.iter().filter_map(|name| name.split('.').next()).collect();
     layers.dedup();

@@ -20,32 +20,32 @@ use crate::checkpoint;
 use crate::error::{Error, Result};
 use crate::network::{Graph, Head, Network, NodeId};
 
-/// Side of the image that a module is tried on before a run begins.
+/// Side of the image with which a module is tested before a run begins.
 const TRIAL_PX: i64 = 64;
 
-/// What a teacher makes of a batch.
+/// A teacher's outputs for a batch.
 pub struct Answer {
-    /// What it says of every place.
+    /// The outputs of every cell or anchor.
     pub places: Places,
-    /// The inner maps that were asked for, `[batch, channels, h, w]` each, in the floats that the teacher computes in.
+    /// The requested inner maps, `[batch, channels, h, w]` each, in the teacher's number format.
     pub maps: Vec<Tensor>,
 }
 
-/// What a teacher says of every place.
+/// A teacher's outputs for every cell or anchor.
 pub enum Places {
-    /// Of a head without anchors, or a module.
+    /// Outputs of a head without anchors, or of a module.
     Boxes {
-        /// f32, `[batch, C, N]`.
+        /// Class logits, f32 `[batch, C, N]`.
         logits: Tensor,
-        /// Left, top, right, bottom in pixels, f32 `[batch, N, 4]`.
+        /// Boxes: left, top, right, bottom in pixels, f32 `[batch, N, 4]`.
         ltrb: Tensor,
     },
-    /// Of a head with anchors: see [`Predictions::Anchors`].
+    /// Outputs of a head with anchors; see [`Predictions::Anchors`].
     Anchors(Tensor),
 }
 
 impl Answer {
-    /// All of it: what it says of the places, then the maps.
+    /// All tensors: the outputs of the cells, then the maps.
     pub fn tensors(&self) -> Vec<&Tensor> {
         let places = match &self.places {
             Places::Boxes { logits, ltrb } => vec![logits, ltrb],
@@ -54,13 +54,13 @@ impl Answer {
         places.into_iter().chain(&self.maps).collect()
     }
 
-    /// How many images it is about.
+    /// The number of images.
     pub fn images(&self) -> i64 {
         let (Places::Boxes { logits: values, .. } | Places::Anchors(values)) = &self.places;
         values.size()[0]
     }
 
-    /// One with other `tensors`, in the order of [`Answer::tensors`].
+    /// The same kind with other `tensors`, in the order of [`Answer::tensors`].
     pub fn with(&self, tensors: Vec<Tensor>) -> Answer {
         let mut tensors = tensors.into_iter();
         let mut next = || tensors.next().unwrap_or_default();
@@ -72,7 +72,7 @@ impl Answer {
     }
 }
 
-/// A teacher, as one thread asks it.
+/// A teacher for use by one thread.
 pub struct Teacher {
     path: PathBuf,
     kind: TeacherKind,
@@ -84,7 +84,7 @@ enum TeacherKind {
 }
 
 impl Teacher {
-    /// The names of the classes of the teacher in `path`; none if it is a module, or its classes have no names.
+    /// The class names of the teacher in `path`; empty for a module, or if its classes have no names.
     ///
     /// # Errors
     ///
@@ -97,13 +97,13 @@ impl Teacher {
         }
     }
 
-    /// Loads the teacher in `path`, a checkpoint (`.safetensors`) or a TorchScript module, for a `student` whose layers
-    /// stand for the maps `wanted`.
+    /// Loads the teacher in `path`, a checkpoint (`.safetensors`) or a TorchScript module. `wanted` are the names of
+    /// the maps that layers of the `student` learn.
     ///
     /// # Errors
     ///
-    /// [`Error::Teacher`]: no teacher by the contract above, other classes than the student's, another kind of head,
-    /// fewer places than the student's strides have, a map that it does not have.
+    /// [`Error::Teacher`]: not a teacher as described above, other classes than the student's, another kind of head,
+    /// fewer cells than the student's strides have, a missing map.
     pub fn load(path: &Path, student: &Network, wanted: &[&str], device: Device, kind: Kind) -> Result<Teacher> {
         let wrong = |problem: &str| Error::Teacher { path: path.to_owned(), problem: problem.into() };
         let graph = student.graph()?;
@@ -115,7 +115,7 @@ impl Teacher {
         }
         let (network, weights) = read_for(path, student)?;
         let theirs = network.graph()?;
-        // Outputs are compared before they are boxes, so the same must mean the same.
+        // Outputs are compared before they are converted to boxes, so equal values must mean equal boxes.
         let same_boxes = match (theirs.head(), graph.head()) {
             (Some(a @ Head::Anchors { anchors, .. }), Some(b @ Head::Anchors { anchors: others, .. })) => {
                 anchors == others && (0..anchors.len()).all(|map| a.xy_scale(map) == b.xy_scale(map))
@@ -134,11 +134,11 @@ impl Teacher {
         Teacher::network(path, &network, &theirs, weights, wanted, device, kind)
     }
 
-    /// Loads a teacher that corrects the answers of another one (see [`super::correct`]).
+    /// Loads a teacher that corrects the outputs of another one (see [`super::correct`]).
     ///
     /// # Errors
     ///
-    /// [`Error::Teacher`]: no teacher by the contract above, other classes than the student's, a head with anchors.
+    /// [`Error::Teacher`]: not a teacher as described above, other classes than the student's, a head with anchors.
     pub fn load_second(path: &Path, student: &Network, device: Device, kind: Kind) -> Result<Teacher> {
         if !checkpoint::is_named_so(path) {
             return Teacher::module(path, student, &[], &[], device, kind);
@@ -152,7 +152,7 @@ impl Teacher {
         Teacher::network(path, &network, &graph, weights, &[], device, kind)
     }
 
-    /// A TorchScript module, which has at least the places of `strides`.
+    /// Loads a TorchScript module, which must have at least the cells of `strides`.
     fn module(
         path: &Path,
         student: &Network,
@@ -210,11 +210,11 @@ impl Teacher {
         Ok(Teacher { path: path.to_owned(), kind })
     }
 
-    /// What it makes of 8-bit RGB, `[batch, size, size, 3]`.
+    /// The outputs for 8-bit RGB, `[batch, size, size, 3]`.
     ///
     /// # Errors
     ///
-    /// libtorch's; a module that does not keep the contract.
+    /// libtorch's, or a module whose outputs are not as described above.
     pub fn look(&mut self, rgb: &Tensor) -> Result<Answer> {
         let _guard = tch::no_grad_guard();
         match &mut self.kind {
@@ -241,7 +241,7 @@ impl Teacher {
         Error::Teacher { path: self.path.clone(), problem }
     }
 
-    /// Whether a module keeps the contract, on a grey image.
+    /// Checks on a grey image whether a module is as described above.
     fn try_out(&self, needed_classes: usize, strides: &[usize], device: Device) -> Result<()> {
         let TeacherKind::Module { module, kind, features } = &self.kind else { return Ok(()) };
         let image = Tensor::full([1, 3, TRIAL_PX, TRIAL_PX], 0.5, (*kind, device));
@@ -266,7 +266,7 @@ fn has_anchors(graph: &Graph) -> bool {
     matches!(graph.head(), Some(Head::Anchors { .. }))
 }
 
-/// The checkpoint of a teacher of the student's classes.
+/// Reads the checkpoint of a teacher, which must have the student's classes.
 fn read_for(path: &Path, student: &Network) -> Result<(Network, checkpoint::Weights)> {
     let wrong = |problem: String| Error::Teacher { path: path.to_owned(), problem };
     let (network, weights) = checkpoint::read_with_network(path)?;
@@ -279,8 +279,8 @@ fn read_for(path: &Path, student: &Network) -> Result<(Network, checkpoint::Weig
     }
 }
 
-/// Asks a module for its answer and the inner maps of these numbers. What is not as the contract says is an error in
-/// words.
+/// Runs a module and returns its outputs and the inner maps with these numbers. The error says in words what is not as
+/// described above.
 fn ask(module: &CModule, features: &[usize], image: &Tensor) -> std::result::Result<Answer, String> {
     let inputs = [IValue::Tensor(image.shallow_clone())];
     let value = match features {

@@ -1,16 +1,16 @@
-//! Tensors to a device and back.
+//! Moves tensors to a device and back.
 
 use tch::{Device, Tensor};
 
 use crate::error::Result;
 
-/// `tensor` on `device`, without waiting for what a GPU still has to do.
+/// `tensor` on `device`. Does not wait for pending work of a GPU.
 pub fn to_device(tensor: Tensor, device: Device) -> Result<Tensor> {
     if device == Device::Cpu {
         return Ok(tensor);
     }
-    // Only from pinned memory does a copy go on by itself; libtorch keeps that memory until it is done. The public
-    // `pin_memory` prints a warning each time, for the device that tch cannot leave out.
+    // A copy is asynchronous only from pinned memory, which libtorch keeps until the copy is done. The public
+    // `pin_memory` prints a warning each time about its device argument, which tch cannot omit.
     Ok(tensor.f_internal_pin_memory(device)?.f_internal_to_copy((tensor.kind(), device), true)?)
 }
 

@@ -1,4 +1,4 @@
-//! The threads of a replica: it learns from lessons, or from a teacher's answers.
+//! The threads of a replica, which learns from labelled batches or from a teacher's outputs.
 
 use std::sync::mpsc;
 use std::thread::Scope;
@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::network::{Graph, Network};
 use crate::quantize::Plan;
 
-/// What stays as it is during a run.
+/// What does not change during a run.
 pub(super) struct Run<'a> {
     pub(super) network: &'a Network,
     pub(super) graph: &'a Graph,
@@ -30,18 +30,18 @@ pub(super) struct Run<'a> {
     pub(super) int8: Option<Plan>,
 }
 
-/// The threads of a replica, as the run sees them.
+/// The threads of a replica, as used by the run.
 pub(super) struct Worker {
     pub(super) send_batch: mpsc::SyncSender<Batch>,
-    /// Begins a step: the weights are those of the step before until then.
+    /// Starts a step. Until then, the weights are those of the previous step.
     pub(super) start: mpsc::SyncSender<Turn>,
     pub(super) results: mpsc::Receiver<Result<ReplicaResult>>,
-    /// Of its normalisations.
+    /// The measured statistics of its normalisations.
     pub(super) measured: Tensor,
 }
 
 impl Worker {
-    /// Starts the threads of a replica that learns the weights of `state`.
+    /// Starts the threads of a replica that trains the weights of `state`.
     pub(super) fn spawn<'scope>(scope: &'scope Scope<'scope, '_>, run: &Run, state: &RunState) -> Result<Worker> {
         let Run { network, graph, layout, config, device, kind, ref int8 } = *run;
         let measured = state.measured.copy();
@@ -67,15 +67,15 @@ impl Worker {
     }
 }
 
-/// Steps at the start of a run whose images are all new ones, so that there are some to serve again.
+/// Number of steps at the start of a run with only new images, so that some are stored for reuse.
 pub(super) const FRESH_STEPS: u64 = 16;
 
 /// A step of a replica.
 #[derive(Clone, Copy)]
 pub(super) struct Turn {
-    /// What the loss is multiplied by.
+    /// The factor of the loss.
     pub(super) scale: f64,
-    /// Whether it takes a new batch, instead of images that the teacher has seen already.
+    /// Whether it uses a new batch instead of stored images.
     pub(super) is_fresh: bool,
 }
 
@@ -87,28 +87,28 @@ pub(super) struct ReplicaResult {
     pub(super) losses: [f64; 5],
 }
 
-/// A replica and what it learns by.
+/// A replica with its loss functions.
 struct Pupil {
     replica: Replica,
     criterion: Criterion,
     tutor: Option<Tutor>,
 }
 
-/// A teacher and what a student learns from it.
+/// A teacher, and what a student learns from it.
 pub(super) struct Tutor {
     teacher: Teacher,
-    /// Of a second teacher.
+    /// The second teacher, if there is one.
     corrector: Option<Corrector>,
     stage: Stage,
     hints: Hints,
-    /// Only where images serve more than once.
+    /// Only if images are used more than once.
     replay: Option<Replay>,
-    /// Whether it is the maps of frozen layers that serve more than once.
+    /// Whether the maps of frozen layers are stored instead of images.
     keeps_frozen: bool,
 }
 
 impl Tutor {
-    /// That of a run; none for one without a teacher.
+    /// The tutor of a run; `None` without a teacher.
     pub(super) fn new(
         network: &Network,
         graph: &Graph,
@@ -120,7 +120,7 @@ impl Tutor {
             return Ok(None);
         };
         let frozen = last_node(network, graph, config.freeze.as_deref());
-        // Parts learn from the teacher's maps, of frozen layers as well.
+        // Parts learn from the teacher's maps, including those of frozen layers.
         let first = if *stage == Stage::Parts { 0 } else { frozen };
         let hints = Hints::new(network, graph, first, until.as_deref());
         if matches!(stage, Stage::Parts | Stage::Maps) && hints.nodes.is_empty() {
@@ -139,8 +139,8 @@ impl Tutor {
         Ok(Some(Tutor { teacher, corrector, stage: *stage, hints, replay, keeps_frozen }))
     }
 
-    /// What a forward pass of the student, `replica`, begins with and the teacher's answer: to the images of `lesson`, or
-    /// to ones it has seen.
+    /// The input of the student's (`replica`) forward pass and the teacher's outputs, for the images of `lesson` or for
+    /// stored images.
     fn start(&mut self, lesson: Option<&Lesson>, replica: &Replica) -> Result<(Start, Answer)> {
         if let Some(Lesson { rgb, size, .. }) = lesson {
             let mut answer = self.teacher.look(rgb)?;
@@ -163,8 +163,7 @@ impl Tutor {
 }
 
 impl Pupil {
-    /// What is to be learned from a lesson, or without one from images that the teacher has seen already, and their side
-    /// in pixels.
+    /// The loss on a lesson, or without one on stored images, and the side of the images in pixels.
     fn loss(&mut self, lesson: Option<&Lesson>) -> Result<(Loss, usize)> {
         let Pupil { replica, criterion, tutor } = self;
         let no_lesson = || Error::Training("there is no lesson".into());
@@ -197,7 +196,7 @@ impl Pupil {
     }
 }
 
-/// Takes batches to the device while the replica learns from an earlier one.
+/// Copies batches to the device while the replica learns from an earlier one.
 fn carrier(
     classes: usize,
     device: Device,
@@ -218,7 +217,7 @@ fn worker(
     starts: mpsc::Receiver<Turn>,
     results: mpsc::SyncSender<Result<ReplicaResult>>,
 ) {
-    // Parallelism is over replicas: on two cores, two with one thread each are faster than one with two threads.
+    // Replicas run in parallel: on two cores, two replicas with one thread each are faster than one with two threads.
     if device == Device::Cpu {
         tch::set_num_threads(1);
     }
@@ -244,7 +243,7 @@ fn worker(
     }
 }
 
-/// The error of a channel whose other end is gone.
+/// The error for a channel whose other end was closed.
 pub(super) fn ended<E>(_: E) -> Error {
     Error::Training("a replica ended".into())
 }

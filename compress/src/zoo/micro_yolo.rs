@@ -2,9 +2,10 @@
 
 use crate::network::{Activation, Activation::Relu6, Head, Layer, LayerKind, Network};
 
-/// Micro-YOLO (Hu & Li 2021) as we build it: a chain of DSConv at YOLOv3-tiny's widths, whose tensors carry MobileNet
-/// v1's names so that it can start from them, one MBConv with squeeze-and-excitation at stride 32, and separate class
-/// and box branches of DSConv 5×5 at strides 16 and 32, YOLOv3-tiny's two scales, and at 8 for what is small there.
+/// Micro-YOLO (Hu & Li 2021), as built by this project. The backbone is a chain of DSConv with YOLOv3-tiny's widths;
+/// its tensors have MobileNet v1's names, so that it can start from MobileNet's weights. There is one MBConv with
+/// squeeze-and-excitation at stride 32. Separate class and box branches of DSConv 5×5 are at strides 16 and 32, as in
+/// YOLOv3-tiny, and at 8 for small objects.
 ///
 /// The paper does not give its final widths. Ours stay under its 2.56 M parameters and 1.09 GMAC at 416.
 pub fn micro_yolo(classes: usize) -> Network {

@@ -4,13 +4,13 @@ use crate::network::{Activation::Relu6, LayerKind, Network};
 
 use super::yolov3_tiny::yolov3_tiny;
 
-/// Micro-YOLO (Hu & Li 2021) by its word: [`yolov3_tiny`]'s layers, widths, two scales and anchors, with its 3×3
-/// convolutions replaced by DSConv and MBConv where that saves anything.
+/// Micro-YOLO (Hu & Li 2021), close to the paper: the layers, widths, two scales and anchors of [`yolov3_tiny`], with
+/// its 3×3 convolutions replaced by DSConv and MBConv where that saves anything.
 ///
-/// The paper gives kinds, 2.56 M parameters and 1.09 GMAC at 416, not the kind of each layer. Here the first three,
-/// which have few channels, stay dense; MBConv stands where the next layer widens its narrow output again (before the
-/// pools), DSConv where a 1×1 convolution follows, which would make one linear map of an MBConv's reduction and
-/// itself; kernels are 5×5 where maps are small, which costs little and sees far.
+/// The paper gives the kinds of layers, 2.56 M parameters and 1.09 GMAC at 416 px, but not the kind of each layer. Here
+/// the first three layers, which have few channels, stay dense. MBConv is used where the next layer widens its narrow
+/// output again (before the pools). DSConv is used before 1×1 convolutions, which would be one linear map together with
+/// an MBConv's reduction. Kernels are 5×5 in small maps, where they cost little and have a large receptive field.
 pub fn micro_yolo_anchors(classes: usize) -> Network {
     let conv = |out, kernel| LayerKind::Conv { out, kernel, stride: 1, activation: Relu6, norm: true };
     let ds = |out, kernel| LayerKind::ds_conv(out, kernel, 1, Relu6);

@@ -2,12 +2,12 @@
 
 use crate::network::{Activation, Activation::Relu6, Head, Layer, LayerKind, Network};
 
-/// Micro-YOLO+ (Hu et al. 2022): YOLOv3-tiny's chain and heads with its convolutions replaced by Ghost modules,
-/// DSConv and MBConv, for Cluster-NMS after it.
+/// Micro-YOLO+ (Hu et al. 2022): YOLOv3-tiny's chain and heads, with its convolutions replaced by Ghost modules, DSConv
+/// and MBConv. The paper combines it with Cluster-NMS.
 ///
-/// The paper names the kinds, 3.18× fewer parameters and 2.44× fewer MACs, but not the layers. Here the layers of
-/// high resolution, where a DSConv is bound by memory, are Ghost modules; the wide ones of low resolution DSConv and
-/// one MBConv; the heads are Micro-YOLO's.
+/// The paper gives the kinds of layers, 3.18× fewer parameters and 2.44× fewer MACs, but not the layers. Here the
+/// layers of high resolution, where a DSConv would be limited by memory bandwidth, are Ghost modules. The wide layers
+/// of low resolution are DSConv and one MBConv. The heads are Micro-YOLO's.
 pub fn micro_yolo_plus(classes: usize) -> Network {
     let ghost = |name: &str, out, kernel, stride| Layer::new(name, LayerKind::ghost(out, kernel, stride, Relu6));
     let ds = |name: &str, out, kernel, stride| Layer::new(name, LayerKind::ds_conv(out, kernel, stride, Relu6));

@@ -10,10 +10,10 @@ mod yolov3_tiny;
 
 use crate::network::Network;
 
-/// Builds a network for a number of classes.
+/// A function that builds a network for a number of classes.
 type Build = fn(usize) -> Network;
 
-/// Names and builders, in the order the documents list them.
+/// Names and builders, in the order in which they are listed.
 const ZOO: [(&str, Build); 7] = [
     ("micro_yolo", micro_yolo::micro_yolo),
     ("micro_yolo_anchors", micro_yolo_anchors::micro_yolo_anchors),

@@ -8,19 +8,20 @@ use crate::network::{
 
 /// Strides of the heads.
 pub(crate) const STRIDES: [usize; 4] = [8, 16, 32, 64];
-/// Blocks of each stage, behind the one that halves its sides.
+/// Number of blocks in each stage, after the block that halves the sides.
 pub(crate) const BLOCKS: [usize; 3] = [3, 7, 3];
 
-/// NanoDet-Plus-m (RangiLyu/nanodet) with 1.19 M parameters, the network that the released models are pruned from.
+/// NanoDet-Plus-m (RangiLyu/nanodet) with 1.19 M parameters, from which the released models were pruned.
 ///
-/// A block of ShuffleNetV2 (Ma et al. 2018) sends half of its channels through 1×1, depthwise 3×3 and 1×1, passes the
-/// other half by, and shuffles both. Only 1×1 and depthwise convolutions read them, which take channels in any order: so
-/// nothing is shuffled here, and a block reads the slices of earlier maps that its half would have consisted of.
+/// A block of ShuffleNetV2 (Ma et al. 2018) applies 1×1, depthwise 3×3 and 1×1 convolutions to half of its channels,
+/// leaves the other half as it is, and shuffles both. Only 1×1 and depthwise convolutions read them, which accept
+/// channels in any order. So nothing is shuffled here: a block reads slices of earlier maps that have the channels of
+/// its half.
 pub fn nanodet_plus(classes: usize) -> Network {
     NanodetPlus::new(classes, &Widths { stem: 24, stages: [116, 232, 464], pyramid: 96 }).network
 }
 
-/// Channels of NanoDet-Plus. Those of stages and pyramid are even.
+/// Numbers of channels of NanoDet-Plus. Those of stages and pyramid are even.
 pub(crate) struct Widths {
     pub stem: usize,
     pub stages: [usize; 3],
@@ -30,10 +31,10 @@ pub(crate) struct Widths {
 /// A channel of a layer's output.
 type Channel = (String, usize);
 
-/// The network, and how the channels that its layers read are numbered in the original.
+/// The network, and the original numbers of the channels that its layers read.
 pub(crate) struct NanodetPlus {
     pub network: Network,
-    /// By layer that reads a stage: the original's number of each channel it reads.
+    /// For each layer that reads a stage, the original number of each input channel.
     #[cfg_attr(not(feature = "train"), expect(dead_code))]
     pub order: BTreeMap<String, Vec<usize>>,
 }
@@ -69,7 +70,7 @@ impl Builder {
         self.layer(name, LayerKind::Conv { out, kernel, stride, activation, norm: false }, &[from]);
     }
 
-    /// A DSConv, with an activation in the middle only where `between`.
+    /// A DSConv. It has an activation in the middle only if `between`.
     fn ds_conv(&mut self, name: &str, from: &str, out: usize, kernel: usize, stride: usize, between: bool) {
         let depthwise_activation = (!between).then_some(Activation::None);
         let kind =
@@ -92,14 +93,14 @@ impl Builder {
         self.layer(name, kind, &[from]);
     }
 
-    /// The three stages of ShuffleNetV2. Gives the map of each that the pyramid reads.
+    /// The three stages of ShuffleNetV2. Returns the map of each that the pyramid reads.
     fn backbone(&mut self, widths: &Widths) -> Vec<String> {
         let mut channels: Vec<Channel> = (0..widths.stem).map(|channel| ("pool".into(), channel)).collect();
         let mut sources = Vec::new();
         for (index, (width, blocks)) in widths.stages.into_iter().zip(BLOCKS).enumerate() {
             let (stage, half) = (index + 2, width / 2);
             let [left, right] = ["l", "r"].map(|side| format!("down{stage}{side}"));
-            // The pyramid reads each stage but the stem, as the next stage does.
+            // The pyramid reads each stage except the stem, in the same way as the next stage.
             let lateral = index.checked_sub(1).map(|before| format!("lateral{}", STRIDES[before]));
             let readers: Vec<&str> =
                 [Some(&left), Some(&right), lateral.as_ref()].into_iter().flatten().map(String::as_str).collect();
@@ -120,8 +121,8 @@ impl Builder {
         sources
     }
 
-    /// The name of a map of the channels `wanted`: slices of the layers that made them, joined as `name`. Notes for its
-    /// `readers` in which order they come.
+    /// The name of a map with the channels `wanted`: slices of the layers that computed them, concatenated as `name`.
+    /// Records the order of the channels for `readers`.
     fn gather(&mut self, name: &str, wanted: &[Channel], readers: &[&str]) -> String {
         let mut sources: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
         for (number, (layer, _)) in wanted.iter().enumerate() {
@@ -150,7 +151,7 @@ impl Builder {
         name.to_owned()
     }
 
-    /// Output channels of a block.
+    /// Number of output channels of a block.
     fn width(&self, layer: &str) -> Option<usize> {
         self.layers.iter().find(|other| other.name == layer).and_then(|layer| match layer.kind {
             LayerKind::DsConv { out, .. } | LayerKind::MbConv { out, .. } => Some(out),
@@ -158,7 +159,7 @@ impl Builder {
         })
     }
 
-    /// GhostPAN: from coarse to fine and back, each step two Ghost modules with a DSConv beside them.
+    /// GhostPAN: from coarse to fine and back. Each step has two Ghost modules and a parallel DSConv.
     fn pyramid(&mut self, width: usize) {
         let up = LayerKind::Upsample { factor: 2, mode: UpsampleMode::Bilinear };
         let mut coarse = "lateral32";
@@ -201,7 +202,8 @@ impl Builder {
         self.layer(name, LayerKind::Add, &[&second, &beside]);
     }
 
-    /// Two DSConv a stride, and their readers. As a student, the network learns the maps that the heads read.
+    /// Two DSConv per stride, and the convolutions that read them. In distillation, the network learns the maps that
+    /// the heads read.
     fn heads(&mut self, classes: usize, width: usize) {
         let mut maps = Vec::new();
         for (index, (stride, source)) in
@@ -228,10 +230,10 @@ impl Builder {
     }
 }
 
-/// Bins of a side's distance.
+/// Number of bins of a side's distance.
 pub(crate) const BINS: usize = 8;
 
-/// Channels that passed by and those of `block`, alternating.
+/// The unchanged channels and those of `block`, alternating.
 fn shuffled(passed: impl Iterator<Item = Channel>, block: &str) -> Vec<Channel> {
     passed.enumerate().flat_map(|(index, channel)| [channel, (block.to_owned(), index)]).collect()
 }

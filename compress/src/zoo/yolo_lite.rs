@@ -5,7 +5,8 @@ use crate::network::{Activation, Head, Layer, LayerKind, Network};
 /// YOLO-Lite (Huang, Pedoeem & Chen 2018): seven convolutions, no batch normalisation, meant for 224 px. Anchors are
 /// those of YOLOv2-tiny for VOC, in pixels of the input (32 px a cell).
 ///
-/// YOLOv2 takes a softmax over the classes; our head takes a sigmoid of each, which costs and reads the same maps.
+/// YOLOv2 uses a softmax over the classes; this head uses a sigmoid for each, which has the same cost and reads the
+/// same maps.
 pub fn yolo_lite(classes: usize) -> Network {
     let conv = |name: &str, out, kernel, activation| {
         Layer::new(name, LayerKind::Conv { out, kernel, stride: 1, activation, norm: false })

@@ -59,7 +59,7 @@ pub fn yolo_nano(classes: usize) -> Network {
     Network { name: "yolo_nano".into(), classes, names: Vec::new(), layers: builder.layers }
 }
 
-/// Appends modules to a chain and remembers how many channels it ends with.
+/// Appends modules to a chain and remembers the number of channels at its end.
 struct Builder {
     layers: Vec<Layer>,
     channels: usize,

@@ -31,12 +31,12 @@ pub(super) struct Plan {
     isa: Isa,
     steps: Vec<Step>,
     outputs: Vec<Place>,
-    /// Elements of each of the arena's vectors.
+    /// Number of elements of each of the arena's vectors of floats, then of bytes.
     floats: Vec<usize>,
     bytes: Vec<usize>,
 }
 
-/// The memory a plan runs in; used again for the next image.
+/// The memory in which a plan runs. It is reused for the next image.
 #[derive(Debug, Default)]
 pub(super) struct Arena {
     pool: Arc<ThreadPool>,
@@ -49,7 +49,7 @@ pub(super) struct Arena {
 }
 
 impl Arena {
-    /// Memory for plans that `pool` runs.
+    /// Memory for plans that run on `pool`.
     pub(super) fn of(pool: ThreadPool) -> Arena {
         Arena { pool: Arc::new(pool), ..Arena::default() }
     }
@@ -59,7 +59,7 @@ impl Arena {
     }
 }
 
-/// A result, still where it was computed.
+/// An output, still in the memory where it was computed.
 pub(super) struct Output<'a> {
     place: &'a Place,
     arena: &'a Arena,
@@ -70,14 +70,14 @@ impl Output<'_> {
         self.place.shape
     }
 
-    /// Pixels by channels, where nothing lies between them.
+    /// The values pixel by pixel, if there are no gaps between pixels.
     pub(super) fn pixels(&self) -> Option<&[f32]> {
         let Place { shape: Shape { height, width, channels }, target, kind, buffer, .. } = *self.place;
         let is_dense = kind == Kind::Float && (target.pixel, target.row) == (channels, width * channels);
         is_dense.then(|| &self.arena.floats[buffer][target.origin..][..height * target.row])
     }
 
-    /// Writes it pixel by pixel, or channel by channel.
+    /// Writes the output pixel by pixel or plane by plane.
     pub(super) fn write(&self, in_pixels: bool, to: &mut [f32]) {
         let Place { target, kind, buffer, .. } = *self.place;
         match kind {
@@ -106,7 +106,7 @@ impl Output<'_> {
 }
 
 impl Plan {
-    /// Bytes of the memory that it runs in, with copies of its results.
+    /// Bytes of memory for a run, including copies of the outputs.
     #[cold]
     pub(super) fn memory_bytes(&self) -> u64 {
         let mut floats = self.steps.iter().map(Step::scratch).max().unwrap_or(0);
@@ -123,7 +123,7 @@ impl Plan {
         bytes
     }
 
-    /// Runs the plan on planes of floats and hands each output to `finish`.
+    /// Runs the plan on images stored in planes of floats and passes each output to `finish`.
     pub(super) fn run(&self, arena: &mut Arena, inputs: &[&[f32]], finish: impl FnMut(Output<'_>)) {
         self.prepare(arena);
         let pool = arena.pool.clone();
@@ -159,7 +159,8 @@ impl Plan {
         }
     }
 
-    /// Runs a step: its output's memory is taken out of the arena, so that inputs can be read beside it.
+    /// Runs a step. The memory of its output is taken out of the arena, so that the inputs can be read at the same
+    /// time.
     fn step(&self, step: &Step, arena: &mut Arena, inputs: &[&[f32]]) {
         let Some(output) = step.output else { return };
         match output.kind {
@@ -282,7 +283,7 @@ impl Plan {
     }
 }
 
-/// The mean of each channel, of floats or bytes.
+/// The mean of each channel of floats or bytes.
 fn mean(isa: Isa, input: Place, means: &mut [f32], arena: &mut Arena) {
     match input.kind {
         Kind::Float => pool::means_of_floats(isa, input.shape, input.view(&arena.floats), means),
@@ -293,7 +294,7 @@ fn mean(isa: Isa, input: Place, means: &mut [f32], arena: &mut Arena) {
     }
 }
 
-/// Work that selects and moves numbers without computing with them, which is the same for floats and bytes.
+/// Operations that only select and move values, which are the same for floats and bytes.
 fn rearrange<T: Copy + Default + PartialOrd>(
     isa: Isa,
     work: &Work,

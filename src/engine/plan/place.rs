@@ -1,4 +1,4 @@
-//! Where images lie: buffers, places in them, and borders around images.
+//! Where images are stored: buffers, positions in them, and borders around images.
 
 use crate::engine::net::{Kind, Quant, Shape};
 use crate::engine::simd::image::{PixelLayout, View};
@@ -6,17 +6,17 @@ use crate::engine::simd::layout;
 use crate::engine::simd::quantize::Scale;
 use crate::limits::product;
 
-/// Elements behind the last pixel that kernels may read along with it.
+/// Elements after the last pixel that kernels may read together with it.
 const SLACK: usize = 64;
 
-/// Where an image lies.
+/// Where an image is stored.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Place {
     pub(super) buffer: usize,
     pub(super) target: PixelLayout,
     pub(super) shape: Shape,
     pub(super) kind: Kind,
-    /// Distance of a channel's plane from the next one's, where the image is stored plane by plane.
+    /// Distance between the planes of two channels, if the image is stored in planes.
     pub(super) plane: Option<usize>,
 }
 
@@ -28,31 +28,31 @@ impl Place {
         }
     }
 
-    /// It among the arena's vectors of its kind.
+    /// The image in the arena's vectors of its type.
     pub(super) fn view<'a, T>(&self, memories: &'a [Vec<T>]) -> View<'a, T> {
         View { data: &memories[self.buffer][..], layout: self.target }
     }
 
-    /// Its numbers, if it is one pixel.
+    /// The values of an image of one pixel.
     pub(super) fn numbers<'a>(&self, memories: &'a [Vec<f32>]) -> &'a [f32] {
         &memories[self.buffer][self.target.origin..][..self.shape.channels]
     }
 }
 
-/// A buffer before it is known which memory it gets.
+/// A buffer that has no memory assigned yet.
 #[derive(Debug, Clone)]
 pub(super) struct Buffer {
     pub(super) kind: Kind,
     pub(super) shape: Shape,
-    /// Elements from pixel to pixel.
+    /// Distance between two pixels, in elements.
     pub(super) pixel: usize,
     pub(super) halo: usize,
     pub(super) planar: bool,
-    /// None until the steps are known, and if none of them touches it.
+    /// `None` until the steps are known, or if no step uses the buffer.
     pub(super) lifetime: Option<Lifetime>,
-    /// Whether a step has been told to write the border.
+    /// Whether a step already writes the border.
     pub(super) has_border: bool,
-    /// Which of the arena's vectors it lies in, once that is known.
+    /// The arena's vector in which the buffer lies, once it is assigned.
     pub(super) memory: usize,
 }
 
@@ -65,7 +65,7 @@ impl Buffer {
         (self.shape.height + 2 * self.halo) * (self.shape.width + 2 * self.halo)
     }
 
-    /// Saturates: a wide border around many channels is more than 32 bits count.
+    /// Saturates: a wide border around many channels may exceed 32 bits.
     pub(super) fn length(&self) -> usize {
         let Shape { height, width, channels } = self.shape;
         let pixel = if self.planar { channels } else { self.pixel };
@@ -73,19 +73,19 @@ impl Buffer {
         usize::try_from(numbers).unwrap_or(usize::MAX).saturating_add(SLACK)
     }
 
-    /// Where the channels from `first` on lie.
+    /// Where the channels starting at `first` are stored.
     pub(super) fn target(&self, first: usize) -> PixelLayout {
         let (row, pixel) = (self.row(), if self.planar { 1 } else { self.pixel });
         PixelLayout { origin: self.halo * (row + pixel) + if self.planar { 0 } else { first }, row, pixel }
     }
 }
 
-/// Steps that need a buffer.
+/// The steps that need a buffer.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Lifetime {
-    /// The one that writes it first.
+    /// The first step that writes it.
     pub(super) first: usize,
-    /// The one that touches it last; None for an output, which outlives all of them.
+    /// The last step that uses it; `None` for an output, which is needed after all steps.
     pub(super) last: Option<usize>,
 }
 
@@ -94,7 +94,7 @@ pub(super) struct Halo {
     pub(super) target: PixelLayout,
     pub(super) shape: Shape,
     pub(super) width: usize,
-    /// Elements from plane to plane, where the image is stored plane by plane.
+    /// Distance between two planes in elements, if the image is stored in planes.
     pub(super) plane: Option<usize>,
     pub(super) byte: u8,
 }
@@ -114,7 +114,7 @@ impl Halo {
     }
 }
 
-/// What a byte stands for.
+/// The scale and zero point as the kernels expect them.
 pub(super) fn scale(Quant { scale, zero, .. }: Quant) -> Scale {
     Scale { scale, zero }
 }

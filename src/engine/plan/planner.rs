@@ -1,4 +1,4 @@
-//! Where the images of a net lie: which share memory, and how wide their borders are.
+//! Assigns memory to the images of a network: which share memory, and how wide their borders are.
 
 use super::Plan;
 use super::place::{Buffer, Halo, Lifetime, Place};
@@ -13,14 +13,14 @@ impl Plan {
     }
 }
 
-/// One of the arena's vectors, while buffers are given to them.
+/// One of the arena's vectors, during assignment.
 struct Memory {
     length: usize,
-    /// The last step that needs it; None if that is for good.
+    /// The last step that needs it; `None` if it is needed to the end.
     used_until: Option<usize>,
 }
 
-/// What makes a plan of a net.
+/// Builds a plan of a network.
 pub(super) struct Planner<'a> {
     pub(super) net: &'a Net,
     pub(super) isa: Isa,
@@ -28,7 +28,7 @@ pub(super) struct Planner<'a> {
     /// Depthwise nodes that run as part of the pointwise node after them.
     pub(super) inside: Vec<bool>,
     pub(super) buffers: Vec<Buffer>,
-    /// Buffer and first channel of each node's image.
+    /// For each node, the buffer and the first channel of its image.
     pub(super) place: Vec<Option<(usize, usize)>>,
 }
 
@@ -73,7 +73,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// A depthwise convolution whose only reader is a pointwise one runs inside that one.
+    /// A depthwise convolution whose only reader is a pointwise one runs inside the pointwise one.
     fn find_pairs(&mut self) {
         for (id, node) in self.net.nodes.iter().enumerate() {
             let Some(conv) = self.conv(id) else { continue };
@@ -91,7 +91,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Whether the node is an input that its only reader quantises on the way in.
+    /// Whether the node is a network input whose only reader quantises it during import.
     fn imported_as_bytes(&self, id: Id) -> bool {
         matches!(self.net.nodes[id].op, Op::Input(_))
             && !self.net.outputs.contains(&id)
@@ -104,10 +104,10 @@ impl<'a> Planner<'a> {
         self.net.nodes.iter().filter(move |node| node.inputs.contains(&id))
     }
 
-    /// Gives every image a buffer: its own, or a part of another one's.
+    /// Gives every image a buffer: its own, or a part of another image's buffer.
     fn lay_out(&mut self) {
         let nodes = &self.net.nodes;
-        // From the last concatenation to the first: an outer one takes the inner one's buffer in.
+        // From the last concatenation to the first, so that an outer one includes the buffers of inner ones.
         for id in (0..nodes.len()).rev() {
             if !matches!(nodes[id].op, Op::Concat) || self.place[id].is_some() {
                 continue;
@@ -121,14 +121,14 @@ impl<'a> Planner<'a> {
             }
             match node.op {
                 Op::Slice(first) => {
-                    // What it is cut from comes before it and has its place already.
+                    // The sliced image is an earlier node and has its place already.
                     if let Some((buffer, channel)) = self.place[node.inputs[0]] {
                         self.place[id] = Some((buffer, channel + first));
                     }
                 }
                 Op::Input(_) => {
-                    // Few channels make bad vectors: a picture stays plane by plane if only its first convolution
-                    // looks at it.
+                    // Few channels use vectors badly. So an input image stays in planes if only its first convolution
+                    // reads it.
                     let planar = node.shape.channels <= 4
                         && !self.net.outputs.contains(&id)
                         && self.readers(id).all(|r| matches!(&r.op, Op::Conv(conv) if !conv.depthwise));
@@ -155,17 +155,18 @@ impl<'a> Planner<'a> {
         });
     }
 
-    /// Lets the inputs of a placed concatenation lie in its buffer, as far as they can, and those of concatenations among
-    /// them.
+    /// Places the inputs of a concatenation directly in its buffer where possible, and those of concatenations among
+    /// its inputs.
     fn take_in(&mut self, outer: Id) {
         let Some((buffer, first)) = self.place[outer] else { return };
         let kept_out = self.kept_out(outer);
-        // Concatenations, and the channel where each begins. Not by recursion: files can be deep.
+        // Open concatenations with their first channels. A stack instead of recursion, because files can be deep.
         let mut open = vec![(outer, first)];
         while let Some((concat, mut channel)) = open.pop() {
             for &input in &self.net.nodes[concat].inputs {
                 let node = &self.net.nodes[input];
-                // Whoever writes a part must not read from the same memory, nor a copy be made within it.
+                // A step that writes a part of the buffer must not read from the same buffer, and a copy must not stay
+                // within it.
                 let reads_it = node.inputs.iter().any(|i| self.place[*i].is_some_and(|(b, _)| b == buffer));
                 let free = self.place[input].is_none()
                     && !self.inside[input]
@@ -184,9 +185,9 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Inputs of a concatenation, and of those among them, that cannot lie in its buffer: those that are in it twice, and
-    /// those that are read to compute others, also by depthwise convolutions inside them, and through slices and
-    /// concatenations, which lie in what they are made of.
+    /// The inputs of a concatenation, and of concatenations among them, that cannot be stored in its buffer. These are
+    /// inputs that occur twice, and inputs that are read to compute other inputs. Reads through depthwise convolutions
+    /// that run inside others, through slices and through inner concatenations count too.
     fn kept_out(&self, outer: Id) -> Vec<bool> {
         let nodes = &self.net.nodes;
         let (mut seen, mut kept_out) = (vec![false; nodes.len()], vec![false; nodes.len()]);
@@ -215,7 +216,7 @@ impl<'a> Planner<'a> {
         kept_out
     }
 
-    /// Widens each buffer's border to what its readers' windows reach.
+    /// Makes each buffer's border as wide as its readers' windows need.
     fn borders(&mut self) {
         for id in 0..self.net.nodes.len() {
             let Some(conv) = self.conv(id) else { continue };
@@ -244,7 +245,7 @@ impl<'a> Planner<'a> {
         })
     }
 
-    /// First and last step that touches each buffer.
+    /// Determines the first and last step that uses each buffer.
     fn lifetimes(&mut self, steps: &[Step], outputs: &[Place]) {
         for (number, step) in steps.iter().enumerate() {
             for place in step.inputs.iter().chain(&step.output) {
@@ -259,13 +260,13 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Lets buffers that are never alive together share memory; gives the lengths of all memories.
+    /// Lets buffers share memory if they are not needed at the same time. Returns the lengths of all memories.
     fn share_memory(&mut self) -> (Vec<usize>, Vec<usize>) {
         let alive = self.buffers.iter().enumerate();
         let mut order: Vec<(usize, Lifetime)> =
             alive.filter_map(|(b, buffer)| Some((b, buffer.lifetime?))).collect();
         order.sort_by_key(|(_, lifetime)| lifetime.first);
-        // For floats and for bytes.
+        // First for floats, then for bytes.
         let mut memories: [Vec<Memory>; 2] = [Vec::new(), Vec::new()];
         for (b, Lifetime { first, last }) in order {
             let buffer = &mut self.buffers[b];
@@ -273,7 +274,7 @@ impl<'a> Planner<'a> {
             let memories = &mut memories[usize::from(buffer.kind != Kind::Float)];
             let is_free = |memory: &Memory| memory.used_until.is_some_and(|until| until < first);
             let free = memories.iter().enumerate().filter(|(_, memory)| is_free(memory));
-            // The one whose length fits best, growing it if none is long enough.
+            // The memory with the closest length. It grows if it is too short.
             let best = free.min_by_key(|(_, memory)| memory.length.abs_diff(length)).map(|(number, _)| number);
             buffer.memory = best.unwrap_or_else(|| {
                 memories.push(Memory { length, used_until: last });
@@ -285,7 +286,7 @@ impl<'a> Planner<'a> {
         memories.map(|memories| memories.into_iter().map(|memory| memory.length).collect()).into()
     }
 
-    /// The border that has to be written before the first step into a buffer.
+    /// The border that must be written before the first step that writes into the buffer.
     fn halo_before(&mut self, buffer: usize) -> Option<Halo> {
         let b = &mut self.buffers[buffer];
         if b.halo == 0 || b.has_border {

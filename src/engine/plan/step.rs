@@ -15,16 +15,17 @@ use crate::engine::simd::tile::Im2col;
 use crate::engine::simd::{Activation, MAX_THREADS};
 use crate::limits::product;
 
-/// What a step does.
+/// The operation of a step.
 #[derive(Debug, Clone)]
 pub(super) enum Work {
-    /// Floats of input `0` into planes with a border.
+    /// Copies the input with this number into planes of floats with a border.
     ImportPlanes(usize),
     ImportPixels(usize),
-    /// Into pixels of bytes; whether the buffer holds nothing else, so that what lies behind a pixel's channels is free.
+    /// Converts the input to pixels of bytes. The flag says that the buffer has no other content, so bytes after a
+    /// pixel's channels may be overwritten.
     ImportBytes(usize, Quantize, bool),
     ConvF32(Box<ConvF32>),
-    /// To bytes, requantised, or to floats, activated.
+    /// The output is requantised bytes or activated floats.
     ConvI8(Box<ConvI8>, OutputI8),
     DepthwiseF32(Box<DepthwiseF32>),
     DepthwiseI8(Box<DepthwiseI8>),
@@ -38,10 +39,10 @@ pub(super) enum Work {
     Upsample,
     Bilinear,
     Copy,
-    /// Of as many parts.
+    /// Interleaves this number of parts of the channels.
     Shuffle(usize),
     Quantize(Quantize),
-    /// Byte to byte by table.
+    /// Maps bytes to bytes with a table.
     Table(Box<[u8; 256]>),
     Dequantize,
 }
@@ -51,15 +52,15 @@ pub(super) struct Step {
     pub(super) work: Work,
     pub(super) inputs: Vec<Place>,
     pub(super) output: Option<Place>,
-    /// The border to write before the step.
+    /// The border that must be written before the step.
     pub(super) halo: Option<Halo>,
 }
 
 impl Step {
-    /// The most numbers that it keeps beside its input and output, on as many threads as there may be.
+    /// The most scratch values that the step needs with the maximum number of threads.
     pub(super) fn scratch(&self) -> u64 {
         let Some(Place { shape: Shape { width, channels, .. }, .. }) = self.inputs.first() else { return 0 };
-        // A row for a pool or a resize, a block of pixels for a depthwise convolution inside another.
+        // A pool or a resize needs rows, a fused depthwise convolution a block of pixels.
         let pixels = match &self.work {
             Work::ConvF32(conv) if conv.depthwise.is_some() => BLOCK_PIXELS * MAX_THREADS,
             Work::ConvI8(conv, _) if conv.depthwise.is_some() => BLOCK_PIXELS * MAX_THREADS,
@@ -72,7 +73,7 @@ impl Step {
 
 #[cfg(feature = "profile")]
 impl Step {
-    /// Kind and shape, and multiply-accumulates.
+    /// A description (kind and shape) and the number of multiply-accumulates.
     pub(super) fn describe(&self) -> (String, usize) {
         let Some(Place { shape: out, .. }) = self.output else { return (String::new(), 0) };
         let pixels = out.height * out.width;

@@ -1,4 +1,4 @@
-//! The steps of each operator, with weights as the kernels read them.
+//! Builds the steps of each operator, with weights packed for the kernels.
 
 use super::place::{Place, scale};
 use super::planner::Planner;
@@ -99,7 +99,8 @@ impl Planner<'_> {
         }
     }
 
-    /// The step of a convolution, with the depthwise one before it if that runs inside, and what it reads.
+    /// The step of a convolution, with the depthwise one before it if that runs inside, and the node that the step
+    /// reads.
     fn convolution(&self, id: Id, conv: &Conv) -> (Work, Id) {
         let node = &self.net.nodes[id];
         let before = node.inputs[0];
@@ -189,7 +190,7 @@ impl Planner<'_> {
         let weights =
             WeightsI8::pack(self.isa, window.taps.len(), window.run, zero, &bias, &multiplier, |o, tap, k| {
                 let (input, y, x) = order(tap, k);
-                // Where a pixel has more bytes than channels.
+                // A pixel may have more bytes than channels.
                 if input < conv.inputs() { int8.weights[conv.at(o, input, y, x)] } else { 0 }
             });
         let sink = match output {
@@ -205,7 +206,7 @@ fn depthwise_f32(conv: &Conv, windows: Windows) -> DepthwiseF32 {
     DepthwiseF32::new(windows, &conv.bias, conv.activation, |c, y, x| weights[conv.at(c, 0, y, x)])
 }
 
-/// Bias in units of the sums, what a sum is multiplied with, and the zero point of what is read.
+/// The bias in units of the sums, the multiplier of the sums, and the zero point of the input.
 fn sums(conv: &Conv, input: Kind, output: Kind) -> (Vec<i32>, Vec<f32>, i32) {
     let (Some(int8), Kind::Byte(quant)) = (&conv.int8, input) else { unreachable!("an int8 step reads bytes") };
     let units = int8.scales.iter().map(|scale| scale * quant.scale);
@@ -224,7 +225,7 @@ fn requantize(conv: &Conv, output: Kind) -> Requantize {
     Requantize::new(low, high, zero, slope)
 }
 
-/// The bytes of floats that a Quantize node clamps to `low..=high`.
+/// The conversion for a Quantize node that clamps floats to `low..=high`.
 fn quantize(quant: Quant, low: f32, high: f32) -> Quantize {
     let inverse_scale = 1.0 / quant.scale;
     Quantize {
@@ -235,7 +236,7 @@ fn quantize(quant: Quant, low: f32, high: f32) -> Quantize {
     }
 }
 
-/// Bounds of an activation that ends in bytes, and what it multiplies numbers below zero with.
+/// The bounds of an activation before quantisation, and its factor for negative numbers.
 fn bounds(activation: Activation) -> (f32, f32, f32) {
     match activation {
         Activation::Clamp { low, high } => (low, high, 1.0),
@@ -244,7 +245,7 @@ fn bounds(activation: Activation) -> (f32, f32, f32) {
     }
 }
 
-/// Where the taps of a dense convolution lie, and which weight belongs to element `k` of the run at tap `t`: input
+/// The memory offsets of the taps of a dense convolution, and the weight for element `k` of the run at tap `t`: input
 /// channel, kernel row, kernel column.
 fn dense_window(
     conv: &Conv,
@@ -255,13 +256,13 @@ fn dense_window(
     let (rows, columns) = conv.kernel;
     let (down, right) = conv.dilation;
     let channels = input.shape.channels;
-    // Neighbouring taps of a row lie side by side in memory if nothing is between them.
+    // Neighbouring taps of a row are contiguous in memory if there is nothing between them.
     enum Runs {
-        /// A plane's row.
+        /// One row of a plane.
         Planes,
-        /// A tap's channels.
+        /// The channels of one tap.
         Tap,
-        /// A row of taps, with this many elements a pixel.
+        /// A row of taps, with this number of elements per pixel.
         Row(usize),
     }
     let bytes = input.kind != Kind::Float;

@@ -3,10 +3,10 @@
 use super::operations::{MAX_LANES, Simd};
 use super::quantize::ROUNDER;
 
-/// What happens to a sum before it is stored.
+/// The function that is applied to a sum before it is stored.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Activation {
-    /// `clamp(x, low, high)`: nothing at all with infinite bounds, ReLU, ReLU6, any Clip.
+    /// `clamp(x, low, high)`: ReLU, ReLU6, any Clip, or no activation if the bounds are infinite.
     Clamp { low: f32, high: f32 },
     /// `clamp(scale * x + offset, low, high)`: hard sigmoid.
     Affine { scale: f32, offset: f32, low: f32, high: f32 },
@@ -26,7 +26,8 @@ impl Activation {
     /// Leaves its input as it is.
     pub(crate) const NONE: Activation = Activation::Clamp { low: f32::NEG_INFINITY, high: f32::INFINITY };
 
-    /// The activation of one number, for kernels that are not worth vectors and for the tests' naive twins.
+    /// Applies the activation to one number. Used by kernels that do not need vectors, and by the reference code of
+    /// tests.
     pub(crate) fn apply_scalar(self, x: f32) -> f32 {
         let clamp = |x: f32, low: f32, high: f32| x.max(low).min(high);
         match self {
@@ -46,7 +47,7 @@ impl Activation {
         }
     }
 
-    /// The activation of `N` vectors.
+    /// Applies the activation to `N` vectors.
     #[inline(always)]
     pub(crate) fn apply<S: Simd, const N: usize>(self, isa: S, v: [S::F; N]) -> [S::F; N] {
         match self {
@@ -84,7 +85,7 @@ impl Activation {
                 #[inline(always)]
                 |x| {
                     let x = isa.min(isa.max(x, isa.splat(low)), isa.splat(high));
-                    // What `exp` cannot tell from 88 any more grows into infinity.
+                    // Above 88, `exp` would no longer change, so the excess is added to make the result infinite.
                     let beyond = isa.max(isa.sub(x, isa.splat(88.0)), isa.splat(0.0));
                     isa.mul_add(beyond, isa.splat(f32::MAX), exp(isa, x))
                 },
@@ -103,7 +104,7 @@ pub(super) fn activate<S: Simd>(isa: S, activation: Activation, values: &mut [f3
     }
     let tail = chunks.into_remainder();
     if !tail.is_empty() {
-        // Through a whole vector, so that a value's result does not depend on where in a row it is.
+        // Through a whole vector, so that a value's result does not depend on its position in a row.
         let mut whole = [0.0f32; MAX_LANES];
         whole[..tail.len()].copy_from_slice(tail);
         let [y] = activation.apply(isa, [isa.load_slice(&whole)]);
@@ -125,7 +126,8 @@ fn sigmoid<S: Simd>(isa: S, x: S::F) -> S::F {
     isa.div(one, isa.add(one, exp(isa, isa.sub(isa.splat(0.0), x))))
 }
 
-/// `exp(x)` within 3e-7 of itself for `x` in -87 to 88, and beyond them what it is there.
+/// `exp(x)` with a relative error of at most 3e-7 for `x` in -87 to 88. Beyond these bounds, the result is that at the
+/// bound.
 ///
 /// `exp(x) = 2^n * exp(r)` with `n` the nearest integer to `x / ln 2`: adding `1.5 * 2^23` leaves it in the low bits
 /// of the sum, so shifting them up 23 places gives `2^n` without a conversion. `exp(r)` for `|r| <= ln 2 / 2` is its

@@ -8,7 +8,7 @@ use super::isa::{Isa, Task};
 use super::operations::{MAX_LANES, Simd};
 use super::quantize::{Quantize, Requantize, Requantizer, Scale};
 
-/// Work on one pixel after another: `f(source pixel, destination pixel)`.
+/// Processes one pixel after another: `f(source pixel, destination pixel)`.
 pub(super) fn each_pixel<A, B>(
     isa: Isa,
     shape: Shape,
@@ -35,8 +35,8 @@ pub(super) fn each_pixel<A, B>(
 
 /// Copies an image.
 pub(crate) fn copy<T: Copy>(isa: Isa, shape: Shape, source: View<'_, T>, destination: ViewMut<'_, T>) {
-    // The parts of a concatenation may be a few channels of each pixel. A copy of a length that the compiler does not know
-    // is a call, which takes longer than the bytes do.
+    // A part of a concatenation may have few channels per pixel. A copy whose length the compiler does not know is a
+    // function call, which takes longer than the copy itself.
     match shape.channels {
         ..2 => copy_in_chunks::<T, 1>(isa, shape, source, destination),
         2..4 => copy_in_chunks::<T, 2>(isa, shape, source, destination),
@@ -46,7 +46,7 @@ pub(crate) fn copy<T: Copy>(isa: Isa, shape: Shape, source: View<'_, T>, destina
     }
 }
 
-/// Copies an image of at least `N` channels, `N` at a time; the last chunk may begin inside the one before.
+/// Copies an image of at least `N` channels, `N` at a time. The last chunk may overlap the one before.
 fn copy_in_chunks<T: Copy, const N: usize>(
     isa: Isa,
     shape: Shape,
@@ -73,7 +73,7 @@ fn copy_in_chunks<T: Copy, const N: usize>(
     );
 }
 
-/// Takes the channels of each pixel from as many equal parts in turn.
+/// Interleaves equal parts of the channels of each pixel.
 pub(crate) fn shuffle<T: Copy>(
     isa: Isa,
     shape: Shape,
@@ -119,7 +119,7 @@ pub(crate) fn map<A: Copy, B>(
     );
 }
 
-/// Floats to bytes.
+/// Quantises floats to bytes.
 pub(crate) fn quantize(isa: Isa, shape: Shape, source: View<'_, f32>, destination: ViewMut<'_, u8>, by: Quantize) {
     struct Run<'a>(Shape, View<'a, f32>, ViewMut<'a, u8>, Quantize);
     impl Task for Run<'_> {
@@ -141,7 +141,7 @@ pub(crate) fn quantize(isa: Isa, shape: Shape, source: View<'_, f32>, destinatio
                     let mut destination = destination[b..b + channels].chunks_exact_mut(2 * S::LANES);
                     for (a, b) in source.by_ref().zip(destination.by_ref()) {
                         let (first, second) = a.split_at(S::LANES);
-                        // No closure: `map` would call it from a function without the instruction set.
+                        // Not a closure: `map` would call it from a function without the instruction set.
                         let bytes =
                             [ready.apply(isa.load_slice(first), scale), ready.apply(isa.load_slice(second), scale)];
                         // SAFETY: a chunk has as many bytes.
@@ -213,15 +213,15 @@ pub(crate) fn sum(
     }
 }
 
-/// How two images of bytes are added: `quantize(leaky((a - zero) * scale + (b - zero) * scale))`.
+/// The addition of two images of bytes: `quantize(leaky((a - zero) * scale + (b - zero) * scale))`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct ByteSum {
     pub scales: [Scale; 2],
-    /// Whether no byte of either image is above 127.
+    /// Whether all bytes of both images are at most 127.
     pub is_7_bit: bool,
-    /// What sums below zero are multiplied with, 0 to 1.
+    /// The factor for negative sums, 0 to 1.
     pub slope: f32,
-    /// What becomes of the sum.
+    /// The quantisation of the sum.
     pub quantize: Quantize,
 }
 
@@ -234,7 +234,7 @@ impl ByteSum {
         self.quantize.byte(if sum > leaky { sum } else { leaky })
     }
 
-    /// In registers, for use in a loop.
+    /// Loads the values into registers, for use in a loop.
     #[inline(always)]
     fn ready<S: Simd>(self, isa: S) -> ReadySum<S> {
         const TAPS: [[i8; 4 * MAX_LANES]; 2] = [of_tap(0), of_tap(1)];
@@ -262,9 +262,9 @@ struct ReadySum<S: Simd> {
     inverse_scale: S::F,
     slope: S::F,
     scales: [S::F; 2],
-    /// The zero points, below zero.
+    /// The negated zero points.
     zeros: [S::I; 2],
-    /// Weights that take the first or the second of four bytes.
+    /// Weights that select the first or the second of four bytes.
     taps: [S::B; 2],
 }
 
@@ -279,8 +279,8 @@ impl<S: Simd> ReadySum<S> {
         }
     }
 
-    /// The same for bytes up to 127, a multiple of `2 * LANES` of them. The dot product of the convolutions takes one of two
-    /// interleaved bytes and subtracts its zero point, in one instruction.
+    /// The same for bytes up to 127, in a multiple of `2 * LANES`. The dot product of the convolutions selects one of
+    /// two interleaved bytes and subtracts its zero point, in one instruction.
     #[inline(always)]
     fn add_vectors(&self, [a, b]: [&[u8]; 2], sums: &mut [u8]) {
         let ReadySum { isa, scales: [scale_a, scale_b], zeros: [zero_a, zero_b], taps, .. } = *self;
@@ -304,7 +304,7 @@ impl<S: Simd> ReadySum<S> {
     }
 }
 
-/// Weights that take one of four bytes.
+/// Weights that select one of four bytes.
 const fn of_tap(tap: usize) -> [i8; 4 * MAX_LANES] {
     let mut weights = [0; 4 * MAX_LANES];
     let mut group = 0;
@@ -315,7 +315,7 @@ const fn of_tap(tap: usize) -> [i8; 4 * MAX_LANES] {
     weights
 }
 
-/// The sum of two images of bytes, bytes again.
+/// The sum of two images of bytes, as bytes.
 pub(crate) fn sum_of_bytes(
     isa: Isa,
     shape: Shape,
@@ -334,7 +334,7 @@ pub(crate) fn sum_of_bytes(
                 ViewMut { data: destination, layout: to },
                 by,
             ) = self;
-            // Pixels that lie side by side are one long one.
+            // Contiguous pixels are processed as one long pixel.
             let dense = [of_a, of_b, to].iter().all(|place| place.pixel == channels);
             let (width, channels) = if dense { (1, width * channels) } else { (width, channels) };
             let ready = by.ready(isa);

@@ -1,11 +1,11 @@
 //! Convolutions as matrix products, float and int8.
 //!
-//! Activations are NHWC, so a 1×1 convolution *is* the product of activations and weights, without rearranging
-//! anything. A k×k convolution is the same product with rows gathered from the taps of the window. Both use the tiles
-//! of `tile.rs`, which take the addresses of a few pixels and loop over their channels, tap by tap. Weights are packed
-//! once, in the order in which tiles read them.
+//! Activations are NHWC, so a 1×1 convolution *is* the product of activations and weights, without any rearrangement. A
+//! k×k convolution is the same product with rows gathered from the taps of the window. Both use the tiles of `tile.rs`,
+//! which take the addresses of a few pixels and loop over their channels, tap by tap. Weights are packed once, in the
+//! order in which tiles read them.
 //!
-//! A depthwise convolution and the 1×1 convolution behind it run as one operator. The first writes a block of a few
+//! A depthwise convolution and the 1×1 convolution after it run as one operator. The first writes a block of a few
 //! dozen pixels into a buffer that stays in the L1 cache, and the second reads it from there.
 
 use super::activation::{Activation, activate};
@@ -17,8 +17,8 @@ use super::quantize::{Requantize, Requantizer};
 use super::thread_pool::{SendPtr, ThreadPool};
 use super::tile::{BLOCK_PIXELS, Im2col, Product, Run, panel_columns};
 
-/// Float weights in tile order: panels of a few vectors of output channels, each with a row for every input element. Lanes
-/// beyond the last channel are zero.
+/// Float weights in tile order: panels of a few vectors of output channels, each with one row per input element. Lanes
+/// after the last channel are zero.
 #[derive(Debug, Clone)]
 pub(crate) struct WeightsF32 {
     lanes: usize,
@@ -29,7 +29,7 @@ pub(crate) struct WeightsF32 {
 }
 
 impl WeightsF32 {
-    /// Packs `weight(output, input)`, inputs numbered along the taps and runs of the window.
+    /// Packs `weight(output, input)`. Inputs are numbered along the taps and runs of the window.
     pub(crate) fn pack(isa: Isa, inputs: usize, bias: &[f32], weight: impl Fn(usize, usize) -> f32) -> WeightsF32 {
         let (lanes, outputs) = (isa.lanes(), bias.len());
         let padded = outputs.next_multiple_of(lanes);
@@ -47,13 +47,13 @@ impl WeightsF32 {
     }
 }
 
-/// A float convolution with bias and activation, perhaps behind a depthwise one.
+/// A float convolution with bias and activation, with an optional depthwise convolution before it.
 #[derive(Debug, Clone)]
 pub(crate) struct ConvF32 {
     pub window: Im2col,
     pub weights: WeightsF32,
     pub activation: Activation,
-    /// Runs first, block by block; `window` then reads its pixels: one run of all its channels.
+    /// Runs first, block by block. `window` then reads its pixels as one run of all channels.
     pub depthwise: Option<DepthwiseF32>,
 }
 
@@ -62,7 +62,7 @@ impl ConvF32 {
     ///
     /// # Panics
     ///
-    /// If an index that will be touched is outside its slice, or the weights are not those of the window.
+    /// If an index that the run accesses is outside its slice, or the weights do not match the window.
     pub(crate) fn run(
         &self,
         isa: Isa,
@@ -89,7 +89,7 @@ impl ConvF32 {
                 }
             }
         }
-        // Each row of pixels and each thread's part of the scratch is touched by one thread.
+        // Each row of pixels and each thread's part of the scratch is accessed by one thread.
         let (destination, scratch) = (SendPtr::new(destination), SendPtr::new(scratch));
         pool.run_rows(height, |thread, rows| {
             let scratch = scratch.get().wrapping_add(thread * BLOCK_PIXELS * run);
@@ -183,8 +183,8 @@ impl Product for ProductF32<'_> {
     }
 }
 
-/// Stores a tile's pixels, activated: the cheap activation in registers, the others in place, since they would be unrolled
-/// for every shape of tile otherwise.
+/// Stores a tile's pixels after the activation. A cheap activation is applied in registers, others in place, because
+/// they would otherwise be unrolled for every shape of tile.
 ///
 /// # Safety
 ///
@@ -213,9 +213,9 @@ unsafe fn store_activated<S: Simd, const R: usize, const V: usize>(
     }
 }
 
-/// Int8 weights in tile order: as [`WeightsF32`], but four input elements at a time, which one instruction multiplies
-/// with four activations. Each run of the window is filled up with zeros to a multiple of four; the activations read
-/// beside a run's end therefore do not count.
+/// Int8 weights in tile order: as [`WeightsF32`], but in groups of four input elements, which one instruction
+/// multiplies by four activations. Each run of the window is padded with zeros to a multiple of four, so that
+/// activations read beyond a run's end have no effect.
 #[derive(Debug, Clone)]
 pub(crate) struct WeightsI8 {
     isa: Isa,
@@ -223,9 +223,9 @@ pub(crate) struct WeightsI8 {
     taps: usize,
     outputs: usize,
     panels: Vec<i8>,
-    /// Start of each sum: bias, less the activations' zero point times the weights.
+    /// The start of each sum: the bias, minus the activations' zero point times the weights.
     bias: Vec<i32>,
-    /// What each sum is multiplied with.
+    /// The multiplier of each sum.
     multiplier: Vec<f32>,
 }
 
@@ -293,29 +293,29 @@ impl WeightsI8 {
     }
 }
 
-/// An int8 convolution, perhaps behind a depthwise one. Activations are bytes in `0..=127`.
+/// An int8 convolution, with an optional depthwise convolution before it. Activations are bytes in `0..=127`.
 #[derive(Debug, Clone)]
 pub(crate) struct ConvI8 {
     pub window: Im2col,
     pub weights: WeightsI8,
-    /// Runs first, block by block; `window` then reads its pixels: one run of all its channels.
+    /// Runs first, block by block. `window` then reads its pixels as one run of all channels.
     pub depthwise: Option<DepthwiseI8>,
 }
 
-/// What becomes of an int8 convolution's sums, without where they go.
+/// The type of the results of an int8 convolution, without their destination.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum OutputI8 {
-    /// Bytes again.
+    /// Requantised to bytes.
     Requantized(Requantize),
-    /// Floats, multiplied with the channel's multiplier and then activated.
+    /// Floats: multiplied by the channel's multiplier, then activated.
     Activated(Activation),
 }
 
-/// What becomes of an int8 convolution's sums.
+/// The type and the destination of the results of an int8 convolution.
 pub(crate) enum SinkI8<'a> {
-    /// Bytes again.
+    /// Requantised to bytes.
     U8(Requantize, &'a mut [u8]),
-    /// Floats, multiplied with the channel's multiplier and then activated.
+    /// Floats: multiplied by the channel's multiplier, then activated.
     F32(Activation, &'a mut [f32]),
 }
 
@@ -324,7 +324,7 @@ impl ConvI8 {
     ///
     /// # Panics
     ///
-    /// If an index that will be touched is outside its slice, or the weights are not those of the window.
+    /// If an index that the run accesses is outside its slice, or the weights do not match the window.
     pub(crate) fn run(
         &self,
         isa: Isa,
@@ -344,7 +344,7 @@ impl ConvI8 {
         };
         assert!(end <= length, "target outside");
         match &self.depthwise {
-            // Up to three bytes beside the last run are read, too.
+            // Up to three bytes after the last run are also read.
             None => assert!(self.window.end() + 3 <= source.len(), "window outside"),
             Some(depthwise) => {
                 depthwise.check(isa, source.len());
@@ -356,7 +356,7 @@ impl ConvI8 {
                 }
             }
         }
-        // Each row of pixels and each thread's part of the scratch is touched by one thread.
+        // Each row of pixels and each thread's part of the scratch is accessed by one thread.
         let scratch = SendPtr::new(scratch);
         let scratch = |thread: usize| scratch.get().wrapping_add(thread * self.scratch());
         match sink {
@@ -379,7 +379,7 @@ impl ConvI8 {
         }
     }
 
-    /// Bytes of scratch for one thread, with those that are read beside the last run.
+    /// Bytes of scratch for one thread, including those that are read after the last run.
     fn scratch(&self) -> usize {
         BLOCK_PIXELS * self.window.run + 3
     }
@@ -393,13 +393,13 @@ struct ProductI8<'a, K: Sink> {
     to: *mut K::Out,
 }
 
-/// What becomes of an int8 convolution's sums.
+/// How the sums of an int8 convolution are stored.
 trait Sink: Copy {
     type Out: Copy + Default;
-    /// What it keeps in registers from tile to tile.
+    /// Values that stay in registers from tile to tile.
     type Ready<S: Simd>: Copy;
     fn ready<S: Simd>(self, isa: S) -> Self::Ready<S>;
-    /// Stores a tile's sums, each channel's to be multiplied.
+    /// Stores a tile's sums, multiplied by the multiplier of each channel.
     ///
     /// # Safety
     ///
@@ -441,7 +441,7 @@ impl Sink for Requantize {
     }
 }
 
-/// Stores a tile's pixels, requantised. `LEAKS` is a constant so that nothing is asked vector by vector.
+/// Stores a tile's pixels, requantised. `LEAKS` is a constant, so that there is no branch per vector.
 ///
 /// # Safety
 ///
@@ -458,7 +458,7 @@ unsafe fn store_requantized<S: Simd, const R: usize, const V: usize, const LEAKS
     unsafe {
         for (sums, to) in sums.iter().zip(&to) {
             for v in (0..V - V % 2).step_by(2) {
-                // No closure: `map` would call it from a function without the instruction set.
+                // Not a closure: `map` would call it from a function without the instruction set.
                 let first = ready.apply_to_sum::<LEAKS>(sums[v], multipliers[v]);
                 let second = ready.apply_to_sum::<LEAKS>(sums[v + 1], multipliers[v + 1]);
                 isa.store_u8(to.add(v * S::LANES), [first, second], ready.pack);

@@ -13,7 +13,7 @@ impl From<(usize, usize)> for Hw {
     }
 }
 
-/// Pixels and channels of an image.
+/// The size of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Shape {
     pub height: usize,
@@ -27,12 +27,12 @@ impl Shape {
     }
 }
 
-/// Where an image's pixels are; each pixel's channels lie side by side.
+/// The layout of an image. The channels of each pixel are contiguous.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct PixelLayout {
     /// Index of the first channel of the first pixel.
     pub origin: usize,
-    /// Elements from row to row and from pixel to pixel.
+    /// Distance between two rows and between two pixels, in elements.
     pub row: usize,
     pub pixel: usize,
 }

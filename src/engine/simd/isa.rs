@@ -10,12 +10,12 @@ use super::wasm::Wasm;
 #[cfg(target_arch = "x86_64")]
 use super::x86::{Avx2, Avx512};
 
-/// An instruction set that this machine has.
+/// An instruction set that this machine supports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Isa {
-    /// No vector instructions asked for: the twin that the others are tested against, and the form for machines
-    /// that the others do not know. A WebAssembly module with vectors never runs it outside of tests, and does not have
-    /// it inside: a browser would compile it together with the form that it chose.
+    /// No explicit vector instructions: the reference for the tests of the others, and the fallback for other machines.
+    /// A WebAssembly module with SIMD never uses it outside of tests and does not contain it, because a browser would
+    /// compile it in addition.
     #[cfg(any(test, not(all(target_arch = "wasm32", target_feature = "simd128"))))]
     Scalar(Scalar),
     /// WebAssembly's 128-bit vectors, with fused multiply-add and int8 dot product where the crate's feature
@@ -38,14 +38,14 @@ pub(crate) enum Isa {
 
 /// Work that is generic over the instruction set.
 pub(crate) trait Task {
-    /// What it gives back.
+    /// The result.
     type Output;
-    /// Does it. Inlined into a function that has the instruction set switched on.
+    /// Runs the work. It is inlined into a function that enables the instruction set.
     fn run<S: Simd>(self, isa: S) -> Self::Output;
 }
 
 impl Isa {
-    /// Every form that runs here, the best one first.
+    /// All instruction sets that this machine supports, the best one first.
     pub(crate) fn supported() -> Vec<Isa> {
         let mut supported = Vec::new();
         #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
@@ -65,12 +65,12 @@ impl Isa {
         supported
     }
 
-    /// The fastest form that runs here.
+    /// The fastest instruction set that this machine supports.
     pub(crate) fn best() -> Isa {
         Isa::supported()[0]
     }
 
-    /// For the messages of tests.
+    /// A name for the messages of tests.
     #[cfg(test)]
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -90,7 +90,7 @@ impl Isa {
         }
     }
 
-    /// Runs `task` in this form.
+    /// Runs `task` with this instruction set.
     pub(crate) fn run<T: Task>(self, task: T) -> T::Output {
         match self {
             #[cfg(any(test, not(all(target_arch = "wasm32", target_feature = "simd128"))))]
@@ -108,7 +108,7 @@ impl Isa {
         }
     }
 
-    /// [`Simd::PANEL`] of this form.
+    /// [`Simd::PANEL`] of this instruction set.
     pub(crate) fn panel(self) -> usize {
         struct Panel;
         impl Task for Panel {
@@ -120,7 +120,7 @@ impl Isa {
         self.run(Panel)
     }
 
-    /// [`Simd::LANES`] of this form.
+    /// [`Simd::LANES`] of this instruction set.
     pub(crate) fn lanes(self) -> usize {
         struct Lanes;
         impl Task for Lanes {

@@ -7,12 +7,12 @@ use super::isa::{Isa, Task};
 use super::operations::Simd;
 use super::quantize::Quantize;
 
-/// Where planes are.
+/// The layout of planes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct PlaneLayout {
     /// Index of the first plane's first element.
     pub origin: usize,
-    /// Elements from plane to plane and from row to row.
+    /// Distance between two planes and between two rows, in elements.
     pub plane: usize,
     pub row: usize,
 }
@@ -33,7 +33,7 @@ pub(crate) fn planes_into_planes(
     }
 }
 
-/// Planes to pixels: `[channels, height, width]` to `target`.
+/// Converts planes `[channels, height, width]` to pixels of `target`.
 pub(crate) fn planes_into_pixels(
     isa: Isa,
     source: &[f32],
@@ -52,7 +52,8 @@ pub(crate) fn planes_into_pixels(
     );
 }
 
-/// Planes of floats to pixels of bytes. If the image is `alone`, bytes behind a pixel's channels may be overwritten.
+/// Converts planes of floats to pixels of bytes. If the image is `alone`, bytes after a pixel's channels may be
+/// overwritten.
 pub(crate) fn planes_into_bytes(
     isa: Isa,
     source: &[f32],
@@ -80,7 +81,7 @@ pub(crate) fn planes_into_bytes(
     );
 }
 
-/// A picture's three planes to four bytes a pixel, the fourth one zero.
+/// Converts the three planes of a picture to four bytes per pixel. The fourth byte is zero.
 fn picture(
     isa: Isa,
     source: &[f32],
@@ -127,7 +128,7 @@ fn pixels<T>(
         fn run<S: Simd>(self, _: S) {
             let Pixels(source, Hw { height, width }, destination, target, convert) = self;
             let channels = source.len() / (height * width);
-            // Pixel by pixel in what is written, a few pixels at a time in what is read: both stay in the cache.
+            // The writes go pixel by pixel. The reads cover a few pixels at a time, so both stay in the cache.
             for y in 0..height {
                 for first in (0..width).step_by(16) {
                     let count = (width - first).min(16);
@@ -145,7 +146,7 @@ fn pixels<T>(
     isa.run(Pixels(source, Hw { height, width }, destination, target, convert));
 }
 
-/// Pixels to planes: `[channels, height, width]` of `destination` from `place` of `source`.
+/// Converts pixels (`place` of `source`) to planes, `[channels, height, width]` of `destination`.
 pub(crate) fn pixels_into_planes<T: Copy>(
     source: &[T],
     place: PixelLayout,
@@ -168,7 +169,7 @@ pub(crate) fn pixels_into_planes<T: Copy>(
     }
 }
 
-/// Pixels to pixels with nothing between them: `[height, width, channels]` of `destination` from `place` of `source`.
+/// Copies pixels (`place` of `source`) without gaps, `[height, width, channels]` of `destination`.
 pub(crate) fn pixels_together<T: Copy>(
     source: &[T],
     place: PixelLayout,

@@ -5,12 +5,12 @@ use core::arch::asm;
 
 use super::operations::{Simd, operations};
 
-/// 128-bit vectors; with `DOT` one instruction for the int8 product, on a processor that has it.
+/// 128-bit vectors. With `DOT`, the int8 product is one instruction, which the processor must support.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Neon<const DOT: bool>(());
 
 impl Neon<false> {
-    /// Every aarch64 has these vectors.
+    /// Every aarch64 processor supports these vectors.
     pub(super) fn new() -> Neon<false> {
         Neon(())
     }
@@ -33,7 +33,7 @@ unsafe impl<const DOT: bool> Simd for Neon<DOT> {
     type W = int8x16_t;
     type A = int8x16_t;
     type B = int8x16_t;
-    /// Lowest and highest result, as words.
+    /// Lowest and highest result, as 16-bit integers.
     type Pack = [int16x8_t; 2];
     const STORE_CLAMPS: bool = true;
 
@@ -50,7 +50,7 @@ unsafe impl<const DOT: bool> Simd for Neon<DOT> {
         fn sub(a: float32x4_t, b: float32x4_t) -> float32x4_t { vsubq_f32(a, b) }
         fn mul(a: float32x4_t, b: float32x4_t) -> float32x4_t { vmulq_f32(a, b) }
         fn div(a: float32x4_t, b: float32x4_t) -> float32x4_t { vdivq_f32(a, b) }
-        // The number, where the other one is a NaN, as with the other instruction sets' clamps.
+        // With one NaN, the result is the other number, as for the clamps of the other instruction sets.
         fn min(a: float32x4_t, b: float32x4_t) -> float32x4_t { vminnmq_f32(a, b) }
         fn max(a: float32x4_t, b: float32x4_t) -> float32x4_t { vmaxnmq_f32(a, b) }
         fn reinterpret_i32(a: float32x4_t) -> int32x4_t { vreinterpretq_s32_f32(a) }
@@ -74,7 +74,7 @@ unsafe impl<const DOT: bool> Simd for Neon<DOT> {
         fn load_splat(p: *const f32) -> float32x4_t { vdupq_n_f32(p.read_unaligned()) }
         fn load_i32(p: *const i32) -> int32x4_t { vld1q_s32(p) }
         fn load_weights(p: *const i8) -> int8x16_t { vld1q_s8(p) }
-        // Up to 127 they are the same with a sign.
+        // Up to 127, unsigned and signed bytes are the same.
         fn load_activations(p: *const u8) -> int8x16_t {
             vreinterpretq_s8_u32(vdupq_n_u32(p.cast::<u32>().read_unaligned()))
         }
@@ -90,7 +90,8 @@ unsafe impl<const DOT: bool> Simd for Neon<DOT> {
     fn dot(self, acc: int32x4_t, w: int8x16_t, a: int8x16_t) -> int32x4_t {
         if DOT {
             let mut sum = acc;
-            // SAFETY: an instruction on registers, which the token proves. Written out because its intrinsic is not stable.
+            // SAFETY: an instruction on registers, which the token proves. Written in assembly, because its intrinsic
+            // is not stable.
             unsafe {
                 asm!(
                     ".arch_extension dotprod",
@@ -111,7 +112,7 @@ unsafe impl<const DOT: bool> Simd for Neon<DOT> {
             }
         }
     }
-    /// As `dot`: four activations are repeated as bytes, so that the two are one.
+    /// Equal to `dot`: activations are repeated as bytes, so both need the same instruction.
     #[inline(always)]
     fn dot_bytes(self, acc: int32x4_t, w: int8x16_t, a: int8x16_t) -> int32x4_t {
         self.dot(acc, w, a)

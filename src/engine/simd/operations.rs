@@ -1,4 +1,4 @@
-//! The operations of vectors that kernels use.
+//! The vector operations that kernels use.
 
 /// An instruction set that the processor has, with vectors of [`LANES`](Simd::LANES) floats or 32-bit integers, and of
 /// four times as many bytes.
@@ -13,8 +13,8 @@
 pub(crate) unsafe trait Simd: Copy + 'static {
     /// Floats in a vector: a multiple of 4.
     const LANES: usize;
-    /// Most vectors in a row of a matrix tile: 2, in tiles of six pixels, or 5 or 6, in tiles of two pixels (four if there
-    /// are but one or two vectors).
+    /// The maximum number of vectors in a row of a matrix tile. It is 2 for tiles of six pixels, and 5 or 6 for tiles
+    /// of two pixels (four pixels if there are only one or two vectors).
     const PANEL: usize;
 
     /// Floats.

@@ -1,9 +1,9 @@
-//! Measures the peak multiply-accumulates per second of the machine, to compare kernels with.
+//! Measures the machine's peak in multiply-accumulates per second, as a reference for kernels.
 
 use super::isa::{Isa, Task};
 use super::operations::{MAX_LANES, Simd};
 
-/// Sums at once: enough for the latency, and few enough for the registers.
+/// Number of independent sums: enough to hide the latency, and few enough for the registers.
 const SUMS: usize = 12;
 
 struct Float(usize);
@@ -24,7 +24,7 @@ impl Task for Float {
     }
 }
 
-/// Keeps the compiler from leaving out sums that nothing reads.
+/// Prevents the compiler from removing sums that nothing reads.
 #[inline(always)]
 fn keep<S: Simd>(isa: S, sums: [S::F; SUMS]) {
     for sum in sums {
@@ -61,12 +61,12 @@ impl Task for Int8 {
     }
 }
 
-/// Runs `turns` of float multiply-adds and says how many.
+/// Runs `turns` rounds of float multiply-adds and returns their number.
 pub(crate) fn float(isa: Isa, turns: usize) -> usize {
     isa.run(Float(turns))
 }
 
-/// Runs `turns` of int8 multiply-adds and says how many.
+/// Runs `turns` rounds of int8 multiply-adds and returns their number.
 pub(crate) fn int8(isa: Isa, turns: usize) -> usize {
     isa.run(Int8(turns))
 }

@@ -8,7 +8,7 @@ use super::isa::{Isa, Task};
 use super::operations::Simd;
 use super::quantize::Scale;
 
-/// The mean of each channel, `(sum - pixels * zero) * scale / pixels`, to the first `channels` of `means`.
+/// Writes the mean of each channel to the first `channels` of `means`. For floats.
 pub(crate) fn means_of_floats(
     isa: Isa,
     shape: Shape,
@@ -18,7 +18,7 @@ pub(crate) fn means_of_floats(
     let Shape { height, width, channels } = shape;
     let means = &mut means[..channels];
     means.fill(0.0);
-    // All pixels add to the same means: a target whose pixels lie on one another.
+    // All pixels are added to the same means: the target has a distance of 0 between pixels.
     let here = PixelLayout { origin: 0, row: 0, pixel: 0 };
     each_pixel(
         isa,
@@ -36,7 +36,7 @@ pub(crate) fn means_of_floats(
     means.iter_mut().for_each(|mean| *mean *= share);
 }
 
-/// The same for bytes of a scale and zero point.
+/// The same for bytes with a scale and zero point: `(sum - pixels * zero) * scale / pixels`.
 pub(crate) fn means_of_bytes(
     isa: Isa,
     shape: Shape,
@@ -67,7 +67,7 @@ pub(crate) fn means_of_bytes(
     }
 }
 
-/// A max-pool's window.
+/// The window of a max-pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct PoolWindow {
     /// Rows and columns of the window, from one window to the next, and outside the image before the first pixel.
@@ -76,7 +76,7 @@ pub(crate) struct PoolWindow {
     pub pad: (usize, usize),
 }
 
-/// The largest of each window; pixels outside the image do not count. `scratch` is grown as needed.
+/// The maximum of each window. Pixels outside the image do not count. `scratch` grows as needed.
 pub(crate) fn max_pool<T: Copy + Default + PartialOrd>(
     isa: Isa,
     window: PoolWindow,
@@ -99,10 +99,11 @@ pub(crate) fn max_pool<T: Copy + Default + PartialOrd>(
                 ViewMut { data: destination, layout: to },
                 largest_rows,
             ) = self;
-            // Pixels that lie side by side are one long one.
+            // Contiguous pixels are processed as one long pixel.
             let (pixels, run) = if from.pixel == channels { (1, width * channels) } else { (width, channels) };
             for out_y in 0..out.height {
-                // First down, whole rows at a time, then across: fewer and longer loops than window by window.
+                // First down, whole rows at a time, then across. This makes fewer and longer loops than going window by
+                // window.
                 for (number, y) in inside(out_y, window.kernel.0, window.stride.0, window.pad.0, height).enumerate()
                 {
                     for x in 0..pixels {
@@ -133,18 +134,18 @@ pub(crate) fn max_pool<T: Copy + Default + PartialOrd>(
     isa.run(Pool(window, shape, source, out, destination, &mut scratch[..length]));
 }
 
-/// The second half of a max-pool: from the largest of each column to the largest of each window.
+/// The second half of a max-pool: from the maximum of each column to the maximum of each window.
 #[derive(Clone, Copy)]
 struct Across {
     window: PoolWindow,
     width: usize,
     channels: usize,
-    /// Windows in a row.
+    /// Number of windows in a row.
     out: usize,
 }
 
 impl Across {
-    /// Goes through at least `N` channels, `N` at a time; the last chunk may begin inside the one before.
+    /// Processes at least `N` channels, `N` at a time. The last chunk may overlap the one before.
     #[inline(always)]
     fn run<T: Copy + PartialOrd, const N: usize>(self, columns: &[T], to: &mut [T], pixel: usize) {
         let Across { window, width, channels, out } = self;
@@ -171,7 +172,7 @@ fn keep_larger<T: Copy + PartialOrd>(largest: &mut [T], others: &[T]) {
     }
 }
 
-/// The part of a window that lies in the image.
+/// The part of a window that is inside the image.
 #[inline(always)]
 fn inside(out: usize, kernel: usize, stride: usize, pad: usize, length: usize) -> core::ops::Range<usize> {
     (out * stride).saturating_sub(pad)..(out * stride + kernel).saturating_sub(pad).min(length)

@@ -6,7 +6,7 @@ use super::operations::Simd;
 /// bits of the sum, on every machine alike.
 pub(crate) const ROUNDER: f32 = 12_582_912.0;
 
-/// What a byte stands for: `(byte - zero) * scale`.
+/// The number that a byte represents: `(byte - zero) * scale`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Scale {
     pub scale: f32,
@@ -20,7 +20,7 @@ impl Scale {
     }
 }
 
-/// How floats become bytes: `clamp(round(x * inverse_scale), low, high) + zero`.
+/// The conversion of floats to bytes: `clamp(round(x * inverse_scale), low, high) + zero`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Quantize {
     /// One over the scale.
@@ -40,7 +40,7 @@ impl Quantize {
     }
 }
 
-/// From a 32-bit sum to a byte: `clamp(round(leaky(sum) * multiplier), low, high) + zero`.
+/// The conversion of a 32-bit sum to a byte: `clamp(round(leaky(sum) * multiplier), low, high) + zero`.
 ///
 /// The product is one float multiplication and the rounding is to nearest even, so every instruction set gives the
 /// same byte; it is also how onnxruntime does it.
@@ -52,14 +52,14 @@ pub(crate) struct Requantize {
     pub high: f32,
     /// Zero point of the result.
     pub zero: i32,
-    /// What sums below zero are multiplied with, 0 to 1: leaky ReLU. 1 leaves them.
+    /// The factor for negative sums, 0 to 1: leaky ReLU. 1 means none.
     pub slope: f32,
-    /// Lowest and highest result.
+    /// Lowest and highest result, including the zero point.
     range: [u8; 2],
 }
 
 impl Requantize {
-    /// Bounds before the zero point is added.
+    /// `low` and `high` are the bounds before the zero point is added.
     pub(crate) fn new(low: f32, high: f32, zero: i32, slope: f32) -> Requantize {
         let byte = |bound: f32| (bound.round_ties_even() as i32).saturating_add(zero).clamp(0, 255) as u8;
         Requantize { low, high, zero, slope, range: [byte(low), byte(high)] }
@@ -70,11 +70,11 @@ impl Requantize {
         self.slope != 1.0
     }
 
-    /// In registers, for use in a loop.
+    /// Loads the values into registers, for use in a loop.
     #[inline(always)]
     pub(crate) fn ready<S: Simd>(self, isa: S) -> Requantizer<S> {
-        // V8 makes a constant anew, in three instructions, wherever it is used. One that the compiler does not know is
-        // made once.
+        // V8 rebuilds a known constant at every use, in three instructions. A constant that is hidden from the compiler
+        // is built once.
         let rounder = std::hint::black_box(ROUNDER);
         Requantizer {
             isa,
@@ -96,7 +96,7 @@ impl Requantize {
     }
 }
 
-/// Numbers up to this size are rounded by adding [`ROUNDER`] and still known for too large or too small.
+/// Numbers up to this size can be rounded by adding [`ROUNDER`], and remain recognisable as too large or too small.
 pub(crate) const LARGEST_RESULT: f32 = 4_194_304.0;
 
 /// [`Requantize`] in registers.
@@ -107,7 +107,7 @@ pub(crate) struct Requantizer<S: Simd> {
     high: S::F,
     rounder: S::F,
     shift: S::I,
-    /// For storing the result.
+    /// Values for storing the result.
     pub pack: S::Pack,
     /// Whether there is a leaky ReLU.
     pub leaks: bool,
@@ -122,12 +122,12 @@ impl<S: Simd> Requantizer<S> {
         isa.add_i32(isa.reinterpret_i32(isa.add(y, self.rounder)), self.shift)
     }
 
-    /// The same for a product within ±[`LARGEST_RESULT`], ready for the stores alone, after the leaky ReLU, which is left
-    /// out unless `LEAKS`, a constant for [`leaks`](Self::leaks).
+    /// The same for a product within ±[`LARGEST_RESULT`], in the form that the stores need. `LEAKS` must equal
+    /// [`leaks`](Self::leaks); without it, the leaky ReLU is omitted.
     #[inline(always)]
     pub(crate) fn apply_to_sum<const LEAKS: bool>(&self, sum: S::F, multiplier: S::F) -> S::I {
         let isa = self.isa;
-        // The multiplier is above zero, so it does not matter that it comes second.
+        // The multiplier is positive, so it can be applied after the leaky ReLU.
         let sum = if LEAKS { isa.max(sum, isa.mul(sum, self.slope)) } else { sum };
         if S::STORE_CLAMPS {
             isa.add_i32(isa.reinterpret_i32(isa.add(isa.mul(sum, multiplier), self.rounder)), self.shift)

@@ -11,7 +11,7 @@ use super::image::{PixelLayout, Shape, View, ViewMut};
 use super::isa::{Isa, Task};
 use super::operations::Simd;
 
-/// Doubles both sides, each pixel four times.
+/// Doubles height and width. Each pixel is written four times.
 pub(crate) fn upsample<T: Copy>(isa: Isa, shape: Shape, source: View<'_, T>, destination: ViewMut<'_, T>) {
     let ViewMut { data: to, layout: target } = destination;
     for y in 0..2 {
@@ -23,7 +23,7 @@ pub(crate) fn upsample<T: Copy>(isa: Isa, shape: Shape, source: View<'_, T>, des
     }
 }
 
-/// Bilinear, of floats. `rows` is grown as needed.
+/// Bilinear upsampling of floats. `rows` grows as needed.
 pub(crate) fn bilinear_floats(
     isa: Isa,
     shape: Shape,
@@ -38,8 +38,8 @@ pub(crate) fn bilinear_floats(
     enlarge(isa, shape, source, destination, rows, mix, mix);
 }
 
-/// Bilinear, of bytes that keep their scale: the exact mean, rounded to nearest and, where two bytes are as near, to the even number
-/// counted from `zero`, which is how a QuantizeLinear of the mean rounds. `rows` is grown as needed.
+/// Bilinear upsampling of bytes that keep their scale. The exact mean is rounded to nearest, and ties to even counted
+/// from `zero`, as a QuantizeLinear of the mean would round. `rows` grows as needed.
 pub(crate) fn bilinear_bytes(
     isa: Isa,
     shape: Shape,
@@ -65,7 +65,7 @@ pub(crate) fn bilinear_bytes(
     );
 }
 
-/// First down, each row of pixels with the nearer of its neighbours, then across.
+/// First down (each row of pixels with its nearer neighbour), then across.
 fn enlarge<T: Copy, M: Copy + Default>(
     isa: Isa,
     shape: Shape,
@@ -90,7 +90,7 @@ fn enlarge<T: Copy, M: Copy + Default>(
             let Enlarge { shape: Shape { height, width, channels }, source, destination, row, down, across } = self;
             let (View { data: source, layout: from }, ViewMut { data: destination, layout: to }) =
                 (source, destination);
-            // Pixels that lie side by side are one long one.
+            // Contiguous pixels are processed as one long pixel.
             let (pixels, run) = if from.pixel == channels { (1, width * channels) } else { (width, channels) };
             for y in 0..2 * height {
                 let near = from.at(y / 2, 0);
@@ -131,7 +131,7 @@ mod tests {
     #[cfg(target_family = "wasm")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
-    /// What lies at `place` of a side of `length` pixels: two pixels and the weight of the second.
+    /// The sources of position `place` on a side of `length` pixels: two pixels and the weight of the second.
     fn around(place: usize, length: usize) -> (usize, usize, f64) {
         let at = ((place as f64 + 0.5) / 2.0 - 0.5).max(0.0);
         (at as usize, (at as usize + 1).min(length - 1), at.fract())
@@ -144,7 +144,7 @@ mod tests {
         row(top) * (1.0 - down) + row(bottom) * down
     }
 
-    /// Sizes with sides of one, odd ones, channels that leave tails, and pixels with something between them.
+    /// Sizes with sides of 1, odd sides, channels that are not multiples of the vectors, and gaps between pixels.
     const SIZES: [(Shape, usize); 5] = [
         (Shape { height: 1, width: 1, channels: 3 }, 3),
         (Shape { height: 1, width: 4, channels: 24 }, 24),
@@ -183,7 +183,7 @@ mod tests {
                     for x in 0..2 * width {
                         for channel in 0..channels {
                             let value = result[to.at(y, x) + channel];
-                            // Halves and quarters of whole numbers are exact.
+                            // Halves and quarters of integers are exact.
                             let expected = mean(&image, shape, y, x, channel);
                             assert_eq!(f64::from(value), expected, "{} {shape:?} at {y}, {x}", isa.name());
                         }

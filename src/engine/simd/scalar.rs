@@ -22,7 +22,7 @@ fn zip<A: Copy, B: Copy, C: Copy + Default>(a: [A; 4], b: [B; 4], f: impl Fn(A, 
 // SAFETY: no instructions are needed; loads and stores touch the bytes that the trait names.
 unsafe impl Simd for Scalar {
     const LANES: usize = 4;
-    // As WebAssembly's, so that its tiles have their turn in native tests.
+    // As for WebAssembly, so that native tests cover its tile sizes.
     const PANEL: usize = 6;
     type F = F;
     type I = I;

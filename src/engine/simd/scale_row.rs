@@ -1,12 +1,13 @@
 //! The horizontal pass of the letterbox: one row of a frame, scaled and split into planes.
 
-/// Values behind a row that are read beside its last pixel. They do not count.
+/// Number of values that are read after the last pixel of a row. They have no effect.
 pub(crate) const BESIDE: usize = 4;
 
-/// What each output along an axis is made of: the first input that counts, and the weights from there.
+/// For each output along an axis: the first input that has a weight, and the weights.
 #[derive(Debug)]
 pub(crate) struct Taps<W> {
-    /// By output: its first input and where its weights end in `weights`; they start where the last ones end.
+    /// For each output, its first input and the end of its weights in `weights`. They start at the end of the previous
+    /// ones.
     outputs: Vec<(usize, usize)>,
     weights: Vec<W>,
 }
@@ -35,13 +36,14 @@ impl<W> Taps<W> {
     }
 }
 
-/// Which pixels of a row each output is made of.
+/// The pixels of a row that each output consists of.
 ///
-/// Taps come in pairs, since processors multiply pairs of 16-bit numbers; where their number is odd, a weight of zero is added.
+/// Taps come in pairs, because processors multiply pairs of 16-bit numbers. If their number is odd, a weight of zero is
+/// added.
 #[derive(Debug, Default)]
 pub(crate) struct Columns {
     taps: Taps<[i16; 2]>,
-    /// Pixels that are read, with the one that a weight of zero may be for.
+    /// Number of pixels that are read, including one that may have a weight of zero.
     reach: usize,
 }
 
@@ -57,13 +59,13 @@ impl Columns {
         columns
     }
 
-    /// Scales a row of pixels of `CHANNELS` values, the first three of which go to the planes `out`: the weighted sum and
-    /// `start`, times `unit`.
+    /// Scales a row of pixels with `CHANNELS` values. The first three channels go to the planes `out`, as the weighted
+    /// sum plus `start`, times `unit`.
     ///
     /// # Panics
     ///
-    /// If the row, with [`BESIDE`] values behind it, is shorter than what is read, or a plane has another length than there
-    /// are outputs.
+    /// If the row, including [`BESIDE`] values after it, is shorter than what is read, or if the length of a plane is
+    /// not the number of outputs.
     pub(crate) fn scale<const CHANNELS: usize>(&self, row: &[i16], start: i32, unit: f32, out: [&mut [f32]; 3]) {
         assert!(self.reach.saturating_sub(1) * CHANNELS + BESIDE <= row.len(), "pixels beyond the row");
         assert!(out.iter().all(|plane| plane.len() == self.taps.len()), "planes of another length");
@@ -92,7 +94,7 @@ mod wasm {
 
     use super::Columns;
 
-    /// The first outputs, four at a time; returns how many.
+    /// Computes the first outputs, four at a time, and returns their number.
     #[inline(never)]
     pub(super) fn scale<const CHANNELS: usize>(
         columns: &Columns,
@@ -119,7 +121,7 @@ mod wasm {
                 }
                 *pixel = f32x4_mul(f32x4_convert_i32x4(sum), f32x4_splat(unit));
             }
-            // Pixels to planes.
+            // Converts pixels to planes.
             let [a, b, c, d] = pixels;
             let ab = i32x4_shuffle::<0, 4, 1, 5>(a, b);
             let cd = i32x4_shuffle::<0, 4, 1, 5>(c, d);
@@ -143,7 +145,7 @@ mod tests {
     #[cfg(target_family = "wasm")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
-    /// One row in place of another of `WIDTH` pixels: each output from as many pixels as `taps` says.
+    /// Scales a row in the middle of `WIDTH` pixels; each output has `taps` taps.
     fn agrees<const CHANNELS: usize>(outputs: usize, taps: usize) {
         const WIDTH: usize = 23;
         const START: i32 = 1 << 29;

@@ -1,4 +1,4 @@
-//! Softmax along an axis that is not the last, as the heads with distributions of distances have it.
+//! Softmax along an axis that is not the last, as in heads with distance distributions.
 
 use super::activation::{Activation, activate};
 use super::isa::{Isa, Task};
@@ -6,7 +6,7 @@ use super::operations::Simd;
 
 /// Softmax along the middle axis of `[outer, length, inner]`, in place.
 ///
-/// Rows of `inner` values are worked on together: a softmax of 8 or 16 values alone is too short for vectors.
+/// Rows of `inner` values are processed together: a softmax of only 8 or 16 values is too short for vectors.
 ///
 /// # Panics
 ///

@@ -10,10 +10,10 @@
 
 use core::ops::Range;
 
-/// A pointer that the threads of a pool share, each for elements of its own.
+/// A pointer that the threads of a pool share. Each thread accesses its own elements.
 pub(super) struct SendPtr<T>(*mut T);
 
-// SAFETY: whoever makes one promises that no element is written by one thread and touched by another.
+// SAFETY: whoever makes one ensures that no element is written by one thread and accessed by another.
 unsafe impl<T: Send> Sync for SendPtr<T> {}
 
 impl<T> SendPtr<T> {
@@ -33,7 +33,7 @@ pub(crate) use threaded::ThreadPool;
 #[cfg(all(target_family = "wasm", feature = "threads"))]
 pub(crate) use threaded::{help, round_address};
 
-/// A pool of the caller alone, for builds without threads.
+/// A pool with only the caller, for builds without threads.
 #[cfg(not(any(not(target_family = "wasm"), feature = "threads")))]
 mod single {
     use super::Range;
@@ -62,7 +62,7 @@ mod single {
     }
 }
 
-/// The most threads, the caller's own included.
+/// The maximum number of threads, the caller's own included.
 pub(crate) const MAX_THREADS: usize = 16;
 
 #[cfg(any(not(target_family = "wasm"), feature = "threads"))]
@@ -76,13 +76,13 @@ mod threaded {
 
     use super::Range;
 
-    /// Chunks for each thread: enough that the others wait little for one that starts late or has a slower core.
+    /// Chunks per thread: enough that the other threads wait little for one that starts late or has a slower core.
     const CHUNKS: usize = 4;
 
-    /// Runs a chunk: the thread's number, the chunk's number.
+    /// Runs a chunk, given the number of the thread and of the chunk.
     type Job<'a> = dyn Fn(usize, usize) + Sync + 'a;
 
-    /// The state that all threads share. WebAssembly's workers serve the one pool of their module.
+    /// The state that all threads share. In WebAssembly, workers serve the only pool of their module.
     #[cfg(target_family = "wasm")]
     type SharedRef = &'static Shared;
     #[cfg(not(target_family = "wasm"))]
@@ -91,7 +91,7 @@ mod threaded {
     /// The calling thread and its workers.
     #[derive(Debug, Default)]
     pub(crate) struct ThreadPool {
-        /// None if the caller is alone.
+        /// `None` if the pool has only the caller.
         shared: Option<SharedRef>,
         #[cfg(not(target_family = "wasm"))]
         workers: Vec<JoinHandle<()>>,
@@ -102,14 +102,14 @@ mod threaded {
     #[cfg(target_family = "wasm")]
     static SHARED: Shared = Shared::new();
 
-    /// Address of the counter that workers sleep on, a 32-bit integer that their script makes odd while an image is
-    /// worked on.
+    /// Address of the counter on which workers sleep: a 32-bit integer that their script makes odd while an image is
+    /// processed.
     #[cfg(target_family = "wasm")]
     pub(crate) fn round_address() -> usize {
         SHARED.round.as_ptr() as usize
     }
 
-    /// Runs chunks until the counter is even again. A number that is the caller's own, or none of the pool's, does nothing.
+    /// Runs chunks until the counter is even. Does nothing for a number that is the caller's own or not in the pool.
     #[cfg(target_family = "wasm")]
     pub(crate) fn help(thread: usize) {
         if thread > 0 {
@@ -119,10 +119,10 @@ mod threaded {
 
     #[derive(Debug)]
     struct Shared {
-        /// Odd while an image is worked on.
+        /// Odd while an image is processed.
         round: AtomicU32,
-        /// Threads that the job has memory for. In WebAssembly a script numbers them, and a number beyond these would write
-        /// into memory of others.
+        /// The number of threads for which the job has memory. In WebAssembly a script numbers the threads, and a
+        /// larger number would write into the memory of others.
         threads: AtomicUsize,
         /// Chunks of the job that no thread has taken yet.
         left: AtomicU32,
@@ -131,15 +131,16 @@ mod threaded {
         /// A chunk panicked; in WebAssembly that ends the program.
         #[cfg(not(target_family = "wasm"))]
         failed: AtomicBool,
-        /// No image will come any more.
+        /// Set when no further image will come.
         #[cfg(not(target_family = "wasm"))]
         shutdown: AtomicBool,
         job: UnsafeCell<Option<*const Job<'static>>>,
     }
 
-    // SAFETY: `job` is written only while no chunk of a job is left or being done, and read only for a chunk that was taken.
+    // SAFETY: `job` is written only while no chunk of a job is left or running, and read only for a chunk that was
+    // taken.
     unsafe impl Sync for Shared {}
-    // SAFETY: the pointer is to something `Sync`.
+    // SAFETY: the pointer points to something `Sync`.
     unsafe impl Send for Shared {}
 
     impl Shared {
@@ -168,13 +169,13 @@ mod threaded {
         /// Runs chunks of the current job until none is left to take.
         fn work(&self, thread: usize) {
             let mut left = self.left.load(Acquire);
-            // Written before `left` was.
+            // `threads` was written before `left`.
             while left > 0 && thread < self.threads.load(Relaxed) {
                 match self.left.compare_exchange_weak(left, left - 1, AcqRel, Acquire) {
                     Ok(_) => {
                         let _done = Chunk(self);
-                        // SAFETY: written before `left` was; the job lasts until all its chunks are done, and this one
-                        // is not.
+                        // SAFETY: `job` was written before `left`. The job exists until all its chunks are done, and
+                        // this chunk is not done.
                         if let Some(job) = unsafe { *self.job.get() } {
                             // SAFETY: as above.
                             unsafe { (*job)(thread, left as usize - 1) };
@@ -190,7 +191,7 @@ mod threaded {
         }
     }
 
-    /// Counts a chunk as done, also if it panics: the caller would wait for it for ever.
+    /// Counts a chunk as done even if it panics. Otherwise the caller would wait for ever.
     struct Chunk<'a>(&'a Shared);
 
     impl Drop for Chunk<'_> {
@@ -208,7 +209,7 @@ mod threaded {
 
     impl Drop for End<'_> {
         fn drop(&mut self) {
-            // No chunk is left unless the caller panicked.
+            // Chunks are left only if the caller panicked.
             let dropped = self.0.left.swap(0, AcqRel);
             while self.0.done.load(Acquire) + dropped < self.1 {
                 core::hint::spin_loop();
@@ -216,7 +217,7 @@ mod threaded {
         }
     }
 
-    /// An image is worked on until this is dropped.
+    /// While this exists, an image is processed.
     #[cfg(not(target_family = "wasm"))]
     pub(crate) struct Awake<'a>(&'a ThreadPool);
 
@@ -230,8 +231,8 @@ mod threaded {
     }
 
     impl ThreadPool {
-        /// A pool of as many threads, the caller's own included; natively of fewer if the system gives no more. In
-        /// WebAssembly the workers are those who call `help`.
+        /// A pool of this many threads, the caller's own included. Natively it has fewer if the system does not provide
+        /// them. In WebAssembly the workers are the callers of `help`.
         pub(crate) fn new(threads: usize) -> ThreadPool {
             let workers = threads.clamp(1, super::MAX_THREADS) - 1;
             if workers == 0 {
@@ -261,12 +262,12 @@ mod threaded {
             return self.workers + 1;
         }
 
-        /// Wakes the workers for an image. In WebAssembly the package's script does it, before it hands the image over.
+        /// Wakes the workers for an image. In WebAssembly the package's script does this before it passes the image on.
         #[cfg(target_family = "wasm")]
         #[expect(clippy::unused_self, reason = "as the native one")]
         pub(crate) fn wake(&self) {}
 
-        /// Wakes the workers for an image, until the result is dropped.
+        /// Wakes the workers for an image, until the returned value is dropped.
         #[cfg(not(target_family = "wasm"))]
         pub(crate) fn wake(&self) -> Awake<'_> {
             if let Some(shared) = &self.shared {
@@ -280,11 +281,11 @@ mod threaded {
         ///
         /// # Panics
         ///
-        /// If a chunk of the job does.
+        /// If a chunk of the job panics.
         pub(in super::super) fn run_rows(&self, rows: usize, job: impl Fn(usize, Range<usize>) + Sync) {
-            // One chunk for one thread: each cut costs a block of pixels that is not full.
+            // One chunk if there is one thread: each split costs a block of pixels that is not full.
             let chunks = rows.min(if self.shared.is_some() { CHUNKS * self.threads() } else { 1 });
-            // One instance of the job's code, for the caller and the workers.
+            // One closure for the caller and the workers, so that the job's code exists once.
             let chunk =
                 |thread: usize, chunk: usize| job(thread, chunk * rows / chunks..(chunk + 1) * rows / chunks);
             let chunk: &Job<'_> = &chunk;
@@ -297,9 +298,9 @@ mod threaded {
 
     impl Shared {
         fn run(&self, threads: usize, chunks: usize, job: &Job<'_>) {
-            // SAFETY: only the lifetime changes; `End` waits until no thread uses the pointer any more.
+            // SAFETY: only the lifetime changes; `End` waits until no thread uses the pointer.
             let job: *const Job<'static> = unsafe { std::mem::transmute(job) };
-            // SAFETY: no thread reads it, since no job is running: the caller has the pool to itself.
+            // SAFETY: no thread reads it, since no job is running: the caller has exclusive access to the pool.
             unsafe { *self.job.get() = Some(job) };
             self.done.store(0, Relaxed);
             self.threads.store(threads, Relaxed);
@@ -333,7 +334,7 @@ mod threaded {
             }
             for worker in self.workers.drain(..) {
                 worker.thread().unpark();
-                // It may have panicked, which `run` has reported.
+                // A worker may have panicked, which `run` has reported.
                 let _ = worker.join();
             }
         }
@@ -371,7 +372,7 @@ mod threaded {
             let threads = Mutex::new(std::collections::BTreeSet::new());
             pool.run_rows(100, |thread, _| {
                 threads.lock().unwrap().insert(thread);
-                // Chunks are left, and somebody takes himself for the third thread.
+                // Chunks are left, and a caller uses a thread number that the pool does not have.
                 pool.shared.as_ref().unwrap().work(2);
             });
             assert!(threads.into_inner().unwrap().into_iter().all(|thread| thread < 2));
@@ -403,7 +404,7 @@ mod threaded {
                 }));
                 assert!(caught.is_err());
             }
-            // The workers may be gone; the work is done all the same.
+            // The workers may have ended, but the work is done.
             let done = AtomicU32::new(0);
             let _awake = pool.wake();
             pool.run_rows(100, |_, chunk| {

@@ -1,8 +1,8 @@
 //! The matrix product behind every convolution, written once for floats and bytes.
 //!
 //! A block of pixels is multiplied by one panel of weights after the other, in tiles. A tile is a few pixels by a few
-//! vectors of output channels, whose sums stay in registers from the first input channel to the last. [`Simd::PANEL`]
-//! is its size.
+//! vectors of output channels. Its sums stay in registers from the first input channel to the last. [`Simd::PANEL`] is
+//! the width of a tile in vectors.
 
 use core::ops::Range;
 use core::sync::atomic::{Ordering, compiler_fence};
@@ -11,12 +11,12 @@ use super::image::{Hw, PixelLayout};
 use super::isa::Task;
 use super::operations::Simd;
 
-/// Most pixels that go through all weights before the next ones do.
+/// The maximum number of pixels that are multiplied by all weights before the next block.
 pub(crate) const BLOCK_PIXELS: usize = 56;
-/// Lanes of the widest panel of weights: two vectors of the widest instruction set.
+/// The number of lanes of the widest panel: two vectors of the widest instruction set.
 const MAX_PANEL: usize = 32;
 
-/// First column and width of each panel of `padded` columns.
+/// The first column and the width of each panel of `padded` columns.
 ///
 /// Where panels have more than two vectors, all have at least four if that is possible, and the first are as wide as they
 /// may be. Otherwise the last one has two, or one.
@@ -37,17 +37,17 @@ pub(super) fn panel_columns(padded: usize, lanes: usize, most: usize) -> impl It
     })
 }
 
-/// Where the taps of each output pixel's window are: a row of the im2col matrix, which is never made.
+/// The positions of the taps of each output pixel's window: a row of the im2col matrix, which is never built.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Im2col {
     /// Output pixels.
     pub output: Hw,
     /// Index of the first element of the first window.
     pub origin: usize,
-    /// Elements from one output row's windows to the next one's, and from one output pixel's to the next one's.
+    /// Distance between the windows of two output rows and of two output pixels, in elements.
     pub row_step: usize,
     pub column_step: usize,
-    /// Distance of each run of a window from its start.
+    /// Offset of each run of a window from its start.
     pub taps: Vec<usize>,
     /// Elements in each run.
     pub run: usize,
@@ -61,38 +61,39 @@ impl Im2col {
     }
 }
 
-/// What a convolution multiplies, and what becomes of its sums.
+/// The inputs of a matrix product, and how its sums are stored.
 pub(super) trait Product: Copy {
-    /// An activation that is read.
+    /// Type of the activations that are read.
     type In: Copy;
-    /// A packed weight: for every panel, [`GROUP`](Self::GROUP) inputs at a time, vectors of its output channels.
+    /// Type of a packed weight. For every panel, in groups of [`GROUP`](Self::GROUP) inputs, there are vectors of its
+    /// output channels.
     type Weight: Copy;
-    /// An activation that is written.
+    /// Type of the activations that are written.
     type Out: Copy + Default;
-    /// Inputs that one multiplication takes. Each run of a window is filled up to a multiple of it with weights of zero.
+    /// Number of inputs per multiplication. Each run of a window is padded to a multiple of it with weights of zero.
     const GROUP: usize;
 
     /// `LANES` sums.
     type Sum<S: Simd>: Copy;
-    /// Weights of `LANES` output channels, ready to multiply.
+    /// Weights of `LANES` output channels, in registers.
     type Weights<S: Simd>: Copy;
-    /// A group of activations, ready to multiply.
+    /// A group of activations, in registers.
     type Activations<S: Simd>: Copy;
-    /// What storing keeps in registers from tile to tile.
+    /// Values for storing that stay in registers from tile to tile.
     type Ready<S: Simd>: Copy;
 
     fn window(&self) -> &Im2col;
-    /// Channels of the depthwise convolution that runs first, if there is one.
+    /// Number of channels of the depthwise convolution that runs first, if there is one.
     fn between(&self) -> Option<usize>;
     fn outputs(&self) -> usize;
     fn panels(&self) -> *const Self::Weight;
     fn to(&self) -> *mut Self::Out;
 
-    /// `count` pixels of the depthwise convolution to `to`, without anything between them.
+    /// Writes `count` pixels of the depthwise convolution to `to`, without gaps.
     ///
     /// # Safety
     ///
-    /// The windows lie in what `source` points to, and the pixels at `to` are writable.
+    /// The windows are within what `source` points to, and the pixels at `to` are writable.
     unsafe fn depthwise<S: Simd>(
         &self,
         isa: S,
@@ -102,7 +103,7 @@ pub(super) trait Product: Copy {
         count: usize,
         to: *mut Self::In,
     );
-    /// What the sums of the `LANES` channels from `channel` on start with.
+    /// The initial sums of the `LANES` channels starting at `channel`.
     ///
     /// # Safety
     ///
@@ -116,10 +117,11 @@ pub(super) trait Product: Copy {
     ///
     /// A group of activations is readable at `p`.
     unsafe fn activations<S: Simd>(isa: S, p: *const Self::In) -> Self::Activations<S>;
-    /// `sum` and the product of a group.
+    /// Adds the product of a group to `sum`.
     fn multiply<S: Simd>(isa: S, sum: Self::Sum<S>, w: Self::Weights<S>, a: Self::Activations<S>) -> Self::Sum<S>;
     fn ready<S: Simd>(&self, isa: S) -> Self::Ready<S>;
-    /// Stores what becomes of a tile's sums, those of the channels from `channel` on, each pixel's at its place in `to`.
+    /// Stores the sums of a tile. They belong to the channels starting at `channel`, and each pixel goes to its address
+    /// in `to`.
     ///
     /// # Safety
     ///
@@ -134,7 +136,7 @@ pub(super) trait Product: Copy {
     );
 }
 
-/// Rows of output pixels, to be computed.
+/// A task: computes rows of output pixels.
 pub(super) struct Run<P: Product> {
     product: P,
     rows: Range<usize>,
@@ -144,13 +146,13 @@ pub(super) struct Run<P: Product> {
 }
 
 impl<P: Product> Run<P> {
-    /// `scratch` is for a block of pixels between the depthwise convolution and this one.
+    /// `scratch` holds a block of pixels between the depthwise convolution and this one.
     ///
     /// # Safety
     ///
-    /// All windows of `rows` lie in `source` (with what the last group reads beside its run) and all pixels in
-    /// [`to`](Product::to); if there is a depthwise convolution, `scratch` is as long as a block of its pixels, with what
-    /// the last group reads. Nobody else touches the pixels and the scratch before the task has run.
+    /// All windows of `rows` lie in `source` (including what the last group reads beyond its run), and all pixels in
+    /// [`to`](Product::to). If there is a depthwise convolution, `scratch` is as long as a block of its pixels plus
+    /// what the last group reads. Nobody else accesses the pixels and the scratch until the task has run.
     pub(super) unsafe fn new(
         product: P,
         rows: Range<usize>,
@@ -171,8 +173,8 @@ impl<P: Product> Task for Run<P> {
         let window = product.window();
         let between = product.between();
         let read_from = if between.is_some() { scratch.cast_const() } else { source };
-        // Whole rows, or equal parts of one: a depthwise convolution in front computes what neighbouring windows share once
-        // for each piece of a row.
+        // Whole rows, or equal parts of one: for each part, a depthwise convolution computes again what neighbouring
+        // windows share.
         let parts = window.output.width.div_ceil(BLOCK_PIXELS);
         let part = window.output.width.div_ceil(parts);
         let full = if parts == 1 { BLOCK_PIXELS / part * part } else { part };
@@ -209,7 +211,7 @@ impl<P: Product> Task for Run<P> {
     }
 }
 
-/// Index of each pixel of a block, in what is read and in what is written.
+/// For each pixel of a block, its index in the input and in the output.
 struct Block {
     read: [usize; BLOCK_PIXELS],
     write: [usize; BLOCK_PIXELS],
@@ -219,7 +221,8 @@ struct Block {
 impl Block {
     /// # Safety
     ///
-    /// Windows are readable at the block's indices, with what the last group reads beside its run, and pixels writable.
+    /// Windows are readable at the block's indices, including what the last group reads beyond its run, and pixels are
+    /// writable.
     #[inline(always)]
     unsafe fn run<S: Simd, P: Product>(&self, isa: S, product: P, source: *const P::In) {
         let outputs = product.outputs();
@@ -245,14 +248,14 @@ impl Block {
     }
 }
 
-/// A block's pixels and one panel of weights.
+/// The pixels of a block and one panel of weights.
 #[derive(Clone, Copy)]
 struct Panel<'a, P: Product> {
     product: P,
     source: *const P::In,
     block: &'a Block,
     weights: *const P::Weight,
-    /// First output channel, and how many there are: the last vector may have fewer than its lanes.
+    /// The first output channel and the number of channels. The last vector may have fewer channels than lanes.
     first: usize,
     columns: usize,
 }
@@ -275,7 +278,8 @@ impl<P: Product> Panel<'_, P> {
         }
     }
 
-    /// In tiles of `R` pixels. If that does not come out even, the last tile takes some pixels for the second time.
+    /// Computes tiles of `R` pixels. If the number of pixels is not a multiple, the last tile computes some for the
+    /// second time.
     ///
     /// # Safety
     ///
@@ -289,8 +293,8 @@ impl<P: Product> Panel<'_, P> {
                 isa.vectorize(
                     #[inline(always)]
                     move || {
-                        // By an address that the compiler does not see through: it would keep the values in registers from
-                        // tile to tile, and sums would have to be stored and loaded in every few steps.
+                        // Through an address that is opaque to the compiler. Otherwise it would keep the values in
+                        // registers from tile to tile, and spill sums every few steps.
                         let ready = panel.product.ready(isa);
                         let ready = core::hint::black_box(&ready);
                         let mut i = 0;
@@ -314,8 +318,8 @@ impl<P: Product> Panel<'_, P> {
         }
     }
 
-    /// The pixels from `i` on: all `R` and all columns, unless not `WHOLE`. Whole tiles, which are nearly all, ask nothing and
-    /// never have their sums in memory.
+    /// Computes the pixels starting at `i`. If `WHOLE`, these are all `R` pixels and all columns. Nearly all tiles are
+    /// whole; their code has no conditions and never keeps sums in memory.
     ///
     /// # Safety
     ///
@@ -348,7 +352,8 @@ impl<P: Product> Panel<'_, P> {
                 for start in &mut at {
                     *start = start.add(tap);
                 }
-                // One step a turn: unrolled, LLVM sorts the steps by sum, so that a sum waits for itself.
+                // One step per iteration: if it were unrolled, LLVM would sort the steps by sum, and each sum would
+                // wait for its own result.
                 for _ in 0..groups {
                     step::<S, P, R, V>(isa, &mut sums, &at, weights);
                     weights = weights.add(P::GROUP * V * S::LANES);
@@ -375,7 +380,7 @@ impl<P: Product> Panel<'_, P> {
     }
 }
 
-/// One group of inputs of each pixel, times its weights.
+/// Multiplies one group of inputs of each pixel by its weights.
 ///
 /// # Safety
 ///
@@ -391,8 +396,8 @@ unsafe fn step<S: Simd, P: Product, const R: usize, const V: usize>(
     // SAFETY: by this function's condition.
     unsafe {
         if R < V {
-            // Activations stay, weights come one by one. LLVM would have all of them at once if loads could change places,
-            // and a browser has not the registers for that.
+            // Activations stay in registers; weights are loaded one by one. LLVM would load all of them at once if it
+            // could reorder loads, and a browser does not have enough registers for that.
             let mut activations = [P::activations(isa, at[0]); R];
             for (a, at) in activations.iter_mut().zip(at).skip(1) {
                 *a = P::activations(isa, *at);

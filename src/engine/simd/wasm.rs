@@ -19,15 +19,15 @@ impl Wasm {
     }
 }
 
-/// Lowest and highest result, as words.
+/// Lowest and highest result, as 16-bit words.
 #[cfg(not(feature = "relaxed-simd"))]
 type Pack = [v128; 2];
-/// The same, and where a word's low byte is. The compiler knows that a clamped word is a byte and narrows by a shuffle. V8
-/// makes a shuffle's order anew, in five instructions, wherever it is used, unless it is a number like any other.
+/// The same, and the position of a word's low byte. The compiler knows that a clamped word is a byte, and narrows by a
+/// shuffle. V8 rebuilds the mask of a shuffle at every use, in five instructions, unless the mask is a variable.
 #[cfg(feature = "relaxed-simd")]
 type Pack = ([v128; 2], v128);
 
-/// Words to bytes, clamped; the lower half counts.
+/// Narrows words to bytes with clamping. Only the lower half is used.
 #[inline(always)]
 fn to_bytes(words: v128, pack: Pack) -> v128 {
     #[cfg(not(feature = "relaxed-simd"))]
@@ -45,9 +45,9 @@ fn to_bytes(words: v128, pack: Pack) -> v128 {
 // where the browser knows it; loads and stores touch the bytes that the trait names.
 unsafe impl Simd for Wasm {
     const LANES: usize = 4;
-    // V8 gives out fifteen registers: two pixels of six vectors are 12 sums, 2 activations and a weight. A dot product
-    // takes four or five clocks, and two start in each: fewer than ten sums would wait for themselves. Where a product is
-    // several instructions, it needs registers itself.
+    // V8 allocates fifteen registers: two pixels of six vectors need 12 sums, 2 activations and a weight. A dot product
+    // takes four or five clocks, and two start in each, so fewer than ten sums would stall. Where a product is several
+    // instructions, it needs registers itself.
     const PANEL: usize = if cfg!(feature = "relaxed-simd") { 6 } else { 5 };
     type F = v128;
     type I = v128;
@@ -83,7 +83,7 @@ unsafe impl Simd for Wasm {
         fn sub(a: v128, b: v128) -> v128 { f32x4_sub(a, b) }
         fn mul(a: v128, b: v128) -> v128 { f32x4_mul(a, b) }
         fn div(a: v128, b: v128) -> v128 { f32x4_div(a, b) }
-        // pmin(x, y) is `y < x ? y : x`, one instruction where f32x4.min has to care about NaN.
+        // pmin(x, y) is `y < x ? y : x`, one instruction. f32x4.min must handle NaN and takes more.
         fn min(a: v128, b: v128) -> v128 { f32x4_pmin(b, a) }
         fn max(a: v128, b: v128) -> v128 { f32x4_pmax(b, a) }
         fn reinterpret_i32(a: v128) -> v128 { a }
@@ -126,7 +126,7 @@ unsafe impl Simd for Wasm {
     operations! {
         on plain values:
         fn mul_add(a: v128, b: v128, c: v128) -> v128 { f32x4_relaxed_madd(a, b, c) }
-        // Exact and alike on every machine while its second operand stays in 0..=127.
+        // Exact, and the same on every machine, while its second operand is in 0..=127.
         fn dot(acc: v128, w: v128, a: v128) -> v128 { i32x4_relaxed_dot_i8x16_i7x16_add(w, a, acc) }
         fn dot_bytes(acc: v128, w: v128, a: v128) -> v128 { i32x4_relaxed_dot_i8x16_i7x16_add(w, a, acc) }
     }
@@ -158,7 +158,7 @@ unsafe impl Simd for Wasm {
         fn dot(acc: v128, w: [v128; 2], a: [v128; 2]) -> v128 {
             i32x4_add(i32x4_add(acc, i32x4_dot_i16x8(w[0], a[0])), i32x4_dot_i16x8(w[1], a[1]))
         }
-        // Sums of two neighbours, then of the neighbouring sums.
+        // Adds neighbouring products, then neighbouring sums.
         fn dot_bytes(acc: v128, w: v128, a: v128) -> v128 {{
             let low = i32x4_dot_i16x8(i16x8_extend_low_i8x16(w), i16x8_extend_low_u8x16(a));
             let high = i32x4_dot_i16x8(i16x8_extend_high_i8x16(w), i16x8_extend_high_u8x16(a));

@@ -1,4 +1,5 @@
-//! `cargo xtask size`: what a visitor downloads for `Detector.load()`, against a budget that only a commit raises.
+//! `cargo xtask size`: measures what a visitor downloads for `Detector.load()`, against a budget that only a commit
+//! raises.
 
 mod parts;
 
@@ -13,14 +14,14 @@ use xshell::Shell;
 use crate::wasm::{self, Size};
 use crate::workspace;
 
-/// What may grow unnoticed: compilers and compressors differ a little.
+/// Growth that is accepted, because compilers and compressors differ a little.
 const TOLERANCE: f64 = 0.03;
 
-/// Modules of the package that `Detector.load()` does not bring in, and its other entries.
+/// Modules of the package that `Detector.load()` does not load, and its other entries.
 const ON_DEMAND: &[&str] =
     &["draw.js", "element.js", "helpers.js", "inline.js", "labels.js", "overlay.js", "small.js"];
 
-/// The glue of all engines, which the worker's script imports.
+/// The glue code of all engines, which the worker's script imports.
 const GLUE: &[&str] = &["micro_yolo.js", "micro_yolo_full.js", "micro_yolo_threads.js"];
 
 /// Arguments of `cargo xtask size`.
@@ -34,28 +35,28 @@ pub struct SizeArgs {
     crates: bool,
 }
 
-/// Bytes, after gzip unless said, of what one visitor downloads.
+/// Bytes of what one visitor downloads, after gzip unless stated otherwise.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 struct Download {
-    /// The package's modules and the glue, minified, each compressed by itself.
+    /// The package's modules and the glue code, minified, each compressed separately.
     javascript: u64,
     /// The larger of the plain engines: a browser loads one.
     engine: u64,
-    /// The larger of the engines that run any network, which a visitor of the default model never meets.
+    /// The larger of the full engines, which the default model does not need.
     full_engine: u64,
     /// The default model.
     model: u64,
-    /// The entry `micro-yolo/inline`, which has all of that in one module.
+    /// The entry `micro-yolo/inline`, which has all parts in one module.
     inline: u64,
-    /// The same before gzip: base64 of what is compressed already, so gzip takes off a quarter.
+    /// The same before gzip: base64 of compressed data, which gzip makes smaller by a quarter.
     inline_raw: u64,
 }
 
-/// `cargo xtask size`; fails where a part is above its budget.
+/// `cargo xtask size`; fails if a part exceeds its budget.
 ///
 /// # Errors
 ///
-/// If the build fails or a part has outgrown its budget.
+/// If the build fails or a part exceeds its budget.
 pub fn run(sh: &Shell, args: &SizeArgs) -> Result<ExitCode> {
     wasm::build(sh)?;
     let download = Download::measure(&wasm::package(sh)?)?;
@@ -95,7 +96,7 @@ fn budget_path() -> PathBuf {
     workspace::path("xtask/size-budget.json")
 }
 
-/// The document that shows the budget, between the lines [`BEGIN`] and [`END`].
+/// The document that shows the budget between the lines [`BEGIN`] and [`END`].
 fn document_path() -> PathBuf {
     workspace::path("docs/performance.md")
 }
@@ -104,7 +105,7 @@ const BEGIN: &str = "<!-- begin: cargo xtask size --accept -->\n";
 const END: &str = "<!-- end -->\n";
 
 impl Download {
-    /// Of the package in this folder, as it is shipped.
+    /// Measures the package in this folder, as it is published.
     fn measure(package: &Path) -> Result<Download> {
         let gzip = |path: &Path| Ok::<u64, anyhow::Error>(Size::of(path)?.gzip);
         let mut javascript = 0;
@@ -139,7 +140,7 @@ impl Download {
         self.javascript + self.engine + self.model
     }
 
-    /// A document with these figures in its table, laid out as Prettier does.
+    /// The document `text` with these figures in its table, formatted as by Prettier.
     fn document(self, text: &str) -> Result<String> {
         let rows = [
             ("JavaScript", self.javascript),

@@ -1,14 +1,14 @@
-//! Which crates a WebAssembly module's code is from, by the names in its name section.
+//! Determines which crates a WebAssembly module's code comes from, by the names in its name section.
 
 use std::collections::{BTreeMap, HashMap};
 
 use anyhow::{Context, Result};
 use wasmparser::{KnownCustom, Name, Parser, Payload, TypeRef};
 
-/// Bytes of code of each crate, and of `engine`, the part of our own that computes; the largest first.
+/// Bytes of code of each crate, and of `engine`, which is our own compute kernels; the largest first.
 ///
-/// A generic function counts for the crate that its name begins with, not for its caller: a sort of tract's axes counts
-/// for `core`.
+/// A generic function counts for the crate with which its name begins, not for its caller: a sort of tract's axes
+/// counts for `core`.
 ///
 /// # Errors
 ///
@@ -48,7 +48,7 @@ pub fn code_by_crate(module: &[u8]) -> Result<Vec<(String, usize)>> {
     Ok(crates)
 }
 
-/// The crate that a mangled name begins with.
+/// The crate with which a mangled name begins.
 fn crate_of(mangled: &str) -> String {
     let name = rustc_demangle::demangle(mangled).to_string();
     if name.contains("micro_yolo::engine") {
@@ -61,7 +61,7 @@ fn crate_of(mangled: &str) -> String {
     match &path[..end] {
         "" => "unnamed".into(),
         name if path[end..].starts_with("::") => name.to_owned(),
-        // A function without a path, or a trait on a type of the language.
+        // A function without a path, or a trait on a primitive type.
         _ => "others".into(),
     }
 }

@@ -1,4 +1,4 @@
-//! Counts of passed and failed tests, read from what test runners print.
+//! Counts passed and failed tests from the output of test runners.
 
 use std::ops::AddAssign;
 
@@ -15,12 +15,13 @@ impl Counts {
         Counts { passed: 0, failed: 1 }
     }
 
-    /// What one line of output adds: a closing line of libtest or wasm-bindgen-test, or one of those of node's runner.
+    /// The counts of one line of output: a last line of libtest or wasm-bindgen-test, or one of those of node's test
+    /// runner.
     pub fn in_line(line: &str) -> Counts {
         libtest(line).or_else(|| node(line)).unwrap_or_default()
     }
 
-    /// Our own last line: `12 passed, 0 failed`.
+    /// The counts of xtask's own last line: `12 passed, 0 failed`.
     pub fn totals(line: &str) -> Option<Counts> {
         let (passed, failed) = line.strip_suffix(" failed")?.split_once(" passed, ")?;
         Some(Counts { passed: passed.parse().ok()?, failed: failed.parse().ok()? })
@@ -52,7 +53,7 @@ fn node(line: &str) -> Option<Counts> {
     let number = number.parse().ok()?;
     match word {
         "pass" => Some(Counts { passed: number, failed: 0 }),
-        // A cancelled test ran out of time, or its parent did.
+        // A cancelled test has exceeded its time limit, or its parent has.
         "fail" | "cancelled" => Some(Counts { passed: 0, failed: number }),
         _ => None,
     }

@@ -9,7 +9,7 @@ use super::super::operations::Simd;
 use super::super::thread_pool::{SendPtr, ThreadPool};
 use super::windows::{Kernel, PixelRun, Windows, dispatch};
 
-/// Output pixels worked on together.
+/// Number of output pixels that are computed together.
 const SHARED: usize = 4;
 
 /// A float depthwise convolution with bias and activation.
@@ -45,7 +45,7 @@ impl DepthwiseF32 {
         self.windows.output.channels
     }
 
-    /// Sides of the output.
+    /// Height and width of the output.
     pub(in super::super) fn size(&self) -> Hw {
         self.windows.output.size()
     }
@@ -57,7 +57,7 @@ impl DepthwiseF32 {
 
     /// # Panics
     ///
-    /// If a window does not lie in a source of this length.
+    /// If a window is not within a source of this length.
     pub(in super::super) fn check(&self, source: usize) {
         assert!(self.windows.end() <= source, "window outside");
     }
@@ -99,7 +99,7 @@ impl DepthwiseF32 {
         pool.run_rows(output.height, |_, rows| isa.run(Run(self, rows, source, destination.get(), target)));
     }
 
-    /// The pixels of a run.
+    /// Computes the pixels of a run.
     ///
     /// # Safety
     ///
@@ -119,7 +119,7 @@ impl DepthwiseF32 {
         }
     }
 
-    /// The pixels of a run, a few at a time.
+    /// Computes the pixels of a run, a few at a time.
     ///
     /// # Safety
     ///
@@ -129,7 +129,7 @@ impl DepthwiseF32 {
         let PixelRun { source, y, x, count, to, pixel } = run;
         let step = STRIDE * self.windows.input.pixel;
         let start = self.windows.start(y, x);
-        // With a stride of 2 neighbours share less: four of them would need more registers than V8 has.
+        // With a stride of 2, neighbours share fewer inputs: four of them would need more registers than V8 has.
         let together = if STRIDE == 1 { SHARED } else { 3 };
         let mut i = 0;
         while i < count {
@@ -151,11 +151,11 @@ impl DepthwiseF32 {
         }
     }
 
-    /// `X` neighbouring output pixels, all channels.
+    /// Computes `X` neighbouring output pixels, all channels.
     ///
     /// # Safety
     ///
-    /// The taps of their windows, the first of which is at `source`, are readable, and the pixels from `to` on writable.
+    /// The taps of their windows, starting at `source`, are readable, and the pixels starting at `to` writable.
     #[inline(always)]
     unsafe fn group<S: Simd, const K: usize, const STRIDE: usize, const X: usize>(
         &self,
@@ -173,7 +173,7 @@ impl DepthwiseF32 {
         }
         if c < channels {
             if channels >= S::LANES {
-                // The last whole vector, some of it for the second time.
+                // The last whole vector. Some of its channels are computed for the second time.
                 // SAFETY: as above.
                 unsafe { self.vector::<S, K, STRIDE, X>(isa, source, channels - S::LANES, to, pixel) };
             } else {
@@ -185,11 +185,11 @@ impl DepthwiseF32 {
         }
     }
 
-    /// The same for the vector of channels from `c` on.
+    /// The same for the vector of channels that starts at `c`.
     ///
     /// # Safety
     ///
-    /// As [`group`](Self::group); there are `LANES` channels from `c` on.
+    /// As [`group`](Self::group), and there are `LANES` channels starting at `c`.
     #[inline(always)]
     unsafe fn vector<S: Simd, const K: usize, const STRIDE: usize, const X: usize>(
         &self,
@@ -206,8 +206,8 @@ impl DepthwiseF32 {
             let mut sums = [isa.load(self.bias.as_ptr().add(c)); X];
             let mut weights = self.weights.as_ptr().add(c);
             let mut source = source.add(c);
-            // As many as `K`, but LLVM must not know it: unrolled, the loop is sorted by sum, and what all sums share no
-            // longer fits into the registers.
+            // Always equal to `K`, but LLVM must not know that. It would unroll the loop and sort it by sum, and the
+            // values that all sums share would no longer fit into the registers.
             for _ in 0..self.windows.kernel.height {
                 let mut w = [isa.splat(0.0); K];
                 for (k, w) in w.iter_mut().enumerate() {
@@ -227,7 +227,7 @@ impl DepthwiseF32 {
                 source = source.add(input.row);
             }
             if let Activation::Clamp { low, high } = self.activation {
-                // Not by `apply`, whose `map` the compiler does not always inline for four vectors.
+                // Without `apply`, because the compiler does not always inline its `map` for four vectors.
                 let (low, high) = (isa.splat(low), isa.splat(high));
                 for sum in &mut sums {
                     *sum = isa.min(isa.max(*sum, low), high);
@@ -239,7 +239,7 @@ impl DepthwiseF32 {
         }
     }
 
-    /// One output pixel of any kernel.
+    /// Computes one output pixel with any kernel.
     ///
     /// # Safety
     ///

@@ -13,10 +13,10 @@ use super::int8_5x5;
 use super::interleaved::{AT_ONCE, Columns, Tap, group_bytes, interleave_group, load_tap};
 use super::windows::{Kernel, PixelRun, Windows, dispatch};
 
-/// Pixels that are summed up together: a weight is loaded once for all of them.
+/// Number of pixels that are summed together. A weight is loaded once for all of them.
 const AT_A_TIME: usize = 6;
 
-/// The groups of four taps that make up a window: column by column, each of four rows, the last one filled up.
+/// The groups of four taps of a window: column by column, each with four rows, the last group padded.
 fn groups(Hw { height: rows, width: columns }: Hw) -> Vec<[Tap; 4]> {
     if (rows, columns) == (5, 5) {
         return int8_5x5::groups();
@@ -28,7 +28,7 @@ fn groups(Hw { height: rows, width: columns }: Hw) -> Vec<[Tap; 4]> {
     (0..columns).flat_map(|column| (0..rows).step_by(4).map(move |first| group(column, first))).collect()
 }
 
-/// How many groups behind a window's first column the `n`-th group of a square kernel lies.
+/// The distance, in groups, from a window's first column to the `n`-th group of a square kernel.
 const fn place_of(side: usize, n: usize) -> usize {
     match side {
         5 => int8_5x5::place_of(n),
@@ -36,29 +36,29 @@ const fn place_of(side: usize, n: usize) -> usize {
     }
 }
 
-/// An int8 depthwise convolution: bytes in `0..=127` to bytes.
+/// An int8 depthwise convolution from bytes in `0..=127` to bytes.
 ///
-/// The dot product wants four taps of a channel side by side. The taps of a window are taken in groups of four (see
-/// [`groups`]) and interleaved by shuffles. For square kernels that happens in a pass of its own: an interleaved column
-/// then serves every output pixel whose window it lies in, and a window is a few vectors in a row.
+/// The dot product needs four taps of a channel side by side. So the taps of a window are taken in groups of four (see
+/// [`groups`]) and interleaved by shuffles. For square kernels this is done in a separate pass. Each interleaved column
+/// then serves every output pixel whose window contains it, and a window is a few consecutive vectors.
 #[derive(Debug, Clone)]
 pub(crate) struct DepthwiseI8 {
     isa: Isa,
     windows: Windows,
     requantize: Requantize,
-    /// First channel of each block of `2 * LANES` channels; the last block may overlap the one before, so that none
-    /// reaches beyond the channels unless there are fewer than that.
+    /// The first channel of each block of `2 * LANES` channels. The last block may overlap the one before, so that no
+    /// block exceeds the channels, unless there are fewer than one block.
     blocks: Vec<usize>,
-    /// What is interleaved at once.
+    /// The channels that are interleaved together.
     units: Vec<Unit>,
-    /// Of a square kernel: bytes from a window's first interleaved column to each group.
+    /// For a square kernel: bytes from a window's first interleaved column to each group.
     places: Vec<usize>,
     /// `[block, group, 2 vectors, 4 * LANES]`
     weights: Vec<i8>,
     /// `[block, 2 vectors, LANES]`, in the channel order of the interleaved vectors.
     bias: Vec<i32>,
     multiplier: Vec<f32>,
-    /// Distance of each group's four taps from the window's start.
+    /// For each group, the offsets of its four taps from the window's start.
     groups: Vec<[usize; 4]>,
 }
 
@@ -145,7 +145,7 @@ impl DepthwiseI8 {
         self.windows.output.channels
     }
 
-    /// Sides of the output.
+    /// Height and width of the output.
     pub(in super::super) fn size(&self) -> Hw {
         self.windows.output.size()
     }
@@ -157,7 +157,7 @@ impl DepthwiseI8 {
 
     /// # Panics
     ///
-    /// If a window, with what is read beside its last pixel, does not lie in a source of this length.
+    /// If a window, with what is read beyond its last pixel, is not within a source of this length.
     pub(in super::super) fn check(&self, isa: Isa, source: usize) {
         assert_eq!(self.isa, isa, "weights are packed for another instruction set");
         let beside = (2 * isa.lanes()).saturating_sub(self.windows.output.channels);
@@ -168,7 +168,7 @@ impl DepthwiseI8 {
     ///
     /// # Panics
     ///
-    /// If an index that will be touched is outside its slice.
+    /// If an index that the run accesses is outside its slice.
     pub(crate) fn run(
         &self,
         isa: Isa,
@@ -201,20 +201,20 @@ impl DepthwiseI8 {
         pool.run_rows(output.height, |_, rows| isa.run(Run(self, rows, source, destination.get(), target)));
     }
 
-    /// The pixels of a run.
+    /// Computes the pixels of a run.
     ///
     /// # Safety
     ///
     /// [`check`](Self::check) passed for the run's source, and its pixels are writable.
     #[inline(always)]
     pub(in super::super) unsafe fn pixels<S: Simd>(&self, isa: S, run: PixelRun<u8>) {
-        // Too few channels for a unit would have to be loaded and stored one by one.
+        // With fewer channels than a unit, values would have to be loaded and stored one by one.
         let square = self.windows.square().filter(|_| self.windows.output.channels >= 2 * S::LANES * S::BLOCKS);
         // SAFETY: by this function's condition.
         unsafe { dispatch(square, KernelI8 { layer: self, isa, run }) };
     }
 
-    /// Interleaves `columns` columns of `K` rows, a 5x5 kernel's by [`int8_5x5`].
+    /// Interleaves `columns` columns of `K` rows; for a 5x5 kernel with [`int8_5x5`].
     ///
     /// # Safety
     ///
@@ -245,7 +245,7 @@ impl DepthwiseI8 {
         }
     }
 
-    /// Sums up and requantises 3x3 windows of one block. Their weights stay in registers.
+    /// Sums and requantises 3x3 windows of one block. Their weights stay in registers.
     ///
     /// # Safety
     ///
@@ -281,7 +281,7 @@ impl DepthwiseI8 {
         }
     }
 
-    /// Sums up and requantises windows of one block.
+    /// Sums and requantises windows of one block.
     ///
     /// # Safety
     ///
@@ -292,7 +292,7 @@ impl DepthwiseI8 {
             // SAFETY: by this function's condition.
             return unsafe { self.sum_3x3::<S, STRIDE, LEAKS>(isa, run) };
         }
-        // By an address that the compiler does not see through, as in a tile of a matrix product.
+        // Through an address that is opaque to the compiler, as in a tile of a matrix product.
         let ready = self.requantize.ready(isa);
         let ready = core::hint::black_box(&ready);
         // SAFETY: by this function's condition.
@@ -310,11 +310,11 @@ impl DepthwiseI8 {
         }
     }
 
-    /// `N` pixels of a run from the one at `first` on.
+    /// Computes `N` pixels of a run, starting at `first`.
     ///
     /// # Safety
     ///
-    /// As [`sum`](Self::sum), and the run has as many pixels.
+    /// As [`sum`](Self::sum), and the run has these pixels.
     #[inline(always)]
     unsafe fn sum_pixels<S: Simd, const K: usize, const STRIDE: usize, const LEAKS: bool, const N: usize>(
         &self,
@@ -331,7 +331,7 @@ impl DepthwiseI8 {
             let start = self.start(isa, block);
             let mut sums = [start; N];
             let columns = columns.add(first * STRIDE * column);
-            // A loop, not unrolled: all taps of a window at once are more than there are registers.
+            // Not unrolled: all taps of a window do not fit into the registers.
             for place in &self.places {
                 let at = columns.add(*place);
                 let w = [isa.load_bytes(weights), isa.load_bytes(weights.add(vector))];
@@ -355,11 +355,11 @@ impl DepthwiseI8 {
         }
     }
 
-    /// What the sums of a block start with.
+    /// The initial sums of a block.
     ///
     /// # Safety
     ///
-    /// There is such a block.
+    /// The block exists.
     #[inline(always)]
     unsafe fn start<S: Simd>(&self, isa: S, block: usize) -> [S::I; 2] {
         // SAFETY: the bias has `2 * LANES` integers for every block.
@@ -369,11 +369,11 @@ impl DepthwiseI8 {
         }
     }
 
-    /// What the sums of a block are multiplied with.
+    /// The multipliers of the sums of a block.
     ///
     /// # Safety
     ///
-    /// There is such a block.
+    /// The block exists.
     #[inline(always)]
     unsafe fn multiplier<S: Simd>(&self, isa: S, block: usize) -> [S::F; 2] {
         // SAFETY: there are `2 * LANES` multipliers for every block.
@@ -383,7 +383,7 @@ impl DepthwiseI8 {
         }
     }
 
-    /// One output pixel of any kernel, one block of its channels.
+    /// Computes one output pixel with any kernel, for one block of its channels.
     ///
     /// # Safety
     ///
@@ -411,7 +411,7 @@ impl DepthwiseI8 {
             let multiplier = self.multiplier.as_ptr().add(block * 2 * S::LANES);
             for (v, sum) in sums.iter_mut().enumerate() {
                 let multiplier = isa.load(multiplier.add(v * S::LANES));
-                // A slope of 1 leaves the sums; here two more instructions do not matter.
+                // A slope of 1 does not change the sums. Here the two extra instructions do not matter.
                 *sum = requantize.apply_to_sum::<true>(isa.to_f32(*sum), multiplier);
             }
             if self.windows.output.channels >= 2 * S::LANES {
@@ -425,17 +425,17 @@ impl DepthwiseI8 {
     }
 }
 
-/// Neighbouring channels whose taps are interleaved at once: [`Simd::BLOCKS`] blocks.
+/// Neighbouring channels that are interleaved together: [`Simd::BLOCKS`] blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Unit {
     /// The first channel.
     channel: usize,
-    /// Which blocks these channels are; `None` where they are not wanted, or beyond the unit.
+    /// The blocks of these channels; `None` if a block is not needed or does not exist.
     blocks: [Option<usize>; 2],
 }
 
-/// Units for blocks of `width` channels that begin at these. In units of two, a block without a neighbour behind it is the
-/// second one, so that no unit reaches beyond the channels.
+/// The units for blocks of `width` channels with these first channels. In a unit of two, a block without a following
+/// neighbour is the second one, so that no unit exceeds the channels.
 fn units(blocks: &[usize], width: usize, in_unit: usize) -> Vec<Unit> {
     let mut units = Vec::new();
     let mut next = 0;

@@ -1,7 +1,7 @@
-//! How the int8 kernel takes the taps of a 5x5 window.
+//! The order of the taps of a 5x5 window in the int8 kernel.
 //!
-//! Groups of four down the columns would leave the fifth row by itself, a group for each of its taps. It is taken along the
-//! row instead, so that a window is seven groups, `A` to `G`, and not ten:
+//! Groups of four rows would leave the fifth row, with one group for each of its taps. So its taps are grouped along
+//! the row instead. A window then has seven groups, `A` to `G`, not ten:
 //!
 //! ```text
 //!          column   0  1  2  3  4
@@ -12,8 +12,9 @@
 //!              4    B  B  B  B  D      the other taps of D are columns 1 to 3 again, with weights of zero
 //! ```
 //!
-//! In memory each column has two groups: its rows 0 to 3, and the fifth row's taps in this column and the next three. A
-//! window reads seven of the nine groups from its first column on; the two that it leaves out belong to later windows.
+//! In memory each column has two groups: its rows 0 to 3, and the taps of the fifth row in this column and the next
+//! three. A window reads seven of the nine groups that start at its first column. The other two belong to later
+//! windows.
 //!
 //! ```text
 //! column of the window    0      1      2      3      4
@@ -25,7 +26,7 @@ use super::super::image::PixelLayout;
 use super::super::operations::Simd;
 use super::interleaved::{Tap, group_bytes, interleave_group, load_tap};
 
-/// Places of a column.
+/// Groups per column.
 pub(super) const COLUMN_PLACES: usize = 2;
 
 /// The taps of each group, `A` first.
@@ -36,12 +37,12 @@ pub(super) fn groups() -> Vec<[Tap; 4]> {
     vec![down(0), along(0), down(1), along(1), down(2), down(3), down(4)]
 }
 
-/// How many places behind a window's first column the `n`-th group lies.
+/// The distance, in groups, from a window's first column to its `n`-th group.
 pub(super) const fn place_of(n: usize) -> usize {
     if n < 5 { n } else { 2 * n - 4 }
 }
 
-/// The first group of each of `columns` columns of an image, from the one at `source` on.
+/// Interleaves the first group of each of `columns` columns of an image, starting at `source`.
 ///
 /// # Safety
 ///
@@ -69,7 +70,8 @@ pub(super) unsafe fn interleave_columns<S: Simd>(
     }
 }
 
-/// The second groups, of the first `columns` columns only: the last of them ends at the last window's last column.
+/// Interleaves the second groups of the first `columns` columns only. The last group ends at the last column of the
+/// last window.
 ///
 /// # Safety
 ///

@@ -1,20 +1,20 @@
-//! The taps of int8 windows in groups of four, as the dot product wants them.
+//! The taps of int8 windows in groups of four, as the dot product needs them.
 //!
-//! In memory a group has two vectors for each block of `2 * LANES` channels: `[group, block, 2 vectors, 4 * LANES bytes]`.
+//! In memory a group has two vectors per block of `2 * LANES` channels: `[group, block, 2 vectors, 4 * LANES bytes]`.
 
 use super::super::operations::Simd;
 use super::super::tile::BLOCK_PIXELS;
 
-/// Output pixels whose columns are interleaved at once.
+/// Number of output pixels whose columns are interleaved together.
 pub(super) const AT_ONCE: usize = BLOCK_PIXELS;
-/// Most bytes of the interleaved columns: with stride 2, two groups a column, 128 bytes a group.
+/// Maximum bytes of the interleaved columns: with stride 2, two groups per column, 128 bytes per group.
 const SPAN: usize = ((AT_ONCE - 1) * 2 + 7) * 2 * 128;
-/// Interleaved columns. Aligned, or every fourth vector would lie across two cache lines.
+/// Interleaved columns. They are aligned, because otherwise every fourth vector would cross a cache line.
 #[repr(align(64))]
 #[expect(dead_code, reason = "memory that is used by its address")]
 pub(super) struct Columns([u8; SPAN]);
 
-/// A tap of a group, which may be there for its neighbours' sake only: its weight then is zero.
+/// A tap of a group. It may only fill up the group; its weight is then zero.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Tap {
     pub row: usize,
@@ -27,7 +27,7 @@ pub(super) const fn group_bytes<S: Simd>() -> usize {
     S::BLOCKS * 8 * S::LANES
 }
 
-/// One tap of all channels that are interleaved at once.
+/// Loads one tap of all channels that are interleaved together.
 ///
 /// # Safety
 ///
@@ -38,8 +38,8 @@ pub(super) unsafe fn load_tap<S: Simd>(isa: S, at: *const u8) -> S::B {
     unsafe { if S::BLOCKS == 2 { isa.load_bytes(at.cast()) } else { isa.load_half(at) } }
 }
 
-/// Interleaves one group of [`Columns`]. It takes the taps loaded: their addresses, as an array, the compiler would put into
-/// memory and read back for each load.
+/// Interleaves one group of [`Columns`]. It takes loaded taps, because the compiler would put an array of addresses
+/// into memory and read it back for each load.
 ///
 /// # Safety
 ///

@@ -1,8 +1,8 @@
-//! Depthwise convolutions, float and int8: each channel has a window of its own.
+//! Depthwise convolutions, float and int8: each output channel reads only its own input channel.
 //!
-//! Vectors run along channels, so neighbouring lanes never meet. For the common square kernels (3, 5, 7 with stride 1 or
-//! 2) a few output pixels of a row are worked on together and share what they load; any other kernel goes pixel by pixel
-//! through a list of taps.
+//! Vectors run along channels, so lanes are independent. For the common square kernels (3, 5, 7 with stride 1 or 2), a
+//! few output pixels of a row are computed together and share loads. Any other kernel goes pixel by pixel through a
+//! list of taps.
 
 mod float;
 mod int8;

@@ -1,18 +1,18 @@
-//! Where windows are, and which kernel goes through them.
+//! The windows of a depthwise convolution, and the choice of the kernel that processes them.
 
 use super::super::image::{Hw, PixelLayout, Shape};
 
-/// Where the windows of a depthwise convolution are.
+/// The positions of the windows of a depthwise convolution.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Windows {
-    /// Output pixels, and the channels of input and output.
+    /// Number of output pixels, and of channels of input and output.
     pub output: Shape,
     pub kernel: Hw,
-    /// From one output pixel to the next, in input pixels.
+    /// Distance between two windows, in input pixels.
     pub stride: Hw,
-    /// From one tap to the next, in input pixels.
+    /// Distance between two taps, in input pixels.
     pub dilation: Hw,
-    /// Where the input is, counted from the first window's first tap.
+    /// The layout of the input. Its origin is the first tap of the first window.
     pub input: PixelLayout,
 }
 
@@ -28,17 +28,17 @@ impl Windows {
         input.at(y, x) + output.channels
     }
 
-    /// Index of a window's first channel.
+    /// Index of the first channel of a window.
     pub(super) fn start(&self, y: usize, x: usize) -> usize {
         self.input.at(y * self.stride.height, x * self.stride.width)
     }
 
-    /// From a window's start to one of its taps.
+    /// Offset of a tap from the window's start.
     pub(super) fn offset(&self, row: usize, column: usize) -> usize {
         row * self.dilation.height * self.input.row + column * self.dilation.width * self.input.pixel
     }
 
-    /// Side and stride, if there is a kernel for just these.
+    /// Kernel size and stride, if there is specialised code for them.
     pub(super) fn square(&self) -> Option<Square> {
         let (side, stride) = (self.kernel.height, self.stride.height);
         let square = self.kernel.width == side && self.stride.width == stride && self.dilation == Hw::from((1, 1));
@@ -46,29 +46,29 @@ impl Windows {
     }
 }
 
-/// A kernel as high as wide, without dilation, whose stride is the same both ways: side 3, 5 or 7, stride 1 or 2.
+/// A square kernel without dilation, with the same stride in both directions: side 3, 5 or 7, stride 1 or 2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Square {
     side: usize,
     stride: usize,
 }
 
-/// Neighbouring output pixels of one row: what they are made of and where they go.
+/// Neighbouring output pixels of one row, with their input and output addresses.
 #[derive(Clone, Copy)]
 pub(in super::super) struct PixelRun<T> {
-    /// The image that [`Windows`] counts in.
+    /// The image to which the indices of [`Windows`] refer.
     pub source: *const T,
-    /// Row and first column, and how many columns.
+    /// Row, first column and number of columns.
     pub y: usize,
     pub x: usize,
     pub count: usize,
     /// The first pixel.
     pub to: *mut T,
-    /// Elements from pixel to pixel.
+    /// Distance between two pixels, in elements.
     pub pixel: usize,
 }
 
-/// Code for a run of pixels, with the kernel's size as constants where it is a [`Square`].
+/// Code for a run of pixels. For a [`Square`], the kernel's size is a constant.
 pub(super) trait Kernel {
     /// For side `K`.
     ///
