@@ -7,19 +7,20 @@ const own = new Set();
 
 /**
  * A file of the package: where it is, or in Node, whose fetch() reads no files, what is in it.
- * @param {() => URL} address with `new URL("./FILE", import.meta.url)` written out, for bundlers look for exactly this
+ * @param {() => URL} address `located(new URL("./FILE", import.meta.url))`, written out, for bundlers look for exactly this.
+ * Without the call of `located` there, the tracer of Nuxt's server and of Vercel (@vercel/nft, seen in 1.11) passes over the file.
  * @returns {URL | Promise<Uint8Array>}
  */
 export function packaged(address) {
   let url;
   try {
-    url = located(address());
+    url = address();
   } catch (cause) {
     throw new MicroYoloError(
       "unsupported",
       "the package's files cannot be found from here, for this module has no address that they could be beside (it is " +
-        "part of a classic script, or from a blob: or data: URL): import `micro-yolo/inline`, which needs none, or name " +
-        "`wasm` and `model`",
+        "part of a classic script, from a blob: or data: URL, or in a runtime without addresses): import " +
+        "`micro-yolo/inline`, which needs none, or name `wasm` and `model`",
       { cause },
     );
   }
@@ -41,14 +42,20 @@ async function read(files, url) {
 }
 
 /**
- * Where a file of the package really is. The development server of Vite 5 to 7 copies a dependency's modules to
- * `node_modules/.vite/deps`, but not what they refer to.
+ * The folder to which the development server of Vite 5 to 7 copies a dependency's modules, but not what they refer to:
+ * `node_modules/.vite/deps`, in Nuxt `node_modules/.cache/vite/client/deps`, in SolidStart `node_modules/.vinxi/client/deps`.
+ */
+const COPIES = /\/node_modules\/\..*?\/deps\//;
+
+/**
+ * Where a file of the package really is.
  * @param {string | URL} address
  */
 export function located(address) {
   // Turbopack makes relative addresses of what it finds.
   const url = new URL(address, globalThis.document?.baseURI ?? globalThis.location?.href);
-  return /^https?:$/.test(url.protocol) ? new URL(url.href.replace("/.vite/deps/", "/micro-yolo/")) : url;
+  if (/^https?:$/.test(url.protocol)) url.pathname = url.pathname.replace(COPIES, "/node_modules/micro-yolo/");
+  return url;
 }
 
 /**
@@ -58,7 +65,7 @@ export function located(address) {
 export function remedy(url) {
   if (!own.has(url)) return "";
   return (
-    ". It is a file of this package: import `micro-yolo/inline`, which needs no file, have the bundler put it there, or " +
-    "name `wasm` and `model`"
+    ". It is a file of this package: import `micro-yolo/inline`, which needs no file, have the bundler put it there (the " +
+    'development server of Vite: `optimizeDeps: { exclude: ["micro-yolo"] }`), or name `wasm` and `model`'
   );
 }
