@@ -16,11 +16,12 @@ import { checkedInputSize, checkedLimits, checkedSum, checkedThreads, defaultSet
 const OPTIONS = ["model", "wasm", "inputSize", "worker", "threads", "limits", "sha256", "signal", "onProgress", ...Object.keys(defaultSettings)];
 
 /**
- * Whether to start a worker where nobody says. Not where there are none (Node), and not from a worker: the page is free
- * already, a second thread would only cost memory, and in Firefox (seen in 153) `new Worker` in a worker now and then never
- * returns on a busy machine.
+ * Whether to start a worker where nobody says: in a page. Not where there is none: in Bun and Deno a worker keeps the process
+ * alive until it is ended. And not from a worker: the page is free already, a second thread would only cost memory, and in
+ * Firefox (seen in 153) `new Worker` in a worker now and then never returns on a busy machine. (Libraries pretend to have a
+ * `document` there.)
  */
-const wantsWorker = () => typeof Worker === "function" && !("WorkerGlobalScope" in globalThis);
+const wantsWorker = () => typeof Worker === "function" && typeof document === "object" && !("WorkerGlobalScope" in globalThis);
 
 /**
  * @template {typeof import("./detector.js").Detector} T
@@ -69,12 +70,13 @@ async function open(parts, { worker, signal, onProgress, ...options }, settings)
    * @param {string} [address] of its script
    */
   const insteadOfWorker = async (error, address = "") => {
-    const why = await abortable(whyNotStarted(address), signal);
+    const cause = error.cause instanceof Error ? ` (${error.cause.message})` : "";
+    const why = `${error.message}: ${await abortable(whyNotStarted(address), signal)}${cause}`;
     if (worker) {
-      const message = `${error.message}: ${why}. Without \`worker: true\` the calling thread computes instead`;
+      const message = `${why}. Without \`worker: true\` the calling thread computes instead`;
       throw new MicroYoloError("worker-failed", message, { cause: error.cause });
     }
-    warnOnce(error, why);
+    warnOnce(why);
     inWorker = false;
     return localBackend(parts);
   };
@@ -171,15 +173,12 @@ let warned = false;
 
 /**
  * Once for a page: every further detector would say the same.
- * @param {MicroYoloError} error
  * @param {string} why
  */
-function warnOnce(error, why) {
+function warnOnce(why) {
   if (warned) return;
   warned = true;
-  const cause = error.cause instanceof Error ? ` (${error.cause.message})` : "";
   console.warn(
-    `micro-yolo: no worker, so the calling thread computes: ${error.message}: ${why}${cause}. ` +
-      "`worker: false` asks for this; `detector.worker` tells.",
+    `micro-yolo: no worker, so the calling thread computes: ${why}. \`worker: false\` asks for this; \`detector.worker\` tells.`,
   );
 }
