@@ -43,7 +43,7 @@ async function read(files, url) {
 
 /**
  * The folder to which the development server of Vite 5 to 7 copies a dependency's modules, but not what they refer to:
- * `node_modules/.vite/deps`, in Nuxt `node_modules/.cache/vite/client/deps`, in SolidStart `node_modules/.vinxi/client/deps`.
+ * `node_modules/.vite/deps`, in Nuxt `node_modules/.cache/vite/client/deps`, in Vitest `node_modules/.vite/vitest/NAME/deps`.
  */
 const COPIES = /\/node_modules\/\..*?\/deps\//;
 
@@ -64,8 +64,9 @@ export function located(address) {
  */
 export function remedy(url) {
   if (!own.has(url)) return "";
+  const vite = /^http/.test(url) ? ' (in Vite\'s development server: `optimizeDeps: { exclude: ["micro-yolo"] }`)' : "";
   return (
-    ". It is a file of this package: import `micro-yolo/inline`, which needs no file, have the bundler put it there (the " +
-    'development server of Vite: `optimizeDeps: { exclude: ["micro-yolo"] }`), or name `wasm` and `model`'
+    ". It is a file of this package: import `micro-yolo/inline`, which needs no file, have the bundler put it there" +
+    `${vite}, or name \`wasm\` and \`model\``
   );
 }

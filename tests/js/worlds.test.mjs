@@ -228,9 +228,10 @@ test("files are looked for in the package, not where Vite 5 to 7 copies its modu
   for (const [copied, real] of [
     ["/node_modules/.vite/deps/wasm/a.wasm", "/node_modules/micro-yolo/wasm/a.wasm"],
     ["/base/node_modules/.vite/deps/worker.js?worker_file", "/base/node_modules/micro-yolo/worker.js?worker_file"],
-    // Nuxt 4 and SolidStart 1.
+    // Nuxt 4, SolidStart 1, and Vitest's browser mode.
     ["/_nuxt/@fs/home/me/node_modules/.cache/vite/client/deps/wasm/a.wasm", "/_nuxt/@fs/home/me/node_modules/micro-yolo/wasm/a.wasm"],
     ["/_build/node_modules/.vinxi/client/deps/wasm/a.wasm", "/_build/node_modules/micro-yolo/wasm/a.wasm"],
+    ["/node_modules/.vite/vitest/da39a3ee/deps/wasm/a.wasm", "/node_modules/micro-yolo/wasm/a.wasm"],
     ...["/deps/wasm/a.wasm", "/node_modules/micro-yolo/wasm/a.wasm", "/wasm/a.wasm?from=/node_modules/.vite/deps/"].map((same) => [same, same]),
   ]) {
     assert.equal(located(`http://127.0.0.1${copied}`).href, `http://127.0.0.1${real}`);
