@@ -143,8 +143,9 @@ export interface LoadOptions extends DetectorSettings {
    * which is blocked meanwhile. `detector.worker` says which of the two is used.
    *
    * Default: in a page, a worker. If none starts (a content security policy, a missing file), the calling thread
-   * computes, and the console shows a warning. In Node and inside a worker, the calling thread computes. (In Firefox 153,
-   * starting a worker from a worker sometimes hangs.)
+   * computes, and the console shows a warning. In Node, Bun and Deno and inside a worker, the calling thread computes. (In
+   * Firefox 153, starting a worker from a worker sometimes hangs. In Bun and Deno a worker keeps the process alive until
+   * `dispose()`.)
    */
   worker?: boolean | undefined;
   /**

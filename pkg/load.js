@@ -16,11 +16,12 @@ import { checkedInputSize, checkedLimits, checkedSum, checkedThreads, defaultSet
 const OPTIONS = ["model", "wasm", "inputSize", "worker", "threads", "limits", "sha256", "signal", "onProgress", ...Object.keys(defaultSettings)];
 
 /**
- * Whether to start a worker by default. Not if there are none (Node), and not inside a worker: the page is not blocked
- * there, and a second thread would only cost memory. In Firefox (seen in 153) `new Worker` in a worker also sometimes
- * never returns on a busy machine.
+ * Whether to start a worker by default: in a page. Not in Bun and Deno, where a worker keeps the process alive until it is
+ * terminated. Not inside a worker: the page is not blocked there, and a second thread would only cost memory. In Firefox
+ * (seen in 153) `new Worker` in a worker also sometimes never returns on a busy machine. (Libraries define a `document`
+ * there.)
  */
-const wantsWorker = () => typeof Worker === "function" && !("WorkerGlobalScope" in globalThis);
+const wantsWorker = () => typeof Worker === "function" && typeof document === "object" && !("WorkerGlobalScope" in globalThis);
 
 /**
  * @template {typeof import("./detector.js").Detector} T
@@ -69,12 +70,13 @@ async function open(parts, { worker, signal, onProgress, ...options }, settings)
    * @param {string} [address] of its script
    */
   const insteadOfWorker = async (error, address = "") => {
-    const why = await abortable(whyNotStarted(address), signal);
+    const cause = error.cause instanceof Error ? ` (${error.cause.message})` : "";
+    const why = `${error.message}: ${await abortable(whyNotStarted(address), signal)}${cause}`;
     if (worker) {
-      const message = `${error.message}: ${why}. Without \`worker: true\` the calling thread computes instead`;
+      const message = `${why}. Without \`worker: true\` the calling thread computes instead`;
       throw new MicroYoloError("worker-failed", message, { cause: error.cause });
     }
-    warnOnce(error, why);
+    warnOnce(why);
     inWorker = false;
     return localBackend(parts);
   };
@@ -171,15 +173,12 @@ let warned = false;
 
 /**
  * Only once per page: every further detector would repeat it.
- * @param {MicroYoloError} error
  * @param {string} why
  */
-function warnOnce(error, why) {
+function warnOnce(why) {
   if (warned) return;
   warned = true;
-  const cause = error.cause instanceof Error ? ` (${error.cause.message})` : "";
   console.warn(
-    `micro-yolo: no worker, so the calling thread computes: ${error.message}: ${why}${cause}. ` +
-      "`worker: false` asks for this; `detector.worker` tells.",
+    `micro-yolo: no worker, so the calling thread computes: ${why}. \`worker: false\` asks for this; \`detector.worker\` tells.`,
   );
 }

@@ -7,19 +7,21 @@ const own = new Set();
 
 /**
  * A file of the package: its URL, or in Node, whose fetch() reads no files, its content.
- * @param {() => URL} address with `new URL("./FILE", import.meta.url)` written out, because bundlers look for exactly this form
+ * @param {() => URL} address `located(new URL("./FILE", import.meta.url))`, written out, because bundlers look for exactly
+ * this form. Without the call of `located` there, the tracer of Nuxt's server and of Vercel (@vercel/nft, seen in 1.11)
+ * misses the file.
  * @returns {URL | Promise<Uint8Array>}
  */
 export function packaged(address) {
   let url;
   try {
-    url = located(address());
+    url = address();
   } catch (cause) {
     throw new MicroYoloError(
       "unsupported",
       "the package's files cannot be found from here, for this module has no address that they could be beside (it is " +
-        "part of a classic script, or from a blob: or data: URL): import `micro-yolo/inline`, which needs none, or name " +
-        "`wasm` and `model`",
+        "part of a classic script, from a blob: or data: URL, or in a runtime without addresses): import " +
+        "`micro-yolo/inline`, which needs none, or name `wasm` and `model`",
       { cause },
     );
   }
@@ -41,14 +43,21 @@ async function read(files, url) {
 }
 
 /**
- * The actual location of a file of the package. The development server of Vite 5 to 7 copies a dependency's modules to
- * `node_modules/.vite/deps`, but not the files to which they refer.
+ * The folder to which the development server of Vite 5 to 7 copies a dependency's modules, but not the files to which they
+ * refer: `node_modules/.vite/deps`, in Nuxt `node_modules/.cache/vite/client/deps`, in Vitest
+ * `node_modules/.vite/vitest/NAME/deps`.
+ */
+const COPIES = /\/node_modules\/\..*?\/deps\//;
+
+/**
+ * The actual location of a file of the package.
  * @param {string | URL} address
  */
 export function located(address) {
   // Turbopack makes relative addresses.
   const url = new URL(address, globalThis.document?.baseURI ?? globalThis.location?.href);
-  return /^https?:$/.test(url.protocol) ? new URL(url.href.replace("/.vite/deps/", "/micro-yolo/")) : url;
+  if (/^https?:$/.test(url.protocol)) url.pathname = url.pathname.replace(COPIES, "/node_modules/micro-yolo/");
+  return url;
 }
 
 /**
@@ -57,8 +66,9 @@ export function located(address) {
  */
 export function remedy(url) {
   if (!own.has(url)) return "";
+  const vite = /^http/.test(url) ? ' (in Vite\'s development server: `optimizeDeps: { exclude: ["micro-yolo"] }`)' : "";
   return (
-    ". It is a file of this package: import `micro-yolo/inline`, which needs no file, have the bundler put it there, or " +
-    "name `wasm` and `model`"
+    ". It is a file of this package: import `micro-yolo/inline`, which needs no file, have the bundler put it there" +
+    `${vite}, or name \`wasm\` and \`model\``
   );
 }

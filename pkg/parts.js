@@ -1,5 +1,5 @@
 // The parts of the entry `micro-yolo`: those of `micro-yolo/small`, and the full engine.
-import { packaged } from "./packaged.js";
+import { located, packaged } from "./packaged.js";
 import { parts as small } from "./parts-small.js";
 import { hasRelaxedSimd } from "./platform.js";
 
@@ -32,9 +32,11 @@ export const parts = {
     full: {
       file: () =>
         packaged(() =>
-          hasRelaxedSimd()
-            ? new URL("./wasm/micro_yolo_full_relaxed_bg.wasm", import.meta.url)
-            : new URL("./wasm/micro_yolo_full_bg.wasm", import.meta.url),
+          located(
+            hasRelaxedSimd()
+              ? new URL("./wasm/micro_yolo_full_relaxed_bg.wasm", import.meta.url)
+              : new URL("./wasm/micro_yolo_full_bg.wasm", import.meta.url),
+          ),
         ),
       local: () => import("./engine-full.js"),
     },

@@ -68,7 +68,7 @@ export class PixelReader {
       const context = /** @type {OffscreenCanvasRenderingContext2D | null} */ (
         this.#canvas.getContext("2d", { willReadFrequently: true })
       );
-      if (!context) throw new MicroYoloError("unsupported", "this browser gave no canvas to read pixels with");
+      if (!context) throw new MicroYoloError("unsupported", "here is no canvas to read pixels with; give pixels as {data, width, height}");
       this.#context = context;
     } else if (this.#canvas.width !== width || this.#canvas.height !== height) {
       this.#canvas.width = width;

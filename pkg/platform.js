@@ -63,6 +63,15 @@ export function platformError(cause, engine = "the engine") {
   try {
     new WebAssembly.Module(EMPTY);
   } catch {
+    // What is no page has no policy either.
+    if (!globalThis.location) {
+      return new MicroYoloError(
+        "unsupported",
+        "this runtime compiles no WebAssembly while it runs (Cloudflare Workers and the like): import the engine, " +
+          "`micro-yolo/wasm/micro_yolo_relaxed_bg.wasm`, and give the module as `wasm`",
+        { cause },
+      );
+    }
     return new MicroYoloError(
       "unsupported",
       "a content security policy forbids WebAssembly here: allow `script-src 'wasm-unsafe-eval'` " +

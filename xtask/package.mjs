@@ -56,7 +56,7 @@ const others = {
     });
   },
 };
-await build({
+const { outputFiles } = await build({
   entryPoints: COMMON_JS.map((name) => join(SOURCE, `${name}.js`)),
   outdir: to,
   outExtension: { ".js": ".cjs" },
@@ -65,11 +65,15 @@ await build({
   format: "cjs",
   platform: "node",
   target: "node18",
-  define: { "import.meta.url": "address" },
-  banner: { js: 'const address = require("node:url").pathToFileURL(__filename).href;' },
+  define: { "import.meta.url": "IMPORT_META_URL" },
   plugins: [glue, others],
   logLevel: "warning",
+  write: false,
 });
+for (const { path, text } of outputFiles) {
+  // Written out at each address: so @vercel/nft, which copies what a server needs, finds the files.
+  await writeFile(path, text.replaceAll("IMPORT_META_URL", 'require("node:url").pathToFileURL(__filename).href'));
+}
 for (const name of TYPES) {
   const text = await readFile(join(SOURCE, `${name}.d.ts`), "utf8");
   await writeFile(join(to, `${name}.d.cts`), text.replaceAll(/(from "\.\/\w+)\.js"/g, '$1.cjs"'));

@@ -148,6 +148,17 @@ test("what the package's README says of Node runs as it stands there", async () 
   }
 });
 
+test("servers that copy only what is needed copy engines and model", async () => {
+  // The tracer of Next, Nuxt's server, SolidStart and Vercel.
+  const { nodeFileTrace } = createRequire(import.meta.url)("next/dist/compiled/@vercel/nft");
+  for (const [entry, count] of Object.entries({ "index.js": 5, "index.cjs": 5, "small.js": 3, "small.cjs": 3 })) {
+    const { fileList } = await nodeFileTrace([join(project.home, entry)], { base: project.home });
+    const wasm = [...fileList].filter((path) => path.endsWith(".wasm"));
+    assert.equal(wasm.length, count, `${entry}: ${wasm}`);
+    assert.ok(fileList.has("wasm/micro-yolo-int8.onnx"), entry);
+  }
+});
+
 test("types are found by every resolution", async () => {
   await writeFile(
     join(project.folder, "typed.mts"),

@@ -9,6 +9,7 @@ import vm from "node:vm";
 import { gzipSync } from "node:zlib";
 import { reactive, readonly, ref } from "@vue/reactivity";
 import { Detector, MicroYoloError } from "../../pkg/index.js";
+import { located } from "../../pkg/packaged.js";
 
 const at = (path) => new URL(`../../${path}`, import.meta.url);
 
@@ -176,6 +177,65 @@ test("why an address was not fetched follows from what it is", async () => {
   const { message } = await failure(() => Detector.load({ ...options, model: "http://127.0.0.1:9/nothing" }));
   delete globalThis.location;
   assert.match(message, /not sent by https as this page is, offline/);
+});
+
+test("unasked, only a page starts a worker: in Bun and Deno it would keep the process alive", async () => {
+  const { wasm, model } = options;
+  let started = 0;
+  // As Bun and Deno have one.
+  globalThis.Worker = class {
+    constructor() {
+      started += 1;
+      throw new Error("classic workers are not supported");
+    }
+  };
+  try {
+    const detector = await Detector.load({ wasm, model });
+    assert.deepEqual([detector.worker, started], [false, 0]);
+    detector.dispose();
+    const { code, message } = await failure(() => Detector.load({ ...options, worker: true }));
+    assert.deepEqual([code, started], ["worker-failed", 1]);
+    assert.match(message, /\(classic workers are not supported\)/);
+  } finally {
+    delete globalThis.Worker;
+  }
+});
+
+test("what compiles no WebAssembly is told apart: a page by its policy, or a runtime such as Cloudflare's", async () => {
+  const { compile, Module } = WebAssembly;
+  const refuse = () => {
+    throw new WebAssembly.CompileError("Wasm code generation disallowed by embedder");
+  };
+  const messages = [];
+  try {
+    WebAssembly.compile = async () => refuse();
+    WebAssembly.Module = refuse;
+    for (const location of [undefined, { protocol: "https:", href: "https://127.0.0.1/" }]) {
+      globalThis.location = location;
+      const { code, message } = await failure(() => Detector.load({ ...options, wasm: engine }));
+      assert.equal(code, "unsupported");
+      messages.push(message);
+    }
+  } finally {
+    delete globalThis.location;
+    Object.assign(WebAssembly, { compile, Module });
+  }
+  assert.match(messages[0], /give the module as `wasm`/);
+  assert.match(messages[1], /content security policy/);
+});
+
+test("files are looked for in the package, not where Vite 5 to 7 copies its modules", () => {
+  for (const [copied, real] of [
+    ["/node_modules/.vite/deps/wasm/a.wasm", "/node_modules/micro-yolo/wasm/a.wasm"],
+    ["/base/node_modules/.vite/deps/worker.js?worker_file", "/base/node_modules/micro-yolo/worker.js?worker_file"],
+    // Nuxt 4, SolidStart 1, and Vitest's browser mode.
+    ["/_nuxt/@fs/home/me/node_modules/.cache/vite/client/deps/wasm/a.wasm", "/_nuxt/@fs/home/me/node_modules/micro-yolo/wasm/a.wasm"],
+    ["/_build/node_modules/.vinxi/client/deps/wasm/a.wasm", "/_build/node_modules/micro-yolo/wasm/a.wasm"],
+    ["/node_modules/.vite/vitest/da39a3ee/deps/wasm/a.wasm", "/node_modules/micro-yolo/wasm/a.wasm"],
+    ...["/deps/wasm/a.wasm", "/node_modules/micro-yolo/wasm/a.wasm", "/wasm/a.wasm?from=/node_modules/.vite/deps/"].map((same) => [same, same]),
+  ]) {
+    assert.equal(located(`http://127.0.0.1${copied}`).href, `http://127.0.0.1${real}`);
+  }
 });
 
 test("options that have no text, and signals that are none, are refused as others are", async () => {
