@@ -65,7 +65,7 @@ async function load(pane) {
       pane.sayFailure();
       return;
     }
-    report(explainOwnModel(error));
+    report(explainOwnModel(error, pane.works?.id === id && settings[names.size] !== pane.works.size));
     const works = pane.works ?? { id: DEFAULTS[names.id], size: 0 };
     choose(pane, works.id, works.size);
   }
@@ -181,9 +181,9 @@ const player = new Player(
   },
 );
 
-/** What is heard: one sentence for each model that looks. */
+/** What is heard: one sentence for each model that looks. Guesses change from frame to frame; nobody wants to hear each. */
 function spoken() {
-  const sentence = ({ found }) => summary(found.seen, found.unsure, settings.score);
+  const sentence = ({ found }) => summary(found.seen, player.moves ? [] : found.unsure, settings.score);
   if (!settings.compare) return sentence(first);
   return panes()
     .filter(({ size }) => size.width)
@@ -306,6 +306,7 @@ function showSettings() {
   const { score, iou, compare, track, classes } = settings;
   for (const [name, value] of Object.entries({ score, iou })) {
     $(name).value = String(value);
+    $(name).setAttribute("aria-valuetext", `${value} %`);
     $(`${name}-text`).textContent = `${value} %`;
   }
   for (const [suffix, id, size] of [["", settings.model, settings.size], ["-b", settings.model2, settings.size2]]) {

@@ -6,7 +6,7 @@ import { objectAt, sift } from "./results.js";
 import { Steady } from "./steady.js";
 import { PARTS, Timing, drawPlot, sum } from "./timing.js";
 import { Trails } from "./trails.js";
-import { duration, megabytes, summary } from "./words.js";
+import { duration, megabytes, percent, summary } from "./words.js";
 
 /** The detector reports from here on; the slider hides the rest at once, without looking again. */
 const LEAST_SCORE = 0.1;
@@ -286,8 +286,8 @@ export class Pane {
       const [swatch, name, sure] = row.children;
       swatch.style.background = this.#color(object);
       write(name.firstChild, trackId === undefined ? label : `${label} #${trackId}`);
-      write(name.lastChild, rival ? ` or ${rival.label} ${Math.round(rival.score * 100)} %` : "");
-      write(sure, `${Math.round(score * 100)} %`);
+      write(name.lastChild, rival ? ` or ${rival.label} ${percent(rival.score * 100)}` : "");
+      write(sure, percent(score * 100));
     });
     this.#showHighlighted();
   }

@@ -137,7 +137,7 @@ export class Player {
     try {
       await loaded;
     } catch {
-      if (!signal.aborted) this.#fail({ code: "invalid-image", file: source.name });
+      if (!signal.aborted) this.#fail(cannotOpen(source));
       return;
     }
     picture.classList.remove("pending");
@@ -217,7 +217,7 @@ export class Player {
       video.play().catch(() => {});
       await Promise.race([shown, new Promise((resolve) => setTimeout(resolve, 1000))]);
     } catch (error) {
-      if (!signal.aborted) this.#fail({ code: error.code ?? "invalid-image", file: source.name });
+      if (!signal.aborted) this.#fail(error.code ? error : cannotOpen(source));
       return;
     }
     if (!signal.aborted) this.#watchFromNow();
@@ -317,6 +317,11 @@ export class Player {
       }
     }
   }
+}
+
+/** @param {Source} source */
+function cannotOpen({ name }) {
+  return Object.assign(new Error(`${name} cannot be opened`), { code: "invalid-image", file: name });
 }
 
 /** @param {HTMLVideoElement} video */
