@@ -571,6 +571,8 @@ addEventListener("hashchange", () => restore(!location.hash));
 let played = false;
 addEventListener("pagehide", () => (played = player.kind === "video" && !$("video").paused));
 addEventListener("pageshow", ({ persisted }) => persisted && played && $("video").play().catch(() => {}));
+// Come back to anew, Chromium fills in the controls as they were left, and after this script has set them.
+addEventListener("pageshow", showSettings);
 // Another screen, or the page's zoom.
 addEventListener("resize", () => panes().forEach((pane) => pane.draw()));
 

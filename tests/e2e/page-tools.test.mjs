@@ -372,6 +372,22 @@ describe("tools of the page in chromium", () => {
     await page.waitForSelector("#list .label", { visible: true, timeout: 10_000 });
   });
 
+  test("come back to anew, the controls say what holds", async (t) => {
+    const page = await visit(t, CAT_PAGE);
+    await seesCat(page);
+    await page.locator(named("checkbox", "Compare two models")).click();
+    await page.locator(named("slider", "Confidence threshold")).fill("70");
+    await sees(page, "cat", "#list-b");
+    await page.goto(`${site.url}manifest.webmanifest`);
+    await page.goBack();
+    await seesCat(page);
+    await page.waitForFunction(() => document.readyState === "complete");
+    // A link's settings: the threshold of before is not among them, and a comparison is not remembered.
+    const controls = [await page.$eval("#compare", (one) => one.checked), await value(page, "#score"), await text(page, "#score-text")];
+    assert.deepEqual(controls, [await isVisible(page, "#stage-b"), String(DEFAULTS.score), `${DEFAULTS.score} %`]);
+    assert.equal(controls[0], false);
+  });
+
   test("a chosen film plays with boxes", async (t) => {
     const page = await visit(t);
     await choose(page, "#file", join(ROOT, "data/samples/scenes/cat-film.mp4"));
