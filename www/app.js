@@ -557,7 +557,7 @@ samples.fill(
   SAMPLES.map(({ id, name, file }) => ({
     name,
     video: isVideoFile({ name: file }),
-    thumb: `./samples/${isVideoFile({ name: file }) ? file.replace(/\.\w+$/, ".jpg") : file}`,
+    thumb: `./samples/scenes/thumbs/${id}.jpg`,
     show: () => {
       showSample(id);
       reveal();
