@@ -309,11 +309,13 @@ export class Pane {
 
   #listen() {
     const { list, stage } = this.#elements;
+    // A finger leaves when it is lifted: what was tapped stays marked.
+    const leave = ({ pointerType }) => pointerType !== "touch" && this.#highlight(undefined);
     list.addEventListener("pointerover", ({ target }) => {
       const row = target.closest("[role=option]");
       this.#highlight(row ? [...list.children].indexOf(row) : undefined);
     });
-    list.addEventListener("pointerleave", () => this.#highlight(undefined));
+    list.addEventListener("pointerleave", leave);
     list.addEventListener("blur", () => this.#highlight(undefined));
     list.addEventListener("keydown", (event) => {
       const last = this.found.seen.length - 1;
@@ -351,7 +353,7 @@ export class Pane {
     };
     stage.addEventListener("pointermove", point);
     stage.addEventListener("pointerdown", point);
-    stage.addEventListener("pointerleave", () => this.#highlight(undefined));
+    stage.addEventListener("pointerleave", leave);
   }
 
   #showNumbers() {

@@ -195,6 +195,20 @@ describe("tools of the page in chromium", () => {
     assert.deepEqual(await highlighted(), []);
   });
 
+  test("what is tapped stays highlighted when the finger is lifted", async (t) => {
+    const page = await visit(t, { path: "#sample=trio", viewport: { width: 1200, height: 860, hasTouch: true } });
+    await sees(page, "cup");
+    const highlighted = () => texts(page, "#list [aria-selected=true] .label");
+    const { x, y, width, height } = await (await page.$("#stage")).boundingBox();
+    await page.touchscreen.tap(x + width * 0.85, y + height * 0.25);
+    assert.deepEqual(await highlighted(), ["cat"]);
+    await (await page.$$("#list li"))[(await labels(page)).indexOf("cup")].tap();
+    assert.deepEqual(await highlighted(), ["cup"]);
+    // Between person and cat.
+    await page.touchscreen.tap(x + width * 0.62, y + height * 0.5);
+    assert.deepEqual(await highlighted(), []);
+  });
+
   test("a film is tracked, with trails", async (t) => {
     const page = await visit(t, { path: "#sample=tour&track=1" });
     await page.waitForFunction(() => [...document.querySelectorAll("#list .label")].some((one) => /#\d/.test(one.textContent)), { timeout: 60_000 });
