@@ -319,9 +319,13 @@ export class Player {
   }
 }
 
-/** @param {Source} source */
-function cannotOpen({ name }) {
-  return Object.assign(new Error(`${name} cannot be opened`), { code: "invalid-image", file: name });
+/**
+ * The samples are intact: where one is not shown, it did not come.
+ * @param {Source} source
+ */
+function cannotOpen({ name, shareable }) {
+  const code = shareable?.kind === "sample" ? "sample-unreachable" : "invalid-image";
+  return Object.assign(new Error(`${name} cannot be opened`), { code, file: name });
 }
 
 /** @param {HTMLVideoElement} video */

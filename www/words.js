@@ -14,6 +14,7 @@ const SENTENCES = {
   "needs-tract": "The neural network on this site is not one that this page can run.",
   "unsupported-operator": "The neural network on this site is not one that this page can run.",
   "invalid-image": "That is not a picture or video this browser can open, or the file is damaged.",
+  "sample-unreachable": "The sample could not be loaded. Are you connected? Then try again.",
   "no-video": "This browser finds sound in that video, but no picture.",
   "image-too-large": "That picture is too large. Make it smaller than 16,384 pixels a side.",
   tainted:

@@ -395,6 +395,21 @@ describe("page in chromium", () => {
     assert.ok(!(await isVisible(page, "#problem")));
   });
 
+  test("a sample that does not come is no broken file", async (t) => {
+    const page = await visit(t, { ...CAT_PAGE, expectErrors: true });
+    await seesCat(page);
+    for (const [name, path] of [["Astronaut", "/samples/astronaut.jpg"], ["Video: tour", "/samples/scenes/tour.mp4"]]) {
+      site.route(path, (_, response) => response.destroy());
+      t.after(() => site.unroute(path));
+      await page.locator(button(name)).click();
+      assert.match(await problem(page), /sample could not be loaded/);
+      site.unroute(path);
+      await page.locator(button(name)).click();
+      await sees(page, "person");
+      assert.ok(!(await isVisible(page, "#problem")));
+    }
+  });
+
   test("loading shows its progress, and a lost network can be tried again", async (t) => {
     const page = await visit(t, { expectErrors: true, path: "nothing-here" });
     let release;
