@@ -1,5 +1,5 @@
 // Makes the samples of the page in data/samples/scenes from the three photographs beside it, which have free licences:
-// cuts, reflections, collages, and two films that pan across them. `node scripts/samples.mjs [FOLDER]`; needs Chromium, and
+// cuts, reflections, collages, two films that pan across them, and a small picture of each sample. `node scripts/samples.mjs [FOLDER]`; needs Chromium, and
 // ffmpeg for the films. The files are committed; run it again after a change here.
 import { execFile } from "node:child_process";
 import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import { launchChromium } from "../tests/e2e/lib/browsers.mjs";
 import { ROOT } from "../tests/e2e/lib/server.mjs";
+import { SAMPLES } from "../www/samples.js";
 
 const PHOTOS = { cat: [451, 300], coffee: [600, 400], astronaut: [512, 512] };
 
@@ -76,6 +77,9 @@ const FILMS = {
 };
 const FRAMES_A_SECOND = 20;
 
+/** Small pictures, twice as large as they are on the page: screens with dense pixels are common. */
+const THUMB = [216, 136];
+
 const to = process.argv[2] ?? join(ROOT, "data/samples/scenes");
 const run = promisify(execFile);
 const browser = await launchChromium();
@@ -112,6 +116,16 @@ try {
       }
       return window.jpeg(canvas, 0.82);
     };
+    window.thumb = async (picture, [width, height]) => {
+      const image = await decode(picture);
+      const canvas = new OffscreenCanvas(width, height);
+      const context = canvas.getContext("2d");
+      context.imageSmoothingQuality = "high";
+      const scale = Math.max(width / image.width, height / image.height);
+      const [w, h] = [image.width * scale, image.height * scale];
+      context.drawImage(image, (width - w) / 2, (height - h) / 2, w, h);
+      return window.jpeg(canvas, 0.75);
+    };
     window.film = ({ size: [width, height], strip, height: tall, zoom }, part) => {
       const canvas = new OffscreenCanvas(width, height);
       const context = canvas.getContext("2d");
@@ -135,12 +149,18 @@ try {
   for (const [name, scene] of Object.entries(SCENES)) {
     await writeFile(join(to, `${name}.jpg`), decoded(await page.evaluate((scene) => window.scene(scene), scene)));
   }
+  await mkdir(join(to, "thumbs"), { recursive: true });
+  for (const { id, file } of SAMPLES) {
+    const still = async () => (await readFile(SCENES[id] ? join(to, `${id}.jpg`) : join(ROOT, "data/samples", file))).toString("base64");
+    const picture = FILMS[id] ? await page.evaluate((film) => window.film(film, 0), FILMS[id]) : await still();
+    const thumb = await page.evaluate(([picture, size]) => window.thumb(picture, size), [picture, THUMB]);
+    await writeFile(join(to, "thumbs", `${id}.jpg`), decoded(thumb));
+  }
   for (const [name, film] of Object.entries(FILMS)) {
     const count = film.seconds * FRAMES_A_SECOND;
     for (let at = 0; at < count; at += 1) {
       const frame = await page.evaluate(([film, part]) => window.film(film, part), [film, at / count]);
       await writeFile(join(temporary, `${String(at).padStart(4, "0")}.jpg`), decoded(frame));
-      if (at === 0) await writeFile(join(to, `${name}.jpg`), decoded(frame));
     }
     const film264 = ["-c:v", "libx264", "-profile:v", "main", "-preset", "veryslow", "-crf", "27", "-pix_fmt", "yuv420p"];
     await run("ffmpeg", ["-y", "-loglevel", "error", "-framerate", String(FRAMES_A_SECOND), "-i", join(temporary, "%04d.jpg"), ...film264, "-movflags", "+faststart", "-an", join(to, `${name}.mp4`)]);

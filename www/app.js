@@ -65,7 +65,7 @@ async function load(pane) {
       pane.sayFailure();
       return;
     }
-    report(explainOwnModel(error));
+    report(explainOwnModel(error, pane.works?.id === id && settings[names.size] !== pane.works.size));
     const works = pane.works ?? { id: DEFAULTS[names.id], size: 0 };
     choose(pane, works.id, works.size);
   }
@@ -181,9 +181,9 @@ const player = new Player(
   },
 );
 
-/** The text for screen readers: one sentence for each model. */
+/** The text for screen readers: one sentence for each model. Not the guesses in a video, which change in every frame. */
 function spoken() {
-  const sentence = ({ found }) => summary(found.seen, found.unsure, settings.score);
+  const sentence = ({ found }) => summary(found.seen, player.moves ? [] : found.unsure, settings.score);
   if (!settings.compare) return sentence(first);
   return panes()
     .filter(({ size }) => size.width)
@@ -306,6 +306,7 @@ function showSettings() {
   const { score, iou, compare, track, classes } = settings;
   for (const [name, value] of Object.entries({ score, iou })) {
     $(name).value = String(value);
+    $(name).setAttribute("aria-valuetext", `${value} %`);
     $(`${name}-text`).textContent = `${value} %`;
   }
   for (const [suffix, id, size] of [["", settings.model, settings.size], ["-b", settings.model2, settings.size2]]) {
@@ -556,7 +557,7 @@ samples.fill(
   SAMPLES.map(({ id, name, file }) => ({
     name,
     video: isVideoFile({ name: file }),
-    thumb: `./samples/${isVideoFile({ name: file }) ? file.replace(/\.\w+$/, ".jpg") : file}`,
+    thumb: `./samples/scenes/thumbs/${id}.jpg`,
     show: () => {
       showSample(id);
       reveal();
@@ -570,6 +571,8 @@ addEventListener("hashchange", () => restore(!location.hash));
 let played = false;
 addEventListener("pagehide", () => (played = player.kind === "video" && !$("video").paused));
 addEventListener("pageshow", ({ persisted }) => persisted && played && $("video").play().catch(() => {}));
+// When a visitor comes back and the page is loaded again, Chromium restores the controls after this script has set them.
+addEventListener("pageshow", showSettings);
 // The window was moved to another screen, or zoomed.
 addEventListener("resize", () => panes().forEach((pane) => pane.draw()));
 

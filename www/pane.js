@@ -6,7 +6,7 @@ import { objectAt, sift } from "./results.js";
 import { Steady } from "./steady.js";
 import { PARTS, Timing, drawPlot, sum } from "./timing.js";
 import { Trails } from "./trails.js";
-import { duration, megabytes, summary } from "./words.js";
+import { duration, megabytes, percent, summary } from "./words.js";
 
 /** The detector's score threshold. The slider hides the other objects without another detection. */
 const LEAST_SCORE = 0.1;
@@ -286,8 +286,8 @@ export class Pane {
       const [swatch, name, sure] = row.children;
       swatch.style.background = this.#color(object);
       write(name.firstChild, trackId === undefined ? label : `${label} #${trackId}`);
-      write(name.lastChild, rival ? ` or ${rival.label} ${Math.round(rival.score * 100)} %` : "");
-      write(sure, `${Math.round(score * 100)} %`);
+      write(name.lastChild, rival ? ` or ${rival.label} ${percent(rival.score * 100)}` : "");
+      write(sure, percent(score * 100));
     });
     this.#showHighlighted();
   }
@@ -309,11 +309,13 @@ export class Pane {
 
   #listen() {
     const { list, stage } = this.#elements;
+    // A finger leaves when it is lifted: what was tapped stays marked.
+    const leave = ({ pointerType }) => pointerType !== "touch" && this.#highlight(undefined);
     list.addEventListener("pointerover", ({ target }) => {
       const row = target.closest("[role=option]");
       this.#highlight(row ? [...list.children].indexOf(row) : undefined);
     });
-    list.addEventListener("pointerleave", () => this.#highlight(undefined));
+    list.addEventListener("pointerleave", leave);
     list.addEventListener("blur", () => this.#highlight(undefined));
     list.addEventListener("keydown", (event) => {
       const last = this.found.seen.length - 1;
@@ -351,7 +353,7 @@ export class Pane {
     };
     stage.addEventListener("pointermove", point);
     stage.addEventListener("pointerdown", point);
-    stage.addEventListener("pointerleave", () => this.#highlight(undefined));
+    stage.addEventListener("pointerleave", leave);
   }
 
   #showNumbers() {

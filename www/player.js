@@ -137,7 +137,7 @@ export class Player {
     try {
       await loaded;
     } catch {
-      if (!signal.aborted) this.#fail({ code: "invalid-image", file: source.name });
+      if (!signal.aborted) this.#fail(cannotOpen(source));
       return;
     }
     picture.classList.remove("pending");
@@ -217,7 +217,7 @@ export class Player {
       video.play().catch(() => {});
       await Promise.race([shown, new Promise((resolve) => setTimeout(resolve, 1000))]);
     } catch (error) {
-      if (!signal.aborted) this.#fail({ code: error.code ?? "invalid-image", file: source.name });
+      if (!signal.aborted) this.#fail(error.code ? error : cannotOpen(source));
       return;
     }
     if (!signal.aborted) this.#watchFromNow();
@@ -317,6 +317,15 @@ export class Player {
       }
     }
   }
+}
+
+/**
+ * The samples are intact: where one is not shown, it did not come.
+ * @param {Source} source
+ */
+function cannotOpen({ name, shareable }) {
+  const code = shareable?.kind === "sample" ? "sample-unreachable" : "invalid-image";
+  return Object.assign(new Error(`${name} cannot be opened`), { code, file: name });
 }
 
 /** @param {HTMLVideoElement} video */

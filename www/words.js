@@ -3,7 +3,8 @@
 /** For each error code of the package, what a visitor can do. */
 const SENTENCES = {
   "no-simd": "This browser is too old for the detector: its WebAssembly has no SIMD. Any browser since 2023 works.",
-  unsupported: "This browser lacks something the detector needs. A current Chrome, Edge, Firefox or Safari works.",
+  unsupported:
+    "This browser lacks something the detector needs, or a setting such as Lockdown Mode switches it off. A current Chrome, Edge, Firefox or Safari works.",
   network: "The detector could not be loaded. Are you connected? Then try again.",
   "worker-failed": "The browser did not start the detector's background worker. Is an extension blocking scripts?",
   "invalid-engine": "The detector's program arrived damaged. Reload the page; if that does not help, the site is broken.",
@@ -13,6 +14,7 @@ const SENTENCES = {
   "needs-tract": "The neural network on this site is not one that this page can run.",
   "unsupported-operator": "The neural network on this site is not one that this page can run.",
   "invalid-image": "That is not a picture or video this browser can open, or the file is damaged.",
+  "sample-unreachable": "The sample could not be loaded. Are you connected? Then try again.",
   "no-video": "This browser finds sound in that video, but no picture.",
   "image-too-large": "That picture is too large. Make it smaller than 16,384 pixels a side.",
   tainted:
@@ -49,10 +51,11 @@ const OWN_MODEL = {
 
 /**
  * @param {unknown} error
+ * @param {boolean} [resized] whether the model works at another input size
  */
-export function explainOwnModel(error) {
+export function explainOwnModel(error, resized = false) {
   const { code, message } = /** @type {{ code?: string, message?: string }} */ (error ?? {});
-  const sentence = OWN_MODEL[code];
+  const sentence = OWN_MODEL[resized && code === "unsupported-model" ? "invalid-option" : code];
   return sentence ? `${sentence} (${message})` : explain(error);
 }
 
@@ -90,20 +93,27 @@ const PLURALS = {
   scissors: "pairs of scissors",
   broccoli: "pieces of broccoli",
   "hair drier": "hair driers",
+  tv: "TVs",
 };
 
-const SINGULARS = { skis: "a pair of skis", scissors: "a pair of scissors", broccoli: "broccoli" };
+const SINGULARS = { skis: "a pair of skis", scissors: "a pair of scissors", broccoli: "broccoli", tv: "a TV" };
+
+/**
+ * "40 %", kept on one line.
+ * @param {number} value
+ */
+export const percent = (value) => `${Math.round(value)}\u00a0%`;
 
 /**
  * "A cat and 2 people.", or the uncertain objects if nothing is above the threshold.
  * @param {readonly { label: string }[]} seen
  * @param {readonly { label: string, score: number }[]} [unsure] the best score first
- * @param {number} [percent] the threshold
+ * @param {number} [least] the threshold, in percent
  */
-export function summary(seen, unsure = [], percent = 0) {
+export function summary(seen, unsure = [], least = 0) {
   if (seen.length === 0) {
-    const guesses = unsure.slice(0, 2).map(({ label, score }) => `${label} ${Math.round(score * 100)} %`);
-    return `Nothing above ${percent} %${guesses.length ? `; unsure: ${guesses.join(", ")}` : ""}.`;
+    const guesses = unsure.slice(0, 2).map(({ label, score }) => `${label} ${percent(score * 100)}`);
+    return `Nothing above ${percent(least)}${guesses.length ? `; unsure: ${guesses.join(", ")}` : ""}.`;
   }
   const counts = new Map();
   for (const { label } of seen) counts.set(label, (counts.get(label) ?? 0) + 1);

@@ -10,7 +10,7 @@ import { CAT, SHOTS, painted, savedPng } from "./lib/visitor.mjs";
 const FAKE_CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"];
 
 /** Declarations of the style sheet that an old browser may leave out. */
-const DECORATION = ["line-clamp", "scrollbar-width", "text-size-adjust", "text-wrap"];
+const DECORATION = ["line-clamp", "print-color-adjust", "scrollbar-width", "text-size-adjust", "text-wrap"];
 
 describe("page in Chromium 103", () => {
   let browser, close, site;

@@ -395,6 +395,21 @@ describe("page in chromium", () => {
     assert.ok(!(await isVisible(page, "#problem")));
   });
 
+  test("a sample that does not come is no broken file", async (t) => {
+    const page = await visit(t, { ...CAT_PAGE, expectErrors: true });
+    await seesCat(page);
+    for (const [name, path] of [["Astronaut", "/samples/astronaut.jpg"], ["Video: tour", "/samples/scenes/tour.mp4"]]) {
+      site.route(path, (_, response) => response.destroy());
+      t.after(() => site.unroute(path));
+      await page.locator(button(name)).click();
+      assert.match(await problem(page), /sample could not be loaded/);
+      site.unroute(path);
+      await page.locator(button(name)).click();
+      await sees(page, "person");
+      assert.ok(!(await isVisible(page, "#problem")));
+    }
+  });
+
   test("loading shows its progress, and a lost network can be tried again", async (t) => {
     const page = await visit(t, { expectErrors: true, path: "nothing-here" });
     let release;
@@ -523,6 +538,7 @@ describe("page in chromium", () => {
     const page = await visit(t);
     await looked(page, SAMPLES[0].name);
     const reached = [];
+    const unmarked = [];
     for (let step = 0; step < 50; step += 1) {
       await page.keyboard.press("Tab");
       const name = await page.evaluate(() => {
@@ -530,13 +546,20 @@ describe("page in chromium", () => {
         return one === document.body ? "" : (one.labels?.[0]?.innerText || one.ariaLabel || one.innerText).replace(/^▶\s*/, "").trim();
       });
       if (name && !reached.includes(name)) reached.push(name);
+      // A field for files is not seen itself: its label is.
+      const isMarked = await page.evaluate(() => {
+        const one = document.activeElement;
+        return one === document.body || getComputedStyle(one.type === "file" ? one.labels[0] : one).outlineStyle === "solid";
+      });
+      if (!isMarked) unmarked.push(name);
     }
+    assert.deepEqual(unmarked, [], "it is seen where the focus is");
     const links = ["Use it in your page", "Model cards", "How it works", "Performance", "Compression", "Train your own"];
     const expected = ["Use the camera", "Choose files", "Address of a picture, a video or an ONNX model", "Open", "Clear"]
       .concat(SAMPLES.map(({ name }) => name))
       .concat(["Objects found", "Confidence threshold", "Overlap threshold (IoU)", "Model", "Input size", "Compare two models"])
       .concat(["Track objects in video", "Open an ONNX model", "Show only", "Add", "Export as", "Save", "Copy", "Copy link"])
-      .concat(["How can nothing leave this machine?", `How does a detector fit into ${(MODELS[0].bytes / 1e6).toFixed(1)} MB?`], links);
+      .concat(["How can nothing leave this machine?", "What do the settings mean?", `How does a detector fit into ${(MODELS[0].bytes / 1e6).toFixed(1)} MB?`], links);
     assert.deepEqual(reached, expected);
     await page.focus(button("Cat"));
     await page.keyboard.press("Enter");
@@ -551,6 +574,48 @@ describe("page in chromium", () => {
         .map((one) => one.outerHTML),
     );
     assert.deepEqual(unnamed, []);
+    assert.equal(await attribute(page, "#score", "aria-valuetext"), await text(page, "#score-text"));
+    // The slider says its value itself.
+    assert.equal(await attribute(page, "#score-text", "aria-live"), "off");
+  });
+
+  test("without JavaScript the page says at its top that it needs it", async (t) => {
+    const context = await browser.createBrowserContext();
+    t.after(() => context.close());
+    const page = await context.newPage();
+    await page.setJavaScriptEnabled(false);
+    await page.goto(site.url);
+    const says = await page.$("noscript .problem");
+    const { y, height } = await says.boundingBox();
+    const stage = await (await page.$("#stage")).boundingBox();
+    assert.ok(y > 0 && y + height < stage.y, `${y} to ${y + height}, above ${stage.y}`);
+  });
+
+  test("a print has the picture and all that was found, and nothing to press", async (t) => {
+    const page = await visit(t);
+    await looked(page, SAMPLES[0].name);
+    await page.emulateMediaType("print");
+    assert.ok((await isVisible(page, "#stage")) && (await isVisible(page, "#list .label")));
+    const pressed = await page.$$eval("button, input, select, a, summary", (all) => all.filter((one) => one.checkVisibility()).length);
+    assert.equal(pressed, 0);
+    await page.$eval("#list", (list) => list.append(...Array.from({ length: 40 }, () => list.firstElementChild.cloneNode(true))));
+    const [shown, whole] = await page.$eval("#list", (list) => [list.clientHeight, list.scrollHeight]);
+    assert.equal(shown, whole, "the list is not cut");
+  });
+
+  test("a panorama leaves room for what lies over it", async (t) => {
+    const page = await visit(t);
+    const svg = '<svg xmlns="http://www.w3.org/2000/svg" width="4000" height="20"><rect width="4000" height="20" fill="teal"/></svg>';
+    await choose(page, "#file", await file("panorama.svg", svg));
+    await looked(page, "panorama.svg");
+    const { height } = await (await page.$("#stage")).boundingBox();
+    const loading = await page.$eval("#loading", (one) => {
+      one.hidden = false;
+      const { height } = one.getBoundingClientRect();
+      one.hidden = true;
+      return height;
+    });
+    assert.ok(height >= loading, `${height} px for the ${loading} px of the loading bar`);
   });
 
   test("axe finds nothing, in any state", async (t) => {
@@ -596,6 +661,13 @@ describe("page in chromium", () => {
       document.querySelector("#problem").hidden = false;
       document.querySelector("#problem-text").textContent = `http://localhost/${"folder".repeat(20)}.jpg could not be fetched`;
     });
+    await page.evaluate(() => {
+      document.querySelector("#list .label").textContent = "class".repeat(20); // Of a visitor's model, as its name.
+      document.querySelector("#name").textContent = document.querySelector("#tag").textContent = `${"network".repeat(20)}.onnx`;
+    });
+    const cut = () =>
+      page.evaluate(() => ["#list", "#result", "#stage"].filter((one) => document.querySelector(one).scrollWidth > document.querySelector(one).clientWidth));
+    assert.deepEqual(await cut(), [], "with long names");
     await page.screenshot({ path: join(SHOTS, "narrow.png"), fullPage: true });
     assert.equal(await overflow(), 0, "with a long address");
     await page.setViewport({ width: 320, height: 640 });

@@ -380,7 +380,9 @@ test("every sample, link and icon is there", async () => {
   assert.ok(SAMPLES.length >= 8 && SAMPLES.length <= 12, String(SAMPLES.length));
   for (const { id, file } of SAMPLES) {
     assert.match(id, /^[a-z0-9-]+$/);
-    for (const one of [file, file.replace(".mp4", ".jpg")]) assert.ok((await stat(at(`data/samples/${one}`))).size < 200_000, one);
+    assert.ok((await stat(at(`data/samples/${file}`))).size < 200_000, file);
+    // All of these come before the first result.
+    assert.ok((await stat(at(`data/samples/scenes/thumbs/${id}.jpg`))).size < 12_000, id);
   }
   const html = await readFile(at("www/index.html"), "utf8");
   const folders = { docs: "docs", models: "models", pkg: "pkg" };

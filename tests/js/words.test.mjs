@@ -11,18 +11,21 @@ test("a summary is a sentence", () => {
   assert.equal(summary(objects("person", "dog", "person")), "2 people and a dog.");
   assert.equal(summary(objects("apple", "umbrella", "oven")), "An apple, an umbrella and an oven.");
   assert.equal(summary(objects("scissors", "knife", "knife")), "A pair of scissors and 2 knives.");
+  assert.equal(summary(objects("tv", "dog")), "A TV and a dog.");
 });
 
 test("where nothing is sure, the guesses are named", () => {
   const unsure = [["zebra", 0.22], ["bed", 0.144], ["dog", 0.1]].map(([label, score]) => ({ label, score }));
-  assert.equal(summary([], unsure, 30), "Nothing above 30 %; unsure: zebra 22 %, bed 14 %.");
-  assert.equal(summary([], [], 45), "Nothing above 45 %.");
+  assert.equal(summary([], unsure, 30), "Nothing above 30\u00a0%; unsure: zebra 22\u00a0%, bed 14\u00a0%.");
+  assert.equal(summary([], [], 45), "Nothing above 45\u00a0%.");
   assert.equal(summary(objects("cat"), unsure, 30), "A cat.");
 });
 
 test("a visitor's own model is blamed for what is its doing, with the reason", () => {
   assert.match(explainOwnModel({ code: "invalid-model", message: "12 bytes" }), /no intact ONNX file.*12 bytes/);
   assert.match(explainOwnModel({ code: "unsupported-operator", message: "Foo" }), /operator.*Foo/);
+  assert.match(explainOwnModel({ code: "unsupported-model", message: "Add" }), /no YOLO network.*Add/);
+  assert.match(explainOwnModel({ code: "unsupported-model", message: "Add" }, true), /input size.*Add/);
   assert.equal(explainOwnModel({ code: "network", message: "x" }), explain({ code: "network", message: "x" }));
 });
 
