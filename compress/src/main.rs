@@ -10,6 +10,10 @@ use compress::Error;
 /// Makes detectors: counts the cost of networks, trains, explores, prunes, quantises, evaluates and exports them.
 #[derive(Parser)]
 #[command(name = "compress", version)]
+#[cfg_attr(
+    not(feature = "train"),
+    command(after_help = "train, distill, explore and prune need a build with `--features train`")
+)]
 struct Cli {
     #[command(subcommand)]
     command: commands::Command,

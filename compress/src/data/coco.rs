@@ -7,7 +7,7 @@ use image::ImageDecoder;
 use serde::Deserialize;
 
 use super::Photo;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, read_text};
 
 /// What to do about an image or a box that cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -209,10 +209,13 @@ impl Dataset {
     /// [`BadData::Refuse`] also: an image file that is missing, a size of 0, an id used twice, a box of an unknown
     /// image or category, outside its image, without area or not a number, and an `area` or a score that is none.
     pub fn read(annotations: &Path, images: &Path, bad_data: BadData) -> Result<Dataset> {
-        let text = std::fs::read_to_string(annotations).map_err(Error::io(annotations))?;
-        // Programs on Windows begin a file with a byte order mark.
-        let text = text.trim_start_matches('\u{feff}');
-        let file: File = serde_json::from_str(text).map_err(Error::json(annotations))?;
+        let text = read_text(annotations)?;
+        // serde would read it as a `File` without names.
+        if text.trim_start().starts_with('[') {
+            let problem = "is a list, as detections are: annotations have `images`, `annotations` and `categories`";
+            return Err(Error::Data { path: annotations.to_owned(), problem: problem.into() });
+        }
+        let file: File = serde_json::from_str(&text).map_err(Error::json(annotations))?;
         let mut skipped = Vec::new();
         let mut bad = |path: &Path, problem: String| match bad_data {
             BadData::Refuse => Err(Error::Data { path: path.to_owned(), problem }),
@@ -270,7 +273,11 @@ impl Dataset {
             }
         }
         if kept.is_empty() {
-            return Err(Error::Data { path: annotations.to_owned(), problem: "has no images".into() });
+            let problem = match skipped.first() {
+                None => "has no images".into(),
+                Some(first) => format!("has no images that can be used: {first}"),
+            };
+            return Err(Error::Data { path: annotations.to_owned(), problem });
         }
         Ok(Dataset {
             category_ids: categories.iter().map(|category| category.id).collect(),

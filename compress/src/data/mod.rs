@@ -5,6 +5,9 @@ mod coco;
 mod convert;
 mod from_voc;
 mod from_yolo;
+// Of the command `micro-yolo`, which warns where training refuses.
+#[path = "../../../cli/src/jpeg.rs"]
+mod jpeg;
 mod loader;
 mod names;
 mod photos;
