@@ -72,8 +72,8 @@ fn opset(proto: &pb::ModelProto) -> Option<i64> {
     proto.opset_import.iter().find(|import| is_onnx_domain(&import.domain)).map(|import| import.version)
 }
 
-/// Checks one node and adds what it computes to `known`. Nodes stand in the order they run in, so what they read
-/// must be there already; that also rules cycles out.
+/// Checks one node and adds what it computes to `known`. Nodes stand in the order they run in ([`super::order`]), so what
+/// they read must be there already; that also rules cycles out.
 fn check_node<'p>(node: &'p pb::NodeProto, known: &mut HashSet<&'p str>) -> Result<()> {
     let name = node.label();
     if !is_onnx_domain(&node.domain) {
@@ -112,7 +112,10 @@ fn check_attribute(attribute: &pb::AttributeProto, node: &pb::NodeProto, name: &
         },
         Ok(AttributeType::Graph | AttributeType::Graphs) => {
             // Loops could run for ever, and branches give shapes that depend on the picture.
-            let message = format!("the {} is a graph of its own; control flow is not supported", what());
+            let message = format!(
+                "the {} is a graph of its own; control flow is not supported; onnxsim removes it where it is constant",
+                what()
+            );
             Err(Error::new(Kind::UnsupportedModel, message))
         }
         Ok(_) => Ok(()),
