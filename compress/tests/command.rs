@@ -86,6 +86,18 @@ fn it_ends_quietly_where_nobody_reads_its_output() {
     }
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn output_that_cannot_be_written_is_an_error() {
+    for args in [&["cost"][..], &["new", "--network", "micro_yolo"]] {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let output = Command::new(env!("CARGO_BIN_EXE_compress")).args(args).stdout(full).output().unwrap();
+        let errors = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {errors}");
+        assert!(errors.starts_with("error: the standard output: ") && errors.lines().count() == 1, "{errors}");
+    }
+}
+
 #[test]
 fn import_writes_a_checkpoint_and_its_network() {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/import");
@@ -231,6 +243,15 @@ fn quantize_takes_an_onnx_file_of_any_detector() {
         let grey = [114; 3 * 64 * 64];
         detector.detect(micro_yolo::ImageView::rgb(&grey, 64, 64).unwrap()).unwrap();
     }
+    // All nodes with one name, as some programs write them.
+    let mut same =
+        ModelProto::decode(&std::fs::read(root.join("tests/fixtures/forms/anchors.onnx")).unwrap()[..]).unwrap();
+    same.graph.as_mut().unwrap().node.iter_mut().for_each(|node| node.name = "same".into());
+    let named = folder.path().join("same.onnx");
+    std::fs::write(&named, same.encode_to_vec()).unwrap();
+    let args = ["quantize", "--model", named.to_str().unwrap(), "--output", output, "--photos", samples];
+    let told = compress(&[&args[..], &["--images", "2", "--held-out", "1", "--method", "mse"]].concat());
+    assert!(told.status.success(), "{told:?}");
     // `report` reads the measurements of both kinds of file.
     let run = folder.path().join("run");
     std::fs::create_dir(&run).unwrap();

@@ -293,6 +293,8 @@ fn what_is_no_annotation_file_is_told_from_one() {
     refused(read("[]"), &["a.json", "a list"]);
     let set = r#"{"images": [{"id": 1, "file_name": "b.png", "width": 2, "height": 2}], "categories": [{"id": 1, "name": "x"}]}"#;
     refused(read(set), &["a.json", "no images that can be used", "b.png: image 1 is missing"]);
+    let twice = r#"{"images": [], "categories": [{"id": 1, "name": "x"}, {"id": 2, "name": "x"}]}"#;
+    refused(read(twice), &["a.json", "category name `x` twice"]);
     let path = folder.file("a.json", b"{\xff}");
     refused(Dataset::read(&path, &folder.path(""), BadData::Skip), &["a.json", "UTF-8"]);
 }

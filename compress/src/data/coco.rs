@@ -236,6 +236,13 @@ impl Dataset {
             return Err(Error::Data { path: annotations.to_owned(), problem: "uses a category id twice".into() });
         }
 
+        // Classes are matched by name: the second would have no objects, or never be found.
+        let mut names = HashSet::new();
+        if let Some(category) = categories.iter().find(|category| !names.insert(category.name.as_str())) {
+            let problem = format!("has the category name `{}` twice", category.name);
+            return Err(Error::Data { path: annotations.to_owned(), problem });
+        }
+
         let mut index = HashMap::new();
         let mut known = HashSet::new();
         let mut kept: Vec<Annotated> = Vec::new();
