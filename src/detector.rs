@@ -348,6 +348,14 @@ impl Detector {
 
     /// Sets the classes to look for, by number or by label, from the next image on; `None` looks for all.
     ///
+    /// ```no_run
+    /// # let mut detector = micro_yolo::Detector::from_onnx(&[])?;
+    /// detector.set_classes(Some(["cat", "dog"]))?;
+    /// // All again. The compiler asks for a type.
+    /// detector.set_classes(None::<[usize; 0]>)?;
+    /// # Ok::<(), micro_yolo::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// `invalid-option` if the model does not have one of them; the old choice stays.

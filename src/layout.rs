@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 /// The form of a network's output. `C` is the number of classes, `N` the number of cells (anchors), `M` the number of
-/// boxes after NMS.
+/// boxes after NMS, which must be the same for each image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum OutputForm {

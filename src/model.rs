@@ -216,7 +216,7 @@ fn whole(
         }
         _ => error,
     })?;
-    let (form, classes) = output::recognise(&shape, names, input, file.metadata.end_to_end)?;
+    let (form, classes) = output::recognise(&file.output(), &shape, names, input, file.metadata.end_to_end)?;
     let layout = Layout { form, columns: shape[2], parts: None };
     Ok(Loaded { network: Network::Divided(network), layout, classes, foreign })
 }

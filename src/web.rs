@@ -11,7 +11,7 @@ use js_sys::{Object, Reflect, Uint8Array};
 use wasm_bindgen::prelude::*;
 use web_sys::{
     HtmlCanvasElement, HtmlImageElement, HtmlMediaElement, HtmlVideoElement, ImageBitmap, ImageData, MediaError,
-    OffscreenCanvas, VideoFrame,
+    OffscreenCanvas, VideoFrame, VideoFrameInit,
 };
 
 use crate::bytes;
@@ -82,7 +82,8 @@ impl Detector {
     /// - `not-loaded` ([`Error::is_not_loaded`]) if an image or video has nothing to show yet, or a video is seeking:
     ///   call again later. A fully transparent frame of a video counts as none.
     /// - `invalid-image` if the picture is empty or closed, or the browser cannot decode it; `image-too-large` if there
-    ///   is not enough memory for its pixels; `network` if the rest of a video could not be fetched.
+    ///   is not enough memory for its pixels, or a canvas is larger than the browser can hold; `network` if the rest of
+    ///   a video could not be fetched.
     /// - `tainted` if it comes from another site without CORS.
     /// - `unsupported` if there is no canvas, or if the browser returns noise instead of pixels.
     /// - `inference-failed` as in [`detect`](Detector::detect).
@@ -150,10 +151,13 @@ impl Reader {
         let scaled = |side: f64| ((side * scale).round() as u32).max(1);
         let read = (scaled(width), scaled(height));
         self.draw(source.object(), read)?;
-        if let WebSource::HtmlVideo(video) = source
-            && self.is_blank()
-        {
-            self.draw_frame(video, read)?;
+        if self.is_blank() {
+            match source {
+                WebSource::HtmlVideo(video) => self.draw_frame(video, read)?,
+                WebSource::HtmlImage(image) => check_drawable(image)?,
+                WebSource::HtmlCanvas(_) | WebSource::OffscreenCanvas(_) => check_canvas(shown)?,
+                WebSource::ImageData(_) | WebSource::ImageBitmap(_) => {}
+            }
         }
         Ok(Size { shown, read })
     }
@@ -294,6 +298,33 @@ fn check_image(image: &HtmlImageElement) -> Result<()> {
         return Err(Error::new(Kind::InvalidImage, message));
     }
     Ok(())
+}
+
+/// Refuses an image of which nothing was drawn because it is broken: Chromium knows the size of some, and draws nothing
+/// without an error. It makes no frame of them, but makes one of a transparent image.
+fn check_drawable(image: &HtmlImageElement) -> Result<()> {
+    if Reflect::get(&js_sys::global(), &"VideoFrame".into()).is_ok_and(|class| class.is_undefined()) {
+        return Ok(());
+    }
+    let init = VideoFrameInit::new();
+    init.set_timestamp(0);
+    let frame = VideoFrame::new_with_html_image_element_and_video_frame_init(image, &init).map_err(draw_error)?;
+    frame.close();
+    Ok(())
+}
+
+/// Refuses a canvas of which nothing was drawn because the browser could not make it: it has a size, and no pixels.
+/// Another one of that size has none either.
+fn check_canvas((width, height): (u32, u32)) -> Result<()> {
+    let surface = Surface::new(width, height)?;
+    surface.context.fill_rect(0.0, 0.0, 1.0, 1.0);
+    let pixel = surface.context.get_image_data(0, 0, 1, 1).map(|image| image.data());
+    if pixel.as_ref().is_ok_and(|pixel| pixel[3] > 0) {
+        return Ok(());
+    }
+    let message =
+        format!("a canvas of {width} x {height} px is larger than the browser can hold: scale the picture down");
+    Err(Error::new(Kind::ImageTooLarge, message))
 }
 
 fn check_video(video: &HtmlVideoElement) -> Result<()> {

@@ -37,6 +37,39 @@ fn files_that_are_no_models() {
 }
 
 #[test]
+fn files_that_are_often_taken_for_models_are_named() {
+    for (bytes, says) in [
+        (&b"<!doctype html>"[..], "a web page"),
+        (b"\xef\xbb\xbf\n <html>", "a web page"),
+        (b"PK\x03\x04\0\0", "a zip archive"),
+        (b"\x1f\x8b\x08\0", "gzip"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
+    ] {
+        let error = load_error(bytes);
+        assert_eq!(error.code(), "invalid-model", "{says}");
+        assert!(error.to_string().contains(says), "{says}: {error}");
+    }
+    assert!(!load_error(&[255; 100]).to_string().contains("they are"));
+}
+
+/// Some programs append nodes that belong before others; onnxruntime sorts them.
+#[test]
+fn nodes_in_another_order_compute_the_same() {
+    let image = photo("cat.jpg");
+    let view = ImageView::rgb(&image, image.width(), image.height()).unwrap();
+    for name in ["class-rows", "objectness"] {
+        let found = |onnx: &[u8]| {
+            let mut detector = Detector::builder().score_threshold(0.2).build(onnx).unwrap();
+            detector.detect(view).unwrap()
+        };
+        let expected = found(&form(name));
+        let reversed = edited(&form(name), |proto| proto.graph.as_mut().unwrap().node.reverse());
+        assert!(!expected.is_empty());
+        assert_eq!(found(&reversed), expected, "{name}");
+    }
+}
+
+#[test]
 fn models_that_are_no_detectors_are_told_what_is_expected() {
     struct Case {
         name: &'static str,
@@ -115,6 +148,15 @@ fn models_that_are_no_detectors_are_told_what_is_expected() {
             },
             code: "unsupported-model",
             says: "must have three dimensions",
+        },
+        Case {
+            name: "several outputs, of which the first is no answer",
+            edit: |graph| {
+                let conv = graph.node.iter().find(|node| node.op_type == "Conv").unwrap().output[0].clone();
+                graph.output.insert(0, pb::ValueInfoProto { name: conv, ..Default::default() });
+            },
+            code: "unsupported-model",
+            says: ", the first of 2, is [",
         },
         Case {
             name: "an output that nothing computes",
@@ -354,7 +396,7 @@ fn nodes_that_do_not_fit_their_inputs_are_named() {
                 ],
                 vec![ints("seven", &[7])],
             ),
-            "it has fewer dividends than divisors",
+            "its dividend has fewer values than its divisor",
         ),
         (
             "a step of a slice at the end of 32 bits",
@@ -406,7 +448,7 @@ fn nodes_that_do_not_fit_their_inputs_are_named() {
                 vec![node("InstanceNormalization", &["a", "four", "four"], "last")],
                 vec![floats("four", &[4], 1.0)],
             ),
-            "its factors do not go with its channels",
+            "its scale, bias, mean or variance is not one number for each channel",
         ),
         (
             "the best along an axis that is none",
@@ -417,12 +459,12 @@ fn nodes_that_do_not_fit_their_inputs_are_named() {
                 ],
                 vec![],
             ),
-            "there is no such axis",
+            "its input has no such axis",
         ),
         (
             "an edge of less than nothing",
             network(vec![node("Pad", &["a", "edges"], "last")], vec![ints("edges", &[0, -1, 0, 0, 0, 0, 0, 0])]),
-            "its edges are none",
+            "its pads are negative, or not two for each axis",
         ),
         (
             "a slice of more axes than tract has bits for",
@@ -453,7 +495,7 @@ fn nodes_that_do_not_fit_their_inputs_are_named() {
                     pb::TensorProto { name: "zero".into(), data_type: 2, raw_data: vec![0], ..Default::default() },
                 ],
             ),
-            "there is no such axis",
+            "its input has no such axis",
         ),
         (
             "a range that goes away from its end",
@@ -544,22 +586,22 @@ fn nodes_that_do_not_fit_their_inputs_are_named() {
         (
             "axes that are floats",
             network(vec![node("Unsqueeze", &["a", "w"], "last")], vec![]),
-            "its axes are no known whole numbers",
+            "its axes or steps are no constants",
         ),
         (
             "parts that are floats",
             network(vec![node("Split", &["a", "w"], "last")], vec![]),
-            "its parts are no known whole numbers",
+            "the sizes of its parts are no constants",
         ),
         (
             "places that are floats",
             network(vec![node("Gather", &["a", "far"], "last")], vec![floats("far", &[2], 10.0)]),
-            "its places are no whole numbers",
+            "its indices are no whole numbers",
         ),
         (
             "sides whose product overflows",
             network(vec![node("Reshape", &["a", "sides"], "last")], vec![ints("sides", &[i64::from(i32::MAX); 4])]),
-            "its shape is invalid",
+            "its shape has a negative side, or is too large",
         ),
         (
             "a transposition of two maps",
@@ -567,7 +609,7 @@ fn nodes_that_do_not_fit_their_inputs_are_named() {
                 vec![with(node("Transpose", &["a", "w"], "last"), &[ints_attribute("perm", &[0, 2, 1, 3])])],
                 vec![],
             ),
-            "it has more inputs than its operator",
+            "it has more inputs than the operator takes",
         ),
         (
             "scales for no channels",
@@ -580,7 +622,7 @@ fn nodes_that_do_not_fit_their_inputs_are_named() {
                 ],
                 vec![ints("zero", &[0]), ints("axis", &[1]), floats("scales", &[0], 1.0)],
             ),
-            "its scale does not go with its input",
+            "its scale or zero point does not fit its input",
         ),
         (
             "a power of truth values",
@@ -628,7 +670,7 @@ fn nodes_that_do_not_fit_their_inputs_are_named() {
                 ],
                 vec![],
             ),
-            "it has no matrices",
+            "its inputs have",
         ),
         (
             "a convolution of a whole number",
@@ -640,7 +682,7 @@ fn nodes_that_do_not_fit_their_inputs_are_named() {
                 ],
                 vec![],
             ),
-            "its input is no image",
+            "its input has fewer than three axes",
         ),
         (
             "a convolution of whole numbers with weights for other channels",
@@ -658,22 +700,22 @@ fn nodes_that_do_not_fit_their_inputs_are_named() {
                     ..Default::default()
                 }],
             ),
-            "its weights do not go with the channels of its input",
+            "its weights do not fit the channels of its input",
         ),
         (
             "a place of two numbers beyond the second axis",
             network(vec![node("GatherND", &["a", "place"], "last")], vec![place(&[0, 8])]),
-            "it has places beyond its input",
+            "its indices are beyond its input",
         ),
         (
             "a place that counts from the end, which tract takes for one far beyond it",
             network(vec![node("GatherND", &["a", "place"], "last")], vec![place(&[0, -1])]),
-            "it has places beyond its input",
+            "its indices are beyond its input",
         ),
         (
             "a place of more numbers than there are axes",
             network(vec![node("GatherND", &["a", "place"], "last")], vec![place(&[0, 0, 0, 0, 0])]),
-            "its places have more numbers than its input has axes",
+            "its indices have more numbers than its input has axes",
         ),
         (
             "a batch of more axes than the places have",
@@ -681,7 +723,7 @@ fn nodes_that_do_not_fit_their_inputs_are_named() {
                 vec![with(node("GatherND", &["a", "place"], "last"), &[int_attribute("batch_dims", 2)])],
                 vec![place(&[0])],
             ),
-            "its places have more numbers than its input has axes",
+            "its indices have more numbers than its input has axes",
         ),
         (
             "a number that is no place",
@@ -689,17 +731,17 @@ fn nodes_that_do_not_fit_their_inputs_are_named() {
                 vec![node("GatherND", &["a", "place"], "last")],
                 vec![pb::TensorProto { dims: vec![], ..ints("place", &[1]) }],
             ),
-            "its places are not known",
+            "the shape of its indices is not known",
         ),
         (
             "writing beyond a tensor",
             network(vec![node("ScatterND", &["list", "place", "one"], "last")], vec![place(&[8]), list(8), one()]),
-            "it has places beyond its input",
+            "its indices are beyond its input",
         ),
         (
             "writing more than there are places",
             network(vec![node("ScatterND", &["list", "place", "list"], "last")], vec![place(&[7]), list(8)]),
-            "its updates do not go with its places",
+            "its updates do not fit its indices",
         ),
         (
             "writing beyond an axis",
@@ -707,7 +749,7 @@ fn nodes_that_do_not_fit_their_inputs_are_named() {
                 vec![with(node("ScatterElements", &["list", "at", "one"], "last"), &[axis(0)])],
                 vec![ints("at", &[-9]), list(8), one()],
             ),
-            "it has places beyond its input",
+            "its indices are beyond its input",
         ),
         (
             "writing along no axis",
@@ -715,7 +757,7 @@ fn nodes_that_do_not_fit_their_inputs_are_named() {
                 vec![with(node("ScatterElements", &["list", "at", "one"], "last"), &[axis(1)])],
                 vec![ints("at", &[0]), list(8), one()],
             ),
-            "there is no such axis",
+            "its input has no such axis",
         ),
         (
             "writing fewer values than there are places",
@@ -723,12 +765,12 @@ fn nodes_that_do_not_fit_their_inputs_are_named() {
                 vec![node("ScatterElements", &["list", "at", "one"], "last")],
                 vec![ints("at", &[0, 1]), list(8), one()],
             ),
-            "its places do not go with its input",
+            "its indices do not fit its input",
         ),
         (
             "a scale of no numbers",
             network(vec![node("QuantizeLinear", &["a", "none"], "last")], vec![floats("none", &[4, 0], 1.0)]),
-            "its scale does not go with its input",
+            "its scale or zero point does not fit its input",
         ),
         (
             "a size of nothing",
@@ -793,18 +835,23 @@ fn forms_that_tract_does_not_compute_as_onnx_are_refused() {
             "tf_crop_and_resize is not supported",
         ),
         (13, vec![with(resize(), &[places("align_corners")])], vec![scales(1.3, 1.0)], "leave part of a pixel"),
-        (17, vec![with(node("LRN", &["a"], "last"), &[int_attribute("size", 0)])], vec![], "its size is none"),
+        (
+            17,
+            vec![with(node("LRN", &["a"], "last"), &[int_attribute("size", 0)])],
+            vec![],
+            "its size must be above 0",
+        ),
         (
             17,
             vec![with(node("DepthToSpace", &["a"], "last"), &[int_attribute("blocksize", 0)])],
             vec![],
-            "its block size is none",
+            "its blocksize must be above 0",
         ),
         (
             21,
             vec![with(node("GroupNormalization", &["a", "one", "one"], "last"), &[int_attribute("num_groups", 0)])],
             vec![floats("one", &[8], 1.0)],
-            "its groups are none",
+            "must be above 0",
         ),
         (
             17,
@@ -823,7 +870,7 @@ fn forms_that_tract_does_not_compute_as_onnx_are_refused() {
             17,
             vec![one_hot, node("Add", &["a", "rows"], "last")],
             vec![ints("at", &[1, 2, 3, 4]), number("depth", 4), list("values", &[0.0, 1.0])],
-            "it has places beyond its depth",
+            "its indices are beyond its depth",
         ),
     ];
     for (opset, nodes, weights, says) in cases {

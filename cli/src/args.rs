@@ -27,7 +27,8 @@ pub enum Command {
 ///     [{"label": "cat", "classId": 15, "score": 0.93, "box": {"x": 1.0, "y": 2.0, "width": 3.0, "height": 4.0}}]}]
 ///
 /// An image that cannot be read has "error" and "code" in place of width, height and objects. If only the drawn image
-/// cannot be written, it has all of them, and the code is "unwritable-file".
+/// cannot be written, it has all of them, and the code is "unwritable-file". A JPEG file that ends too early
+/// is searched all the same; "warning" says so, as does a line on standard error.
 #[derive(Debug, ClapArgs)]
 #[command(verbatim_doc_comment)]
 pub struct DetectArgs {

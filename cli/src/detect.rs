@@ -14,7 +14,7 @@ use micro_yolo::{Class, Detection, Detector, ImageView, MAX_SIDE_PX};
 use serde_json::{Value, json};
 
 use crate::args::DetectArgs;
-use crate::draw;
+use crate::{draw, jpeg};
 
 const DEFAULT_MODEL: &str = "models/micro-yolo.onnx";
 
@@ -44,7 +44,11 @@ impl From<micro_yolo::Error> for Failure {
 
 impl From<ImageError> for Failure {
     fn from(error: ImageError) -> Failure {
-        Failure::new("unreadable-file", with_causes(&error))
+        let hint = match error {
+            ImageError::Unsupported(_) => "; convert it to JPEG, PNG or WebP",
+            _ => "",
+        };
+        Failure::new("unreadable-file", with_causes(&error) + hint)
     }
 }
 
@@ -139,7 +143,12 @@ fn search(
     for (number, path) in args.images.iter().enumerate() {
         let mut answer = json!({ "image": path.display().to_string() });
         let result = match detect(detector, path) {
-            Ok((image, found)) => {
+            Ok((Photo { image, is_cut }, found)) => {
+                if is_cut {
+                    let warning = "the file ends too early: the rest of the image is grey";
+                    tell("warning", format_args!("{}: {warning}", path.display()));
+                    answer["warning"] = warning.into();
+                }
                 // Printed before the image is drawn, so that a full disk does not lose it.
                 if args.json {
                     add_objects(&mut answer, &image, &found);
@@ -165,9 +174,14 @@ fn search(
     Ok(succeeded)
 }
 
-/// Reports an error. If standard error is closed, it is ignored.
+/// Reports an error.
 fn report(message: impl Display) {
-    let _ = writeln!(io::stderr(), "error: {message}");
+    tell("error", message);
+}
+
+/// Writes a line to standard error. If that is closed, nothing is written.
+fn tell(what: &str, message: impl Display) {
+    let _ = writeln!(io::stderr(), "{what}: {message}");
 }
 
 fn load(args: &DetectArgs) -> Result<Detector, Box<dyn Error>> {
@@ -201,7 +215,8 @@ fn load(args: &DetectArgs) -> Result<Detector, Box<dyn Error>> {
         "model-too-large" => {
             format!("{}: {error}; here it is --max-memory, --max-nodes or --max-work", path.display()).into()
         }
-        _ => error.into(),
+        _ if error.is_option() => error.into(),
+        _ => format!("{}: {}", path.display(), with_causes(&error)).into(),
     })
 }
 
@@ -221,8 +236,9 @@ fn default_model() -> Option<PathBuf> {
     found.find(|path| path.is_file())
 }
 
-fn detect(detector: &mut Detector, path: &Path) -> Result<(DynamicImage, Vec<Detection>), Failure> {
-    let image = open(path)?;
+fn detect(detector: &mut Detector, path: &Path) -> Result<(Photo, Vec<Detection>), Failure> {
+    let photo = open(path)?;
+    let image = &photo.image;
     let (width, height) = (image.width(), image.height());
     let found = if image.color().has_alpha() {
         let pixels = image.to_rgba8();
@@ -231,7 +247,7 @@ fn detect(detector: &mut Detector, path: &Path) -> Result<(DynamicImage, Vec<Det
         let pixels = image.to_rgb8();
         detector.detect(ImageView::rgb(&pixels, width, height)?)?
     };
-    Ok((image, found))
+    Ok((photo, found))
 }
 
 fn draw(out: &Path, image: &DynamicImage, found: &[Detection]) -> Result<(), Failure> {
@@ -242,12 +258,21 @@ fn draw(out: &Path, image: &DynamicImage, found: &[Detection]) -> Result<(), Fai
     })
 }
 
+/// An image file.
+struct Photo {
+    /// With its EXIF orientation applied.
+    image: DynamicImage,
+    /// Whether a part of it is missing.
+    is_cut: bool,
+}
+
 /// Decodes an image file and applies its EXIF orientation.
-fn open(path: &Path) -> Result<DynamicImage, Failure> {
+fn open(path: &Path) -> Result<Photo, Failure> {
     // A pipe can be read only once, but decoders seek.
     let Some(bytes) = read(path, MAX_FILE_BYTES)? else {
         return Err(Failure::new("image-too-large", format!("the file has more than {MAX_FILE_BYTES} bytes")));
     };
+    let is_cut = jpeg::is_cut(&bytes);
     // The format is taken from the content, because file extensions can be wrong.
     let mut decoder = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?.into_decoder()?;
     // `from_decoder` allocates memory for the size that the file declares.
@@ -267,7 +292,7 @@ fn open(path: &Path) -> Result<DynamicImage, Failure> {
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     let mut image = DynamicImage::from_decoder(decoder)?;
     image.apply_orientation(orientation);
-    Ok(image)
+    Ok(Photo { image, is_cut })
 }
 
 fn print(out: &mut impl Write, path: &Path, image: &DynamicImage, found: &[Detection]) -> io::Result<()> {

@@ -7,6 +7,7 @@
 mod args;
 mod detect;
 mod draw;
+mod jpeg;
 
 use std::process::ExitCode;
 

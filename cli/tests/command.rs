@@ -245,11 +245,45 @@ fn one_broken_image_does_not_stop_the_others() {
     assert_eq!(answer[4]["code"], "unreadable-file");
     assert!(answer[3]["objects"].as_array().is_some_and(|objects| !objects.is_empty()));
     let errors = stderr(&output);
-    assert!(errors.lines().all(|line| line.starts_with("error: ")), "each is told on one line: {errors}");
+    let is_told = |line: &str| line.starts_with("error: ") || line.starts_with("warning: ");
+    assert!(errors.lines().all(is_told), "each is told on one line: {errors}");
     assert!(
         errors.contains("text.png") && errors.contains("missing.jpg") && !errors.contains("panicked"),
         "{errors}"
     );
+}
+
+#[test]
+fn a_jpeg_file_that_is_cut_is_searched_with_a_warning() {
+    let folder = Folder::new("cut");
+    let whole = std::fs::read(path("data/samples/cat.jpg")).unwrap();
+    let (cut, other) = (folder.file("cut.jpg"), folder.file("whole.jpg"));
+    std::fs::write(&cut, &whole[..whole.len() / 2]).unwrap();
+    std::fs::write(&other, &whole).unwrap();
+    let output = run(&["detect", &cut, &other, "--model", &model(), "--json"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let said = stderr(&output);
+    assert!(said.starts_with("warning: ") && said.contains("cut.jpg: ") && said.lines().count() == 1, "{said}");
+    let answer = json(&output);
+    assert_eq!((&answer[0]["width"], answer[0]["objects"].is_array()), (&451.into(), true));
+    assert!(answer[0]["warning"].as_str().unwrap().contains("ends too early"), "{answer}");
+    assert!(answer[1]["warning"].is_null(), "{answer}");
+}
+
+#[test]
+fn a_format_that_is_not_read_comes_with_those_that_are() {
+    let folder = Folder::new("formats");
+    // The first bytes of a GIF file, of a HEIC file and of a page.
+    for (name, bytes) in
+        [("a.gif", &b"GIF89a\x01\0\x01\0"[..]), ("a.heic", b"\0\0\0\x18ftypheic"), ("a.jpg", b"<html>")]
+    {
+        let image = folder.file(name);
+        std::fs::write(&image, bytes).unwrap();
+        let output = run(&["detect", &image, "--model", &model()]);
+        assert_eq!(output.status.code(), Some(1));
+        let said = stderr(&output);
+        assert!(said.contains(name) && said.contains("JPEG, PNG or WebP") && said.lines().count() == 1, "{said}");
+    }
 }
 
 #[test]

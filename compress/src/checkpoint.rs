@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use half::f16;
 use half::slice::HalfFloatSliceExt;
@@ -86,7 +86,8 @@ pub fn is_named_so(path: &Path) -> bool {
 pub fn read(path: &Path) -> Result<(Weights, Option<Network>)> {
     let bytes = std::fs::read(path).map_err(Error::io(path))?;
     let bad = |problem: String| Error::Checkpoint { path: path.to_owned(), problem };
-    let file = SafeTensors::deserialize(&bytes).map_err(|error| bad(error.to_string()))?;
+    let file = SafeTensors::deserialize(&bytes)
+        .map_err(|error| bad(format!("is no intact safetensors file ({error}): give what `compress` wrote")))?;
     let mut weights = Weights::new();
     for (name, view) in file.tensors() {
         let bytes = view.data();
@@ -181,7 +182,7 @@ pub fn average(weights: &[Weights]) -> Weights {
 ///
 /// # Errors
 ///
-/// [`Error::Io`]: a missing folder, a full disk … An existing file then stays unchanged.
+/// [`Error::Io`]: a full disk … An existing file then stays unchanged.
 pub fn write(path: &Path, network: &Network, weights: &Weights, precision: Precision) -> Result<()> {
     write_with_scales(path, network, weights, precision, &Scales::new())
 }
@@ -237,22 +238,59 @@ pub fn write_with_scales(
     write_whole(path, &safetensors::serialize(views, Some(metadata)).map_err(bad)?)
 }
 
+/// A file beside `path`, to be written in its place. Several programs may write the same file, such as the shards of an
+/// exploration.
+fn part_of(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{:016x}.part", fastrand::u64(..)));
+    path.with_file_name(name)
+}
+
+/// Whether it is there and neither file nor folder. A new file would take the place of a device, for good.
+fn is_special(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir())
+}
+
+/// Sees that [`write_whole`] can write a file, before the work for it begins. Makes its folder.
+///
+/// # Errors
+///
+/// [`Error::Io`].
+pub fn check_output(path: &Path) -> Result<()> {
+    if is_special(path) {
+        return Ok(());
+    }
+    if path.is_dir() {
+        return Err(Error::io(path)(std::io::ErrorKind::IsADirectory.into()));
+    }
+    let part = part_of(path);
+    make_folder(path).and_then(|()| std::fs::File::create_new(&part)).map_err(Error::io(path))?;
+    std::fs::remove_file(&part).map_err(Error::io(&part))
+}
+
+/// Makes the folder of a file.
+fn make_folder(path: &Path) -> std::io::Result<()> {
+    // Empty for a bare file name.
+    match path.parent().filter(|folder| *folder != Path::new("")) {
+        Some(folder) => std::fs::create_dir_all(folder),
+        None => Ok(()),
+    }
+}
+
 /// Writes a file so that a kill or a full disk leaves either the old one or the new one, never a part. What is no file,
-/// such as `/dev/stdout` or a pipe, is written to.
+/// such as `/dev/stdout` or a pipe, is written to. Makes its folder.
 ///
 /// # Errors
 ///
 /// [`Error::Io`].
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     // Renaming would permanently replace a device by a file.
-    if std::fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
+    if is_special(path) {
         return std::fs::write(path, bytes).map_err(Error::io(path));
     }
-    // Several programs may write the same file, such as the shards of an exploration.
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{:016x}.part", fastrand::u64(..)));
-    let part = path.with_file_name(name);
+    let part = part_of(path);
     let write = || {
+        make_folder(path)?;
         let mut file = std::fs::File::create_new(&part)?;
         file.write_all(bytes)?;
         file.sync_all()?;
@@ -362,7 +400,8 @@ mod tests {
         weights.remove("stem.conv.weight");
         write(&path, &network, &weights, Precision::Half).unwrap();
         assert!(read_with_network(&path).unwrap_err().to_string().contains("stem.conv.weight"));
-        let missing = folder.path().join("none").join("a.safetensors");
-        assert!(matches!(write(&missing, &network, &weights, Precision::Half), Err(Error::Io { .. })));
+        // No folder can be made where a file is.
+        let below = path.join("a.safetensors");
+        assert!(matches!(write(&below, &network, &weights, Precision::Half), Err(Error::Io { .. })));
     }
 }

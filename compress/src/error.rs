@@ -87,7 +87,7 @@ pub enum Error {
         problem: String,
     },
     /// The detector crate refused a model or an image.
-    #[error("detector: {0}")]
+    #[error("detector: {}", with_causes(.0))]
     Detector(#[from] micro_yolo::Error),
     /// A figure could not be drawn.
     #[error("figure: {0}")]
@@ -122,9 +122,61 @@ impl Error {
         move |source| Error::Io { path, source }
     }
 
+    /// For `map_err` on what the detector says of the model in a file.
+    pub fn model(path: impl AsRef<Path>) -> impl FnOnce(Error) -> Error {
+        let path = path.as_ref().to_owned();
+        move |error| match error {
+            Error::Detector(error) if error.is_model() => Error::Model { path, problem: with_causes(&error) },
+            other => other,
+        }
+    }
+
     /// For `map_err` on JSON files.
     pub fn json(path: impl AsRef<Path>) -> impl FnOnce(serde_json::Error) -> Error {
         let path = path.as_ref().to_owned();
         move |source| Error::Json { path, source }
     }
+}
+
+/// An error and what caused it, on one line.
+fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        // Some say their cause themselves.
+        let why = error.to_string();
+        if !text.contains(why.trim()) {
+            text = format!("{text}: {why}");
+        }
+        cause = error.source();
+    }
+    one_line(&text)
+}
+
+/// A text without line breaks.
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Why a photograph cannot be decoded.
+pub(crate) fn undecodable(error: &image::ImageError) -> String {
+    let hint = match error {
+        image::ImageError::Unsupported(_) => ": convert it to JPEG, PNG or WebP",
+        _ => "",
+    };
+    format!("{}{hint}", one_line(&error.to_string()))
+}
+
+/// Reads a text file without the byte order mark that programs on Windows begin it with.
+///
+/// # Errors
+///
+/// [`Error::Io`], and [`Error::Data`] for bytes that are no UTF-8.
+pub(crate) fn read_text(path: &Path) -> Result<String> {
+    let bytes = std::fs::read(path).map_err(Error::io(path))?;
+    let text = String::from_utf8(bytes).map_err(|_| Error::Data {
+        path: path.to_owned(),
+        problem: "is no text in UTF-8: save it as UTF-8".into(),
+    })?;
+    Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
 }

@@ -10,6 +10,10 @@ use compress::Error;
 /// Makes detectors: counts the cost of networks, trains, explores, prunes, quantises, evaluates and exports them.
 #[derive(Parser)]
 #[command(name = "compress", version)]
+#[cfg_attr(
+    not(feature = "train"),
+    command(after_help = "train, distill, explore and prune need a build with `--features train`")
+)]
 struct Cli {
     #[command(subcommand)]
     command: commands::Command,
@@ -18,23 +22,23 @@ struct Cli {
 /// What the system reports for a closed pipe: one code on Unix, two on Windows.
 const CLOSED_PIPE: [&str; 3] = ["(os error 32)", "(os error 109)", "(os error 232)"];
 
-/// Ends the program without an error if the reader of its output has ended, as in `compress cost | head -1`. Otherwise
-/// `println!` panics.
-fn end_with_the_reader() {
+/// Ends the program without an error if the reader of its output has ended, as in `compress cost | head -1`, and with an
+/// error if the output cannot be written, as on a full disk. Otherwise `println!` panics.
+fn end_with_the_output() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        let of_output = |text: &&str| text.starts_with("failed printing to stdout");
-        if let Some(text) = panic.payload_as_str().filter(of_output)
-            && CLOSED_PIPE.iter().any(|closed| text.ends_with(closed))
-        {
+        let of_output = |text: &'_ str| text.strip_prefix("failed printing to stdout: ").map(str::to_owned);
+        let Some(why) = panic.payload_as_str().and_then(of_output) else { return report(panic) };
+        if CLOSED_PIPE.iter().any(|closed| why.ends_with(closed)) {
             std::process::exit(0);
         }
-        report(panic);
+        eprintln!("error: the standard output: {why}");
+        std::process::exit(1);
     }));
 }
 
 fn main() -> std::process::ExitCode {
-    end_with_the_reader();
+    end_with_the_output();
     let Cli { command } = Cli::parse();
     #[cfg(feature = "train")]
     if command.trains() {

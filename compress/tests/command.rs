@@ -34,6 +34,48 @@ fn new_writes_what_the_other_commands_read() {
     refused(&["new", "--network", "micro_yolo", "--classes", "0"], "has 0 classes");
 }
 
+#[cfg(not(feature = "train"))]
+#[test]
+fn a_build_that_cannot_train_says_so() {
+    for command in ["train", "distill", "explore", "prune"] {
+        refused(&[command, "--run", "runs/a", "--data", "a.json"], "build with `--features train`");
+        refused(&[command, "--help"], "build with `--features train`");
+    }
+}
+
+#[test]
+fn outputs_that_cannot_be_written_are_refused_before_the_work() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let samples = root.join("data/samples");
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let checkpoint_path = path("a.safetensors");
+    let network = zoo::network("micro_yolo", 2).unwrap();
+    let weights = checkpoint::tensors(&network.graph().unwrap()).into_iter().map(|spec| {
+        let values = vec![0.01; spec.count()];
+        (spec.name, checkpoint::Array { shape: spec.shape, values })
+    });
+    checkpoint::write(Path::new(&checkpoint_path), &network, &weights.collect(), checkpoint::Precision::Half)
+        .unwrap();
+    // A folder cannot be made where a file is, and a file cannot where a folder is.
+    for wrong in [path("a.safetensors/b"), path("")] {
+        let photographs =
+            ["--checkpoint", &checkpoint_path, "--photos", samples.to_str().unwrap(), "--imgsz", "64"];
+        for command in ["trim", "revive", "equalize", "decouple", "quantize"] {
+            refused(&[&[command, "--output", &wrong][..], &photographs].concat(), &format!("error: {wrong}: "));
+        }
+        let quantize = ["quantize", "--output", &path("a.onnx"), "--json", &wrong];
+        refused(&[&quantize[..], &photographs].concat(), &format!("error: {wrong}: "));
+    }
+    let to = path("new/folder/b.safetensors");
+    let output = compress(&["average", "--checkpoint", &checkpoint_path, "--output", &to]);
+    assert!(output.status.success(), "{output:?}");
+    let mut left: Vec<_> =
+        std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["a.safetensors", "new"], "nothing else is left");
+}
+
 #[test]
 fn it_ends_quietly_where_nobody_reads_its_output() {
     for args in [&["cost"][..], &["cost", "--network", "micro_yolo"], &["new", "--network", "micro_yolo"]] {
@@ -41,6 +83,18 @@ fn it_ends_quietly_where_nobody_reads_its_output() {
         drop(reader);
         let output = Command::new(env!("CARGO_BIN_EXE_compress")).args(args).stdout(writer).output().unwrap();
         assert!(output.status.success() && output.stderr.is_empty(), "{args:?}: {output:?}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn output_that_cannot_be_written_is_an_error() {
+    for args in [&["cost"][..], &["new", "--network", "micro_yolo"]] {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let output = Command::new(env!("CARGO_BIN_EXE_compress")).args(args).stdout(full).output().unwrap();
+        let errors = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {errors}");
+        assert!(errors.starts_with("error: the standard output: ") && errors.lines().count() == 1, "{errors}");
     }
 }
 
@@ -189,6 +243,15 @@ fn quantize_takes_an_onnx_file_of_any_detector() {
         let grey = [114; 3 * 64 * 64];
         detector.detect(micro_yolo::ImageView::rgb(&grey, 64, 64).unwrap()).unwrap();
     }
+    // All nodes with one name, as some programs write them.
+    let mut same =
+        ModelProto::decode(&std::fs::read(root.join("tests/fixtures/forms/anchors.onnx")).unwrap()[..]).unwrap();
+    same.graph.as_mut().unwrap().node.iter_mut().for_each(|node| node.name = "same".into());
+    let named = folder.path().join("same.onnx");
+    std::fs::write(&named, same.encode_to_vec()).unwrap();
+    let args = ["quantize", "--model", named.to_str().unwrap(), "--output", output, "--photos", samples];
+    let told = compress(&[&args[..], &["--images", "2", "--held-out", "1", "--method", "mse"]].concat());
+    assert!(told.status.success(), "{told:?}");
     // `report` reads the measurements of both kinds of file.
     let run = folder.path().join("run");
     std::fs::create_dir(&run).unwrap();

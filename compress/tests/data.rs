@@ -97,6 +97,39 @@ fn yolos_labels_are_found_and_become_boxes() {
 }
 
 #[test]
+fn yolos_labels_are_read_as_other_programs_write_them() {
+    let folder = yolo();
+    let (images, names) = (folder.path("set/images/train"), folder.path("set/data.yaml"));
+    // With a byte order mark, and the class as a float.
+    folder.file("set/labels/train/b.txt", "\u{feff}1.0 0.5 0.5 0.2 0.4\n");
+    let converted = from_yolo(&images, None, &names, BadData::Refuse).unwrap();
+    assert_eq!(
+        (converted.images[0].boxes[0].class, converted.images[0].boxes[0].xywh),
+        (1, [80.0, 30.0, 40.0, 40.0])
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn photographs_behind_links_are_found_once() {
+    let folder = yolo();
+    let (images, names) = (folder.path("set/images/train"), folder.path("set/data.yaml"));
+    folder.picture("elsewhere/c.png", 20, 20);
+    folder.file("set/labels/train/linked/c.txt", "0 0.5 0.5 1 1");
+    std::os::unix::fs::symlink(folder.path("elsewhere"), images.join("linked")).unwrap();
+    std::os::unix::fs::symlink(&images, images.join("circle")).unwrap();
+    let converted = from_yolo(&images, None, &names, BadData::Refuse).unwrap();
+    let found: Vec<_> =
+        converted.images.iter().map(|image| (image.file_name.as_str(), image.boxes.len())).collect();
+    assert_eq!(found, [("b.png", 2), ("empty.PNG", 0), ("inner/a.jpg", 1), ("linked/c.png", 1)]);
+
+    std::os::unix::fs::symlink(folder.path("nowhere"), images.join("gone.jpg")).unwrap();
+    refused(from_yolo(&images, None, &names, BadData::Refuse), &["gone.jpg"]);
+    let kept = from_yolo(&images, None, &names, BadData::Skip).unwrap();
+    assert_eq!((kept.images.len(), kept.skipped.len()), (4, 1));
+}
+
+#[test]
 fn yolo_sets_that_do_not_hold_together_are_refused_or_skipped() {
     let folder = yolo();
     let images = folder.path("set/images/train");
@@ -108,12 +141,15 @@ fn yolo_sets_that_do_not_hold_together_are_refused_or_skipped() {
     assert_eq!((kept.images[0].boxes.len(), kept.skipped.len()), (1, 1));
     folder.file("set/labels/train/b.txt", "1 100 50 40 40\n");
     refused(read(BadData::Refuse), &["b.txt", "line 1", "100 is no share"]);
-    folder.file("set/labels/train/b.txt", [0xff, 0xfe, 0x00]);
-    refused(read(BadData::Refuse), &["b.txt", "line 1"]);
+    // UTF-16, as some editors on Windows save.
+    folder.file("set/labels/train/b.txt", [0xff, 0xfe, b'0', 0, b' ', 0]);
+    refused(read(BadData::Refuse), &["b.txt", "UTF-8"]);
+    assert_eq!(read(BadData::Skip).unwrap().images.len(), 2, "no photograph whose objects are not known");
     std::fs::remove_file(folder.path("set/labels/train/b.txt")).unwrap();
     for damaged in ["set/images/train/c.jpg", "set/images/train/c.png", "set/images/train/c.tif"] {
         folder.file(damaged, "no picture");
         refused(read(BadData::Refuse), &[damaged]);
+        assert_eq!(read(BadData::Refuse).unwrap_err().to_string().lines().count(), 1);
         assert_eq!(read(BadData::Skip).unwrap().images.len(), 3);
         std::fs::remove_file(folder.path(damaged)).unwrap();
     }
@@ -194,6 +230,21 @@ fn vocs_boxes_are_counted_from_one_and_difficult_ones_kept() {
 }
 
 #[test]
+fn vocs_lists_name_files_with_spaces_and_flags() {
+    let folder = voc();
+    let (annotations, images) = (folder.path("Annotations"), folder.path("JPEGImages"));
+    for name in ["a 1", "a -1", "b c"] {
+        folder.picture(&format!("JPEGImages/{name}.png"), 30, 30);
+        let objects = [voc_object("cat", [1.0, 1.0, 10.0, 10.0], "")];
+        folder.file(&format!("Annotations/{name}.xml"), voc_file(&format!("{name}.png"), [30, 30], &objects));
+    }
+    let list = folder.file("list.txt", "\u{feff}000001\r\n\r\na 1\nb c -1\n000002  1\n");
+    let converted = from_voc(&annotations, &images, None, Some(&list), BadData::Refuse).unwrap();
+    let found: Vec<_> = converted.images.iter().map(|image| image.file_name.as_str()).collect();
+    assert_eq!(found, ["000001.jpg", "000002.png", "a 1.png", "b c.png"]);
+}
+
+#[test]
 fn voc_sets_that_do_not_hold_together_are_refused_or_skipped() {
     let folder = voc();
     let (annotations, images) = (folder.path("Annotations"), folder.path("JPEGImages"));
@@ -229,4 +280,21 @@ fn voc_sets_that_do_not_hold_together_are_refused_or_skipped() {
     refused(from_voc(&annotations, &images, None, Some(&list), BadData::Skip), &["Annotations", "no annotations"]);
     refused(from_voc(&images, &images, None, None, BadData::Skip), &["no annotations"]);
     assert!(matches!(from_voc(&folder.path("none"), &images, None, None, BadData::Skip), Err(Error::Io { .. })));
+}
+
+#[test]
+fn what_is_no_annotation_file_is_told_from_one() {
+    let folder = Folder::new();
+    let read = |content: &str| Dataset::read(&folder.file("a.json", content), &folder.path(""), BadData::Skip);
+    refused(
+        read(r#" [{"image_id": 1, "category_id": 1, "bbox": [0, 0, 1, 1], "score": 1}]"#),
+        &["a.json", "detections"],
+    );
+    refused(read("[]"), &["a.json", "a list"]);
+    let set = r#"{"images": [{"id": 1, "file_name": "b.png", "width": 2, "height": 2}], "categories": [{"id": 1, "name": "x"}]}"#;
+    refused(read(set), &["a.json", "no images that can be used", "b.png: image 1 is missing"]);
+    let twice = r#"{"images": [], "categories": [{"id": 1, "name": "x"}, {"id": 2, "name": "x"}]}"#;
+    refused(read(twice), &["a.json", "category name `x` twice"]);
+    let path = folder.file("a.json", b"{\xff}");
+    refused(Dataset::read(&path, &folder.path(""), BadData::Skip), &["a.json", "UTF-8"]);
 }

@@ -7,21 +7,22 @@ use crate::layout::OutputForm;
 use crate::size::InputSize;
 
 /// Recognises the form from the shape of the output and, if there are any, the class names. Also returns the number of
-/// classes if the shape shows it.
+/// classes if the shape shows it. `output` is its name in errors.
 pub(super) fn recognise(
+    output: &str,
     shape: &[usize],
     names: Option<&[Arc<str>]>,
     input: InputSize,
     end_to_end: Option<bool>,
 ) -> Result<(OutputForm, Option<usize>)> {
     let &[1, rows, columns] = shape else {
-        return Err(refuse(shape, "it must have three dimensions, the first of them 1"));
+        return Err(refuse(output, shape, "it must have three dimensions, the first of them 1"));
     };
     if rows == 0 || columns == 0 {
-        return Err(refuse(shape, "it is empty"));
+        return Err(refuse(output, shape, "it is empty"));
     }
     if end_to_end == Some(true) && columns != 6 {
-        return Err(refuse(shape, "the metadata says end2end, which needs [1, M, 6]"));
+        return Err(refuse(output, shape, "the metadata says end2end, which needs [1, M, 6]"));
     }
     // One class with objectness has 6 columns too, but then there is a row for every cell.
     let six_columns = || {
@@ -47,6 +48,7 @@ pub(super) fn recognise(
                 (_, true) if columns != 6 => Ok((OutputForm::Objectness, Some(classes))),
                 _ if columns == 6 => Ok(six_columns()),
                 _ => Err(refuse(
+                    output,
                     shape,
                     &format!(
                         "with the {classes} classes it names it must be [1, {}, N], [1, N, {}] or [1, M, 6]",
@@ -60,14 +62,16 @@ pub(super) fn recognise(
         // Every sensible detector has more cells than classes.
         None if rows < columns && rows > 4 => Ok((OutputForm::ClassRows, Some(rows - 4))),
         None if columns < rows && columns > 5 => Ok((OutputForm::Objectness, Some(columns - 5))),
-        None => {
-            Err(refuse(shape, "it has no room for a class; it must be [1, 4 + C, N], [1, N, 5 + C] or [1, M, 6]"))
-        }
+        None => Err(refuse(
+            output,
+            shape,
+            "it has no room for a class; it must be [1, 4 + C, N], [1, N, 5 + C] or [1, M, 6]",
+        )),
     }
 }
 
-fn refuse(shape: &[usize], why: &str) -> Error {
-    Error::new(Kind::UnsupportedModel, format!("the output is {shape:?}; {why}"))
+fn refuse(output: &str, shape: &[usize], why: &str) -> Error {
+    Error::new(Kind::UnsupportedModel, format!("{output} is {shape:?}; {why}"))
 }
 
 /// Whether `count` is the number of predictions of a head on some of the strides 8, 16, 32, 64, with one or three
@@ -134,7 +138,7 @@ mod tests {
         ];
         for Case { name, shape, names, end_to_end, form, classes } in cases {
             let names = names.map(named);
-            let found = recognise(&shape, names.as_deref(), INPUT, end_to_end);
+            let found = recognise("it", &shape, names.as_deref(), INPUT, end_to_end);
             assert_eq!(found.unwrap_or_else(|e| panic!("{name}: {e}")), (form, classes), "{name}");
         }
     }
@@ -157,7 +161,7 @@ mod tests {
         ];
         for Case { name, shape, names, says } in cases {
             let names = names.map(named);
-            let error = recognise(shape, names.as_deref(), INPUT, None).unwrap_err();
+            let error = recognise("it", shape, names.as_deref(), INPUT, None).unwrap_err();
             assert_eq!(error.code(), "unsupported-model", "{name}");
             assert!(error.to_string().contains(says), "{name}: {error}");
         }

@@ -9,6 +9,7 @@ pub(crate) mod input;
 pub(crate) mod messages;
 mod metadata;
 mod names;
+mod order;
 pub(crate) mod tensor;
 mod validate;
 
@@ -33,6 +34,18 @@ pub(crate) struct File {
     pub metadata: Metadata,
 }
 
+impl File {
+    /// The name in errors of the output that is read, the first.
+    #[cfg(feature = "tract")]
+    pub fn output(&self) -> String {
+        match &self.graph.output[..] {
+            [] => "the output".to_owned(),
+            [only] => format!("the output {:?}", only.name),
+            [first, others @ ..] => format!("the output {:?}, the first of {},", first.name, 1 + others.len()),
+        }
+    }
+}
+
 /// Reads a file and makes all checks that need no shapes.
 ///
 /// # Errors
@@ -46,10 +59,14 @@ pub(crate) fn read(onnx: &[u8], budget: &mut Budget<'_>) -> Result<File> {
     let Footprint { bytes, nodes } = Footprint::new(onnx);
     budget.nodes(nodes)?;
     budget.take(bytes, "")?;
-    let proto = ModelProto::decode(onnx).map_err(|error| {
-        let message = format!("these {} bytes are not an intact ONNX file", onnx.len());
+    let mut proto = ModelProto::decode(onnx).map_err(|error| {
+        let other = other_kind(onnx).map_or(String::new(), |kind| format!(": they are {kind}"));
+        let message = format!("these {} bytes are not an intact ONNX file{other}", onnx.len());
         Error::new(Kind::InvalidModel, message).with_source(error)
     })?;
+    if let Some(graph) = &mut proto.graph {
+        order::sort(graph);
+    }
     let opset = validate::validate(&proto)?;
     let metadata = Metadata::read(&proto);
     let ModelProto { graph, opset_import: opsets, .. } = proto;
@@ -61,6 +78,18 @@ pub(crate) fn read(onnx: &[u8], budget: &mut Budget<'_>) -> Result<File> {
     #[cfg(feature = "tract")]
     half::widen(&mut graph, budget)?;
     Ok(File { graph, opset, opsets, metadata })
+}
+
+/// Recognises other kinds of files that are often given as a model. Returns the kind, and what to do.
+fn other_kind(bytes: &[u8]) -> Option<&'static str> {
+    let kinds = [
+        (&b"PK\x03\x04"[..], "a zip archive, as checkpoints of PyTorch are; export the network as ONNX"),
+        (b"\x1f\x8b", "compressed by gzip; unpack them"),
+        (b"version https://git-lfs", "a pointer of Git LFS; fetch the file with `git lfs pull`"),
+        (b"<", "a web page, as some servers send where a file is missing"),
+    ];
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes).trim_ascii_start();
+    kinds.iter().find(|(start, _)| bytes.starts_with(start)).map(|(_, kind)| *kind)
 }
 
 /// Removes empty names at the end of a node's inputs and outputs, which stand for omitted ones: tract would count them.

@@ -15,7 +15,9 @@ pub(super) fn check(tensor: &TensorProto, name: &str) -> Result<()> {
         return invalid(format!("the tensor {name:?} has impossible dimensions {:?}", tensor.dims));
     };
     if tensor.data_location == EXTERNAL || !tensor.external_data.is_empty() {
-        let message = format!("the tensor {name:?} is stored in another file; weights must be inside the model");
+        let message = format!(
+            "the tensor {name:?} is stored in another file; save the model with its weights inside (onnx.save)"
+        );
         return Err(Error::new(Kind::UnsupportedModel, message));
     }
     let (bytes_a_value, listed) = match DataType::try_from(tensor.data_type) {

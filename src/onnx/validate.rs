@@ -72,8 +72,8 @@ fn opset(proto: &pb::ModelProto) -> Option<i64> {
     proto.opset_import.iter().find(|import| is_onnx_domain(&import.domain)).map(|import| import.version)
 }
 
-/// Checks one node and adds its outputs to `known`. Nodes are stored in the order of execution, so their inputs must
-/// already be known. That also excludes cycles.
+/// Checks one node and adds its outputs to `known`. Nodes are in the order of execution ([`super::order`]), so their inputs
+/// must already be known. That also excludes cycles.
 fn check_node<'p>(node: &'p pb::NodeProto, known: &mut HashSet<&'p str>) -> Result<()> {
     let name = node.label();
     if !is_onnx_domain(&node.domain) {
@@ -112,7 +112,10 @@ fn check_attribute(attribute: &pb::AttributeProto, node: &pb::NodeProto, name: &
         },
         Ok(AttributeType::Graph | AttributeType::Graphs) => {
             // Loops could run for ever, and branches have shapes that depend on the picture.
-            let message = format!("the {} is a graph of its own; control flow is not supported", what());
+            let message = format!(
+                "the {} is a graph of its own; control flow is not supported; onnxsim removes it where it is constant",
+                what()
+            );
             Err(Error::new(Kind::UnsupportedModel, message))
         }
         Ok(_) => Ok(()),

@@ -84,7 +84,7 @@ pub(super) fn check(node: &NodeProto, opset: i64, inputs: &[Option<Known>]) -> R
         return if has_none { Ok(()) } else { Err("its first input is missing") };
     };
     if node.has_too_many_inputs() {
-        return Err("it has more inputs than its operator");
+        return Err("it has more inputs than the operator takes");
     }
     if node.proto.op_type == "Pow" && !node.has_common_kind() {
         return Err("its base and exponent have no type in common");
@@ -103,7 +103,7 @@ pub(super) fn check(node: &NodeProto, opset: i64, inputs: &[Option<Known>]) -> R
         "ScatterND" => return node.nested(0),
         "GatherND" => {
             let batch = node.attributes.int("batch_dims", 0).and_then(|batch| usize::try_from(batch).ok());
-            return batch.map_or(Err("its batch is invalid"), |batch| node.nested(batch));
+            return batch.map_or(Err("its batch_dims is negative"), |batch| node.nested(batch));
         }
         _ => (),
     }
@@ -188,9 +188,9 @@ impl<'n> Node<'n> {
     fn numbers(&self) -> Result<(), &'static str> {
         let is_positive = |name: &str| self.attributes.int(name, 0).is_some_and(|int| int > 0);
         match self.proto.op_type.as_str() {
-            "LRN" if !is_positive("size") => Err("its size is none"),
-            "DepthToSpace" | "SpaceToDepth" if !is_positive("blocksize") => Err("its block size is none"),
-            "GroupNormalization" if !is_positive("num_groups") => Err("its groups are none"),
+            "LRN" if !is_positive("size") => Err("its size must be above 0"),
+            "DepthToSpace" | "SpaceToDepth" if !is_positive("blocksize") => Err("its blocksize must be above 0"),
+            "GroupNormalization" if !is_positive("num_groups") => Err("its num_groups must be above 0"),
             "ConvTranspose" if self.attributes.has("output_shape") => {
                 Err("output_shape is not supported; give pads and output_padding instead")
             }
@@ -207,12 +207,12 @@ impl<'n> Node<'n> {
         let (Some(places), Some([depth])) =
             (self.known(0).and_then(|at| at.ints.as_ref()), self.known(1).and_then(|depth| depth.ints.as_deref()))
         else {
-            return Err("its places or its depth are no known whole numbers");
+            return Err("its indices or its depth are no constant whole numbers");
         };
         if places.iter().all(|at| (-depth..*depth).contains(at)) {
             Ok(())
         } else {
-            Err("it has places beyond its depth")
+            Err("its indices are beyond its depth")
         }
     }
 
@@ -223,7 +223,7 @@ impl<'n> Node<'n> {
             // Some operators also allow the position after the last axis.
             && !(-rank - 1..=rank).contains(&axis)
         {
-            return Err("there is no such axis");
+            return Err("its input has no such axis");
         }
         match self.proto.op_type.as_str() {
             // Axes
@@ -231,9 +231,9 @@ impl<'n> Node<'n> {
             "Unsqueeze" => self.axes(rank + self.ints("axes", 1).map_or(0, |axes| axes.len() as i64)),
             name if name.starts_with("Reduce") => self.reduce(shape),
             "Transpose" => self.transpose(rank),
-            "ArgMax" | "ArgMin" if self.axis(rank).is_none() => Err("there is no such axis"),
+            "ArgMax" | "ArgMin" if self.axis(rank).is_none() => Err("its input has no such axis"),
             "Softmax" | "LogSoftmax" | "Hardmax" if self.axis_or(rank, -1).is_none() => {
-                Err("there is no such axis")
+                Err("its input has no such axis")
             }
             // Parts of a tensor
             "Slice" => self.slice(rank),
@@ -250,7 +250,7 @@ impl<'n> Node<'n> {
             // Images
             "Conv" | "ConvTranspose" | "ConvInteger" | "QLinearConv" => self.window(shape, true),
             _ if self.has_window() => self.window(shape, false),
-            name if name.starts_with("Global") && rank < 3 => Err("its input is no image"),
+            name if name.starts_with("Global") && rank < 3 => Err("its input has fewer than three axes"),
             "BatchNormalization" => self.factors(shape, 5),
             "InstanceNormalization" => self.factors(shape, 3),
             // Quantisation
@@ -259,7 +259,9 @@ impl<'n> Node<'n> {
             "MatMul" => self.matrices(shape),
             "MatMulInteger" => self.whole_matrices(shape, 1, &[2], &[3]),
             "QLinearMatMul" => self.whole_matrices(shape, 3, &[1, 2, 6, 7], &[4, 5]),
-            "Gemm" if rank != 2 || self.shape(1).is_some_and(|shape| shape.len() != 2) => Err("it has no matrices"),
+            "Gemm" if rank != 2 || self.shape(1).is_some_and(|shape| shape.len() != 2) => {
+                Err("its inputs have not two axes")
+            }
             _ => Ok(()),
         }
     }
@@ -402,7 +404,7 @@ impl<'n> Node<'n> {
     fn axes(&self, rank: i64) -> Result<(), &'static str> {
         match self.ints("axes", 1) {
             Some(axes) => fit(&distinct(&axes, rank), rank),
-            None if self.known(1).is_some() => Err("its axes are no known whole numbers"),
+            None if self.known(1).is_some() => Err("its axes or steps are no constants"),
             None => Ok(()),
         }
     }
@@ -416,21 +418,21 @@ impl<'n> Node<'n> {
         match self.attributes.ints("perm") {
             Some([]) => Ok(()),
             Some(order) if order.len() as i64 == rank => fit(&distinct(order, rank), rank),
-            _ => Err("the order of its axes is invalid"),
+            _ => Err("its perm does not name each axis once"),
         }
     }
 
     fn split(&self, shape: &[usize]) -> Result<(), &'static str> {
         let side = self.axis(shape.len() as i64).and_then(|axis| shape.get(axis));
-        let side = *side.ok_or("there is no such axis")?;
+        let side = *side.ok_or("its input has no such axis")?;
         match self.ints("split", 1) {
             Some(parts) => {
                 let sum = parts.iter().try_fold(0i64, |sum, part| sum.checked_add(*part).filter(|_| *part >= 0));
                 let fits = sum == Some(side as i64) && parts.len() == self.proto.output.len();
-                if fits { Ok(()) } else { Err("its parts are not its input") }
+                if fits { Ok(()) } else { Err("its parts do not add up to its input") }
             }
-            None if self.known(1).is_some() => Err("its parts are no known whole numbers"),
-            None if side < self.proto.output.len() => Err("it has more parts than its input"),
+            None if self.known(1).is_some() => Err("the sizes of its parts are no constants"),
+            None if side < self.proto.output.len() => Err("its input is too short for its parts"),
             None => Ok(()),
         }
     }
@@ -439,7 +441,7 @@ impl<'n> Node<'n> {
         let count = self.known(1).and_then(|known| known.ints.as_deref());
         match (count, self.axis_or(shape.len() as i64, -1)) {
             (Some([count]), Some(axis)) if (0..=shape[axis] as i64).contains(count) => Ok(()),
-            _ => Err("it takes more than there is"),
+            _ => Err("its k is no constant, or larger than the axis"),
         }
     }
 
@@ -475,8 +477,8 @@ impl<'n> Node<'n> {
 
     fn matrices(&self, shape: &[usize]) -> Result<(), &'static str> {
         match (shape, self.shape(1)) {
-            ([.., _, inner], Some([.., other, _])) if inner != other => Err("its matrices do not fit"),
-            ([], _) | (_, Some([])) => Err("it has no matrices"),
+            ([.., _, inner], Some([.., other, _])) if inner != other => Err("its matrices do not fit each other"),
+            ([], _) | (_, Some([])) => Err("its inputs have fewer than two axes"),
             _ => Ok(()),
         }
     }
@@ -496,14 +498,14 @@ impl<'n> Node<'n> {
         let Some(pads) = self.ints("pads", 1) else { return Ok(()) };
         let (rank, has_axes) = (shape.len(), self.known(3).is_some());
         if pads.iter().any(|pad| *pad < 0) || (!has_axes && pads.len() != 2 * rank) {
-            return Err("its edges are none");
+            return Err("its pads are negative, or not two for each axis");
         }
         let fits = |(at, pad): (usize, &i64)| *pad < shape[at % rank] as i64;
         let mirrors = self.attributes.text("mode", "constant") == Some("reflect");
         if !mirrors || !has_axes && pads.iter().enumerate().all(fits) {
             Ok(())
         } else {
-            Err("its edges are larger than its input")
+            Err("it reflects more than its input, or along chosen axes")
         }
     }
 
@@ -517,14 +519,18 @@ impl<'n> Node<'n> {
             sides => sides.iter().all(|side| *side == 1),
         };
         let fits = self.shape(1).is_some_and(fits) && self.shape(2).is_none_or(fits);
-        if fits { Ok(()) } else { Err("its scale does not go with its input") }
+        if fits { Ok(()) } else { Err("its scale or zero point does not fit its input") }
     }
 
     /// Checks that a normalisation has `count` inputs, and that all but the first have one number per channel.
     fn factors(&self, shape: &[usize], count: usize) -> Result<(), &'static str> {
         let Some(channels) = shape.get(1) else { return Err("its input has no channels") };
         let fits = (1..count).all(|index| self.shape(index) == Some(&[*channels]));
-        if fits && self.inputs.len() == count { Ok(()) } else { Err("its factors do not go with its channels") }
+        if fits && self.inputs.len() == count {
+            Ok(())
+        } else {
+            Err("its scale, bias, mean or variance is not one number for each channel")
+        }
     }
 
     /// Refuses sizes with which later arithmetic could overflow.
@@ -561,11 +567,11 @@ impl<'n> Node<'n> {
             return Err("its step is 0 or too large");
         }
         if [3, 4].into_iter().any(|index| self.known(index).is_some_and(|known| known.ints.is_none())) {
-            return Err("its axes are no known whole numbers");
+            return Err("its axes or steps are no constants");
         }
         match self.ints("axes", 3) {
             Some(axes) => fit(&distinct(&axes, rank), rank),
-            None if count.is_some_and(|count| count as i64 > rank) => Err("there is no such axis"),
+            None if count.is_some_and(|count| count as i64 > rank) => Err("its input has no such axis"),
             None => Ok(()),
         }
     }
@@ -575,7 +581,7 @@ impl<'n> Node<'n> {
         let axis =
             if self.proto.op_type == "ArrayFeatureExtractor" { self.axis_or(rank, -1) } else { self.axis(rank) };
         let side = axis.and_then(|axis| shape.get(axis));
-        let side = *side.ok_or("there is no such axis")? as i64;
+        let side = *side.ok_or("its input has no such axis")? as i64;
         // Along the other axes, both tensors are read at the same positions.
         if self.proto.op_type == "GatherElements"
             && let Some(at) = self.shape(1)
@@ -584,13 +590,13 @@ impl<'n> Node<'n> {
             let inside = |(number, (at, side)): (usize, (&usize, &usize))| at <= side || Some(number) == axis;
             let reads = !at.contains(&0);
             if at.len() != shape.len() || reads && (side == 0 || !at.iter().zip(shape).enumerate().all(inside)) {
-                return Err("it reads beyond its input");
+                return Err("its indices are beyond its input");
             }
         }
         let at = self.known(1);
         match at.and_then(|known| known.ints.as_ref()) {
-            None if at.is_some_and(|known| known.is_constant) => Err("its places are no whole numbers"),
-            Some(at) if at.iter().any(|at| !(-side..side).contains(at)) => Err("it reads beyond its input"),
+            None if at.is_some_and(|known| known.is_constant) => Err("its indices are no whole numbers"),
+            Some(at) if at.iter().any(|at| !(-side..side).contains(at)) => Err("its indices are beyond its input"),
             _ => Ok(()),
         }
     }
@@ -610,7 +616,7 @@ impl<'n> Node<'n> {
         let count = |known: &Known| known.shape.as_ref().map(|shape| shape.iter().product::<usize>());
         match (count(dividend), count(divisor)) {
             (Some(dividends), Some(divisors)) if self.proto.op_type == "Mod" && dividends < divisors => {
-                Err("it has fewer dividends than divisors")
+                Err("its dividend has fewer values than its divisor")
             }
             _ => Ok(()),
         }
@@ -633,7 +639,7 @@ impl<'n> Node<'n> {
         // One dimension may be -1; it is computed from the others.
         let is_below = shape.ints.as_ref().is_some_and(|sides| sides.iter().any(|side| *side < -1));
         let volume = shape.magnitudes.iter().flatten().fold(1, |volume: u64, side| volume.saturating_mul(*side));
-        if is_below || volume > MAX_VOLUME { Err("its shape is invalid") } else { Ok(()) }
+        if is_below || volume > MAX_VOLUME { Err("its shape has a negative side, or is too large") } else { Ok(()) }
     }
 
     /// Checks that tract can compute with integers that are the same for each picture. tract does this when it loads
@@ -696,11 +702,11 @@ impl<'n> Node<'n> {
 
     /// Checks indices that are one number each, along an axis. Negative indices count from its end.
     fn scatter(&self) -> Result<(), &'static str> {
-        const MISFIT: &str = "its places do not go with its input";
+        const MISFIT: &str = "its indices do not fit its input";
         let (Some(data), Some(at), Some(updates)) = (self.sides(0), self.sides(1), self.sides(2)) else {
             return Err(MISFIT);
         };
-        let axis = self.axis(data.len() as i64).ok_or("there is no such axis")?;
+        let axis = self.axis(data.len() as i64).ok_or("its input has no such axis")?;
         let is_within = |(number, (side, at)): (usize, (&Option<usize>, &Option<usize>))| {
             number == axis || side.zip(*at).is_none_or(|(side, at)| at <= side)
         };
@@ -714,22 +720,22 @@ impl<'n> Node<'n> {
     fn nested(&self, batch: usize) -> Result<(), &'static str> {
         let (Some(data), Some((&Some(count), outer))) = (self.sides(0), self.sides(1).and_then(<[_]>::split_last))
         else {
-            return Err("its places are not known");
+            return Err("the shape of its indices is not known");
         };
         if outer.len() < batch || count == 0 || batch.saturating_add(count) > data.len() {
-            return Err("its places have more numbers than its input has axes");
+            return Err("its indices have more numbers than its input has axes");
         }
         if !alike(&outer[..batch], &data[..batch]) {
-            return Err("its batch is another than its input's");
+            return Err("its indices have another batch than its input");
         }
         if self.proto.op_type == "ScatterND"
             && !self.sides(2).is_some_and(|updates| alike(&[outer, &data[count..]].concat(), updates))
         {
-            return Err("its updates do not go with its places");
+            return Err("its updates do not fit its indices");
         }
         // tract treats a single index, if it is constant, as one without batch axes.
         if batch > 0 && self.known(1).is_some_and(|at| at.is_fixed) {
-            return Err("its places are constants within a batch");
+            return Err("its indices are constants within a batch");
         }
         self.fixed_places(&data[batch..batch + count], false)
     }
@@ -737,22 +743,22 @@ impl<'n> Node<'n> {
     /// Checks indices that are the same for each picture: tract may read them before the network runs.
     fn fixed_places(&self, sides: &[Option<usize>], from_end: bool) -> Result<(), &'static str> {
         let Some(at) = self.known(1).filter(|at| at.is_fixed) else { return Ok(()) };
-        let Some(ints) = &at.ints else { return Err("its places are no known whole numbers") };
+        let Some(ints) = &at.ints else { return Err("its indices are no constant whole numbers") };
         let is_within = |(at, side): (&i64, &Option<usize>)| {
             side.is_some_and(|side| (if from_end { -(side as i64) } else { 0 }..side as i64).contains(at))
         };
         let is_within = ints.chunks(sides.len()).all(|place| place.iter().zip(sides).all(is_within));
-        if is_within { Ok(()) } else { Err("it has places beyond its input") }
+        if is_within { Ok(()) } else { Err("its indices are beyond its input") }
     }
 
     fn concat(&self, first: &[usize]) -> Result<(), &'static str> {
-        let axis = self.axis(first.len() as i64).ok_or("there is no such axis")?;
+        let axis = self.axis(first.len() as i64).ok_or("its input has no such axis")?;
         let others = (1..self.inputs.len()).filter_map(|index| self.shape(index));
         let alike = |shape: &[usize]| {
             let mut sides = shape.iter().zip(first).enumerate();
             shape.len() == first.len() && sides.all(|(at, (a, b))| at == axis || a == b)
         };
-        if others.into_iter().all(alike) { Ok(()) } else { Err("its inputs do not go together") }
+        if others.into_iter().all(alike) { Ok(()) } else { Err("the shapes of its inputs do not fit each other") }
     }
 
     /// Whether the inputs, if present, are one number each, or a list of `count`.
@@ -774,54 +780,56 @@ impl<'n> Node<'n> {
         of_second: &[usize],
     ) -> Result<(), &'static str> {
         let ([outer @ .., _, inner], Some([others @ .., rows, columns])) = (shape, self.shape(other)) else {
-            return Err("it has no matrices");
+            return Err("its inputs have fewer than two axes");
         };
         let repeats = |(a, b): (&usize, &usize)| a == b || *a == 1 || *b == 1;
         if inner != rows || !outer.iter().rev().zip(others.iter().rev()).all(repeats) {
-            return Err("its matrices do not fit");
+            return Err("its matrices do not fit each other");
         }
         let fits = self.are_numbers(of_first, 1) && self.are_numbers(of_second, *columns);
-        if fits { Ok(()) } else { Err("its scale does not go with its input") }
+        if fits { Ok(()) } else { Err("its scale or zero point does not fit its input") }
     }
 
     /// Checks the window of a convolution or a pool over all axes except the first two.
     fn window(&self, shape: &[usize], is_conv: bool) -> Result<(), &'static str> {
         const LARGEST: i64 = 1 << 20;
-        let Some([batch, channels, sides @ ..]) = Some(shape) else { return Err("its input is no image") };
+        let Some([batch, channels, sides @ ..]) = Some(shape) else {
+            return Err("its input has fewer than three axes, or no values");
+        };
         let count = sides.len();
         if count == 0 || *batch == 0 || *channels == 0 || sides.contains(&0) {
-            return Err("its input is no image");
+            return Err("its input has fewer than three axes, or no values");
         }
         let ints = |name: &str, least: i64, count: usize, default: i64| match self.attributes.ints(name) {
             Some([]) if !self.attributes.has(name) => Ok(vec![default; count]),
             Some(ints) if ints.len() == count && ints.iter().all(|int| (least..=LARGEST).contains(int)) => {
                 Ok(ints.to_vec())
             }
-            _ => Err("its window is invalid"),
+            _ => Err("its kernel_shape, strides, dilations or pads are invalid"),
         };
         let mut kernel = ints("kernel_shape", 1, count, 0)?;
         if is_conv {
             let (weights, bias) = if self.proto.op_type == "QLinearConv" { (3, 8) } else { (1, 2) };
             let Some([outputs, inputs, weights @ ..]) = self.shape(weights) else {
-                return Err("its kernel is invalid");
+                return Err("its weights are not known, or have fewer than two axes");
             };
             let of_weights: Vec<i64> = weights.iter().map(|side| *side as i64).collect();
             if self.attributes.has("kernel_shape") && kernel != of_weights || of_weights.len() != count {
-                return Err("its kernel is another than its weights");
+                return Err("its kernel_shape is not that of its weights");
             }
             kernel = of_weights;
             let group = self.attributes.int("group", 1).filter(|group| (1..=LARGEST).contains(group));
-            let group = group.ok_or("its groups are none")? as usize;
+            let group = group.ok_or("its group must be above 0")? as usize;
             let (from, to) =
                 if self.proto.op_type == "ConvTranspose" { (*outputs, group) } else { (inputs * group, *outputs) };
             if from != *channels || to % group != 0 || *outputs == 0 || *inputs == 0 {
-                return Err("its weights do not go with the channels of its input");
+                return Err("its weights do not fit the channels of its input");
             }
             if let Some(bias) = self.shape(bias)
                 && matches!(self.proto.op_type.as_str(), "Conv" | "QLinearConv")
                 && *bias != [*outputs]
             {
-                return Err("its bias does not go with its weights");
+                return Err("its bias does not fit its weights");
             }
             // Scales and zero points of maps and weights.
             let fits = match self.proto.op_type.as_str() {
@@ -830,11 +838,11 @@ impl<'n> Node<'n> {
                 _ => true,
             };
             if !fits {
-                return Err("its scale does not go with its input");
+                return Err("its scale or zero point does not fit its input");
             }
         }
         if kernel.iter().any(|side| !(1..=LARGEST).contains(side)) {
-            return Err("its window is invalid");
+            return Err("its kernel_shape, strides, dilations or pads are invalid");
         }
         ints("strides", 1, count, 1)?;
         let dilations = ints("dilations", 1, count, 1)?;
@@ -847,7 +855,7 @@ impl<'n> Node<'n> {
         if fits || automatic || self.proto.op_type == "ConvTranspose" {
             Ok(())
         } else {
-            Err("its window is larger than its input")
+            Err("its kernel is larger than its padded input")
         }
     }
 }
@@ -867,7 +875,7 @@ fn distinct(axes: &[i64], rank: i64) -> Vec<i64> {
 }
 
 fn fit(axes: &[i64], rank: i64) -> Result<(), &'static str> {
-    if axes.iter().all(|axis| (0..rank).contains(axis)) { Ok(()) } else { Err("there is no such axis") }
+    if axes.iter().all(|axis| (0..rank).contains(axis)) { Ok(()) } else { Err("its input has no such axis") }
 }
 
 #[cfg(test)]

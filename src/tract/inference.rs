@@ -65,19 +65,23 @@ impl<'a> Inference<'a> {
     /// # Errors
     ///
     /// `unsupported-model` if it is not known, or not of `float32`.
-    pub fn answer(&self, name: &str) -> Result<Vec<usize>> {
+    pub fn answer(&self, name: &str, output: &str) -> Result<Vec<usize>> {
         let fact = self.facts.get(name).cloned().unwrap_or_default();
         let Some(shape) = concrete(&fact) else {
+            let sides = self.kind(name).map(|(_, sides)| sides).unwrap_or_default();
+            let sides = sides.iter().map(|side| side.map_or("?".to_owned(), |side| side.to_string()));
             let message = format!(
-                "the output is {}; its shape must not depend on what is in the image",
-                fact.format_dt_shape()
+                "{output} is [{}]; its shape must not depend on what is in the image: where the file suppresses \
+                 overlapping boxes itself (NMS), export it without",
+                sides.collect::<Vec<_>>().join(", ")
             );
             return Err(Error::new(Kind::UnsupportedModel, message));
         };
         match fact.datum_type.concretize() {
             Some(DatumType::F32) => Ok(shape),
             other => {
-                let message = format!("the output is {other:?}; expected float32");
+                let kind = other.map_or("of a type that is not known".to_owned(), |kind| format!("{kind:?}"));
+                let message = format!("{output} is {kind}; expected float32");
                 Err(Error::new(Kind::UnsupportedModel, message))
             }
         }
@@ -271,7 +275,9 @@ impl<'a> lower::Inference<'a> for Inference<'a> {
         };
         let known = self.known(node);
         if let Err(what) = check(node, self.opset, &known) {
-            return Err(Error::new(Kind::UnsupportedModel, format!("{}: {what}", misfit())));
+            let (operator, shapes) = (&node.op_type, self.shapes(node));
+            let message = format!("the node {name:?} ({operator}) cannot run: {what} (inputs {shapes})");
+            return Err(Error::new(Kind::UnsupportedModel, message));
         }
         // Must precede tract's own multiplication.
         budget.fits(asked(node, &known), name)?;

@@ -40,7 +40,7 @@ pub(crate) fn load(
     let needed = lower::needed(graph, &[&output.name]);
     let mut inference = inference::Inference::new(file);
     let lowered = lower::lower(graph, file.opset, input, &needed, Some(&mut inference), budget)?;
-    let shape = inference.answer(&output.name)?;
+    let shape = inference.answer(&output.name, &file.output())?;
     let (stages, foreign) = partition::partition(file, lowered, &inference, budget)?;
     Ok((Network::new(stages, input, &output.name, &shape, budget)?, shape, foreign))
 }

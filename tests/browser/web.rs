@@ -10,6 +10,8 @@ use super::{CAT, MODEL};
 
 /// The photograph from left to right, 320 x 240 px, 16 frames in 1.28 s.
 const FILM: &[u8] = include_bytes!("../e2e/fixtures/cat.webm");
+/// 400 x 200 px.
+const ANIMATION: &[u8] = include_bytes!("../e2e/fixtures/pictures/animated.webp");
 
 #[wasm_bindgen(inline_js = r#"
 export const bitmap = (bytes) => createImageBitmap(new Blob([bytes]));
@@ -39,6 +41,21 @@ export function faded(image, background) {
   context.drawImage(image, left, 0, image.width - left, image.height, left, 0, image.width - left, image.height);
   return canvas;
 }
+
+// As large as this, a canvas has a size and no pixels.
+export function huge() {
+  const canvas = Object.assign(document.createElement("canvas"), { width: 70_000, height: 10 });
+  canvas.getContext("2d").fillRect(0, 0, canvas.width, canvas.height);
+  return canvas;
+}
+
+export function hugeOffscreen() {
+  const canvas = new OffscreenCanvas(10, 70_000);
+  canvas.getContext("2d").fillRect(0, 0, canvas.width, canvas.height);
+  return canvas;
+}
+
+export const address = (canvas) => canvas.toDataURL();
 
 export const read = (canvas) => canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
 
@@ -75,6 +92,10 @@ extern "C" {
     fn offscreen(image: &JsValue, width: u32, height: u32) -> OffscreenCanvas;
     fn canvas(image: &JsValue, width: u32, height: u32) -> HtmlCanvasElement;
     fn faded(image: &JsValue, background: Option<&str>) -> OffscreenCanvas;
+    fn huge() -> HtmlCanvasElement;
+    #[wasm_bindgen(js_name = hugeOffscreen)]
+    fn huge_offscreen() -> OffscreenCanvas;
+    fn address(canvas: &HtmlCanvasElement) -> String;
     fn read(canvas: &JsValue) -> ImageData;
     #[wasm_bindgen(variadic)]
     fn settled(element: &JsValue, events: Vec<JsValue>) -> Promise;
@@ -268,6 +289,32 @@ async fn what_is_not_there_is_an_error_with_a_code() {
     let broken = video(Some(Uint8Array::from(&FILM[..20])));
     assert_eq!(first(&broken, &["loadeddata", "error"]).await, "error");
     assert_eq!(code(&mut detector, &broken), "invalid-image");
+}
+
+#[wasm_bindgen_test]
+async fn what_cannot_be_drawn_is_told_from_what_is_transparent() {
+    let mut detector = detector();
+    assert_eq!(code(&mut detector, &huge()), "image-too-large");
+    assert_eq!(code(&mut detector, &huge_offscreen()), "image-too-large");
+
+    let clear = canvas(&JsValue::NULL, 0, 0);
+    clear.set_width(9);
+    clear.set_height(9);
+    assert_eq!(detector.detect_from(&clear).unwrap(), [], "canvas");
+    assert_eq!(detector.detect_from(&OffscreenCanvas::new(9, 9).unwrap()).unwrap(), [], "OffscreenCanvas");
+    let image = image_at(&address(&clear));
+    assert_eq!(first(&image, &["load", "error"]).await, "load");
+    assert_eq!(detector.detect_from(&image).unwrap(), [], "image");
+
+    // Of the first frame, Chromium knows the size and draws nothing. Firefox draws what is there of it.
+    let cut = image_of(Uint8Array::from(&ANIMATION[..800]));
+    first(&cut, &["load", "error"]).await;
+    assert_eq!((cut.natural_width(), cut.natural_height()), (400, 200));
+    if read(&offscreen(&cut, 9, 9)).data().chunks(4).all(|pixel| pixel[3] == 0) {
+        assert_eq!(code(&mut detector, &cut), "invalid-image");
+    } else {
+        assert!(detector.detect_from(&cut).is_ok());
+    }
 }
 
 #[wasm_bindgen_test]

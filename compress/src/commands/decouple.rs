@@ -53,6 +53,8 @@ pub struct Decouple {
 
 impl Decouple {
     pub fn run(self) -> Result<()> {
+        checkpoint::check_output(&self.output)?;
+        self.figure.as_deref().map_or(Ok(()), checkpoint::check_output)?;
         let (network, weights) = checkpoint::read_with_network(&self.checkpoint)?;
         let imgsz = self.photographs.imgsz;
         network.graph()?.check_size("--imgsz", imgsz, imgsz)?;

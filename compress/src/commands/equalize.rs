@@ -25,6 +25,7 @@ pub struct Equalize {
 
 impl Equalize {
     pub fn run(self) -> Result<()> {
+        checkpoint::check_output(&self.output)?;
         let (network, weights) = checkpoint::read_with_network(&self.checkpoint)?;
         let imgsz = self.photographs.imgsz;
         network.graph()?.check_size("--imgsz", imgsz, imgsz)?;

@@ -42,6 +42,9 @@ pub struct Evaluate {
 impl Evaluate {
     pub fn run(self) -> Result<()> {
         let onnx = std::fs::read(&self.model).map_err(Error::io(&self.model))?;
+        for path in self.json.iter().chain(&self.detections) {
+            checkpoint::check_output(path)?;
+        }
         let set = Dataset::read(&self.annotations, &self.images, self.bad_data)?;
         let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
         let options = evaluate::Options {
@@ -54,19 +57,14 @@ impl Evaluate {
             ProgressStyle::with_template("{bar:30} {pos}/{len} images, {per_sec}, {eta} left")
                 .unwrap_or_else(|_| ProgressStyle::default_bar()),
         );
-        let evaluation = evaluate::run(&onnx, &set, &options, &|done| bar.set_position(done as u64))?;
+        let evaluation = evaluate::run(&onnx, &set, &options, &|done| bar.set_position(done as u64))
+            .map_err(Error::model(&self.model))?;
         bar.finish_and_clear();
         for sentence in &evaluation.skipped {
             eprintln!("skipped: {sentence}");
         }
         if !evaluation.unknown.is_empty() {
             eprintln!("the model does not know: {}", evaluation.unknown.join(", "));
-        }
-        if let Some(path) = &self.json {
-            checkpoint::write_whole(path, format!("{:#}\n", self.figures(&evaluation, &set)).as_bytes())?;
-        }
-        if let Some(path) = &self.detections {
-            checkpoint::write_whole(path, detections(&evaluation, &set).to_string().as_bytes())?;
         }
         let scores = &evaluation.scores;
         for (name, figure) in [
@@ -82,6 +80,12 @@ impl Evaluate {
                 Some(figure) => println!("{name} {figure:.3}"),
                 None => println!("{name} none: no such object"),
             }
+        }
+        if let Some(path) = &self.json {
+            checkpoint::write_whole(path, format!("{:#}\n", self.figures(&evaluation, &set)).as_bytes())?;
+        }
+        if let Some(path) = &self.detections {
+            checkpoint::write_whole(path, detections(&evaluation, &set).to_string().as_bytes())?;
         }
         Ok(())
     }

@@ -45,6 +45,9 @@ pub enum Command {
     Data(data::Data),
     /// Replaces dense convolutions by depthwise separable ones that approximate them.
     Decouple(decouple::Decouple),
+    #[cfg(not(feature = "train"))]
+    #[command(flatten)]
+    Training(Training),
     /// Trains a network. The same command continues an interrupted run.
     #[cfg(feature = "train")]
     Train(train::Train),
@@ -77,6 +80,28 @@ pub enum Command {
     Trim(trim::Trim),
 }
 
+/// The commands that need libtorch, in a build without it: to say so.
+#[cfg(not(feature = "train"))]
+#[derive(clap::Subcommand)]
+pub enum Training {
+    #[command(hide = true, disable_help_flag = true)]
+    Train(Ignored),
+    #[command(hide = true, disable_help_flag = true)]
+    Distill(Ignored),
+    #[command(hide = true, disable_help_flag = true)]
+    Explore(Ignored),
+    #[command(hide = true, disable_help_flag = true)]
+    Prune(Ignored),
+}
+
+/// Any options.
+#[cfg(not(feature = "train"))]
+#[derive(clap::Args)]
+pub struct Ignored {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    options: Vec<std::ffi::OsString>,
+}
+
 impl Command {
     /// Whether the command trains networks.
     #[cfg(feature = "train")]
@@ -91,6 +116,10 @@ impl Command {
             Command::Cost(command) => command.run(),
             Command::Data(command) => command.run(),
             Command::Decouple(command) => command.run(),
+            #[cfg(not(feature = "train"))]
+            Command::Training(_) => Err(Error::Training(
+                "this build has no libtorch: build with `--features train`, as docs/train-your-own.md shows".into(),
+            )),
             #[cfg(feature = "train")]
             Command::Train(command) => command.run(),
             #[cfg(feature = "train")]
@@ -147,12 +176,13 @@ fn annotations_and_images(set: &str) -> (PathBuf, PathBuf) {
 
 /// Training photographs that a command reads.
 #[derive(clap::Args)]
+#[command(group = clap::ArgGroup::new("sets").required(true).multiple(true))]
 struct Photographs {
     /// Training photographs: an annotation file in COCO's format, as `train` takes it. Can be repeated.
-    #[arg(long, required_unless_present = "photos")]
+    #[arg(long, group = "sets")]
     data: Vec<String>,
     /// A folder of photographs without annotations. Can be repeated.
-    #[arg(long, value_name = "FOLDER")]
+    #[arg(long, value_name = "FOLDER", group = "sets")]
     photos: Vec<PathBuf>,
     /// Number of photographs to use.
     #[arg(long, default_value = "256")]

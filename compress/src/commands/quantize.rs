@@ -86,6 +86,8 @@ fn percentile(text: &str) -> std::result::Result<f64, String> {
 
 impl Quantize {
     pub fn run(self) -> Result<()> {
+        checkpoint::check_output(&self.output)?;
+        self.json.as_deref().map_or(Ok(()), checkpoint::check_output)?;
         match (&self.checkpoint, &self.model) {
             (Some(checkpoint), _) => self.checkpoint(checkpoint),
             (None, Some(model)) => self.model(model),

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use compress::report::{Run, keep, read, report};
-use compress::{Error, Result, checkpoint};
+use compress::{Result, checkpoint};
 
 /// Writes a report of runs, with figures, from their folders or from the files that --keep wrote.
 #[derive(clap::Args)]
@@ -37,10 +37,6 @@ impl Report {
         let report = report(&runs, kept.as_deref(), samples)?;
         if let Some(kept) = &self.keep {
             keep(&runs, kept)?;
-        }
-        // Empty if the path is a bare file name.
-        if folder != Path::new("") {
-            std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
         }
         for (name, svg) in &report.figures {
             checkpoint::write_whole(&folder.join(name), svg.as_bytes())?;

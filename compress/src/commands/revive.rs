@@ -24,6 +24,7 @@ pub struct Revive {
 
 impl Revive {
     pub fn run(self) -> Result<()> {
+        checkpoint::check_output(&self.output)?;
         let (network, mut weights) = checkpoint::read_with_network(&self.checkpoint)?;
         let Photographs { imgsz, seed, .. } = self.photographs;
         network.graph()?.check_size("--imgsz", imgsz, imgsz)?;

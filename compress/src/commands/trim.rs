@@ -27,6 +27,7 @@ pub struct Trim {
 
 impl Trim {
     pub fn run(self) -> Result<()> {
+        checkpoint::check_output(&self.output)?;
         let (network, weights) = checkpoint::read_with_network(&self.checkpoint)?;
         let imgsz = self.photographs.imgsz;
         network.graph()?.check_size("--imgsz", imgsz, imgsz)?;

@@ -7,7 +7,7 @@ use image::ImageDecoder;
 use serde::Deserialize;
 
 use super::Photo;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, read_text};
 
 /// What to do about an image or a box that cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -211,10 +211,13 @@ impl Dataset {
     /// also: a missing image file, a size of 0, a duplicate id, a box of an unknown image or category, outside its
     /// image, without area or not a number, an invalid `area` or score.
     pub fn read(annotations: &Path, images: &Path, bad_data: BadData) -> Result<Dataset> {
-        let text = std::fs::read_to_string(annotations).map_err(Error::io(annotations))?;
-        // Programs on Windows may write a byte order mark.
-        let text = text.trim_start_matches('\u{feff}');
-        let file: File = serde_json::from_str(text).map_err(Error::json(annotations))?;
+        let text = read_text(annotations)?;
+        // serde would read it as a `File` without names.
+        if text.trim_start().starts_with('[') {
+            let problem = "is a list, as detections are: annotations have `images`, `annotations` and `categories`";
+            return Err(Error::Data { path: annotations.to_owned(), problem: problem.into() });
+        }
+        let file: File = serde_json::from_str(&text).map_err(Error::json(annotations))?;
         let mut skipped = Vec::new();
         let mut bad = |path: &Path, problem: String| match bad_data {
             BadData::Refuse => Err(Error::Data { path: path.to_owned(), problem }),
@@ -233,6 +236,13 @@ impl Dataset {
             categories.iter().enumerate().map(|(class, category)| (category.id, class)).collect();
         if class_of.len() != categories.len() {
             return Err(Error::Data { path: annotations.to_owned(), problem: "uses a category id twice".into() });
+        }
+
+        // Classes are matched by name: the second would have no objects, or never be found.
+        let mut names = HashSet::new();
+        if let Some(category) = categories.iter().find(|category| !names.insert(category.name.as_str())) {
+            let problem = format!("has the category name `{}` twice", category.name);
+            return Err(Error::Data { path: annotations.to_owned(), problem });
         }
 
         let mut index = HashMap::new();
@@ -272,7 +282,11 @@ impl Dataset {
             }
         }
         if kept.is_empty() {
-            return Err(Error::Data { path: annotations.to_owned(), problem: "has no images".into() });
+            let problem = match skipped.first() {
+                None => "has no images".into(),
+                Some(first) => format!("has no images that can be used: {first}"),
+            };
+            return Err(Error::Data { path: annotations.to_owned(), problem });
         }
         Ok(Dataset {
             category_ids: categories.iter().map(|category| category.id).collect(),

@@ -7,7 +7,7 @@ use image::ImageDecoder;
 use image::metadata::Orientation;
 
 use super::{BadData, Photo};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, undecodable};
 
 /// Photographs with boxes, as [`super::from_yolo()`] and [`super::from_voc()`] read them.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -118,13 +118,14 @@ fn hundredths(value: f64) -> f64 {
 ///
 /// The file cannot be read, is damaged or of an unsupported format, or has an EXIF rotation. Other programs apply such
 /// a rotation before boxes are drawn; this crate does not.
-pub(super) fn size(path: &Path) -> Result<(u32, u32)> {
-    let bad = |problem: String| Error::Data { path: path.to_owned(), problem };
-    let mut decoder = Photo::decoder(path)?;
-    if decoder.orientation().map_err(|error| bad(error.to_string()))? != Orientation::NoTransforms {
-        return Err(bad(
-            "is stored turned (EXIF orientation): save it upright, so that boxes and pixels agree".into()
-        ));
+pub(super) fn size(path: &Path) -> Result<(u32, u32), String> {
+    let mut decoder = Photo::decoder(path).map_err(|error| match error {
+        Error::Data { problem, .. } => problem,
+        Error::Io { source, .. } => source.to_string(),
+        other => other.to_string(),
+    })?;
+    if decoder.orientation().map_err(|error| undecodable(&error))? != Orientation::NoTransforms {
+        return Err("is stored turned (EXIF orientation): save it upright, so that boxes and pixels agree".into());
     }
     Ok(decoder.dimensions())
 }
@@ -137,17 +138,21 @@ fn is_picture(path: &Path) -> bool {
     KINDS.iter().any(|kind| extension.eq_ignore_ascii_case(kind))
 }
 
-/// All pictures in a folder and its subfolders, sorted by their paths relative to it.
+/// All pictures in a folder and its subfolders, sorted by their paths relative to it. Links are followed.
 pub(super) fn pictures(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let mut folders = vec![PathBuf::new()];
+    // Links may lead in circles.
+    let mut seen = HashSet::new();
     while let Some(relative) = folders.pop() {
         let path = folder.join(&relative);
+        if !seen.insert(path.canonicalize().map_err(Error::io(&path))?) {
+            continue;
+        }
         for entry in std::fs::read_dir(&path).map_err(Error::io(&path))? {
             let entry = entry.map_err(Error::io(&path))?;
             let name = relative.join(entry.file_name());
-            // Links are not followed, because they may form cycles.
-            if entry.file_type().map_err(Error::io(&path))?.is_dir() {
+            if entry.path().is_dir() {
                 folders.push(name);
             } else if is_picture(&name) {
                 found.push(name);

@@ -7,7 +7,7 @@ use roxmltree::{Document, Node};
 
 use super::convert::{inside, size};
 use super::{BadData, Converted, ConvertedBox, ConvertedImage, class_names};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, read_text};
 
 /// The XML file of one photograph.
 struct Annotation {
@@ -69,15 +69,10 @@ pub fn from_voc(
         let path = images.join(&file.file_name);
         let (width, height) = match size(&path) {
             Ok(size) => size,
-            Err(error @ (Error::Data { .. } | Error::Io { .. })) => {
-                let problem = match &error {
-                    Error::Data { problem, .. } => problem.clone(),
-                    other => other.to_string(),
-                };
+            Err(problem) => {
                 converted.bad(bad_data, &path, problem)?;
                 continue;
             }
-            Err(error) => return Err(error),
         };
         if let Some(said) = file.size.filter(|said| *said != (width, height)) {
             let problem = format!("says {}x{} px, but {} is {width}x{height}", said.0, said.1, path.display());
@@ -118,10 +113,16 @@ pub fn from_voc(
 /// The XML files to read, sorted.
 fn annotation_files(folder: &Path, list: Option<&Path>) -> Result<Vec<PathBuf>> {
     if let Some(list) = list {
-        // The list of a class has 1 or -1 after each name, which says whether the class is present.
-        let text = std::fs::read_to_string(list).map_err(Error::io(list))?;
-        let names: BTreeSet<&str> = text.lines().filter_map(|line| line.split_whitespace().next()).collect();
-        return Ok(names.into_iter().map(|name| folder.join(format!("{name}.xml"))).collect());
+        // The list of a class has 1 or -1 after each name, which says whether the class is present. Names may have spaces.
+        let text = read_text(list)?;
+        let file = |name: &str| folder.join(format!("{name}.xml"));
+        let mut files = BTreeSet::new();
+        for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            let name = line.rsplit_once(char::is_whitespace).map_or(line, |(name, _)| name.trim_end());
+            let whole = file(line);
+            files.insert(if whole.is_file() { whole } else { file(name) });
+        }
+        return Ok(files.into_iter().collect());
     }
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(Error::io(folder))? {
@@ -136,8 +137,11 @@ fn annotation_files(folder: &Path, list: Option<&Path>) -> Result<Vec<PathBuf>> 
 
 impl Annotation {
     fn read(path: &Path, images: &Path) -> Result<Annotation, String> {
-        let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
-        let document = Document::parse(text.trim_start_matches('\u{feff}')).map_err(|error| error.to_string())?;
+        let text = read_text(path).map_err(|error| match error {
+            Error::Data { problem, .. } => problem,
+            other => other.to_string(),
+        })?;
+        let document = Document::parse(&text).map_err(|error| error.to_string())?;
         let root = document.root_element();
         if root.tag_name().name() != "annotation" {
             return Err(format!("is <{}>, not VOC's <annotation>", root.tag_name().name()));

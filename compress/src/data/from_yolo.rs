@@ -4,7 +4,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::convert::{file_name, inside, pictures, size};
 use super::{BadData, Converted, ConvertedBox, ConvertedImage, class_names};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, read_text};
 
 /// Reads photographs with YOLO's labels: `class x y width height` per line, centre and size relative to the photograph.
 /// A sixth number is a detector's confidence. A polygon (`class x y x y x y …`) becomes its bounding box.
@@ -27,18 +27,23 @@ pub fn from_yolo(images: &Path, labels: Option<&Path>, names: &Path, bad_data: B
         let path = images.join(&relative);
         let (width, height) = match size(&path) {
             Ok(size) => size,
-            Err(Error::Data { problem, .. }) => {
+            Err(problem) => {
                 converted.bad(bad_data, &path, problem)?;
                 continue;
             }
-            Err(error) => return Err(error),
         };
         let label = labels.join(relative.with_extension("txt"));
         let mut boxes = Vec::new();
         if label.is_file() {
             labelled += 1;
-            let bytes = std::fs::read(&label).map_err(Error::io(&label))?;
-            let text = String::from_utf8_lossy(&bytes);
+            let text = match read_text(&label) {
+                Ok(text) => text,
+                Err(Error::Data { problem, .. }) => {
+                    converted.bad(bad_data, &label, problem)?;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
                 match object(line, converted.classes.len(), width, height) {
                     Ok(found) => boxes.push(found),
@@ -72,11 +77,17 @@ fn beside(images: &Path) -> PathBuf {
     images.to_owned()
 }
 
+/// The number of a class, which some programs write as a float (`1.0`, `1e+00`).
+fn class_number(word: &str) -> Option<usize> {
+    let number: f64 = word.parse().ok()?;
+    (number >= 0.0 && number.fract() == 0.0).then_some(number as usize)
+}
+
 /// The object, or what is wrong with its line.
 fn object(line: &str, classes: usize, width: u32, height: u32) -> Result<ConvertedBox, String> {
     let mut words = line.split_whitespace();
     let class = words.next().unwrap_or_default();
-    let class: usize = class.parse().map_err(|_| format!("`{class}` is no class's number"))?;
+    let class = class_number(class).ok_or_else(|| format!("`{class}` is no class's number"))?;
     if class >= classes {
         return Err(format!("class {class} has no name: there are {classes}"));
     }
@@ -121,7 +132,12 @@ mod tests {
         assert_eq!(read("0 0.05 1.0 0.2 0.5").unwrap().xywh, [0.0, 75.0, 30.0, 25.0]);
         assert_eq!(read("0\t0.5 0.5 1 1 0.25").unwrap().score, Some(0.25));
         assert_eq!(read("2 0.1 0.2 0.3 0.9 0.2 0.4").unwrap().xywh, [20.0, 20.0, 40.0, 70.0]);
+        assert_eq!(read("1.0 0.5 0.5 0.2 0.4").unwrap(), plain);
+        assert_eq!(read("1.000000e+00 0.5 0.5 0.2 0.4").unwrap(), plain);
         for (line, told) in [
+            ("0.5 0.5 0.5 0.2 0.4", "`0.5` is no class's number"),
+            ("nan 0.5 0.5 0.2 0.4", "`nan` is no class's number"),
+            ("inf 0.5 0.5 0.2 0.4", "`inf` is no class's number"),
             ("3 0.5 0.5 0.2 0.4", "class 3 has no name"),
             ("-1 0.5 0.5 0.2 0.4", "`-1` is no class's number"),
             ("cat 0.5 0.5 0.2 0.4", "`cat`"),

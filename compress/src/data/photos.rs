@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use image::{ImageDecoder, ImageReader};
 
 use super::coco::Annotated;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, undecodable};
 
 /// A decoded photograph: 8-bit RGB, row-major, `[height, width, 3]`.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,7 +29,7 @@ impl Photo {
     pub fn read(path: &Path) -> Result<Photo> {
         let bytes = std::fs::read(path).map_err(Error::io(path))?;
         let image = image::load_from_memory(&bytes)
-            .map_err(|error| Error::Data { path: path.to_owned(), problem: error.to_string() })?
+            .map_err(|error| Error::Data { path: path.to_owned(), problem: undecodable(&error) })?
             .into_rgb8();
         Ok(Photo { width: image.width(), height: image.height(), rgb: image.into_raw() })
     }
@@ -42,7 +42,7 @@ impl Photo {
     /// [`Error::Io`] for a file that cannot be opened, [`Error::Data`] for one that is damaged or of another kind.
     pub(super) fn decoder(path: &Path) -> Result<impl ImageDecoder> {
         let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format).map_err(Error::io(path))?;
-        reader.into_decoder().map_err(|error| Error::Data { path: path.to_owned(), problem: error.to_string() })
+        reader.into_decoder().map_err(|error| Error::Data { path: path.to_owned(), problem: undecodable(&error) })
     }
 
     /// Decodes an annotated photograph.

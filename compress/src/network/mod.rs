@@ -11,7 +11,7 @@ pub use graph::{Graph, NORM_EPSILON, Node, NodeId, Op, XY_SCALES};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, read_text};
 
 /// A detector: its layers in the order of computation. The last one is a [`LayerKind::Detect`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -312,7 +312,7 @@ impl Network {
     /// When the file cannot be read, is not of the form, or the layers do not fit together (see [`Graph::new`]).
     pub fn read(path: impl AsRef<Path>) -> Result<Network> {
         let path = path.as_ref();
-        let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+        let text = read_text(path)?;
         let network: Network = serde_json::from_str(&text).map_err(Error::json(path))?;
         Graph::new(&network)?;
         Ok(network)

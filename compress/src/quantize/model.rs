@@ -94,7 +94,12 @@ impl Model {
         let wrong = |problem: String| Error::Model { path: path.to_owned(), problem };
         let mut shell =
             ModelProto::decode(&bytes[..]).map_err(|error| wrong(format!("is no ONNX file: {error}")))?;
-        let Some(graph) = shell.graph.take() else { return Err(wrong("has no graph: it is no ONNX file".into())) };
+        let Some(mut graph) = shell.graph.take() else {
+            return Err(wrong("has no graph: it is no ONNX file".into()));
+        };
+        // tract refuses two nodes of one name. Without one, a node is called by its output.
+        let mut names = HashSet::new();
+        graph.node.iter_mut().filter(|node| !names.insert(node.name.clone())).for_each(|node| node.name.clear());
         let opset = shell.opset_import.iter().find(|set| ["", "ai.onnx"].contains(&set.domain.as_str()));
         let opset = opset.map_or(0, |set| set.version);
         if opset < LEAST_OPSET {
