@@ -155,7 +155,8 @@ for (const [name, launch] of Object.entries(BROWSERS)) {
           assert.ok(frames.length >= (pause ? 3 : 5), `many; ${message}`);
           assert.ok(frames.at(-1) >= 16, `to the end; ${message}`);
           assert.deepEqual(again, [23], format);
-          assert.ok(last.width === 320 && last.height === 240 && last.time > 0.6 && last.milliseconds > 0, JSON.stringify(last));
+          // Clocks of browsers are coarse: 0 ms is possible.
+          assert.ok(last.width === 320 && last.height === 240 && last.time > 0.6 && last.milliseconds >= 0, JSON.stringify(last));
         }
       });
     }
