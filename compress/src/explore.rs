@@ -794,7 +794,7 @@ mod tests {
         let csv = std::fs::read_to_string(run.join("candidates.csv")).unwrap();
         assert_eq!(csv.lines().count(), all + 1);
         let bars = std::fs::read_to_string(run.join("bars.svg")).unwrap();
-        assert!(bars.contains("best") && bars.contains("DSConv k=3"));
+        assert!(bars.contains("first") && bars.contains("DSConv k=3"));
     }
 
     #[test]

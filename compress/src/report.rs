@@ -778,7 +778,7 @@ mod tests {
         });
         std::fs::write(exploration.join("shard-1-of-1.jsonl"), measured.to_string() + "\n").unwrap();
         let combination = serde_json::json!([{
-            "name": "best", "picks": {"block1": "Ghost k=5"}, "unexplained": 0.1, "parameters": 2_000_000,
+            "name": "first", "picks": {"block1": "Ghost k=5"}, "unexplained": 0.1, "parameters": 2_000_000,
             "macs": 600_000_000, "ms": 12.0, "best": true,
         }]);
         std::fs::write(exploration.join("combinations.json"), combination.to_string()).unwrap();
@@ -794,7 +794,7 @@ mod tests {
             "| 1 | stem | 16 → 8 |",
             "| 2 | 2 widths | 96 → 72 |",
             "| block1 | **Ghost k=5** | 0.1000 | 1,000,000 |",
-            "| **best** | 0.1000 | 2,000,000 | 600.0 | 12.00 |",
+            "| **first** | 0.1000 | 2,000,000 | 600.0 | 12.00 |",
             "| percentile 99.9 | 0.00200 |",
             "Left in floats: stem.",
             "| block1.depthwise | 0.000400 |",

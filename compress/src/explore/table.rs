@@ -15,7 +15,7 @@ use crate::figure::{self, Bar};
 /// The file with the combinations in a run's folder.
 pub const COMBINATIONS: &str = "combinations.json";
 
-const ORDINALS: [&str; 5] = ["best", "second", "third", "fourth", "fifth"];
+const ORDINALS: [&str; 5] = ["first", "second", "third", "fourth", "fifth"];
 
 /// The folder of a combination's training. It depends only on the picks, not on the budget.
 pub fn check_folder(picks: &BTreeMap<String, String>) -> String {
