@@ -661,6 +661,18 @@ fn nodes_that_do_not_fit_their_inputs_are_named() {
             "it has no values to reduce",
         ),
         (
+            "a mean over no pixels",
+            network(
+                vec![
+                    node("ConstantOfShape", &["no pixels"], "none"),
+                    node("GlobalAveragePool", &["none"], "mean"),
+                    node("Add", &["a", "mean"], "last"),
+                ],
+                vec![ints("no pixels", &[1, 2, 1, 0])],
+            ),
+            "its input has no values",
+        ),
+        (
             "whole matrices of no axes",
             network(
                 vec![

@@ -251,6 +251,8 @@ impl<'n> Node<'n> {
             "Conv" | "ConvTranspose" | "ConvInteger" | "QLinearConv" => self.window(shape, true),
             _ if self.has_window() => self.window(shape, false),
             name if name.starts_with("Global") && rank < 3 => Err("its input has fewer than three axes"),
+            // tract divides by the number of pixels, of integers too.
+            name if name.starts_with("Global") && shape[2..].contains(&0) => Err("its input has no values"),
             "BatchNormalization" => self.factors(shape, 5),
             "InstanceNormalization" => self.factors(shape, 3),
             // Quantisation
