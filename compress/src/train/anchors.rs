@@ -68,16 +68,7 @@ pub fn assign(places: &[Place], boxes: &[[f32; 4]], targets: &[Target]) -> Image
     let mut claims: Vec<Option<(f32, usize)>> = vec![None; places.len()];
     let learns = |target: usize| targets[target].weight > 0.0;
     for (index, target) in targets.iter().enumerate() {
-        let [l, t, r, b] = target.ltrb;
-        let has_centre = |place: &Place| {
-            let [x, y] = [(l + r) / 2.0 - place.corner[0], (t + b) / 2.0 - place.corner[1]];
-            (0.0..place.stride).contains(&x) && (0.0..place.stride).contains(&y)
-        };
-        let fits = places.iter().enumerate().filter(|(_, place)| has_centre(place)).map(|(at, place)| {
-            let [width, height] = place.anchor;
-            (at, iou([0.0, 0.0, width, height], [0.0, 0.0, r - l, b - t]))
-        });
-        let Some((place, fit)) = fits.max_by(|a, b| a.1.total_cmp(&b.1)) else { continue };
+        let Some((place, fit)) = best_place(places, target.ltrb) else { continue };
         let rank = |fit: f32, target: usize| (learns(target), fit);
         if claims[place].is_none_or(|(other_fit, other)| rank(fit, index) > rank(other_fit, other)) {
             claims[place] = Some((fit, index));
@@ -96,6 +87,19 @@ pub fn assign(places: &[Place], boxes: &[[f32; 4]], targets: &[Target]) -> Image
         }
     }
     assignment
+}
+
+/// Returns the place in the cell of the box's centre whose anchor fits its shape best, and the IoU of the shapes.
+pub(super) fn best_place(places: &[Place], [l, t, r, b]: [f32; 4]) -> Option<(usize, f32)> {
+    let has_centre = |place: &Place| {
+        let [x, y] = [(l + r) / 2.0 - place.corner[0], (t + b) / 2.0 - place.corner[1]];
+        (0.0..place.stride).contains(&x) && (0.0..place.stride).contains(&y)
+    };
+    let fits = places.iter().enumerate().filter(|(_, place)| has_centre(place)).map(|(at, place)| {
+        let [width, height] = place.anchor;
+        (at, iou([0.0, 0.0, width, height], [0.0, 0.0, r - l, b - t]))
+    });
+    fits.max_by(|a, b| a.1.total_cmp(&b.1))
 }
 
 /// [`assign`] for every image of a batch, on all cores, because a GPU would wait for a single one.

@@ -89,17 +89,19 @@ impl Corrector {
 }
 
 /// Box and scores of one cell of the second teacher.
-#[derive(Debug, Clone, PartialEq)]
-struct Detection {
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Detection<'a> {
     /// Left, top, right, bottom in pixels.
     ltrb: [f32; 4],
     /// One per class, 0–1.
-    scores: Vec<f32>,
+    scores: &'a [f32],
+    /// The largest of them.
+    score: f32,
 }
 
-impl Detection {
-    fn score(&self) -> f32 {
-        self.scores.iter().copied().fold(0.0, f32::max)
+impl Detection<'_> {
+    fn new(ltrb: [f32; 4], scores: &[f32]) -> Detection<'_> {
+        Detection { ltrb, scores, score: scores.iter().copied().fold(0.0, f32::max) }
     }
 }
 
@@ -119,7 +121,7 @@ fn corrected(values: &Tensor, places: &[Place], logits: &Tensor, ltrb: &Tensor) 
     for image in 0..batch {
         let scores = scores[image * each * classes..][..each * classes].chunks(classes);
         let theirs = theirs[image * each * 4..][..each * 4].as_chunks().0;
-        let detections = scores.zip(theirs).map(|(scores, &ltrb)| Detection { ltrb, scores: scores.to_vec() });
+        let detections = scores.zip(theirs).map(|(scores, &ltrb)| Detection::new(ltrb, scores));
         let of_image = image * count..(image + 1) * count;
         let boxes = &boxes.as_chunks().0[of_image.clone()];
         correct(&mut numbers[of_image.start * width..of_image.end * width], places, boxes, detections.collect());
@@ -128,10 +130,10 @@ fn corrected(values: &Tensor, places: &[Place], logits: &Tensor, ltrb: &Tensor) 
 }
 
 /// Corrects the `values` of one image, `places × (5 + C)`, which decode to `boxes`.
-fn correct(values: &mut [f32], places: &[Place], boxes: &[[f32; 4]], mut detections: Vec<Detection>) {
+fn correct(values: &mut [f32], places: &[Place], boxes: &[[f32; 4]], mut detections: Vec<Detection<'_>>) {
     let width = values.len() / places.len();
-    detections.retain(|detection| detection.score() > SCORE_MIN);
-    detections.sort_by(|a, b| b.score().total_cmp(&a.score()));
+    detections.retain(|detection| detection.score > SCORE_MIN);
+    detections.sort_by(|a, b| b.score.total_cmp(&a.score));
     detections.truncate(DETECTIONS_MAX);
     let mut standing = Vec::new();
     for ((values, place), &bbox) in values.chunks_mut(width).zip(places).zip(boxes) {
@@ -143,37 +145,38 @@ fn correct(values: &mut [f32], places: &[Place], boxes: &[[f32; 4]], mut detecti
             standing.push(bbox);
         }
     }
-    let mut found: Vec<&Detection> = Vec::new();
-    for detection in detections.iter().take_while(|detection| detection.score() > NEW_SCORE_MIN) {
+    let mut found: Vec<&Detection<'_>> = Vec::new();
+    for detection in detections.iter().take_while(|detection| detection.score > NEW_SCORE_MIN) {
         let overlaps = |other: &[f32; 4]| iou(*other, detection.ltrb) >= SAME_BOX_IOU;
         if found.iter().any(|other| overlaps(&other.ltrb)) {
             continue;
         }
         found.push(detection);
         if !standing.iter().any(overlaps)
-            && let Some(index) = best_place(places, detection.ltrb)
+            && let Some((index, fit)) = anchors::best_place(places, detection.ltrb)
+            && fit >= SHAPE_IOU_MIN
         {
             let values = &mut values[index * width..(index + 1) * width];
             values[..4].copy_from_slice(&encoded(&places[index], detection.ltrb));
-            values[4] = logit(detection.score(), [OBJECT_MARGIN; 2]);
-            for (value, score) in values[5..].iter_mut().zip(&detection.scores) {
-                *value = logit(score / detection.score(), CLASS_MARGINS);
+            values[4] = logit(detection.score, [OBJECT_MARGIN; 2]);
+            for (value, score) in values[5..].iter_mut().zip(detection.scores) {
+                *value = logit(score / detection.score, CLASS_MARGINS);
             }
         }
     }
 }
 
 /// Corrects the values of one place, which decode to `bbox`. Returns the box of the object that it then stands for.
-fn correct_place(values: &mut [f32], place: &Place, bbox: [f32; 4], detections: &[Detection]) -> [f32; 4] {
+fn correct_place(values: &mut [f32], place: &Place, bbox: [f32; 4], detections: &[Detection<'_>]) -> [f32; 4] {
     let mut scores = vec![0.0_f32; values.len() - 5];
     let mut best: Option<(f32, [f32; 4])> = None;
     for detection in detections {
         let overlap = iou(bbox, detection.ltrb);
         let counts = ((overlap - OVERLAP[0]) / (OVERLAP[1] - OVERLAP[0])).clamp(0.0, 1.0);
         if counts > 0.0 {
-            scores.iter_mut().zip(&detection.scores).for_each(|(score, other)| *score = score.max(counts * other));
+            scores.iter_mut().zip(detection.scores).for_each(|(score, other)| *score = score.max(counts * other));
         }
-        let rank = (overlap - SAME_BOX_IOU) * detection.score();
+        let rank = (overlap - SAME_BOX_IOU) * detection.score;
         if rank > 0.0 && best.is_none_or(|(other, _)| rank > other) {
             best = Some((rank, detection.ltrb));
         }
@@ -191,19 +194,6 @@ fn correct_place(values: &mut [f32], place: &Place, bbox: [f32; 4], detections: 
     let other = encoded(place, ltrb);
     values[..4].iter_mut().zip(other).for_each(|(value, other)| mix(value, other, SHARE));
     ltrb
-}
-
-/// Returns the place in the cell of the box's centre whose anchor fits its shape best.
-fn best_place(places: &[Place], ltrb: [f32; 4]) -> Option<usize> {
-    let [l, t, r, b] = ltrb;
-    let shape = |[width, height]: [f32; 2]| iou([0.0, 0.0, width, height], [0.0, 0.0, r - l, b - t]);
-    let centre = [(l + r) / 2.0, (t + b) / 2.0];
-    let is_there = |place: &Place| {
-        centre.iter().zip(place.corner).all(|(at, corner)| (0.0..place.stride).contains(&(at - corner)))
-    };
-    let fits = places.iter().enumerate().filter(|(_, place)| is_there(place));
-    let fits = fits.map(|(index, place)| (index, shape(place.anchor))).filter(|&(_, fit)| fit >= SHAPE_IOU_MIN);
-    fits.max_by(|a, b| a.1.total_cmp(&b.1)).map(|(index, _)| index)
 }
 
 /// Encodes a box for a place: x and y before the sigmoid, the logarithms of width and height in units of the anchor.
@@ -263,15 +253,15 @@ mod tests {
         to_vec(&anchors::boxes(&values, places).unwrap()).unwrap().as_chunks().0.to_vec()
     }
 
-    fn corrected_by(values: &[f32], detections: &[Detection]) -> Vec<f32> {
+    fn corrected_by(values: &[f32], detections: &[Detection<'_>]) -> Vec<f32> {
         let places = anchors::places(64, &[16, 32], &head());
         let mut corrected = values.to_vec();
         correct(&mut corrected, &places, &boxes(values, &places), detections.to_vec());
         corrected
     }
 
-    fn detection(ltrb: [f32; 4], scores: [f32; CLASSES]) -> Detection {
-        Detection { ltrb, scores: scores.to_vec() }
+    fn detection(ltrb: [f32; 4], scores: &[f32; CLASSES]) -> Detection<'_> {
+        Detection::new(ltrb, scores)
     }
 
     fn close(ours: &[f32], right: &[f32]) -> bool {
@@ -293,7 +283,7 @@ mod tests {
         // The box of place 34 is 32×32 around (16, 48). That of the detection is 40×32 around (18, 48): IoU
         // 32·32 / (40·32) = 0.8, so all of its score counts.
         let values = answer(&[(34, 2.0, [1.0, -1.0, 0.0])]);
-        let corrected = corrected_by(&values, &[detection([-2.0, 32.0, 38.0, 64.0], [0.1, 0.6, 0.0])]);
+        let corrected = corrected_by(&values, &[detection([-2.0, 32.0, 38.0, 64.0], &[0.1, 0.6, 0.0])]);
         let mix = |first: f32, second: f32| 0.2 * first + 0.8 * second;
         let right = [
             mix(0.0, (18.0_f32 / 14.0).ln()), // 18 of 32.
@@ -309,7 +299,7 @@ mod tests {
         assert!(close(&corrected[..34 * WIDTH], &values[..34 * WIDTH]));
         // A score of 0.15 mixes classes by half of the share, and with an IoU of 0.55 only half of the score counts:
         // 32×32 and 58.18×32, the smaller inside.
-        let corrected = corrected_by(&values, &[detection([0.0, 32.0, 58.181_82, 64.0], [0.3, 0.0, 0.0])]);
+        let corrected = corrected_by(&values, &[detection([0.0, 32.0, 58.181_82, 64.0], &[0.3, 0.0, 0.0])]);
         let class = 1.0 + 0.4 * (49.0_f32.ln() - 1.0);
         assert!(close(&corrected[34 * WIDTH + 4..][..2], &[mix(2.0, (0.15_f32 / 0.85).ln()), class]), "{class}");
     }
@@ -317,13 +307,13 @@ mod tests {
     #[test]
     fn an_object_that_the_first_does_not_see_gets_a_place() {
         // 14×8 around (40, 21): cell (2, 1) of the fine map, second anchor, 16 + 1·4 + 2.
-        let new = detection([33.0, 17.0, 47.0, 25.0], [0.0, 0.0, 0.8]);
-        let weaker = detection([34.0, 17.0, 48.0, 25.0], [0.0, 0.7, 0.0]); // Overlaps it by 0.87.
-        let faint = detection([0.0, 0.0, 30.0, 30.0], [0.25, 0.0, 0.0]);
-        let long = detection([0.0, 60.0, 64.0, 62.0], [0.0, 0.9, 0.0]); // Fits no anchor.
+        let new = detection([33.0, 17.0, 47.0, 25.0], &[0.0, 0.0, 0.8]);
+        let weaker = detection([34.0, 17.0, 48.0, 25.0], &[0.0, 0.7, 0.0]); // Overlaps it by 0.87.
+        let faint = detection([0.0, 0.0, 30.0, 30.0], &[0.25, 0.0, 0.0]);
+        let long = detection([0.0, 60.0, 64.0, 62.0], &[0.0, 0.9, 0.0]); // Fits no anchor.
         let places = anchors::places(64, &[16, 32], &head());
         let values = answer(&[]);
-        let corrected = corrected_by(&values, &[weaker, faint, new.clone(), long]);
+        let corrected = corrected_by(&values, &[weaker, faint, new, long]);
         let place = &corrected[22 * WIDTH..23 * WIDTH];
         assert!(close(&place[4..], &[4.0_f32.ln(), -6.212_606, -6.212_606, 49.0_f32.ln()]), "{place:?}");
         assert!(close(&boxes(&corrected, &places)[22], &new.ltrb));
@@ -331,7 +321,7 @@ mod tests {
         assert_eq!(changed.count(), 1);
         // One that a place stands for gets no other.
         let values = answer(&[(34, 2.0, [1.0, -1.0, 0.0])]);
-        let corrected = corrected_by(&values, &[detection([0.0, 32.0, 32.0, 64.0], [0.9, 0.0, 0.0])]);
+        let corrected = corrected_by(&values, &[detection([0.0, 32.0, 32.0, 64.0], &[0.9, 0.0, 0.0])]);
         let changed = values.chunks(WIDTH).zip(corrected.chunks(WIDTH)).filter(|(before, after)| before != after);
         assert_eq!(changed.count(), 1);
     }
