@@ -9,15 +9,12 @@
 //!    that of the best detection. An object that only the first teacher sees gets a lower objectness.
 //! 3. A detection that matches no place is written to the place in the cell of its centre whose anchor fits best.
 
-use std::collections::HashMap;
-
 use tch::Tensor;
 
 use super::anchors::{self, Place, iou};
-use super::teacher::{Answer, Places, Teacher};
+use super::teacher::{Answer, Places};
 use super::tensor::to_vec;
 use crate::error::{Error, Result};
-use crate::network::{Graph, Head};
 
 /// Share of the second teacher in mixed logits and boxes.
 const SHARE: f32 = 0.8;
@@ -54,38 +51,17 @@ const OBJECT_MARGIN: f32 = 0.01;
 const CLASS_MARGINS: [f32; 2] = [0.002, 0.02];
 const CENTRE_MARGIN: f32 = 0.02;
 
-/// A second teacher, and the places of the student's head.
-pub struct Corrector {
-    teacher: Teacher,
-    head: Head,
-    strides: Vec<usize>,
-    /// By side of the input in pixels.
-    places: HashMap<usize, Vec<Place>>,
-}
-
-impl Corrector {
-    /// Returns `None` if the student's head has no anchors.
-    pub fn new(teacher: Teacher, student: &Graph) -> Option<Corrector> {
-        let head = student.head().filter(|head| matches!(head, Head::Anchors { .. }))?.clone();
-        Some(Corrector { teacher, head, strides: student.head_strides(), places: HashMap::new() })
-    }
-
-    /// Corrects the first teacher's output for 8-bit RGB, `[batch, size, size, 3]`.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Training`] if the first teacher has no anchors or the second has some; errors of libtorch.
-    pub fn correct(&mut self, answer: &mut Answer, rgb: &Tensor) -> Result<()> {
-        let size = rgb.size()[1] as usize;
-        let places = self.places.entry(size);
-        let places = places.or_insert_with(|| anchors::places(size, &self.strides, &self.head));
-        let second = self.teacher.look(rgb)?.places;
-        let (Places::Anchors(values), Places::Boxes { logits, ltrb }) = (&answer.places, &second) else {
-            return Err(Error::Training("only a teacher with anchors is corrected, by one without".into()));
-        };
-        answer.places = Places::Anchors(corrected(values, places, logits, ltrb)?);
-        Ok(())
-    }
+/// Corrects the first teacher's `answer` by the second's; `places` are those of the student's head.
+///
+/// # Errors
+///
+/// [`Error::Training`] if the first teacher has no anchors or the second has some; errors of libtorch.
+pub fn correct(answer: &mut Answer, second: &Answer, places: &[Place]) -> Result<()> {
+    let (Places::Anchors(values), Places::Boxes { logits, ltrb }) = (&answer.places, &second.places) else {
+        return Err(Error::Training("only a teacher with anchors is corrected, by one without".into()));
+    };
+    answer.places = Places::Anchors(corrected(values, places, logits, ltrb)?);
+    Ok(())
 }
 
 /// Box and scores of one cell of the second teacher.
@@ -124,13 +100,18 @@ fn corrected(values: &Tensor, places: &[Place], logits: &Tensor, ltrb: &Tensor) 
         let detections = scores.zip(theirs).map(|(scores, &ltrb)| Detection::new(ltrb, scores));
         let of_image = image * count..(image + 1) * count;
         let boxes = &boxes.as_chunks().0[of_image.clone()];
-        correct(&mut numbers[of_image.start * width..of_image.end * width], places, boxes, detections.collect());
+        correct_image(
+            &mut numbers[of_image.start * width..of_image.end * width],
+            places,
+            boxes,
+            detections.collect(),
+        );
     }
     Ok(Tensor::f_from_slice(&numbers)?.view(&*values.size()).to_device(values.device()))
 }
 
 /// Corrects the `values` of one image, `places × (5 + C)`, which decode to `boxes`.
-fn correct(values: &mut [f32], places: &[Place], boxes: &[[f32; 4]], mut detections: Vec<Detection<'_>>) {
+fn correct_image(values: &mut [f32], places: &[Place], boxes: &[[f32; 4]], mut detections: Vec<Detection<'_>>) {
     let width = values.len() / places.len();
     detections.retain(|detection| detection.score > SCORE_MIN);
     detections.sort_by(|a, b| b.score.total_cmp(&a.score));
@@ -227,6 +208,7 @@ mod tests {
     use tch::{Device, Kind};
 
     use super::*;
+    use crate::network::Head;
 
     const CLASSES: usize = 3;
     const WIDTH: usize = 5 + CLASSES;
@@ -256,7 +238,7 @@ mod tests {
     fn corrected_by(values: &[f32], detections: &[Detection<'_>]) -> Vec<f32> {
         let places = anchors::places(64, &[16, 32], &head());
         let mut corrected = values.to_vec();
-        correct(&mut corrected, &places, &boxes(values, &places), detections.to_vec());
+        correct_image(&mut corrected, &places, &boxes(values, &places), detections.to_vec());
         corrected
     }
 

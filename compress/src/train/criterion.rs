@@ -79,6 +79,12 @@ impl Criterion {
         Some(Criterion { geometry: Geometry::new(graph)?, places: HashMap::new() })
     }
 
+    /// The places of a square input of `size` pixels; none for heads without anchors.
+    pub(super) fn places(&mut self, size: usize) -> &[Place] {
+        let Geometry { head, strides, .. } = &self.geometry;
+        self.places.entry(size).or_insert_with(|| anchors::places(size, strides, head))
+    }
+
     /// The loss of `predictions` for the images of a lesson.
     ///
     /// # Errors
@@ -87,10 +93,8 @@ impl Criterion {
     pub fn loss(&mut self, predictions: &Predictions, lesson: &Lesson) -> Result<Loss> {
         let size = lesson.size;
         match (&self.geometry.head, predictions) {
-            (head @ Head::Anchors { .. }, Predictions::Anchors(values)) => {
-                let places = self.places.entry(size);
-                let places = places.or_insert_with(|| anchors::places(size, &self.geometry.strides, head));
-                anchors::loss(values, places, &lesson.targets)
+            (Head::Anchors { .. }, Predictions::Anchors(values)) => {
+                anchors::loss(values, self.places(size), &lesson.targets)
             }
             (Head::Anchors { .. }, _) => Err(Error::Training("the predictions are another head's".into())),
             _ => {

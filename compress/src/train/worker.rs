@@ -6,7 +6,7 @@ use std::thread::Scope;
 use tch::{Device, Kind, Tensor};
 
 use super::config::{Distillation, TrainConfig};
-use super::correct::Corrector;
+use super::correct::correct;
 use super::criterion::{Criterion, Lesson};
 use super::distill::{self, Hints, Stage};
 use super::loss::Loss;
@@ -97,8 +97,8 @@ struct Pupil {
 /// A teacher, and what a student learns from it.
 pub(super) struct Tutor {
     teacher: Teacher,
-    /// The second teacher, if there is one.
-    corrector: Option<Corrector>,
+    /// Corrects the outputs of the first.
+    second: Option<Teacher>,
     stage: Stage,
     hints: Hints,
     /// Only if images are used more than once.
@@ -132,20 +132,24 @@ impl Tutor {
         let teacher = Teacher::load(teacher, network, &wanted, device, kind)?;
         let second =
             second.as_deref().map(|second| Teacher::load_second(second, network, device, kind)).transpose()?;
-        let corrector = second.and_then(|teacher| Corrector::new(teacher, graph));
         let bytes = (reuse_gib * (1u64 << 30) as f64) as usize / config.replicas;
         let replay = (*reuse > 1).then(|| Replay::new(bytes, config.seed));
         let keeps_frozen = replay.is_some() && frozen > 0 && *stage == Stage::Whole;
-        Ok(Some(Tutor { teacher, corrector, stage: *stage, hints, replay, keeps_frozen }))
+        Ok(Some(Tutor { teacher, second, stage: *stage, hints, replay, keeps_frozen }))
     }
 
     /// The input of the student's (`replica`) forward pass and the teacher's outputs, for the images of `lesson` or for
     /// stored images.
-    fn start(&mut self, lesson: Option<&Lesson>, replica: &Replica) -> Result<(Start, Answer)> {
+    fn start(
+        &mut self,
+        lesson: Option<&Lesson>,
+        replica: &Replica,
+        criterion: &mut Criterion,
+    ) -> Result<(Start, Answer)> {
         if let Some(Lesson { rgb, size, .. }) = lesson {
             let mut answer = self.teacher.look(rgb)?;
-            if let Some(corrector) = &mut self.corrector {
-                corrector.correct(&mut answer, rgb)?;
+            if let Some(second) = &mut self.second {
+                correct(&mut answer, &second.look(rgb)?, criterion.places(*size))?;
             }
             let start = if self.keeps_frozen {
                 Start::Frozen { maps: replica.frozen_maps(rgb)?, size: *size }
@@ -172,7 +176,7 @@ impl Pupil {
             let predictions = replica.forward(&lesson.rgb)?;
             return Ok((criterion.loss(&predictions, lesson)?, lesson.size));
         };
-        let (start, mut answer) = tutor.start(lesson, replica)?;
+        let (start, mut answer) = tutor.start(lesson, replica, criterion)?;
         let size = start.size();
         let Tutor { stage, hints, .. } = tutor;
         answer.maps = hints.of(answer.maps)?;
