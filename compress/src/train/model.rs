@@ -161,7 +161,7 @@ pub struct Replica {
     /// What is rounded as in the int8 file, with `--int8`.
     int8: Option<Plan>,
     /// Depthwise convolutions of the last forward pass whose weight gradients are computed by
-    /// [`depthwise`](super::depthwise).
+    /// [`super::depthwise`].
     pending: Vec<Pending>,
 }
 
