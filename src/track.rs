@@ -15,26 +15,26 @@ use crate::error::{Error, Kind, Result};
 pub struct TrackerOptions {
     /// The minimum overlap (intersection over union) of a detection with the predicted box of its track, 0 to 1. Boxes
     /// that do not overlap never match. Default: 0.2.
-    pub iou_min: f32,
+    pub iou_threshold: f32,
     /// The minimum score of a detection that begins a track, 0 to 1. Default: 0.4.
-    pub score_min: f32,
+    pub score_threshold: f32,
     /// The number of frames in which an object must be seen before it gets its number. Default: 2, which ignores
     /// detections in a single frame. With 0 or 1, it gets its number at once.
-    pub seen_min: u32,
+    pub min_hits: u32,
     /// The maximum number of frames in a row without a detection. A track with more is forgotten. A track that has no
     /// number yet is forgotten in its first frame without a detection. Default: 30, a second of video.
-    pub lost_max: u32,
+    pub max_age: u32,
 }
 
 impl Default for TrackerOptions {
     fn default() -> TrackerOptions {
-        TrackerOptions { iou_min: 0.2, score_min: 0.4, seen_min: 2, lost_max: 30 }
+        TrackerOptions { iou_threshold: 0.2, score_threshold: 0.4, min_hits: 2, max_age: 30 }
     }
 }
 
 /// The minimum overlap at which a detection continues a track of another class: the same object, classified differently
 /// for a moment.
-const IOU_MIN_OTHER_CLASS: f32 = 0.6;
+const IOU_THRESHOLD_OTHER_CLASS: f32 = 0.6;
 /// The share of the old velocity that is kept when an object is detected again.
 const VELOCITY_KEPT: f32 = 0.5;
 /// The share of its velocity that an undetected object keeps per frame, so that its predicted box does not drift away.
@@ -67,7 +67,7 @@ pub struct Tracker {
 
 #[derive(Debug, Clone)]
 struct Track {
-    /// Set once the object was detected in `seen_min` frames.
+    /// Set once the object was detected in `min_hits` frames.
     id: Option<u64>,
     class: usize,
     /// The last detected box.
@@ -75,10 +75,10 @@ struct Track {
     /// Pixels per frame.
     velocity: (f32, f32),
     /// The predicted box in the current frame.
-    guess: BoxXywh,
-    seen: u32,
+    predicted: BoxXywh,
+    hits: u32,
     /// Frames since the last detection.
-    lost: u32,
+    missed: u32,
 }
 
 impl Tracker {
@@ -86,9 +86,11 @@ impl Tracker {
     ///
     /// # Errors
     ///
-    /// `invalid-option` if `iou_min` or `score_min` is not in 0 to 1.
+    /// `invalid-option` if `iou_threshold` or `score_threshold` is not in 0 to 1.
     pub fn new(options: TrackerOptions) -> Result<Tracker> {
-        for (name, value) in [("iou_min", options.iou_min), ("score_min", options.score_min)] {
+        for (name, value) in
+            [("iou_threshold", options.iou_threshold), ("score_threshold", options.score_threshold)]
+        {
             // Also false for NaN.
             if !(0.0..=1.0).contains(&value) {
                 return Err(Error::new(Kind::InvalidOption, format!("{name} is {value}; it must be from 0 to 1")));
@@ -101,12 +103,12 @@ impl Tracker {
     /// `None` for a detection without a track, or whose track has no number yet. Numbers start at 0 and are not reused.
     pub fn update(&mut self, detections: &[Detection]) -> Vec<Option<u64>> {
         for track in &mut self.tracks {
-            track.guess.x += track.velocity.0;
-            track.guess.y += track.velocity.1;
+            track.predicted.x += track.velocity.0;
+            track.predicted.y += track.velocity.1;
         }
         let mut track_of = vec![None; detections.len()];
         let mut taken = vec![false; self.tracks.len()];
-        let strong = |detection: &Detection| detection.score >= self.options.score_min;
+        let strong = |detection: &Detection| detection.score >= self.options.score_threshold;
         self.assign(detections, strong, &mut track_of, &mut taken);
         self.assign(detections, |detection| !strong(detection), &mut track_of, &mut taken);
 
@@ -126,8 +128,8 @@ impl Tracker {
             }
         }
         let ids = track_of.into_iter().map(|track| self.id(track?)).collect();
-        let (seen_min, lost_max) = (self.options.seen_min, self.options.lost_max);
-        self.tracks.retain(|track| track.lost == 0 || (track.lost <= lost_max && track.seen >= seen_min));
+        let (min_hits, max_age) = (self.options.min_hits, self.options.max_age);
+        self.tracks.retain(|track| track.missed == 0 || (track.missed <= max_age && track.hits >= min_hits));
         ids
     }
 
@@ -147,10 +149,10 @@ impl Tracker {
         let mut pairs = Vec::new();
         for (d, detection) in detections.iter().enumerate().filter(|(_, detection)| takes_part(detection)) {
             for (t, track) in self.tracks.iter().enumerate().filter(|(t, _)| !taken[*t]) {
-                let iou = detection.bbox.iou(&track.guess);
+                let iou = detection.bbox.iou(&track.predicted);
                 let same_class = detection.class == track.class;
-                let iou_min = if same_class { self.options.iou_min } else { IOU_MIN_OTHER_CLASS };
-                if iou >= iou_min && iou > 0.0 {
+                let threshold = if same_class { self.options.iou_threshold } else { IOU_THRESHOLD_OTHER_CLASS };
+                if iou >= threshold && iou > 0.0 {
                     pairs.push((same_class, iou, d, t));
                 }
             }
@@ -166,7 +168,7 @@ impl Tracker {
 
     fn id(&mut self, track: usize) -> Option<u64> {
         let track = &mut self.tracks[track];
-        if track.id.is_none() && track.seen >= self.options.seen_min {
+        if track.id.is_none() && track.hits >= self.options.min_hits {
             track.id = Some(self.ids_given);
             self.ids_given += 1;
         }
@@ -177,26 +179,26 @@ impl Tracker {
 impl Track {
     fn begin(detection: &Detection) -> Track {
         let bbox = detection.bbox;
-        Track { id: None, class: detection.class, bbox, velocity: (0.0, 0.0), guess: bbox, seen: 1, lost: 0 }
+        Track { id: None, class: detection.class, bbox, velocity: (0.0, 0.0), predicted: bbox, hits: 1, missed: 0 }
     }
 
     fn see(&mut self, detection: &Detection) {
         let centre = |b: &BoxXywh| (b.x + b.width / 2.0, b.y + b.height / 2.0);
         let (from, to) = (centre(&self.bbox), centre(&detection.bbox));
-        let frames = (self.lost + 1) as f32;
+        let frames = (self.missed + 1) as f32;
         let moved = ((to.0 - from.0) / frames, (to.1 - from.1) / frames);
-        let kept = if self.seen == 1 { 0.0 } else { VELOCITY_KEPT };
+        let kept = if self.hits == 1 { 0.0 } else { VELOCITY_KEPT };
         self.velocity.0 += (moved.0 - self.velocity.0) * (1.0 - kept);
         self.velocity.1 += (moved.1 - self.velocity.1) * (1.0 - kept);
         self.class = detection.class;
         self.bbox = detection.bbox;
-        self.guess = detection.bbox;
-        self.seen = self.seen.saturating_add(1);
-        self.lost = 0;
+        self.predicted = detection.bbox;
+        self.hits = self.hits.saturating_add(1);
+        self.missed = 0;
     }
 
     fn miss(&mut self) {
-        self.lost += 1;
+        self.missed += 1;
         self.velocity.0 *= VELOCITY_KEPT_UNSEEN;
         self.velocity.1 *= VELOCITY_KEPT_UNSEEN;
     }
@@ -253,7 +255,7 @@ mod tests {
 
     #[test]
     fn what_is_gone_too_long_is_somebody_else() {
-        let options = TrackerOptions { lost_max: 3, ..Default::default() };
+        let options = TrackerOptions { max_age: 3, ..Default::default() };
         let mut tracker = Tracker::new(options).unwrap();
         let still = [object(0.0, 0.0)];
         tracker.update(&still);
@@ -279,16 +281,17 @@ mod tests {
     fn options_out_of_range_are_refused() {
         for wrong in [f32::NAN, f32::INFINITY, -0.1, 1.1] {
             for options in [
-                TrackerOptions { iou_min: wrong, ..Default::default() },
-                TrackerOptions { score_min: wrong, ..Default::default() },
+                TrackerOptions { iou_threshold: wrong, ..Default::default() },
+                TrackerOptions { score_threshold: wrong, ..Default::default() },
             ] {
                 let error = Tracker::new(options).unwrap_err();
                 assert_eq!(error.code(), "invalid-option");
                 assert!(error.to_string().contains(&format!("is {wrong}; it must be from 0 to 1")), "{error}");
             }
         }
-        for (limit, seen_min) in [(0.0, 0), (1.0, 1)] {
-            let options = TrackerOptions { iou_min: limit, score_min: limit, seen_min, lost_max: u32::MAX };
+        for (limit, min_hits) in [(0.0, 0), (1.0, 1)] {
+            let options =
+                TrackerOptions { iou_threshold: limit, score_threshold: limit, min_hits, max_age: u32::MAX };
             let mut tracker = Tracker::new(options).unwrap();
             assert_eq!(tracker.update(&[detection(0, 1.0, 0.0, 0.0)]), [Some(0)], "at once");
         }
