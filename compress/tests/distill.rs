@@ -405,9 +405,9 @@ fn what_could_be_the_teacher_itself_explains_more_than_what_cannot() {
     }
     let space =
         SearchSpace::new(base.clone(), Some((&network, &weights)), Default::default(), two_kinds()).unwrap();
-    let mut pupil = learner(folder.path(), &teacher);
+    let mut learner = learner(folder.path(), &teacher);
     let run = folder.path().join("run");
-    let outcome = explore(&space, &run, Shard::ALL, &mut pupil, &AtomicBool::new(false), &|_| ()).unwrap();
+    let outcome = explore(&space, &run, Shard::ALL, &mut learner, &AtomicBool::new(false), &|_| ()).unwrap();
     let ExploreOutcome::Done { network: explored, best } = outcome else { panic!("{outcome:?}") };
     let candidates = explore::results(&run).unwrap().candidates;
     assert_eq!(candidates.len(), 4, "{candidates:?}");
@@ -439,7 +439,7 @@ fn what_could_be_the_teacher_itself_explains_more_than_what_cannot() {
         let mut wrong = base.clone();
         wrong.layers[layer].teacher = Some(map.into());
         let space = SearchSpace::new(wrong, Some((&network, &weights)), Default::default(), two_kinds()).unwrap();
-        let error = pupil.try_out(&space).unwrap_err();
+        let error = learner.try_out(&space).unwrap_err();
         assert!(matches!(error, Error::Teacher { .. }) && error.to_string().contains(told), "{error}");
     }
 }

@@ -12,7 +12,7 @@
 use tch::Tensor;
 
 use super::anchors::{self, Place, iou};
-use super::teacher::{Answer, Places};
+use super::teacher::{Places, TeacherOutput};
 use super::tensor::to_vec;
 use crate::error::{Error, Result};
 
@@ -51,16 +51,16 @@ const OBJECT_MARGIN: f32 = 0.01;
 const CLASS_MARGINS: [f32; 2] = [0.002, 0.02];
 const CENTRE_MARGIN: f32 = 0.02;
 
-/// Corrects the first teacher's `answer` by the second's; `places` are those of the student's head.
+/// Corrects the first teacher's `output` by the second's; `places` are those of the student's head.
 ///
 /// # Errors
 ///
 /// [`Error::Training`] if the first teacher has no anchors or the second has some; errors of libtorch.
-pub fn correct(answer: &mut Answer, second: &Answer, places: &[Place]) -> Result<()> {
-    let (Places::Anchors(values), Places::Boxes { logits, ltrb }) = (&answer.places, &second.places) else {
+pub fn correct(output: &mut TeacherOutput, second: &TeacherOutput, places: &[Place]) -> Result<()> {
+    let (Places::Anchors(values), Places::Boxes { logits, ltrb }) = (&output.places, &second.places) else {
         return Err(Error::Training("only a teacher with anchors is corrected, by one without".into()));
     };
-    answer.places = Places::Anchors(corrected(values, places, logits, ltrb)?);
+    output.places = Places::Anchors(corrected(values, places, logits, ltrb)?);
     Ok(())
 }
 
@@ -221,7 +221,7 @@ mod tests {
 
     /// Values with objects only in the places `seen`, given with objectness and class logits. Boxes are the anchors in the
     /// middle of the cell.
-    fn answer(seen: &[(usize, f32, [f32; CLASSES])]) -> Vec<f32> {
+    fn head_outputs(seen: &[(usize, f32, [f32; CLASSES])]) -> Vec<f32> {
         let mut values = [0.0, 0.0, 0.0, 0.0, -8.0, 0.0, 0.0, 0.0].repeat(40);
         for (place, object, classes) in seen {
             values[place * WIDTH + 4] = *object;
@@ -252,7 +252,7 @@ mod tests {
 
     #[test]
     fn what_the_second_does_not_see_loses_objectness_alone() {
-        let values = answer(&[(34, 2.0, [1.0, -1.0, 0.0])]);
+        let values = head_outputs(&[(34, 2.0, [1.0, -1.0, 0.0])]);
         let corrected = corrected_by(&values, &[]);
         let mut right = values;
         // 0.2 · 2 + 0.8 · ln(0.01 / 0.99).
@@ -264,7 +264,7 @@ mod tests {
     fn scores_and_box_are_mixed_with_those_of_the_detection() {
         // The box of place 34 is 32×32 around (16, 48). That of the detection is 40×32 around (18, 48): IoU
         // 32·32 / (40·32) = 0.8, so all of its score counts.
-        let values = answer(&[(34, 2.0, [1.0, -1.0, 0.0])]);
+        let values = head_outputs(&[(34, 2.0, [1.0, -1.0, 0.0])]);
         let corrected = corrected_by(&values, &[detection([-2.0, 32.0, 38.0, 64.0], &[0.1, 0.6, 0.0])]);
         let mix = |first: f32, second: f32| 0.2 * first + 0.8 * second;
         let right = [
@@ -294,7 +294,7 @@ mod tests {
         let faint = detection([0.0, 0.0, 30.0, 30.0], &[0.25, 0.0, 0.0]);
         let long = detection([0.0, 60.0, 64.0, 62.0], &[0.0, 0.9, 0.0]); // Fits no anchor.
         let places = anchors::places(64, &[16, 32], &head());
-        let values = answer(&[]);
+        let values = head_outputs(&[]);
         let corrected = corrected_by(&values, &[weaker, faint, new, long]);
         let place = &corrected[22 * WIDTH..23 * WIDTH];
         assert!(close(&place[4..], &[4.0_f32.ln(), -6.212_606, -6.212_606, 49.0_f32.ln()]), "{place:?}");
@@ -302,7 +302,7 @@ mod tests {
         let changed = values.chunks(WIDTH).zip(corrected.chunks(WIDTH)).filter(|(before, after)| before != after);
         assert_eq!(changed.count(), 1);
         // One that a place stands for gets no other.
-        let values = answer(&[(34, 2.0, [1.0, -1.0, 0.0])]);
+        let values = head_outputs(&[(34, 2.0, [1.0, -1.0, 0.0])]);
         let corrected = corrected_by(&values, &[detection([0.0, 32.0, 32.0, 64.0], &[0.9, 0.0, 0.0])]);
         let changed = values.chunks(WIDTH).zip(corrected.chunks(WIDTH)).filter(|(before, after)| before != after);
         assert_eq!(changed.count(), 1);
@@ -311,7 +311,7 @@ mod tests {
     #[test]
     fn every_image_of_a_batch_is_corrected_by_its_own_detections() {
         let places = anchors::places(64, &[16, 32], &head());
-        let values = Tensor::from_slice(&answer(&[]).repeat(2)).view([2, 40, WIDTH as i64]);
+        let values = Tensor::from_slice(&head_outputs(&[]).repeat(2)).view([2, 40, WIDTH as i64]);
         // Two places an image, [batch, C, 2]: in the first image both see nothing, in the second the latter does.
         let logits = Tensor::full([2, CLASSES as i64, 2], -9.0, (Kind::Float, Device::Cpu));
         let _ = logits.get(1).get(2).get(1).fill_(1.386_294); // 0.8

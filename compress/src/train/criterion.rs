@@ -85,29 +85,29 @@ impl Criterion {
         self.places.entry(size).or_insert_with(|| anchors::places(size, strides, head))
     }
 
-    /// The loss of `predictions` for the images of a lesson.
+    /// The loss of `predictions` for the images of `batch`.
     ///
     /// # Errors
     ///
     /// libtorch's; predictions of another head.
-    pub fn loss(&mut self, predictions: &Predictions, lesson: &Lesson) -> Result<Loss> {
-        let size = lesson.size;
+    pub fn loss(&mut self, predictions: &Predictions, batch: &LabelledBatch) -> Result<Loss> {
+        let size = batch.size;
         match (&self.geometry.head, predictions) {
             (Head::Anchors { .. }, Predictions::Anchors(values)) => {
-                anchors::loss(values, self.places(size), &lesson.targets)
+                anchors::loss(values, self.places(size), &batch.targets)
             }
             (Head::Anchors { .. }, _) => Err(Error::Training("the predictions are another head's".into())),
             _ => {
                 let (logits, boxes) = self.geometry.boxes(predictions, size)?;
                 let cells = self.geometry.cells(size, logits.device());
-                loss(&boxes, &logits, cells, &lesson.learned, &lesson.ignored)
+                loss(&boxes, &logits, cells, &batch.learned, &batch.ignored)
             }
         }
     }
 }
 
 /// A batch on the device of the training.
-pub struct Lesson {
+pub struct LabelledBatch {
     /// 8-bit RGB, `[samples, size, size, 3]`.
     pub rgb: Tensor,
     /// Side in pixels.
@@ -117,18 +117,18 @@ pub struct Lesson {
     ignored: Objects,
 }
 
-impl Lesson {
+impl LabelledBatch {
     /// Copies a batch for a network with `classes` to `device`. Does not wait for pending work of a GPU.
     ///
     /// # Errors
     ///
     /// libtorch's, such as out of memory.
-    pub fn new(batch: Batch, classes: usize, device: Device) -> Result<Lesson> {
+    pub fn new(batch: Batch, classes: usize, device: Device) -> Result<LabelledBatch> {
         let side = batch.size as i64;
         let shape = [batch.targets.len() as i64, side, side, 3];
         let rgb = to_device(Tensor::f_from_data_size(&batch.rgb, &shape, Kind::Uint8)?, device)?;
         let [learned, ignored] = Objects::split(&batch.targets, classes, device)?;
-        Ok(Lesson { rgb, size: batch.size, targets: batch.targets, learned, ignored })
+        Ok(LabelledBatch { rgb, size: batch.size, targets: batch.targets, learned, ignored })
     }
 }
 

@@ -6,7 +6,7 @@ use tch::{Kind, Tensor};
 use super::criterion::Geometry;
 use super::loss::{Loss, ciou};
 use super::model::{Predictions, last_node};
-use super::teacher::{Answer, Places};
+use super::teacher::{Places, TeacherOutput};
 use crate::error::{Error, Result};
 use crate::network::{Graph, Network, NodeId};
 
@@ -130,7 +130,7 @@ pub(super) fn unexplained_variance(student: &Tensor, teacher: &Tensor) -> Result
     Ok((error / (variance + floor)).mean(Kind::Float))
 }
 
-/// The loss of a student's `predictions` compared with its teacher's `answer`. `maps` is the result of
+/// The loss of a student's `predictions` compared with its teacher's `output`. `maps` is the result of
 /// [`Hints::unexplained`].
 ///
 /// # Errors
@@ -138,12 +138,12 @@ pub(super) fn unexplained_variance(student: &Tensor, teacher: &Tensor) -> Result
 /// [`Error::Training`] for a student and a teacher of different heads; libtorch's.
 pub fn whole(
     predictions: &Predictions,
-    answer: &Answer,
+    output: &TeacherOutput,
     maps: Tensor,
     geometry: &mut Geometry,
     size: usize,
 ) -> Result<Loss> {
-    let (class, bbox, object) = match (predictions, &answer.places) {
+    let (class, bbox, object) = match (predictions, &output.places) {
         (Predictions::Anchors(ours), Places::Anchors(theirs)) => anchors(ours, theirs)?,
         (Predictions::Anchors(_), _) | (_, Places::Anchors(_)) => {
             return Err(Error::Training("student and teacher have different kinds of heads".into()));

@@ -12,7 +12,7 @@ use super::model::{Layout, Replica, initial, without_weights};
 use super::optimizer::AdamW;
 use super::precision::{self, LossScale};
 use super::run::train;
-use super::teacher::{Answer, Teacher};
+use super::teacher::{Teacher, TeacherOutput};
 use super::tensor::to_vec;
 use crate::checkpoint::{self, Precision, Weights};
 use crate::data::Loader;
@@ -50,7 +50,7 @@ pub struct PartLearner {
 }
 
 /// A candidate in training.
-struct PartPupil {
+struct PartStudent {
     name: String,
     replica: Replica,
     layout: Layout,
@@ -65,7 +65,7 @@ struct PartPupil {
 /// A training ends after this number of consecutive steps with a loss that is not finite.
 const MOST_BAD_STEPS: u32 = 20;
 
-impl PartPupil {
+impl PartStudent {
     /// A candidate with random weights. The normalisation at its end has the means of the teacher's channels and a
     /// share of their standard deviations, because these may be far from 0 and 1 and would be learned slowly.
     fn new(
@@ -75,7 +75,7 @@ impl PartPupil {
         spread: &ChannelSpread,
         device: Device,
         kind: Kind,
-    ) -> Result<PartPupil> {
+    ) -> Result<PartStudent> {
         let graph = candidate.graph(part)?;
         let layout = Layout::new(&graph);
         let (mut learned, mut measured) = (vec![0.0; layout.learned as usize], vec![0.0; layout.measured as usize]);
@@ -87,7 +87,7 @@ impl PartPupil {
         let tensor = |values: &[f32]| Tensor::from_slice(values).to_device(device);
         let learned = tensor(&learned);
         let replica = Replica::of_graph(graph, &layout, &learned, tensor(&measured), kind, 0, None)?;
-        Ok(PartPupil {
+        Ok(PartStudent {
             name: candidate.name.clone(),
             replica,
             layout,
@@ -100,8 +100,8 @@ impl PartPupil {
     }
 
     /// Makes one step (from 1) towards the teacher's map.
-    fn learn(&mut self, lesson: &PartLesson, step: u64, rate: f64) -> Result<()> {
-        let unexplained = self.unexplained(lesson)?;
+    fn learn(&mut self, maps: &PartMaps, step: u64, rate: f64) -> Result<()> {
+        let unexplained = self.unexplained(maps)?;
         (&unexplained * self.scale.now).f_backward()?;
         let gradient = self.replica.take_gradients()? / self.scale.now;
         let norm = self.optimizer.step(&mut self.learned, gradient, step, rate);
@@ -114,15 +114,15 @@ impl PartPupil {
     }
 
     /// Measures the unexplained variance on a batch that was not used for learning.
-    fn measure(&mut self, lesson: &PartLesson) -> Result<()> {
+    fn measure(&mut self, maps: &PartMaps) -> Result<()> {
         let _guard = tch::no_grad_guard();
-        self.unexplained += self.unexplained(lesson)?.double_value(&[]);
+        self.unexplained += self.unexplained(maps)?.double_value(&[]);
         Ok(())
     }
 
-    fn unexplained(&mut self, lesson: &PartLesson) -> Result<Tensor> {
-        let map = self.replica.forward_from(&lesson.input)?;
-        unexplained_variance(&map, &lesson.output)
+    fn unexplained(&mut self, maps: &PartMaps) -> Result<Tensor> {
+        let map = self.replica.forward_from(&maps.input)?;
+        unexplained_variance(&map, &maps.output)
     }
 
     fn weights(&self) -> Result<Weights> {
@@ -131,7 +131,7 @@ impl PartPupil {
 }
 
 /// The teacher's input and output maps of a part, `[batch, channels, height, width]` each.
-struct PartLesson {
+struct PartMaps {
     input: Tensor,
     output: Tensor,
 }
@@ -183,8 +183,8 @@ impl ChannelSpread {
     }
 }
 
-/// Gets lessons for a part from the teacher.
-struct PartLessons {
+/// The teacher of a part, which gives the maps that it learns from.
+struct PartTeacher {
     teacher: Teacher,
     path: std::path::PathBuf,
     graph: Graph,
@@ -193,20 +193,20 @@ struct PartLessons {
     known: Vec<NodeId>,
 }
 
-impl PartLessons {
-    fn new(base: &Network, part: &Part, path: &Path, device: Device, kind: Kind) -> Result<PartLessons> {
+impl PartTeacher {
+    fn new(base: &Network, part: &Part, path: &Path, device: Device, kind: Kind) -> Result<PartTeacher> {
         let graph = base.graph()?;
         let sources = sources(base, &graph, part.input).map_err(Error::Training)?;
         let wanted: Vec<&str> =
             sources.iter().map(|(_, map)| map.as_str()).chain([part.teacher.as_str()]).collect();
         let teacher = Teacher::load(path, base, &wanted, device, kind)?;
         let known = sources.iter().map(|(node, _)| *node).collect();
-        Ok(PartLessons { teacher, path: path.to_owned(), graph, part: part.clone(), known })
+        Ok(PartTeacher { teacher, path: path.to_owned(), graph, part: part.clone(), known })
     }
 
     /// The part's maps for 8-bit RGB, `[batch, size, size, 3]`.
-    fn of(&mut self, rgb: &Tensor) -> Result<PartLesson> {
-        let Answer { mut maps, .. } = self.teacher.look(rgb)?;
+    fn of(&mut self, rgb: &Tensor) -> Result<PartMaps> {
+        let TeacherOutput { mut maps, .. } = self.teacher.forward(rgb)?;
         let _guard = tch::no_grad_guard();
         let output = maps.pop().ok_or_else(|| Error::Training("the teacher gives no map".into()))?;
         let input = self.map(self.part.input, &maps, rgb)?;
@@ -226,7 +226,7 @@ impl PartLessons {
         };
         check(&input, self.part.from, "reads")?;
         check(&output, self.part.to, "stands for")?;
-        Ok(PartLesson { input, output })
+        Ok(PartMaps { input, output })
     }
 
     /// The map of a node of the base, computed from the maps that the teacher returns.
@@ -245,24 +245,24 @@ impl PartLessons {
 
 /// Runs the same work for each candidate, on as many threads as there are replicas in a training.
 fn each(
-    pupils: &mut [PartPupil],
+    students: &mut [PartStudent],
     threads: usize,
-    lesson: &PartLesson,
+    maps: &PartMaps,
     device: Device,
-    work: impl Fn(&mut PartPupil, &PartLesson) -> Result<()> + Sync,
+    work: impl Fn(&mut PartStudent, &PartMaps) -> Result<()> + Sync,
 ) -> Result<()> {
-    let share = pupils.len().div_ceil(threads.max(1)).max(1);
+    let share = students.len().div_ceil(threads.max(1)).max(1);
     std::thread::scope(|scope| {
         let work = &work;
         let mut running = Vec::new();
-        for pupils in pupils.chunks_mut(share) {
+        for students in students.chunks_mut(share) {
             // Tensors are passed on, not shared.
-            let lesson = PartLesson { input: lesson.input.shallow_clone(), output: lesson.output.shallow_clone() };
+            let maps = PartMaps { input: maps.input.shallow_clone(), output: maps.output.shallow_clone() };
             running.push(scope.spawn(move || {
                 if device == Device::Cpu {
                     tch::set_num_threads(1);
                 }
-                pupils.iter_mut().try_for_each(|pupil| work(pupil, &lesson))
+                students.iter_mut().try_for_each(|student| work(student, &maps))
             }));
         }
         running
@@ -296,7 +296,7 @@ impl PartLearner {
         let side = self.training.sizes.first().map_or(64, |size| size.0) as i64;
         let grey = Tensor::full([1, side, side, 3], 128, (Kind::Uint8, device));
         for (part, _) in space.parts() {
-            PartLessons::new(space.base(), part, &self.distill.teacher, device, Kind::Float)?.of(&grey)?;
+            PartTeacher::new(space.base(), part, &self.distill.teacher, device, Kind::Float)?.of(&grey)?;
         }
         Ok(())
     }
@@ -322,47 +322,47 @@ impl Learner for PartLearner {
             warmup: self.training.warmup.min((steps as f64 * WARMUP) as u64).max(1),
             ..self.training.clone()
         };
-        let mut lessons = PartLessons::new(base, part, &self.distill.teacher, device, kind)?;
+        let mut teacher = PartTeacher::new(base, part, &self.distill.teacher, device, kind)?;
         let dataset = config::read_data(&config, base)?;
         let mut loader = Loader::start(dataset, config::loader_config(&config, batch, 0, 0.0))?;
-        let mut next = |progress: f32| -> Result<PartLesson> {
+        let mut next = |progress: f32| -> Result<PartMaps> {
             loader.set_progress(progress);
             let samples = loader.next_batch()?;
             let side = samples.size as i64;
             let rgb = Tensor::f_from_data_size(&samples.rgb, &[batch as i64, side, side, 3], Kind::Uint8)?;
-            lessons.of(&rgb.to_device(device))
+            teacher.of(&rgb.to_device(device))
         };
         let spread = ChannelSpread::of(&next(0.0)?.output)?;
-        let pupils =
-            candidates.iter().map(|candidate| PartPupil::new(part, candidate, &config, &spread, device, kind));
-        let mut pupils = pupils.collect::<Result<Vec<PartPupil>>>()?;
+        let students =
+            candidates.iter().map(|candidate| PartStudent::new(part, candidate, &config, &spread, device, kind));
+        let mut students = students.collect::<Result<Vec<PartStudent>>>()?;
         let measuring = ((steps as f64 * MEASURED) as u64).max(LEAST_MEASURED);
         let bar = indicatif::ProgressBar::new(steps + measuring);
         if let Ok(style) = indicatif::ProgressStyle::with_template("{bar:24} {pos}/{len} {msg}, {eta} left") {
             bar.set_style(style);
         }
-        bar.set_message(format!("batches for {} candidates of {}", pupils.len(), part.name));
+        bar.set_message(format!("batches for {} candidates of {}", students.len(), part.name));
         for step in 1..=steps + measuring {
             if self.stop.load(Ordering::Relaxed) {
                 return Err(Error::Interrupted);
             }
             let progress = (step as f32 / steps as f32).min(1.0);
-            let lesson = next(progress)?;
+            let maps = next(progress)?;
             if step <= steps {
                 let rate = config::rate(&config, step, progress);
-                each(&mut pupils, config.replicas, &lesson, device, |pupil, lesson| {
-                    pupil.learn(lesson, step, rate)
+                each(&mut students, config.replicas, &maps, device, |student, maps| {
+                    student.learn(maps, step, rate)
                 })?;
             } else {
-                each(&mut pupils, config.replicas, &lesson, device, PartPupil::measure)?;
+                each(&mut students, config.replicas, &maps, device, PartStudent::measure)?;
             }
             bar.inc(1);
         }
         bar.finish_and_clear();
-        let learned = |pupil: &PartPupil| {
-            Ok(Learned { unexplained: pupil.unexplained / measuring as f64, weights: pupil.weights()? })
+        let learned = |student: &PartStudent| {
+            Ok(Learned { unexplained: student.unexplained / measuring as f64, weights: student.weights()? })
         };
-        pupils.iter().map(learned).collect()
+        students.iter().map(learned).collect()
     }
 
     fn milliseconds(&mut self, part: &Part, candidate: &Candidate, side_px: usize) -> Result<f64> {

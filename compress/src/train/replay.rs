@@ -3,11 +3,11 @@
 
 use tch::Tensor;
 
-use super::teacher::Answer;
+use super::teacher::TeacherOutput;
 use crate::error::Result;
 
 /// The input of a student's forward pass.
-pub enum Start {
+pub enum StudentInput {
     /// 8-bit RGB, `[batch, size, size, 3]`.
     Images(Tensor),
     /// The output maps of its frozen layers.
@@ -19,27 +19,30 @@ pub enum Start {
     },
 }
 
-impl Start {
+impl StudentInput {
     /// The images' side in pixels.
     pub fn size(&self) -> usize {
         match self {
-            Start::Images(rgb) => rgb.size()[1] as usize,
-            Start::Frozen { size, .. } => *size,
+            StudentInput::Images(rgb) => rgb.size()[1] as usize,
+            StudentInput::Frozen { size, .. } => *size,
         }
     }
 
     fn tensors(&self) -> Vec<&Tensor> {
         match self {
-            Start::Images(rgb) => vec![rgb],
-            Start::Frozen { maps, .. } => maps.iter().collect(),
+            StudentInput::Images(rgb) => vec![rgb],
+            StudentInput::Frozen { maps, .. } => maps.iter().collect(),
         }
     }
 
-    /// The same kind with other tensors, in the order of [`Start::tensors`]. Takes as many of `tensors` as it needs.
-    fn with(&self, tensors: &mut dyn Iterator<Item = Tensor>) -> Start {
+    /// The same kind with other tensors, in the order of [`StudentInput::tensors`]. Takes as many of `tensors` as it
+    /// needs.
+    fn with(&self, tensors: &mut dyn Iterator<Item = Tensor>) -> StudentInput {
         match self {
-            Start::Images(_) => Start::Images(tensors.next().unwrap_or_default()),
-            Start::Frozen { maps, size } => Start::Frozen { maps: tensors.take(maps.len()).collect(), size: *size },
+            StudentInput::Images(_) => StudentInput::Images(tensors.next().unwrap_or_default()),
+            StudentInput::Frozen { maps, size } => {
+                StudentInput::Frozen { maps: tensors.take(maps.len()).collect(), size: *size }
+            }
         }
     }
 }
@@ -52,13 +55,13 @@ pub struct Replay {
 }
 
 struct Kept {
-    start: Start,
-    answer: Answer,
+    input: StudentInput,
+    output: TeacherOutput,
 }
 
 impl Kept {
     fn tensors(&self) -> Vec<&Tensor> {
-        [self.start.tensors(), self.answer.tensors()].concat()
+        [self.input.tensors(), self.output.tensors()].concat()
     }
 }
 
@@ -69,11 +72,11 @@ impl Replay {
     }
 
     /// Stores a batch, in place of a random one if the memory is full. Batches with another image size are dropped.
-    pub fn keep(&mut self, start: &Start, answer: &Answer) {
-        self.kept.retain(|kept| kept.start.size() == start.size());
+    pub fn keep(&mut self, input: &StudentInput, output: &TeacherOutput) {
+        self.kept.retain(|kept| kept.input.size() == input.size());
         let clones = |tensors: Vec<&Tensor>| tensors.into_iter().map(Tensor::shallow_clone).collect::<Vec<_>>();
-        let start_of = start.with(&mut clones(start.tensors()).into_iter());
-        let kept = Kept { start: start_of, answer: answer.with(clones(answer.tensors())) };
+        let input_of = input.with(&mut clones(input.tensors()).into_iter());
+        let kept = Kept { input: input_of, output: output.with(clones(output.tensors())) };
         let bytes: usize = kept.tensors().iter().map(|t| t.numel() * t.kind().elt_size_in_bytes()).sum();
         if self.kept.is_empty() || (self.kept.len() + 1) * bytes <= self.bytes_max {
             self.kept.push(kept);
@@ -88,9 +91,9 @@ impl Replay {
     /// # Errors
     ///
     /// libtorch's, such as out of memory.
-    pub fn draw(&mut self) -> Result<Option<(Start, Answer)>> {
+    pub fn draw(&mut self) -> Result<Option<(StudentInput, TeacherOutput)>> {
         let Some(first) = self.kept.first() else { return Ok(None) };
-        let images = first.answer.images();
+        let images = first.output.images();
         let picks: Vec<_> =
             (0..images).map(|_| self.kept[self.random.usize(..self.kept.len())].tensors()).collect();
         let mixed = (0..picks[0].len()).map(|index| {
@@ -99,7 +102,7 @@ impl Replay {
             Tensor::f_cat(&rows, 0)
         });
         let mut mixed = mixed.collect::<std::result::Result<Vec<_>, _>>()?.into_iter();
-        Ok(Some((first.start.with(&mut mixed), first.answer.with(mixed.collect()))))
+        Ok(Some((first.input.with(&mut mixed), first.output.with(mixed.collect()))))
     }
 }
 
@@ -120,13 +123,13 @@ mod tests {
     }
 
     /// Two images, whose pixels and outputs are their number.
-    fn batch(first: i64) -> (Start, Answer) {
+    fn batch(first: i64) -> (StudentInput, TeacherOutput) {
         let places = Places::Boxes {
             logits: floats(first, &[1, 3, 5]).squeeze_dim(1),
             ltrb: floats(first, &[1, 5, 4]).squeeze_dim(1),
         };
         let rgb = of(first, &[8, 8, 3]).to_kind(Kind::Uint8);
-        (Start::Images(rgb), Answer { places, maps: vec![floats(first, &[4, 2, 2])] })
+        (StudentInput::Images(rgb), TeacherOutput { places, maps: vec![floats(first, &[4, 2, 2])] })
     }
 
     fn number(tensor: &Tensor, row: i64) -> f64 {
@@ -138,16 +141,16 @@ mod tests {
         let mut replay = Replay::new(1 << 20, 1);
         assert!(replay.draw().unwrap().is_none());
         for first in [0, 10, 20, 30] {
-            let (start, answer) = batch(first);
-            replay.keep(&start, &answer);
+            let (input, output) = batch(first);
+            replay.keep(&input, &output);
         }
         let mut company = std::collections::BTreeSet::new();
         for _ in 0..50 {
-            let (start, answer) = replay.draw().unwrap().unwrap();
-            let Start::Images(rgb) = start else { panic!("these are images") };
+            let (input, output) = replay.draw().unwrap().unwrap();
+            let StudentInput::Images(rgb) = input else { panic!("these are images") };
             assert_eq!(rgb.size(), [2, 8, 8, 3]);
             for row in 0..2 {
-                assert!(answer.tensors().iter().all(|tensor| number(tensor, row) == number(&rgb, row)));
+                assert!(output.tensors().iter().all(|tensor| number(tensor, row) == number(&rgb, row)));
             }
             company.insert((number(&rgb, 0) as i64, number(&rgb, 1) as i64));
         }
@@ -159,28 +162,28 @@ mod tests {
         let mut replay = Replay::new(1 << 20, 1);
         for first in [0, 10, 20, 30] {
             let maps = vec![floats(first, &[4, 2, 2]), floats(first, &[1, 4, 4])];
-            replay.keep(&Start::Frozen { maps, size: 32 }, &batch(first).1);
+            replay.keep(&StudentInput::Frozen { maps, size: 32 }, &batch(first).1);
         }
-        let (start, answer) = replay.draw().unwrap().unwrap();
-        assert_eq!(start.size(), 32);
-        let Start::Frozen { maps, .. } = start else { panic!("these are maps") };
+        let (input, output) = replay.draw().unwrap().unwrap();
+        assert_eq!(input.size(), 32);
+        let StudentInput::Frozen { maps, .. } = input else { panic!("these are maps") };
         let shapes: Vec<_> = maps.iter().map(Tensor::size).collect();
         assert_eq!(shapes, [[2, 4, 2, 2], [2, 1, 4, 4]]);
-        assert_eq!(answer.tensors().len(), 3);
+        assert_eq!(output.tensors().len(), 3);
         for row in 0..2 {
             let same = |tensor: &&Tensor| number(tensor, row) == number(&maps[0], row);
-            assert!(answer.tensors().iter().all(same) && same(&&maps[1]));
+            assert!(output.tensors().iter().all(same) && same(&&maps[1]));
         }
     }
 
     #[test]
     fn memory_has_an_end_and_other_sizes_are_forgotten() {
-        let (start, answer) = batch(0);
+        let (input, output) = batch(0);
         let bytes = 2 * (8 * 8 * 3 + 4 * (3 * 5 + 5 * 4 + 4 * 2 * 2));
         let mut replay = Replay::new(3 * bytes + 1, 1);
-        (0..10).for_each(|_| replay.keep(&start, &answer));
+        (0..10).for_each(|_| replay.keep(&input, &output));
         assert_eq!(replay.kept.len(), 3);
-        replay.keep(&Start::Images(of(0, &[4, 8, 3]).to_kind(Kind::Uint8)), &answer);
+        replay.keep(&StudentInput::Images(of(0, &[4, 8, 3]).to_kind(Kind::Uint8)), &output);
         assert_eq!(replay.kept.len(), 1);
         assert_eq!(replay.draw().unwrap().unwrap().0.size(), 4);
     }

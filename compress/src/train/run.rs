@@ -13,7 +13,7 @@ use super::log::{LogLine, RunLog, open_log};
 use super::model::Layout;
 use super::precision::{LossScale, device_and_kind};
 use super::state::{RunState, follow_measured};
-use super::worker::{FRESH_STEPS, ReplicaResult, Run, Turn, Tutor, Worker, ended};
+use super::worker::{Distiller, FRESH_STEPS, ReplicaResult, Run, Turn, Worker, ended};
 use crate::checkpoint;
 use crate::data::{Dataset, Loader};
 use crate::error::{Error, Result};
@@ -186,7 +186,7 @@ pub fn check(network: &Network, config: &TrainConfig) -> Result<()> {
     let (device, kind) = device_and_kind(&config.device, config.precision)?;
     let dataset = read_data(config, network)?;
     let network = Network { names: dataset.classes, ..network.clone() };
-    Tutor::new(&network, &graph, config, device, kind).map(|_| ())
+    Distiller::new(&network, &graph, config, device, kind).map(|_| ())
 }
 
 /// The progress of a run, 0–1: the share of its images or of its minutes, whichever is larger.

@@ -24,7 +24,7 @@ use crate::network::{Graph, Head, Network, NodeId};
 const TRIAL_PX: i64 = 64;
 
 /// A teacher's outputs for a batch.
-pub struct Answer {
+pub struct TeacherOutput {
     /// The outputs of every cell or anchor.
     pub places: Places,
     /// The requested inner maps, `[batch, channels, h, w]` each, in the teacher's number format.
@@ -44,7 +44,7 @@ pub enum Places {
     Anchors(Tensor),
 }
 
-impl Answer {
+impl TeacherOutput {
     /// All tensors: the outputs of the cells, then the maps.
     pub fn tensors(&self) -> Vec<&Tensor> {
         let places = match &self.places {
@@ -60,15 +60,15 @@ impl Answer {
         values.size()[0]
     }
 
-    /// The same kind with other `tensors`, in the order of [`Answer::tensors`].
-    pub fn with(&self, tensors: Vec<Tensor>) -> Answer {
+    /// The same kind with other `tensors`, in the order of [`TeacherOutput::tensors`].
+    pub fn with(&self, tensors: Vec<Tensor>) -> TeacherOutput {
         let mut tensors = tensors.into_iter();
         let mut next = || tensors.next().unwrap_or_default();
         let places = match &self.places {
             Places::Boxes { .. } => Places::Boxes { logits: next(), ltrb: next() },
             Places::Anchors(_) => Places::Anchors(next()),
         };
-        Answer { places, maps: tensors.collect() }
+        TeacherOutput { places, maps: tensors.collect() }
     }
 }
 
@@ -129,7 +129,7 @@ impl Teacher {
         }
         if !theirs.head_strides().starts_with(&graph.head_strides()) {
             let (theirs, ours) = (theirs.head_strides(), graph.head_strides());
-            return Err(wrong(&format!("answers at strides {theirs:?}, the student at {ours:?}")));
+            return Err(wrong(&format!("outputs at strides {theirs:?}, the student at {ours:?}")));
         }
         Teacher::network(path, &network, &theirs, weights, wanted, device, kind)
     }
@@ -215,7 +215,7 @@ impl Teacher {
     /// # Errors
     ///
     /// libtorch's, or a module whose outputs are not as described above.
-    pub fn look(&mut self, rgb: &Tensor) -> Result<Answer> {
+    pub fn forward(&mut self, rgb: &Tensor) -> Result<TeacherOutput> {
         let _guard = tch::no_grad_guard();
         match &mut self.kind {
             TeacherKind::Module { module, kind, features } => {
@@ -232,7 +232,7 @@ impl Teacher {
                     }
                 };
                 let maps = order.iter().map(|&index| maps[index].shallow_clone()).collect();
-                Ok(Answer { places, maps })
+                Ok(TeacherOutput { places, maps })
             }
         }
     }
@@ -246,8 +246,8 @@ impl Teacher {
         let TeacherKind::Module { module, kind, features } = &self.kind else { return Ok(()) };
         let image = Tensor::full([1, 3, TRIAL_PX, TRIAL_PX], 0.5, (*kind, device));
         let _guard = tch::no_grad_guard();
-        let answer = ask(module, features, &image).map_err(|problem| self.wrong(problem))?;
-        let Places::Boxes { logits, .. } = answer.places else { return Ok(()) };
+        let output = ask(module, features, &image).map_err(|problem| self.wrong(problem))?;
+        let Places::Boxes { logits, .. } = output.places else { return Ok(()) };
         let (classes, places) = (logits.size()[1], logits.size()[2]);
         if classes != needed_classes as i64 {
             return Err(self.wrong(format!("knows {classes} classes, the student {needed_classes}")));
@@ -255,7 +255,7 @@ impl Teacher {
         let cells = |stride: &usize| (TRIAL_PX as usize).div_ceil(*stride).pow(2) as i64;
         let needed: i64 = strides.iter().map(cells).sum();
         if places < needed {
-            let problem = format!("answers at {places} places of {TRIAL_PX} px, strides {strides:?} have {needed}");
+            let problem = format!("outputs at {places} places of {TRIAL_PX} px, strides {strides:?} have {needed}");
             return Err(self.wrong(problem));
         }
         Ok(())
@@ -281,7 +281,7 @@ fn read_for(path: &Path, student: &Network) -> Result<(Network, checkpoint::Weig
 
 /// Runs a module and returns its outputs and the inner maps with these numbers. The error says in words what is not as
 /// described above.
-fn ask(module: &CModule, features: &[usize], image: &Tensor) -> std::result::Result<Answer, String> {
+fn ask(module: &CModule, features: &[usize], image: &Tensor) -> std::result::Result<TeacherOutput, String> {
     let inputs = [IValue::Tensor(image.shallow_clone())];
     let value = match features {
         [] => module.forward_is(&inputs),
@@ -314,5 +314,5 @@ fn ask(module: &CModule, features: &[usize], image: &Tensor) -> std::result::Res
         None => Err(format!("has {} inner maps, no `features.{index}`", inner.len())),
     };
     let maps = features.iter().map(map).collect::<std::result::Result<Vec<_>, _>>()?;
-    Ok(Answer { places: Places::Boxes { logits, ltrb: boxes.transpose(1, 2) }, maps })
+    Ok(TeacherOutput { places: Places::Boxes { logits, ltrb: boxes.transpose(1, 2) }, maps })
 }

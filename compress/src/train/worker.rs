@@ -7,13 +7,13 @@ use tch::{Device, Kind, Tensor};
 
 use super::config::{Distillation, TrainConfig};
 use super::correct::correct;
-use super::criterion::{Criterion, Lesson};
+use super::criterion::{Criterion, LabelledBatch};
 use super::distill::{self, Hints, Stage};
 use super::loss::Loss;
 use super::model::{Layout, Replica, last_node};
-use super::replay::{Replay, Start};
+use super::replay::{Replay, StudentInput};
 use super::state::RunState;
-use super::teacher::{Answer, Teacher};
+use super::teacher::{Teacher, TeacherOutput};
 use crate::data::Batch;
 use crate::error::{Error, Result};
 use crate::network::{Graph, Network};
@@ -55,14 +55,15 @@ impl Worker {
             int8.clone(),
         )?;
         let (send_batch, batches) = mpsc::sync_channel(1);
-        let (send_lesson, lessons) = mpsc::sync_channel(1);
+        let (send_labelled, labelled) = mpsc::sync_channel(1);
         let (start, starts) = mpsc::sync_channel(1);
         let (send_result, results) = mpsc::sync_channel(1);
         let criterion = Criterion::new(graph).ok_or_else(|| Error::Training("there is no head".into()))?;
-        let pupil = Pupil { replica, criterion, tutor: Tutor::new(network, graph, config, device, kind)? };
+        let student =
+            Student { replica, criterion, distiller: Distiller::new(network, graph, config, device, kind)? };
         let classes = network.classes;
-        scope.spawn(move || carrier(classes, device, batches, send_lesson));
-        scope.spawn(move || worker(pupil, device, lessons, starts, send_result));
+        scope.spawn(move || carrier(classes, device, batches, send_labelled));
+        scope.spawn(move || worker(student, device, labelled, starts, send_result));
         Ok(Worker { send_batch, start, results, measured })
     }
 }
@@ -88,14 +89,14 @@ pub(super) struct ReplicaResult {
 }
 
 /// A replica with its loss functions.
-struct Pupil {
+struct Student {
     replica: Replica,
     criterion: Criterion,
-    tutor: Option<Tutor>,
+    distiller: Option<Distiller>,
 }
 
 /// A teacher, and what a student learns from it.
-pub(super) struct Tutor {
+pub(super) struct Distiller {
     teacher: Teacher,
     /// Corrects the outputs of the first.
     second: Option<Teacher>,
@@ -107,15 +108,15 @@ pub(super) struct Tutor {
     keeps_frozen: bool,
 }
 
-impl Tutor {
-    /// The tutor of a run; `None` without a teacher.
+impl Distiller {
+    /// The distiller of a run; `None` without a teacher.
     pub(super) fn new(
         network: &Network,
         graph: &Graph,
         config: &TrainConfig,
         device: Device,
         kind: Kind,
-    ) -> Result<Option<Tutor>> {
+    ) -> Result<Option<Distiller>> {
         let Some(Distillation { teacher, second, stage, until, reuse, reuse_gib }) = &config.distill else {
             return Ok(None);
         };
@@ -135,66 +136,66 @@ impl Tutor {
         let bytes = (reuse_gib * (1u64 << 30) as f64) as usize / config.replicas;
         let replay = (*reuse > 1).then(|| Replay::new(bytes, config.seed));
         let keeps_frozen = replay.is_some() && frozen > 0 && *stage == Stage::Whole;
-        Ok(Some(Tutor { teacher, second, stage: *stage, hints, replay, keeps_frozen }))
+        Ok(Some(Distiller { teacher, second, stage: *stage, hints, replay, keeps_frozen }))
     }
 
-    /// The input of the student's (`replica`) forward pass and the teacher's outputs, for the images of `lesson` or for
+    /// The input of the student's (`replica`) forward pass and the teacher's outputs, for the images of `batch` or for
     /// stored images.
-    fn start(
+    fn next_pair(
         &mut self,
-        lesson: Option<&Lesson>,
+        batch: Option<&LabelledBatch>,
         replica: &Replica,
         criterion: &mut Criterion,
-    ) -> Result<(Start, Answer)> {
-        if let Some(Lesson { rgb, size, .. }) = lesson {
-            let mut answer = self.teacher.look(rgb)?;
+    ) -> Result<(StudentInput, TeacherOutput)> {
+        if let Some(LabelledBatch { rgb, size, .. }) = batch {
+            let mut output = self.teacher.forward(rgb)?;
             if let Some(second) = &mut self.second {
-                correct(&mut answer, &second.look(rgb)?, criterion.places(*size))?;
+                correct(&mut output, &second.forward(rgb)?, criterion.places(*size))?;
             }
-            let start = if self.keeps_frozen {
-                Start::Frozen { maps: replica.frozen_maps(rgb)?, size: *size }
+            let input = if self.keeps_frozen {
+                StudentInput::Frozen { maps: replica.frozen_maps(rgb)?, size: *size }
             } else {
-                Start::Images(rgb.shallow_clone())
+                StudentInput::Images(rgb.shallow_clone())
             };
             if let Some(replay) = &mut self.replay {
-                replay.keep(&start, &answer);
+                replay.keep(&input, &output);
             }
-            return Ok((start, answer));
+            return Ok((input, output));
         }
         let drawn = self.replay.as_mut().map(Replay::draw).transpose()?.flatten();
         drawn.ok_or_else(|| Error::Training("there are no images to serve again".into()))
     }
 }
 
-impl Pupil {
-    /// The loss on a lesson, or without one on stored images, and the side of the images in pixels.
-    fn loss(&mut self, lesson: Option<&Lesson>) -> Result<(Loss, usize)> {
-        let Pupil { replica, criterion, tutor } = self;
-        let no_lesson = || Error::Training("there is no lesson".into());
-        let Some(tutor) = tutor else {
-            let lesson = lesson.ok_or_else(no_lesson)?;
-            let predictions = replica.forward(&lesson.rgb)?;
-            return Ok((criterion.loss(&predictions, lesson)?, lesson.size));
+impl Student {
+    /// The loss on a labelled batch, or without one on stored images, and the side of the images in pixels.
+    fn loss(&mut self, batch: Option<&LabelledBatch>) -> Result<(Loss, usize)> {
+        let Student { replica, criterion, distiller } = self;
+        let no_batch = || Error::Training("there is no batch".into());
+        let Some(distiller) = distiller else {
+            let batch = batch.ok_or_else(no_batch)?;
+            let predictions = replica.forward(&batch.rgb)?;
+            return Ok((criterion.loss(&predictions, batch)?, batch.size));
         };
-        let (start, mut answer) = tutor.start(lesson, replica, criterion)?;
-        let size = start.size();
-        let Tutor { stage, hints, .. } = tutor;
-        answer.maps = hints.of(answer.maps)?;
-        let given = (*stage == Stage::Parts).then_some(&answer.maps[..]);
+        let (input, mut output) = distiller.next_pair(batch, replica, criterion)?;
+        let size = input.size();
+        let Distiller { stage, hints, .. } = distiller;
+        output.maps = hints.of(output.maps)?;
+        let given = (*stage == Stage::Parts).then_some(&output.maps[..]);
         if *stage == Stage::Maps {
-            let Start::Images(rgb) = &start else { return Err(no_lesson()) };
+            let StudentInput::Images(rgb) = &input else { return Err(no_batch()) };
             let maps = replica.maps(rgb, &hints.nodes)?;
-            return Ok((distill::maps_alone(hints.unexplained(&maps, &answer.maps)?), size));
+            return Ok((distill::maps_alone(hints.unexplained(&maps, &output.maps)?), size));
         }
-        let (predictions, maps) = match &start {
-            Start::Images(rgb) => replica.forward_with(rgb, &hints.nodes, given)?,
-            Start::Frozen { maps, .. } => replica.forward_behind(maps, &hints.nodes)?,
+        let (predictions, maps) = match &input {
+            StudentInput::Images(rgb) => replica.forward_with(rgb, &hints.nodes, given)?,
+            StudentInput::Frozen { maps, .. } => replica.forward_behind(maps, &hints.nodes)?,
         };
-        let unexplained = hints.unexplained(&maps, &answer.maps)?;
-        let whole = distill::whole(&predictions, &answer, unexplained, &mut criterion.geometry, size)?;
+        let unexplained = hints.unexplained(&maps, &output.maps)?;
+        let whole = distill::whole(&predictions, &output, unexplained, &mut criterion.geometry, size)?;
         let loss = match stage {
             Stage::Parts | Stage::Maps | Stage::Whole => whole,
-            Stage::Labels => whole.and(criterion.loss(&predictions, lesson.ok_or_else(no_lesson)?)?),
+            Stage::Labels => whole.and(criterion.loss(&predictions, batch.ok_or_else(no_batch)?)?),
         };
         Ok((loss, size))
     }
@@ -205,19 +206,19 @@ fn carrier(
     classes: usize,
     device: Device,
     batches: mpsc::Receiver<Batch>,
-    lessons: mpsc::SyncSender<Result<Lesson>>,
+    labelled: mpsc::SyncSender<Result<LabelledBatch>>,
 ) {
     for batch in batches {
-        if lessons.send(Lesson::new(batch, classes, device)).is_err() {
+        if labelled.send(LabelledBatch::new(batch, classes, device)).is_err() {
             return;
         }
     }
 }
 
 fn worker(
-    mut pupil: Pupil,
+    mut student: Student,
     device: Device,
-    lessons: mpsc::Receiver<Result<Lesson>>,
+    labelled: mpsc::Receiver<Result<LabelledBatch>>,
     starts: mpsc::Receiver<Turn>,
     results: mpsc::SyncSender<Result<ReplicaResult>>,
 ) {
@@ -225,19 +226,19 @@ fn worker(
     if device == Device::Cpu {
         tch::set_num_threads(1);
     }
-    let mut learn = |lesson: Option<&Lesson>, scale: f64| -> Result<ReplicaResult> {
-        let (loss, size) = pupil.loss(lesson)?;
+    let mut learn = |batch: Option<&LabelledBatch>, scale: f64| -> Result<ReplicaResult> {
+        let (loss, size) = student.loss(batch)?;
         (&loss.total * scale).f_backward()?;
         Ok(ReplicaResult {
             size,
-            gradient: pupil.replica.take_gradients()? / scale,
+            gradient: student.replica.take_gradients()? / scale,
             losses: [loss.total.double_value(&[]), loss.class(), loss.bbox(), loss.object(), loss.maps()],
         })
     };
     for Turn { scale, is_fresh } in starts {
         let result = if is_fresh {
-            let Ok(lesson) = lessons.recv() else { return };
-            lesson.and_then(|lesson| learn(Some(&lesson), scale))
+            let Ok(batch) = labelled.recv() else { return };
+            batch.and_then(|batch| learn(Some(&batch), scale))
         } else {
             learn(None, scale)
         };
