@@ -128,6 +128,9 @@ export function localFrame(source, { signal, portable }) {
     case "OffscreenCanvas":
     case "ImageBitmap": {
       const image = /** @type {HTMLCanvasElement | OffscreenCanvas | ImageBitmap} */ (source);
+      if ("ownerDocument" in image && isLost(image)) {
+        throw new MicroYoloError("invalid-image", "the canvas is empty: the frame or window that it belonged to was closed");
+      }
       return drawing(image, image.width, image.height);
     }
     case "VideoFrame": {
@@ -162,6 +165,23 @@ function drawing(image, width, height) {
     throw new MicroYoloError("invalid-image", `the ${kindOf(image)} is ${width} x ${height} px: empty, or closed`);
   }
   return { image, width, height, ours: false };
+}
+
+/**
+ * Whether a canvas has lost its content with its frame or window (Chromium, seen in 156). A canvas of a document that
+ * never had a window keeps it.
+ * @param {HTMLCanvasElement} canvas
+ */
+function isLost(canvas) {
+  if (canvas.ownerDocument.defaultView) return false;
+  try {
+    const [width, height] = [64, 64];
+    const context = /** @type {CanvasRenderingContext2D} */ (newCanvas(width, height).getContext("2d"));
+    context.drawImage(canvas, 0, 0, width, height);
+    return !context.getImageData(0, 0, width, height).data.some(Boolean);
+  } catch {
+    return false; // Whatever reads it next reports the error.
+  }
 }
 
 /**
