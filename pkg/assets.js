@@ -1,7 +1,7 @@
 // Loads the two files that a detector needs, engine (WebAssembly) and model (ONNX), from the network or from bytes,
 // with progress. Two simultaneous loads of one URL share one download. A failed download is forgotten, so that the next
 // load tries again.
-import { MicroYoloError, abortable, aborted, notFetched, shown } from "./error.js";
+import { MicroYoloError, abortable, aborted, given, notFetched, pageInstead, shown } from "./error.js";
 import { kindOf } from "./kind.js";
 import { remedy } from "./packaged.js";
 import { platformError } from "./platform.js";
@@ -185,14 +185,6 @@ function bytesAsText(bytes) {
   return String.fromCharCode(...bytes);
 }
 
-/**
- * @param {string} url
- * @param {string} wanted
- */
-function pageInstead(url, wanted) {
-  return `${shown(url)} was answered with a web page instead of ${wanted}, as some servers do where a file is missing${remedy(url)}`;
-}
-
 /** The first bytes of files that are often mistaken for models, and what to do. No ONNX file begins like this. */
 const OTHERS = Object.entries({
   "\x1f\x8b": "compressed by gzip: unpack it, or have the server send `Content-Encoding: gzip` with it",
@@ -212,7 +204,7 @@ function checkKind(model, address) {
   const kind = OTHERS.find(([start]) => text.startsWith(start))?.[1];
   if (kind) throw new MicroYoloError("invalid-model", `${address ? shown(address) : "the model"} is ${kind}`);
   if (!isPage(head)) return;
-  const page = address ? pageInstead(address, "the model") : "the model is a web page, as some servers send where a file is missing";
+  const page = address ? pageInstead(address, "the model") + remedy(address) : "the model is a web page, as some servers send where a file is missing";
   throw new MicroYoloError("invalid-model", page);
 }
 
@@ -223,11 +215,22 @@ function checkKind(model, address) {
  */
 export async function compiled(bytes) {
   try {
-    // Shared memory cannot be compiled directly. Copying a megabyte takes little time in comparison.
-    return await WebAssembly.compile(bytes.buffer instanceof ArrayBuffer ? /** @type {BufferSource} */ (bytes) : bytes.slice());
+    return await WebAssembly.compile(ofFixedSize(bytes));
   } catch (cause) {
     throw platformError(cause) ?? badEngine("these bytes are", cause);
   }
+}
+
+/**
+ * The bytes in memory that every function of a browser accepts: not shared, and not resizable. Copying takes little time
+ * in comparison.
+ * @param {Uint8Array} bytes
+ * @returns {Uint8Array<ArrayBuffer>}
+ */
+function ofFixedSize(bytes) {
+  const { buffer } = bytes;
+  const isFixed = buffer instanceof ArrayBuffer && !(/** @type {{ resizable?: boolean }} */ (buffer).resizable);
+  return isFixed ? /** @type {Uint8Array<ArrayBuffer>} */ (bytes) : new Uint8Array(bytes);
 }
 
 /**
@@ -258,9 +261,7 @@ export async function checkSum(model, sha256) {
   if (!globalThis.crypto?.subtle) {
     throw new MicroYoloError("unsupported", "`sha256` cannot be checked here: only pages sent by https, and localhost, have `crypto.subtle`");
   }
-  // `digest` refuses shared memory.
-  const bytes = model.buffer instanceof ArrayBuffer ? /** @type {BufferSource} */ (model) : model.slice();
-  const sum = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
+  const sum = new Uint8Array(await crypto.subtle.digest("SHA-256", ofFixedSize(model)));
   const found = Array.from(sum, (byte) => byte.toString(16).padStart(2, "0")).join("");
   if (found !== sha256) throw new MicroYoloError("invalid-model", `the model is another file than was meant: its SHA-256 is ${found}`);
 }
@@ -381,7 +382,7 @@ async function engine(given, wait) {
     download(engines, url, true, async (response, self) => {
       const module = await WebAssembly.compileStreaming(response).catch((cause) => {
         if (!(cause instanceof WebAssembly.CompileError)) throw brokenStream(url, cause);
-        if (isPage(self.head)) throw new MicroYoloError("invalid-engine", pageInstead(url, "the engine"), { cause });
+        if (isPage(self.head)) throw new MicroYoloError("invalid-engine", pageInstead(url, "the engine") + remedy(url), { cause });
         throw platformError(cause, shown(url)) ?? badEngine(`${shown(url)} is`, cause);
       });
       return checkedEngine(module, `${shown(url)} is`);
@@ -446,6 +447,15 @@ function asBytes(source) {
   }
 }
 
+/** @type {Record<string, string>} How bytes come of what was given instead. */
+const HINTS = {
+  FileList: ": give one of its files",
+  FileSystemFileHandle: ": give `await handle.getFile()`",
+  ReadableStream: ": give `await new Response(stream).arrayBuffer()`",
+  Request: ": give its `url`",
+  Response: ": give `await response.arrayBuffer()`",
+};
+
 /**
  * @param {any} source
  * @param {"wasm" | "model"} option
@@ -454,7 +464,11 @@ function asBytes(source) {
  */
 function asUrl(source, option, expected) {
   if (!/^(String|URL)$/.test(kindOf(source))) {
-    throw new MicroYoloError("invalid-option", `\`${option}\` must be ${expected}`);
+    throw new MicroYoloError("invalid-option", `\`${option}\` must be ${expected}, not ${given(source)}${HINTS[kindOf(source)] ?? ""}`);
+  }
+  if (!String(source).trim()) {
+    // It would mean the page's own URL.
+    throw new MicroYoloError("invalid-option", `\`${option}\` is an empty address; leave it out for the file of the package`);
   }
   if (isBase64(String(source))) {
     throw new MicroYoloError(

@@ -1,5 +1,5 @@
 // The public detector class: sources in, objects out, in order, independent of where it computes.
-import { MicroYoloError, abortable, aborted, disposed } from "./error.js";
+import { MicroYoloError, abortable, aborted, disposed, given } from "./error.js";
 import { frameClock } from "./frames.js";
 import { kindOf } from "./kind.js";
 import { objectsFromRows } from "./objects.js";
@@ -127,7 +127,7 @@ export class Detector {
     checkOptions("watch()", options, ["signal", "track"], Object.keys(defaultSettings));
     const { signal, track = false } = options;
     if (kindOf(video) !== "HTMLVideoElement") {
-      throw new MicroYoloError("invalid-source", "watch() takes a <video>; for a single picture call detect()");
+      throw new MicroYoloError("invalid-source", `watch() takes a <video>, not ${given(video)}; for a single picture call detect()`);
     }
     const stop = new AbortController();
     const frames = this[ITSELF]().#watch(video, signal, stop, track);

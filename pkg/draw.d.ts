@@ -27,8 +27,10 @@ export interface DrawOptions {
 
 /**
  * Clears the canvas, sets its resolution to that of the screen (`width` and `height` follow its CSS size), and draws a
- * box with a label for each object. Labels do not cover each other: if there is no room, those with the lowest scores
- * are left out. With tracks, labels of objects that were detected first are placed first, so that labels do not jump.
+ * box with a label for each object. A canvas without a CSS size keeps its `width` and `height`.
+ *
+ * Labels do not cover each other: if there is no room, those with the lowest scores are left out. With tracks, labels of
+ * objects that were detected first are placed first, so that labels do not jump.
  *
  * ```js
  * drawObjects(canvas, await detector.detect(video), { width: video.videoWidth, height: video.videoHeight });

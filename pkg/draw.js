@@ -129,13 +129,20 @@ export function drawObjects(canvas, objects, options) {
 function fitToScreen(canvas, pixelRatio) {
   if (!("clientWidth" in canvas)) return pixelRatio ?? 1;
   const wanted = pixelRatio ?? (canvas.ownerDocument?.defaultView ?? globalThis).devicePixelRatio ?? 1;
-  const { clientWidth, clientHeight } = canvas;
+  const { clientWidth, clientHeight, width: pixelsX, height: pixelsY } = canvas;
   if (!clientWidth || !clientHeight) return wanted; // Not laid out: it keeps the size it has.
   const ratio = Math.min(wanted, Math.sqrt(MOST_PIXELS / (clientWidth * clientHeight)));
-  const width = Math.round(clientWidth * ratio);
-  const height = Math.round(clientHeight * ratio);
-  if (canvas.width !== width) canvas.width = width; // Setting clears, even to the same value.
-  if (canvas.height !== height) canvas.height = height;
+  const resize = (/** @type {number} */ width, /** @type {number} */ height) => {
+    if (canvas.width !== width) canvas.width = width; // Setting clears, even to the same value.
+    if (canvas.height !== height) canvas.height = height;
+  };
+  resize(Math.round(clientWidth * ratio), Math.round(clientHeight * ratio));
+  const follows = Math.abs(canvas.clientWidth - clientWidth) > 1 || Math.abs(canvas.clientHeight - clientHeight) > 1;
+  if (follows) {
+    // CSS gives the canvas no size, so its pixels do: with more of them it would grow at each call.
+    resize(pixelsX, pixelsY);
+    return pixelsX / clientWidth;
+  }
   return ratio;
 }
 

@@ -13,7 +13,7 @@ const MEDIA = "img, video, canvas";
 const color = createPalette();
 
 /**
- * @type {Map<string, { detector: Promise<Detector>, users: number }>} One detector for each model, input size and number
+ * @type {Map<string, { detector: Promise<Detector>, users: number, stop: AbortController }>} One detector for each model, input size and number
  * of threads, shared by all elements.
  */
 const shared = new Map();
@@ -26,8 +26,9 @@ function acquire(options) {
   const key = JSON.stringify(options);
   let entry = shared.get(key);
   if (!entry) {
-    const detector = Detector.load(options);
-    entry = { detector, users: 0 };
+    const stop = new AbortController();
+    const detector = Detector.load({ ...options, signal: stop.signal });
+    entry = { detector, users: 0, stop };
     shared.set(key, entry);
     detector.catch(() => forget());
   }
@@ -49,6 +50,7 @@ function acquire(options) {
       setTimeout(() => {
         if (mine.users > 0) return;
         forget();
+        mine.stop.abort(); // It may still be loading.
         mine.detector.then(
           (detector) => detector.dispose(),
           () => {},
@@ -93,6 +95,8 @@ export class MicroYoloElement extends Base {
   #slot;
   /** @type {Media | undefined} What is looked at. */
   #media;
+  /** @type {Media | undefined} In which the objects are. */
+  #seen;
   /** @type {boolean | undefined} Whether it was looked at without the orientation in its file. */
   #unturned;
   /** Whether the detector crashed. Another one is then loaded for the next picture. */
@@ -338,6 +342,8 @@ export class MicroYoloElement extends Base {
    * @param {AbortSignal} signal
    */
   async #run(media, signal) {
+    await null; // Other attributes may be set next, each of which starts anew.
+    if (signal.aborted) return;
     try {
       const { detector: loading, release, forget } = acquire(this.#options);
       this.#forget = forget;
@@ -351,7 +357,20 @@ export class MicroYoloElement extends Base {
     } catch (error) {
       await null; // The caller that inserted the element can add listeners first.
       this.#fail(error, signal);
+      if (error instanceof MicroYoloError && error.code === "network") this.#retry(media, signal);
     }
+  }
+
+  /**
+   * Loads again for the next picture, because the network may be back.
+   * @param {Media & { currentSrc?: string, srcObject?: unknown }} media
+   * @param {AbortSignal} signal
+   */
+  #retry(media, signal) {
+    const { currentSrc, srcObject } = media;
+    // The event of the picture that is already there may still arrive.
+    const again = () => (media.currentSrc === currentSrc && media.srcObject === srcObject) || this.#restart();
+    for (const event of ["load", "loadeddata"]) media.addEventListener(event, again, { signal });
   }
 
   /**
@@ -428,6 +447,7 @@ export class MicroYoloElement extends Base {
    */
   #show(objects, { width, height }) {
     this.#objects = objects;
+    this.#seen = this.#media;
     this.#size = { width, height };
     this.#draw();
     this.dispatchEvent(new CustomEvent("detect", { detail: { objects, width, height } }));
@@ -450,7 +470,8 @@ export class MicroYoloElement extends Base {
       height: pixels(height),
       transform,
     });
-    const objects = place ? this.#objects.map((object) => ({ ...object, box: place.place(object.box) })) : [];
+    // Another picture may have taken the place of theirs.
+    const objects = place && this.#seen === this.#media ? this.#objects.map((object) => ({ ...object, box: place.place(object.box) })) : [];
     drawObjects(this.#canvas, objects, { width, height, color });
   }
 

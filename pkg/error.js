@@ -62,7 +62,7 @@ export function abortable(promise, signal) {
 export function notFetched(url, cause, help = "") {
   let why = "offline, another site without CORS";
   if (/^data:/i.test(url)) why = "not intact";
-  if (/^blob:/i.test(url)) why = "revoked, of another site";
+  if (/^blob:/i.test(url)) why = "revoked, of another site, of a file that was changed or removed";
   if (/^http:/i.test(url) && globalThis.location?.protocol === "https:") why = `not sent by https as this page is, ${why}`;
   why += ", or forbidden by a content security policy (connect-src)";
   const [scheme] = /^[a-z][a-z\d+.-]+:/i.exec(url) ?? [""];
@@ -82,6 +82,15 @@ export function notFetched(url, cause, help = "") {
 export function shown(value) {
   const text = String(value);
   return text.length <= 200 ? text : `${text.slice(0, 60)}… (${text.length} characters)`;
+}
+
+/**
+ * Many servers send their page for a missing file.
+ * @param {string} url
+ * @param {string} wanted
+ */
+export function pageInstead(url, wanted) {
+  return `${shown(url)} was answered with a web page instead of ${wanted}, as some servers do where a file is missing`;
 }
 
 /**

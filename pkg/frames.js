@@ -36,6 +36,8 @@ export function frameClock(video) {
   let openStart;
   /** @type {number | undefined} */
   let polled;
+  /** @type {unknown} The last stream that had a running track. A new stream may get its tracks later. */
+  let live;
   /** A seek has happened, after which no frame was shown yet: it may have reached the end of the video. */
   let sought = false;
   /**
@@ -130,7 +132,11 @@ export function frameClock(video) {
         // The video's own document: a page in the background may show it in a picture-in-picture window.
         const visible = video.ownerDocument.visibilityState === "visible";
         if (visible && video.readyState >= 2 && shown > seen) return shown;
-        if ((video.ended && !sought) || streamEnded(video.srcObject) || (hadSource && video.networkState === 0)) return undefined;
+        const stream = video.srcObject;
+        if (stream && "active" in stream && stream.active) live = stream;
+        // Chromium (seen in 156) does not end the video if the tracks of its stream were removed.
+        else if (stream && stream === live) return undefined;
+        if ((video.ended && !sought) || streamEnded(stream) || (hadSource && video.networkState === 0)) return undefined;
         if (!video.ownerDocument.defaultView) return undefined; // Its iframe or window is closed, and nothing in it plays.
         const idle = await new Promise((/** @type {typeof wake} */ resolve) => {
           const timer = setTimeout(resolve, restored && !calledBack ? QUICK_POLL : POLL, true);

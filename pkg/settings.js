@@ -106,7 +106,7 @@ export function checkedSum(value) {
 /** @param {unknown} value */
 function classList(value) {
   if (value === undefined || value === null) return undefined;
-  if (Array.isArray(value) && value.every((one) => typeof one === "string" || Number.isInteger(one))) {
+  if (Array.isArray(value) && [...value].every((one) => typeof one === "string" || Number.isInteger(one))) {
     return Object.freeze([...value]); // Later changes to the array would not be checked.
   }
   throw new MicroYoloError("invalid-option", "`classes` must be an array of labels or class numbers");

@@ -2,7 +2,7 @@
 // draw. Sizes are those that the user sees: the natural size of an image with its orientation applied, the display size
 // of a video.
 import { checkReadback, isBlank, newCanvas } from "./canvas.js";
-import { MicroYoloError, aborted, given, notFetched, shown } from "./error.js";
+import { MicroYoloError, aborted, given, notFetched, pageInstead, shown } from "./error.js";
 import { kindOf } from "./kind.js";
 
 /**
@@ -77,15 +77,29 @@ function videoFrame(video) {
 }
 
 const OF_BYTES = ": of the bytes of a file make a Blob, `new Blob([bytes])`";
+const OF_CONTEXT = ": give its `canvas`";
+const OF_NOTHING = ": a selector that matches nothing, or an element that is not there yet?";
+const OF_STREAM = ": give the <video> that shows it";
 /** @type {Record<string, string>} How a picture comes of what was given instead. */
 const HINTS = {
   ArrayBuffer: OF_BYTES,
   Uint8Array: OF_BYTES,
+  Uint8ClampedArray: ": pixels need their size, `{ data, width, height }`",
   Promise: ": await it",
   Response: ": give `await response.blob()`",
   FileList: ": give one of its files",
-  CanvasRenderingContext2D: ": give its `canvas`",
-  MediaStream: ": give the <video> that shows it",
+  FileSystemFileHandle: ": give `await handle.getFile()`",
+  HTMLInputElement: ": give one of its `files`",
+  HTMLPictureElement: ": give the <img> in it",
+  MessageEvent: ": give its `data`",
+  CanvasRenderingContext2D: OF_CONTEXT,
+  OffscreenCanvasRenderingContext2D: OF_CONTEXT,
+  WebGLRenderingContext: OF_CONTEXT,
+  WebGL2RenderingContext: OF_CONTEXT,
+  MediaStream: OF_STREAM,
+  MediaStreamTrack: OF_STREAM,
+  Null: OF_NOTHING,
+  Undefined: OF_NOTHING,
 };
 
 /**
@@ -99,7 +113,7 @@ export function localFrame(source, { signal, portable }) {
   switch (kindOf(source)) {
     case "String":
     case "URL":
-      return fetchImage(String(source), signal).then(decoded);
+      return fetched(String(source), signal);
     case "Blob":
     case "File":
       return decoded(/** @type {Blob} */ (source));
@@ -114,6 +128,9 @@ export function localFrame(source, { signal, portable }) {
     case "OffscreenCanvas":
     case "ImageBitmap": {
       const image = /** @type {HTMLCanvasElement | OffscreenCanvas | ImageBitmap} */ (source);
+      if ("ownerDocument" in image && isLost(image)) {
+        throw new MicroYoloError("invalid-image", "the canvas is empty: the frame or window that it belonged to was closed");
+      }
       return drawing(image, image.width, image.height);
     }
     case "VideoFrame": {
@@ -121,7 +138,10 @@ export function localFrame(source, { signal, portable }) {
       return drawing(image, image.displayWidth, image.displayHeight); // 0 x 0 when it is closed.
     }
     default:
-      if (source && typeof source === "object" && "data" in source) return checkedPixels(source);
+      // Events and some elements have a property `data` too.
+      if (kindOf(source) === "Object" ? "data" in Object(source) : ArrayBuffer.isView(Object(source).data)) {
+        return checkedPixels(/** @type {import("./index.js").RawPixels} */ (source));
+      }
       throw new MicroYoloError(
         "invalid-source",
         `detect() takes an image, a video, a canvas, pixels, a Blob or a URL; this is ${kindOf(source)}${HINTS[kindOf(source)] ?? ""}`,
@@ -145,6 +165,23 @@ function drawing(image, width, height) {
     throw new MicroYoloError("invalid-image", `the ${kindOf(image)} is ${width} x ${height} px: empty, or closed`);
   }
   return { image, width, height, ours: false };
+}
+
+/**
+ * Whether a canvas has lost its content with its frame or window (Chromium, seen in 156). A canvas of a document that
+ * never had a window keeps it.
+ * @param {HTMLCanvasElement} canvas
+ */
+function isLost(canvas) {
+  if (canvas.ownerDocument.defaultView) return false;
+  try {
+    const [width, height] = [64, 64];
+    const context = /** @type {CanvasRenderingContext2D} */ (newCanvas(width, height).getContext("2d"));
+    context.drawImage(canvas, 0, 0, width, height);
+    return !context.getImageData(0, 0, width, height).data.some(Boolean);
+  } catch {
+    return false; // Whatever reads it next reports the error.
+  }
 }
 
 /**
@@ -389,8 +426,22 @@ const IMAGE_BYTES = 256 * 2 ** 20;
  * @param {string} url
  * @param {AbortSignal | undefined} signal
  */
+async function fetched(url, signal) {
+  const blob = await fetchImage(url, signal);
+  return decoded(blob).catch((error) => {
+    if (!(error instanceof MicroYoloError) || error.code !== "invalid-image") throw error;
+    const isPage = /^text\/html/i.test(blob.type);
+    const message = isPage ? pageInstead(url, "a picture") : `the browser cannot decode the picture ${shown(url)}`;
+    throw new MicroYoloError("invalid-image", message, { cause: error.cause });
+  });
+}
+
+/**
+ * @param {string} url
+ * @param {AbortSignal | undefined} signal
+ */
 async function fetchImage(url, signal) {
-  if (!url) throw new MicroYoloError("invalid-source", "the address is empty"); // It would mean the page's own URL.
+  if (!url.trim()) throw new MicroYoloError("invalid-source", "the address is empty"); // It would mean the page's own URL.
   if (url.startsWith("#")) {
     throw new MicroYoloError("invalid-source", `text is an address, and ${shown(url)} a selector: give the element that it selects`);
   }
@@ -407,6 +458,7 @@ async function fetchImage(url, signal) {
   try {
     response = await fetch(url, { signal });
     if (response.ok) return await limitedBlob(response, shown(url));
+    void response.body?.cancel().catch(() => {}); // An error page may have no end, and keeps its connection.
   } catch (cause) {
     if (cause instanceof MicroYoloError) throw cause;
     throw notFetched(url, cause);
@@ -464,12 +516,28 @@ async function decoded(blob) {
     const image = await bitmap(blob);
     return { image, width: image.width, height: image.height, ours: true };
   } catch (error) {
+    await checkReadable(blob);
     // An element decodes more formats: SVG, and in Firefox 153 a Blob whose first part is very short.
     const image = typeof Image === "function" ? await element(blob).catch(() => undefined) : undefined;
     if (!image?.naturalWidth) throw error;
     // Drawn on a canvas, because bitmaps of an SVG with HTML in it are tainted in Chromium (seen in 156), drawings are
     // not.
     return { image: drawn(image), width: image.naturalWidth, height: image.naturalHeight, ours: false };
+  }
+}
+
+/**
+ * Throws if the file of a Blob is gone: browsers report that as a picture that they cannot decode.
+ * @param {Blob} blob
+ */
+async function checkReadable(blob) {
+  try {
+    // Chromium says that a removed file has no bytes, and only its whole cannot be read.
+    await (blob.size ? blob.slice(0, 1) : blob).arrayBuffer();
+  } catch (cause) {
+    if (cause instanceof TypeError) return; // No Blob of the browser's own.
+    const message = "the picture's Blob cannot be read: its file was changed or removed since it was chosen";
+    throw new MicroYoloError("invalid-image", message, { cause });
   }
 }
 

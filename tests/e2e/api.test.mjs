@@ -1,7 +1,8 @@
 // The package as a page uses it, from its sources, in both browsers: every kind of picture, every kind of mistake.
 import assert from "node:assert/strict";
-import { readFile, readdir } from "node:fs/promises";
+import { copyFile, mkdtemp, readFile, readdir, rm } from "node:fs/promises";
 import { after, before, describe, test } from "node:test";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { launchChromium, launchFirefox } from "./lib/browsers.mjs";
 import { ROOT, SITE, serve } from "./lib/server.mjs";
@@ -590,6 +591,38 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
       for (const [name, [code, expected, className, message]] of Object.entries(codes.answers)) {
         assert.equal(code, expected, `${name}: ${message}`);
         assert.equal(className, "MicroYoloError", name);
+      }
+    });
+
+    test("a file that was removed after it was chosen is said to be", async (t) => {
+      const folder = await mkdtemp(join(tmpdir(), "micro-yolo-"));
+      t.after(() => rm(folder, { recursive: true, force: true }));
+      // Chromium tells the size of a removed file by whether it was asked before.
+      const paths = ["asked.jpg", "unasked.jpg"].map((name) => join(folder, name));
+      for (const path of paths) await copyFile(join(ROOT, "data/samples/cat.jpg"), path);
+      const input = await page.evaluateHandle(() => {
+        const input = Object.assign(document.createElement("input"), { type: "file", multiple: true });
+        return document.body.appendChild(input);
+      });
+      await input.uploadFile(...paths);
+      await input.evaluate(({ files }) => files[0].size);
+      await Promise.all(paths.map((path) => rm(path)));
+      const found = await input.evaluate(async (input) => {
+        const { Detector } = await import("/pkg/index.js");
+        const { MODEL, failure } = await import("/lib/in-page.js");
+        const said = [];
+        for (const worker of [true, false]) {
+          const detector = await Detector.load({ model: MODEL, worker });
+          for (const file of input.files) said.push(await failure(detector.detect(file)));
+          detector.dispose();
+        }
+        input.remove();
+        return said;
+      });
+      assert.equal(found.length, 4);
+      for (const { code, message } of found) {
+        assert.equal(code, "invalid-image");
+        assert.match(message, /cannot be read: its file was changed or removed/);
       }
     });
 

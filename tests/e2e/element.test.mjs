@@ -1,8 +1,10 @@
 // <micro-yolo>: boxes lie where the browser shows the picture, whatever the page does to it; everything else it promises.
 import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
 import { after, before, describe, test } from "node:test";
+import { join } from "node:path";
 import { launchChromium, launchFirefox } from "./lib/browsers.mjs";
-import { SITE, serve } from "./lib/server.mjs";
+import { ROOT, SITE, serve } from "./lib/server.mjs";
 
 /** A cell of the test's page for each of these: CSS of the picture and of the element, and what is between the two. */
 const CASES = {
@@ -716,6 +718,97 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
         return answers;
       });
       assert.deepEqual(found, [[1], [1], true, 1, true, 0, true, 0, 0, 0]);
+    });
+
+    test("attributes that are set one after the other load one detector, and who is taken out loads none", async () => {
+      await open();
+      const held = site.hold("/models/micro-yolo-s-int8.onnx");
+      const before = site.requests.length;
+      const found = await page.evaluate(async () => {
+        const { make, heard, lib } = globalThis;
+        const { Worker } = globalThis;
+        let started = 0;
+        let stopped = 0;
+        globalThis.Worker = class extends Worker {
+          constructor(...options) {
+            super(...options);
+            started += 1;
+          }
+          terminate() {
+            stopped += 1;
+            super.terminate();
+          }
+        };
+        // As frameworks do it: put in, and then given its properties.
+        const element = make(`<micro-yolo><img src="PICTURE"></micro-yolo>`);
+        element.inputSize = 96;
+        element.model = lib.MODEL;
+        element.inputSize = "";
+        element.threads = 1;
+        const answers = [await heard(1), started];
+        element.remove();
+        await lib.sleep(50);
+        answers.push(stopped);
+        const other = make(`<micro-yolo model="/models/micro-yolo-s-int8.onnx"><img src="PICTURE"></micro-yolo>`);
+        await lib.sleep(300);
+        other.remove();
+        await lib.sleep(100);
+        answers.push(started, stopped, await heard(0));
+        globalThis.Worker = Worker;
+        return answers;
+      });
+      assert.deepEqual(found, [[1], 1, 1, 2, 2, []]);
+      await held.dropped; // The download of the model ends too.
+      assert.ok(!site.requests.slice(before).includes("/pkg/wasm/micro-yolo-int8.onnx"), "the model of the package was not asked for");
+    });
+
+    test("after the network was lost, the next picture loads again", async () => {
+      await open();
+      site.route("/lost.onnx", (_, response) => response.destroy());
+      const first = await page.evaluate(async () => {
+        const { make, heard, lib } = globalThis;
+        globalThis.element = make(`<micro-yolo model="/lost.onnx"><img src="PICTURE"></micro-yolo>`);
+        globalThis.next = (x) => lib.blobOf(lib.spotCanvas(120, 60, { x, y: 15, w: 50, h: 25 })).then(URL.createObjectURL);
+        const answers = [await heard(1)];
+        // Not for the picture that is already there.
+        globalThis.element.firstChild.dispatchEvent(new Event("load"));
+        await lib.sleep(200);
+        answers.push(await heard(0));
+        globalThis.element.firstChild.src = await globalThis.next(30);
+        answers.push(await heard(1));
+        return answers;
+      });
+      assert.deepEqual(first, [["network"], [], ["network"]]);
+      site.route("/lost.onnx", async (_, response) => response.end(await readFile(join(ROOT, "tests/e2e/fixtures/red-spot.onnx"))));
+      const second = await page.evaluate(async () => {
+        globalThis.element.firstChild.src = await globalThis.next(40);
+        return globalThis.heard(1);
+      });
+      assert.deepEqual(second, [1]);
+    });
+
+    test("boxes are not drawn over another picture than theirs", async () => {
+      await open();
+      const found = await page.evaluate(async () => {
+        const { make, heard, frames } = globalThis;
+        const element = make(`<micro-yolo model="MODEL"><img src="PICTURE"></micro-yolo>`);
+        const answers = [await heard(1)];
+        const canvas = element.shadowRoot.querySelector("canvas");
+        const isDrawn = () => {
+          const { width, height } = canvas;
+          return width * height > 0 && canvas.getContext("2d").getImageData(0, 0, width, height).data.some(Boolean);
+        };
+        answers.push(isDrawn());
+        // Of neither does anything come to be seen.
+        for (const one of [document.createElement("video"), Object.assign(new Image(), { loading: "lazy" })]) {
+          one.style = "width: 120px; height: 60px";
+          element.replaceChildren(one);
+          await frames(4);
+          answers.push(isDrawn());
+        }
+        return answers;
+      });
+      assert.deepEqual(found, [[1], true, false, false]);
     });
 
     test("a property that was set too early, or to nothing, is a property", async () => {

@@ -165,12 +165,12 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
 
     test("an answer without end is left where it is too long, and its connection is closed", async () => {
       const chunk = new Uint8Array(2 ** 20);
-      const starts = { engine: [0, 97, 115, 109, 1, 0, 0, 0, 0, 0x80, 0x94, 0xeb, 0xdc, 0x03, 1, 97], noEngine: [], picture: [] };
+      const starts = { engine: [0, 97, 115, 109, 1, 0, 0, 0, 0, 0x80, 0x94, 0xeb, 0xdc, 0x03, 1, 97], noEngine: [], picture: [], missing: [] };
       const closed = {};
       for (const [name, start] of Object.entries(starts)) {
         site.route(`/endless/${name}`, (_, response) => {
           closed[name] = new Promise((resolve) => response.on("close", resolve));
-          response.writeHead(200, { "cache-control": "no-store" });
+          response.writeHead(name === "missing" ? 404 : 200, { "cache-control": "no-store" });
           response.write(new Uint8Array(start));
           Readable.from((function* () {
             for (;;) yield chunk;
@@ -182,12 +182,12 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
         const { MODEL, failure } = await import("/lib/in-page.js");
         const detector = await Detector.load({ model: MODEL });
         const engine = (wasm) => Detector.load({ wasm, model: MODEL });
-        const tried = [engine("/endless/engine"), engine("/endless/noEngine"), detector.detect("/endless/picture")];
+        const tried = [engine("/endless/engine"), engine("/endless/noEngine"), detector.detect("/endless/picture"), detector.detect("/endless/missing")];
         const codes = await Promise.all(tried.map(async (one) => (await failure(one)).code));
         detector.dispose();
         return codes;
       });
-      assert.deepEqual(codes, ["invalid-engine", "invalid-engine", "image-too-large"]);
+      assert.deepEqual(codes, ["invalid-engine", "invalid-engine", "image-too-large", "network"]);
       await Promise.all(Object.values(closed));
     });
 

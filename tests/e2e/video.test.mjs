@@ -428,6 +428,28 @@ for (const [name, launch] of Object.entries(BROWSERS)) {
       assert.deepEqual(found, { before: 0, more: 0, some: true, late: 1, end: "ended" });
     });
 
+    test("a stream that loses its tracks is over", async () => {
+      const found = await page.evaluate(async () => {
+        const { Detector } = await import("/pkg/index.js");
+        const { MODEL, sleep, spotCanvas, videoOf } = await import("/lib/in-page.js");
+        const detector = await Detector.load({ model: MODEL });
+        const { video, stop } = await videoOf(spotCanvas(80, 80, { x: 8, y: 10, w: 40, h: 40 }));
+        const stream = video.srcObject;
+        const [track] = stream.getTracks();
+        let seen = 0;
+        const loop = (async () => {
+          for await (const _ of detector.watch(video)) if ((seen += 1) === 2) stream.removeTrack(track);
+          return "ended";
+        })();
+        const end = await Promise.race([loop, sleep(5000).then(() => "hangs")]);
+        stop();
+        track.stop();
+        detector.dispose();
+        return { end, some: seen > 1 };
+      });
+      assert.deepEqual(found, { end: "ended", some: true });
+    });
+
     test("without callbacks for frames, and where they never come, it is watched all the same", async () => {
       const found = await page.evaluate(async (formats) => {
         const { Detector } = await import("/pkg/index.js");

@@ -110,6 +110,34 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
       });
     }
 
+    test("a canvas whose frame was closed is seen or said to be empty", async () => {
+      const found = await page.evaluate(async () => {
+        const { Detector } = await import("/pkg/index.js");
+        const { MODEL, spotCanvas } = await import("/lib/in-page.js");
+        const copyOf = (document) => {
+          const copy = Object.assign(document.createElement("canvas"), { width: 100, height: 80 });
+          copy.getContext("2d").drawImage(spotCanvas(100, 80, { x: 20, y: 10, w: 50, h: 40 }), 0, 0);
+          return copy;
+        };
+        const frame = document.body.appendChild(document.createElement("iframe"));
+        const inFrame = copyOf(frame.contentDocument);
+        frame.remove();
+        // A document that never had a window.
+        const inNone = copyOf(new DOMParser().parseFromString("", "text/html"));
+        const answers = [];
+        for (const worker of [true, false]) {
+          const detector = await Detector.load({ model: MODEL, worker });
+          const look = (canvas) => detector.detect(canvas).then(([{ label }]) => label, ({ code, message }) => `${code}: ${message}`);
+          answers.push(await look(inFrame), await look(inNone));
+          detector.dispose();
+        }
+        return answers;
+      });
+      const closed = "invalid-image: the canvas is empty: the frame or window that it belonged to was closed";
+      for (const at of [0, 2]) assert.ok(["red spot", closed].includes(found[at]), found[at]);
+      for (const at of [1, 3]) assert.equal(found[at], "red spot");
+    });
+
     test("of a view only its own bytes are copied, wherever they lie", async () => {
       const found = await page.evaluate(async () => {
         const { Detector } = await import("/pkg/index.js");

@@ -63,6 +63,9 @@ const answers = {
     response.write(new Uint8Array(1000));
     setTimeout(() => response.destroy(), 50);
   },
+  "/page"(response) {
+    response.writeHead(200, { "content-type": "text/html; charset=utf-8" }).end("<!doctype html><title>app</title>");
+  },
   "/model"(response) {
     response.writeHead(200, { "content-length": model.length, "content-type": "image/x-test" });
     response.write(model.subarray(0, 1000));
@@ -210,6 +213,13 @@ describe("a picture by its address", () => {
     stop.abort();
     assert.equal((await given).code, "aborted");
     await requests[0].closed;
+  });
+
+  test("in whose place a web page comes is named with its address", async () => {
+    const page = await failure(detector.detect(`${url}/page`));
+    assert.equal(page.code, "invalid-image");
+    assert.match(page.message, /^http:.*\/page was answered with a web page instead of a picture/);
+    assert.match((await failure(detector.detect(`${url}/model`))).message, /decode the picture http:.*\/model$/);
   });
 
   test("that is cut off is said to be", async () => {

@@ -269,3 +269,22 @@ test("a canvas has no more pixels than every browser makes", () => {
   assert.ok(canvas.width * canvas.height <= 2 ** 24 * 1.01, `${canvas.width} x ${canvas.height}`);
   assert.ok(Math.abs(canvas.height / canvas.width - 20_000 / 1200) < 0.1);
 });
+
+test("a canvas without a size in CSS keeps its pixels, however often it is drawn on", () => {
+  for (const padding of [0, 10]) {
+    const { canvas, boxes } = recorder({ width: 300, height: 150 });
+    // Its layout follows its pixels.
+    Object.defineProperties(canvas, {
+      clientWidth: { get: () => canvas.width + 2 * padding },
+      clientHeight: { get: () => canvas.height + 2 * padding },
+    });
+    for (const pixelRatio of [1, 2, 2, 1.25]) {
+      drawObjects(canvas, [object(10, 20, 50, 30)], { width: 100, height: 100, pixelRatio });
+      assert.deepEqual([canvas.width, canvas.height], [300, 150], `padding ${padding}, ratio ${pixelRatio}`);
+      assert.deepEqual(boxes().at(-1), [30, 30, 150, 45, 2]);
+    }
+    canvas.width = 600; // The page's own doing.
+    drawObjects(canvas, [], { width: 100, height: 100, pixelRatio: 2 });
+    assert.deepEqual([canvas.width, canvas.height], [600, 150]);
+  }
+});

@@ -1,5 +1,6 @@
 // Objects that other code made: of another realm (an iframe, a test runner's `vm`), of node, behind a framework's proxy.
 import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
 import { openAsBlob } from "node:fs";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -92,10 +93,35 @@ describe("pixels", () => {
   });
 
   test("what a picture could be made of is said with how", async () => {
-    const given = [new Uint8Array(4), Buffer.alloc(4), new ArrayBuffer(4), Promise.resolve(), new Response()];
-    const messages = [];
-    for (const source of given) messages.push((await failure(() => detector.detect(source))).message);
-    for (const [at, hint] of [/new Blob/, /new Blob/, /new Blob/, /await it/, /blob\(\)/].entries()) assert.match(messages[at], hint);
+    const element = (kind, more) => ({ [Symbol.toStringTag]: kind, ...more });
+    const given = [
+      [new Uint8Array(4), /new Blob/],
+      [Buffer.alloc(4), /new Blob/],
+      [new ArrayBuffer(4), /new Blob/],
+      [new Uint8ClampedArray(4), /`{ data, width, height }`/],
+      [Promise.resolve(), /await it/],
+      [new Response(), /blob\(\)/],
+      [null, /this is Null: a selector that matches nothing/],
+      // Not pixels, though they have `data`.
+      [element("MessageEvent", { data: new Blob() }), /MessageEvent: give its `data`/],
+      [element("HTMLObjectElement", { data: "cat.svg" }), /this is HTMLObjectElement$/],
+    ];
+    for (const [source, hint] of given) {
+      const { code, message } = await failure(() => detector.detect(source));
+      assert.equal(code, "invalid-source", message);
+      assert.match(message, hint);
+    }
+    // A class of pixels may have a name of its own.
+    assert.deepEqual(labels(await detector.detect(element("Pixels", spot()))), ["red spot"]);
+  });
+
+  test("a list of classes with a gap is refused when it is set", async () => {
+    // eslint-disable-next-line no-sparse-arrays
+    for (const classes of [[, "red spot"], new Array(3)]) {
+      assert.throws(() => (detector.classes = classes), { code: "invalid-option" });
+      assert.equal((await failure(() => Detector.load({ ...options, classes }))).code, "invalid-option");
+    }
+    assert.deepEqual(labels(await detector.detect(spot())), ["red spot"]);
   });
 
   test("pixels that are transferred while they wait are said to be gone", async () => {
@@ -162,7 +188,7 @@ test("a Blob that can no longer be read is told", async () => {
 test("why an address was not fetched follows from what it is", async () => {
   for (const [address, why] of [
     ["data:;base64,@", /not intact, or forbidden by/],
-    ["blob:nodedata:0", /revoked, of another site, or forbidden by/],
+    ["blob:nodedata:0", /revoked, of another site, of a file that was changed or removed, or forbidden by/],
     ["C:\\models\\own.onnx", /not fetched from a disk/],
     ["http://127.0.0.1:9/nothing", /: offline/],
     ["http://me:secret@127.0.0.1:9/own.onnx", /a user name or password/],
@@ -274,6 +300,52 @@ test("engine and model of another realm, or part of a larger buffer", async () =
     const detector = await Detector.load({ ...options, ...load });
     assert.deepEqual(labels(await detector.detect(spot())), ["red spot"], kind);
     detector.dispose();
+  }
+});
+
+test("engine and model in memory whose size can change, with a checksum", async () => {
+  const sha256 = createHash("sha256").update(model).digest("hex");
+  const changeable = (Kind, bytes) => {
+    const buffer = new Kind(bytes.length, { maxByteLength: 2 * bytes.length });
+    new Uint8Array(buffer).set(bytes);
+    return buffer;
+  };
+  // The browsers' own functions refuse them, whichever runtime this is.
+  const { digest } = crypto.subtle;
+  const { compile } = WebAssembly;
+  const refuse = ({ buffer }) => {
+    if (!(buffer instanceof ArrayBuffer) || buffer.resizable) throw new TypeError("must not be resizable");
+  };
+  crypto.subtle.digest = (name, bytes) => (refuse(bytes), digest.call(crypto.subtle, name, bytes));
+  WebAssembly.compile = (bytes) => (refuse(bytes), compile(bytes));
+  try {
+    for (const Kind of [ArrayBuffer, SharedArrayBuffer]) {
+      const load = { wasm: changeable(Kind, engine), model: changeable(Kind, model), sha256 };
+      const detector = await Detector.load({ ...options, ...load });
+      assert.deepEqual(labels(await detector.detect(spot())), ["red spot"], Kind.name);
+      detector.dispose();
+    }
+  } finally {
+    crypto.subtle.digest = digest;
+    WebAssembly.compile = compile;
+  }
+});
+
+test("what is no file and no address is named, with what to give instead", async () => {
+  const wrong = [
+    ["", /is an empty address; leave it out/],
+    [" ", /is an empty address/],
+    [5, /not 5$/],
+    [new Response(), /not Response: give `await response.arrayBuffer\(\)`/],
+    [new Response("x").body, /not ReadableStream: give /],
+  ];
+  for (const [given, hint] of wrong) {
+    for (const option of ["model", "wasm"]) {
+      const { code, message } = await failure(() => Detector.load({ ...options, [option]: given }));
+      assert.equal(code, "invalid-option");
+      assert.ok(message.startsWith(`\`${option}\` `), message);
+      assert.match(message, hint);
+    }
   }
 });
 
