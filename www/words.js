@@ -66,6 +66,7 @@ const CAMERA_SENTENCES = {
   SecurityError: "This browser forbids the camera here. A picture or a video file works all the same.",
   NotFoundError: "No camera was found. Connect one, or choose a picture instead.",
   NotReadableError: "The camera is in use by another program. Close that and try again.",
+  OverconstrainedError: "That camera was not found. Was it unplugged? Choose another.",
   AbortError: "The camera could not be started. Try again, or choose a picture instead.",
 };
 
@@ -74,27 +75,27 @@ const CAMERA_SENTENCES = {
  */
 export function explainCamera(error) {
   const { name, message } = /** @type {{ name?: string, message?: string }} */ (error ?? {});
-  return CAMERA_SENTENCES[name] ?? `The camera could not be started: ${message ?? error}`;
+  return CAMERA_SENTENCES[name] ?? `The camera could not be started: ${message || name || error}`;
 }
 
-/** Words among COCO's whose plural is not formed with "s". */
+/** Words among COCO's whose plural is irregular. */
 const PLURALS = {
   person: "people",
-  bus: "buses",
-  bench: "benches",
   sheep: "sheep",
   skis: "pairs of skis",
-  "wine glass": "wine glasses",
   knife: "knives",
-  sandwich: "sandwiches",
-  couch: "couches",
   mouse: "mice",
-  toothbrush: "toothbrushes",
   scissors: "pairs of scissors",
   broccoli: "pieces of broccoli",
-  "hair drier": "hair driers",
   tv: "TVs",
 };
+
+/** @param {string} label maybe of a visitor's model */
+function pluralOf(label) {
+  if (Object.hasOwn(PLURALS, label)) return PLURALS[label];
+  if (/(s|x|z|ch|sh)$/.test(label)) return `${label}es`;
+  return /[^aeiou]y$/.test(label) ? `${label.slice(0, -1)}ies` : `${label}s`;
+}
 
 const SINGULARS = { skis: "a pair of skis", scissors: "a pair of scissors", broccoli: "broccoli", tv: "a TV" };
 
@@ -118,8 +119,8 @@ export function summary(seen, unsure = [], least = 0) {
   const counts = new Map();
   for (const { label } of seen) counts.set(label, (counts.get(label) ?? 0) + 1);
   const parts = [...counts].map(([label, count]) => {
-    if (count > 1) return `${count} ${PLURALS[label] ?? `${label}s`}`;
-    return SINGULARS[label] ?? `${/^[aeio]|^umb/.test(label) ? "an" : "a"} ${label}`;
+    if (count > 1) return `${count} ${pluralOf(label)}`;
+    return Object.hasOwn(SINGULARS, label) ? SINGULARS[label] : `${/^[aeio]|^umb/i.test(label) ? "an" : "a"} ${label}`;
   });
   const last = parts.pop();
   const text = parts.length ? `${parts.join(", ")} and ${last}` : last;
