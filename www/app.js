@@ -2,7 +2,7 @@
 import { ClassFilter } from "./classes.js";
 import { createPalette } from "./pkg/draw.js";
 import { FORMATS, fileName, momentName } from "./export.js";
-import { isModelFile, isVideoFile } from "./files.js";
+import { filesIn, isModelFile, isVideoFile } from "./files.js";
 import { MODELS, addOwn, allModels, modelOf, optionText } from "./models.js";
 import { keepOffline } from "./offline.js";
 import { newCanvas, toPng } from "./overlay.js";
@@ -14,7 +14,7 @@ import { DEFAULTS, SIZES, remember, remembered } from "./settings.js";
 import { fromHash, toHash } from "./share.js";
 import { createSpeaker } from "./speech.js";
 import { Strip } from "./strip.js";
-import { explain, explainCamera, explainOwnModel, summary } from "./words.js";
+import { explain, explainCamera, explainOwnModel } from "./words.js";
 
 /** @type {(id: string) => any} */
 const $ = (id) => document.getElementById(id);
@@ -36,9 +36,11 @@ function report(text, retry) {
   $("retry").onclick = retry ?? null;
 }
 
+/** Takes back a message about an earlier action. That a model does not load stays true. */
 function clearProblem() {
   $("problem").hidden = true;
   $("problem-text").textContent = "";
+  for (const pane of panes()) pane.sayFailure?.();
 }
 
 // ------------------------------------------------------------------------------------------------ models
@@ -56,6 +58,7 @@ async function load(pane) {
     await pane.load(modelOf(id) ?? modelFromAddress(id), settings[names.size]);
     pane.works = { id, size: settings[names.size] };
     classFilter.know([...new Set(panes().flatMap(({ labels }) => labels))]);
+    void keepOffline({ state: $("offline-state"), update: $("update"), updateNow: $("update-now") });
   } catch (error) {
     // Another model was chosen meanwhile.
     if (error?.code === "aborted" || error?.name === "AbortError" || settings[names.id] !== id) return;
@@ -65,9 +68,10 @@ async function load(pane) {
       pane.sayFailure();
       return;
     }
-    report(explainOwnModel(error, pane.works?.id === id && settings[names.size] !== pane.works.size));
+    const text = explainOwnModel(error, pane.works?.id === id && settings[names.size] !== pane.works.size);
     const works = pane.works ?? { id: DEFAULTS[names.id], size: 0 };
     choose(pane, works.id, works.size);
+    report(settings.compare ? `${modelOf(id)?.name ?? id}: ${text}` : text);
   }
 }
 
@@ -110,28 +114,37 @@ function stopUnwanted() {
 
 /** Loads the model of a pane again, and any other that failed to load. */
 function retry(pane) {
-  clearProblem();
   for (const one of panes()) if (one === pane || one.sayFailure) void load(one);
-  player.lookAgain();
+  clearProblem();
+  lookAgain();
 }
 
 /** Sets another model or input size for a pane, which then detects again. */
 function choose(pane, id, size) {
   const names = namesOf(pane);
-  if (pane.sayFailure) clearProblem(); // The message was about the previous model.
   settings[names.id] = id;
   settings[names.size] = size;
   changed();
   void load(pane);
-  player.lookAgain();
+  clearProblem();
+  lookAgain();
 }
 
-/** @param {Blob & { name: string }} blob @param {string} [url] */
-function openModel(blob, url) {
-  clearProblem();
-  const { id } = addOwn({ name: blob.name, blob, url });
-  // In a comparison, the first pane keeps its model for comparison with the new one.
-  choose(settings.compare ? second : first, id, 0);
+/**
+ * Opens the visitor's model, or compares the first two.
+ * @param {(Blob & { name: string })[]} blobs
+ * @param {string} [url] the origin of a single one
+ */
+function openModels(blobs, url) {
+  const [id, other] = blobs.slice(0, 2).map((blob) => addOwn({ name: blob.name, blob, url }).id);
+  if (other) {
+    Object.assign(settings, { model2: other, size2: 0 });
+    setCompare(true);
+    choose(first, id, 0);
+  } else {
+    // In a comparison, the first pane keeps its model for comparison with the new one.
+    choose(settings.compare ? second : first, id, 0);
+  }
 }
 
 // ------------------------------------------------------------------------------------------------ what to look at
@@ -147,11 +160,9 @@ const player = new Player(
       clearProblem();
       fetching.abort(); // Stops fetching another URL.
       setFetching(false);
-      for (const pane of panes()) pane.sayFailure?.();
       const usesCamera = kind === "camera";
       $("camera").textContent = usesCamera ? "Stop the camera" : "Use the camera";
       if (!usesCamera) $("camera-choice").hidden = true;
-      $("clear").disabled = kind === "nothing";
       samples.mark(player.source?.shareable?.kind === "sample" ? SAMPLES.findIndex(({ id }) => id === player.source.shareable.name) : -1);
       mine.mark(files.findIndex((file) => file === player.source?.file));
       showSettings();
@@ -166,10 +177,14 @@ const player = new Player(
       if (error?.code === "aborted" || error?.code === "disposed") return;
       speak("", true);
       for (const one of pane ? [pane] : panes()) one.giveUp();
+      offerExport();
       // While a model loads, its progress is reported instead.
       if (!$("problem").hidden || pane?.sayFailure) return;
       const own = pane?.model && isOwn(pane.model.id);
-      report(own ? explainOwnModel(error) : explain(error), error.code === "crashed" && pane ? () => retry(pane) : undefined);
+      const text = own ? explainOwnModel(error) : explain(error);
+      const say = () => report(text, error.code === "crashed" && pane ? () => retry(pane) : undefined);
+      if (error.code === "crashed" && pane) pane.sayFailure = say; // It detects nothing else either.
+      say();
       console.error(error);
     },
     onNoCamera: (error) => report(explainCamera(error)),
@@ -181,13 +196,18 @@ const player = new Player(
   },
 );
 
+function lookAgain() {
+  player.lookAgain();
+  offerExport(); // In a video there is nothing until the next frame.
+}
+
 /** The text for screen readers: one sentence for each model. Not the guesses in a video, which change in every frame. */
 function spoken() {
-  const sentence = ({ found }) => summary(found.seen, player.moves ? [] : found.unsure, settings.score);
-  if (!settings.compare) return sentence(first);
+  const guesses = !player.moves;
+  if (!settings.compare) return first.sentence({ guesses });
   return panes()
     .filter(({ size }) => size.width)
-    .map((pane) => `${pane.model?.name}: ${sentence(pane)}`)
+    .map((pane) => `${pane.by.model}: ${pane.sentence({ guesses })}`)
     .join(" ");
 }
 
@@ -215,11 +235,16 @@ let files = [];
 function openFiles(given, url) {
   const all = [...given];
   const models = all.filter(isModelFile);
-  if (models.length) openModel(models[0], url);
+  if (models.length) openModels(models, url);
   // Other files next to a model, such as names or a licence, are not pictures to show.
   const isShown = (file) => !isModelFile(file) && (!models.length || file.type.startsWith("image/") || isVideoFile(file));
   const rest = all.filter(isShown);
-  if (!rest.length) return;
+  if (rest.length) openPictures(rest, url);
+  if (models.length > 2) report(`Two models can be compared: ${models[0].name} and ${models[1].name}. The others were left out.`);
+}
+
+/** Opens pictures and videos, and shows the first. */
+function openPictures(rest, url) {
   const old = files;
   files = rest.map((file) => ({ file, url: URL.createObjectURL(file), from: url }));
   mine.fill(
@@ -240,7 +265,7 @@ function openFiles(given, url) {
 
 function showFile(one) {
   const { file, url, from } = one;
-  const source = { name: file.name, alt: file.name, file: one, shareable: from ? { kind: "url", url: from } : undefined };
+  const source = { name: file.name, alt: file.name, file: one, blob: file, shareable: from ? { kind: "url", url: from } : undefined };
   if (isVideoFile(file)) void player.showVideo(url, source);
   else void player.showPicture(url, source);
 }
@@ -267,6 +292,7 @@ async function openAddress(text) {
 function setFetching(busy) {
   $("main").setAttribute("aria-busy", String(busy));
   $("open").textContent = busy ? "Opening …" : "Open";
+  $("clear").disabled = player.kind === "nothing" && !busy; // It also cancels.
 }
 
 // ------------------------------------------------------------------------------------------------ settings
@@ -320,8 +346,9 @@ function showSettings() {
   // Tracking needs its own frame loop per model, so it is off in a comparison.
   $("track").disabled = compare;
   classFilter.set(classes);
-  for (const id of ["stage-b", "result-b", "second", "name", "tag", "track-note", "which", "which-label"]) $(id).hidden = !compare;
+  for (const id of ["stage-b", "result-b", "second", "name", "tag", "track-note"]) $(id).hidden = !compare;
   $("main").classList.toggle("comparing", compare);
+  offerExport();
 }
 
 function setCompare(compare) {
@@ -331,11 +358,12 @@ function setCompare(compare) {
     second.begin({ mirrored: player.mirrored, saying: player.kind === "nothing" ? "Nothing yet." : "Looking …" });
     void load(second);
   } else {
-    if (second.sayFailure) clearProblem();
+    second.sayFailure = undefined;
     second.unload();
     stopUnwanted();
   }
-  player.lookAgain();
+  clearProblem();
+  lookAgain();
 }
 
 function setIou(value) {
@@ -347,7 +375,7 @@ function setIou(value) {
       () => {},
     );
   }
-  if (player.isStill) player.lookAgain();
+  if (player.isStill) lookAgain();
 }
 
 $("score").addEventListener("input", ({ target }) => {
@@ -360,7 +388,7 @@ $("compare").addEventListener("change", ({ target }) => setCompare(target.checke
 $("track").addEventListener("change", ({ target }) => {
   settings.track = target.checked;
   changed();
-  if (player.moves) player.lookAgain();
+  if (player.moves) lookAgain();
 });
 for (const [suffix, pane] of [["", first], ["-b", second]]) {
   const update = () => choose(pane, $(`model${suffix}`).value, Number($(`size${suffix}`).value));
@@ -388,12 +416,17 @@ $("address-form").addEventListener("submit", (event) => {
   void openAddress($("address").value);
 });
 
+// A picture that is dragged out of the page is not to be opened by it.
+let dragsOwn = false;
+addEventListener("dragstart", () => (dragsOwn = true));
+addEventListener("dragend", () => (dragsOwn = false));
 let dragDepth = 0; // Entering a child counts as leaving its parent.
 const setDropping = (depth) => {
   dragDepth = Math.max(0, depth);
   $("stage").classList.toggle("dropping", dragDepth > 0);
 };
-const isWelcome = ({ dataTransfer }) => dataTransfer?.types.some((type) => type === "Files" || type === "text/uri-list");
+const isWelcome = ({ dataTransfer }) =>
+  !dragsOwn && dataTransfer?.types.some((type) => type === "Files" || type === "text/uri-list");
 addEventListener("dragenter", (event) => isWelcome(event) && setDropping(dragDepth + 1));
 addEventListener("dragleave", (event) => isWelcome(event) && setDropping(dragDepth - 1));
 addEventListener("dragover", (event) => isWelcome(event) && event.preventDefault());
@@ -404,22 +437,27 @@ addEventListener("drop", (event) => {
   take(event.dataTransfer, event.dataTransfer.getData("text/uri-list"));
 });
 addEventListener("paste", (event) => {
-  if (event.target.closest?.("input") && !event.clipboardData?.files.length) return; // Text for that field.
+  if (event.target.closest?.("#address, #class-input") && !event.clipboardData?.files.length) return; // Text for that field.
   take(event.clipboardData, event.clipboardData?.getData("text/plain") ?? "");
 });
 
 /** Opens files or a URL. */
 function take(data, text) {
-  if (data?.files.length) openFiles(data.files);
-  else if (addressIn(text)) void openAddress(text);
+  if (data?.files.length) {
+    const files = filesIn(data);
+    if (files.length) openFiles(files);
+    else report("That is a folder. Open it, and drop the files that are in it.");
+  } else if (addressIn(text)) void openAddress(text);
   else if (text) report("That text is no address. Paste a picture, or an address that begins with https://.");
 }
 
 // ------------------------------------------------------------------------------------------------ taking it along
 
 function offerExport() {
-  const empty = !exported().size.width;
+  const isPicture = $("format").value === "png";
+  const empty = !(isPicture ? panes() : [exported()]).some(({ size }) => size.width);
   $("save").disabled = $("copy").disabled = empty;
+  $("which").hidden = $("which-label").hidden = !settings.compare || isPicture; // The picture shows both.
 }
 
 const exported = () => (settings.compare && $("which").value === "b" ? second : first);
@@ -433,10 +471,8 @@ async function exportNow() {
   const kind = player.kind;
   let name = kind === "camera" ? `${momentName(new Date())}.png` : (player.source?.name ?? "");
   if (kind === "video") name = fileName(name, `-${pane.time.toFixed(1)}s.png`); // The exported frame is a picture.
-  const { objects, labels, model } = { objects: pane.found.seen, labels: pane.labels, model: pane.model?.name ?? "" };
-  const blob = write
-    ? new Blob([write({ name, width, height, objects, labels, model })], { type })
-    : await paint();
+  const found = { name, width, height, objects: pane.found.seen, ...pane.by };
+  const blob = write ? new Blob([write(found)], { type }) : await paint();
   return { blob, name: fileName(name, suffix, format) };
 }
 
@@ -460,7 +496,7 @@ async function paint() {
   sheets.forEach((sheet, index) => {
     const left = index * (width + gap);
     context.drawImage(sheet, left, 0);
-    context.fillText(shown[index].model?.name ?? "", left + caption * 0.3, height + caption / 2, width - caption * 0.6);
+    context.fillText(shown[index].by.model, left + caption * 0.3, height + caption / 2, width - caption * 0.6);
   });
   return toPng(canvas);
 }
@@ -473,6 +509,7 @@ function reportExport(error) {
 }
 
 $("save").addEventListener("click", async () => {
+  clearProblem();
   const { blob, name } = await exportNow().catch(reportExport);
   if (!blob) return;
   const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(blob), download: name });
@@ -481,13 +518,15 @@ $("save").addEventListener("click", async () => {
 });
 
 $("copy").addEventListener("click", async () => {
+  clearProblem();
   const making = exportNow();
   const type = $("format").value === "png" ? "image/png" : "text/plain";
   const content = making.then(({ blob }) => new Blob([blob], { type }));
   content.catch(() => {}); // Handled below.
   try {
     // Safari allows this only during the click, and accepts a promise.
-    if (globalThis.ClipboardItem) await navigator.clipboard.write([new ClipboardItem({ [type]: content })]);
+    // Firefox only has it since 127; before, a page copies text only.
+    if (globalThis.ClipboardItem || type !== "text/plain") await navigator.clipboard.write([new ClipboardItem({ [type]: content })]);
     else await navigator.clipboard.writeText(await (await content).text());
     note($("copy"), "Copied");
   } catch {
@@ -496,17 +535,20 @@ $("copy").addEventListener("click", async () => {
   }
 });
 
-$("which").addEventListener("change", offerExport);
+for (const id of ["format", "which"]) $(id).addEventListener("change", offerExport);
 
 $("share").addEventListener("click", async () => {
+  clearProblem();
   // An empty hash would restore the settings stored in the reader's browser.
   const hash = toHash(player.source?.shareable, settings) || `#score=${DEFAULTS.score}`;
   const url = new URL(hash, location.href);
   try {
     await navigator.clipboard.writeText(url.href);
-    // Files and the camera cannot be shared: the link opens a sample instead.
-    const stays = player.source && !player.source.shareable;
-    note($("share"), "Copied", stays ? "The link opens a sample: your picture or camera stays here." : "");
+    // Files and the camera cannot be shared: the link opens a sample or a model of the site instead.
+    const notes = [];
+    if (player.source && !player.source.shareable) notes.push("The link opens a sample: your picture or camera stays here.");
+    if (panes().some((pane) => settings[namesOf(pane).id].startsWith("own-"))) notes.push("Your model is not in the link.");
+    note($("share"), "Copied", notes.join(" "));
   } catch {
     history.replaceState(null, "", url); // The URL can be copied by hand. Nothing is restored, because it describes the current state.
     report("The browser did not let the page copy. The link is in the address bar now.");
@@ -592,7 +634,3 @@ async function fillLinks() {
 
 $("story-size").textContent = `${(MODELS[0].bytes / 1e6).toFixed(1)} MB`;
 fillLinks().catch(() => {}); // Missing links are not an error.
-first.detector.then(
-  () => keepOffline({ state: $("offline-state"), update: $("update"), updateNow: $("update-now") }),
-  () => {},
-);

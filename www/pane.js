@@ -30,6 +30,8 @@ export class Pane {
   time = 0;
   /** @type {{ seen: import("./results.js").Settled[], unsure: import("./results.js").Settled[] }} */
   found = { seen: [], unsure: [] };
+  /** What found it: the name of the model, and its classes. Another model may be loading meanwhile. */
+  by = { model: "", labels: [] };
   timing = new Timing();
 
   #elements;
@@ -165,9 +167,9 @@ export class Pane {
     this.#showNumbers();
   }
 
-  /** Ends the message that it is detecting, because an error is shown. */
+  /** Removes the results, because an error is shown: they are of another model, or of an earlier frame. */
   giveUp() {
-    if (!this.#size.width) this.#elements.summary.textContent = "Nothing yet.";
+    this.begin({ mirrored: this.#mirrored, saying: "Nothing yet." });
   }
 
   /** Detects again in the same source, for example with another model. */
@@ -188,6 +190,7 @@ export class Pane {
   take(objects, size, { milliseconds, timing = { network: milliseconds, boxes: 0 }, time }) {
     this.#raw = time === undefined ? objects : this.#steady.add(objects, time);
     this.#size = size;
+    this.by = { model: this.model?.name ?? "", labels: this.labels };
     if (time !== undefined) this.time = time;
     const started = performance.now();
     this.#sift();
@@ -214,11 +217,21 @@ export class Pane {
   }
 
   #show() {
-    const { score } = this.#settings();
-    if (this.#size.width) this.#elements.summary.textContent = summary(this.found.seen, this.found.unsure, score);
+    if (this.#size.width) this.#elements.summary.textContent = this.sentence();
     if (this.#highlighted !== undefined && this.#highlighted >= this.found.seen.length) this.#highlighted = undefined;
     this.#showList();
     this.draw();
+  }
+
+  /**
+   * What was found, in one sentence.
+   * @param {{ guesses?: boolean }} [options] whether it may name what is below the threshold
+   */
+  sentence({ guesses = true } = {}) {
+    const { score, classes } = this.#settings();
+    // The classes were chosen for another model.
+    if (classes.length && !classes.some((one) => this.by.labels.includes(one))) return "This model knows none of the chosen classes.";
+    return summary(this.found.seen, guesses ? this.found.unsure : [], score);
   }
 
   draw() {

@@ -1,5 +1,6 @@
 // The current source (a picture, a video or the camera), and its detection by one model or two.
 import { closeCamera, listCameras, openCamera } from "./camera.js";
+import { mayMove } from "./files.js";
 import { grab, nextFrame } from "./frames.js";
 import { typical } from "./timing.js";
 
@@ -10,6 +11,7 @@ const LOOKS_MS = 1500;
 /**
  * @typedef {object} Source
  * @property {string} name of a file, for what is saved
+ * @property {Blob} [blob] the file of a picture, if it may be animated
  * @property {import("./share.js").Shareable} [shareable] how a link can name it
  */
 
@@ -43,6 +45,8 @@ export class Player {
   #looking = new AbortController();
   /** @type {((signal: AbortSignal) => Promise<void>) | undefined} */
   #look;
+  /** Whether the picture may be animated. */
+  #animated = false;
 
   /**
    * @param {{ stage: HTMLElement, picture: HTMLImageElement, video: HTMLVideoElement }} elements
@@ -53,6 +57,8 @@ export class Player {
     this.#picture = picture;
     this.#video = video;
     this.#page = page;
+    // A camera has turned, or a stream has changed its size.
+    video.addEventListener("resize", () => this.moves && video.videoWidth && this.#fit(video.videoWidth, video.videoHeight));
   }
 
   /** The image under the boxes, for saving. */
@@ -117,8 +123,12 @@ export class Player {
     if (!this.#look) return;
     this.#looking = new AbortController();
     const panes = this.#page.panes();
-    for (const pane of panes) pane.again();
-    panes[0].frame.hidden = true; // The source under it is visible until its model has detected.
+    for (const pane of panes) {
+      // Boxes of a previous model fit a still picture, but no later frame.
+      if (this.isStill) pane.again();
+      else pane.begin({ mirrored: this.mirrored, saying: "Looking …" });
+    }
+    if (this.moves) panes[0].frame.hidden = true; // The video under it is visible until its model has detected.
     void this.#look(this.#looking.signal);
   }
 
@@ -130,12 +140,12 @@ export class Player {
   async showPicture(url, source) {
     const signal = this.#begin("picture", source);
     const picture = this.#picture;
-    const loaded = once(picture, "load", signal);
+    const loaded = Promise.all([source.blob ? mayMove(source.blob) : false, once(picture, "load", signal)]);
     picture.classList.add("pending"); // Hidden until it has loaded completely.
     picture.src = url;
     picture.alt = source.alt;
     try {
-      await loaded;
+      [this.#animated] = await loaded;
     } catch {
       if (!signal.aborted) this.#fail(cannotOpen(source));
       return;
@@ -153,6 +163,8 @@ export class Player {
       const detector = await pane.detector;
       // Decoding time is not detection time. A picture without a size (SVG) makes no bitmap.
       const bitmap = await createImageBitmap(picture).catch(() => undefined);
+      // Boxes fit this frame of an animated picture.
+      if (bitmap && this.#animated) pane.showFrame(bitmap, size);
       const started = performance.now();
       try {
         const objects = await detector.detect(bitmap ?? picture, { signal, transfer: Boolean(bitmap) });
@@ -274,7 +286,7 @@ export class Player {
       this.nothing();
       this.#page.onCameraEnd();
     } catch (error) {
-      if (!signal.aborted) this.#page.onFail(error, panes.length > 1 ? undefined : panes[0]);
+      if (!signal.aborted) this.#page.onFail(error, panes[0]);
     }
   }
 
@@ -287,30 +299,47 @@ export class Player {
     }
   }
 
-  /** All panes process and show the same frames. Tracks need `watch`, which takes its own frames. */
+  /**
+   * All panes whose model is ready process and show the same frames. Tracks need `watch`, which takes its own frames.
+   */
   async #watchTogether(panes, signal) {
     const video = this.#video;
-    const detectors = await Promise.all(panes.map((pane) => pane.detector));
-    let seen = -1;
+    /** @type {Map<import("./pane.js").Pane, import("./pkg/index.js").Detector>} */
+    const ready = new Map();
+    const fail = (pane, error) => signal.aborted || this.#page.onFail(error, pane);
+    for (const pane of panes) {
+      pane.detector.then(
+        (detector) => ready.set(pane, detector),
+        (error) => fail(pane, error),
+      );
+    }
+    let seen = "";
     while (!signal.aborted && !isOver(video)) {
       await nextFrame(video, signal);
       if (signal.aborted) return;
-      if (document.visibilityState === "hidden" || (video.paused && video.currentTime === seen)) continue;
+      const time = video.currentTime;
+      const now = `${time}, ${ready.size}`;
+      if (!ready.size || document.visibilityState === "hidden" || (video.paused && now === seen)) continue;
       const frame = await grab(video);
       if (!frame) continue;
-      const time = (seen = video.currentTime);
+      seen = now;
       try {
-        for (const [index, pane] of panes.entries()) {
+        for (const pane of panes.filter((one) => ready.has(one))) {
+          const detector = ready.get(pane);
           const copy = await createImageBitmap(frame);
-          const detector = detectors[index];
           const started = performance.now();
-          const objects = await detector.detect(copy, { signal, transfer: true }).finally(() => copy.close());
-          const milliseconds = performance.now() - started;
-          if (signal.aborted) return;
-          pane.showFrame(frame, frame);
-          const size = { width: frame.width, height: frame.height };
-          pane.take(objects, size, { milliseconds, timing: detector.timing, time });
-          this.#page.onTake();
+          try {
+            const objects = await detector.detect(copy, { signal, transfer: true }).finally(() => copy.close());
+            const milliseconds = performance.now() - started;
+            if (signal.aborted) return;
+            pane.showFrame(frame, frame);
+            const size = { width: frame.width, height: frame.height };
+            pane.take(objects, size, { milliseconds, timing: detector.timing, time });
+            this.#page.onTake();
+          } catch (error) {
+            ready.delete(pane); // The other one goes on.
+            fail(pane, error);
+          }
         }
       } finally {
         frame.close();

@@ -20,13 +20,16 @@ const SENTENCES = {
   tainted:
     "That picture belongs to another site, or is an SVG with a web page in it: this page may not read it. Save it as PNG, then choose that.",
   "not-loaded": "That picture has not finished loading. Try again in a moment.",
-  address: "That is no web address. It begins with https:// …",
+  address: "That is no web address. Web addresses begin with https://.",
   "address-too-large": "The file behind that address is larger than 1 GB, which is more than this page takes.",
   "address-unreachable":
     "That address cannot be read from here: it does not exist, or its site does not let other pages read it (no CORS). Save the file and choose it.",
   export: "The file could not be made. The picture may be too large for this browser: try JSON or CSV.",
   crashed: "The detector crashed. That should not happen; try again, and please report the picture if it comes back.",
 };
+
+/** Files of neural networks for other programs. */
+const OTHER_MODEL = /\.(pt|pth|pt2|ckpt|weights|safetensors|tflite|pb|keras|h5|mlmodel|mlpackage|ort|engine|gguf)$/i;
 
 /**
  * A helpful sentence for any error that may reach a visitor.
@@ -36,6 +39,7 @@ export function explain(error) {
   const { code, message, file = "" } = /** @type {{ code?: string, message?: string, file?: string }} */ (error ?? {});
   // The format of phone photographs, which most browsers cannot open.
   if (code === "invalid-image" && /\.hei[cf]$/i.test(file)) return "This browser cannot open HEIC photographs. Save it as JPEG, then choose that.";
+  if (code === "invalid-image" && OTHER_MODEL.test(file)) return "The page opens models as ONNX files only. Export that model as ONNX, then open it.";
   return SENTENCES[code] ?? `Something went wrong: ${message ?? error}`;
 }
 
@@ -62,10 +66,11 @@ export function explainOwnModel(error, resized = false) {
 /** For each reason for which a browser refuses a camera. */
 const CAMERA_SENTENCES = {
   NotAllowedError:
-    "The camera is not allowed for this page. Allow it beside the address, or in the system's privacy settings, and try again.",
+    "The camera is not allowed for this page. Allow it in the browser's address bar or in the system's privacy settings, and try again.",
   SecurityError: "This browser forbids the camera here. A picture or a video file works all the same.",
   NotFoundError: "No camera was found. Connect one, or choose a picture instead.",
   NotReadableError: "The camera is in use by another program. Close that and try again.",
+  OverconstrainedError: "That camera was not found. Was it unplugged? Choose another.",
   AbortError: "The camera could not be started. Try again, or choose a picture instead.",
 };
 
@@ -74,27 +79,27 @@ const CAMERA_SENTENCES = {
  */
 export function explainCamera(error) {
   const { name, message } = /** @type {{ name?: string, message?: string }} */ (error ?? {});
-  return CAMERA_SENTENCES[name] ?? `The camera could not be started: ${message ?? error}`;
+  return CAMERA_SENTENCES[name] ?? `The camera could not be started: ${message || name || error}`;
 }
 
-/** Words among COCO's whose plural is not formed with "s". */
+/** Words among COCO's whose plural is irregular. */
 const PLURALS = {
   person: "people",
-  bus: "buses",
-  bench: "benches",
   sheep: "sheep",
   skis: "pairs of skis",
-  "wine glass": "wine glasses",
   knife: "knives",
-  sandwich: "sandwiches",
-  couch: "couches",
   mouse: "mice",
-  toothbrush: "toothbrushes",
   scissors: "pairs of scissors",
   broccoli: "pieces of broccoli",
-  "hair drier": "hair driers",
   tv: "TVs",
 };
+
+/** @param {string} label maybe of a visitor's model */
+function pluralOf(label) {
+  if (Object.hasOwn(PLURALS, label)) return PLURALS[label];
+  if (/(s|x|z|ch|sh)$/.test(label)) return `${label}es`;
+  return /[^aeiou]y$/.test(label) ? `${label.slice(0, -1)}ies` : `${label}s`;
+}
 
 const SINGULARS = { skis: "a pair of skis", scissors: "a pair of scissors", broccoli: "broccoli", tv: "a TV" };
 
@@ -118,8 +123,8 @@ export function summary(seen, unsure = [], least = 0) {
   const counts = new Map();
   for (const { label } of seen) counts.set(label, (counts.get(label) ?? 0) + 1);
   const parts = [...counts].map(([label, count]) => {
-    if (count > 1) return `${count} ${PLURALS[label] ?? `${label}s`}`;
-    return SINGULARS[label] ?? `${/^[aeio]|^umb/.test(label) ? "an" : "a"} ${label}`;
+    if (count > 1) return `${count} ${pluralOf(label)}`;
+    return Object.hasOwn(SINGULARS, label) ? SINGULARS[label] : `${/^[aeio]|^umb/i.test(label) ? "an" : "a"} ${label}`;
   });
   const last = parts.pop();
   const text = parts.length ? `${parts.join(", ")} and ${last}` : last;

@@ -138,6 +138,38 @@ describe("offline in chromium", () => {
     await page.waitForFunction(() => getComputedStyle(document.querySelector("h1")).letterSpacing === "7px", { timeout: 30_000 });
   });
 
+  test("each model that is used is kept, also by visitors who save data, and if the first one never came", async (t) => {
+    const site = await serveSite();
+    const context = await browser.createBrowserContext();
+    t.after(() => Promise.all([context.close(), site.close().catch(() => {})]));
+    const page = await context.newPage();
+    await page.evaluateOnNewDocument(() => Object.defineProperty(navigator, "connection", { value: { saveData: true } }));
+    const { release } = site.hold("/yolo/pkg/wasm/micro-yolo-int8.onnx");
+    await page.goto(`${site.url}yolo/`);
+    await page.waitForSelector("#loading", { visible: true });
+    const model = page.locator(named("combobox", "Model"));
+    for (const name of ["small-int8", "small-float"]) {
+      await model.fill(name);
+      await page.waitForFunction(() => document.querySelector("#build").textContent.startsWith("416"), { timeout: 60_000 });
+      await seesCat(page);
+      release();
+    }
+    await page.waitForFunction(() => /^Works offline with the model/.test(document.querySelector("#offline-state").textContent), { timeout: 60_000 });
+    await page.waitForFunction(
+      async (model) => {
+        const hash = (await (await fetch("./service-worker.js")).text()).match(new RegExp(`"${model}": ?"(\\w+)"`))[1];
+        return Boolean(await (await caches.open("micro-yolo")).match(`./content/${hash}`));
+      },
+      { timeout: 60_000, polling: 300 },
+      "models/micro-yolo-s.onnx",
+    );
+    await site.close();
+    await page.goto("about:blank");
+    await page.goto(`${site.url}yolo/`);
+    await page.waitForFunction(() => document.querySelector("#model").value === "small-float" && document.querySelector("#time").textContent !== "–", { timeout: 60_000 });
+    assert.ok(!(await isVisible(page, "#problem")));
+  });
+
   test("a version that one tab takes is offered in the others, and nothing of another site is thrown away", async (t) => {
     // Two sites of one origin, as of a user of GitHub Pages.
     const site = await serve({ mounts: { "/yolo/": folder, "/fork/": folder } });

@@ -452,7 +452,57 @@ describe("tools of the page in chromium", () => {
     await seesCat(page);
   });
 
-  test("a comparison that begins during a video leaves the video in sight until both models have looked", async (t) => {
+  test("while another model loads, a video has no boxes, and if it does not come, the other of two goes on", async (t) => {
+    const page = await visit(t, { path: "#sample=cat-film", expectErrors: true });
+    await seesCat(page);
+    const path = "/models/micro-yolo-s.onnx";
+    const { release } = site.hold(path);
+    t.after(() => site.unroute(path));
+    await page.locator(named("combobox", "Model")).fill("small-float");
+    await page.waitForFunction(() => document.querySelector("#summary").textContent === "Looking …");
+    const nothing = async () => [await painted(page), await labels(page), await page.$eval("#save", (one) => one.disabled)];
+    assert.deepEqual(await nothing(), [0, [], true]);
+    release();
+    await seesCat(page);
+    // In a picture they stay until the other model has looked, and are named after the one that found them.
+    await page.locator(button("Cat")).click();
+    await seesCat(page);
+    await page.locator(named("combobox", "Export as")).fill("json");
+    const held = site.hold("/models/micro-yolo.onnx");
+    t.after(() => site.unroute("/models/micro-yolo.onnx"));
+    await page.locator(named("combobox", "Model")).fill("large-float");
+    await page.waitForSelector("#loading", { visible: true });
+    const { bytes } = await downloaded(page, temporary, () => page.locator(button("Save")).click());
+    assert.deepEqual([JSON.parse(bytes).model, JSON.parse(bytes).objects[0].label], ["Small, float", "cat"]);
+    held.release();
+    await seesCat(page);
+    // One that does not come leaves nothing of the one before.
+    site.route("/models/micro-yolo-s-int8.onnx", (request, response) => response.writeHead(500).end());
+    t.after(() => site.unroute("/models/micro-yolo-s-int8.onnx"));
+    await page.locator(named("combobox", "Model")).fill("small-int8");
+    assert.match(await problem(page), /could not be loaded/);
+    await page.waitForFunction(() => document.querySelector("#summary").textContent === "Nothing yet.");
+    assert.deepEqual(await nothing(), [0, [], true]);
+    // That stays said, whatever else is done, until there is a model.
+    await page.locator(button("Copy link")).click();
+    assert.ok(await isVisible(page, "#problem"));
+    await page.locator(named("combobox", "Model")).fill(DEFAULTS.model);
+    await seesCat(page);
+    assert.ok(!(await isVisible(page, "#problem")));
+    // Of two, the other.
+    await page.locator(button("Video: cat")).click();
+    await page.locator(named("checkbox", "Compare two models")).click();
+    assert.match(await problem(page), /could not be loaded/);
+    await seesCat(page);
+    await page.waitForFunction(() => Number(document.querySelector("#rate").textContent) > 0, { timeout: 60_000 });
+    assert.equal(await text(page, "#summary-b"), "Nothing yet.");
+    site.unroute("/models/micro-yolo-s-int8.onnx");
+    await page.locator(button("Try again")).click();
+    await sees(page, "cat", "#list-b");
+    assert.ok(!(await isVisible(page, "#problem")));
+  });
+
+  test("a comparison that begins during a video goes on with the first model until the second is there", async (t) => {
     const page = await visit(t, { path: "#sample=cat" });
     await seesCat(page);
     await page.locator(button("Video: tour")).click();
@@ -461,9 +511,17 @@ describe("tools of the page in chromium", () => {
     t.after(() => site.unroute("/models/micro-yolo-s-int8.onnx"));
     await page.locator(named("checkbox", "Compare two models")).click();
     await page.waitForSelector("#loading-b", { visible: true });
-    assert.ok(!(await isVisible(page, "#frame")));
+    // Meanwhile the first model goes on.
+    await page.waitForSelector("#frame", { visible: true });
+    await page.waitForFunction(() => Number(document.querySelector("#rate").textContent) > 0, { timeout: 60_000 });
+    assert.ok(!(await isVisible(page, "#frame-b")));
     release();
     await sees(page, "cat", "#list-b");
+    assert.ok(await isVisible(page, "#frame"));
+    // Pointed at, the controls of the video show.
+    await page.hover("#stage");
+    assert.ok(!(await isVisible(page, "#frame")));
+    await page.hover("#stage-b");
     assert.ok(await isVisible(page, "#frame"));
     // A picture is shown by itself, and by the second model as a copy of it.
     await page.locator(button("Cat")).click();
@@ -506,6 +564,20 @@ describe("tools of the page in chromium", () => {
       await page.evaluate(() => (document.querySelector("#problem").hidden = true));
     }
     assert.deepEqual(thrown, []);
+    // A browser that copies text only.
+    await page.reload();
+    await seesCat(page);
+    await page.evaluate(() => {
+      delete globalThis.ClipboardItem;
+      navigator.clipboard.writeText = async (text) => void (globalThis.copied = text);
+    });
+    await page.locator(button("Copy")).click();
+    assert.match(await problem(page), /did not let the page copy/);
+    await page.locator(named("combobox", "Export as")).fill("csv");
+    await page.locator(button("Copy")).click();
+    await page.waitForSelector(button("Copied"), { visible: true });
+    assert.match(await page.evaluate(() => globalThis.copied), /^image,/);
+    assert.ok(!(await isVisible(page, "#problem")), "what succeeds takes the message back");
   });
 
   test("two models look at the same picture, and at the same frames", async (t) => {
@@ -613,6 +685,8 @@ describe("tools of the page in chromium", () => {
 
   test("only chosen classes are shown", async (t) => {
     const page = await visit(t, { path: "#sample=trio" });
+    const permissions = ["clipboard-read", "clipboard-sanitized-write"];
+    await page.browserContext().overridePermissions(new URL(site.url).origin, permissions);
     await sees(page, "cup");
     const input = page.locator(named("combobox", "Show only"));
     await input.fill("Cat");
@@ -628,7 +702,15 @@ describe("tools of the page in chromium", () => {
     await page.locator(button("Remove cat")).click();
     assert.deepEqual(await labels(page), ["cup"]);
     assert.equal(await page.evaluate(() => document.activeElement.id), "class-input");
+    // A model that has none of them.
+    await choose(page, "#model-file", join(ROOT, "tests/e2e/fixtures/red-spot.onnx"));
+    await page.waitForFunction(() => document.querySelector("#summary").textContent === "This model knows none of the chosen classes.", { timeout: 60_000 });
+    await page.locator(button("Copy link")).click();
+    await page.waitForFunction(() => document.querySelector("#copied").textContent === "Your model is not in the link.");
     await page.locator(button("Remove cup")).click();
+    await page.waitForFunction(() => !document.querySelector("#summary").textContent.startsWith("This model"));
+    await page.locator(named("combobox", "Model")).fill(DEFAULTS.model);
+    await sees(page, "cat");
     assert.equal((await labels(page)).length, 3);
   });
 

@@ -203,6 +203,108 @@ describe("page in chromium", () => {
     assert.ok(!(await isVisible(page, "#problem")));
   });
 
+  test("two models that are dropped are compared, on the pictures that came with them", async (t) => {
+    const page = await visit(t, { expectErrors: true });
+    await looked(page, SAMPLES[0].name);
+    const drop = (...names) =>
+      page.$eval(
+        "#stage",
+        async (stage, names) => {
+          const dataTransfer = new DataTransfer();
+          for (const [name, path, type] of names) {
+            const blob = path ? await (await fetch(path)).blob() : new Blob(["no model"]);
+            dataTransfer.items.add(new File([blob], name, { type }));
+          }
+          stage.dispatchEvent(new DragEvent("drop", { dataTransfer, bubbles: true, cancelable: true }));
+        },
+        names,
+      );
+    const models = () => page.$$eval("#model, #model-b", (all) => all.map((one) => one.selectedOptions[0].textContent.split(" (")[0]));
+    const small = ["a.onnx", "./models/micro-yolo-s-int8.onnx", ""];
+    const large = ["b.onnx", "./models/micro-yolo-int8.onnx", ""];
+    const cat = ["mine.jpg", "./samples/cat.jpg", "image/jpeg"];
+    await drop(small, cat, large);
+    await sees(page, "cat", "#list-b");
+    await looked(page, "mine.jpg");
+    assert.deepEqual(await models(), ["a.onnx", "b.onnx"]);
+    assert.deepEqual(await texts(page, "h3"), ["a.onnx", "b.onnx"]);
+    assert.ok(!(await isVisible(page, "#problem")));
+    // Of more, the first two, and it is said.
+    await drop(["c.onnx", ...large.slice(1)], ["d.onnx", ...small.slice(1)], ["e.onnx", ...small.slice(1)]);
+    assert.match(await problem(page), /^Two models can be compared: c\.onnx and d\.onnx\. /);
+    await page.waitForFunction(() => [...document.querySelectorAll("h3")].map((one) => one.textContent).join() === "c.onnx,d.onnx");
+    await sees(page, "cat", "#list-b");
+    // A broken one is named, and gives way to the one before.
+    await drop(["f.onnx", ...small.slice(1)], ["broken.onnx", "", ""]);
+    await page.waitForFunction(() => /^broken\.onnx: That model cannot be read/.test(document.querySelector("#problem-text").textContent));
+    assert.deepEqual(await models(), ["f.onnx", "d.onnx"]);
+    await sees(page, "cat", "#list-b");
+    // What is done next takes the message back.
+    await page.locator(named("combobox", "Model")).fill("small-int8");
+    assert.ok(!(await isVisible(page, "#problem")));
+  });
+
+  test("a folder is told from a file", async (t) => {
+    const page = await visit(t, CAT_PAGE);
+    await looked(page, "Cat");
+    const session = await page.createCDPSession();
+    const { x, y } = await (await page.$("#stage")).boundingBox();
+    const drop = async (...files) => {
+      const data = { items: [], files, dragOperationsMask: 1 };
+      for (const type of ["dragEnter", "dragOver", "drop"]) await session.send("Input.dispatchDragEvent", { type, x: x + 50, y: y + 50, data });
+    };
+    const folder = join(ROOT, "data/samples");
+    await drop(folder);
+    assert.match(await problem(page), /That is a folder/);
+    assert.equal(await attribute(page, "#picture", "alt"), "Cat");
+    await drop(folder, CAT);
+    await looked(page, "cat.jpg");
+    assert.ok(!(await isVisible(page, "#problem")));
+    // The page's own picture, moved on the page, is no new one.
+    await page.mouse.move(x + 100, y + 100);
+    await page.mouse.down();
+    await page.mouse.move(x + 150, y + 150, { steps: 5 });
+    assert.ok(!(await isVisible(page, "#stage.dropping")));
+    await page.mouse.up();
+    await sleep(300);
+    assert.equal(await attribute(page, "#picture", "alt"), "cat.jpg");
+    assert.ok(!(await isVisible(page, "#problem")));
+  });
+
+  test("an animated picture stands still, as it was when it was looked at", async (t) => {
+    const page = await visit(t, CAT_PAGE);
+    await looked(page, "Cat");
+    const fixtures = join(ROOT, "tests/e2e/fixtures");
+    await choose(page, "#model-file", join(fixtures, "red-spot.onnx"));
+    await page.waitForFunction(() => /^160/.test(document.querySelector("#build").textContent), { timeout: 60_000 });
+    const shown = () =>
+      page.$eval("#frame", (frame) => {
+        const { data } = frame.getContext("2d").getImageData(0, 0, frame.width, frame.height);
+        let area = 0;
+        let left = 0;
+        for (let at = 0; at < data.length; at += 4) {
+          if (data[at] < 240 || data[at + 1] > 20) continue;
+          area += 1;
+          left += (at / 4) % frame.width;
+        }
+        return [Math.round(area / 1000), left / area]; // WebP blurs the edges.
+      });
+    for (const name of ["animated.gif", "animated.webp"]) {
+      await choose(page, "#file", join(fixtures, "pictures", name));
+      await looked(page, name);
+      assert.ok(await isVisible(page, "#frame"), name);
+      // 160 × 90 px around 199.5; the second frame, a tenth of a second later, has another rectangle.
+      for (let times = 0; times < 5; times += 1) {
+        assert.deepEqual(await shown(), [14, 199.5], name);
+        await sleep(60);
+      }
+      await sees(page, "red spot");
+    }
+    await choose(page, "#file", join(fixtures, "pictures/palette.png"));
+    await looked(page, "palette.png");
+    assert.ok(!(await isVisible(page, "#frame")), "a still picture is shown by itself");
+  });
+
   test("in forced colours it is seen what is chosen, and which colour is which", async (t) => {
     const page = await visit(t, CAT_PAGE);
     await seesCat(page);
@@ -268,6 +370,40 @@ describe("page in chromium", () => {
     assert.ok(!site.requests.slice(asked).includes("/samples/cat.jpg"));
   });
 
+  test("what is pasted beside a text field is opened, and an address can be given up", async (t) => {
+    const page = await visit(t, CAT_PAGE);
+    await looked(page, "Cat");
+    const paste = (selector, text) =>
+      page.$eval(
+        selector,
+        (one, text) => {
+          const clipboardData = new DataTransfer();
+          clipboardData.setData("text/plain", text);
+          one.focus();
+          one.dispatchEvent(new ClipboardEvent("paste", { clipboardData, bubbles: true }));
+        },
+        text,
+      );
+    const url = `${site.url}samples/astronaut.jpg`;
+    await paste("#score", url);
+    await looked(page, "astronaut.jpg");
+    await paste("#address", `${site.url}samples/coffee.jpg`);
+    await sleep(300);
+    assert.equal(await attribute(page, "#picture", "alt"), "astronaut.jpg", "a field takes its text itself");
+    await page.locator(button("Clear")).click();
+    assert.ok(await page.$eval("#clear", (one) => one.disabled));
+    const { release } = site.hold("/samples/astronaut.jpg");
+    t.after(() => site.unroute("/samples/astronaut.jpg"));
+    await paste("#track", url);
+    await page.waitForSelector(button("Opening …"));
+    await page.locator(button("Clear")).click();
+    await page.waitForSelector(button("Open"));
+    release();
+    await sleep(300);
+    assert.equal(await attribute(page, "#stage", "data-showing"), "nothing");
+    assert.ok(await page.$eval("#clear", (one) => one.disabled));
+  });
+
   test("there is a way back to the start", async (t) => {
     const page = await visit(t, CAT_PAGE);
     await seesCat(page);
@@ -315,6 +451,14 @@ describe("page in chromium", () => {
     await page.locator(button("Breakfast")).click();
     await page.waitForSelector(camera, { visible: true });
     assert.equal(await attribute(page, "#stage", "data-showing"), "picture");
+    // Turned, as a phone's camera: the stage with it.
+    const ratio = () => page.$eval("#stage", (stage) => stage.clientWidth / stage.clientHeight);
+    assert.ok((await ratio()) > 1);
+    await page.locator(camera).click();
+    await seesCat(page);
+    await page.$eval("#video", ({ srcObject }) => srcObject.getVideoTracks()[0].applyConstraints({ width: { exact: 240 }, height: { exact: 320 } }));
+    await page.waitForFunction(() => document.querySelector("#stage").clientWidth < document.querySelector("#stage").clientHeight);
+    await page.locator(stop).click();
     // Unplugged: its track ends, and says so.
     await page.locator(camera).click();
     await seesCat(page);

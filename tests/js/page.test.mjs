@@ -5,7 +5,7 @@ import { readFile, readdir, stat } from "node:fs/promises";
 import { test } from "node:test";
 import vm from "node:vm";
 import { FORMATS, fileName, momentName, toCoco, toCsv, toJson, toYolo } from "../../www/export.js";
-import { isVideoFile } from "../../www/files.js";
+import { isVideoFile, mayMove } from "../../www/files.js";
 import { contained } from "../../www/layout.js";
 import { FILES, MODELS, addOwn, allModels, modelOf, optionText } from "../../www/models.js";
 import { objectAt, overlap, settle, sift } from "../../www/results.js";
@@ -19,6 +19,27 @@ import { Trails } from "../../www/trails.js";
 const at = (path) => new URL(`../../${path}`, import.meta.url);
 const box = (x, y, width, height) => ({ x, y, width, height });
 const object = (label, score, place, more) => ({ label, classId: 0, score, box: box(...place), ...more });
+
+test("pictures that may move are told from those that do not", async () => {
+  const pictures = at("tests/e2e/fixtures/pictures/");
+  const moves = async (name, change = (bytes) => bytes) => mayMove(new Blob([change(await readFile(new URL(name, pictures)))]));
+  const found = {};
+  for (const name of await readdir(pictures)) found[name] = await moves(name);
+  assert.deepEqual(found, {
+    "animated.gif": true,
+    "animated.webp": true,
+    "cmyk.jpg": false,
+    "palette.png": false,
+    "progressive.jpg": false,
+    "sixteen-bit.png": false,
+    "spot.avif": false,
+  });
+  // APNG: its chunk is between IHDR and IDAT. The brand of an AVIF sequence; and SVG by its text.
+  const control = Buffer.from("00000008" + Buffer.from("acTL").toString("hex") + "0000000200000000" + "00000000", "hex");
+  assert.equal(await moves("palette.png", (bytes) => Buffer.concat([bytes.subarray(0, 33), control, bytes.subarray(33)])), true);
+  assert.equal(await moves("spot.avif", (bytes) => Buffer.concat([bytes.subarray(0, 8), Buffer.from("avis"), bytes.subarray(12)])), true);
+  assert.equal(await mayMove(new Blob(["<svg xmlns='http://www.w3.org/2000/svg'/>"])), true);
+});
 
 test("overlap is intersection over union", () => {
   // 10 × 10 each, shifted by (5, 5): 25 of 175.

@@ -12,6 +12,10 @@ test("a summary is a sentence", () => {
   assert.equal(summary(objects("apple", "umbrella", "oven")), "An apple, an umbrella and an oven.");
   assert.equal(summary(objects("scissors", "knife", "knife")), "A pair of scissors and 2 knives.");
   assert.equal(summary(objects("tv", "dog")), "A TV and a dog.");
+  assert.equal(summary(objects("bus", "bus", "bench", "bench", "toothbrush", "toothbrush")), "2 buses, 2 benches and 2 toothbrushes.");
+  // Classes of a visitor's model.
+  assert.equal(summary(objects("box", "box", "berry", "berry", "key", "key")), "2 boxes, 2 berries and 2 keys.");
+  assert.equal(summary(objects("Engine", "constructor")), "An Engine and a constructor.");
 });
 
 test("where nothing is sure, the guesses are named", () => {
@@ -43,6 +47,7 @@ test("every code of the package has a sentence, or is none a visitor can meet", 
   assert.match(explain({ code: "inference-failed", message: "technical" }), /technical/);
   assert.match(explain(undefined), /undefined/);
   assert.match(explain({ code: "invalid-image", file: "IMG_0001.HEIC" }), /HEIC.*JPEG/);
+  assert.match(explain({ code: "invalid-image", file: "best.pt" }), /Export that model as ONNX/);
   assert.equal(explain({ code: "invalid-image", file: "notes.txt" }), explain({ code: "invalid-image" }));
 });
 
@@ -60,6 +65,9 @@ test("a camera that is refused is explained by the name of the error", () => {
   assert.match(explainCamera({ name: "NotAllowedError" }), /not allowed/);
   assert.match(explainCamera({ name: "NotFoundError" }), /No camera/);
   assert.match(explainCamera({ name: "NotReadableError" }), /another program/);
+  // Some browsers give no message.
+  assert.match(explainCamera({ name: "OverconstrainedError", message: "" }), /unplugged/);
+  assert.match(explainCamera({ name: "OddError", message: "" }), /OddError/);
   assert.match(explainCamera(new DOMException("https only", "NotSupportedError")), /https only/);
 });
 
