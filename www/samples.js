@@ -19,11 +19,11 @@ export const SAMPLES = [
   { id: "breakfast", name: "Breakfast", file: "scenes/breakfast.jpg", shows: ["cat", "cup"], also: AROUND_A_CUP },
   { id: "tour", name: "Video: tour", file: "scenes/tour.mp4", shows: ["cat", "person"], also: AROUND_A_CUP },
   { id: "two-cups", name: "Two cups", file: "scenes/two-cups.jpg", shows: ["cup"], also: AROUND_A_CUP },
-  { id: "four-squares", name: "Four squares", file: "scenes/four-squares.jpg", shows: ["cat", "cup", "person"], also: AROUND_A_CUP },
-  { id: "coffee-break", name: "Coffee break", file: "scenes/coffee-break.jpg", shows: ["cup", "person"], also: AROUND_A_CUP },
+  { id: "four-squares", name: "Collage", file: "scenes/four-squares.jpg", shows: ["cat", "cup", "person"], also: AROUND_A_CUP },
+  { id: "coffee-break", name: "Coffee", file: "scenes/coffee-break.jpg", shows: ["cup", "person"], also: AROUND_A_CUP },
   { id: "cat-film", name: "Video: cat", file: "scenes/cat-film.mp4", shows: ["cat"] },
   { id: "crew", name: "Crew", file: "scenes/crew.jpg", shows: ["person"] },
-  { id: "old-photograph", name: "Old photograph", file: "scenes/old-photograph.jpg", shows: ["cat"] },
+  { id: "old-photograph", name: "Old photo", file: "scenes/old-photograph.jpg", shows: ["cat"] },
 ];
 
 /** @param {string} id */
