@@ -9,7 +9,7 @@ use half::slice::HalfFloatSliceExt;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 use crate::error::{Error, Result};
-use crate::network::{Graph, Network, Op};
+use crate::network::{Graph, Network, NodeId, Op};
 use crate::scale::Scales;
 
 /// A tensor's shape and values.
@@ -27,7 +27,8 @@ pub type Weights = BTreeMap<String, Array>;
 /// How values are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Precision {
-    /// 16-bit floats: half the size, and accurate enough for weights.
+    /// 16-bit floats: half the size, and accurate enough for weights. Tensors with values too large for them are stored
+    /// in 32 bits.
     Half,
     /// 32-bit floats, for a run that is continued.
     Single,
@@ -38,6 +39,8 @@ pub enum Precision {
 pub struct TensorSpec {
     /// As in the files.
     pub name: String,
+    /// The convolution that it belongs to.
+    pub node: NodeId,
     /// Row-major.
     pub shape: Vec<usize>,
     /// Learned, or only measured (the mean and variance of batch normalisation).
@@ -54,10 +57,10 @@ impl TensorSpec {
 /// The tensors of a network, in a fixed order.
 pub fn tensors(graph: &Graph) -> Vec<TensorSpec> {
     let mut specs = Vec::new();
-    for node in &graph.nodes {
+    for (id, node) in graph.nodes.iter().enumerate() {
         let &Op::Conv { input, kernel, groups, norm, .. } = &node.op else { continue };
         let mut spec = |part: &str, shape: Vec<usize>, learned| {
-            specs.push(TensorSpec { name: format!("{}.{part}", node.name), shape, learned })
+            specs.push(TensorSpec { name: format!("{}.{part}", node.name), node: id, shape, learned })
         };
         spec("conv.weight", vec![node.channels, input / groups, kernel, kernel], true);
         if norm {
@@ -202,32 +205,29 @@ pub fn write_with_scales(
     precision: Precision,
     scales: &Scales,
 ) -> Result<()> {
-    let arrays: Vec<(&String, &Array, Vec<u8>)> = weights
+    let arrays: Vec<(&String, &Array, Dtype, Vec<u8>)> = weights
         .iter()
         .map(|(name, array)| {
-            let bytes = match precision {
-                Precision::Single => array.values.iter().flat_map(|value| value.to_le_bytes()).collect(),
-                Precision::Half => {
-                    let mut halves = vec![f16::ZERO; array.values.len()];
-                    halves.convert_from_f32_slice(&array.values);
-                    halves.iter().flat_map(|value| value.to_le_bytes()).collect()
+            let values = &array.values;
+            let (dtype, bytes) = match precision {
+                Precision::Half if fits_half(values) => {
+                    let mut halves = vec![f16::ZERO; values.len()];
+                    halves.convert_from_f32_slice(values);
+                    (Dtype::F16, halves.iter().flat_map(|value| value.to_le_bytes()).collect())
                 }
+                _ => (Dtype::F32, values.iter().flat_map(|value| value.to_le_bytes()).collect()),
             };
-            (name, array, bytes)
+            (name, array, dtype, bytes)
         })
         .collect();
-    let dtype = match precision {
-        Precision::Half => Dtype::F16,
-        Precision::Single => Dtype::F32,
-    };
     let bad = |error: safetensors::SafeTensorError| Error::Checkpoint {
         path: path.to_owned(),
         problem: error.to_string(),
     };
     let views = arrays
         .iter()
-        .map(|(name, array, bytes)| {
-            TensorView::new(dtype, array.shape.clone(), bytes).map(|view| (name.as_str(), view)).map_err(bad)
+        .map(|(name, array, dtype, bytes)| {
+            TensorView::new(*dtype, array.shape.clone(), bytes).map(|view| (name.as_str(), view)).map_err(bad)
         })
         .collect::<Result<Vec<_>>>()?;
     let network = serde_json::to_string(network).map_err(Error::json(path))?;
@@ -236,6 +236,11 @@ pub fn write_with_scales(
         metadata.insert(SCALES.to_owned(), serde_json::to_string(scales).map_err(Error::json(path))?);
     }
     write_whole(path, &safetensors::serialize(views, Some(metadata)).map_err(bad)?)
+}
+
+/// Whether 16-bit floats can hold all finite values among these.
+pub(crate) fn fits_half(values: &[f32]) -> bool {
+    values.iter().all(|value| !value.is_finite() || f16::from_f32(*value).is_finite())
 }
 
 /// A file beside `path`, to be written in its place. Several programs may write the same file, such as the shards of an
@@ -364,6 +369,19 @@ mod tests {
             write(&path, &network, &weights, precision).unwrap();
             assert_eq!(read_with_network(&path).unwrap(), (network.clone(), weights.clone()));
         }
+    }
+
+    #[test]
+    fn what_is_too_large_for_half_precision_is_not_lost() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.safetensors");
+        let network = crate::zoo::network("micro_yolo", 3).unwrap();
+        let mut weights = some_weights(&network);
+        weights.get_mut("stem.bn.running_var").unwrap().values[1] = 65_536.0;
+        write(&path, &network, &weights, Precision::Half).unwrap();
+        assert_eq!(read_with_network(&path).unwrap().1, weights);
+        let whole: usize = weights.values().map(|array| 4 * array.values.len()).sum();
+        assert!(std::fs::metadata(&path).unwrap().len() < whole as u64, "the other tensors have 16 bits");
     }
 
     #[test]

@@ -458,6 +458,10 @@ fn replace(
         let fitted = CrossMoments::new(&original.features(basis, &patches, &form.copies), &original.outputs)
             .fit()?
             .cast::<f32>();
+        let graph = network.graph()?;
+        for spec in checkpoint::tensors(&graph).iter().filter(|spec| graph.nodes[spec.node].name == *name) {
+            weights.remove(&spec.name);
+        }
         network = separable(&network, name, form)?;
         let (outputs, features) = (fitted.nrows(), fitted.ncols() - 1);
         let depthwise = form.copies.iter().enumerate().flat_map(|(copy, &channels)| {
@@ -467,7 +471,6 @@ fn replace(
         let side = taps.isqrt();
         let pointwise = fitted.columns(0, features).transpose();
         let bias: Vec<f32> = fitted.column(features).iter().copied().collect();
-        weights.retain(|tensor, _| !tensor.starts_with(&format!("{name}.")));
         for (tensor, shape, values) in [
             ("depthwise.conv.weight", vec![features, 1, side, side], depthwise.collect()),
             ("depthwise.conv.bias", vec![features], vec![0.0; features]),

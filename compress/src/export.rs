@@ -4,7 +4,7 @@
 //! Batch normalisation is folded into the convolutions. The file declares an input size, but the graph uses it only
 //! through `Shape`. So a runtime can override the size with another multiple of the stride.
 
-use crate::checkpoint::Weights;
+use crate::checkpoint::{Weights, fits_half};
 use crate::error::{Error, Result};
 use crate::network::{Activation, Graph, Head, NORM_EPSILON, Network, Node, NodeId, Op, PoolPadding, UpsampleMode};
 use crate::onnx::{GraphBuilder, float, int, ints, text};
@@ -19,7 +19,7 @@ const CENTRE: f32 = 0.5;
 /// How weights are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Storage {
-    /// 16-bit floats, widened by the runtime when it loads the model.
+    /// 16-bit floats, widened by the runtime when it loads the model. Weights too large for them are stored in 32 bits.
     Half,
     /// 32-bit floats.
     Single,
@@ -101,8 +101,8 @@ pub fn to_onnx(
                 let Folded { weight, shape, bias } = fold(node, weights).map_err(wrap)?;
                 let kernel_name = format!("{}.weight", node.name);
                 let weight = match storage {
-                    Storage::Half => onnx.halves(&kernel_name, &shape, &weight),
-                    Storage::Single => onnx.floats(&kernel_name, &shape, &weight),
+                    Storage::Half if fits_half(&weight) => onnx.halves(&kernel_name, &shape, &weight),
+                    _ => onnx.floats(&kernel_name, &shape, &weight),
                 };
                 let bias = onnx.floats(&format!("{}.bias", node.name), &[bias.len()], &bias);
                 let name =
@@ -156,10 +156,6 @@ pub fn metadata(
     names: &[String],
 ) -> Vec<(&'static str, String)> {
     let head = head(graph, names);
-    let quoted = |name: &String| {
-        let quote = if name.contains('\'') { '"' } else { '\'' };
-        format!("{quote}{name}{quote}")
-    };
     let classes: Vec<String> = match network.names.as_slice() {
         [] => (0..network.classes).map(|class| format!("{class}: 'class{class}'")).collect(),
         names => names.iter().enumerate().map(|(class, name)| format!("{class}: {}", quoted(name))).collect(),
@@ -176,6 +172,24 @@ pub fn metadata(
         ("names", format!("{{{}}}", classes.join(", "))),
         ("micro_yolo.head", head),
     ]
+}
+
+/// A name as Python writes it.
+fn quoted(name: &str) -> String {
+    let quote = if name.contains('\'') && !name.contains('"') { '"' } else { '\'' };
+    let mut text = String::from(quote);
+    for letter in name.chars() {
+        match letter {
+            '\n' => text.push_str("\\n"),
+            '\r' => text.push_str("\\r"),
+            '\t' => text.push_str("\\t"),
+            '\\' => text.push_str("\\\\"),
+            letter if letter == quote => text.extend(['\\', quote]),
+            letter => text.push(letter),
+        }
+    }
+    text.push(quote);
+    text
 }
 
 /// The description of the head for readers that decode by themselves: JSON, as documented in `src/onnx/head.rs` of the
@@ -430,6 +444,7 @@ fn with_anchors(
 
 #[cfg(test)]
 mod tests {
+    use prost::Message;
     use tract_onnx::prelude::{Framework, InferenceModelExt, IntoRunnable, IntoTValue, Tensor, tvec};
 
     use super::*;
@@ -508,6 +523,35 @@ mod tests {
         assert!(off(&answer(&onnx), &expected) < 1e-3);
         let image = Map { channels: 3, width: SIZE.0, height: SIZE.1, values: image() };
         assert!(off(&decoded(&graph, &run(&graph, &weights, image)), &expected) < 1e-3);
+    }
+
+    #[test]
+    fn names_of_classes_come_back_whatever_is_in_them() {
+        let names = ["it's", "the \"big\" one", "it's \"big\"", "a\\b", "two\nlines\t", "Ampel-grün 信号"];
+        let mut network = crate::zoo::network("micro_yolo", names.len()).unwrap();
+        network.names = names.map(String::from).to_vec();
+        let weights = random_weights(&network.graph().unwrap(), 3);
+        let onnx = to_onnx(&network, &weights, (64, 64), Storage::Half).unwrap();
+        let model = micro_yolo::Model::from_onnx(&onnx).unwrap();
+        let read: Vec<&str> = model.class_names().iter().map(|name| &**name).collect();
+        assert_eq!(read, names);
+    }
+
+    #[test]
+    fn weights_too_large_for_half_precision_stay_in_32_bits() {
+        let network = distribution();
+        let graph = network.graph().unwrap();
+        let mut weights = random_weights(&graph, 24);
+        let convolutions = graph.nodes.iter().filter(|node| matches!(node.op, Op::Conv { .. }));
+        let names: Vec<&str> = convolutions.map(|node| node.name.as_str()).collect();
+        weights.get_mut(&format!("{}.conv.weight", names[1])).unwrap().values[0] = 1e5;
+        let onnx = to_onnx(&network, &weights, SIZE, Storage::Half).unwrap();
+        let stored = tract_onnx::pb::ModelProto::decode(onnx.as_slice()).unwrap().graph.unwrap().initializer;
+        let is_there = |name: String| stored.iter().any(|tensor| tensor.name == name);
+        for name in names.iter().copied() {
+            let [whole, half] = [format!("{name}.weight"), format!("{name}.weight.f16")].map(is_there);
+            assert_eq!((whole, half), (name == names[1], name != names[1]), "{name}");
+        }
     }
 
     #[test]

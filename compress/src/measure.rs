@@ -26,7 +26,7 @@ impl Measure {
     ///
     /// # Errors
     ///
-    /// The network does not run, or does not have the set's classes.
+    /// The network does not run, or does not have the set's classes; a set without objects.
     pub fn ap50(&self, network: &Network, weights: &Weights) -> Result<f64> {
         let mut network = network.clone();
         network.adopt_names(&self.set.classes).map_err(|problem| Error::Option { option: "--val", problem })?;
@@ -38,6 +38,9 @@ impl Measure {
         for sentence in &evaluation.skipped[self.set.skipped.len()..] {
             eprintln!("skipped: {sentence}");
         }
-        Ok(evaluation.scores.ap50.unwrap_or(0.0))
+        evaluation.scores.ap50.ok_or_else(|| {
+            let problem = "has no objects to find, so there is no AP50".into();
+            Error::Option { option: "--val", problem }
+        })
     }
 }

@@ -17,13 +17,14 @@ const OPSET: i64 = 17;
 /// The file format version that belongs to [`OPSET`].
 const IR_VERSION: i64 = 8;
 
-/// A graph under construction. Methods that add an operator return the name of its output.
+/// A graph under construction. Methods that add an operator return the name of its output. If a name is already in the
+/// graph, a number is appended to the new one.
 #[derive(Default)]
 pub struct GraphBuilder {
     graph: GraphProto,
     counter: usize,
-    /// Names in use if an existing graph is extended. `None` for a new one.
-    taken: Option<HashSet<String>>,
+    /// Names in use.
+    taken: HashSet<String>,
 }
 
 impl GraphBuilder {
@@ -32,24 +33,20 @@ impl GraphBuilder {
         GraphBuilder { graph: GraphProto { name: name.into(), ..Default::default() }, ..Default::default() }
     }
 
-    /// Starts with `graph` without its nodes, which are to be written again. If a new name is already in the graph, a
-    /// number is appended.
+    /// Starts with `graph` without its nodes, which are to be written again.
     pub fn without_nodes_of(graph: &GraphProto) -> GraphBuilder {
         let nodes = graph.node.iter().flat_map(|node| node.input.iter().chain(&node.output).chain([&node.name]));
         let ends = graph.input.iter().chain(&graph.output).map(|end| &end.name);
         let constants = graph.initializer.iter().map(|tensor| &tensor.name);
         let taken = nodes.chain(ends).chain(constants).cloned().collect();
         let kept = GraphProto { node: Vec::new(), ..graph.clone() };
-        GraphBuilder { graph: kept, counter: 0, taken: Some(taken) }
+        GraphBuilder { graph: kept, counter: 0, taken }
     }
 
-    /// `name`, or a similar name if an extended graph already uses it.
+    /// `name`, or a similar name if it is in use.
     fn unique(&mut self, name: &str) -> String {
-        let is_taken = self.taken.as_ref().is_some_and(|taken| taken.contains(name));
-        let name = if is_taken { self.fresh(name) } else { name.to_owned() };
-        if let Some(taken) = &mut self.taken {
-            taken.insert(name.clone());
-        }
+        let name = if self.taken.contains(name) { self.fresh(name) } else { name.to_owned() };
+        self.taken.insert(name.clone());
         name
     }
 
@@ -58,7 +55,7 @@ impl GraphBuilder {
         loop {
             self.counter += 1;
             let name = format!("{stem}_{}", self.counter);
-            if self.taken.as_ref().is_none_or(|taken| !taken.contains(&name)) {
+            if !self.taken.contains(&name) {
                 return name;
             }
         }
@@ -76,6 +73,7 @@ impl GraphBuilder {
 
     /// Declares an f32 input with this shape.
     pub fn input(&mut self, name: &str, shape: &[i64]) {
+        self.taken.insert(name.into());
         self.graph.input.push(value_info(name, shape));
     }
 
@@ -223,6 +221,17 @@ mod tests {
         assert_eq!(onnx.op("Clip", "images", &["a"], vec![]), "images_6");
         assert_eq!(onnx.floats("new", &[1], &[1.0]), "new");
         assert_eq!(onnx.op("Clip", "new", &["a"], vec![]), "new_7");
-        assert_eq!(GraphBuilder::new("other").scalar(1.0), "float_1");
+    }
+
+    #[test]
+    fn no_name_of_a_new_graph_is_used_twice() {
+        let mut onnx = GraphBuilder::new("new");
+        onnx.input("images", &[1]);
+        assert_eq!(onnx.scalar(1.0), "float_1");
+        // Layers may be called as generated names are.
+        assert_eq!(onnx.op("Add", "float_1", &["images"], vec![]), "float_1_2");
+        assert_eq!(onnx.op("Add", "add_3", &["images"], vec![]), "add_3");
+        assert_eq!(onnx.step("Add", &["images"], vec![]), "add_4");
+        assert_eq!(onnx.op("Relu", "images", &["add_4"], vec![]), "images_5");
     }
 }

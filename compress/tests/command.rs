@@ -77,6 +77,34 @@ fn outputs_that_cannot_be_written_are_refused_before_the_work() {
 }
 
 #[test]
+fn what_a_command_reads_is_not_overwritten() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let checkpoint_path = path("a.safetensors");
+    std::fs::write(&checkpoint_path, "weights").unwrap();
+    let annotations = path("set.json");
+    std::fs::write(&annotations, "{}").unwrap();
+    std::fs::create_dir(folder.path().join("inner")).unwrap();
+    let roundabout = path("inner/../set.json");
+    refused(&["export", "--checkpoint", &checkpoint_path, "--output", &checkpoint_path], "option --output: ");
+    for (option, output) in [("--output", &checkpoint_path), ("--json", &roundabout)] {
+        let other = path("other.onnx");
+        let mut args = vec!["quantize", "--checkpoint", &checkpoint_path, "--data", &annotations];
+        args.extend(if option == "--json" { vec!["--output", &other] } else { vec![] });
+        args.extend([option, output.as_str()]);
+        refused(&args, &format!("option {option}: "));
+    }
+    for option in ["--json", "--detections"] {
+        let args = ["evaluate", "--model", &checkpoint_path, "--annotations", &annotations, "--images", "."];
+        refused(&[&args[..], &[option, &roundabout]].concat(), &format!("option {option}: "));
+    }
+    let args = ["data", "from-yolo", "--images", ".", "--names", &annotations, "--output", &annotations];
+    refused(&args, "would be lost");
+    assert_eq!(std::fs::read_to_string(&checkpoint_path).unwrap(), "weights");
+    assert_eq!(std::fs::read_to_string(&annotations).unwrap(), "{}");
+}
+
+#[test]
 fn it_ends_quietly_where_nobody_reads_its_output() {
     for args in [&["cost"][..], &["cost", "--network", "micro_yolo"], &["new", "--network", "micro_yolo"]] {
         let (reader, writer) = std::io::pipe().unwrap();

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use compress::data::{BadData, Converted, Dataset, from_voc, from_yolo};
+use compress::data::{BadData, Converted, Dataset, Photo, from_voc, from_yolo};
 use compress::{Error, Result};
 
 struct Folder(tempfile::TempDir);
@@ -39,9 +39,14 @@ impl Folder {
 /// A JPEG file that a camera held on its side would write.
 fn turned(folder: &Folder, name: &str) {
     folder.picture(name, 32, 16);
+    mark_turned(folder, name, 6);
+}
+
+/// Writes this EXIF orientation into a JPEG file.
+fn mark_turned(folder: &Folder, name: &str, orientation: u8) {
     let mut jpeg = std::fs::read(folder.path(name)).unwrap();
     let tiff: [u8; 26] =
-        [b'M', b'M', 0, 42, 0, 0, 0, 8, 0, 1, 0x01, 0x12, 0, 3, 0, 0, 0, 1, 0, 6, 0, 0, 0, 0, 0, 0];
+        [b'M', b'M', 0, 42, 0, 0, 0, 8, 0, 1, 0x01, 0x12, 0, 3, 0, 0, 0, 1, 0, orientation, 0, 0, 0, 0, 0, 0];
     let length = (2 + 6 + tiff.len()) as u8;
     let segment = [&[0xff, 0xe1, 0, length][..], b"Exif\0\0", &tiff].concat();
     jpeg.splice(2..2, segment);
@@ -297,4 +302,60 @@ fn what_is_no_annotation_file_is_told_from_one() {
     refused(read(twice), &["a.json", "category name `x` twice"]);
     let path = folder.file("a.json", b"{\xff}");
     refused(Dataset::read(&path, &folder.path(""), BadData::Skip), &["a.json", "UTF-8"]);
+}
+
+/// A COCO file with one photograph of this size, and with a box if `boxed`.
+fn coco_of_one(folder: &Folder, name: &str, (width, height): (u32, u32), boxed: bool) -> Dataset {
+    let annotations = if boxed { r#"{"image_id":1,"category_id":1,"bbox":[1,1,4,4]}"# } else { "" };
+    let json = format!(
+        r#"{{"images":[{{"id":1,"file_name":"{name}","width":{width},"height":{height}}}],
+            "annotations":[{annotations}],"categories":[{{"id":1,"name":"cat"}}]}}"#
+    );
+    Dataset::read(&folder.file("one.json", json), &folder.path(""), BadData::Refuse).unwrap()
+}
+
+#[test]
+fn the_annotated_size_says_whether_boxes_belong_to_the_upright_photograph() {
+    let folder = Folder::new();
+    // White on the left as stored. Turned clockwise, the left is at the top.
+    let picture = image::RgbImage::from_fn(32, 16, |x, _| image::Rgb([if x < 16 { 255 } else { 0 }; 3]));
+    picture.save(folder.file("side.jpg", "")).unwrap();
+    mark_turned(&folder, "side.jpg", 6);
+    let corners = |photo: &Photo| {
+        let at = |x: u32, y: u32| photo.rgb[((y * photo.width + x) * 3) as usize] > 128;
+        let (right, bottom) = (photo.width - 1, photo.height - 1);
+        [at(0, 0), at(right, 0), at(0, bottom), at(right, bottom)]
+    };
+    let of = |set: Dataset| Photo::of(&set.images[0]);
+    let upright = of(coco_of_one(&folder, "side.jpg", (16, 32), true)).unwrap();
+    assert_eq!((upright.width, upright.height, corners(&upright)), (16, 32, [true, true, false, false]));
+    let stored = of(coco_of_one(&folder, "side.jpg", (32, 16), true)).unwrap();
+    assert_eq!((stored.width, stored.height, corners(&stored)), (32, 16, [true, false, true, false]));
+    refused(of(coco_of_one(&folder, "side.jpg", (32, 32), true)), &["16x32 px", "32x32 as annotated"]);
+
+    // Upside down, the size says nothing.
+    picture.save(folder.file("down.jpg", "")).unwrap();
+    mark_turned(&folder, "down.jpg", 3);
+    refused(of(coco_of_one(&folder, "down.jpg", (32, 16), true)), &["down.jpg", "stored turned"]);
+    let down = of(coco_of_one(&folder, "down.jpg", (32, 16), false)).unwrap();
+    assert_eq!(corners(&down), [false, true, false, true]);
+
+    // Without boxes, as the detector sees them.
+    let set = Dataset::of_folder(&folder.path(""), &["cat".into()], BadData::Refuse).unwrap();
+    assert_eq!((set.images[1].width, set.images[1].height), (16, 32));
+    assert_eq!(Photo::of(&set.images[1]).unwrap(), Photo::read(&folder.path("side.jpg")).unwrap());
+    assert_eq!(Photo::of(&set.images[0]).unwrap(), down);
+}
+
+#[test]
+fn transparent_pixels_are_grey_as_in_the_detector() {
+    let folder = Folder::new();
+    let path = folder.file("a.png", "");
+    let pixels = [[255, 0, 0, 0], [255, 0, 0, 255], [10, 20, 30, 51]];
+    image::RgbaImage::from_fn(3, 1, |x, _| image::Rgba(pixels[x as usize])).save(&path).unwrap();
+    // 114·0.8 + 10·0.2 = 93.2, and so on.
+    assert_eq!(Photo::read(&path).unwrap().rgb, [114, 114, 114, 255, 0, 0, 93, 95, 97]);
+    let grey = image::GrayAlphaImage::from_fn(1, 1, |_, _| image::LumaA([200, 0]));
+    grey.save(&path).unwrap();
+    assert_eq!(Photo::read(&path).unwrap().rgb, [114; 3]);
 }

@@ -216,6 +216,11 @@ fn classes_of_other_names_or_in_another_order_are_refused() {
     assert!(matches!(measure.ap50(&network, &weights), Err(Error::Option { option: "--val", .. })));
     network.names.reverse();
     measure.ap50(&network, &weights).unwrap();
+    // AP50 of no objects is not 0.
+    let mut empty = measure.clone();
+    empty.set.images.iter_mut().for_each(|image| image.objects.clear());
+    let error = empty.ap50(&network, &weights).unwrap_err().to_string();
+    assert!(error.contains("--val") && error.contains("no objects"), "{error}");
 }
 
 #[test]

@@ -74,6 +74,96 @@ fn more_replicas_a_frozen_start_and_rounding_to_int8_learn_too() {
 }
 
 #[test]
+fn every_layer_learns_whatever_its_name_is() {
+    let folder = tempfile::tempdir().unwrap();
+    // Names of its layers have dots, as `pep1.ep`.
+    let network = zoo::network("yolo_nano", 2).unwrap();
+    let trained = |name: &str, rate| {
+        let config = TrainConfig { images: 4, batch: 2, warmup: 0, rate, ..config(folder.path(), name) };
+        checkpoint::read_with_network(&train(&network, &config, Arc::default()).unwrap().model).unwrap().1
+    };
+    let (slow, fast) = (trained("slow", 1e-3), trained("fast", 2e-2));
+    let kernels = slow.iter().filter(|(name, _)| name.ends_with("conv.weight"));
+    let frozen: Vec<_> = kernels.filter(|(name, array)| fast[*name] == **array).map(|(name, _)| name).collect();
+    assert!(frozen.is_empty(), "{frozen:?}");
+}
+
+#[test]
+fn a_set_without_boxes_teaches_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let network = zoo::network("micro_yolo", 2).unwrap();
+    let good = config(folder.path(), "run");
+    let (annotations, images) = &good.data[0];
+    let text = std::fs::read_to_string(annotations).unwrap();
+    let with = |change: &dyn Fn(&mut serde_json::Value)| {
+        let mut set: serde_json::Value = serde_json::from_str(&text).unwrap();
+        set["annotations"].as_array_mut().unwrap().iter_mut().for_each(change);
+        let path = folder.path().join("changed.json");
+        std::fs::write(&path, set.to_string()).unwrap();
+        train(
+            &network,
+            &TrainConfig { data: vec![(path, images.clone())], images: 4, ..good.clone() },
+            Arc::default(),
+        )
+    };
+    for (field, value) in [("iscrowd", 1.0), ("ignore", 1.0), ("score", 0.29)] {
+        let value = if field == "score" { value.into() } else { serde_json::Value::from(value as u8) };
+        let error = with(&|annotation| annotation[field] = value.clone()).unwrap_err().to_string();
+        assert!(error.contains("--data") && error.contains("no box that can be learned"), "{field}: {error}");
+    }
+    with(&|annotation| annotation["score"] = 0.3.into()).unwrap();
+}
+
+#[test]
+fn the_log_ends_with_the_last_step() {
+    let folder = tempfile::tempdir().unwrap();
+    let network = zoo::network("micro_yolo", 2).unwrap();
+    let steps = |log_every, name| {
+        let config = TrainConfig { log_every, images: 28, ..config(folder.path(), name) };
+        train(&network, &config, Arc::default()).unwrap();
+        train(&network, &config, Arc::default()).unwrap(); // Nothing is left to do or to log.
+        let log = std::fs::read_to_string(config.run.join("log.jsonl")).unwrap();
+        let line = |line| serde_json::from_str::<serde_json::Value>(line).unwrap()["step"].as_u64().unwrap();
+        log.lines().map(line).collect::<Vec<_>>()
+    };
+    assert_eq!(steps(3, "three"), [3, 6, 7]);
+    assert_eq!(steps(7, "seven"), [7]);
+    assert_eq!(steps(50, "fifty"), [7]);
+}
+
+#[test]
+fn a_start_that_is_no_number_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let network = zoo::network("micro_yolo", 2).unwrap();
+    let first =
+        train(&network, &TrainConfig { images: 4, ..config(folder.path(), "first") }, Arc::default()).unwrap();
+    let (_, mut weights) = checkpoint::read_with_network(&first.model).unwrap();
+    weights.get_mut("stem.conv.weight").unwrap().values[3] = f32::NAN;
+    let init = folder.path().join("damaged.safetensors");
+    checkpoint::write(&init, &network, &weights, checkpoint::Precision::Half).unwrap();
+    let error = train(&network, &TrainConfig { init: Some(init), ..config(folder.path(), "run") }, Arc::default());
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("damaged.safetensors") && error.contains("`stem.conv.weight`"), "{error}");
+}
+
+#[cfg(not(windows))]
+#[test]
+fn a_folder_serves_one_run_at_a_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let network = zoo::network("micro_yolo", 2).unwrap();
+    let first = config(folder.path(), "run");
+    train(&network, &TrainConfig { images: 8, ..first.clone() }, Arc::default()).unwrap();
+    let recipe = || std::fs::read_to_string(first.run.join("config.json")).unwrap();
+    let (before, log) = (recipe(), std::fs::File::open(first.run.join("log.jsonl")).unwrap());
+    log.lock().unwrap();
+    let error = train(&network, &first, Arc::default()).unwrap_err().to_string();
+    assert!(error.contains("another process"), "{error}");
+    assert_eq!(recipe(), before);
+    drop(log);
+    assert_eq!(train(&network, &first, Arc::default()).unwrap().images, 48);
+}
+
+#[test]
 fn every_kind_of_head_trains_and_runs_in_the_detector() {
     let folder = tempfile::tempdir().unwrap();
     for name in ["micro_yolo", "micro_yolo_anchors"] {

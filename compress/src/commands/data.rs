@@ -87,9 +87,11 @@ impl Data {
     pub fn run(self) -> Result<()> {
         match self.format {
             Format::FromYolo(FromYolo { images, labels, names, output, bad_data }) => {
+                super::keep_inputs("--output", &output, [names.as_path()])?;
                 write(&from_yolo(&images, labels.as_deref(), &names, bad_data)?, &images, &output)
             }
             Format::FromVoc(FromVoc { annotations, images, list, names, output, bad_data }) => {
+                super::keep_inputs("--output", &output, list.iter().chain(&names).map(PathBuf::as_path))?;
                 let converted = from_voc(&annotations, &images, names.as_deref(), list.as_deref(), bad_data)?;
                 write(&converted, &images, &output)
             }

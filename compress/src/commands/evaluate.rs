@@ -42,8 +42,10 @@ pub struct Evaluate {
 impl Evaluate {
     pub fn run(self) -> Result<()> {
         let onnx = std::fs::read(&self.model).map_err(Error::io(&self.model))?;
-        for path in self.json.iter().chain(&self.detections) {
-            checkpoint::check_output(path)?;
+        for (option, output) in [("--json", &self.json), ("--detections", &self.detections)] {
+            let Some(output) = output else { continue };
+            super::keep_inputs(option, output, [self.model.as_path(), &self.annotations])?;
+            checkpoint::check_output(output)?;
         }
         let set = Dataset::read(&self.annotations, &self.images, self.bad_data)?;
         let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());

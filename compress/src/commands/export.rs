@@ -24,6 +24,7 @@ pub struct Export {
 
 impl Export {
     pub fn run(self) -> Result<()> {
+        super::keep_inputs("--output", &self.output, [self.checkpoint.as_path()])?;
         let (network, weights) = checkpoint::read_with_network(&self.checkpoint)?;
         let bytes = to_onnx(&network, &weights, (self.imgsz, self.imgsz), self.storage)?;
         checkpoint::write_whole(&self.output, &bytes)?;

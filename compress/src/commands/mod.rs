@@ -232,6 +232,19 @@ fn report_skipped(sentences: &[String]) {
     }
 }
 
+/// Refuses to write to a file that the command reads, because its content would be lost.
+fn keep_inputs<'a>(option: &'static str, output: &Path, inputs: impl IntoIterator<Item = &'a Path>) -> Result<()> {
+    // Devices and pipes are not replaced. A file that does not exist yet is no input.
+    let place = |path: &Path| path.canonicalize().ok().filter(|path| path.is_file());
+    let Some(output_place) = place(output) else { return Ok(()) };
+    if inputs.into_iter().any(|input| place(input).as_ref() == Some(&output_place)) {
+        let problem =
+            format!("`{}` is read by this command and would be lost: take another name", output.display());
+        return Err(Error::Option { option, problem });
+    }
+    Ok(())
+}
+
 fn progress(count: usize, what: &'static str) -> ProgressBar {
     let style = ProgressStyle::with_template("{msg} {bar:30} {pos}/{len}, {eta} left")
         .unwrap_or_else(|_| ProgressStyle::default_bar());

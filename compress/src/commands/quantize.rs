@@ -86,8 +86,13 @@ fn percentile(text: &str) -> std::result::Result<f64, String> {
 
 impl Quantize {
     pub fn run(self) -> Result<()> {
-        checkpoint::check_output(&self.output)?;
-        self.json.as_deref().map_or(Ok(()), checkpoint::check_output)?;
+        let sets = self.photographs.data.iter().map(|set| super::annotations_and_images(set).0);
+        let inputs: Vec<PathBuf> = sets.chain(self.checkpoint.clone()).chain(self.model.clone()).collect();
+        for (option, output) in [("--output", Some(&self.output)), ("--json", self.json.as_ref())] {
+            let Some(output) = output else { continue };
+            super::keep_inputs(option, output, inputs.iter().map(PathBuf::as_path))?;
+            checkpoint::check_output(output)?;
+        }
         match (&self.checkpoint, &self.model) {
             (Some(checkpoint), _) => self.checkpoint(checkpoint),
             (None, Some(model)) => self.model(model),

@@ -9,7 +9,7 @@ use fir::images::{Image, ImageRef};
 use super::photos::Photo;
 
 /// The grey for areas without a photograph, equal to that of the detector's letterbox.
-const GREY: u8 = 114;
+pub(super) const GREY: u8 = 114;
 
 /// An object is ignored, not learned, if less than this share of it remains after a crop.
 const VISIBLE_MIN: f32 = 0.35;

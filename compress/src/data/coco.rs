@@ -3,7 +3,6 @@
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use image::ImageDecoder;
 use serde::Deserialize;
 
 use super::Photo;
@@ -36,7 +35,7 @@ pub enum Labelled {
 pub struct Object {
     /// Index into [`Dataset::classes`].
     pub class: usize,
-    /// Left, top, right, bottom in pixels of the stored photograph, clipped to it. Training uses this.
+    /// Left, top, right, bottom in pixels, clipped to the photograph. Training uses this.
     pub ltrb: [f32; 4],
     /// Left, top, width, height in pixels as in the file, possibly partly outside the photograph. Evaluation uses this,
     /// like pycocotools. It is 64-bit, because an overlap at exactly a threshold could fall on the other side of it in
@@ -320,8 +319,8 @@ impl Dataset {
             skipped: Vec::new(),
         };
         for (index, path) in paths.into_iter().enumerate() {
-            let (width, height) = match Photo::decoder(&path) {
-                Ok(decoder) => decoder.dimensions(),
+            let (width, height) = match Photo::size(&path) {
+                Ok(size) => size,
                 Err(error) if bad_data == BadData::Skip => {
                     set.skipped.push(error.to_string());
                     continue;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use image::ImageDecoder;
 use image::metadata::Orientation;
 
+use super::photos::IS_TURNED;
 use super::{BadData, Photo};
 use crate::error::{Error, Result, undecodable};
 
@@ -116,8 +117,8 @@ fn hundredths(value: f64) -> f64 {
 ///
 /// # Errors
 ///
-/// The file cannot be read, is damaged or of an unsupported format, or has an EXIF rotation. Other programs apply such
-/// a rotation before boxes are drawn; this crate does not.
+/// The file cannot be read, is damaged or of an unsupported format, or has an EXIF rotation. Some programs apply it
+/// before boxes are drawn, others do not, and the labels do not say which.
 pub(super) fn size(path: &Path) -> Result<(u32, u32), String> {
     let mut decoder = Photo::decoder(path).map_err(|error| match error {
         Error::Data { problem, .. } => problem,
@@ -125,7 +126,7 @@ pub(super) fn size(path: &Path) -> Result<(u32, u32), String> {
         other => other.to_string(),
     })?;
     if decoder.orientation().map_err(|error| undecodable(&error))? != Orientation::NoTransforms {
-        return Err("is stored turned (EXIF orientation): save it upright, so that boxes and pixels agree".into());
+        return Err(IS_TURNED.into());
     }
     Ok(decoder.dimensions())
 }

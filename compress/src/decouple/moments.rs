@@ -85,7 +85,9 @@ pub(super) fn cholesky(matrix: DMatrix<f64>) -> Result<Cholesky<f64, nalgebra::D
     Cholesky::new(matrix).ok_or_else(singular)
 }
 
-/// The error for weights or maps that are not finite.
+/// The error for a fit without a solution. Few photographs have fewer different patches than a kernel has values.
 pub(super) fn singular() -> Error {
-    Error::Training("the network's maps are not finite".into())
+    let problem =
+        "the fit has no solution: take more --images; if that does not help, the network's maps are not finite";
+    Error::Training(problem.into())
 }

@@ -20,6 +20,9 @@ const MOST_BINS: usize = 1 << 8;
 /// YOLOv5), it could leave the neighbouring cells.
 pub const XY_SCALES: RangeInclusive<f32> = 1.0..=2.0;
 
+/// Names that no layer may have: the photograph, and the input and the output of the ONNX file.
+const RESERVED: [&str; 3] = ["image", "images", "output0"];
+
 /// Sides of the input must be multiples of this, or of less for networks without such a coarse map.
 const USUAL_MULTIPLE: usize = 32;
 
@@ -233,7 +236,10 @@ type LayerResult<T = NodeId> = Result<T, String>;
 
 impl Builder {
     fn layer(&mut self, layer: &Layer) -> LayerResult {
-        if layer.name.is_empty() || layer.name == "image" || self.outputs.contains_key(&layer.name) {
+        if layer.name.is_empty()
+            || RESERVED.contains(&layer.name.as_str())
+            || self.outputs.contains_key(&layer.name)
+        {
             return Err("its name is empty, reserved or used twice".into());
         }
         let inputs = match layer.from.as_slice() {
@@ -364,6 +370,12 @@ impl Builder {
         if channels > MOST_CHANNELS || stride > LARGEST_STRIDE {
             return Err(format!(
                 "has {channels} channels at stride {stride}: up to {MOST_CHANNELS} and {LARGEST_STRIDE} are supported"
+            ));
+        }
+        // Otherwise two convolutions would have the same tensors.
+        if self.nodes.iter().any(|node| node.name == name) {
+            return Err(format!(
+                "has an operation `{name}`, and so has another layer: give one of them another name"
             ));
         }
         self.nodes.push(Node { name, layer: Some(self.layer), inputs, op, channels, stride });
@@ -520,6 +532,14 @@ mod tests {
             &["`down`", "reads `top`"],
         );
         refused("a name twice", &|network| network.layers[1].name = "stem".into(), &["`stem`", "used twice"]);
+        for name in ["image", "images", "output0"] {
+            refused(name, &|network| network.layers[1].name = name.into(), &[name, "reserved"]);
+        }
+        refused(
+            "a name of an operation",
+            &|network| network.layers[1].name = "gate.squeeze".into(),
+            &["`gate`", "`gate.squeeze`", "another layer"],
+        );
         refused(
             "two inputs",
             &|network| network.layers[4] = network.layers[4].clone().from(["up", "stem"]),

@@ -1,5 +1,6 @@
 //! The options of a training run.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -144,6 +145,11 @@ pub(super) const MAY_CHANGE: [&str; 10] = [
 ];
 
 impl TrainConfig {
+    /// Whether the boxes of the photographs are learned.
+    pub(super) fn learns_labels(&self) -> bool {
+        self.distill.as_ref().is_none_or(|distill| distill.stage == Stage::Labels)
+    }
+
     /// The options that must not change when a run is continued.
     pub(crate) fn lasting(&self) -> serde_json::Value {
         let mut fields = serde_json::json!(self);
@@ -207,8 +213,7 @@ pub(super) fn check_options(graph: &Graph, network: &Network, config: &TrainConf
             return wrong(option, format!("{share} is not between 0 and 1"));
         }
     }
-    let learns_labels = config.distill.as_ref().is_none_or(|distill| distill.stage == Stage::Labels);
-    if learns_labels && !config.photos.is_empty() {
+    if config.learns_labels() && !config.photos.is_empty() {
         return wrong("--photos", "photographs without boxes teach no labels: take another --stage".into());
     }
     if let Some(distill) = &config.distill {
@@ -300,5 +305,20 @@ pub(super) fn read_data(config: &TrainConfig, network: &Network) -> Result<Datas
     for folder in &config.photos {
         add(Dataset::of_folder(folder, &classes, config.bad_data)?, folder)?;
     }
-    all.ok_or_else(|| Error::Option { option: "--data", problem: "name at least one set".into() })
+    let all = all.ok_or_else(|| Error::Option { option: "--data", problem: "name at least one set".into() })?;
+    if config.learns_labels() && classes_without_boxes(&all, config.teacher_min).len() == all.classes.len() {
+        let problem = "has no box that can be learned: without boxes everything is background".into();
+        return Err(Error::Option { option: "--data", problem });
+    }
+    Ok(all)
+}
+
+/// The classes of which a set has no box that is learned, see [`TrainConfig::teacher_min`].
+pub(super) fn classes_without_boxes(set: &Dataset, teacher_min: f32) -> Vec<&str> {
+    let objects = set.images.iter().flat_map(|image| &image.objects);
+    let learned = objects
+        .filter(|object| !object.crowd && !object.ignore && object.score.is_none_or(|score| score >= teacher_min));
+    let known: HashSet<usize> = learned.map(|object| object.class).collect();
+    let unknown = set.classes.iter().enumerate().filter(|(class, _)| !known.contains(class));
+    unknown.map(|(_, name)| name.as_str()).collect()
 }

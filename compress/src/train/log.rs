@@ -108,9 +108,13 @@ impl RunLog<'_> {
     }
 }
 
-/// Opens the log up to `step`: steps after the last checkpoint are repeated, and must not be logged twice.
-pub(super) fn open_log(path: &std::path::Path, step: u64) -> Result<Journal> {
-    let (journal, lines) = Journal::open::<LogLine>(path)?;
+/// The `journal` at `path` with its `lines` up to `step`: steps after the last checkpoint are repeated, and must not be
+/// logged twice.
+pub(super) fn up_to(
+    step: u64,
+    path: &std::path::Path,
+    (journal, lines): (Journal, Vec<LogLine>),
+) -> Result<Journal> {
     if lines.iter().all(|line| line.step <= step) {
         return Ok(journal);
     }

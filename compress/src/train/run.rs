@@ -8,8 +8,10 @@ use std::time::Instant;
 use serde::Deserialize;
 use tch::Tensor;
 
-use super::config::{MAY_CHANGE, TrainConfig, check_options, loader_config, rate, read_data};
-use super::log::{LogLine, RunLog, open_log};
+use super::config::{
+    MAY_CHANGE, TrainConfig, check_options, classes_without_boxes, loader_config, rate, read_data,
+};
+use super::log::{self, LogLine, RunLog};
 use super::model::Layout;
 use super::precision::{LossScale, device_and_kind};
 use super::state::{RunState, follow_measured};
@@ -18,6 +20,7 @@ use crate::checkpoint;
 use crate::data::{Dataset, Loader};
 use crate::error::{Error, Result};
 use crate::export::{self, Storage};
+use crate::journal::Journal;
 use crate::network::{Graph, Network};
 use crate::quantize::{self, Method, Plan, Scale};
 
@@ -51,19 +54,25 @@ pub fn train(network: &Network, config: &TrainConfig, stop: Arc<AtomicBool>) -> 
         eprintln!("skipped: {problem}");
     }
     println!("{} images, {} classes, {kind:?} on {device:?}", dataset.images.len(), dataset.classes.len());
+    let unknown = classes_without_boxes(&dataset, config.teacher_min);
+    if config.learns_labels() && !unknown.is_empty() {
+        eprintln!("no boxes to learn of: {}", unknown.join(", "));
+    }
 
     let layout = Layout::new(&graph);
     let mut state = RunState::start(network, &graph, &layout, config, device)?;
     check_folder(&config.run, state.step)?;
+    let log_path = config.run.join("log.jsonl");
+    let journal = Journal::open::<LogLine>(&log_path)?;
     let int8 = if config.int8 { Some(int8_plan(network, &graph, &dataset, config)?) } else { None };
     begin_folder(network, config, &state)?;
-    let lines = open_log(&config.run.join("log.jsonl"), state.step)?;
+    let journal = log::up_to(state.step, &log_path, journal)?;
 
     let share = config.batch / config.replicas;
     let first_batch = state.step * config.replicas as u64;
     let progress = progress_of(config, &state);
     let mut loader = Loader::start(dataset, loader_config(config, share, first_batch, progress))?;
-    let mut log = RunLog::new(config, &graph, lines, state.images);
+    let mut log = RunLog::new(config, &graph, journal, state.images);
     let run = Run { network, graph: &graph, layout: &layout, config, device, kind, int8 };
 
     let result = std::thread::scope(|scope| -> Result<bool> {
@@ -104,6 +113,8 @@ impl Run<'_> {
         let mut loss_scale = LossScale::of(kind);
         let reuse = config.distill.as_ref().map_or(1, |distill| distill.reuse);
         let first_step = state.step;
+        // The image size and the learning rate of the last step, if no line of the log has it yet.
+        let mut unlogged = None;
         loop {
             state.seconds = earlier + started.elapsed().as_secs_f64();
             let progress = progress_of(config, state);
@@ -112,6 +123,10 @@ impl Run<'_> {
                 // Without a step there is nothing to continue, and the next command may have another recipe.
                 if state.step > 0 {
                     state.save(network, layout, config, &scales)?;
+                }
+                // A short run would otherwise have no line at all.
+                if let (Some((size, rate)), false) = (unlogged, stopped) {
+                    log.write(state, progress, size, rate)?;
                 }
                 return Ok(stopped);
             }
@@ -138,8 +153,10 @@ impl Run<'_> {
             state.follow_average(config.average_over);
 
             log.add(&taught.losses, norm, state.images);
+            unlogged = Some((taught.size, rate));
             if state.step.is_multiple_of(config.log_every) {
                 log.write(state, progress, taught.size, rate)?;
+                unlogged = None;
             }
             if last_save.elapsed().as_secs() >= config.save_seconds {
                 state.save(network, layout, config, &scales)?;

@@ -53,6 +53,11 @@ impl RunState {
         let mut taken = Vec::new();
         if let Some(path) = &config.init {
             let (weights, _) = checkpoint::read(path)?;
+            let is_damaged = |array: &Array| array.values.iter().any(|value| !value.is_finite());
+            if let Some((name, _)) = weights.iter().find(|(_, array)| is_damaged(array)) {
+                let problem = format!("tensor `{name}` has values that are no numbers");
+                return Err(Error::Checkpoint { path: path.clone(), problem });
+            }
             taken = layout.gather(&weights, &mut learned, &mut measured);
             if taken.is_empty() {
                 return Err(Error::Checkpoint {
@@ -61,22 +66,28 @@ impl RunState {
                 });
             }
             let all = checkpoint::tensors(graph).len();
-            println!("{} of {all} tensors from {}: {}", taken.len(), path.display(), layers_of(&taken));
+            println!(
+                "{} of {all} tensors from {}: {}",
+                taken.len(),
+                path.display(),
+                layers_of(network, graph, &taken)
+            );
         }
         let taken: std::collections::HashSet<&String> = taken.iter().collect();
         // Frozen layers have no gradient, but weight decay would still shrink them.
         let trained = trained_layers(network, config);
-        let is_trained = |layer: &str| network.layers[trained.clone()].iter().any(|other| other.name == layer);
-        let is_frozen = |tensor: &str| !tensor.split('.').next().is_some_and(is_trained);
+        // By layer, not by name: names of layers may have dots, too.
+        let is_frozen =
+            |spec: &TensorSpec| !graph.nodes[spec.node].layer.is_some_and(|layer| trained.contains(&layer));
         let start = layout.scatter(&learned, &measured);
         let size = |spec: &TensorSpec| match start.get(&spec.name) {
             Some(array) if config.relative_rate => size(array),
             _ => 1.0,
         };
-        let rates = layout.fill(|spec| match spec.name.as_str() {
-            name if is_frozen(name) => 0.0,
-            _ if taken.contains(&spec.name) => config.init_rate * size(spec),
-            _ => size(spec),
+        let rates = layout.fill(|spec| match spec {
+            spec if is_frozen(spec) => 0.0,
+            spec if taken.contains(&spec.name) => config.init_rate * size(spec),
+            spec => size(spec),
         });
         let decays = layout.fill(|spec| if spec.name.ends_with("conv.weight") { config.decay } else { 0.0 });
         let tensor = |values: &[f32]| Tensor::from_slice(values).to_device(device);
@@ -190,8 +201,10 @@ fn size(array: &Array) -> f32 {
 }
 
 /// A short list of the layers to which tensors belong.
-fn layers_of(names: &[String]) -> String {
-    let mut layers: Vec<&str> = names.iter().filter_map(|name| name.split('.').next()).collect();
+fn layers_of(network: &Network, graph: &Graph, names: &[String]) -> String {
+    let taken = checkpoint::tensors(graph).into_iter().filter(|spec| names.contains(&spec.name));
+    let layers = taken.filter_map(|spec| graph.nodes[spec.node].layer);
+    let mut layers: Vec<&str> = layers.map(|layer| network.layers[layer].name.as_str()).collect();
     layers.dedup();
     match layers.as_slice() {
         [first, .., last] => format!("{first} … {last} ({} layers)", layers.len()),
