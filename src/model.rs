@@ -84,7 +84,7 @@ impl Model {
         if let Some(size) = size {
             check_size_option(size)?;
         }
-        contain_panics(|| Model::load_unguarded(onnx, size, limits))
+        contain_panics(Kind::UnsupportedModel, || Model::load_unguarded(onnx, size, limits))
     }
 
     fn load_unguarded(onnx: &[u8], size: Option<InputSize>, limits: &Limits) -> Result<Model> {
@@ -177,7 +177,7 @@ impl Model {
     }
 
     pub(crate) fn session(&self, threads: usize) -> Result<Session> {
-        contain_panics(|| self.network.session(self.input_size, threads))
+        contain_panics(Kind::UnsupportedModel, || self.network.session(self.input_size, threads))
     }
 }
 
@@ -253,22 +253,22 @@ fn check_size_option(size: InputSize) -> Result<()> {
     Err(Error::new(Kind::InvalidOption, message))
 }
 
-/// A last safeguard: where panics unwind, a panic in the runtime becomes an error. On wasm a panic aborts. So damaged
+/// A last safeguard: where panics unwind, a panic in the runtime becomes an error of `kind`. On wasm a panic aborts. So damaged
 /// files are refused in [`onnx`] and wherever values are read; this catches what these checks missed.
 #[cfg(panic = "unwind")]
-fn contain_panics<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+fn contain_panics<T>(kind: Kind, work: impl FnOnce() -> Result<T>) -> Result<T> {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         let words = panic
             .downcast_ref::<String>()
             .map(String::as_str)
             .or_else(|| panic.downcast_ref::<&str>().copied())
             .unwrap_or("no message");
-        Err(Error::new(Kind::UnsupportedModel, format!("the runtime gave up on this network: {words}")))
+        Err(Error::new(kind, format!("the runtime gave up on this network: {words}")))
     })
 }
 
 #[cfg(not(panic = "unwind"))]
-fn contain_panics<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+fn contain_panics<T>(_: Kind, work: impl FnOnce() -> Result<T>) -> Result<T> {
     work()
 }
 

@@ -720,8 +720,8 @@ fn nodes_that_do_not_fit_their_inputs_are_named() {
             "its indices are beyond its input",
         ),
         (
-            "a place that counts from the end, which tract takes for one far beyond it",
-            network(vec![node("GatherND", &["a", "place"], "last")], vec![place(&[0, -1])]),
+            "a place before the first of the second axis",
+            network(vec![node("GatherND", &["a", "place"], "last")], vec![place(&[0, -9])]),
             "its indices are beyond its input",
         ),
         (
@@ -883,6 +883,35 @@ fn forms_that_tract_does_not_compute_as_onnx_are_refused() {
             vec![one_hot, node("Add", &["a", "rows"], "last")],
             vec![ints("at", &[1, 2, 3, 4]), number("depth", 4), list("values", &[0.0, 1.0])],
             "its indices are beyond its depth",
+        ),
+        (17, vec![with(node("Einsum", &["a"], "last"), &[text("equation", "abcd -> ")])], vec![], "use ReduceSum"),
+        (
+            17,
+            vec![
+                with(node("Cast", &["a"], "whole"), &[int_attribute("to", 7)]),
+                with(node("Mod", &["whole", "three"], "rest"), &[int_attribute("fmod", 1)]),
+                with(node("Cast", &["rest"], "last"), &[int_attribute("to", 1)]),
+            ],
+            vec![ints("three", &[3])],
+            "cast them to int32",
+        ),
+        (
+            18,
+            vec![node("Pad", &["a", "pads", "", "axes"], "last")],
+            vec![ints("pads", &[1, 1]), ints("axes", &[4])],
+            "not each an axis",
+        ),
+        (
+            17,
+            vec![node("Range", &["start", "end", "step"], "range"), node("Add", &["a", "range"], "last")],
+            vec![floats("start", &[], 0.0), floats("end", &[], 4.0), floats("step", &[], 1e-5)],
+            "more than 65536 values",
+        ),
+        (
+            17,
+            vec![node("TopK", &["one", "k"], "last")],
+            vec![floats("one", &[3], f32::NAN), ints("k", &[2])],
+            "sorts constant floats",
         ),
     ];
     for (opset, nodes, weights, says) in cases {
@@ -1059,6 +1088,23 @@ fn sums_of_no_values_are_an_error() {
 }
 
 /// What a node divides by is computed, and only the picture tells that it is zero.
+#[test]
+fn numbers_of_which_one_is_nan_are_not_sorted() {
+    let mut sort = node("TopK", &["logs", "k"], "last");
+    sort.output.push("places".into());
+    let nodes = vec![
+        node("Reshape", &["a", "flat"], "row"),
+        node("Sub", &["row", "large"], "below"),
+        node("Log", &["below"], "logs"),
+        sort,
+    ];
+    let weights = vec![ints("flat", &[128]), floats("large", &[1], 1e3), ints("k", &[125])];
+    let mut detector = Detector::from_onnx(&network(nodes, weights)).unwrap();
+    let error = detector.detect(ImageView::rgb(&[0; 3 * 32 * 32], 32, 32).unwrap()).unwrap_err();
+    assert_eq!(error.code(), "inference-failed");
+    assert!(format!("{error:?}").contains("one is NaN"), "{error:?}");
+}
+
 #[test]
 fn whole_numbers_divided_by_zero_are_an_error() {
     for (operator, dividend) in [("Div", "seven"), ("Mod", "whole")] {

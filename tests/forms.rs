@@ -101,6 +101,26 @@ fn networks_in_dynamic_int8_find_what_onnxruntime_finds() {
     }
 }
 
+/// tract alone would refuse these, panic, or compute other numbers (`tests/fixtures/rewritten.py`). The second picture is
+/// the first one again.
+#[test]
+fn rare_forms_compute_what_onnxruntime_computes() {
+    let picture: Vec<f32> = (0..3 * 8 * 8).map(|at| (at * 37 % 256) as f32 / 256.0).collect();
+    for case in fixture("rewritten").as_array().unwrap() {
+        let (name, hex) = (&case["name"], case["onnx"].as_str().unwrap());
+        let onnx: Vec<u8> =
+            (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect();
+        let mut detector = Detector::from_onnx(&onnx).unwrap_or_else(|error| panic!("{name}: {error:?}"));
+        let expected: Vec<f32> = serde_json::from_value(case["scores"].clone()).unwrap();
+        for _ in 0..2 {
+            let found = detector.scores(&picture).unwrap_or_else(|error| panic!("{name}: {error:?}"));
+            assert_eq!(found.len(), expected.len(), "{name}");
+            let is_near = |(a, b): (&f32, &f32)| (a - b).abs() <= 1e-5 * b.abs().max(1.0);
+            assert!(found.iter().zip(&expected).all(is_near), "{name}: {found:?}, not {expected:?}");
+        }
+    }
+}
+
 #[test]
 fn forms_and_class_names_are_recognised() {
     struct Case {

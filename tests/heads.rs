@@ -6,7 +6,7 @@
 
 mod common;
 
-use common::read;
+use common::{edited, read};
 use micro_yolo::{Detection, Detector, ImageView};
 
 /// The picture that the scripts gave the other runtime, as interleaved pixels; each multiplies by a prime of its own.
@@ -41,6 +41,23 @@ fn a_head_of_distributions_finds_the_boxes_of_onnxruntime() {
     let rows: Vec<Vec<f32>> =
         serde_json::from_value(numbers("compress/tests/export/distribution-answer.json")).unwrap();
     assert_boxes(&found, &rows, size, score_min);
+}
+
+/// As training that diverged leaves it. Each of the first convolution's outputs becomes NaN, and so all scores.
+#[test]
+fn a_network_with_nan_among_its_weights_is_noticed() {
+    let onnx = edited(&read("compress/tests/export/distribution.onnx"), |proto| {
+        let graph = proto.graph.as_mut().unwrap();
+        let first = graph.node.iter().find(|node| node.op_type == "Conv").unwrap().input[1].clone();
+        let weight = graph.initializer.iter_mut().find(|weight| weight.name == first).unwrap();
+        weight.raw_data[..4].copy_from_slice(&f32::NAN.to_le_bytes());
+    });
+    let pixels = picture(96, 64, 37);
+    let mut detector = Detector::from_onnx(&onnx).unwrap();
+    assert_eq!(detector.model().foreign_nodes(), []);
+    let error = detector.detect(ImageView::rgb(&pixels, 96, 64).unwrap()).unwrap_err();
+    assert_eq!(error.code(), "inference-failed");
+    assert!(error.to_string().contains("NaN"), "{error}");
 }
 
 /// Two heads of other scales, as YOLOv4 has them.

@@ -106,7 +106,10 @@ fn unary(net: &mut Net, uses: &[usize], id: Id, activation: Activation) -> bool 
 fn by_channel(net: &mut Net, uses: &[usize], id: Id) -> bool {
     let before = net.nodes[id].inputs[0];
     let Op::Conv(last) = &net.nodes[id].op else { return false };
-    if !last.is_by_channel() || last.int8.is_some() || uses[before] != 1 || net.nodes[before].kind != Kind::Float {
+    // Padding behind the last row or column shows only in the shape.
+    let keeps_shape = net.nodes[before].shape == net.nodes[id].shape;
+    let is_by_channel = last.is_by_channel() && last.int8.is_none() && keeps_shape;
+    if !is_by_channel || uses[before] != 1 || net.nodes[before].kind != Kind::Float {
         return false;
     }
     let (factors, offsets, activation) = (last.weights.floats().into_owned(), last.bias.clone(), last.activation);

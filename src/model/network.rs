@@ -1,7 +1,7 @@
 //! A network that is ready to run, on the engine alone or on the engine and tract, and a session that runs it.
 
 use crate::engine;
-use crate::error::Result;
+use crate::error::{Kind, Result};
 use crate::size::InputSize;
 #[cfg(feature = "tract")]
 use crate::tract;
@@ -74,7 +74,7 @@ impl Session {
     ///
     /// `inference-failed` if the network fails while it runs.
     pub fn run(&mut self) -> Result<Vec<&[f32]>> {
-        super::contain_panics(|| match self {
+        super::contain_panics(Kind::Inference, || match self {
             Session::Engine { network, memory, input } => Ok(network.run(memory, input)),
             #[cfg(feature = "tract")]
             Session::Divided(session) => Ok(vec![session.run()?]),

@@ -118,6 +118,9 @@ fn check_attribute(attribute: &pb::AttributeProto, node: &pb::NodeProto, name: &
             );
             Err(Error::new(Kind::UnsupportedModel, message))
         }
+        Ok(AttributeType::SparseTensor | AttributeType::SparseTensors) => {
+            Err(Error::new(Kind::UnsupportedModel, format!("the {} is sparse; store it dense", what())))
+        }
         Ok(_) => Ok(()),
         Err(_) => Err(invalid(format!("the {} has the unknown type {}", what(), attribute.r#type))),
     }

@@ -3,7 +3,7 @@
 //! tract does not check everything in a file, and panics if something is wrong. On wasm a panic ends the whole
 //! instance. So axes, windows and indices are checked here against the shapes.
 
-use tract_onnx::prelude::DatumType;
+use tract_onnx::prelude::{Datum, DatumType, TDim};
 
 use super::whole_numbers::{powers_fit, range};
 use crate::onnx::attributes::Attributes;
@@ -150,9 +150,24 @@ impl<'n> Node<'n> {
             {
                 Err("an output_dtype other than uint8 without a zero point is not supported")
             }
+            // tract does not sum a single input.
+            "Einsum"
+                if self.inputs.len() == 1 && text("equation", "").is_some_and(|e| e.trim_end().ends_with("->")) =>
+            {
+                Err("a sum of all values is not supported; use ReduceSum")
+            }
+            "Mod" if self.attributes.int("fmod", 0) != Some(0) && self.has_sizes() => {
+                Err("fmod of computed int64 numbers is not supported; cast them to int32")
+            }
             "Resize" => self.resized(),
             _ => Ok(()),
         }
+    }
+
+    /// Whether an input has tract's type for sizes, with values that the picture determines.
+    fn has_sizes(&self) -> bool {
+        let is_size = |known: &Known| !known.is_fixed && known.kind == Some(TDim::datum_type());
+        self.inputs.iter().flatten().any(is_size)
     }
 
     fn resized(&self) -> Result<(), &'static str> {
@@ -442,6 +457,10 @@ impl<'n> Node<'n> {
     fn top_k(&self, shape: &[usize]) -> Result<(), &'static str> {
         let count = self.known(1).and_then(|known| known.ints.as_deref());
         match (count, self.axis_or(shape.len() as i64, -1)) {
+            // One of them could be NaN, at which tract panics.
+            _ if self.known(0).is_some_and(|known| known.is_fixed && known.kind.is_some_and(|k| k.is_float())) => {
+                Err("it sorts constant floats")
+            }
             (Some([count]), Some(axis)) if (0..=shape[axis] as i64).contains(count) => Ok(()),
             _ => Err("its k is no constant, or larger than the axis"),
         }
@@ -464,8 +483,9 @@ impl<'n> Node<'n> {
             [number] => Some(*number),
             _ => None,
         };
-        if self.known(2).and_then(|step| step.floats.as_deref()) == Some(&[0.0]) {
-            return Err("its step is 0");
+        // Other ranges of floats are written as constants.
+        if (0..3).any(|index| self.known(index).and_then(|known| known.kind).is_some_and(|kind| kind.is_float())) {
+            return Err("its numbers are not float32, its step is 0, or it has more than 65536 values");
         }
         match (number(0), number(1), number(2)) {
             (_, _, Some(0)) => Err("its step is 0"),
@@ -499,16 +519,15 @@ impl<'n> Node<'n> {
     fn pad(&self, shape: &[usize]) -> Result<(), &'static str> {
         let Some(pads) = self.ints("pads", 1) else { return Ok(()) };
         let (rank, has_axes) = (shape.len(), self.known(3).is_some());
-        if pads.iter().any(|pad| *pad < 0) || (!has_axes && pads.len() != 2 * rank) {
+        if has_axes {
+            return Err("its axes are no constants, or not each an axis of its input");
+        }
+        if pads.iter().any(|pad| *pad < 0) || pads.len() != 2 * rank {
             return Err("its pads are negative, or not two for each axis");
         }
         let fits = |(at, pad): (usize, &i64)| *pad < shape[at % rank] as i64;
         let mirrors = self.attributes.text("mode", "constant") == Some("reflect");
-        if !mirrors || !has_axes && pads.iter().enumerate().all(fits) {
-            Ok(())
-        } else {
-            Err("it reflects more than its input, or along chosen axes")
-        }
+        if !mirrors || pads.iter().enumerate().all(fits) { Ok(()) } else { Err("it reflects more than its input") }
     }
 
     /// Checks that scale and zero point are one number, or one per position along the axis.
@@ -868,7 +887,7 @@ fn alike(a: &[Option<usize>], b: &[Option<usize>]) -> bool {
 }
 
 /// The axes counted from the front, each once. Invalid axes stay as they are.
-fn distinct(axes: &[i64], rank: i64) -> Vec<i64> {
+pub(super) fn distinct(axes: &[i64], rank: i64) -> Vec<i64> {
     let mut axes: Vec<i64> =
         axes.iter().map(|axis| if *axis < 0 { axis.saturating_add(rank) } else { *axis }).collect();
     axes.sort_unstable();

@@ -14,6 +14,7 @@ use tract_onnx::tract_hir::infer::Factoid;
 use tract_onnx::tract_hir::internal::{DimLike, InferenceFact};
 
 use super::check::{Known, MAX_SIZE, MAX_VOLUME, asked, check};
+use super::rewrite::{Rewritten, gathered, rewritten};
 use crate::engine::net::Shape;
 use crate::error::{Error, Kind, Result};
 use crate::limits::Budget;
@@ -108,17 +109,34 @@ impl<'a> Inference<'a> {
         self.facts.get(name).is_some_and(|fact| fact.value.concretize().is_some())
     }
 
+    /// A slice by steps in another form, with the constants that this reads.
+    pub fn gathered(&self, node: &NodeProto) -> Option<(Vec<NodeProto>, Vec<TensorProto>)> {
+        gathered(node, &self.known(node, &self.inputs(node)))
+    }
+
     /// The type and dimensions of a tensor. A dimension that depends on the content of the picture is `None`.
     pub fn kind(&self, name: &str) -> Option<(DataType, Vec<Option<usize>>)> {
-        let fact = self.facts.get(name)?;
-        let kind = data_type(fact.datum_type.concretize()?)?;
-        let rank = usize::try_from(fact.shape.rank().concretize()?).ok()?;
-        let side = |axis: usize| fact.shape.dim(axis)?.concretize()?.to_usize().ok();
-        Some((kind, (0..rank).map(side).collect()))
+        kind(self.facts.get(name)?)
+    }
+
+    /// The other form of a node, if tract does not compute it as it is.
+    pub fn rewritten(&self, node: &NodeProto) -> Option<Rewritten> {
+        rewritten(node, self.opset, &self.known(node, &self.inputs(node)))
+    }
+
+    /// The facts about a node's inputs; `None` for one that is omitted or unknown.
+    fn inputs(&self, node: &NodeProto) -> Vec<Option<InferenceFact>> {
+        node.input.iter().map(|name| self.facts.get(name.as_str()).cloned()).collect()
     }
 
     /// What is known about the node's outputs. The inner error means that they are too large.
-    fn facts_of(&mut self, node: &NodeProto, budget: &mut Budget<'_>) -> TractResult<Result<Vec<InferenceFact>>> {
+    fn facts_of(
+        &mut self,
+        node: &NodeProto,
+        inputs: &[Option<InferenceFact>],
+        is_fixed: bool,
+        budget: &mut Budget<'_>,
+    ) -> TractResult<Result<Vec<InferenceFact>>> {
         let proto = pb::NodeProto::decode(&node.encode_to_vec()[..])?;
         let Some(build) = self.onnx.op_register.0.get(&node.op_type) else {
             // `infer` has already reported it.
@@ -137,8 +155,9 @@ impl<'a> Inference<'a> {
         let inputs: TVec<&InferenceFact> = node
             .input
             .iter()
-            .filter(|name| !name.is_empty())
-            .map(|name| self.facts.get(name.as_str()).ok_or_else(|| TractError::msg("an input is unknown")))
+            .zip(inputs)
+            .filter(|(name, _)| !name.is_empty())
+            .map(|(_, fact)| fact.as_ref().ok_or_else(|| TractError::msg("an input is unknown")))
             .collect::<TractResult<_>>()?;
         let unknown = InferenceFact::default();
         let wanted = node.output.iter().filter(|name| !name.is_empty()).count();
@@ -149,7 +168,7 @@ impl<'a> Inference<'a> {
         }
         // First without values: constants are computed only once it is known that they fit into memory.
         let (_, found, _) = op.infer_facts(inputs.clone(), outputs.clone(), tvec!())?;
-        if let Err(error) = charge(&found, self.is_fixed(node), budget, node.label())? {
+        if let Err(error) = charge(&found, is_fixed, budget, node.label())? {
             return Ok(Err(error));
         }
         let (_, found, _) = op.infer(inputs, outputs, tvec!())?;
@@ -180,19 +199,27 @@ impl<'a> Inference<'a> {
         shapes.collect::<Vec<_>>().join(", ")
     }
 
-    /// What is known about the node's inputs; `None` for an omitted one.
-    fn known(&self, node: &NodeProto) -> Vec<Option<Known>> {
-        let of = |name: &String| {
-            let fact = self.facts.get(name.as_str())?;
+    /// What is known about the node's inputs, which have these facts; `None` for an omitted one.
+    fn known(&self, node: &NodeProto, inputs: &[Option<InferenceFact>]) -> Vec<Option<Known>> {
+        let of = |(name, fact): (&String, &Option<InferenceFact>)| {
+            let fact = fact.as_ref()?;
             let is_constant = fact.value.concretize().is_some();
             let is_fixed = is_constant || self.fixed.contains(name.as_str());
-            let sides = self.kind(name).map(|(_, sides)| sides);
+            let sides = kind(fact).map(|(_, sides)| sides);
             let kind = fact.datum_type.concretize();
             let (shape, ints, floats, magnitudes) = (concrete(fact), ints(fact), floats(fact), magnitudes(fact));
             Some(Known { sides, shape, is_constant, is_fixed, ints, floats, magnitudes, kind })
         };
-        node.input.iter().map(of).collect()
+        node.input.iter().zip(inputs).map(of).collect()
     }
+}
+
+/// The type and dimensions of a tensor. A dimension that depends on the content of the picture is `None`.
+fn kind(fact: &InferenceFact) -> Option<(DataType, Vec<Option<usize>>)> {
+    let kind = data_type(fact.datum_type.concretize()?)?;
+    let rank = usize::try_from(fact.shape.rank().concretize()?).ok()?;
+    let side = |axis: usize| fact.shape.dim(axis)?.concretize()?.to_usize().ok();
+    Some((kind, (0..rank).map(side).collect()))
 }
 
 /// The values of a constant of integers.
@@ -266,24 +293,39 @@ impl<'a> lower::Inference<'a> for Inference<'a> {
     fn infer(&mut self, node: &'a NodeProto, budget: &mut Budget<'_>) -> Result<Vec<Value<'a>>> {
         let name = node.label();
         if !self.onnx.op_register.0.contains_key(&node.op_type) {
-            let message = format!("the node {name:?} needs the operator {}, which is not supported", node.op_type);
+            let only = match node.op_type.as_str() {
+                "Upsample" => " but for nearest with a factor of 2; export with operator set 11 or later",
+                _ => "",
+            };
+            let operator = &node.op_type;
+            let message = format!("the node {name:?} needs the operator {operator}, which is not supported{only}");
             return Err(Error::new(Kind::UnsupportedOperator, message));
         }
         let misfit = || {
             let shapes = self.shapes(node);
             format!("the node {name:?} ({}) does not fit its inputs {shapes}", node.op_type)
         };
-        let known = self.known(node);
-        if let Err(what) = check(node, self.opset, &known) {
+        let mut inputs = self.inputs(node);
+        let mut known = self.known(node, &inputs);
+        let new = rewritten(node, self.opset, &known);
+        let mut form = node;
+        if let Some(Rewritten { node, constants }) = &new {
+            inputs.resize(node.input.len(), None);
+            constants.iter().for_each(|(index, constant)| inputs[*index] = Some(fact_of(constant)));
+            known = self.known(node, &inputs);
+            form = node;
+        }
+        if let Err(what) = check(form, self.opset, &known) {
             let (operator, shapes) = (&node.op_type, self.shapes(node));
             let message = format!("the node {name:?} ({operator}) cannot run: {what} (inputs {shapes})");
             return Err(Error::new(Kind::UnsupportedModel, message));
         }
         // Must precede tract's own multiplication.
-        budget.fits(asked(node, &known), name)?;
+        budget.fits(asked(form, &known), name)?;
         let message = misfit();
-        let facts = self.facts_of(node, budget).map_err(|error| unsupported(message, error))??;
         let is_fixed = self.is_fixed(node);
+        let facts =
+            self.facts_of(form, &inputs, is_fixed, budget).map_err(|error| unsupported(message, error))??;
         let mut facts = facts.into_iter();
         let outputs = node.output.iter().map(String::as_str);
         let values = outputs.map(|name| {

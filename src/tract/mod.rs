@@ -1,7 +1,8 @@
 //! Networks that the engine does not run alone: [tract](https://github.com/sonos/tract) runs the nodes that the engine
 //! does not support.
 //!
-//! [`inference`] asks tract for the shapes and constants of these nodes. [`partition`] divides all nodes into stages;
+//! [`inference`] asks tract for the shapes and constants of these nodes, some of them in another form ([`rewrite`]).
+//! [`partition`] divides all nodes into stages;
 //! each is either a region of the engine or a small ONNX model for tract. [`session`] runs the stages one after the
 //! other, with [`runtime_check`] before each node that tract runs. [`along_axis`] and [`whole_numbers`] compute some of
 //! these nodes instead of tract.
@@ -10,6 +11,7 @@ mod along_axis;
 mod check;
 mod inference;
 mod partition;
+mod rewrite;
 mod runtime_check;
 mod session;
 mod whole_numbers;

@@ -6,9 +6,10 @@
 use std::collections::{HashMap, HashSet};
 
 use super::inference::Inference;
+use super::rewrite::Rewritten;
 use crate::engine::net::{Net, Op};
 use crate::error::{Error, Kind, Result};
-use crate::limits::Budget;
+use crate::limits::{Budget, product};
 use crate::lower::{self, ForeignNode, Lowered, Lowering, Reason, Step, Values};
 use crate::onnx::File;
 use crate::onnx::attributes::Attributes;
@@ -286,14 +287,28 @@ fn model(
         };
         Ok(value_info(name, kind, &sides))
     };
-    let nodes = nodes.iter().map(|id| {
-        let node = graph.node[*id].clone();
-        within(node, inference, &mut initializer)
-    });
-    let nodes = nodes.collect::<Vec<_>>().concat();
+    let mut forms = Vec::with_capacity(nodes.len());
+    for node in nodes.iter().map(|id| &graph.node[*id]) {
+        let node = match inference.rewritten(node) {
+            Some(Rewritten { node, constants }) => {
+                initializer.extend(constants.into_iter().map(|(_, constant)| constant));
+                node
+            }
+            None => node.clone(),
+        };
+        match inference.gathered(&node) {
+            Some((gathers, constants)) => {
+                let numbers = constants.iter().map(|constant| constant.int64_data.len()).sum::<usize>();
+                budget.take(COPIES.saturating_mul(product(&[numbers, size_of::<i64>()])), node.label())?;
+                initializer.extend(constants);
+                forms.extend(gathers);
+            }
+            None => forms.extend(within(node, inference, &mut initializer)),
+        }
+    }
     let proto = GraphProto {
         name: "part".to_owned(),
-        node: nodes,
+        node: forms,
         initializer,
         input: inputs.iter().map(|name| info(name)).collect::<Result<_>>()?,
         output: outputs.iter().map(|name| ValueInfoProto { name: (*name).to_owned(), r#type: None }).collect(),

@@ -1,5 +1,6 @@
 //! Checks the inputs of a node while the network runs, where tract would panic: indices out of bounds, reductions over
-//! no values, integer division by zero, integer powers that overflow, and shifts by at least the number of bits.
+//! no values, scores that are NaN and must be sorted, integer division by zero, integer powers that overflow, and shifts
+//! by at least the number of bits.
 //!
 //! `check` has checked what is known before the network runs. For `Gather` and `GatherElements`, extra nodes clamp the
 //! indices, see `partition`.
@@ -19,8 +20,8 @@ const MAX_PLACE: f32 = 1e4;
 ///
 /// # Errors
 ///
-/// If indices are out of bounds, if shapes do not fit together, if a reduction has no values, if an integer is divided
-/// by zero, or if an integer power or shift exceeds its type.
+/// If indices are out of bounds, if shapes do not fit together, if a reduction has no values, if a NaN must be sorted, if
+/// an integer is divided by zero, or if an integer power or shift exceeds its type.
 pub(super) fn inputs(node: &TypedNode, mut inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
     if let Some(op) = node.op_as::<GatherElements>() {
         let [data, at] = &inputs[..] else { return Ok(inputs) };
@@ -67,6 +68,13 @@ pub(super) fn inputs(node: &TypedNode, mut inputs: TVec<TValue>) -> TractResult<
             "Pow" => power(first, second)?,
             "ShiftLeft" | "ShiftRight" => shift(first, second)?,
             _ => (),
+        }
+    } else if matches!(&*node.op().name(), "Topk" | "NonMaxSuppression") {
+        for input in inputs.iter().filter(|input| input.datum_type().is_float()) {
+            let numbers = input.cast_to::<f32>()?;
+            if numbers.try_as_plain_ram()?.as_slice::<f32>()?.iter().any(|number| number.is_nan()) {
+                return Err(TractError::msg("it sorts numbers of which one is NaN"));
+            }
         }
     }
     Ok(inputs)

@@ -14,6 +14,7 @@ use super::{runtime_check, whole_numbers};
 use crate::engine::{self, Isa};
 use crate::error::{Error, Kind, Result};
 use crate::limits::{Budget, product};
+use crate::onnx::messages::NodeProto;
 use crate::size::InputSize;
 
 /// A divided network, ready to run. Clones share the weights.
@@ -41,8 +42,13 @@ struct Ready {
 
 enum Program {
     Engine(engine::Network),
-    /// With the maximum bytes of a tensor whose size depends on the content of the picture.
-    Tract(Arc<TypedRunnableModel>, u64),
+    Tract {
+        plan: Arc<TypedRunnableModel>,
+        /// The maximum bytes of a tensor whose size depends on the content of the picture.
+        largest: u64,
+        /// Whether it has a recurrent layer. tract would continue it with the state of the last picture.
+        recurs: bool,
+    },
 }
 
 impl Network {
@@ -73,7 +79,9 @@ impl Network {
                     let plan = runnable(&proto.encode_to_vec())?;
                     let bytes = memory_bytes(&plan).map_err(|error| unsupported("a part has no shapes", error))?;
                     budget.take(bytes, "")?;
-                    Program::Tract(plan, budget.memory_limit())
+                    let recurs = |node: &NodeProto| matches!(node.op_type.as_str(), "LSTM" | "GRU" | "RNN");
+                    let recurs = proto.graph.iter().flat_map(|graph| &graph.node).any(recurs);
+                    Program::Tract { plan, largest: budget.memory_limit(), recurs }
                 }
             };
             let outputs = outputs.into_iter().map(|name| {
@@ -107,7 +115,7 @@ impl Network {
         let failed = |error| unsupported("the network could not be made ready to run", error);
         let states = self.0.stages.iter().map(|stage| match &stage.program {
             Program::Engine(_) => Ok(State::Engine(engine::Memory::new(1))),
-            Program::Tract(plan, _) => plan.spawn().map(State::Tract).map_err(failed),
+            Program::Tract { plan, .. } => plan.spawn().map(State::Tract).map_err(failed),
         });
         Ok(Session {
             states: states.collect::<Result<_>>()?,
@@ -218,8 +226,13 @@ impl Session {
             let inputs: TVec<TValue> = inputs.collect();
             let outputs = match (&stage.program, state) {
                 (Program::Engine(network), State::Engine(memory)) => region(network, memory, &inputs)?,
-                (Program::Tract(_, largest), State::Tract(state)) => part(state, inputs, *largest, self.shared.isa)
-                    .map_err(|error| failed("the network failed while running", error))?,
+                (Program::Tract { plan, largest, recurs }, State::Tract(state)) => {
+                    let failed = |error| failed("the network failed while running", error);
+                    if *recurs {
+                        *state = plan.spawn().map_err(failed)?;
+                    }
+                    part(state, inputs, *largest, self.shared.isa).map_err(failed)?
+                }
                 _ => TVec::new(),
             };
             for (slot, output) in stage.outputs.iter().zip(outputs) {

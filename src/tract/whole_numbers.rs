@@ -28,6 +28,8 @@ enum Arithmetic<'n> {
     Product,
     Quotient,
     Remainder,
+    /// With the sign of the divisor.
+    Modulus,
     Negative,
     Absolute,
     SumAlong(&'n [usize]),
@@ -174,6 +176,8 @@ fn wide(arithmetic: &Arithmetic<'_>, inputs: &[TValue]) -> TractResult<Option<TV
     // Some values may still be symbols for unknown sizes.
     let numbers = inputs.iter().map(|input| input.cast_to::<i64>().map(|input| input.into_owned().into_tvalue()));
     let Ok(numbers) = numbers.collect::<TractResult<Vec<_>>>() else { return Ok(None) };
+    // The sign of a remainder is that of the divisor. tract takes care of that for other types only.
+    let arithmetic = if let Arithmetic::Remainder = arithmetic { &Arithmetic::Modulus } else { arithmetic };
     match compute(arithmetic, &numbers)? {
         Some(output) => Ok(Some(tvec!(sizes(&output)?.into_tvalue()))),
         None => Ok(None),
@@ -273,6 +277,10 @@ fn compute(arithmetic: &Arithmetic<'_>, inputs: &[TValue]) -> TractResult<Option
         // `runtime_check` has refused zeros. What remains is the smallest integer divided by -1.
         Arithmetic::Quotient => pairwise(|a, b| a.checked_div(b).unwrap_or(a.wrapping_neg()))?,
         Arithmetic::Remainder => pairwise(|a, b| a.checked_rem(b).unwrap_or(0))?,
+        Arithmetic::Modulus => pairwise(|a, b| {
+            let rest = a.checked_rem(b).unwrap_or(0);
+            if rest != 0 && (rest < 0) != (b < 0) { rest + b } else { rest }
+        })?,
         Arithmetic::Negative => filled(shape, &mut |at| first(at).wrapping_neg())?,
         Arithmetic::Absolute if kind.is_unsigned() => filled(shape, &mut |at| first(at))?,
         Arithmetic::Absolute => filled(shape, &mut |at| first(at).wrapping_abs())?,
@@ -449,7 +457,9 @@ mod tests {
         let sizes = |values: &[i64]| sizes(&tensor1(values)).unwrap();
         // tract alone multiplies by 0, and panics at a remainder of 0.
         assert_eq!(of(mul(), &[sizes(&[3, -3]), sizes(&[1 << 32])]), sizes(&[3 << 32, -3 << 32]));
-        assert_eq!(of(rem(), &[sizes(&[7, -7]), sizes(&[1 << 32])]), sizes(&[7, -7]));
+        assert_eq!(of(rem(), &[sizes(&[7, -7]), sizes(&[1 << 32])]), sizes(&[7, (1 << 32) - 7]));
+        assert_eq!(of(rem(), &[sizes(&[7, -7, 6]), sizes(&[-3])]), sizes(&[-2, -1, 0]));
+        assert_eq!(of(rem(), &[sizes(&[i64::MIN, 5]), sizes(&[-1, i64::MAX])]), sizes(&[0, 5]));
         assert_eq!(of(div(), &[sizes(&[-7, i64::MIN]), sizes(&[2, -1])]), sizes(&[-3, i64::MIN]));
         assert_eq!(of(add(), &[sizes(&[i64::MAX]), sizes(&[1])]), sizes(&[i64::MIN]));
         // tract alone casts to 32 bits first.

@@ -3,7 +3,7 @@
 use super::operations::{MAX_LANES, Simd};
 use super::quantize::ROUNDER;
 
-/// The function that is applied to a sum before it is stored.
+/// The function that is applied to a sum before it is stored. A NaN stays NaN, so that a broken network is noticed.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Activation {
     /// `clamp(x, low, high)`: ReLU, ReLU6, any Clip, or no activation if the bounds are infinite.
@@ -29,7 +29,10 @@ impl Activation {
     /// Applies the activation to one number. Used by kernels that do not need vectors, and by the reference code of
     /// tests.
     pub(crate) fn apply_scalar(self, x: f32) -> f32 {
-        let clamp = |x: f32, low: f32, high: f32| x.max(low).min(high);
+        let clamp = |x: f32, low: f32, high: f32| {
+            let x = if low > x { low } else { x };
+            if high < x { high } else { x }
+        };
         match self {
             Activation::Clamp { low, high } => clamp(x, low, high),
             Activation::Affine { scale, offset, low, high } => clamp(x * scale + offset, low, high),
@@ -55,7 +58,7 @@ impl Activation {
                 let (low, high) = (isa.splat(low), isa.splat(high));
                 v.map(
                     #[inline(always)]
-                    |x| isa.min(isa.max(x, low), high),
+                    |x| isa.min(high, isa.max(low, x)),
                 )
             }
             Activation::Affine { scale, offset, low, high } => v.map(
@@ -70,7 +73,7 @@ impl Activation {
                 let (zero, slope) = (isa.splat(0.0), isa.splat(slope));
                 v.map(
                     #[inline(always)]
-                    |x| isa.mul_add(isa.min(x, zero), slope, isa.max(x, zero)),
+                    |x| isa.mul_add(isa.min(zero, x), slope, isa.max(zero, x)),
                 )
             }
             Activation::Sigmoid => v.map(
@@ -84,7 +87,7 @@ impl Activation {
             Activation::Exp { low, high } => v.map(
                 #[inline(always)]
                 |x| {
-                    let x = isa.min(isa.max(x, isa.splat(low)), isa.splat(high));
+                    let x = isa.min(isa.splat(high), isa.max(isa.splat(low), x));
                     // Above 88, `exp` would no longer change, so the excess is added to make the result infinite.
                     let beyond = isa.max(isa.sub(x, isa.splat(88.0)), isa.splat(0.0));
                     isa.mul_add(beyond, isa.splat(f32::MAX), exp(isa, x))
@@ -116,7 +119,7 @@ pub(super) fn activate<S: Simd>(isa: S, activation: Activation, values: &mut [f3
 #[inline(always)]
 fn affine<S: Simd>(isa: S, x: S::F, scale: f32, offset: f32, low: f32, high: f32) -> S::F {
     let y = isa.mul_add(x, isa.splat(scale), isa.splat(offset));
-    isa.min(isa.max(y, isa.splat(low)), isa.splat(high))
+    isa.min(isa.splat(high), isa.max(isa.splat(low), y))
 }
 
 /// `1 / (1 + exp(-x))` within 2e-7.
@@ -135,7 +138,7 @@ fn sigmoid<S: Simd>(isa: S, x: S::F) -> S::F {
 #[inline(always)]
 fn exp<S: Simd>(isa: S, x: S::F) -> S::F {
     // Within these bounds 2^n is a normal number.
-    let x = isa.min(isa.max(x, isa.splat(-87.0)), isa.splat(88.0));
+    let x = isa.min(isa.splat(88.0), isa.max(isa.splat(-87.0), x));
     let magic = isa.splat(ROUNDER);
     let shifted = isa.mul_add(x, isa.splat(std::f32::consts::LOG2_E), magic);
     let n = isa.sub(shifted, magic);
@@ -162,6 +165,23 @@ mod tests {
         #[inline(always)]
         fn run<S: Simd>(self, isa: S) {
             activate(isa, self.0, self.1);
+        }
+    }
+
+    #[test]
+    fn a_nan_stays_nan() {
+        let bounded = [Activation::NONE, Activation::Clamp { low: 0.0, high: 6.0 }, Activation::Sigmoid];
+        let line = Activation::Affine { scale: 0.2, offset: 0.5, low: 0.0, high: 1.0 };
+        let gated = Activation::Gated { scale: 0.2, offset: 0.5, low: 0.0, high: 1.0 };
+        let exp = Activation::Exp { low: -50.0, high: 5.0 };
+        let others = [line, gated, exp, Activation::Leaky { slope: 0.1 }, Activation::Silu];
+        for isa in Isa::supported() {
+            for case in bounded.into_iter().chain(others) {
+                let mut ys = [f32::NAN; 17];
+                isa.run(Apply(case, &mut ys));
+                assert!(ys.iter().all(|y| y.is_nan()), "{} {case:?}: {ys:?}", isa.name());
+                assert!(case.apply_scalar(f32::NAN).is_nan(), "{case:?}");
+            }
         }
     }
 

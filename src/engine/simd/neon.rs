@@ -50,9 +50,9 @@ unsafe impl<const DOT: bool> Simd for Neon<DOT> {
         fn sub(a: float32x4_t, b: float32x4_t) -> float32x4_t { vsubq_f32(a, b) }
         fn mul(a: float32x4_t, b: float32x4_t) -> float32x4_t { vmulq_f32(a, b) }
         fn div(a: float32x4_t, b: float32x4_t) -> float32x4_t { vdivq_f32(a, b) }
-        // With one NaN, the result is the other number, as for the clamps of the other instruction sets.
-        fn min(a: float32x4_t, b: float32x4_t) -> float32x4_t { vminnmq_f32(a, b) }
-        fn max(a: float32x4_t, b: float32x4_t) -> float32x4_t { vmaxnmq_f32(a, b) }
+        // With one NaN, the result is NaN.
+        fn min(a: float32x4_t, b: float32x4_t) -> float32x4_t { vminq_f32(a, b) }
+        fn max(a: float32x4_t, b: float32x4_t) -> float32x4_t { vmaxq_f32(a, b) }
         fn reinterpret_i32(a: float32x4_t) -> int32x4_t { vreinterpretq_s32_f32(a) }
         fn reinterpret_f32(a: int32x4_t) -> float32x4_t { vreinterpretq_f32_s32(a) }
         fn splat_i32(x: i32) -> int32x4_t { vdupq_n_s32(x) }

@@ -55,7 +55,7 @@ pub(crate) unsafe trait Simd: Copy + 'static {
     fn mul(self, a: Self::F, b: Self::F) -> Self::F;
     /// `a / b`
     fn div(self, a: Self::F, b: Self::F) -> Self::F;
-    /// The smaller, as `if a < b { a } else { b }`; which one a NaN gives is left open.
+    /// The smaller, as `if a < b { a } else { b }`. NaN if `b` is NaN; if only `a` is, either.
     fn min(self, a: Self::F, b: Self::F) -> Self::F;
     /// The larger, likewise.
     fn max(self, a: Self::F, b: Self::F) -> Self::F;

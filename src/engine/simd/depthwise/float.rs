@@ -230,7 +230,7 @@ impl DepthwiseF32 {
                 // Without `apply`, because the compiler does not always inline its `map` for four vectors.
                 let (low, high) = (isa.splat(low), isa.splat(high));
                 for sum in &mut sums {
-                    *sum = isa.min(isa.max(*sum, low), high);
+                    *sum = isa.min(high, isa.max(low, *sum));
                 }
             }
             for (j, sum) in sums.iter().enumerate() {
