@@ -172,11 +172,20 @@ test("a label lies at its box: outside of a small one, and none where the box is
   assert.deepEqual(placeLabels([label(0, 0, 9, 9)], { width: 79, height: 200 }), [undefined], "wider than the canvas");
 });
 
-test("a flood of objects takes no time to label", () => {
+test("a flood of objects is labelled with few tries for each, however tall the boxes are", () => {
   const labels = Array.from({ length: 5000 }, (_, id) => ({ box: { left: id % 71, top: id % 67, width: 1900, height: 1000 }, width: 80, height: 20 }));
-  const started = performance.now();
-  assert.ok(placeLabels(labels, { width: 2000, height: 1100 }).filter(Boolean).length > 20);
-  assert.ok(performance.now() - started < 1000);
+  let tries = 0;
+  const canvas = {
+    get width() {
+      tries += 1;
+      return 2000;
+    },
+    height: 1100,
+  };
+  const placed = placeLabels(labels, canvas).filter(Boolean).length;
+  assert.ok(placed > 20, `${placed} are placed`);
+  // A box has room for 50 rows of labels, each at two edges.
+  assert.ok(tries / labels.length < 80, `${tries / labels.length} for each`);
 });
 
 /** What is drawn of objects on a canvas of 200 x 100 with a picture as large. */
