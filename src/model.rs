@@ -253,8 +253,8 @@ fn check_size_option(size: InputSize) -> Result<()> {
     Err(Error::new(Kind::InvalidOption, message))
 }
 
-/// A last safeguard: where panics unwind, a panic in the runtime becomes an error of `kind`. On wasm a panic aborts. So damaged
-/// files are refused in [`onnx`] and wherever values are read; this catches what these checks missed.
+/// A last safeguard: where panics unwind, a panic in the runtime becomes an error of `kind`. On wasm a panic aborts. So
+/// damaged files are refused in [`onnx`] and wherever values are read; this catches what these checks missed.
 #[cfg(panic = "unwind")]
 fn contain_panics<T>(kind: Kind, work: impl FnOnce() -> Result<T>) -> Result<T> {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).unwrap_or_else(|panic| {

@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 use compress::network::Network;
 use compress::{checkpoint, cost, export, quantize, scale, zoo};
 use prost::Message;
-use tract_onnx::pb::{ModelProto, TensorProto};
+use tract_onnx::pb::{ModelProto, NodeProto, TensorProto};
 
 fn compress(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_compress")).args(args).output().expect("the command was built")
@@ -302,6 +302,45 @@ fn quantize_takes_an_onnx_file_of_any_detector() {
     refused(&["quantize", "--model", samples, "--output", output, "--photos", samples], "error: ");
     let nothing = compress(&["quantize", "--output", output, "--photos", samples]);
     assert!(!nothing.status.success() && text(&nothing.stderr).contains("--checkpoint"), "{nothing:?}");
+}
+
+/// The class-rows model of the fixtures, `[1, 4 + C, N]`, whose boxes are `times` as large.
+fn with_larger_boxes(onnx: &[u8], times: f32) -> Vec<u8> {
+    let mut model = ModelProto::decode(onnx).expect("it is an ONNX file");
+    let graph = model.graph.as_mut().expect("it has a graph");
+    let last = graph.node.iter_mut().find(|node| node.output == ["output0"]).expect("it has an output");
+    last.output = vec!["before".into()];
+    let float_data = [vec![times; 4], vec![1.0; 5]].concat();
+    let dims = vec![1, float_data.len() as i64, 1];
+    let data_type = tract_onnx::pb::tensor_proto::DataType::Float as i32;
+    graph.initializer.push(TensorProto { name: "times".into(), dims, data_type, float_data, ..Default::default() });
+    graph.node.push(NodeProto {
+        op_type: "Mul".into(),
+        input: vec!["before".into(), "times".into()],
+        output: vec!["output0".into()],
+        ..Default::default()
+    });
+    model.encode_to_vec()
+}
+
+#[test]
+fn quantize_measures_the_scores_of_an_onnx_file_not_the_pixels_of_its_boxes() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let onnx = std::fs::read(root.join("tests/fixtures/forms/class-rows.onnx")).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let [model, output, json] = ["a.onnx", "int8.onnx", "a.json"].map(|name| folder.path().join(name));
+    let samples = root.join("data/samples");
+    let noise = |onnx: &[u8]| {
+        std::fs::write(&model, onnx).unwrap();
+        let [model, output, json, samples] = [&model, &output, &json, &samples].map(|path| path.to_str().unwrap());
+        let args = ["quantize", "--model", model, "--output", output, "--json", json, "--photos", samples];
+        let told = compress(&[&args[..], &["--images", "2", "--held-out", "1", "--method", "mse"]].concat());
+        assert!(told.status.success(), "{told:?}");
+        let report: serde_json::Value = serde_json::from_slice(&std::fs::read(json).unwrap()).unwrap();
+        report["noise"].as_f64().unwrap()
+    };
+    let (small, large) = (noise(&onnx), noise(&with_larger_boxes(&onnx, 1000.0)));
+    assert!(small > 0.0 && small == large, "{small} {large}");
 }
 
 #[test]

@@ -182,9 +182,15 @@ impl Quantize {
         let seen = model.calibrate(&images, &|done| bar.set_position(done as u64))?;
         bar.finish_and_clear();
         let rounded = model.round(&seen, self.weight_bits);
-        let exact = model.outputs(&model.to_onnx(), &held_out)?;
+        // If the detector reads the output, only its class scores count: pixels of boxes would outweigh them by far.
+        let has_scores = quantize::scores(&model.to_onnx(), &held_out[..1], model.side()).is_ok();
+        let outputs = |onnx: &[u8]| match has_scores {
+            true => quantize::scores(onnx, &held_out, model.side()),
+            false => model.outputs(onnx, &held_out),
+        };
+        let exact = outputs(&model.to_onnx())?;
         let write = |scales: &[Scale]| Ok(model.quantize(&rounded, scales));
-        let noise = |onnx: &[u8]| Ok(quantize::noise(&exact, &model.outputs(onnx, &held_out)?));
+        let noise = |onnx: &[u8]| Ok(quantize::noise(&exact, &outputs(onnx)?));
         let search = |start: &[Scale], progress: &dyn Fn(usize)| {
             // Only for models that the engine runs alone; with tract it would take hours.
             let side = model.side();
@@ -197,23 +203,21 @@ impl Quantize {
             quantize::search(&model.to_onnx(), start, image, &images, side, write, progress).map(Some)
         };
         let (best, tried) = self.best(None, |method| seen.scales(method), write, noise, search)?;
-        let Some(Best { method, scales, onnx, noise }) = best else { return Ok(()) };
-        let table = self.sensitivity(convolutions.clone(), |name| {
-            let onnx = model.quantize_only(&rounded, &scales, name);
-            Ok(quantize::noise(&exact, &model.outputs(&onnx, &held_out)?))
-        })?;
+        let Some(Best { method, scales, onnx, noise: least }) = best else { return Ok(()) };
+        let table =
+            self.sensitivity(convolutions.clone(), |name| noise(&model.quantize_only(&rounded, &scales, name)))?;
         checkpoint::write_whole(&self.output, &onnx)?;
         if let Some(path) = &self.json {
             let names: Vec<&String> = model.floats().iter().map(|(node, _)| node).collect();
             let report = serde_json::json!({
-                "method": method, "noise": noise, "tried": tried, "weight_bits": self.weight_bits,
+                "method": method, "noise": least, "tried": tried, "weight_bits": self.weight_bits,
                 "images": images.len(), "imgsz": model.side(),
                 "bytes": convolutions, "weights_only": weights_only, "float": names,
                 "float_reasons": model.floats(), "sensitivity": table,
             });
             checkpoint::write_whole(path, format!("{report:#}\n").as_bytes())?;
         }
-        println!("{}: {} bytes, {method}, noise {noise:.5}", self.output.display(), onnx.len());
+        println!("{}: {} bytes, {method}, noise {least:.5}", self.output.display(), onnx.len());
         Ok(())
     }
 

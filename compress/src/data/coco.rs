@@ -187,7 +187,7 @@ impl AnnotationEntry {
     }
 }
 
-/// Flags are 0 and 1 in some files, false and true in others.
+/// Flags are 0 and 1 in some files, false and true in others. `null` is the same as no flag.
 fn flag<'de, D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<bool, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
@@ -195,9 +195,10 @@ fn flag<'de, D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Resul
         Bool(bool),
         Number(u8),
     }
-    Ok(match Flag::deserialize(deserializer)? {
-        Flag::Bool(flag) => flag,
-        Flag::Number(number) => number != 0,
+    Ok(match Option::deserialize(deserializer)? {
+        None => false,
+        Some(Flag::Bool(flag)) => flag,
+        Some(Flag::Number(number)) => number != 0,
     })
 }
 
@@ -395,7 +396,7 @@ mod tests {
 
     #[test]
     fn crowds_are_marked_by_numbers_or_truth_values() {
-        for (flag, crowd) in [("0", false), ("1", true), ("false", false), ("true", true)] {
+        for (flag, crowd) in [("0", false), ("1", true), ("false", false), ("true", true), ("null", false)] {
             let box_ = format!(r#"{{"image_id":1,"category_id":7,"bbox":[0,0,1,1],"iscrowd":{flag}}}"#);
             let set = read(&set(A, &box_), BadData::Refuse).unwrap();
             assert_eq!(set.images[0].objects[0].crowd, crowd, "{flag}");
