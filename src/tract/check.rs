@@ -5,7 +5,7 @@
 
 use tract_onnx::prelude::{Datum, DatumType, TDim};
 
-use super::whole_numbers::{powers_fit, range};
+use super::integers::{powers_fit, range};
 use crate::onnx::attributes::Attributes;
 use crate::onnx::messages::NodeProto;
 
@@ -92,7 +92,7 @@ pub(super) fn check(node: &NodeProto, opset: i64, inputs: &[Option<Known>]) -> R
     if node.varies_in_size() {
         return Err("its size depends on what is in the image");
     }
-    node.whole_numbers()?;
+    node.integers()?;
     node.form()?;
     node.numbers()?;
     // What is not known about these is checked while the network runs.
@@ -664,8 +664,8 @@ impl<'n> Node<'n> {
     }
 
     /// Checks that tract can compute with integers that are the same for each picture. tract does this when it loads
-    /// the model, before `runtime_check` and `whole_numbers` could act.
-    fn whole_numbers(&self) -> Result<(), &'static str> {
+    /// the model, before `runtime_check` and `integers` could act.
+    fn integers(&self) -> Result<(), &'static str> {
         let operator = self.proto.op_type.as_str();
         let is_arithmetic = operator.starts_with("Reduce")
             || matches!(operator, "Add" | "Sub" | "Div" | "Mod" | "Pow" | "Sum" | "Mean")

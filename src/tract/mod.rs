@@ -2,19 +2,18 @@
 //! does not support.
 //!
 //! [`inference`] asks tract for the shapes and constants of these nodes, some of them in another form ([`rewrite`]).
-//! [`partition`] divides all nodes into stages;
-//! each is either a region of the engine or a small ONNX model for tract. [`session`] runs the stages one after the
-//! other, with [`runtime_check`] before each node that tract runs. [`along_axis`] and [`whole_numbers`] compute some of
-//! these nodes instead of tract.
+//! [`partition`] divides all nodes into stages; each is either a region of the engine or a small ONNX model for tract.
+//! [`session`] runs the stages one after the other, with [`runtime_check`] before each node that tract runs.
+//! [`along_axis`] and [`integers`] compute some of these nodes instead of tract.
 
 mod along_axis;
 mod check;
 mod inference;
+mod integers;
 mod partition;
 mod rewrite;
 mod runtime_check;
 mod session;
-mod whole_numbers;
 
 use crate::error::{Error, Kind, Result};
 use crate::limits::Budget;

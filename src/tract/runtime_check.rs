@@ -10,7 +10,7 @@ use tract_onnx::tract_core::ops::array::{GatherElements, GatherNd, OneHot, Scatt
 use tract_onnx::tract_core::ops::binary::TypedBinOp;
 use tract_onnx::tract_core::ops::nn::{GridSample, Reduce, Reducer};
 
-use super::whole_numbers::{powers_fit, range};
+use super::integers::{powers_fit, range};
 
 /// The largest position in a `GridSample`, where 1 is the edge of the picture. tract counts pixels in 32 bits.
 const MAX_PLACE: f32 = 1e4;

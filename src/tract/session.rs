@@ -10,7 +10,7 @@ use tract_onnx::prelude::*;
 use super::along_axis;
 use super::inference::unsupported;
 use super::partition::{Stage, Work};
-use super::{runtime_check, whole_numbers};
+use super::{integers, runtime_check};
 use crate::engine::{self, Isa};
 use crate::error::{Error, Kind, Result};
 use crate::limits::{Budget, product};
@@ -264,7 +264,7 @@ fn part(state: &mut TypedSimpleState, inputs: TVec<TValue>, largest: u64, isa: I
         if let Some(outputs) = along_axis::eval(isa, node, &inputs)? {
             return Ok(outputs);
         }
-        if let Some(outputs) = whole_numbers::eval(node, &inputs)? {
+        if let Some(outputs) = integers::eval(node, &inputs)? {
             return Ok(outputs);
         }
         tract_onnx::tract_core::plan::eval(context, state, node, inputs)

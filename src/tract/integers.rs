@@ -377,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_numbers_wrap() {
+    fn integers_wrap() {
         use tract_onnx::tract_core::ops::math::{abs, add, neg, sub};
         assert_eq!(of(add(), &[tensor1(&[i64::MAX, 1]), tensor1(&[1i64, 2])]), tensor1(&[i64::MIN, 3]));
         assert_eq!(of(add(), &[tensor1(&[200u8, 3]), tensor1(&[100u8])]), tensor1(&[44u8, 103]));
