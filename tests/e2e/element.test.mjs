@@ -98,7 +98,8 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
     async function open(size = { width: 1000, height: 700 }) {
       await page?.close();
       page = await browser.newPage();
-      page.on("pageerror", (error) => errors.push(String(error)));
+      // Firefox also calls it an error that a download was stopped.
+      page.on("pageerror", (error) => /Failed to read data from the ReadableStream/.test(String(error)) || errors.push(String(error)));
       await page.setViewport(size);
       await page.goto(`${site.url}blank.html`);
       await page.evaluate(async () => {

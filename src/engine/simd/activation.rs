@@ -175,7 +175,10 @@ mod tests {
         let gated = Activation::Gated { scale: 0.2, offset: 0.5, low: 0.0, high: 1.0 };
         let exp = Activation::Exp { low: -50.0, high: 5.0 };
         let others = [line, gated, exp, Activation::Leaky { slope: 0.1 }, Activation::Silu];
-        for isa in Isa::supported() {
+        // With relaxed SIMD the compiler also makes relaxed minima of the scalar loops, and loses the NaN. No network runs
+        // on them there.
+        let is_relaxed = cfg!(all(target_arch = "wasm32", feature = "relaxed-simd"));
+        for isa in Isa::supported().into_iter().filter(|isa| !is_relaxed || !matches!(isa, Isa::Scalar(_))) {
             for case in bounded.into_iter().chain(others) {
                 let mut ys = [f32::NAN; 17];
                 isa.run(Apply(case, &mut ys));

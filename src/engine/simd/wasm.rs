@@ -1,9 +1,9 @@
 //! WebAssembly's 128-bit vectors.
 //!
-//! With the feature `relaxed-simd` two operations change: multiply-add becomes one instruction, and the int8 dot
-//! product becomes one instead of eight. A browser refuses a module with an unknown instruction, so there are two
-//! builds, and the page loads the one that its browser accepts. Only this crate is compiled twice, because
-//! [`Simd::vectorize`] enables the instructions, not a compiler flag for all crates.
+//! With the feature `relaxed-simd`, multiply-add becomes one instruction, the int8 dot product one instead of eight, and
+//! the result of a minimum or maximum with a NaN depends on the processor. A browser refuses a module with an unknown
+//! instruction, so there are two builds, and the page loads the one that its browser accepts. Only this crate is
+//! compiled twice, because [`Simd::vectorize`] enables the instructions, not a compiler flag for all crates.
 
 use core::arch::wasm32::*;
 
@@ -83,9 +83,6 @@ unsafe impl Simd for Wasm {
         fn sub(a: v128, b: v128) -> v128 { f32x4_sub(a, b) }
         fn mul(a: v128, b: v128) -> v128 { f32x4_mul(a, b) }
         fn div(a: v128, b: v128) -> v128 { f32x4_div(a, b) }
-        // pmin(x, y) is `y < x ? y : x`, one instruction. f32x4.min must handle NaN and takes more.
-        fn min(a: v128, b: v128) -> v128 { f32x4_pmin(b, a) }
-        fn max(a: v128, b: v128) -> v128 { f32x4_pmax(b, a) }
         fn reinterpret_i32(a: v128) -> v128 { a }
         fn reinterpret_f32(a: v128) -> v128 { a }
         fn splat_i32(x: i32) -> v128 { i32x4_splat(x) }
@@ -125,6 +122,10 @@ unsafe impl Simd for Wasm {
     #[cfg(feature = "relaxed-simd")]
     operations! {
         on plain values:
+        // With one NaN, x86 gives the second operand and ARM gives NaN. From pmin and pmax the compiler would make the
+        // same instructions, with the operands in the other order.
+        fn min(a: v128, b: v128) -> v128 { f32x4_relaxed_min(a, b) }
+        fn max(a: v128, b: v128) -> v128 { f32x4_relaxed_max(a, b) }
         fn mul_add(a: v128, b: v128, c: v128) -> v128 { f32x4_relaxed_madd(a, b, c) }
         // Exact, and the same on every machine, while its second operand is in 0..=127.
         fn dot(acc: v128, w: v128, a: v128) -> v128 { i32x4_relaxed_dot_i8x16_i7x16_add(w, a, acc) }
@@ -154,6 +155,9 @@ unsafe impl Simd for Wasm {
     #[cfg(not(feature = "relaxed-simd"))]
     operations! {
         on plain values:
+        // pmin(x, y) is `y < x ? y : x`, one instruction. f32x4.min must handle NaN and takes more.
+        fn min(a: v128, b: v128) -> v128 { f32x4_pmin(b, a) }
+        fn max(a: v128, b: v128) -> v128 { f32x4_pmax(b, a) }
         fn mul_add(a: v128, b: v128, c: v128) -> v128 { f32x4_add(f32x4_mul(a, b), c) }
         fn dot(acc: v128, w: [v128; 2], a: [v128; 2]) -> v128 {
             i32x4_add(i32x4_add(acc, i32x4_dot_i16x8(w[0], a[0])), i32x4_dot_i16x8(w[1], a[1]))

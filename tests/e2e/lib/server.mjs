@@ -27,6 +27,8 @@ function withResolvers() {
 export async function serve({ mounts = SITE, headers = {} } = {}) {
   /** @type {Map<string, (request, response) => void | Promise<void>>} */
   const routes = new Map();
+  // Browsers ask for it when a document names no icon, and report a 404 as an error.
+  routes.set("/favicon.ico", (_, response) => response.writeHead(204).end());
   const requests = [];
   const setHeaders = (response, path) => {
     for (const [name, value] of Object.entries(headers)) response.setHeader(name, value);

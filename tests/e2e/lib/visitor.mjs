@@ -31,7 +31,7 @@ export async function visitPage(browser, url, t, options = {}) {
   await page.emulateFocusedPage(true);
   const errors = [];
   page.on("pageerror", (error) => errors.push(String(error)));
-  page.on("console", (message) => message.type() === "error" && errors.push(message.text()));
+  page.on("console", (message) => message.type() === "error" && errors.push(`${message.text()} ${message.location().url ?? ""}`));
   t.after(async () => {
     await context.close();
     if (!expectErrors) assert.deepEqual(errors, []);
