@@ -886,10 +886,14 @@ fn alike(a: &[Option<usize>], b: &[Option<usize>]) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a == b || a.is_none() || b.is_none())
 }
 
+/// An axis or position counted from the front, where negative ones count from the end of `length`.
+pub(super) fn from_front(at: i64, length: i64) -> i64 {
+    if at < 0 { at.saturating_add(length) } else { at }
+}
+
 /// The axes counted from the front, each once. Invalid axes stay as they are.
 pub(super) fn distinct(axes: &[i64], rank: i64) -> Vec<i64> {
-    let mut axes: Vec<i64> =
-        axes.iter().map(|axis| if *axis < 0 { axis.saturating_add(rank) } else { *axis }).collect();
+    let mut axes: Vec<i64> = axes.iter().map(|axis| from_front(*axis, rank)).collect();
     axes.sort_unstable();
     // An axis that is named twice is made invalid.
     if axes.windows(2).any(|pair| pair[0] == pair[1]) { vec![rank] } else { axes }

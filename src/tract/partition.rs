@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::check::from_front;
 use super::inference::Inference;
 use super::rewrite::Rewritten;
 use crate::engine::net::{Net, Op};
@@ -338,7 +339,7 @@ fn within(mut node: NodeProto, inference: &Inference<'_>, initializer: &mut Vec<
         return vec![node];
     }
     let sides = inference.kind(data).map(|(_, sides)| sides).unwrap_or_default();
-    let axis = if axis < 0 { axis + sides.len() as i64 } else { axis };
+    let axis = from_front(axis, sides.len() as i64);
     let Some(&Some(side)) = sides.get(axis as usize) else { return vec![node] };
     let mut nodes = Vec::with_capacity(3);
     let mut at = at.clone();

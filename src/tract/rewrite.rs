@@ -3,7 +3,7 @@
 //! For some forms tract panics, loses the shape, or refuses the node. Each has another form with the same result; it
 //! may have constants in place of inputs. What has no other form is refused in [`check`](super::check).
 
-use super::check::{Known, distinct};
+use super::check::{Known, distinct, from_front};
 use crate::onnx::attributes::Attributes;
 use crate::onnx::messages::{AttributeProto, AttributeType, DataType, NodeProto, TensorProto};
 
@@ -48,7 +48,7 @@ pub(super) fn rewritten(node: &NodeProto, opset: i64, inputs: &[Option<Known>]) 
         // tract does not infer the other sides of a tensor padded along some axes.
         "Pad" if opset >= 11 => {
             if let (Some(axes), Some(pads), Some(sides)) = (ints(3), ints(1), sides) {
-                let front = axes.iter().map(|axis| if *axis < 0 { axis + rank } else { *axis });
+                let front = axes.iter().map(|axis| from_front(*axis, rank));
                 let mut all = vec![0; 2 * sides.len()];
                 for (number, axis) in front.enumerate() {
                     let at = usize::try_from(axis).ok().filter(|at| *at < sides.len())?;
@@ -84,17 +84,14 @@ pub(super) fn rewritten(node: &NodeProto, opset: i64, inputs: &[Option<Known>]) 
             let (starts, ends, sides) = (get("starts")?, get("ends")?, sides?);
             let axes = match get("axes")? {
                 [] => (0..starts.len() as i64).collect(),
-                axes => axes.iter().map(|axis| if *axis < 0 { axis + rank } else { *axis }).collect::<Vec<i64>>(),
+                axes => axes.iter().map(|axis| from_front(*axis, rank)).collect::<Vec<i64>>(),
             };
             let side = |axis: &i64| usize::try_from(*axis).ok().and_then(|axis| *sides.get(axis)?);
             let lengths = axes.iter().map(side).collect::<Option<Vec<usize>>>()?;
             if starts.len() != axes.len() || ends.len() != axes.len() {
                 return None;
             }
-            let place = |(at, side): (&i64, &usize)| {
-                let side = *side as i64;
-                if *at < 0 { at.saturating_add(side) } else { *at }.clamp(0, side)
-            };
+            let place = |(at, side): (&i64, &usize)| from_front(*at, *side as i64).clamp(0, *side as i64);
             let starts: Vec<i64> = starts.iter().zip(&lengths).map(place).collect();
             let ends = ends.iter().zip(&lengths).map(place).zip(&starts).map(|(end, start)| end.max(*start));
             new.set("ends", ends.collect());
@@ -108,8 +105,8 @@ pub(super) fn rewritten(node: &NodeProto, opset: i64, inputs: &[Option<Known>]) 
             let batch = usize::try_from(Attributes(node).int("batch_dims", 0)?).ok()?;
             let count = *shape.last().filter(|count| **count > 0)?;
             let sides = sides.get(batch..batch.checked_add(count)?)?.iter().copied().collect::<Option<Vec<_>>>()?;
-            let from_front = |(at, side): (&i64, &usize)| if *at < 0 { at + *side as i64 } else { *at };
-            let places = at.iter().zip(sides.iter().cycle()).map(from_front).collect();
+            let places =
+                at.iter().zip(sides.iter().cycle()).map(|(at, side)| from_front(*at, *side as i64)).collect();
             let dims = shape.iter().map(|side| *side as i64).collect();
             new.replace(1, TensorProto { dims, ..list(places) });
         }
@@ -181,7 +178,7 @@ pub(super) fn gathered(node: &NodeProto, inputs: &[Option<Known>]) -> Option<(Ve
     };
     let mut gathers = Vec::new();
     for (((axis, step), start), end) in axes.iter().zip(steps).zip(starts).zip(ends) {
-        let axis = if *axis < 0 { axis + sides.len() as i64 } else { *axis };
+        let axis = from_front(*axis, sides.len() as i64);
         let side = usize::try_from(axis).ok().and_then(|axis| *sides.get(axis)?)? as i64;
         if *step == 1 {
             plain.iter_mut().zip([*start, *end, axis]).for_each(|(list, number)| list.push(number));
@@ -190,10 +187,9 @@ pub(super) fn gathered(node: &NodeProto, inputs: &[Option<Known>]) -> Option<(Ve
         if side > MAX_SIDE {
             return None;
         }
-        let from_front = |at: i64| if at < 0 { at.saturating_add(side) } else { at };
         let (lowest, highest) = if *step < 0 { (-1, side - 1) } else { (0, side) };
-        let end = from_front(*end).clamp(lowest, highest);
-        let start = from_front(*start).max(0).min(highest);
+        let end = from_front(*end, side).clamp(lowest, highest);
+        let start = from_front(*start, side).max(0).min(highest);
         let places = std::iter::successors(Some(start), |at| at.checked_add(*step));
         let places = places.take_while(|at| if *step < 0 { *at > end } else { *at < end }).collect();
         let r#type = AttributeType::Int as i32;
