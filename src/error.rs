@@ -76,7 +76,7 @@ impl Error {
     /// | `model-too-large` | the model needs more memory, nodes or work than its [limits](crate::Limits) allow; the message says how much |
     /// | `unsupported-operator` | the graph uses an operator the runtime does not have; the message names it |
     /// | `needs-tract` | the engine does not support the whole graph, and this crate was built without `tract` |
-    /// | `invalid-option` | a threshold that is not in 0 to 1, an unknown class, an input size that is not a multiple of 32 |
+    /// | `invalid-option` | a threshold that is not in 0 to 1, an unknown class, 0 threads, an input size that is not a multiple of 32 |
     /// | `inference-failed` | the network did not run to its end, or gave scores that are NaN or above 1, or boxes that are NaN |
     ///
     /// With the feature `web`, for pictures of a page:
@@ -84,6 +84,7 @@ impl Error {
     /// | code | meaning |
     /// |---|---|
     /// | `not-loaded` | the element has no picture yet: wait for `load`, `loadeddata` or `seeked`, or call again for the next frame |
+    /// | `image-too-large` | also a canvas that the browser cannot hold, or too little memory for the pixels |
     /// | `network` | the rest of a video could not be fetched |
     /// | `tainted` | the picture came from another site without CORS, so the browser hides its pixels |
     /// | `unsupported` | the platform has no canvas, or the browser returns noise instead of pixels |
