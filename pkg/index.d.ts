@@ -124,7 +124,7 @@ export interface LoadOptions extends DetectorSettings {
    * browser runs, or a full one if the model needs it.
    *
    * The package has five. `wasm/micro_yolo_bg.wasm` (plain) runs the networks of this project,
-   * `wasm/micro_yolo_full_bg.wasm` (13 times the size) any network; both need SIMD. `wasm/micro_yolo_relaxed_bg.wasm` and
+   * `wasm/micro_yolo_full_bg.wasm` (12 times the size) any network; both need SIMD. `wasm/micro_yolo_relaxed_bg.wasm` and
    * `wasm/micro_yolo_full_relaxed_bg.wasm` are faster and need relaxed SIMD (Chrome 114, Node 22).
    * `wasm/micro_yolo_threads_bg.wasm` is for `threads`.
    *

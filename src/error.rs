@@ -70,7 +70,7 @@ impl Error {
     /// | code | meaning |
     /// |---|---|
     /// | `invalid-image` | no pixels, or a buffer that is not `width * height * channels` bytes long |
-    /// | `image-too-large` | a side above [`MAX_SIDE_PX`](crate::MAX_SIDE_PX) |
+    /// | `image-too-large` | a side above [`MAX_SIDE_PX`](crate::MAX_SIDE_PX); with the feature `web`, also a canvas that the browser cannot hold, or too little memory for the pixels |
     /// | `invalid-model` | the bytes are not an intact ONNX file |
     /// | `unsupported-model` | intact ONNX, but not a detector that this crate can run: inputs, outputs or shapes are not those of the [model contract](crate::Model) |
     /// | `model-too-large` | the model needs more memory, nodes or work than its [limits](crate::Limits) allow; the message says how much |
@@ -84,7 +84,6 @@ impl Error {
     /// | code | meaning |
     /// |---|---|
     /// | `not-loaded` | the element has no picture yet: wait for `load`, `loadeddata` or `seeked`, or call again for the next frame |
-    /// | `image-too-large` | also a canvas that the browser cannot hold, or too little memory for the pixels |
     /// | `network` | the rest of a video could not be fetched |
     /// | `tainted` | the picture came from another site without CORS, so the browser hides its pixels |
     /// | `unsupported` | the platform has no canvas, or the browser returns noise instead of pixels |

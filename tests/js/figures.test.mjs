@@ -1,6 +1,6 @@
 // Figures that are written by hand are those that were measured: sizes of the package, and the prose of the page.
 import assert from "node:assert/strict";
-import { readFile } from "node:fs/promises";
+import { readFile, stat } from "node:fs/promises";
 import { test } from "node:test";
 import { FILES, MODELS } from "../../www/models.js";
 import { DEFAULTS, valid } from "../../www/settings.js";
@@ -31,6 +31,16 @@ test("sizes in documents are those that `cargo xtask size --accept` recorded", a
     const decimals = figure.split(".")[1]?.length ?? 0;
     assert.equal(figure, (bytes / { MB: 1e6, kB: 1e3 }[unit]).toFixed(decimals), `${file}: ${words}`);
   }
+});
+
+test("the full engine is as many times as large as the plain one as the types and the crate say", async () => {
+  const bytes = async (name) => (await stat(new URL(`../../pkg/wasm/${name}_bg.wasm`, import.meta.url))).size;
+  const ratio = Math.round((await bytes("micro_yolo_full")) / (await bytes("micro_yolo")));
+  const parts = { 8: "an eighth", 9: "a ninth", 10: "a tenth", 11: "an eleventh", 12: "a twelfth", 13: "a thirteenth" };
+  const packed = Math.round(budget.full_engine / budget.engine);
+  assert.ok((await read("pkg/index.d.ts")).includes(`micro_yolo_full_bg.wasm\` (${ratio} times the size)`), `${ratio} times`);
+  const crate = (await read("src/lib.rs")).replace(/\n\/\/! +/g, " ");
+  assert.ok(crate.includes(`is ${parts[ratio]} of the size (${parts[packed]} after gzip)`), `${parts[ratio]}, ${parts[packed]}`);
 });
 
 test("figures in the prose of the page are those of cards, models and settings", async () => {
