@@ -92,9 +92,9 @@ export interface Progress {
 /** Limits for a model. Its needs are computed from the file before memory is allocated. */
 export interface Limits {
   /**
-   * Bytes of memory for everything that is made from the file: its content, all copies of its weights including packed
-   * ones, and the tensors between its layers. This is an upper estimate. A download also stops at this number of bytes.
-   * Default 1 GiB (2 ** 30), enough for YOLOv8x at 640 px.
+   * Bytes of memory for everything that is made from the file: its parsed content, all copies of its weights including
+   * packed ones, and the tensors between its layers. This is an upper estimate. A download also stops at this number of
+   * bytes. Default 1 GiB (2 ** 30), enough for YOLOv8x at 640 px.
    */
   memoryBytes?: number | undefined;
   /** Nodes of the graph, its inputs, outputs and stored tensors together. Default 20000. */
@@ -124,7 +124,7 @@ export interface LoadOptions extends DetectorSettings {
    * browser runs, or a full one if the model needs it.
    *
    * The package has five. `wasm/micro_yolo_bg.wasm` (plain) runs the networks of this project,
-   * `wasm/micro_yolo_full_bg.wasm` (13 times the size) any network; both need SIMD. `wasm/micro_yolo_relaxed_bg.wasm` and
+   * `wasm/micro_yolo_full_bg.wasm` (12 times the size) any network; both need SIMD. `wasm/micro_yolo_relaxed_bg.wasm` and
    * `wasm/micro_yolo_full_relaxed_bg.wasm` are faster and need relaxed SIMD (Chrome 114, Node 22).
    * `wasm/micro_yolo_threads_bg.wasm` is for `threads`.
    *
@@ -327,8 +327,7 @@ export class Detector {
  * | `crashed` | the engine trapped: this detector cannot be used any more, load a new one. Please report it |
  * | `disposed` | the detector was disposed of |
  * | `image-too-large` | pixels with a side above 16384, or pixels or a canvas larger than memory or the browser can hold: scale them down. Or a URL with more than 256 MiB, where the download stops: fetch it yourself and pass the `Blob` |
- * | `inference-failed` | the network failed while running, or its output has scores above 1, scores that are `NaN` or
- * boxes that are `NaN`: the message says which |
+ * | `inference-failed` | the network failed while running, or its output has scores that are `NaN` or above 1, or boxes that are `NaN`: the message says which |
  * | `invalid-engine` | the `wasm` file is broken, not an engine, too long, or of another version of this package; the message names it |
  * | `invalid-image` | not a picture or video the browser can decode, an empty one, a `Blob` that can no longer be read, or pixels of the wrong length; the message says if the server sent a web page instead |
  * | `invalid-model` | the model is not an intact ONNX file, it is a `Blob` that can no longer be read, or its SHA-256 is not `sha256`; the message says if the server sent a web page instead |

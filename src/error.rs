@@ -70,13 +70,13 @@ impl Error {
     /// | code | meaning |
     /// |---|---|
     /// | `invalid-image` | no pixels, or a buffer that is not `width * height * channels` bytes long |
-    /// | `image-too-large` | a side above [`MAX_SIDE_PX`](crate::MAX_SIDE_PX) |
+    /// | `image-too-large` | a side above [`MAX_SIDE_PX`](crate::MAX_SIDE_PX); with the feature `web`, also a canvas that the browser cannot hold, or too little memory for the pixels |
     /// | `invalid-model` | the bytes are not an intact ONNX file |
     /// | `unsupported-model` | intact ONNX, but not a detector that this crate can run: inputs, outputs or shapes are not those of the [model contract](crate::Model) |
     /// | `model-too-large` | the model needs more memory, nodes or work than its [limits](crate::Limits) allow; the message says how much |
     /// | `unsupported-operator` | the graph uses an operator the runtime does not have; the message names it |
     /// | `needs-tract` | the engine does not support the whole graph, and this crate was built without `tract` |
-    /// | `invalid-option` | a threshold that is not in 0 to 1, an unknown class, an input size that is not a multiple of 32 |
+    /// | `invalid-option` | a threshold that is not in 0 to 1, an unknown class, 0 threads, an input size that is not a multiple of 32 |
     /// | `inference-failed` | the network did not run to its end, or gave scores that are NaN or above 1, or boxes that are NaN |
     ///
     /// With the feature `web`, for pictures of a page:

@@ -2,7 +2,8 @@
 
 use crate::error::{Error, Kind, Result};
 
-/// The longest side an image may have, in pixels: 16,384, which is also the limit of a browser's canvas.
+/// The longest side an image may have, in pixels: 16,384. So the number of its bytes fits into 32 bits, the `usize` of
+/// WebAssembly.
 pub const MAX_SIDE_PX: u32 = 16_384;
 
 /// The order of the bytes of an [`ImageView`].

@@ -31,7 +31,7 @@
 //! # Features
 //!
 //! - `tract` (on by default): tract runs the operators that the engine lacks ([`Model::foreign_nodes`]). Without this
-//!   feature only models written by this project's exporter load, and a WebAssembly module is a thirteenth of the size
+//!   feature only models written by this project's exporter load, and a WebAssembly module is a twelfth of the size
 //!   (a ninth after gzip).
 //! - `web` (wasm only) is for front ends in Rust: `Detector::detect_from` takes images, videos and canvases of the page
 //!   as [`web-sys`](https://docs.rs/web-sys) types, through the type `WebSource`. The module then lacks the classes for

@@ -15,9 +15,9 @@ use crate::error::{Error, Kind, Result};
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Memory in bytes for everything that is made from the file: its content, all copies of its weights, packed ones
-    /// included, and the tensors between its layers. This is an upper estimate. It does not include the bytes of the
-    /// file and the images, which the caller owns. Default: 1 GiB, which is enough for YOLOv8x at 640 px (68 million
+    /// Memory in bytes for everything that is made from the file: its parsed content, all copies of its weights,
+    /// packed ones included, and the tensors between its layers. This is an upper estimate. It does not include the
+    /// bytes of the file and the images, which the caller owns. Default: 1 GiB, which is enough for YOLOv8x at 640 px (68 million
     /// parameters).
     pub memory_bytes: u64,
     /// Nodes of the graph, its inputs, outputs and stored tensors together. Default: 20,000. The largest detectors have

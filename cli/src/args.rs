@@ -28,7 +28,7 @@ pub enum Command {
 ///
 /// An image that cannot be read has "error" and "code" in place of width, height and objects. If only the drawn image
 /// cannot be written, it has all of them, and the code is "unwritable-file". A JPEG file that ends too early
-/// is searched all the same; "warning" says so, as does a line on standard error.
+/// is processed all the same: "warning" says so, as does a line on standard error.
 #[derive(Debug, ClapArgs)]
 #[command(verbatim_doc_comment)]
 pub struct DetectArgs {

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # How micro-yolo was made. Needs nanodet-plus-m.pt (docs/train-your-own.md says what the module must provide) and the
-# training photographs in train-hand and train-teacher, with train-hand.json. Labels are not used.
+# training photographs in train-hand and train-teacher, with train-hand.json. Boxes are used only to measure (`--val`).
 #
 # The released weights come from these steps in PyTorch, so a rerun gives similar weights, not the same.
 set -euo pipefail

@@ -80,6 +80,16 @@ for (const path of found) {
   });
 }
 
+test("each row of a table in the types of the package is on one line", async () => {
+  const folder = join(ROOT, "pkg");
+  const types = (await readdir(folder)).filter((name) => name.endsWith(".d.ts"));
+  assert.ok(types.length > 0);
+  for (const name of types) {
+    const lines = (await readFile(join(folder, name), "utf8")).split("\n");
+    assert.deepEqual(lines.filter((line) => /^ *\* \|.*[^|]$/.test(line)), [], name);
+  }
+});
+
 test("wrong links and long paragraphs are found", async () => {
   const path = join(ROOT, "README.md");
   const text = "# One `two`: three\n\n[a](#one-two-three) [b](#four) [c](none.md) [d](https://x.y)\n\n```sh\n# five\n[e](no)\n```\n[f](#five)";

@@ -9,8 +9,8 @@ use super::Photographs;
 
 /// Rescales channels that share an int8 scale to similar ranges. The network's output stays the same.
 ///
-/// `quantize` does this too. Use this command before `distill --int8`, so that training starts from the weights that
-/// int8 rounds best. Maps of layers that name a map of a teacher keep their values.
+/// `quantize` does this too. Use this command before `train --int8` or `distill --int8`, so that training starts from
+/// the weights that int8 rounds best. Maps of layers that name a map of a teacher keep their values.
 #[derive(clap::Args)]
 pub struct Equalize {
     /// The checkpoint (`model.safetensors` of a run).

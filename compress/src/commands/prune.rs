@@ -29,7 +29,7 @@ pub struct Prune {
     /// Stop at this many multiply-accumulates at --cost-imgsz.
     #[arg(long)]
     max_macs: Option<u64>,
-    /// Stop before AP50 falls below this.
+    /// Stop before AP50 falls below this, 0 to 1.
     #[arg(long)]
     min_ap50: Option<f64>,
     /// Side in pixels of the square input for which multiply-accumulates are counted.
