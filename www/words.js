@@ -14,6 +14,7 @@ const SENTENCES = {
   "needs-tract": "The neural network on this site is not one that this page can run.",
   "unsupported-operator": "The neural network on this site is not one that this page can run.",
   "invalid-image": "That is not a picture or video this browser can open, or the file is damaged.",
+  "file-unreadable": "That file cannot be read. It may have been moved, changed or deleted. Choose it again.",
   "sample-unreachable": "The sample could not be loaded. Are you connected? Then try again.",
   "no-video": "This browser finds sound in that video, but no picture.",
   "image-too-large": "That picture is too large. Make it smaller than 16,384 pixels a side.",
@@ -36,9 +37,9 @@ const OTHER_MODEL = /\.(pt|pth|pt2|ckpt|weights|safetensors|tflite|pb|keras|h5|m
  * @param {unknown} error
  */
 export function explain(error) {
-  const { code, message, file = "" } = /** @type {{ code?: string, message?: string, file?: string }} */ (error ?? {});
+  const { code, message, file = "", type } = /** @type {{ code?: string, message?: string, file?: string, type?: string }} */ (error ?? {});
   // The format of phone photographs, which most browsers cannot open.
-  if (code === "invalid-image" && /\.hei[cf]$/i.test(file)) return "This browser cannot open HEIC photographs. Save it as JPEG, then choose that.";
+  if (code === "invalid-image" && (type === "image/heic" || /\.hei[cf]$/i.test(file))) return "This browser cannot open HEIC photographs. Save it as JPEG, then choose that.";
   if (code === "invalid-image" && OTHER_MODEL.test(file)) return "The page opens models as ONNX files only. Export that model as ONNX, then open it.";
   return SENTENCES[code] ?? `Something went wrong: ${message ?? error}`;
 }
