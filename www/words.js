@@ -40,6 +40,7 @@ export function explain(error) {
   const { code, message, file = "", type } = /** @type {{ code?: string, message?: string, file?: string, type?: string }} */ (error ?? {});
   // The format of phone photographs, which most browsers cannot open.
   if (code === "invalid-image" && (type === "image/heic" || /\.hei[cf]$/i.test(file))) return "This browser cannot open HEIC photographs. Save it as JPEG, then choose that.";
+  if (code === "invalid-image" && type === "text/html") return "That is a web page, not a picture or video. Use the address of the picture itself.";
   if (code === "invalid-image" && OTHER_MODEL.test(file)) return "The page opens models as ONNX files only. Export that model as ONNX, then open it.";
   return SENTENCES[code] ?? `Something went wrong: ${message ?? error}`;
 }

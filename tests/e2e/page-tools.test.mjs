@@ -60,6 +60,12 @@ describe("tools of the page in chromium", () => {
       assert.equal(await attribute(page, "#picture", "alt"), "cat.jpg", "what was shown stays");
       await page.evaluate(() => (document.querySelector("#problem").hidden = true));
     }
+    // The address of the page around a picture.
+    open.route("/wiki/File:Cat.jpg", (_, response) =>
+      response.writeHead(200, { "content-type": "text/html; charset=utf-8", "access-control-allow-origin": "*" }).end("<!doctype html><title>Cat</title>"),
+    );
+    await enter(`${open.url}wiki/File:Cat.jpg`);
+    assert.match(await problem(page), /^File:Cat\.jpg: That is a web page/);
     // One that is no web address does not end what is on its way.
     const { release } = open.hold("/samples/astronaut.jpg");
     await enter(`${open.url}samples/astronaut.jpg`);

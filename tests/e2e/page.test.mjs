@@ -1006,6 +1006,8 @@ describe("page in chromium", () => {
     assert.equal(await overflow(), 0, "with a long address");
     await page.setViewport({ width: 320, height: 640 });
     assert.equal(await overflow(), 0, "with a long address at 320 px");
+    const lines = await page.$$eval("#result .figures dd", (all) => all.map((one) => Math.round(one.getBoundingClientRect().top)));
+    assert.equal(lines[0], lines[1], "one number beside the other, though one label has two lines");
   });
 
   const PHONE = { deviceScaleFactor: 2, isMobile: true };

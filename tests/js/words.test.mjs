@@ -49,6 +49,7 @@ test("every code of the package has a sentence, or is none a visitor can meet", 
   assert.match(explain({ code: "invalid-image", file: "IMG_0001.HEIC" }), /HEIC.*JPEG/);
   assert.match(explain({ code: "invalid-image", file: "IMG_0001.jpg", type: "image/heic" }), /HEIC.*JPEG/);
   assert.match(explain({ code: "file-unreadable", file: "IMG_0001.HEIC" }), /moved, changed or deleted/);
+  assert.match(explain({ code: "invalid-image", file: "File:Cat.jpg", type: "text/html" }), /is a web page/);
   assert.match(explain({ code: "invalid-image", file: "best.pt" }), /Export that model as ONNX/);
   assert.equal(explain({ code: "invalid-image", file: "notes.txt" }), explain({ code: "invalid-image" }));
 });
