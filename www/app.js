@@ -176,8 +176,7 @@ const player = new Player(
     onRefused(error, source) {
       // If no model works, that is the first thing to know.
       if (panes().some((pane) => pane.sayFailure)) return;
-      const text = explain(error);
-      report(source.file ? `${source.name}: ${text}` : text);
+      report(nameFile(source, explain(error)));
       console.error(error);
     },
     onBegin(kind) {
@@ -201,12 +200,14 @@ const player = new Player(
     onFail(error, pane) {
       if (error?.code === "aborted" || error?.code === "disposed") return;
       speak("", true);
-      for (const one of pane ? [pane] : panes()) one.giveUp();
+      // The last frame of a video that breaks off stays, with its boxes.
+      if (!["video-breaks-off", "sample-unreachable"].includes(error?.code)) for (const one of pane ? [pane] : panes()) one.giveUp();
       offerExport();
       // While a model loads, its progress is reported instead.
       if (!$("problem").hidden || pane?.sayFailure) return;
       const own = pane?.model && isOwn(pane.model.id);
-      const text = own ? explainOwnModel(error) : explain(error);
+      const said = own ? explainOwnModel(error) : explain(error);
+      const text = OF_SOURCES.includes(error?.code) ? nameFile(player.source, said) : said;
       const say = () => report(text, error.code === "crashed" && pane ? () => retry(pane) : undefined);
       if (error.code === "crashed" && pane) pane.sayFailure = say; // It detects nothing else either.
       say();
@@ -222,6 +223,12 @@ const player = new Player(
     },
   },
 );
+
+/** Codes of errors for which the shown picture or video is the reason. */
+const OF_SOURCES = ["invalid-image", "image-too-large", "tainted", "video-breaks-off"];
+
+/** A message about a source, which names it if it is a file of the visitor. */
+const nameFile = (source, text) => (source?.file ? `${source.name}: ${text}` : text);
 
 /** Whether the camera runs, or is to run. */
 const usesCamera = () => player.kind === "camera" || player.opening?.kind === "camera";

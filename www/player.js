@@ -354,7 +354,7 @@ export class Player {
       this.nothing();
       this.#page.onCameraEnd();
     } catch (error) {
-      if (!signal.aborted) this.#page.onFail(error, panes[0]);
+      if (!signal.aborted) this.#page.onFail(this.#video.error ? breaksOff(this.source) : error, panes[0]);
     }
   }
 
@@ -385,6 +385,7 @@ export class Player {
     while (!signal.aborted && !isOver(video)) {
       await nextFrame(video, signal);
       if (signal.aborted) return;
+      if (video.error) throw video.error;
       const time = video.currentTime;
       const now = `${time}, ${ready.size}`;
       if (!ready.size || document.visibilityState === "hidden" || (video.paused && now === seen)) continue;
@@ -424,6 +425,15 @@ async function cannotOpen({ name, blob, shareable }) {
   let code = shareable?.kind === "sample" ? "sample-unreachable" : "invalid-image";
   if (blob && !(await isReadable(blob))) code = "file-unreadable";
   return Object.assign(new Error(`${name} cannot be opened`), { code, file: name, type: blob?.type });
+}
+
+/**
+ * A video that began to play, but whose rest cannot be read or decoded.
+ * @param {Source} source
+ */
+function breaksOff({ name, shareable }) {
+  const code = shareable?.kind === "sample" ? "sample-unreachable" : "video-breaks-off";
+  return Object.assign(new Error(`${name} breaks off`), { code, file: name });
 }
 
 /** @param {string} alt */

@@ -16,6 +16,7 @@ const SENTENCES = {
   "invalid-image": "That is not a picture or video this browser can open, or the file is damaged.",
   "file-unreadable": "That file cannot be read. It may have been moved, changed or deleted. Choose it again.",
   "sample-unreachable": "The sample could not be loaded. Are you connected? Then try again.",
+  "video-breaks-off": "The video breaks off here: the rest of the file is missing or damaged.",
   "no-video": "This browser finds sound in that video, but no picture.",
   "image-too-large": "That picture is too large. Make it smaller than 16,384 pixels a side.",
   tainted:

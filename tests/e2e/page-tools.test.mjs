@@ -1,6 +1,6 @@
 // What the page offers beyond a look: thresholds, films, comparison, own models, filters, exports and links.
 import assert from "node:assert/strict";
-import { copyFile, mkdir, mkdtemp, rm, stat, writeFile } from "node:fs/promises";
+import { copyFile, mkdir, mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { after, before, describe, test } from "node:test";
 import { join } from "node:path";
@@ -444,6 +444,25 @@ describe("tools of the page in chromium", () => {
     await playsAgain(page);
     await pasteRecording(page);
     await playsAgain(page);
+  });
+
+  test("a video that breaks off says so, with one model and with two, and its last frame stays", async (t) => {
+    const page = await visit(t, { path: "#sample=astronaut", expectErrors: true });
+    const tour = await readFile(join(ROOT, "data/samples/scenes/tour.mp4"));
+    // Its index is at its beginning.
+    const half = join(temporary, "half.mp4");
+    await writeFile(half, tour.subarray(0, tour.length / 2));
+    await sees(page, "person");
+    for (const compare of [false, true]) {
+      if (compare) await page.locator(named("checkbox", "Compare two models")).click();
+      await choose(page, "#file", half);
+      assert.match(await problem(page), /^half\.mp4: The video breaks off here/, `compared: ${compare}`);
+      assert.equal(await attribute(page, "#stage", "data-showing"), "video");
+      assert.notEqual(await text(page, "#time"), "–");
+      await page.locator(button("Cat")).click();
+      await looked(page, "Cat");
+      assert.ok(!(await isVisible(page, "#problem")));
+    }
   });
 
   test("a video that its server calls mere bytes plays", async (t) => {
