@@ -2,7 +2,7 @@
 import { ClassFilter } from "./classes.js";
 import { createPalette } from "./pkg/draw.js";
 import { FORMATS, fileName, momentName } from "./export.js";
-import { filesIn, isModelFile, isVideoFile, recognise } from "./files.js";
+import { filesIn, isModelFile, isReadable, isVideoFile, recognise } from "./files.js";
 import { MODELS, addOwn, allModels, modelOf, optionText } from "./models.js";
 import { keepOffline } from "./offline.js";
 import { newCanvas, toPng } from "./overlay.js";
@@ -51,12 +51,12 @@ const isOwn = (id) => !MODELS.some((model) => model.id === id);
 
 async function load(pane) {
   const names = namesOf(pane);
-  const id = settings[names.id];
+  const [id, size] = [settings[names.id], settings[names.size]];
   pane.sayFailure = undefined;
   stopUnwanted();
   try {
-    await pane.load(modelOf(id) ?? modelFromAddress(id), settings[names.size]);
-    pane.works = { id, size: settings[names.size] };
+    await pane.load(modelOf(id) ?? modelFromAddress(id), size);
+    pane.works = { id, size };
     classFilter.know([...new Set(panes().flatMap(({ labels }) => labels))]);
     void keepOffline({ state: $("offline-state"), update: $("update"), updateNow: $("update-now") });
   } catch (error) {
@@ -68,10 +68,15 @@ async function load(pane) {
       pane.sayFailure();
       return;
     }
-    const text = explainOwnModel(error, pane.works?.id === id && settings[names.size] !== pane.works.size);
-    const works = pane.works ?? { id: DEFAULTS[names.id], size: 0 };
+    const { source } = modelOf(id) ?? {};
+    const isGone = source instanceof Blob && !(await isReadable(source));
+    if (settings[names.id] !== id || settings[names.size] !== size) return;
+    const resized = pane.works?.id === id && size !== pane.works.size;
+    const text = isGone ? explain({ code: "file-unreadable" }) : explainOwnModel(error, resized);
+    // What has worked once need not work again.
+    const works = !pane.works || isGone || (pane.works.id === id && !resized) ? { id: DEFAULTS[names.id], size: 0 } : pane.works;
     choose(pane, works.id, works.size);
-    report(settings.compare ? `${modelOf(id)?.name ?? id}: ${text}` : text);
+    report(`${modelOf(id)?.name ?? id}: ${text}`);
   }
 }
 
@@ -265,7 +270,7 @@ const reveal = () => $("stage").scrollIntoView({ block: "nearest" });
 
 function showSample(id) {
   const { file, name } = sampleOf(id);
-  const source = { name: file, alt: name, shareable: { kind: "sample", name: id } };
+  const source = { name: file.split("/").at(-1), alt: name, shareable: { kind: "sample", name: id } };
   const url = `./samples/${file}`;
   if (isVideoFile({ name: file })) void player.showVideo(url, source);
   else void player.showPicture(url, source);

@@ -550,10 +550,13 @@ describe("tools of the page in chromium", () => {
     assert.ok(await isVisible(page, "#frame"));
     // A picture is shown by itself, and by the second model as a copy of it.
     await page.locator(button("Cat")).click();
+    await looked(page, "Cat");
     await sees(page, "cat", "#list-b");
     assert.deepEqual([await isVisible(page, "#frame"), await isVisible(page, "#frame-b")], [false, true]);
     await page.locator(button("Clear")).click();
     assert.ok(!(await isVisible(page, "#frame-b")));
+    const outlines = await page.$$eval("#stage, #stage-b", (all) => all.map((one) => getComputedStyle(one).outlineStyle));
+    assert.deepEqual(outlines, ["dashed", "dashed"], "both are empty");
   });
 
   test("a model behind an address is fetched once, and no longer when nobody wants it", async (t) => {
@@ -667,6 +670,34 @@ describe("tools of the page in chromium", () => {
     await page.waitForFunction(() => /^416/.test(document.querySelector("#build").textContent), { timeout: 60_000 });
     await seesCat(page);
     assert.ok(!(await isVisible(page, "#problem")));
+    // It was deleted after it had been opened, and is needed once more.
+    await rm(mine);
+    await page.locator(named("combobox", "Input size")).fill("320");
+    assert.match(await problem(page), /^mine\.onnx: That file cannot be read/);
+    await page.waitForFunction((id) => document.querySelector("#model").value === id, {}, DEFAULTS.model);
+    assert.equal(await value(page, "#size"), "0");
+    await page.waitForFunction(() => document.querySelector("#loading").hidden && /^416/.test(document.querySelector("#build").textContent), { timeout: 60_000 });
+    await seesCat(page);
+    assert.match(await problem(page), /That file cannot be read/);
+    // One that worked, and no longer does: tried once, and not over and over.
+    await copyFile(join(ROOT, "models/micro-yolo-s.onnx"), mine);
+    await choose(page, "#model-file", mine);
+    await page.waitForFunction(() => document.querySelector("#problem").hidden && /^416/.test(document.querySelector("#build").textContent), { timeout: 60_000 });
+    await page.evaluate(async () => {
+      const { Detector } = await import("./pkg/index.js");
+      const { load } = Detector;
+      globalThis.tried = 0;
+      Detector.load = function (options) {
+        if (!(options.model instanceof Blob)) return load.call(Detector, options);
+        globalThis.tried += 1;
+        return Promise.reject(Object.assign(new Error("no memory is left"), { code: "model-too-large" }));
+      };
+    });
+    await page.locator(named("combobox", "Input size")).fill("320");
+    await page.waitForFunction((id) => document.querySelector("#model").value === id, {}, DEFAULTS.model);
+    await page.waitForFunction(() => /^416/.test(document.querySelector("#build").textContent), { timeout: 60_000 });
+    assert.match(await problem(page), /no memory is left/);
+    assert.equal(await page.evaluate(() => globalThis.tried), 2, "with the size, and without");
     // By its address, which a link can name.
     const open = await serve({ headers: { "access-control-allow-origin": "*" } });
     t.after(() => open.close());
@@ -785,6 +816,11 @@ describe("tools of the page in chromium", () => {
     }
     assert.equal(await page.evaluate(() => navigator.clipboard.readText()), saved["cat-boxes.csv"].toString());
     assert.equal(await isVisible(page, "#problem"), false);
+    // A picture is named by its file, not by a folder of this site.
+    await page.locator(button("Two cups")).click();
+    await looked(page, "Two cups");
+    const { name, bytes } = await downloaded(page, temporary, () => page.locator(button("Save")).click());
+    assert.deepEqual([name, bytes.toString().split(",")[10].split("\n")[1]], ["two-cups-boxes.csv", "two-cups.jpg"]);
   });
 
   test("a link restores what its maker saw", async (t) => {

@@ -458,6 +458,7 @@ describe("page in chromium", () => {
     const ratio = () => page.$eval("#stage", (stage) => stage.clientWidth / stage.clientHeight);
     assert.ok((await ratio()) > 1);
     await page.locator(camera).click();
+    await page.waitForFunction(() => document.querySelector("#stage").dataset.showing === "camera");
     await seesCat(page);
     await page.$eval("#video", ({ srcObject }) => srcObject.getVideoTracks()[0].applyConstraints({ width: { exact: 240 }, height: { exact: 320 } }));
     await page.waitForFunction(() => document.querySelector("#stage").clientWidth < document.querySelector("#stage").clientHeight);

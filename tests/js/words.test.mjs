@@ -21,6 +21,7 @@ test("a summary is a sentence", () => {
 test("where nothing is sure, the guesses are named", () => {
   const unsure = [["zebra", 0.22], ["bed", 0.144], ["dog", 0.1]].map(([label, score]) => ({ label, score }));
   assert.equal(summary([], unsure, 30), "Nothing above 30\u00a0%; unsure: zebra 22\u00a0%, bed 14\u00a0%.");
+  assert.equal(summary([], [{ label: "frisbee", score: 0.396 }], 40), "Nothing above 40\u00a0%; unsure: frisbee 39\u00a0%.");
   assert.equal(summary([], [], 45), "Nothing above 45\u00a0%.");
   assert.equal(summary(objects("cat"), unsure, 30), "A cat.");
 });
