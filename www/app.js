@@ -206,7 +206,8 @@ const player = new Player(
       if (error?.code === "aborted" || error?.code === "disposed") return;
       speak("", true);
       // The last frame of a video that breaks off stays, with its boxes.
-      if (!["video-breaks-off", "sample-unreachable"].includes(error?.code)) for (const one of pane ? [pane] : panes()) one.giveUp();
+      const isLast = ["video-breaks-off", "sample-unreachable"].includes(error?.code);
+      for (const one of pane && !isLast ? [pane] : panes()) if (!isLast || !one.size.width) one.giveUp();
       offerExport();
       // While a model loads, its progress is reported instead.
       if (!$("problem").hidden || pane?.sayFailure) return;
@@ -676,10 +677,14 @@ function restore(arrival) {
   showSettings();
   if (!settings.compare) second.unload();
   for (const pane of panes()) void load(pane);
-  lookAgain(); // What is shown stays until the next is there.
   const sample = link.source?.kind === "sample" && sampleOf(link.source.name);
-  if (link.source?.kind === "url") void openAddress(link.source.url);
-  else showSample(sample ? sample.id : SAMPLES[0].id);
+  if (link.source?.kind === "url") {
+    player.nothing(); // A link's picture is not to be confused with the one before.
+    void openAddress(link.source.url);
+  } else {
+    lookAgain(); // The models are other ones, and what is shown stays until the sample is there.
+    showSample(sample ? sample.id : SAMPLES[0].id);
+  }
 }
 
 samples.fill(

@@ -354,7 +354,10 @@ export class Player {
       this.nothing();
       this.#page.onCameraEnd();
     } catch (error) {
-      if (!signal.aborted) this.#page.onFail(this.#video.error ? breaksOff(this.source) : error, panes[0]);
+      if (signal.aborted) return;
+      // It was opened, so it is a video.
+      const isBroken = this.kind === "video" && (this.#video.error || error.code === "invalid-image");
+      this.#page.onFail(isBroken ? breaksOff(this.source) : error, panes[0]);
     }
   }
 
