@@ -34,6 +34,8 @@ function report(text, retry) {
   $("problem").hidden = false;
   $("retry").hidden = !retry;
   $("retry").onclick = retry ?? null;
+  // On a phone, what was done may be far below.
+  $("problem").scrollIntoView({ block: "nearest" });
 }
 
 /** Takes back a message about an earlier action. That a model does not load stays true. */

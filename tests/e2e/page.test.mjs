@@ -1012,6 +1012,24 @@ describe("page in chromium", () => {
   });
 
   const PHONE = { deviceScaleFactor: 2, isMobile: true };
+
+  test("a message is seen on a phone too, where what was done is far below it", async (t) => {
+    const page = await visit(t, { ...CAT_PAGE, expectErrors: true, viewport: { width: 390, height: 844, ...PHONE } });
+    await seesCat(page);
+    await page.$eval("#model-file", (one) => one.labels[0].scrollIntoView({ block: "end" }));
+    assert.ok((await page.evaluate(() => scrollY)) > 400);
+    await choose(page, "#model-file", await file("no-model.onnx", "x"));
+    assert.match(await problem(page), /^no-model\.onnx: That model cannot be read/);
+    const { top, bottom } = await page.$eval("#problem", (one) => one.getBoundingClientRect().toJSON());
+    assert.ok(top >= 0 && bottom <= 844, `${top} to ${bottom} px`);
+    // It moves nothing that is seen.
+    const before = await page.evaluate(() => scrollY);
+    await choose(page, "#model-file", await file("no-model.onnx", "x"));
+    await page.waitForFunction(() => document.querySelector("#problem").hidden);
+    await problem(page);
+    assert.equal(await page.evaluate(() => scrollY), before);
+  });
+
   for (const [name, [colorScheme, viewport]] of Object.entries({
     "small-phone": ["light", { width: 320, height: 640, ...PHONE }],
     "phone-on-its-side": ["light", { width: 844, height: 390, ...PHONE }],
