@@ -298,28 +298,29 @@ const opened = new Set();
 async function openFiles(given, url) {
   const all = [...given];
   const models = all.filter(isModelFile);
+  const others = all.filter((file) => !isModelFile(file));
+  let shown = [];
+  if (others.length) {
+    stopFetching();
+    fetching = new AbortController();
+    const { signal } = fetching;
+    shown = await Promise.all(others.map(async (file) => ({ name: file.name, ...(await recognise(file)) })));
+    if (signal.aborted) return; // Something else was chosen.
+    stopFetching();
+    showSource();
+  }
   if (models.length) openModels(models, url);
-  const rest = all.filter((file) => !isModelFile(file));
-  if (rest.length) await openPictures(rest, { url, withModels: models.length > 0 });
+  // Other files next to a model, such as names or a licence, are not pictures to show.
+  if (models.length) shown = shown.filter(({ isKnown }) => isKnown);
+  if (shown.length) openPictures(shown.map((one) => ({ ...one, url: URL.createObjectURL(one.blob), from: url })));
   if (models.length > 2) report(`Two models can be compared: ${models[0].name} and ${models[1].name}. The others were left out.`);
 }
 
 /**
  * Opens pictures and videos, and shows the first.
- * @param {readonly File[]} given
- * @param {{ url?: string, withModels: boolean }} origin
+ * @param {Own[]} all
  */
-async function openPictures(given, { url, withModels }) {
-  stopFetching();
-  fetching = new AbortController();
-  const { signal } = fetching;
-  const recognised = await Promise.all(given.map(async (file) => ({ name: file.name, ...(await recognise(file)) })));
-  if (signal.aborted) return; // Something else was chosen.
-  stopFetching();
-  // Other files next to a model, such as names or a licence, are not pictures to show.
-  const shown = withModels ? recognised.filter(({ isKnown }) => isKnown) : recognised;
-  const all = shown.map((one) => ({ ...one, url: URL.createObjectURL(one.blob), from: url }));
-  if (!all.length) return showSource();
+function openPictures(all) {
   for (const one of all) opened.add(one);
   // A single file that cannot be opened does not replace those in the strip.
   if (all.length > 1) fillStrip(all);

@@ -198,6 +198,7 @@ export class Player {
       if (!signal.aborted) this.#refuse(error, source);
       return;
     }
+    if (signal.aborted) return; // While the file was read.
     this.#begin("picture", source, picture);
     this.#animated = animated;
     this.#fit(picture.naturalWidth, picture.naturalHeight);
