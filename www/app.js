@@ -207,9 +207,7 @@ const player = new Player(
     onFail(error, pane) {
       if (error?.code === "aborted" || error?.code === "disposed") return;
       speak("", true);
-      // The last frame of a video that breaks off stays, with its boxes.
-      const isLast = ["video-breaks-off", "sample-unreachable"].includes(error?.code);
-      for (const one of pane && !isLast ? [pane] : panes()) if (!isLast || !one.size.width) one.giveUp();
+      for (const one of pane ? [pane] : panes()) one.giveUp();
       offerExport();
       // While a model loads, its progress is reported instead.
       if (!$("problem").hidden || pane?.sayFailure) return;

@@ -358,7 +358,8 @@ export class Player {
       if (signal.aborted) return;
       // It was opened, so it is a video.
       const isBroken = this.kind === "video" && (this.#video.error || error.code === "invalid-image");
-      this.#page.onFail(isBroken ? breaksOff(this.source) : error, panes[0]);
+      if (isBroken) this.#page.onFail(breaksOff(this.source));
+      else this.#page.onFail(error, panes[0]);
     }
   }
 
