@@ -696,18 +696,20 @@ describe("page in chromium", () => {
     // One whose bytes are still read when it is there already does not come after what was chosen later.
     await page.evaluate(() => {
       const read = Blob.prototype.arrayBuffer;
+      const allowed = new Promise((resolve) => (globalThis.allow = resolve));
       Blob.prototype.arrayBuffer = async function () {
-        await new Promise((resolve) => setTimeout(resolve, 700));
+        if (this.size > 0x1000) await allowed; // More than what tells what it is.
         return read.call(this);
       };
       globalThis.shown = [];
       new MutationObserver(() => globalThis.shown.push(document.querySelector("#picture").alt)).observe(document.querySelector("#stage"), { childList: true });
     });
     await choose(page, "#file", CAT);
-    await sleep(1000); // Recognised, loaded, and looked through for an animation.
+    await sleep(500); // Loaded.
     await page.locator(button("Breakfast")).click();
     await looked(page, "Breakfast");
-    await sleep(800);
+    await page.evaluate(() => globalThis.allow());
+    await sleep(300);
     assert.deepEqual(await page.evaluate(() => globalThis.shown.filter((name, at, all) => name !== all[at - 1])), ["Breakfast"]);
     await page.evaluate(() => location.reload());
     await looked(page, "Cat");
