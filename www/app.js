@@ -2,7 +2,7 @@
 import { ClassFilter } from "./classes.js";
 import { createPalette } from "./pkg/draw.js";
 import { FORMATS, fileName, momentName } from "./export.js";
-import { filesIn, isModelFile, isVideoFile } from "./files.js";
+import { filesIn, isModelFile, isReadable, isVideoFile, recognise } from "./files.js";
 import { MODELS, addOwn, allModels, modelOf, optionText } from "./models.js";
 import { keepOffline } from "./offline.js";
 import { newCanvas, toPng } from "./overlay.js";
@@ -34,6 +34,8 @@ function report(text, retry) {
   $("problem").hidden = false;
   $("retry").hidden = !retry;
   $("retry").onclick = retry ?? null;
+  // On a phone, what was done may be far below.
+  $("problem").scrollIntoView({ block: "nearest" });
 }
 
 /** Takes back a message about an earlier action. That a model does not load stays true. */
@@ -51,12 +53,12 @@ const isOwn = (id) => !MODELS.some((model) => model.id === id);
 
 async function load(pane) {
   const names = namesOf(pane);
-  const id = settings[names.id];
+  const [id, size] = [settings[names.id], settings[names.size]];
   pane.sayFailure = undefined;
   stopUnwanted();
   try {
-    await pane.load(modelOf(id) ?? modelFromAddress(id), settings[names.size]);
-    pane.works = { id, size: settings[names.size] };
+    await pane.load(modelOf(id) ?? modelFromAddress(id), size);
+    pane.works = { id, size };
     classFilter.know([...new Set(panes().flatMap(({ labels }) => labels))]);
     void keepOffline({ state: $("offline-state"), update: $("update"), updateNow: $("update-now") });
   } catch (error) {
@@ -68,10 +70,15 @@ async function load(pane) {
       pane.sayFailure();
       return;
     }
-    const text = explainOwnModel(error, pane.works?.id === id && settings[names.size] !== pane.works.size);
-    const works = pane.works ?? { id: DEFAULTS[names.id], size: 0 };
+    const { source } = modelOf(id) ?? {};
+    const isGone = source instanceof Blob && !(await isReadable(source));
+    if (settings[names.id] !== id || settings[names.size] !== size) return;
+    const resized = pane.works?.id === id && size !== pane.works.size;
+    const text = isGone ? explain({ code: "file-unreadable" }) : explainOwnModel(error, resized);
+    // What has worked once need not work again.
+    const works = !pane.works || isGone || (pane.works.id === id && !resized) ? { id: DEFAULTS[names.id], size: 0 } : pane.works;
     choose(pane, works.id, works.size);
-    report(settings.compare ? `${modelOf(id)?.name ?? id}: ${text}` : text);
+    report(`${modelOf(id)?.name ?? id}: ${text}`);
   }
 }
 
@@ -149,22 +156,46 @@ function openModels(blobs, url) {
 
 // ------------------------------------------------------------------------------------------------ what to look at
 
-let fetching = new AbortController();
+/** @type {AbortController | undefined} of the URL or the files that are read */
+let fetching;
+
+function stopFetching() {
+  fetching?.abort();
+  fetching = undefined;
+}
 
 const player = new Player(
   { stage: $("stage"), picture: $("picture"), video: $("video") },
   {
     panes,
     track: () => settings.track,
-    onBegin(kind) {
+    onOpen() {
       clearProblem();
-      fetching.abort(); // Stops fetching another URL.
-      setFetching(false);
-      const usesCamera = kind === "camera";
-      $("camera").textContent = usesCamera ? "Stop the camera" : "Use the camera";
-      if (!usesCamera) $("camera-choice").hidden = true;
-      samples.mark(player.source?.shareable?.kind === "sample" ? SAMPLES.findIndex(({ id }) => id === player.source.shareable.name) : -1);
-      mine.mark(files.findIndex((file) => file === player.source?.file));
+      stopFetching();
+      showSource();
+      speak("Looking …", true);
+    },
+    onOpened() {
+      showSource();
+      freeFiles();
+      speak("", true);
+    },
+    onRefused(error, source) {
+      // If no model works, that is the first thing to know.
+      if (panes().some((pane) => pane.sayFailure)) return;
+      report(nameFile(source, explain(error)));
+      console.error(error);
+    },
+    onBegin(kind) {
+      if (kind === "nothing") {
+        clearProblem();
+        stopFetching();
+      }
+      if (kind !== "camera") $("camera-choice").hidden = true;
+      const { file } = player.source ?? {};
+      if (file && !files.includes(file)) fillStrip([file]);
+      showSource();
+      freeFiles();
       showSettings();
       offerExport();
       speak(kind === "nothing" ? "" : "Looking …", true);
@@ -181,7 +212,8 @@ const player = new Player(
       // While a model loads, its progress is reported instead.
       if (!$("problem").hidden || pane?.sayFailure) return;
       const own = pane?.model && isOwn(pane.model.id);
-      const text = own ? explainOwnModel(error) : explain(error);
+      const said = own ? explainOwnModel(error) : explain(error);
+      const text = OF_SOURCES.includes(error?.code) ? nameFile(player.source, said) : said;
       const say = () => report(text, error.code === "crashed" && pane ? () => retry(pane) : undefined);
       if (error.code === "crashed" && pane) pane.sayFailure = say; // It detects nothing else either.
       say();
@@ -190,11 +222,34 @@ const player = new Player(
     onNoCamera: (error) => report(explainCamera(error)),
     onCameraEnd: () => report("The camera stopped. Was it unplugged?"),
     onCameras(cameras, current) {
-      $("camera-select").replaceChildren(...cameras.map(({ id, name }) => new Option(name, id, id === current, id === current)));
+      offer($("camera-select"), cameras.map(({ id, name }) => [id, name]), current);
+      const isFocused = document.activeElement === $("camera-select");
       $("camera-choice").hidden = cameras.length < 2;
+      if (isFocused && cameras.length < 2) $("camera").focus();
     },
   },
 );
+
+/** Codes of errors for which the shown picture or video is the reason. */
+const OF_SOURCES = ["invalid-image", "image-too-large", "tainted", "video-breaks-off"];
+
+/** A message about a source, which names it if it is a file of the visitor. */
+const nameFile = (source, text) => (source?.file ? `${source.name}: ${text}` : text);
+
+/** Whether the camera runs, or is to run. */
+const usesCamera = () => player.kind === "camera" || player.opening?.kind === "camera";
+
+/** Shows in the buttons and strips what is being opened, or else what is shown. */
+function showSource() {
+  const { source } = player.opening ?? player;
+  const isBusy = Boolean(fetching ?? player.opening);
+  $("main").setAttribute("aria-busy", String(isBusy));
+  $("open").textContent = fetching ? "Opening …" : "Open";
+  $("clear").disabled = player.kind === "nothing" && !isBusy; // It also cancels.
+  $("camera").textContent = usesCamera() ? "Stop the camera" : "Use the camera";
+  samples.mark(source?.shareable?.kind === "sample" ? SAMPLES.findIndex(({ id }) => id === source.shareable.name) : -1);
+  mine.mark(files.findIndex((file) => file === source?.file));
+}
 
 function lookAgain() {
   player.lookAgain();
@@ -216,7 +271,7 @@ const reveal = () => $("stage").scrollIntoView({ block: "nearest" });
 
 function showSample(id) {
   const { file, name } = sampleOf(id);
-  const source = { name: file, alt: name, shareable: { kind: "sample", name: id } };
+  const source = { name: file.split("/").at(-1), alt: name, shareable: { kind: "sample", name: id } };
   const url = `./samples/${file}`;
   if (isVideoFile({ name: file })) void player.showVideo(url, source);
   else void player.showPicture(url, source);
@@ -224,33 +279,60 @@ function showSample(id) {
 
 const samples = new Strip($("samples-list"));
 const mine = new Strip($("mine-list"));
-/** The visitor's files, each with its object URL. */
+/**
+ * A file of the visitor, with the URL at which this page shows it.
+ * @typedef {{ name: string, blob: Blob, isVideo: boolean, isKnown: boolean, url: string, from?: string }} Own
+ */
+/** @type {Own[]} in the strip */
 let files = [];
+/** @type {Set<Own>} whose URLs may be in use */
+const opened = new Set();
 
 /**
  * Opens files from the dialog, a drop, the clipboard or a URL.
  * @param {Iterable<File>} given
  * @param {string} [url] their origin
  */
-function openFiles(given, url) {
+async function openFiles(given, url) {
   const all = [...given];
   const models = all.filter(isModelFile);
+  const others = all.filter((file) => !isModelFile(file));
+  let shown = [];
+  if (others.length) {
+    stopFetching();
+    fetching = new AbortController();
+    const { signal } = fetching;
+    shown = await Promise.all(others.map(async (file) => ({ name: file.name, ...(await recognise(file)) })));
+    if (signal.aborted) return; // Something else was chosen.
+    stopFetching();
+    showSource();
+  }
   if (models.length) openModels(models, url);
   // Other files next to a model, such as names or a licence, are not pictures to show.
-  const isShown = (file) => !isModelFile(file) && (!models.length || file.type.startsWith("image/") || isVideoFile(file));
-  const rest = all.filter(isShown);
-  if (rest.length) openPictures(rest, url);
+  if (models.length) shown = shown.filter(({ isKnown }) => isKnown);
+  if (shown.length) openPictures(shown.map((one) => ({ ...one, url: URL.createObjectURL(one.blob), from: url })));
   if (models.length > 2) report(`Two models can be compared: ${models[0].name} and ${models[1].name}. The others were left out.`);
 }
 
-/** Opens pictures and videos, and shows the first. */
-function openPictures(rest, url) {
-  const old = files;
-  files = rest.map((file) => ({ file, url: URL.createObjectURL(file), from: url }));
+/**
+ * Opens pictures and videos, and shows the first.
+ * @param {Own[]} all
+ */
+function openPictures(all) {
+  for (const one of all) opened.add(one);
+  // A single file that cannot be opened does not replace those in the strip.
+  if (all.length > 1) fillStrip(all);
+  // If a text file was dropped too, only pictures are shown.
+  showFile(all.find(({ isKnown }) => isKnown) ?? all[0]);
+}
+
+/** @param {Own[]} all */
+function fillStrip(all) {
+  files = all;
   mine.fill(
     files.map((one) => ({
-      name: one.file.name,
-      thumb: isVideoFile(one.file) ? undefined : one.url,
+      name: one.name,
+      thumb: one.isVideo ? undefined : one.url,
       show: () => {
         showFile(one);
         reveal();
@@ -258,15 +340,23 @@ function openPictures(rest, url) {
     })),
   );
   $("mine").hidden = files.length < 2;
-  // If a text file was dropped too, only pictures are shown.
-  showFile(files.find(({ file }) => file.type.startsWith("image/") || isVideoFile(file)) ?? files[0]);
-  for (const one of old) URL.revokeObjectURL(one.url);
 }
 
+/** Frees the files that are neither in the strip nor on the stage. */
+function freeFiles() {
+  const used = new Set([...files, player.source?.file, player.opening?.source.file]);
+  for (const one of opened) {
+    if (used.has(one)) continue;
+    URL.revokeObjectURL(one.url);
+    opened.delete(one);
+  }
+}
+
+/** @param {Own} one */
 function showFile(one) {
-  const { file, url, from } = one;
-  const source = { name: file.name, alt: file.name, file: one, blob: file, shareable: from ? { kind: "url", url: from } : undefined };
-  if (isVideoFile(file)) void player.showVideo(url, source);
+  const { name, blob, url, from, isVideo } = one;
+  const source = { name, alt: name, file: one, blob, shareable: from ? { kind: "url", url: from } : undefined };
+  if (isVideo) void player.showVideo(url, source);
   else void player.showPicture(url, source);
 }
 
@@ -274,25 +364,23 @@ function showFile(one) {
 async function openAddress(text) {
   const url = addressIn(text);
   if (!url) return report(explain({ code: "address" })); // A fetch in progress continues.
-  fetching.abort();
+  stopFetching();
   fetching = new AbortController();
   const { signal } = fetching;
+  player.cancel();
   clearProblem();
-  setFetching(true);
   try {
     const file = await fetchAddress(url, signal);
-    if (!signal.aborted) openFiles([file], url.href);
+    if (signal.aborted) return;
+    stopFetching();
+    showSource();
+    void openFiles([file], url.href);
   } catch (error) {
-    if (!signal.aborted) report(explain(error));
-  } finally {
-    if (!signal.aborted) setFetching(false);
+    if (signal.aborted) return;
+    stopFetching();
+    showSource();
+    report(explain(error));
   }
-}
-
-function setFetching(busy) {
-  $("main").setAttribute("aria-busy", String(busy));
-  $("open").textContent = busy ? "Opening …" : "Open";
-  $("clear").disabled = player.kind === "nothing" && !busy; // It also cancels.
 }
 
 // ------------------------------------------------------------------------------------------------ settings
@@ -398,7 +486,11 @@ for (const [suffix, pane] of [["", first], ["-b", second]]) {
 
 // ------------------------------------------------------------------------------------------------ sources
 
-$("camera").addEventListener("click", () => (player.kind === "camera" ? player.nothing() : void player.showCamera()));
+$("camera").addEventListener("click", () => {
+  if (player.kind === "camera") player.nothing();
+  else if (usesCamera()) player.cancel(); // The browser may still ask for permission.
+  else void player.showCamera();
+});
 $("camera-select").addEventListener("change", ({ target }) => void player.showCamera(target.value));
 $("clear").addEventListener("click", () => {
   player.nothing();
@@ -408,7 +500,7 @@ for (const id of ["file", "model-file"]) {
   $(id).addEventListener("change", ({ target }) => {
     const chosen = [...target.files];
     target.value = ""; // So that the same file can be chosen again.
-    if (chosen.length) openFiles(chosen);
+    if (chosen.length) void openFiles(chosen);
   });
 }
 $("address-form").addEventListener("submit", (event) => {
@@ -445,7 +537,7 @@ addEventListener("paste", (event) => {
 function take(data, text) {
   if (data?.files.length) {
     const files = filesIn(data);
-    if (files.length) openFiles(files);
+    if (files.length) void openFiles(files);
     else report("That is a folder. Open it, and drop the files that are in it.");
   } else if (addressIn(text)) void openAddress(text);
   else if (text) report("That text is no address. Paste a picture, or an address that begins with https://.");
@@ -588,9 +680,10 @@ function restore(arrival) {
   for (const pane of panes()) void load(pane);
   const sample = link.source?.kind === "sample" && sampleOf(link.source.name);
   if (link.source?.kind === "url") {
-    player.nothing(); // The current source would continue without its detector.
+    player.nothing(); // A link's picture is not to be confused with the one before.
     void openAddress(link.source.url);
   } else {
+    lookAgain(); // The models are other ones, and what is shown stays until the sample is there.
     showSample(sample ? sample.id : SAMPLES[0].id);
   }
 }

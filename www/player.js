@@ -1,6 +1,7 @@
-// The current source (a picture, a video or the camera), and its detection by one model or two.
+// The current source (a picture, a video or the camera), and its detection by one model or two. Another one takes its
+// place when it has been opened: until then, and if it cannot be opened, what is shown stays.
 import { closeCamera, listCameras, openCamera } from "./camera.js";
-import { mayMove } from "./files.js";
+import { isReadable, mayMove } from "./files.js";
 import { grab, nextFrame } from "./frames.js";
 import { typical } from "./timing.js";
 
@@ -11,7 +12,7 @@ const LOOKS_MS = 1500;
 /**
  * @typedef {object} Source
  * @property {string} name of a file, for what is saved
- * @property {Blob} [blob] the file of a picture, if it may be animated
+ * @property {Blob} [blob] the file, if it is one
  * @property {import("./share.js").Shareable} [shareable] how a link can name it
  */
 
@@ -19,19 +20,26 @@ const LOOKS_MS = 1500;
  * @typedef {object} Page
  * @property {() => import("./pane.js").Pane[]} panes the active panes
  * @property {() => boolean} track
- * @property {(kind: "nothing" | "picture" | "video" | "camera") => void} onBegin
+ * @property {() => void} onOpen another source is wanted
+ * @property {() => void} onOpened it is there, or it is no longer wanted
+ * @property {(error: unknown, source: Source) => void} onRefused it cannot be opened
+ * @property {(kind: Kind) => void} onBegin
  * @property {() => void} onTake after each result
  * @property {(error: unknown, pane?: import("./pane.js").Pane) => void} onFail detection in the current source failed
- * @property {(error: unknown) => void} onNoCamera
+ * @property {(error: unknown) => void} onNoCamera none was opened
  * @property {() => void} onCameraEnd it was unplugged
  * @property {(cameras: { id: string, name: string }[], current: string) => void} onCameras
  */
 
+/** @typedef {"nothing" | "picture" | "video" | "camera"} Kind */
+
 export class Player {
-  /** @type {"nothing" | "picture" | "video" | "camera"} */
+  /** @type {Kind} */
   kind = "nothing";
   /** @type {Source | undefined} */
   source;
+  /** @type {{ kind: Kind, source: Source } | undefined} what is being opened, while `source` is still shown */
+  opening;
   /** Whether the camera faces the user. */
   mirrored = false;
 
@@ -39,6 +47,8 @@ export class Player {
   #stage;
   #picture;
   #video;
+  /** Aborted when something else is opened. */
+  #opener = new AbortController();
   /** Aborted when another source is shown. */
   #showing = new AbortController();
   /** Also aborted when another model detects. */
@@ -47,6 +57,8 @@ export class Player {
   #look;
   /** Whether the picture may be animated. */
   #animated = false;
+  /** @type {import("./camera.js").Camera | undefined} the one that is shown */
+  #camera;
 
   /**
    * @param {{ stage: HTMLElement, picture: HTMLImageElement, video: HTMLVideoElement }} elements
@@ -57,8 +69,6 @@ export class Player {
     this.#picture = picture;
     this.#video = video;
     this.#page = page;
-    // A camera has turned, or a stream has changed its size.
-    video.addEventListener("resize", () => this.moves && video.videoWidth && this.#fit(video.videoWidth, video.videoHeight));
   }
 
   /** The image under the boxes, for saving. */
@@ -77,44 +87,81 @@ export class Player {
   }
 
   /**
-   * Ends what is shown and makes room for the next.
-   * @param {Player["kind"]} kind
+   * Begins to open another source.
+   * @param {Kind} kind
+   * @param {Source} source
+   * @returns {AbortSignal} aborted when it is no longer wanted
+   */
+  #open(kind, source) {
+    this.#opener.abort();
+    this.#opener = new AbortController();
+    this.opening = { kind, source };
+    this.#page.onOpen();
+    return this.#opener.signal;
+  }
+
+  /** Gives up what is being opened. */
+  cancel() {
+    this.#opener.abort();
+    this.opening = undefined;
+    // The camera before it was closed already.
+    if (this.kind === "camera" && isOver(this.#video)) this.nothing();
+    else this.#page.onOpened();
+  }
+
+  /**
+   * The source that was being opened cannot be opened.
+   * @param {unknown} error
+   * @param {Source} source
+   */
+  #refuse(error, source) {
+    this.cancel();
+    this.#page.onRefused(error, source);
+  }
+
+  /**
+   * Ends what is shown, and shows the next.
+   * @param {Kind} kind
    * @param {Source} [source]
+   * @param {HTMLImageElement | HTMLVideoElement} [element] with the source in it
    * @returns {AbortSignal} aborted when something else is shown
    */
-  #begin(kind, source) {
+  #begin(kind, source, element) {
     this.#showing.abort();
     this.#looking.abort();
     this.#showing = new AbortController();
     this.#look = undefined;
+    this.#camera = undefined;
+    this.opening = undefined;
     this.kind = kind;
     this.source = source;
     this.mirrored = false;
-    const [picture, video] = [this.#picture, this.#video];
+    // A source of its own in each element, so that nothing of the last one is left in it.
+    const picture = element instanceof HTMLImageElement ? element : newPicture("");
+    const video = element instanceof HTMLVideoElement ? element : newVideo();
+    this.#picture.replaceWith(picture);
+    this.#video.replaceWith(video);
+    release(this.#video);
+    [this.#picture, this.#video] = [picture, video];
     picture.hidden = kind !== "picture";
-    if (kind !== "picture") picture.removeAttribute("src"); // A broken picture would show its icon.
     video.hidden = !this.moves;
     video.controls = kind === "video";
-    video.classList.remove("mirrored");
+    // A camera has turned, or a stream has changed its size.
+    video.addEventListener("resize", () => this.moves && video.videoWidth && this.#fit(video.videoWidth, video.videoHeight));
     this.#stage.dataset.showing = kind;
-    this.#fit(3, 2);
+    if (kind === "nothing") this.#fit(3, 2);
     for (const pane of this.#page.panes()) pane.begin({ mirrored: false, saying: kind === "nothing" ? "Nothing yet." : "Looking …" });
     this.#page.onBegin(kind);
     return this.#showing.signal;
   }
 
   nothing() {
+    this.#opener.abort();
     this.#begin("nothing");
   }
 
   #fit(width, height) {
     document.getElementById("stages").style.setProperty("--ratio", String(width / height));
-  }
-
-  /** @param {unknown} error */
-  #fail(error) {
-    this.nothing();
-    this.#page.onFail(error);
   }
 
   /** Detects again in the current source, because the model, its size or the overlap has changed. */
@@ -138,19 +185,22 @@ export class Player {
    * @param {Source & { alt: string }} source
    */
   async showPicture(url, source) {
-    const signal = this.#begin("picture", source);
-    const picture = this.#picture;
-    const loaded = Promise.all([source.blob ? mayMove(source.blob) : false, once(picture, "load", signal)]);
-    picture.classList.add("pending"); // Hidden until it has loaded completely.
-    picture.src = url;
-    picture.alt = source.alt;
+    const signal = this.#open("picture", source);
+    const picture = newPicture(source.alt);
+    let animated;
     try {
-      [this.#animated] = await loaded;
+      const loaded = once(picture, "load", signal);
+      picture.src = url;
+      [animated] = await Promise.all([source.blob ? mayMove(source.blob).catch(() => false) : false, loaded]);
     } catch {
-      if (!signal.aborted) this.#fail(cannotOpen(source));
+      picture.removeAttribute("src");
+      const error = await cannotOpen(source);
+      if (!signal.aborted) this.#refuse(error, source);
       return;
     }
-    picture.classList.remove("pending");
+    if (signal.aborted) return; // While the file was read.
+    this.#begin("picture", source, picture);
+    this.#animated = animated;
     this.#fit(picture.naturalWidth, picture.naturalHeight);
     this.#look = (signal) => this.#lookAtPicture(signal);
     this.lookAgain();
@@ -211,61 +261,80 @@ export class Player {
    * @param {Source} source
    */
   async showVideo(url, source) {
-    const signal = this.#begin("video", source);
-    const video = this.#video;
-    video.srcObject = null;
+    const opening = this.#open("video", source);
+    const video = newVideo();
     video.loop = true;
-    video.src = url;
-    signal.addEventListener("abort", () => {
-      video.pause();
-      video.removeAttribute("src");
-      video.load();
-    });
     try {
-      const shown = nextFrame(video, signal, 10_000);
-      await once(video, "loadeddata", signal);
+      const loaded = once(video, "loadeddata", opening);
+      video.src = url;
+      await loaded;
       if (!video.videoWidth) throw Object.assign(new Error("sound only"), { code: "no-video" });
-      // Rejected if the browser's settings forbid autoplay; the controls then start it.
-      video.play().catch(() => {});
-      await Promise.race([shown, new Promise((resolve) => setTimeout(resolve, 1000))]);
     } catch (error) {
-      if (!signal.aborted) this.#fail(error.code ? error : cannotOpen(source));
+      release(video);
+      const reason = error.code ? error : await cannotOpen(source);
+      if (!opening.aborted) this.#refuse(reason, source);
       return;
     }
+    const signal = this.#begin("video", source, video);
+    this.#fit(video.videoWidth, video.videoHeight);
+    const shown = nextFrame(video, signal, 10_000);
+    // Rejected if the browser's settings forbid autoplay; the controls then start it.
+    video.play().catch(() => {});
+    await Promise.race([shown, new Promise((resolve) => setTimeout(resolve, 1000))]);
     if (!signal.aborted) this.#watchFromNow();
   }
 
   /** @param {string} [id] of a camera */
   async showCamera(id) {
-    const signal = this.#begin("camera", { name: "" });
-    const video = this.#video;
+    const source = { name: "" };
+    const opening = this.#open("camera", source);
+    const before = this.#camera;
+    if (before) {
+      // Phones open only one at a time.
+      this.#looking.abort();
+      this.#look = undefined;
+      closeCamera(before.stream);
+    }
     let camera;
+    let failure;
     try {
       camera = await openCamera(id);
+    } catch (error) {
+      failure = error;
+      if (before && !opening.aborted) camera = await openCamera(before.id).catch(() => {});
+    }
+    if (opening.aborted) {
+      // Something else was chosen while the browser asked for permission.
+      if (camera) closeCamera(camera.stream);
+      return;
+    }
+    if (!camera) {
+      this.cancel();
+      this.#page.onNoCamera(failure);
+      return;
+    }
+    const video = newVideo();
+    video.srcObject = camera.stream;
+    const signal = this.#begin("camera", source, video);
+    signal.addEventListener("abort", () => closeCamera(camera.stream));
+    this.#camera = camera;
+    this.mirrored = camera.mirrored;
+    for (const pane of this.#page.panes()) pane.begin({ mirrored: camera.mirrored, saying: "Looking …" });
+    video.classList.toggle("mirrored", camera.mirrored);
+    if (failure) this.#page.onNoCamera(failure);
+    const list = async () => {
+      const cameras = await listCameras();
+      if (!signal.aborted) this.#page.onCameras(cameras, camera.id);
+    };
+    const update = () => void list().catch(() => {}); // The camera runs without a list.
+    navigator.mediaDevices.addEventListener("devicechange", update, { signal });
+    update();
+    try {
+      await video.play();
     } catch (error) {
       if (signal.aborted) return;
       this.nothing();
       this.#page.onNoCamera(error);
-      return;
-    }
-    if (signal.aborted) {
-      closeCamera(camera.stream); // Something else was chosen while the browser asked for permission.
-      return;
-    }
-    signal.addEventListener("abort", () => {
-      closeCamera(camera.stream);
-      video.srcObject = null;
-    });
-    this.mirrored = camera.mirrored;
-    for (const pane of this.#page.panes()) pane.begin({ mirrored: camera.mirrored, saying: "Looking …" });
-    video.classList.toggle("mirrored", camera.mirrored);
-    video.removeAttribute("src");
-    video.srcObject = camera.stream;
-    void listCameras().then((cameras) => !signal.aborted && this.#page.onCameras(cameras, camera.id));
-    try {
-      await video.play();
-    } catch (error) {
-      if (!signal.aborted) this.#fail(error);
       return;
     }
     this.#watchFromNow();
@@ -286,7 +355,11 @@ export class Player {
       this.nothing();
       this.#page.onCameraEnd();
     } catch (error) {
-      if (!signal.aborted) this.#page.onFail(error, panes[0]);
+      if (signal.aborted) return;
+      // It was opened, so it is a video.
+      const isBroken = this.kind === "video" && (this.#video.error || error.code === "invalid-image");
+      if (isBroken) this.#page.onFail(breaksOff(this.source));
+      else this.#page.onFail(error, panes[0]);
     }
   }
 
@@ -317,6 +390,7 @@ export class Player {
     while (!signal.aborted && !isOver(video)) {
       await nextFrame(video, signal);
       if (signal.aborted) return;
+      if (video.error) throw video.error;
       const time = video.currentTime;
       const now = `${time}, ${ready.size}`;
       if (!ready.size || document.visibilityState === "hidden" || (video.paused && now === seen)) continue;
@@ -352,9 +426,35 @@ export class Player {
  * The samples are intact: where one is not shown, it did not come.
  * @param {Source} source
  */
-function cannotOpen({ name, shareable }) {
-  const code = shareable?.kind === "sample" ? "sample-unreachable" : "invalid-image";
-  return Object.assign(new Error(`${name} cannot be opened`), { code, file: name });
+async function cannotOpen({ name, blob, shareable }) {
+  let code = shareable?.kind === "sample" ? "sample-unreachable" : "invalid-image";
+  if (blob && !(await isReadable(blob))) code = "file-unreadable";
+  return Object.assign(new Error(`${name} cannot be opened`), { code, file: name, type: blob?.type });
+}
+
+/**
+ * A video that began to play, but whose rest cannot be read or decoded.
+ * @param {Source} source
+ */
+function breaksOff({ name, shareable }) {
+  const code = shareable?.kind === "sample" ? "sample-unreachable" : "video-breaks-off";
+  return Object.assign(new Error(`${name} breaks off`), { code, file: name });
+}
+
+/** @param {string} alt */
+const newPicture = (alt) => Object.assign(new Image(), { id: "picture", alt });
+
+const newVideo = () => Object.assign(document.createElement("video"), { id: "video", playsInline: true, muted: true });
+
+/**
+ * Ends the downloads and the decoder of a video.
+ * @param {HTMLVideoElement} video
+ */
+function release(video) {
+  video.pause();
+  video.srcObject = null;
+  video.removeAttribute("src");
+  video.load();
 }
 
 /** @param {HTMLVideoElement} video */

@@ -14,7 +14,9 @@ const SENTENCES = {
   "needs-tract": "The neural network on this site is not one that this page can run.",
   "unsupported-operator": "The neural network on this site is not one that this page can run.",
   "invalid-image": "That is not a picture or video this browser can open, or the file is damaged.",
+  "file-unreadable": "That file cannot be read. It may have been moved, changed or deleted. Choose it again.",
   "sample-unreachable": "The sample could not be loaded. Are you connected? Then try again.",
+  "video-breaks-off": "The video breaks off here: the rest of the file is missing or damaged.",
   "no-video": "This browser finds sound in that video, but no picture.",
   "image-too-large": "That picture is too large. Make it smaller than 16,384 pixels a side.",
   tainted:
@@ -36,9 +38,10 @@ const OTHER_MODEL = /\.(pt|pth|pt2|ckpt|weights|safetensors|tflite|pb|keras|h5|m
  * @param {unknown} error
  */
 export function explain(error) {
-  const { code, message, file = "" } = /** @type {{ code?: string, message?: string, file?: string }} */ (error ?? {});
+  const { code, message, file = "", type } = /** @type {{ code?: string, message?: string, file?: string, type?: string }} */ (error ?? {});
   // The format of phone photographs, which most browsers cannot open.
-  if (code === "invalid-image" && /\.hei[cf]$/i.test(file)) return "This browser cannot open HEIC photographs. Save it as JPEG, then choose that.";
+  if (code === "invalid-image" && (type === "image/heic" || /\.hei[cf]$/i.test(file))) return "This browser cannot open HEIC photographs. Save it as JPEG, then choose that.";
+  if (code === "invalid-image" && type === "text/html") return "That is a web page, not a picture or video. Use the address of the picture itself.";
   if (code === "invalid-image" && OTHER_MODEL.test(file)) return "The page opens models as ONNX files only. Export that model as ONNX, then open it.";
   return SENTENCES[code] ?? `Something went wrong: ${message ?? error}`;
 }
@@ -117,7 +120,8 @@ export const percent = (value) => `${Math.round(value)}\u00a0%`;
  */
 export function summary(seen, unsure = [], least = 0) {
   if (seen.length === 0) {
-    const guesses = unsure.slice(0, 2).map(({ label, score }) => `${label} ${percent(score * 100)}`);
+    // 39.6 % are not the 40 % that are demanded.
+    const guesses = unsure.slice(0, 2).map(({ label, score }) => `${label} ${percent(Math.min(score * 100, least - 1))}`);
     return `Nothing above ${percent(least)}${guesses.length ? `; unsure: ${guesses.join(", ")}` : ""}.`;
   }
   const counts = new Map();

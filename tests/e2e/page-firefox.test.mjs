@@ -1,12 +1,13 @@
 // The page in Firefox.
 import assert from "node:assert/strict";
-import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { after, before, describe, test } from "node:test";
 import { join } from "node:path";
 import { launchFirefox } from "./lib/browsers.mjs";
 import { ROOT, serve } from "./lib/server.mjs";
 import { CAT, SHOTS, pasteRecording, playsAgain, savedPng, seesCat } from "./lib/visitor.mjs";
+import { SAMPLES } from "../../www/samples.js";
 
 let site, temporary;
 before(async () => {
@@ -133,12 +134,23 @@ describe("page in firefox", () => {
     try {
       const page = await strict.newPage();
       await page.goto(site.url);
+      await until(page, () => document.querySelector("#picture").alt);
       await page.click("#camera");
       await until(page, () => /not allowed/.test(document.querySelector("#problem-text").textContent));
       const input = await page.$("#file");
       await writeFile(join(temporary, "broken.png"), "no picture");
       await input.uploadFile(join(temporary, "broken.png"));
       await until(page, () => /not a picture or video/.test(document.querySelector("#problem-text").textContent));
+      // What was shown stays.
+      assert.equal(await page.evaluate(() => document.querySelector("#picture").alt), SAMPLES[0].name);
+      // Half a video: its index is at its beginning.
+      for (const name of ["tour.mp4", "cat.webm"]) {
+        const whole = await readFile(join(ROOT, name === "cat.webm" ? "tests/e2e/fixtures" : "data/samples/scenes", name));
+        await writeFile(join(temporary, `half-${name}`), whole.subarray(0, whole.length / 2));
+        await input.uploadFile(join(temporary, `half-${name}`));
+        await until(page, (name) => document.querySelector("#problem-text").textContent.startsWith(`half-${name}: The video breaks off`), name);
+        await until(page, () => document.querySelector("#summary").textContent !== "Looking …");
+      }
     } finally {
       await strict.close();
     }

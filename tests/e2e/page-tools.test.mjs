@@ -1,6 +1,6 @@
 // What the page offers beyond a look: thresholds, films, comparison, own models, filters, exports and links.
 import assert from "node:assert/strict";
-import { copyFile, mkdir, mkdtemp, rm, stat, writeFile } from "node:fs/promises";
+import { copyFile, mkdir, mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { after, before, describe, test } from "node:test";
 import { join } from "node:path";
@@ -60,6 +60,12 @@ describe("tools of the page in chromium", () => {
       assert.equal(await attribute(page, "#picture", "alt"), "cat.jpg", "what was shown stays");
       await page.evaluate(() => (document.querySelector("#problem").hidden = true));
     }
+    // The address of the page around a picture.
+    open.route("/wiki/File:Cat.jpg", (_, response) =>
+      response.writeHead(200, { "content-type": "text/html; charset=utf-8", "access-control-allow-origin": "*" }).end("<!doctype html><title>Cat</title>"),
+    );
+    await enter(`${open.url}wiki/File:Cat.jpg`);
+    assert.match(await problem(page), /^File:Cat\.jpg: That is a web page/);
     // One that is no web address does not end what is on its way.
     const { release } = open.hold("/samples/astronaut.jpg");
     await enter(`${open.url}samples/astronaut.jpg`);
@@ -440,6 +446,27 @@ describe("tools of the page in chromium", () => {
     await playsAgain(page);
   });
 
+  test("a video that breaks off says so, with one model and with two, and its last frame stays", async (t) => {
+    const page = await visit(t, { path: "#sample=astronaut", expectErrors: true });
+    const tour = await readFile(join(ROOT, "data/samples/scenes/tour.mp4"));
+    // Its index is at its beginning.
+    const half = join(temporary, "half.mp4");
+    await writeFile(half, tour.subarray(0, tour.length / 2));
+    await sees(page, "person");
+    for (const compare of [false, true]) {
+      if (compare) await page.locator(named("checkbox", "Compare two models")).click();
+      await choose(page, "#file", half);
+      assert.match(await problem(page), /^half\.mp4: The video breaks off here/, `compared: ${compare}`);
+      assert.equal(await attribute(page, "#stage", "data-showing"), "video");
+      // The frame that is seen may be a later one than was looked at.
+      assert.deepEqual(await labels(page), []);
+      assert.equal(await text(page, "#summary"), "Nothing yet.");
+      await page.locator(button("Cat")).click();
+      await looked(page, "Cat");
+      assert.ok(!(await isVisible(page, "#problem")));
+    }
+  });
+
   test("a video that its server calls mere bytes plays", async (t) => {
     const page = await visit(t);
     await page.evaluate(async () => {
@@ -525,10 +552,13 @@ describe("tools of the page in chromium", () => {
     assert.ok(await isVisible(page, "#frame"));
     // A picture is shown by itself, and by the second model as a copy of it.
     await page.locator(button("Cat")).click();
+    await looked(page, "Cat");
     await sees(page, "cat", "#list-b");
     assert.deepEqual([await isVisible(page, "#frame"), await isVisible(page, "#frame-b")], [false, true]);
     await page.locator(button("Clear")).click();
     assert.ok(!(await isVisible(page, "#frame-b")));
+    const outlines = await page.$$eval("#stage, #stage-b", (all) => all.map((one) => getComputedStyle(one).outlineStyle));
+    assert.deepEqual(outlines, ["dashed", "dashed"], "both are empty");
   });
 
   test("a model behind an address is fetched once, and no longer when nobody wants it", async (t) => {
@@ -642,6 +672,34 @@ describe("tools of the page in chromium", () => {
     await page.waitForFunction(() => /^416/.test(document.querySelector("#build").textContent), { timeout: 60_000 });
     await seesCat(page);
     assert.ok(!(await isVisible(page, "#problem")));
+    // It was deleted after it had been opened, and is needed once more.
+    await rm(mine);
+    await page.locator(named("combobox", "Input size")).fill("320");
+    assert.match(await problem(page), /^mine\.onnx: That file cannot be read/);
+    await page.waitForFunction((id) => document.querySelector("#model").value === id, {}, DEFAULTS.model);
+    assert.equal(await value(page, "#size"), "0");
+    await page.waitForFunction(() => document.querySelector("#loading").hidden && /^416/.test(document.querySelector("#build").textContent), { timeout: 60_000 });
+    await seesCat(page);
+    assert.match(await problem(page), /That file cannot be read/);
+    // One that worked, and no longer does: tried once, and not over and over.
+    await copyFile(join(ROOT, "models/micro-yolo-s.onnx"), mine);
+    await choose(page, "#model-file", mine);
+    await page.waitForFunction(() => document.querySelector("#problem").hidden && /^416/.test(document.querySelector("#build").textContent), { timeout: 60_000 });
+    await page.evaluate(async () => {
+      const { Detector } = await import("./pkg/index.js");
+      const { load } = Detector;
+      globalThis.tried = 0;
+      Detector.load = function (options) {
+        if (!(options.model instanceof Blob)) return load.call(Detector, options);
+        globalThis.tried += 1;
+        return Promise.reject(Object.assign(new Error("no memory is left"), { code: "model-too-large" }));
+      };
+    });
+    await page.locator(named("combobox", "Input size")).fill("320");
+    await page.waitForFunction((id) => document.querySelector("#model").value === id, {}, DEFAULTS.model);
+    await page.waitForFunction(() => /^416/.test(document.querySelector("#build").textContent), { timeout: 60_000 });
+    assert.match(await problem(page), /no memory is left/);
+    assert.equal(await page.evaluate(() => globalThis.tried), 2, "with the size, and without");
     // By its address, which a link can name.
     const open = await serve({ headers: { "access-control-allow-origin": "*" } });
     t.after(() => open.close());
@@ -760,6 +818,11 @@ describe("tools of the page in chromium", () => {
     }
     assert.equal(await page.evaluate(() => navigator.clipboard.readText()), saved["cat-boxes.csv"].toString());
     assert.equal(await isVisible(page, "#problem"), false);
+    // A picture is named by its file, not by a folder of this site.
+    await page.locator(button("Two cups")).click();
+    await looked(page, "Two cups");
+    const { name, bytes } = await downloaded(page, temporary, () => page.locator(button("Save")).click());
+    assert.deepEqual([name, bytes.toString().split(",")[10].split("\n")[1]], ["two-cups-boxes.csv", "two-cups.jpg"]);
   });
 
   test("a link restores what its maker saw", async (t) => {

@@ -151,9 +151,12 @@ describe("page in chromium", () => {
     // By keyboard to the next one.
     await page.keyboard.press("ArrowRight");
     await page.keyboard.press("Enter");
-    assert.match(await problem(page), /not a picture or video/);
-    assert.ok(!(await isVisible(page, "#picture")));
-    assert.equal(await attribute(page, "#picture", "src"), null);
+    assert.match(await problem(page), /^broken\.png: .*not a picture or video/);
+    // What was shown stays, with what was found in it.
+    assert.ok(await isVisible(page, "#picture"));
+    assert.equal(await attribute(page, "#picture", "alt"), "coffee.jpg");
+    assert.equal(await text(page, "#mine [aria-current] .name"), "coffee.jpg");
+    assert.ok((await labels(page)).includes("cup"));
     await page.screenshot({ path: join(SHOTS, "broken.png") });
     await page.keyboard.press("ArrowRight");
     await page.keyboard.press("Enter");
@@ -455,6 +458,7 @@ describe("page in chromium", () => {
     const ratio = () => page.$eval("#stage", (stage) => stage.clientWidth / stage.clientHeight);
     assert.ok((await ratio()) > 1);
     await page.locator(camera).click();
+    await page.waitForFunction(() => document.querySelector("#stage").dataset.showing === "camera");
     await seesCat(page);
     await page.$eval("#video", ({ srcObject }) => srcObject.getVideoTracks()[0].applyConstraints({ width: { exact: 240 }, height: { exact: 320 } }));
     await page.waitForFunction(() => document.querySelector("#stage").clientWidth < document.querySelector("#stage").clientHeight);
@@ -494,15 +498,99 @@ describe("page in chromium", () => {
     );
     assert.equal(await choice.evaluate((one) => one.selectedOptions[0].textContent), await device());
     assert.ok(!(await isVisible(page, "#problem")));
+    // One that cannot be opened: the one before goes on.
+    const current = await device();
+    await page.evaluate(() => {
+      const { mediaDevices } = navigator;
+      const open = mediaDevices.getUserMedia.bind(mediaDevices);
+      mediaDevices.getUserMedia = () => {
+        mediaDevices.getUserMedia = open;
+        return Promise.reject(new DOMException("busy", "NotReadableError"));
+      };
+    });
+    await choice.select(options.find(([name]) => name !== current)[1]);
+    assert.match(await problem(page), /in use by another program/);
+    assert.equal(await device(), current);
+    assert.equal(await choice.evaluate((one) => one.selectedOptions[0].textContent), current);
+    await page.waitForFunction(() => Number(document.querySelector("#rate").textContent) > 0, { timeout: 60_000 });
+  });
+
+  test("the list of cameras follows those that come and go", async (t) => {
+    const two = await launchChromium(["--use-fake-device-for-media-stream=device-count=2"]);
+    t.after(() => two.close());
+    await two.defaultBrowserContext().overridePermissions(new URL(site.url).origin, ["camera"]);
+    const page = await two.newPage();
+    // Puppeteer plugs nothing in or out: the page is told less than there is.
+    await page.evaluateOnNewDocument(() => {
+      const { mediaDevices } = navigator;
+      const all = mediaDevices.enumerateDevices.bind(mediaDevices);
+      let count = 1;
+      mediaDevices.enumerateDevices = async () => {
+        let left = count;
+        return (await all()).filter(({ kind }) => kind !== "videoinput" || (left -= 1) >= 0);
+      };
+      globalThis.plug = (now) => {
+        count = now;
+        mediaDevices.dispatchEvent(new Event("devicechange"));
+      };
+    });
+    await page.goto(site.url);
+    await page.evaluate(() => globalThis.plug(2));
+    await looked(page, SAMPLES[0].name);
+    assert.ok(!(await isVisible(page, "#camera-choice")), "only while a camera runs");
+    await page.evaluate(() => globalThis.plug(1));
+    await page.locator(button("Use the camera")).click();
+    await page.waitForFunction(() => Number(document.querySelector("#rate").textContent) > 0, { timeout: 60_000 });
+    assert.ok(!(await isVisible(page, "#camera-choice")));
+    await page.evaluate(() => globalThis.plug(2));
+    const choice = await page.waitForSelector(named("combobox", "Which camera"), { visible: true });
+    const device = () => page.evaluate(() => document.querySelector("#video").srcObject?.getVideoTracks()[0].label);
+    assert.equal(await choice.evaluate((one) => one.selectedOptions[0].textContent), await device());
+    assert.equal((await choice.$$("option")).length, 2);
+    // The list goes with the focus in it.
+    await choice.focus();
+    await page.evaluate(() => globalThis.plug(1));
+    await page.waitForSelector("#camera-choice", { hidden: true });
+    assert.equal(await page.evaluate(() => document.activeElement.id), "camera");
+    await page.locator(button("Stop the camera")).click();
+    await page.evaluate(() => globalThis.plug(2));
+    await sleep(200);
+    assert.ok(!(await isVisible(page, "#camera-choice")));
+  });
+
+  test("while the browser asks for permission, the picture stays, and the camera can be given up", async (t) => {
+    const page = await visit(t, CAT_PAGE);
+    await seesCat(page);
+    await page.evaluate(() => {
+      navigator.mediaDevices.getUserMedia = () => new Promise((resolve) => (globalThis.allow = resolve));
+    });
+    await page.locator(button("Use the camera")).click();
+    await page.locator(button("Stop the camera")).click();
+    await page.waitForSelector(button("Use the camera"), { visible: true });
+    const closed = await page.evaluate(async () => {
+      const stream = document.createElement("canvas").captureStream();
+      globalThis.allow(stream);
+      await new Promise((resolve) => setTimeout(resolve, 200));
+      return !stream.active;
+    });
+    assert.ok(closed, "what comes late is closed");
+    assert.equal(await attribute(page, "#picture", "alt"), "Cat");
+    assert.deepEqual(await labels(page), ["cat"]);
   });
 
   test("a camera that is denied, or not there, is explained", async (t) => {
     // No permission is given, and a browser without a face denies then.
     const page = await visit(t);
+    await looked(page, SAMPLES[0].name);
+    const seen = await labels(page);
+    assert.ok(seen.length);
     await page.locator(button("Use the camera")).click();
     assert.match(await problem(page), /not allowed/);
     await page.screenshot({ path: join(SHOTS, "denied.png") });
-    assert.equal(await attribute(page, "#stage", "data-showing"), "nothing");
+    assert.equal(await attribute(page, "#stage", "data-showing"), "picture");
+    assert.equal(await attribute(page, "#picture", "alt"), SAMPLES[0].name);
+    assert.deepEqual(await labels(page), seen, "what was shown stays");
+    await page.waitForSelector(button("Use the camera"), { visible: true });
     // A picture still works, and takes the complaint away.
     await page.locator(button("Cat")).click();
     await seesCat(page);
@@ -519,6 +607,9 @@ describe("page in chromium", () => {
 
   test("a broken file is explained", async (t) => {
     const page = await visit(t, { expectErrors: true });
+    await looked(page, SAMPLES[0].name);
+    const seen = await labels(page);
+    assert.ok(seen.length);
     for (const [name, content] of [
       ["broken.jpg", (await readFile(CAT)).subarray(0, 200)],
       ["empty.png", ""],
@@ -526,17 +617,137 @@ describe("page in chromium", () => {
       ["broken.webm", "no video"],
     ]) {
       await choose(page, "#file", await file(name, content));
+      await page.waitForFunction((name) => document.querySelector("#problem-text").textContent.startsWith(`${name}: `), {}, name);
       assert.match(await problem(page), /not a picture or video/, name);
     }
     await choose(page, "#file", await file("sound.mp4", silence()));
     await page.waitForFunction(() => /sound in that video, but no picture/.test(document.querySelector("#problem-text").textContent));
+    for (const [name, content] of [["IMG_1.HEIC", "ftypheic"], ["IMG_2.jpg", "\0\0\0\x18ftypheic\0\0\0\0"]]) {
+      await choose(page, "#file", await file(name, content));
+      await page.waitForFunction((name) => document.querySelector("#problem-text").textContent.startsWith(`${name}: This browser cannot open HEIC`), {}, name);
+    }
+    assert.equal(await attribute(page, "#stage", "data-showing"), "picture");
+    assert.equal(await attribute(page, "#picture", "alt"), SAMPLES[0].name);
+    assert.deepEqual(await labels(page), seen);
+    assert.equal(await attribute(page, "#main", "aria-busy"), "false");
+    // Nothing is shown anew: there is nothing to go on with.
+    await page.locator(button("Clear")).click();
+    await choose(page, "#file", await file("empty.png", ""));
+    assert.match(await problem(page), /not a picture or video/);
     assert.equal(await attribute(page, "#stage", "data-showing"), "nothing");
     assert.equal(await text(page, "#summary"), "Nothing yet.");
-    await choose(page, "#file", await file("IMG_1.HEIC", "ftypheic"));
-    await page.waitForFunction(() => /HEIC/.test(document.querySelector("#problem-text").textContent));
     await choose(page, "#file", CAT);
     await looked(page, "cat.jpg");
     assert.ok(!(await isVisible(page, "#problem")));
+  });
+
+  test("a file that was deleted after it was chosen is not called damaged", async (t) => {
+    const page = await visit(t, { ...CAT_PAGE, expectErrors: true });
+    await seesCat(page);
+    const gone = await file("gone.mp4", await readFile(join(ROOT, "data/samples/scenes/cat-film.mp4")));
+    await choose(page, "#file", CAT, gone);
+    await looked(page, "cat.jpg");
+    await rm(gone);
+    await page.locator(`#mine ${button("gone.mp4")}`).click();
+    assert.match(await problem(page), /^gone\.mp4: That file cannot be read/);
+    assert.equal(await attribute(page, "#picture", "alt"), "cat.jpg");
+  });
+
+  test("a video goes on when a file beside it is broken, and a strip stays", async (t) => {
+    const page = await visit(t, { expectErrors: true });
+    const film = join(ROOT, "data/samples/scenes/cat-film.mp4");
+    await choose(page, "#file", film, CAT);
+    await page.waitForFunction(() => document.querySelector("#stage").dataset.showing === "video");
+    await seesCat(page);
+    await choose(page, "#file", await file("broken.mp4", "no video"));
+    assert.match(await problem(page), /^broken\.mp4: /);
+    assert.deepEqual(await texts(page, "#mine .name"), ["cat-film.mp4", "cat.jpg"]);
+    assert.equal(await text(page, "#mine [aria-current] .name"), "cat-film.mp4");
+    const before = await page.$eval("#video", (video) => video.currentTime);
+    await page.waitForFunction((before) => document.querySelector("#video").currentTime !== before, {}, before);
+    await page.$eval("#list", (list) => list.replaceChildren());
+    await seesCat(page);
+    // Its bytes are still at hand: a look at another place of it needs them.
+    await page.$eval("#video", (video) => (video.currentTime = 0.1));
+    await page.waitForFunction(() => !document.querySelector("#video").seeking);
+    assert.equal(await page.$eval("#video", ({ error }) => error), null);
+    // Nor do other settings make it stop.
+    await page.locator(named("combobox", "Input size")).fill("224");
+    assert.ok(!(await isVisible(page, "#problem")));
+    await page.waitForFunction(() => /^224/.test(document.querySelector("#build").textContent), { timeout: 60_000 });
+    await seesCat(page);
+  });
+
+  test("while the next picture is on its way, the one before stays, dimmed, and can be gone on with", async (t) => {
+    const page = await visit(t, CAT_PAGE);
+    await seesCat(page);
+    const { release, dropped } = site.hold("/samples/astronaut.jpg");
+    t.after(() => site.unroute("/samples/astronaut.jpg"));
+    await page.locator(button("Astronaut")).click();
+    assert.equal(await text(page, ".samples [aria-current] .name"), "Astronaut");
+    assert.equal(await attribute(page, "#main", "aria-busy"), "true");
+    await page.waitForFunction(() => getComputedStyle(document.querySelector("#picture")).opacity === "0.5");
+    assert.equal(await attribute(page, "#picture", "alt"), "Cat");
+    assert.deepEqual(await labels(page), ["cat"]);
+    // Another choice ends the download.
+    await page.locator(button("Coffee")).click();
+    await looked(page, "Coffee");
+    await dropped;
+    // One whose bytes are still read when it is there already does not come after what was chosen later.
+    await page.evaluate(() => {
+      const read = Blob.prototype.arrayBuffer;
+      const allowed = new Promise((resolve) => (globalThis.allow = resolve));
+      Blob.prototype.arrayBuffer = async function () {
+        if (this.size > 0x1000) await allowed; // More than what tells what it is.
+        return read.call(this);
+      };
+      globalThis.shown = [];
+      new MutationObserver(() => globalThis.shown.push(document.querySelector("#picture").alt)).observe(document.querySelector("#stage"), { childList: true });
+    });
+    await choose(page, "#file", CAT);
+    await sleep(500); // Loaded.
+    await page.locator(button("Breakfast")).click();
+    await looked(page, "Breakfast");
+    await page.evaluate(() => globalThis.allow());
+    await sleep(300);
+    assert.deepEqual(await page.evaluate(() => globalThis.shown.filter((name, at, all) => name !== all[at - 1])), ["Breakfast"]);
+    await page.evaluate(() => location.reload());
+    await looked(page, "Cat");
+    assert.equal(await attribute(page, "#main", "aria-busy"), "false");
+    assert.equal(await page.$eval("#picture", (one) => getComputedStyle(one).opacity), "1");
+    await page.locator(button("Astronaut")).click();
+    // So does the way back to the start.
+    await page.locator(button("Clear")).click();
+    release();
+    await sleep(300);
+    assert.equal(await attribute(page, "#stage", "data-showing"), "nothing");
+    assert.equal(await attribute(page, ".samples [aria-current]", "aria-current").catch(() => "none"), "none");
+  });
+
+  test("names do not decide what a file is", async (t) => {
+    const page = await visit(t, { expectErrors: true });
+    const film = await readFile(join(ROOT, "data/samples/scenes/cat-film.mp4"));
+    const webm = await readFile(join(ROOT, "tests/e2e/fixtures/cat.webm"));
+    const photo = await readFile(CAT);
+    const svg = `<svg xmlns="http://www.w3.org/2000/svg" width="300" height="200"><rect width="300" height="200" fill="red"/></svg>`;
+    for (const [name, content] of [["photo.mp4", photo], ["photo.txt", photo], ["photo", photo], ["photo.svg", photo], ["drawing.png", svg], ["drawing.mp4", svg]]) {
+      await choose(page, "#file", await file(name, content));
+      await looked(page, name);
+      if (content === photo) assert.deepEqual(await labels(page), ["cat"], name);
+      assert.ok(!(await isVisible(page, "#problem")), name);
+    }
+    for (const [name, content] of [["film.jpg", film], ["film.svg", film], ["film", webm], ["film.mp4", webm]]) {
+      await page.locator(button("Astronaut")).click();
+      await looked(page, "Astronaut");
+      await choose(page, "#file", await file(name, content));
+      await page.waitForFunction(() => document.querySelector("#stage").dataset.showing === "video");
+      await seesCat(page);
+      assert.ok(!(await isVisible(page, "#problem")), name);
+    }
+    // In the strip too.
+    await choose(page, "#file", await file("film.jpg", film), await file("photo.mp4", photo));
+    await page.waitForFunction(() => document.querySelectorAll("#mine .thumb").length === 2);
+    assert.deepEqual(await page.$$eval("#mine .thumb", (all) => all.map(({ firstChild }) => firstChild.nodeName)), ["I", "IMG"]);
   });
 
   test("a sample that does not come is no broken file", async (t) => {
@@ -816,9 +1027,29 @@ describe("page in chromium", () => {
     assert.equal(await overflow(), 0, "with a long address");
     await page.setViewport({ width: 320, height: 640 });
     assert.equal(await overflow(), 0, "with a long address at 320 px");
+    const lines = await page.$$eval("#result .figures dd", (all) => all.map((one) => Math.round(one.getBoundingClientRect().top)));
+    assert.equal(lines[0], lines[1], "one number beside the other, though one label has two lines");
   });
 
   const PHONE = { deviceScaleFactor: 2, isMobile: true };
+
+  test("a message is seen on a phone too, where what was done is far below it", async (t) => {
+    const page = await visit(t, { ...CAT_PAGE, expectErrors: true, viewport: { width: 390, height: 844, ...PHONE } });
+    await seesCat(page);
+    await page.$eval("#model-file", (one) => one.labels[0].scrollIntoView({ block: "end" }));
+    assert.ok((await page.evaluate(() => scrollY)) > 400);
+    await choose(page, "#model-file", await file("no-model.onnx", "x"));
+    assert.match(await problem(page), /^no-model\.onnx: That model cannot be read/);
+    const { top, bottom } = await page.$eval("#problem", (one) => one.getBoundingClientRect().toJSON());
+    assert.ok(top >= 0 && bottom <= 844, `${top} to ${bottom} px`);
+    // It moves nothing that is seen.
+    const before = await page.evaluate(() => scrollY);
+    await choose(page, "#model-file", await file("no-model.onnx", "x"));
+    await page.waitForFunction(() => document.querySelector("#problem").hidden);
+    await problem(page);
+    assert.equal(await page.evaluate(() => scrollY), before);
+  });
+
   for (const [name, [colorScheme, viewport]] of Object.entries({
     "small-phone": ["light", { width: 320, height: 640, ...PHONE }],
     "phone-on-its-side": ["light", { width: 844, height: 390, ...PHONE }],

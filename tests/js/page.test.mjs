@@ -5,7 +5,7 @@ import { readFile, readdir, stat } from "node:fs/promises";
 import { test } from "node:test";
 import vm from "node:vm";
 import { FORMATS, fileName, momentName, toCoco, toCsv, toJson, toYolo } from "../../www/export.js";
-import { isVideoFile, mayMove } from "../../www/files.js";
+import { isVideoFile, mayMove, recognise } from "../../www/files.js";
 import { contained } from "../../www/layout.js";
 import { FILES, MODELS, addOwn, allModels, modelOf, optionText } from "../../www/models.js";
 import { objectAt, overlap, settle, sift } from "../../www/results.js";
@@ -282,6 +282,50 @@ test("a video is known by its type, or by its name where the type says nothing",
   const others = [["image/png", "film.mp4"], ["", "cat.jpg"], ["application/octet-stream", "cat.jpg"], ["text/plain", "film.mp4"]];
   for (const [type, name] of videos) assert.equal(isVideoFile({ type, name }), true, `${type} ${name}`);
   for (const [type, name] of others) assert.equal(isVideoFile({ type, name }), false, `${type} ${name}`);
+});
+
+test("the content of a file decides what it is, and its name only if the content says nothing", async () => {
+  const of = async (bytes, name, type) => {
+    const { blob, isVideo, isKnown } = await recognise(new File([bytes], name, { type }));
+    return [blob.type, isVideo, isKnown];
+  };
+  const pictures = { "cmyk.jpg": "jpeg", "palette.png": "png", "animated.gif": "gif", "animated.webp": "webp", "spot.avif": "avif" };
+  for (const [file, type] of Object.entries(pictures)) {
+    const bytes = await readFile(at(`tests/e2e/fixtures/pictures/${file}`));
+    assert.deepEqual(await of(bytes, "film.mp4", "video/mp4"), [`image/${type}`, false, true], file);
+    assert.deepEqual(await of(bytes, "no extension", ""), [`image/${type}`, false, true], file);
+  }
+  for (const [file, type] of [["data/samples/scenes/cat-film.mp4", "mp4"], ["tests/e2e/fixtures/cat.webm", "webm"]]) {
+    const bytes = await readFile(at(file));
+    for (const [name, claimed] of [["cat.jpg", "image/jpeg"], ["cat", ""], ["cat.mp4", "video/mp4"]]) {
+      assert.deepEqual(await of(bytes, name, claimed), [`video/${type}`, true, true], `${file} as ${name}`);
+    }
+  }
+  const beginnings = {
+    "image/svg+xml": [
+      "<svg xmlns='http://www.w3.org/2000/svg'/>",
+      "\ufeff<?xml version='1.0'?>\n<!-- a > b -->\n<!DOCTYPE svg PUBLIC '-//W3C//DTD SVG 1.1//EN' 'svg11.dtd' [<!ENTITY a 'b>'>]>\n<svg>",
+    ],
+    "image/heic": ["\0\0\0\x18ftypheic\0\0\0\0mif1heic", "\0\0\0\x18ftypmif1\0\0\0\0mif1heic"],
+    "image/avif": ["\0\0\0\x1cftypmif1\0\0\0\0mif1avif"],
+    "image/bmp": ["BM\x01\x02\x03\x04\0\0\0\0"],
+    "image/x-icon": ["\0\0\x01\0\x01\0"],
+    "video/quicktime": ["\0\0\0\x14ftypqt  ", "\0\0\0\x08wide\0\0"],
+    "video/x-matroska": [Buffer.from("1a45dfa3934282886d6174726f736b61", "hex")],
+  };
+  for (const [type, all] of Object.entries(beginnings)) {
+    for (const bytes of all) assert.deepEqual(await of(bytes, "x.txt", "text/plain"), [type, type.startsWith("video/"), true], type);
+  }
+  // Texts, sound, and files that end early say nothing.
+  const unclear = ["", "\xff", "BMW and others are named here", "The free software", "<p><svg></svg>", `${"<!---->".repeat(500)}<p>`, "RIFF\x01\0\0\0WAVE"];
+  for (const bytes of unclear) {
+    assert.deepEqual(await of(bytes, "x.txt", "text/plain"), ["text/plain", false, false], bytes.slice(0, 20));
+    assert.deepEqual(await of(bytes, "x.mp4", ""), ["", true, true], bytes.slice(0, 20));
+    assert.deepEqual(await of(bytes, "x.png", "image/png"), ["image/png", false, true], bytes.slice(0, 20));
+  }
+  // One that was deleted after it was chosen.
+  const gone = Object.assign(new File(["x"], "x.png", { type: "image/png" }), { slice: () => ({ arrayBuffer: () => Promise.reject(new Error("gone")) }) });
+  assert.deepEqual((await recognise(gone)).isKnown, true);
 });
 
 test("file names are sensible", () => {

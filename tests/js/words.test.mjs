@@ -21,6 +21,7 @@ test("a summary is a sentence", () => {
 test("where nothing is sure, the guesses are named", () => {
   const unsure = [["zebra", 0.22], ["bed", 0.144], ["dog", 0.1]].map(([label, score]) => ({ label, score }));
   assert.equal(summary([], unsure, 30), "Nothing above 30\u00a0%; unsure: zebra 22\u00a0%, bed 14\u00a0%.");
+  assert.equal(summary([], [{ label: "frisbee", score: 0.396 }], 40), "Nothing above 40\u00a0%; unsure: frisbee 39\u00a0%.");
   assert.equal(summary([], [], 45), "Nothing above 45\u00a0%.");
   assert.equal(summary(objects("cat"), unsure, 30), "A cat.");
 });
@@ -47,6 +48,9 @@ test("every code of the package has a sentence, or is none a visitor can meet", 
   assert.match(explain({ code: "inference-failed", message: "technical" }), /technical/);
   assert.match(explain(undefined), /undefined/);
   assert.match(explain({ code: "invalid-image", file: "IMG_0001.HEIC" }), /HEIC.*JPEG/);
+  assert.match(explain({ code: "invalid-image", file: "IMG_0001.jpg", type: "image/heic" }), /HEIC.*JPEG/);
+  assert.match(explain({ code: "file-unreadable", file: "IMG_0001.HEIC" }), /moved, changed or deleted/);
+  assert.match(explain({ code: "invalid-image", file: "File:Cat.jpg", type: "text/html" }), /is a web page/);
   assert.match(explain({ code: "invalid-image", file: "best.pt" }), /Export that model as ONNX/);
   assert.equal(explain({ code: "invalid-image", file: "notes.txt" }), explain({ code: "invalid-image" }));
 });
