@@ -558,6 +558,8 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
           await frames(3);
           seen.push([objects[0], before, boxes()].join());
           element.remove();
+          await globalThis.lib.sleep(200);
+          globalThis.events.length = 0; // The next element has its own.
         }
         return seen;
       });
