@@ -6,6 +6,7 @@ import { kindOf } from "./kind.js";
 import { remedy } from "./packaged.js";
 import { platformError } from "./platform.js";
 import { MEMORY_BYTES } from "./settings.js";
+import { observed } from "./stream.js";
 
 /** @typedef {import("./index.js").Progress} Progress */
 /** @typedef {(progress: Progress) => void} OnProgress */
@@ -128,27 +129,31 @@ async function fetchCounted(url, progress, signal) {
   } catch (cause) {
     throw notFetched(url, cause, remedy(url));
   }
-  if (!response.ok || !response.body) throw networkError(url, `answered ${response.status}`);
+  if (!response.ok) throw networkError(url, `answered ${response.status}`);
   // For a compressed response, content-length is the compressed size, but the stream is decompressed: so the total is
   // unknown.
   const length = response.headers.get("content-encoding") ? undefined : Number(response.headers.get("content-length"));
   let loaded = 0;
   progress.report(0, length || undefined); // Before the first byte: a file that is too large is refused by its declared length.
-  const counted = response.body.pipeThrough(
-    new TransformStream({
-      transform(chunk, controller) {
-        loaded += chunk.byteLength;
-        if (progress.head.length === 0) progress.head = chunk.slice(0, HEAD);
-        progress.report(loaded, length && loaded <= length ? length : undefined);
-        controller.enqueue(chunk);
-      },
-      flush() {
-        progress.report(loaded, loaded);
-      },
-    }),
-  );
+  const count = (/** @type {Uint8Array} */ chunk) => {
+    loaded += chunk.byteLength;
+    if (progress.head.length === 0) progress.head = chunk.slice(0, HEAD);
+    progress.report(loaded, length && loaded <= length ? length : undefined);
+  };
+  const end = () => progress.report(loaded, loaded);
+  let body;
+  if (response.body) {
+    body = observed(response.body, count, end);
+  } else {
+    // A fetch() of the page's own may give no stream.
+    body = await response.arrayBuffer().catch((cause) => {
+      throw brokenStream(url, cause);
+    });
+    count(new Uint8Array(body));
+    end();
+  }
   // With our own type, so that a server with a wrong MIME type does not prevent compilation.
-  return new Response(counted, { headers: { "content-type": "application/wasm" } });
+  return new Response(body, { headers: { "content-type": "application/wasm" } });
 }
 
 /**
@@ -380,7 +385,8 @@ async function engine(given, wait) {
   const url = asUrl(source, "wasm", "a URL, bytes or a WebAssembly.Module");
   return wait(
     download(engines, url, true, async (response, self) => {
-      const module = await WebAssembly.compileStreaming(response).catch((cause) => {
+      const compiling = response.body ? WebAssembly.compileStreaming(response) : response.arrayBuffer().then((bytes) => WebAssembly.compile(bytes));
+      const module = await compiling.catch((cause) => {
         if (!(cause instanceof WebAssembly.CompileError)) throw brokenStream(url, cause);
         if (isPage(self.head)) throw new MicroYoloError("invalid-engine", pageInstead(url, "the engine") + remedy(url), { cause });
         throw platformError(cause, shown(url)) ?? badEngine(`${shown(url)} is`, cause);

@@ -64,7 +64,10 @@ export function localBackend({ engines }) {
       try {
         if (!("image" in frame) && !frame.data.length) throw gone();
         const found = running().detect(frame, settings, track);
-        if (found.blank && "image" in frame) await checkDrawable(frame.image);
+        if ("image" in frame) {
+          if (found.blank && !frame.ours) await checkDrawable(frame.image);
+          if (found.plain) await frame.check?.();
+        }
         return found;
       } finally {
         releaseFrame(frame);
@@ -185,7 +188,12 @@ export function workerBackend({ worker: start, helpers: bringHelpers }) {
       const send = (/** @type {Frame} */ frame, /** @type {Transferable} */ given) =>
         call({ call: "detect", frame, settings, track }, [given]);
       try {
-        if ("image" in frame) return await send(frame, /** @type {ImageBitmap} */ (frame.image));
+        if ("image" in frame) {
+          const { check, ...sent } = frame;
+          const found = await send(sent, /** @type {ImageBitmap} */ (frame.image));
+          if (found.plain) await check?.();
+          return found;
+        }
         const { buffer } = frame.data;
         if (transfer && kindOf(buffer) === "ArrayBuffer") {
           try {

@@ -133,15 +133,15 @@ export class Detector {
     const frames = this[ITSELF]().#watch(video, signal, stop, track);
     // A generator reacts to `return()` and `throw()` only when its pending promise settles, which may never happen for
     // a paused video.
-    const { return: end, throw: fail } = frames;
-    frames.return = (value) => {
-      stop.abort();
-      return end.call(frames, value);
-    };
-    frames.throw = (error) => {
-      stop.abort();
-      return fail.call(frames, error);
-    };
+    for (const method of /** @type {const} */ (["return", "throw"])) {
+      const original = frames[method];
+      /** @param {any} given */
+      const value = (given) => {
+        stop.abort();
+        return original.call(frames, given);
+      };
+      Object.defineProperty(frames, method, { value, configurable: true, writable: true }); // An assignment fails if the page has frozen its prototype.
+    }
     return frames;
   }
 

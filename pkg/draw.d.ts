@@ -35,6 +35,9 @@ export interface DrawOptions {
  * ```js
  * drawObjects(canvas, await detector.detect(video), { width: video.videoWidth, height: video.videoHeight });
  * ```
+ *
+ * @throws {MicroYoloError} `invalid-option` if `canvas` is none, was transferred to a worker or has a context of another
+ * kind (WebGL, WebGPU, `bitmaprenderer`), and if `objects` is no array.
  */
 export function drawObjects(
   canvas: HTMLCanvasElement | OffscreenCanvas,

@@ -1,4 +1,5 @@
 // Draws boxes with labels on a canvas over a picture, sharp at any pixel ratio. Types: draw.d.ts.
+import { MicroYoloError, given } from "./error.js";
 import { placeLabels } from "./labels.js";
 
 /** Degrees between the hues of neighbouring classes: the golden angle, which never repeats and gives distant hues. */
@@ -75,12 +76,13 @@ function defaultLabel({ label, score, trackId }) {
  * @param {import("./draw.js").DrawOptions} options
  */
 export function drawObjects(canvas, objects, options) {
+  checkArguments(objects, options);
   const { width, height, fit = "fill", mirror = false, label = defaultLabel } = options;
   const { color = (object) => classColor(object.classId), font = "600 13px system-ui, sans-serif" } = options;
+  const context = contextOf(canvas); // First, so that a canvas that it cannot draw on is left as it is.
+  if (!context) return;
   const { width: pixelsX, height: pixelsY } = canvas;
   const ratio = fitToScreen(canvas, options.pixelRatio);
-  const context = /** @type {CanvasRenderingContext2D | null} */ (canvas.getContext("2d"));
-  if (!context) return;
   context.setTransform(1, 0, 0, 1, 0, 0);
   // Setting another size has cleared it. When printing, Chromium (seen in 156) draws white where a call has cleared.
   if (canvas.width === pixelsX && canvas.height === pixelsY) context.clearRect(0, 0, canvas.width, canvas.height);
@@ -119,6 +121,44 @@ export function drawObjects(canvas, objects, options) {
     if (rect) drawLabel(context, rect, one, ratio);
   }
   context.globalAlpha = 1;
+}
+
+/**
+ * @param {unknown} objects
+ * @param {unknown} options
+ */
+function checkArguments(objects, options) {
+  if (!Array.isArray(objects)) {
+    const hint = typeof Object(objects).then === "function" ? ": await detect()" : "";
+    throw new MicroYoloError("invalid-option", `drawObjects() takes an array of objects, not ${given(objects)}${hint}`);
+  }
+  if (typeof options !== "object" || options === null) {
+    throw new MicroYoloError("invalid-option", "drawObjects() needs the size of the picture, `{ width, height }`");
+  }
+}
+
+/**
+ * The context to draw with. A canvas without one would stay empty, without an error. Only where nothing can be drawn at
+ * all, in a DOM for tests (jsdom), there is none.
+ * @param {HTMLCanvasElement | OffscreenCanvas} canvas
+ * @returns {CanvasRenderingContext2D | undefined}
+ */
+function contextOf(canvas) {
+  if (typeof canvas?.getContext !== "function") {
+    throw new MicroYoloError("invalid-option", `drawObjects() draws on a <canvas>, not ${given(canvas)}`);
+  }
+  let context;
+  try {
+    context = /** @type {CanvasRenderingContext2D | null} */ (canvas.getContext("2d"));
+  } catch (cause) {
+    throw new MicroYoloError("invalid-option", "the canvas was transferred to a worker: draw there", { cause });
+  }
+  if (context) return context;
+  if (!("CanvasRenderingContext2D" in globalThis || "OffscreenCanvasRenderingContext2D" in globalThis)) return undefined;
+  throw new MicroYoloError(
+    "invalid-option",
+    "the canvas has a context of another kind (WebGL, WebGPU, bitmaprenderer), and a canvas has only one: draw on another, over it",
+  );
 }
 
 /**

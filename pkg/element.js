@@ -2,7 +2,7 @@
 import { createPalette, drawObjects } from "./draw.js";
 import { MicroYoloError } from "./error.js";
 import { Detector } from "./index.js";
-import { overlay, placedIn } from "./overlay.js";
+import { fromRight, overlay, placedIn } from "./overlay.js";
 import { isUnturned, unturnedImage } from "./source.js";
 
 /** @typedef {HTMLImageElement | HTMLVideoElement | HTMLCanvasElement} Media */
@@ -64,7 +64,7 @@ const STYLE = `
   :host { display: inline-block; position: relative }
   :host([hidden]) { display: none }
   ::slotted(:is(${MEDIA})) { vertical-align: bottom }
-  canvas { position: absolute; width: 0; height: 0; pointer-events: none; transform-origin: 0 0 }
+  canvas { position: absolute; left: 0; top: 0; width: 0; height: 0; pointer-events: none; transform-origin: 0 0 }
 `;
 
 /** Does not extend HTMLElement if that does not exist, so that the module can be imported on a server. */
@@ -92,6 +92,9 @@ export class MicroYoloElement extends Base {
   #canvas;
   /** @type {{ width: number, height: number }} */
   #size = { width: 0, height: 0 };
+  /** The distances of the canvas from two sides of the element: from this one, and from the top. */
+  #side = "left";
+  #place = { x: 0, y: 0 };
   #slot;
   /** @type {Media | undefined} What is looked at. */
   #media;
@@ -461,17 +464,27 @@ export class MicroYoloElement extends Base {
   #draw() {
     if (!this.#size.width) return; // Nothing has been shown yet.
     const place = this.#media && overlay(this.#media, placedIn(this.#canvas, this), this.#size);
-    const { left = 0, top = 0, width = 0, height = 0, transform = "none" } = place ?? {};
-    const pixels = (/** @type {number} */ value) => `${value}px`;
-    Object.assign(this.#canvas.style, {
-      left: pixels(left),
-      top: pixels(top),
-      width: pixels(width),
-      height: pixels(height),
-      transform,
-    });
+    const { width = 0, height = 0, transform = "none" } = place ?? {};
+    const { style } = this.#canvas;
+    Object.assign(style, { width: `${width}px`, height: `${height}px`, transform });
+    if (place) {
+      const side = fromRight(this.#canvas, this) ? "right" : "left";
+      if (this.#side !== side) {
+        this.#side = side;
+        this.#place = { x: 0, y: 0 };
+        Object.assign(style, { left: "auto", right: "auto", [side]: "0", top: "0" });
+      }
+      const { x, y } = place.distance(this.#canvas);
+      // Less is not seen, and an unchanged style needs no layout.
+      if (Math.hypot(x, y) > 0.05) {
+        this.#place.x += side === "right" ? -x : x;
+        this.#place.y += y;
+        Object.assign(style, { [side]: `${this.#place.x}px`, top: `${this.#place.y}px` });
+      }
+    }
     // Another picture may have taken the place of theirs.
-    const objects = place && this.#seen === this.#media ? this.#objects.map((object) => ({ ...object, box: place.place(object.box) })) : [];
+    const isTheirs = place && this.#seen === this.#media && !showsPoster(this.#media);
+    const objects = isTheirs ? this.#objects.map((object) => ({ ...object, box: place.place(object.box) })) : [];
     drawObjects(this.#canvas, objects, { width, height, color });
   }
 
@@ -489,6 +502,14 @@ export class MicroYoloElement extends Base {
     const shown = this.dispatchEvent(new CustomEvent("detect-error", { detail: { error }, cancelable: true }));
     if (shown) console.error(error);
   }
+}
+
+/**
+ * Whether a video shows its poster and no frame, as it does until it is played or sought.
+ * @param {Media & Partial<HTMLVideoElement>} media
+ */
+function showsPoster({ poster, paused, played, currentTime }) {
+  return Boolean(poster && paused && !played?.length && !currentTime);
 }
 
 /**

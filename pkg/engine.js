@@ -25,7 +25,8 @@ import { platformError } from "./platform.js";
  * @typedef {object} Found
  * @property {Float32Array} rows of numbers, see objects.js
  * @property {import("./index.js").Timing} timing
- * @property {boolean} [blank] whether nothing of the picture was drawn
+ * @property {boolean} [plain] whether all pixels of the picture are the same
+ * @property {boolean} [blank] whether nothing of it was drawn
  */
 
 /** @typedef {import("./wasm/micro_yolo.js").Engine & { foreign?: () => string[] }} WasmEngine */
@@ -213,7 +214,7 @@ export class Engine {
    */
   detect(frame, settings, track) {
     const started = performance.now();
-    const { data, width, height, blank } = this.#reader.read(frame, this.info.input);
+    const { data, width, height, plain, blank } = this.#reader.read(frame, this.info.input);
     const read = performance.now();
     const scaled = "image" in frame ? { x: frame.width / width, y: frame.height / height } : { x: 1, y: 1 };
     const engine = this.#alive();
@@ -225,7 +226,7 @@ export class Engine {
     const ran = engine.ran;
     const timing = { pixels: read - started, network: ran - read, boxes: performance.now() - ran };
     if (scaled.x !== 1 || scaled.y !== 1) scaleRows(rows, scaled);
-    return { rows, timing, blank };
+    return { rows, timing, plain, blank };
   }
 
   /**

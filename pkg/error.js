@@ -7,6 +7,8 @@ import { kindOf } from "./kind.js";
 export class MicroYoloError extends Error {
   /** Set explicitly, because minifiers rename the class, and Node prints an error by the name of its class. */
   static name = "MicroYoloError";
+  /** A field: an assignment fails in a page that has frozen `Error.prototype`. */
+  name = "MicroYoloError";
 
   /**
    * @param {import("./index.js").ErrorCode} code
@@ -15,7 +17,6 @@ export class MicroYoloError extends Error {
    */
   constructor(code, message, options) {
     super(message, options);
-    this.name = "MicroYoloError";
     this.code = code;
   }
 }

@@ -329,7 +329,7 @@ export class Detector {
  * | `image-too-large` | pixels with a side above 16384, or pixels or a canvas larger than memory or the browser can hold: scale them down. Or a URL with more than 256 MiB, where the download stops: fetch it yourself and pass the `Blob` |
  * | `inference-failed` | the network failed while running, or its output has scores that are `NaN` or above 1, or boxes that are `NaN`: the message says which |
  * | `invalid-engine` | the `wasm` file is broken, not an engine, too long, or of another version of this package; the message names it |
- * | `invalid-image` | not a picture or video the browser can decode, an empty one, a `Blob` that can no longer be read, or pixels of the wrong length; the message says if the server sent a web page instead |
+ * | `invalid-image` | not a picture or video the browser can decode, an empty one, a file that ends before its first pixel, a `Blob` that can no longer be read, or pixels of the wrong length; the message says if the server sent a web page instead |
  * | `invalid-model` | the model is not an intact ONNX file, it is a `Blob` that can no longer be read, or its SHA-256 is not `sha256`; the message says if the server sent a web page instead |
  * | `invalid-option` | an option out of its range (`NaN`, negative …), of the wrong type, or one that does not exist |
  * | `invalid-source` | `detect` was given something that is not a picture |

@@ -7,9 +7,10 @@
  * @typedef {object} Overlay A canvas over the content area of the picture.
  * @property {number} width in CSS pixels
  * @property {number} height
- * @property {number} left of the canvas' first corner, in the element's padding area
- * @property {number} top
- * @property {string} transform CSS, about that corner
+ * @property {string} transform CSS, about its first corner
+ * @property {(canvas: HTMLElement) => { x: number, y: number }} distance how far a canvas of this size, with this transform,
+ *   must be moved to lie over the picture, in CSS pixels of the element around it. Measured, because browsers differ in
+ *   where an inline element of several lines, or in several columns, begins
  * @property {(box: Box) => Box} place converts a box from pixels of the picture to those of the canvas
  */
 
@@ -18,7 +19,7 @@
  * in the transform.
  *
  * @param {HTMLElement} media
- * @param {HTMLElement} host the element around it; the canvas is positioned relative to its corner
+ * @param {HTMLElement} host the element around it, relative to which the canvas is positioned
  * @param {{ width: number, height: number }} size of the picture, in its own pixels
  * @returns {Overlay | undefined} undefined if nothing is visible
  */
@@ -33,21 +34,6 @@ export function overlay(media, host, size) {
   // CSS lengths are before zoom, rectangles on the screen after it.
   const inside = linear(media, host).scale(zoom(media) / zoom(host));
   const outside = linear(host, null).scale(zoom(host));
-  // Rectangles on the screen are those after transforms. An affine map preserves centres.
-  const [from, to] = [host, media].map((one) => one.getBoundingClientRect());
-  const away = outside
-    .inverse()
-    .transformPoint({ x: to.x - from.x + (to.width - from.width) / 2, y: to.y - from.y + (to.height - from.height) / 2 });
-  // The content of an element scrolls with it; the root element itself scrolls.
-  const { scrollLeft, scrollTop } = host === host.ownerDocument.documentElement ? { scrollLeft: 0, scrollTop: 0 } : host;
-  // For an inline element, clientLeft is 0. For other elements it includes a scroll bar on the left. So the border is
-  // read from the style.
-  const { borderLeftWidth, borderTopWidth } = getComputedStyle(host);
-  const middle = {
-    x: host.offsetWidth / 2 - Math.max(host.clientLeft, parseFloat(borderLeftWidth)) + scrollLeft + away.x,
-    y: host.offsetHeight / 2 - Math.max(host.clientTop, parseFloat(borderTopWidth)) + scrollTop + away.y,
-  };
-
   // The canvas' axes: of the picture's axes, the one that points more to the right on the screen, and the one that
   // points more down.
   const screen = outside.multiply(inside);
@@ -65,15 +51,24 @@ export function overlay(media, host, size) {
     const direction = flip ? -scale : scale;
     return { x: x / direction, y: y / direction, flip, scale, length: scale * length };
   });
-  if (!(across.length > 0 && down.length > 0 && Number.isFinite(middle.x + middle.y))) return undefined;
+  if (!(across.length > 0 && down.length > 0)) return undefined;
 
   const axesOnly = [across.x, across.y, down.x, down.y].map((one) => one.toFixed(6)).join();
   return {
     width: across.length,
     height: down.length,
-    left: middle.x + inside.a * content.x + inside.c * content.y - (across.x * across.length + down.x * down.length) / 2,
-    top: middle.y + inside.b * content.x + inside.d * content.y - (across.y * across.length + down.y * down.length) / 2,
     transform: /^1.0+,-?0.0+,-?0.0+,1.0+$/.test(axesOnly) ? "none" : `matrix(${axesOnly},0,0)`,
+    distance(canvas) {
+      // Rectangles on the screen are those after transforms. An affine map preserves centres.
+      const [from, to] = [canvas, media].map((one) => one.getBoundingClientRect());
+      const { x, y } = screen.transformPoint(content);
+      const away = outside.inverse().transformPoint({
+        x: x + to.x - from.x + (to.width - from.width) / 2,
+        y: y + to.y - from.y + (to.height - from.height) / 2,
+      });
+      // A hidden canvas has no place, and what is scaled to nothing no inverse.
+      return from.width && Number.isFinite(away.x + away.y) ? away : { x: 0, y: 0 };
+    },
     place(box) {
       const sides = [
         { at: picture.x + (box.x - view.x) * picture.scaleX, length: box.width * picture.scaleX },
@@ -101,6 +96,17 @@ export function placedIn(placed, host) {
   const parent = /** @type {HTMLElement | null} */ (placed.offsetParent) ?? host;
   // If there is none, offsetParent is the body.
   return parent === body && getComputedStyle(body).position === "static" ? documentElement : parent;
+}
+
+/**
+ * Whether the place of a canvas is given as `right` instead of `left`. In an inline element from right to left, and of
+ * upright lines, Firefox (seen in 153) measures `left` from another place at each layout.
+ * @param {HTMLElement} canvas
+ * @param {HTMLElement} host
+ */
+export function fromRight(canvas, host) {
+  const { direction, display, writingMode } = getComputedStyle(placedIn(canvas, host));
+  return display === "inline" && (writingMode === "horizontal-tb" ? direction === "rtl" : writingMode.endsWith("-rl"));
 }
 
 /**
@@ -195,7 +201,7 @@ function linear(from, to) {
   for (let one = /** @type {Element | null} */ (from); one && one !== to; one = parentOf(one)) {
     const { display, rotate = "none", scale = "none", transform } = getComputedStyle(one);
     // Inline boxes other than pictures, and elements without a box, are not transformed.
-    if (one !== from && /^(inline|contents)$/.test(display)) continue;
+    if (/^(inline|contents)$/.test(display) && !/^(img|video|canvas)$/.test(one.localName)) continue;
     const turns = rotate.split(" ");
     const turn = turns.length === 2 ? `rotate${turns.join("(")})` : `rotate${turns.length === 4 ? "3d" : ""}(${turns.join()})`;
     const scales = scale.split(" ");

@@ -6,8 +6,8 @@ import { drawError, release } from "./source.js";
 
 /** The background of transparent pixels: the letterbox grey, as in src/image.rs. */
 const GREY = "rgb(114 114 114)";
-/** The same as bytes. */
-const GREY_PIXEL = [114, 114, 114, 255];
+/** The same as RGBA, on a little-endian machine as all that run WebAssembly. */
+const GREY_PIXEL = 0xff727272;
 
 /**
  * The engine's letterbox reduces with the same filter as in training, the browser with another one. So the browser only
@@ -31,7 +31,8 @@ export class PixelReader {
   /**
    * @param {import("./source.js").Frame} frame
    * @param {{ width: number, height: number }} input the model's input, in pixels
-   * @returns {import("./source.js").Pixels & { blank?: boolean }} `blank`: nothing was drawn, or a picture of that very grey
+   * @returns {import("./source.js").Pixels & { plain?: boolean, blank?: boolean }} `plain`: all pixels are the same;
+   * `blank`: nothing was drawn, or a picture of that very grey
    */
   read(frame, input) {
     if (!("image" in frame)) return frame;
@@ -47,8 +48,9 @@ export class PixelReader {
       context.imageSmoothingQuality = "high";
       context.drawImage(/** @type {CanvasImageSource} */ (frame.image), 0, 0, width, height);
       const { data } = context.getImageData(0, 0, width, height);
-      // A picture that was made here has already been checked.
-      return { data, width, height, blank: !frame.ours && data.every((value, at) => value === GREY_PIXEL[at % 4]) };
+      const pixels = new Uint32Array(data.buffer);
+      const plain = pixels.every((pixel) => pixel === pixels[0]);
+      return { data, width, height, plain, blank: plain && pixels[0] === GREY_PIXEL };
     } catch (cause) {
       this.#canvas = this.#context = undefined; // It stays tainted.
       throw drawError(cause);

@@ -3,7 +3,9 @@
 // of a video.
 import { checkReadback, isBlank, newCanvas } from "./canvas.js";
 import { MicroYoloError, aborted, given, notFetched, pageInstead, shown } from "./error.js";
+import { isIntact } from "./intact.js";
 import { kindOf } from "./kind.js";
+import { collected } from "./stream.js";
 
 /**
  * @typedef {object} Pixels Straight RGBA, 8 bits a channel, rows from the top, without padding.
@@ -19,6 +21,8 @@ import { kindOf } from "./kind.js";
  * @property {number} width
  * @property {number} height
  * @property {boolean} ours Made here, so it may be transferred and must be closed.
+ * @property {() => Promise<void>} [check] Throws if the file of the picture is damaged. Called where one colour is all
+ * that is seen.
  */
 
 /** @typedef {Pixels | Drawing} Frame */
@@ -78,6 +82,7 @@ function videoFrame(video) {
 
 const OF_BYTES = ": of the bytes of a file make a Blob, `new Blob([bytes])`";
 const OF_CONTEXT = ": give its `canvas`";
+const OF_LINK = ": give its `href`";
 const OF_NOTHING = ": a selector that matches nothing, or an element that is not there yet?";
 const OF_STREAM = ": give the <video> that shows it";
 /** @type {Record<string, string>} How a picture comes of what was given instead. */
@@ -87,15 +92,23 @@ const HINTS = {
   Uint8ClampedArray: ": pixels need their size, `{ data, width, height }`",
   Promise: ": await it",
   Response: ": give `await response.blob()`",
+  Request: ": give its `url`",
+  ReadableStream: ": give `await new Response(stream).blob()`",
   FileList: ": give one of its files",
   FileSystemFileHandle: ": give `await handle.getFile()`",
   HTMLInputElement: ": give one of its `files`",
   HTMLPictureElement: ": give the <img> in it",
+  HTMLAnchorElement: OF_LINK,
+  Location: OF_LINK,
+  SVGImageElement: ": give its address, `href.baseVal`",
+  DataTransfer: ": give one of its `files`",
   MessageEvent: ": give its `data`",
   CanvasRenderingContext2D: OF_CONTEXT,
   OffscreenCanvasRenderingContext2D: OF_CONTEXT,
   WebGLRenderingContext: OF_CONTEXT,
   WebGL2RenderingContext: OF_CONTEXT,
+  ImageBitmapRenderingContext: OF_CONTEXT,
+  GPUCanvasContext: OF_CONTEXT,
   MediaStream: OF_STREAM,
   MediaStreamTrack: OF_STREAM,
   Null: OF_NOTHING,
@@ -138,15 +151,33 @@ export function localFrame(source, { signal, portable }) {
       return drawing(image, image.displayWidth, image.displayHeight); // 0 x 0 when it is closed.
     }
     default:
-      // Events and some elements have a property `data` too.
-      if (kindOf(source) === "Object" ? "data" in Object(source) : ArrayBuffer.isView(Object(source).data)) {
-        return checkedPixels(/** @type {import("./index.js").RawPixels} */ (source));
-      }
+      if (hasPixels(source)) return checkedPixels(/** @type {import("./index.js").RawPixels} */ (source));
       throw new MicroYoloError(
         "invalid-source",
-        `detect() takes an image, a video, a canvas, pixels, a Blob or a URL; this is ${kindOf(source)}${HINTS[kindOf(source)] ?? ""}`,
+        `detect() takes an image, a video, a canvas, pixels, a Blob or a URL; this is ${kindOf(source)}${HINTS[kindOf(source)] ?? holds(source)}`,
       );
   }
+}
+
+/**
+ * Whether something is meant as pixels. Events and some elements have a property `data` too, jQuery a method.
+ * @param {unknown} source
+ */
+function hasPixels(source) {
+  const { data } = Object(source);
+  return kindOf(source) === "Object" ? "data" in Object(source) && typeof data !== "function" : ArrayBuffer.isView(data);
+}
+
+/** Where frameworks and lists keep an element: references of React, Vue and Angular, jQuery, arrays. */
+const PLACES = { current: "`current`", value: "`value`", nativeElement: "`nativeElement`", 0: "elements, one at a time" };
+
+/**
+ * Advice for something that holds a picture instead of being one; empty otherwise.
+ * @param {unknown} source
+ */
+function holds(source) {
+  const place = Object.entries(PLACES).find(([key]) => /^(HTML|ImageBitmap|OffscreenCanvas|Blob|File)/.test(kindOf(Object(source)[key])));
+  return place ? `: give its ${place[1]}` : "";
 }
 
 /** @param {unknown} image */
@@ -238,17 +269,25 @@ function imageElement(image, signal, portable) {
   if (typeof createImageBitmap !== "function") throw noPictures(); // jsdom never loads images.
   if (!image.complete) return loading(image, signal).then(() => imageElement(image, signal, portable));
   const { naturalWidth: width, naturalHeight: height, currentSrc } = image;
+  const check = () => checkElement(image, currentSrc);
   const unturned = width ? unturnedImage(image) : undefined;
-  if (unturned) return isNothing(unturned) ? checkDrawable(image).then(() => unturned) : unturned;
+  if (unturned) {
+    const frame = { ...unturned, check };
+    return isNothing(frame) ? checkDrawable(image).then(() => frame) : frame;
+  }
   if (!width) {
-    if (!currentSrc) throw new MicroYoloError("not-loaded", "the image element has no picture; set its `src` first");
+    if (!currentSrc) {
+      // Of a <template>, or made by a DOMParser.
+      const remedy = image.src && !image.ownerDocument.defaultView ? "its document loads none, so insert it in the page" : "set its `src` first";
+      throw new MicroYoloError("not-loaded", `the image element has no picture; ${remedy}`);
+    }
     const why = image.crossOrigin === null ? "" : ", or one without CORS headers";
     throw new MicroYoloError("invalid-image", `not a picture the browser can show${why}: ${shown(currentSrc)}`);
   }
   // Drawn directly, an image from `srcset` would have only the pixels of its natural size, which is in CSS pixels.
   const chosen = image.srcset || image.parentElement?.localName === "picture";
-  if (!portable && chosen) return bitmap(image).then((image) => ({ image, width, height, ours: true }));
-  return drawing(image, width, height);
+  if (!portable && chosen) return bitmap(image).then((image) => ({ image, width, height, ours: true, check }));
+  return { ...drawing(image, width, height), check };
 }
 
 /**
@@ -428,11 +467,9 @@ const IMAGE_BYTES = 256 * 2 ** 20;
  */
 async function fetched(url, signal) {
   const blob = await fetchImage(url, signal);
-  return decoded(blob).catch((error) => {
-    if (!(error instanceof MicroYoloError) || error.code !== "invalid-image") throw error;
-    const isPage = /^text\/html/i.test(blob.type);
-    const message = isPage ? pageInstead(url, "a picture") : `the browser cannot decode the picture ${shown(url)}`;
-    throw new MicroYoloError("invalid-image", message, { cause: error.cause });
+  return decoded(blob, `the picture ${shown(url)}`).catch((error) => {
+    if (!(error instanceof MicroYoloError) || error.code !== "invalid-image" || !/^text\/html/i.test(blob.type)) throw error;
+    throw new MicroYoloError("invalid-image", pageInstead(url, "a picture"), { cause: error.cause });
   });
 }
 
@@ -472,7 +509,8 @@ async function fetchImage(url, signal) {
  * @param {string} address
  * @returns {Promise<Blob>}
  */
-async function limitedBlob({ body, headers }, address) {
+async function limitedBlob(response, address) {
+  const { body, headers } = response;
   /** @type {MicroYoloError | undefined} */
   let refused;
   let bytes = 0;
@@ -490,16 +528,10 @@ async function limitedBlob({ body, headers }, address) {
     // For a compressed response, content-length is the compressed size. The decompressed bytes are counted separately.
     count(Number(headers.get("content-length")) || 0);
     bytes = 0;
-    const counted = body?.pipeThrough(
-      new TransformStream({
-        transform(chunk, controller) {
-          count(chunk.byteLength); // If it throws, the download ends.
-          controller.enqueue(chunk);
-        },
-      }),
-    );
+    if (!body) return await response.blob(); // A fetch() of the page's own may give no stream.
     // In one piece, because a Blob with several parts is not decoded everywhere.
-    return new Blob([await new Response(counted).arrayBuffer()], { type: headers.get("content-type") ?? "" });
+    const content = await collected(body, (chunk) => count(chunk.byteLength));
+    return new Blob([content], { type: headers.get("content-type") ?? "" });
   } catch (cause) {
     if (!refused) throw cause;
     if (!body?.locked) void body?.cancel().catch(() => {});
@@ -509,21 +541,101 @@ async function limitedBlob({ body, headers }, address) {
 
 /**
  * @param {Blob} blob
+ * @param {string} [what] what to call it
  * @returns {Promise<Drawing>}
  */
-async function decoded(blob) {
+async function decoded(blob, what = "this picture") {
+  const check = () => checkIntact(blob, what);
   try {
     const image = await bitmap(blob);
-    return { image, width: image.width, height: image.height, ours: true };
+    return { image, width: image.width, height: image.height, ours: true, check };
   } catch (error) {
+    if (!(error instanceof MicroYoloError) || error.code !== "invalid-image") throw error;
     await checkReadable(blob);
     // An element decodes more formats: SVG, and in Firefox 153 a Blob whose first part is very short.
     const image = typeof Image === "function" ? await element(blob).catch(() => undefined) : undefined;
-    if (!image?.naturalWidth) throw error;
+    if (!image?.naturalWidth) throw undecodable(blob, what, error.cause);
     // Drawn on a canvas, because bitmaps of an SVG with HTML in it are tainted in Chromium (seen in 156), drawings are
     // not.
-    return { image: drawn(image), width: image.naturalWidth, height: image.naturalHeight, ours: false };
+    const frame = { image: drawn(image), width: image.naturalWidth, height: image.naturalHeight, ours: false, check };
+    if (!blob.type.startsWith("image/svg") && isNothing(frame)) throw damaged(what);
+    return frame;
   }
+}
+
+/**
+ * @param {Blob} blob
+ * @param {string} what
+ * @param {unknown} cause
+ */
+function undecodable({ size, type }, what, cause) {
+  let message = `the browser cannot decode ${what}${type && ` (${type})`}`;
+  if (!size) message = `${what} is empty: its file has 0 bytes`;
+  if (/^video\//.test(type)) message = `${what} is a video (${type}): give a <video> that shows it`;
+  return new MicroYoloError("invalid-image", message, { cause });
+}
+
+/**
+ * Throws if the file of a picture is damaged.
+ * @param {Blob} blob
+ * @param {string} what
+ */
+async function checkIntact(blob, what) {
+  if (!isIntact(new Uint8Array(await blob.arrayBuffer()))) throw damaged(what);
+}
+
+/**
+ * @param {string} what
+ * @param {string} [or]
+ */
+function damaged(what, or = "") {
+  return new MicroYoloError("invalid-image", `nothing is seen of ${what}: its file is cut off or damaged${or}`);
+}
+
+/**
+ * The same for an element. Its file is usually in the browser's cache. If it cannot be fetched (a revoked blob: URL), a
+ * picture counts as damaged unless the browser knows better.
+ * @param {HTMLImageElement} image
+ * @param {string} address of the file, as it was when it was looked at
+ */
+async function checkElement(image, address) {
+  const what = `the picture ${shown(address)}`;
+  let blob;
+  try {
+    const credentials = image.crossOrigin === "use-credentials" ? "include" : "same-origin";
+    const response = await fetch(address, { cache: "force-cache", credentials });
+    if (response.ok) blob = await limitedBlob(response, shown(address));
+  } catch {
+    // What the browser makes of it has to tell.
+  }
+  if (blob) return checkIntact(blob, what);
+  if (image.currentSrc !== address) return;
+  if (!(await anyBitmap(image))) throw damaged(what);
+  if (await anyBitmap(new Blob([CUT_OFF]))) throw damaged(what, ", or it has one colour throughout");
+}
+
+/**
+ * The first bytes of a PNG of one pixel, up to its data. Firefox (seen in 153) makes a bitmap of them, Chromium none.
+ */
+// prettier-ignore
+const CUT_OFF = new Uint8Array([
+  137, 80, 78, 71, 13, 10, 26, 10, 0, 0, 0, 13, 73, 72, 68, 82, 0, 0, 0, 1, 0, 0, 0, 1, 8, 6, 0, 0, 0, 31, 21, 196, 137,
+  0, 0, 0, 13, 73, 68, 65, 84, 120, 156, 99,
+]);
+
+/**
+ * Whether the browser makes any bitmap of a picture.
+ * @param {HTMLImageElement | Blob} picture
+ */
+function anyBitmap(picture) {
+  // With a size, because Chromium (seen in 156) makes none of an SVG without one.
+  return createImageBitmap(picture, { resizeWidth: 1, resizeHeight: 1 }).then(
+    (one) => {
+      one.close();
+      return true;
+    },
+    () => false,
+  );
 }
 
 /**
@@ -595,6 +707,8 @@ async function bitmap(source) {
       await image.decode().catch(() => {
         throw error;
       });
+      // Of a file that is cut off before its first pixel, Chromium draws nothing.
+      if (isNothing({ image: canvas }) && !(await anyBitmap(image))) throw error;
       return createImageBitmap(canvas);
     });
   } catch (cause) {
@@ -604,7 +718,7 @@ async function bitmap(source) {
 
 /**
  * Whether a canvas made here has nothing on it.
- * @param {Drawing} drawing
+ * @param {Pick<Drawing, "image">} drawing
  */
 function isNothing({ image }) {
   try {

@@ -8,6 +8,7 @@ import { compiled } from "../assets.js";
 import { Engine, instance } from "../engine-plain.js";
 import { MicroYoloError } from "../error.js";
 import { builtin, hasRelaxedSimd } from "../platform.js";
+import { collected } from "../stream.js";
 
 /**
  * @param {string} base64
@@ -26,7 +27,7 @@ async function unpacked(base64) {
   }
   // Not fetch() of a data: URL, which a content security policy may forbid.
   const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
-  return new Uint8Array(await new Response(stream).arrayBuffer());
+  return collected(stream);
 }
 
 /** @type {Promise<WebAssembly.Module> | undefined} Kept: compiling is the expensive part. */

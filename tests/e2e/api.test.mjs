@@ -594,6 +594,38 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
       }
     });
 
+    test("what a picture is instead is said", async () => {
+      const found = await page.evaluate(async () => {
+        const { Detector } = await import("/pkg/index.js");
+        const { MODEL, failure } = await import("/lib/in-page.js");
+        const detector = await Detector.load({ model: MODEL });
+        const template = document.createElement("template");
+        template.innerHTML = `<img src="/samples/cat.jpg">`;
+        const film = await (await fetch("/fixtures/cat.mp4")).blob();
+        const given = {
+          empty: new Blob([]),
+          photo: new File([new Uint8Array(99)], "IMG_1.HEIC", { type: "image/heic" }),
+          film,
+          "its address": "/fixtures/cat.mp4",
+          template: template.content.querySelector("img"),
+        };
+        const answers = {};
+        for (const [name, source] of Object.entries(given)) {
+          const { code, message } = await failure(detector.detect(source));
+          answers[name] = `${code}: ${message}`;
+        }
+        detector.dispose();
+        return answers;
+      });
+      assert.deepEqual(found, {
+        empty: "invalid-image: this picture is empty: its file has 0 bytes",
+        photo: "invalid-image: the browser cannot decode this picture (image/heic)",
+        film: "invalid-image: this picture is a video (video/mp4): give a <video> that shows it",
+        "its address": "invalid-image: the picture /fixtures/cat.mp4 is a video (video/mp4): give a <video> that shows it",
+        template: "not-loaded: the image element has no picture; its document loads none, so insert it in the page",
+      });
+    });
+
     test("a file that was removed after it was chosen is said to be", async (t) => {
       const folder = await mkdtemp(join(tmpdir(), "micro-yolo-"));
       t.after(() => rm(folder, { recursive: true, force: true }));
@@ -687,6 +719,105 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
       assert.deepEqual(found.webp, ["invalid-image", "invalid-image", "invalid-image"]);
       assert.equal(found.lost[1], found.lost[0], "Firefox shows what came in, Chromium nothing");
       assert.equal(found["lost address"], "network");
+    });
+
+    for (const worker of [true, false]) {
+      test(`a picture of which nothing is left is an error, and one of one colour is empty, worker: ${worker}`, async () => {
+        const found = await page.evaluate(async (worker) => {
+          const { Detector } = await import("/pkg/index.js");
+          const { MODEL, blobOf, spotCanvas } = await import("/lib/in-page.js");
+          const detector = await Detector.load({ model: MODEL, worker });
+          const image = (blob, then = () => {}) =>
+            new Promise((resolve) => {
+              const image = new Image();
+              image.onload = image.onerror = () => resolve(image, then(image.src));
+              image.src = URL.createObjectURL(blob);
+            });
+          const said = async (source) => detector.detect(await source).then((objects) => objects.length, ({ code }) => code);
+          const all = async (blob) => [
+            await said(blob),
+            await said(URL.createObjectURL(blob)),
+            await said(image(blob)),
+            // Nobody can fetch its file any more.
+            await said(image(blob, URL.revokeObjectURL)),
+          ].join();
+          const spot = spotCanvas(400, 200, { x: 120, y: 40, w: 160, h: 90 });
+          const large = spotCanvas(3001, 2003, { x: 120, y: 40, w: 160, h: 90 });
+          const fixture = async (name) => await (await fetch(`/fixtures/pictures/${name}`)).blob();
+          /** Where the pixels begin. */
+          const pixelsAt = {
+            "image/png": (bytes) => bytes.indexOf("IDAT") + 6,
+            "image/jpeg": (bytes) => bytes.indexOf("\xff\xda") + 14,
+            "image/gif": () => 61,
+            "image/webp": (bytes) => bytes.indexOf("ANMF") + 30,
+            "image/avif": (bytes) => bytes.indexOf("mdat") + 8,
+          };
+          const files = { png: await blobOf(spot), jpeg: await blobOf(spot, "image/jpeg"), "large jpeg": await blobOf(large, "image/jpeg") };
+          for (const name of ["cmyk.jpg", "palette.png", "progressive.jpg", "sixteen-bit.png", "animated.gif", "animated.webp", "spot.avif"]) {
+            files[name] = await fixture(name);
+          }
+          const [left, overwritten] = [{}, {}];
+          for (const [name, blob] of Object.entries(files)) {
+            const bytes = new Uint8Array(await blob.arrayBuffer());
+            const at = pixelsAt[blob.type](Array.from(bytes, (byte) => String.fromCharCode(byte)).join(""));
+            left[name] = await all(blob.slice(0, at, blob.type));
+            // A JPEG of zeros has pixels.
+            if (blob.type === "image/png") overwritten[name] = await all(new Blob([bytes.fill(0, at)], { type: blob.type }));
+          }
+          const whole = {};
+          for (const [name, paint] of Object.entries({ black: "#000", grey: "rgb(114 114 114)", clear: "transparent" })) {
+            const context = Object.assign(document.createElement("canvas"), { width: 40, height: 30 }).getContext("2d");
+            context.fillStyle = paint;
+            context.fillRect(0, 0, 40, 30);
+            for (const type of ["image/png", "image/jpeg", "image/webp"]) {
+              const blob = await blobOf(context.canvas, type);
+              whole[`${name}, ${type}`] = [await said(blob), await said(URL.createObjectURL(blob)), await said(image(blob))].join();
+            }
+          }
+          for (const size of ["", 'width="40" height="20"', 'viewBox="0 0 40 20"']) {
+            const blob = new Blob([`<svg xmlns="http://www.w3.org/2000/svg" ${size}/>`], { type: "image/svg+xml" });
+            whole[`svg ${size}`] = [await said(blob), await said(URL.createObjectURL(blob)), await said(image(blob))].join();
+          }
+          detector.dispose();
+          return { left, overwritten, whole };
+        }, worker);
+        const answers = (expected, given) => Object.fromEntries(Object.keys(given).map((name) => [name, expected]));
+        const refused = "invalid-image,invalid-image,invalid-image,invalid-image";
+        assert.deepEqual(found.left, answers(refused, found.left));
+        assert.deepEqual(found.overwritten, answers(refused, found.overwritten));
+        assert.deepEqual(found.whole, answers("0,0,0", found.whole));
+      });
+    }
+
+    test("a canvas that cannot be drawn on is said to be one", async () => {
+      const found = await page.evaluate(async () => {
+        const { drawObjects } = await import("/pkg/draw.js");
+        const { failure } = await import("/lib/in-page.js");
+        const canvas = (kind) => {
+          const one = Object.assign(document.createElement("canvas"), { width: 40, height: 30 });
+          if (kind) one.getContext(kind);
+          return one;
+        };
+        const transferred = canvas();
+        transferred.transferControlToOffscreen();
+        const offscreen = new OffscreenCanvas(40, 30);
+        offscreen.getContext("bitmaprenderer");
+        const size = { width: 40, height: 30 };
+        const webgl = canvas("webgl2");
+        // Where there is no GPU, a canvas may have no WebGL.
+        const wrong = { ...(webgl.getContext("webgl2") && { webgl }), bitmap: canvas("bitmaprenderer"), transferred, offscreen };
+        Object.assign(wrong, { nothing: null, context: canvas("2d").getContext("2d") });
+        const answers = {};
+        for (const [name, one] of Object.entries(wrong)) answers[name] = await failure(() => drawObjects(one, [], size));
+        answers["no await"] = await failure(() => drawObjects(canvas(), Promise.resolve([]), size));
+        answers["no size"] = await failure(() => drawObjects(canvas(), []));
+        return { answers, sizes: [webgl, wrong.bitmap, offscreen].map(({ width, height }) => `${width} x ${height}`) };
+      });
+      for (const [name, { code, message }] of Object.entries(found.answers)) assert.equal(code, "invalid-option", `${name}: ${message}`);
+      for (const name of ["bitmap", "offscreen"]) assert.match(found.answers[name].message, /context of another kind/);
+      assert.match(found.answers.transferred.message, /transferred/);
+      assert.match(found.answers["no await"].message, /not Promise: await detect\(\)/);
+      assert.deepEqual(found.sizes, ["40 x 30", "40 x 30", "40 x 30"]);
     });
 
     test("options that are wrong", async () => {

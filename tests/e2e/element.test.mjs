@@ -64,6 +64,13 @@ const CASES = {
   "shown as stored, where that is upright": { img: "image-orientation: none" },
   "element inline": { img: "padding-left: 9px", host: "display: inline" },
   "element inline, with a border": { host: "display: inline; border: 9px solid #00f; border-top-width: 7px" },
+  "element inline, of several lines": { host: "display: inline", around: "Text @ and more text, of several lines" },
+  "element inline, of several lines, picture last": { host: "display: inline", around: "Text before it, more than goes in two lines @" },
+  "element inline, from right to left": { host: "display: inline; direction: rtl", around: "Text @ and more text, of several lines" },
+  "element inline, mirrored in vain": { host: "display: inline; transform: scaleX(-1)" },
+  "element in lines from right to left": { box: "direction: rtl", host: "display: inline; border: 5px solid #00f", around: "Text @ and more text, of several lines" },
+  "element in upright lines": { box: "writing-mode: vertical-rl", host: "display: inline", around: "Text @ and more text, of several lines" },
+  "element in columns": { box: "columns: 2; column-gap: 0; padding: 0", host: "display: inline; font-size: 10px", around: "Text that fills the first column, of several lines or more @ and more text" },
   "element without a box": { img: "padding-left: 9px", host: "display: contents" },
   "element static": { img: "padding-left: 9px", host: "position: static" },
   "element absolute": { img: "padding-left: 9px", host: "position: absolute" },
@@ -144,12 +151,12 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
           const jpeg = await globalThis.lib.blobOf(globalThis.lib.spotCanvas(120, 60, { x: 20, y: 15, w: 50, h: 25 }), "image/jpeg");
           const turned = {};
           for (const orientation of [3, 5, 6, 8]) turned[orientation] = URL.createObjectURL(await globalThis.lib.oriented(jpeg, orientation));
-          cases.forEach(({ img = "", host = "", around = "@", orientation }, index) => {
+          cases.forEach(({ img = "", host = "", around = "@", box = "", orientation }, index) => {
             const picture = `<img src="${turned[orientation] ?? "PICTURE"}" style="${img}">`;
             const element = globalThis.make(`<micro-yolo model="MODEL" style="${host}">${around.replace("@", picture)}</micro-yolo>`);
             const holder = document.createElement("div");
             const [left, top] = [(index % columns) * cell.width, Math.floor(index / columns) * cell.height];
-            holder.style = `position: absolute; left: ${left}px; top: ${top}px; box-sizing: border-box; padding: 30px 35px`;
+            holder.style = `position: absolute; left: ${left}px; top: ${top}px; box-sizing: border-box; padding: 30px 35px; ${box}`;
             Object.assign(holder.style, { width: `${cell.width}px`, height: `${cell.height}px`, overflow: "hidden" });
             holder.append(element);
             document.body.append(holder);
@@ -530,6 +537,33 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
         "played again": true,
         "good film": [1],
       });
+    });
+
+    test("over the poster of a film lie no boxes", async () => {
+      await open();
+      const found = await page.evaluate(async () => {
+        const { make, heard, frames } = globalThis;
+        const film = `<video muted loop src="/fixtures/spot.mp4" preload="auto" POSTER></video>`;
+        const seen = [];
+        for (const poster of ["", `poster="PICTURE"`]) {
+          const element = make(`<micro-yolo model="MODEL">${film.replace("POSTER", poster)}</micro-yolo>`);
+          const [video, canvas] = [element.querySelector("video"), element.shadowRoot.querySelector("canvas")];
+          const boxes = () => canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data.some(Boolean);
+          const objects = await heard(1);
+          await frames(3);
+          const before = boxes();
+          await video.play();
+          await heard(2);
+          video.pause();
+          await frames(3);
+          seen.push([objects[0], before, boxes()].join());
+          element.remove();
+          await globalThis.lib.sleep(200);
+          globalThis.events.length = 0; // The next element has its own.
+        }
+        return seen;
+      });
+      assert.deepEqual(found, ["1,true,true", "1,false,true"]);
     });
 
     test("each of two videos has its own tracks", async () => {

@@ -198,6 +198,94 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
       assert.deepEqual([answers.after, answers.grown], ["invalid-image", "invalid-image"]);
     });
 
+    for (const [what, replace] of Object.entries({
+      "streams of its own": () => {
+        // As a polyfill does. Native functions refuse its streams, and take them for text.
+        globalThis.ReadableStream = globalThis.TransformStream = globalThis.WritableStream = class {
+          readable = this;
+          writable = this;
+        };
+      },
+      "a fetch() without streams": () => {
+        const { fetch, Response } = globalThis;
+        globalThis.Response = class {
+          constructor(content, { status = 200, headers } = {}) {
+            this.content = content;
+            Object.assign(this, { status, ok: status < 300, headers: new Headers(headers) });
+          }
+          arrayBuffer = async () => this.content;
+          blob = async () => new Blob([this.content], { type: this.headers.get("content-type") });
+        };
+        globalThis.fetch = async (...given) => {
+          const response = await fetch(...given);
+          return new globalThis.Response(await Response.prototype.arrayBuffer.call(response), response);
+        };
+      },
+      "what Node has, as in Electron": () => {
+        const nothing = () => {};
+        const process = { type: "renderer", versions: { node: "24.1.0", electron: "36.3.0" }, env: {}, getBuiltinModule: nothing };
+        const require = (module) => {
+          throw new Error(`there is no ${module}`);
+        };
+        Object.assign(globalThis, { process, require, module: { exports: {} }, exports: {}, global: globalThis, Buffer: class extends Uint8Array {} });
+      },
+      "frozen prototypes, against scripts of others": () => {
+        for (const { prototype } of [Object, Array, Function, Error, Promise, Map, Set, Uint8Array, ArrayBuffer]) Object.freeze(prototype);
+        const generator = async function* () {};
+        for (let one = generator.prototype; one; one = Object.getPrototypeOf(one)) Object.freeze(one);
+      },
+      "methods of its own": () => {
+        // Enumerable, as libraries of old added them.
+        for (const { prototype } of [Object, Array, Function, String]) prototype.extend = function () {};
+      },
+    })) {
+      test(`a page may have ${what}`, async () => {
+        const changed = await browser.newPage();
+        const problems = [];
+        changed.on("pageerror", (error) => problems.push(String(error)));
+        await changed.goto(`${site.url}blank.html`);
+        await changed.evaluate(replace);
+        const found = await changed.evaluate(async () => {
+          const { MODEL, blobOf, failure, spotCanvas } = await import("/lib/in-page.js");
+          const url = URL.createObjectURL(await blobOf(spotCanvas(100, 80, { x: 20, y: 10, w: 50, h: 40 })));
+          const seen = {};
+          for (const entry of ["index", "small", "inline"]) {
+            for (const worker of [true, false]) {
+              const call = `${entry}, worker: ${worker}`;
+              const { code, message } = await failure(async () => {
+                const { Detector } = await import(`/pkg/${entry}.js`);
+                const detector = await Detector.load({ worker, ...(entry === "index" && { model: MODEL }), classes: [0] });
+                seen[call] = [(await detector.detect(url)).length, detector.worker].join();
+                detector.dispose();
+              });
+              if (!seen[call]) seen[call] = `${code}: ${message}`;
+            }
+          }
+          const { Detector } = await import("/pkg/index.js");
+          const { name, code } = await failure(Detector.load({ treshold: 1 }));
+          seen.error = `${name}, ${code}`;
+          const detector = await Detector.load({ model: MODEL });
+          const frames = detector.watch(document.createElement("video"));
+          const next = frames.next();
+          seen.watched = String(await Promise.all([frames.return(), next]).then((answers) => answers.every(({ done }) => done)));
+          detector.dispose();
+          const { MicroYoloElement } = await import("/pkg/element.js");
+          const element = Object.assign(new MicroYoloElement(), { model: MODEL, innerHTML: `<img src="${url}">` });
+          document.body.append(element);
+          seen.element = await new Promise((resolve) => {
+            element.addEventListener("detect", ({ detail }) => resolve(String(detail.objects.length)));
+            element.addEventListener("detect-error", ({ detail }) => resolve(String(detail.error)));
+          });
+          return seen;
+        });
+        await changed.close();
+        // A red spot is no person.
+        const expected = (worker) => ({ [`index, worker: ${worker}`]: `1,${worker}`, [`small, worker: ${worker}`]: `0,${worker}`, [`inline, worker: ${worker}`]: `0,${worker}` });
+        assert.deepEqual(found, { ...expected(true), ...expected(false), error: "MicroYoloError, invalid-option", watched: "true", element: "1" });
+        assert.deepEqual(problems, []);
+      });
+    }
+
     test("a page may have a Promise of its own, and Worker read-only", async () => {
       const found = await page.evaluate(async () => {
         const { Detector } = await import("/pkg/index.js");

@@ -219,7 +219,7 @@ describe("a picture by its address", () => {
     const page = await failure(detector.detect(`${url}/page`));
     assert.equal(page.code, "invalid-image");
     assert.match(page.message, /^http:.*\/page was answered with a web page instead of a picture/);
-    assert.match((await failure(detector.detect(`${url}/model`))).message, /decode the picture http:.*\/model$/);
+    assert.match((await failure(detector.detect(`${url}/model`))).message, /decode the picture http:.*\/model \(image\/x-test\)$/);
   });
 
   test("that is cut off is said to be", async () => {

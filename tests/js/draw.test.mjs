@@ -90,6 +90,20 @@ test("nothing to draw clears, and an unknown size draws nothing", () => {
   assert.deepEqual(calls.map(([name]) => name).filter((name) => name !== "setTransform"), ["clearRect", "clearRect"]);
 });
 
+test("what is no canvas, no list and no size is an error, and where nothing is drawn at all there is none", () => {
+  const { canvas } = recorder({ width: 100, height: 100 });
+  const size = { width: 100, height: 100 };
+  const refused = [
+    [[null, [], size], /on a <canvas>, not null/],
+    [[{}, [], size], /on a <canvas>, not Object/],
+    [[canvas, Promise.resolve([]), size], /not Promise: await detect\(\)/],
+    [[canvas, undefined, size], /not undefined$/],
+    [[canvas, []], /size of the picture/],
+  ];
+  for (const [given, message] of refused) assert.throws(() => drawObjects(...given), { code: "invalid-option", message });
+  drawObjects({ width: 100, height: 100, getContext: () => null }, [object(1, 1, 5, 5)], size); // As in jsdom.
+});
+
 test("classes have colours that are far apart, in the notation that every browser knows, and dark text is read on them", () => {
   const colors = Array.from({ length: 80 }, (_, id) => classColor(id));
   for (const color of colors) assert.match(color, /^rgb\(\d+, \d+, \d+\)$/);

@@ -105,6 +105,19 @@ describe("pixels", () => {
       // Not pixels, though they have `data`.
       [element("MessageEvent", { data: new Blob() }), /MessageEvent: give its `data`/],
       [element("HTMLObjectElement", { data: "cat.svg" }), /this is HTMLObjectElement$/],
+      [{ length: 1, 0: element("HTMLImageElement"), data() {} }, /this is Object: give its elements, one at a time/], // jQuery.
+      [[element("HTMLVideoElement")], /this is Array: give its elements/],
+      [element("NodeList", { 0: element("HTMLCanvasElement") }), /this is NodeList: give its elements/],
+      [{ current: element("HTMLImageElement") }, /this is Object: give its `current`/],
+      [{ value: new Blob() }, /this is Object: give its `value`/],
+      [{ nativeElement: element("HTMLVideoElement") }, /this is Object: give its `nativeElement`/],
+      [{ current: null }, /this is Object$/],
+      [element("ImageBitmapRenderingContext"), /give its `canvas`/],
+      [element("Request"), /give its `url`/],
+      [element("HTMLAnchorElement"), /give its `href`/],
+      [element("SVGImageElement"), /`href.baseVal`/],
+      [element("DataTransfer"), /one of its `files`/],
+      [new ReadableStream(), /new Response\(stream\)\.blob\(\)/],
     ];
     for (const [source, hint] of given) {
       const { code, message } = await failure(() => detector.detect(source));
