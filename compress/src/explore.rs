@@ -1192,7 +1192,7 @@ mod tests {
         // A line truncated by a kill is computed again.
         let log = folder.path().join("shard-2-of-2.jsonl");
         let text = std::fs::read_to_string(&log).unwrap();
-        let cut = text.lines().position(|line| line.contains("conv11")).unwrap();
+        let cut = text.lines().position(|line| line.contains("\"part\":\"conv11\"")).unwrap();
         let kept: Vec<&str> = text.lines().take(cut).collect();
         std::fs::write(&log, kept.join("\n") + "\n{\"what\":\"candi").unwrap();
         let mut again = Formula::default();
