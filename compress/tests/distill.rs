@@ -481,7 +481,7 @@ fn a_merge_says_what_is_missing() {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_compress"));
         command.args(["explore", "--run", &run, "--network", &network, "--teacher", &teacher, "--photos", &photos]);
         command.args(["--part-images", "4", "--batch", "4", "--imgsz", "64", "--cost-imgsz", "64", "--no-time"]);
-        command.args(["--kinds", "ds", "--kernels", "3", "--depths", "1", "--check", "0"]);
+        command.args(["--kinds", "ds", "--kernels", "3", "--depths", "1"]);
         let output = command.args(args).output().unwrap();
         (output.status.success(), String::from_utf8(output.stderr).unwrap())
     };
@@ -498,15 +498,15 @@ fn a_merge_says_what_is_missing() {
     }
     std::fs::write(path("damaged/3.png"), "no picture").unwrap();
     let val = format!("{}:{}", annotations.to_str().unwrap(), path("damaged"));
-    let (_, told) = explore(&["--val", &val, "--check", "1"]);
+    let (_, told) = explore(&["--val", &val]);
     assert!(told.contains("3.png"), "{told}");
     assert!(!Path::new(&run).exists());
 
-    assert_eq!(explore(&["--shard", "1/2"]), (true, String::new()));
-    let (succeeds, told) = explore(&["--merge"]);
-    assert!(!succeeds && told.contains("option --merge: 2 candidates are missing, for my_three: "), "{told}");
-    assert_eq!(explore(&["--shard", "2/2"]), (true, String::new()));
-    assert_eq!(explore(&["--merge"]), (true, String::new()));
+    assert_eq!(explore(&["--check", "0", "--shard", "1/2"]), (true, String::new()));
+    let (succeeds, told) = explore(&["--check", "0", "--merge"]);
+    assert!(!succeeds && told.contains("option --merge: 2 candidates are missing, for my_two: "), "{told}");
+    assert_eq!(explore(&["--check", "0", "--shard", "2/2"]), (true, String::new()));
+    assert_eq!(explore(&["--check", "0", "--merge"]), (true, String::new()));
 }
 
 #[test]
