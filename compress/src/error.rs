@@ -110,9 +110,17 @@ pub enum Error {
     #[cfg(feature = "train")]
     #[error("libtorch: {0}")]
     Torch(#[from] tch::TchError),
-    /// Training diverged or cannot start.
+    /// Training cannot start or continue.
     #[error("training: {0}")]
     Training(String),
+    /// Values of a training are not finite any more.
+    #[error("training diverged at step {step}: {cause}")]
+    Diverged {
+        /// The step, from 1.
+        step: u64,
+        /// Which values, and what to do.
+        cause: String,
+    },
 }
 
 impl Error {

@@ -24,6 +24,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 use crate::checkpoint::{self, Array, Precision, Weights};
 use crate::cost;
@@ -33,7 +35,7 @@ use crate::network::Network;
 
 pub use choose::{Budget, Choice, Item, choose};
 pub use parts::{AS_IT_IS, Candidate, Part, sources, with_hints};
-pub use table::{bars, candidates_markdown, combinations_markdown};
+pub use table::{bars, candidates_markdown, combinations_markdown, diverged_markdown};
 pub use time::milliseconds;
 
 /// Everything that decides a run, apart from how networks are trained.
@@ -147,6 +149,17 @@ pub struct Checked {
     pub result: CheckResult,
 }
 
+/// A candidate whose training diverged. No combination has it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Diverged {
+    /// The part that it would have replaced.
+    pub part: String,
+    /// See [`Candidate::name`].
+    pub candidate: String,
+    /// The step, from 1.
+    pub step: u64,
+}
+
 /// The result of training a whole network.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct CheckResult {
@@ -172,8 +185,18 @@ impl CheckResult {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "what", rename_all = "snake_case")]
 enum Line {
+    /// The options that decide the results of a shard, see [`recipe`].
+    Recipe {
+        recipe: Value,
+    },
     Candidate(Measured),
+    Diverged(Diverged),
     Check(Checked),
+    /// A check whose training diverged.
+    DivergedCheck {
+        picks: BTreeMap<String, String>,
+        step: u64,
+    },
 }
 
 /// A combination: one candidate per part.
@@ -197,6 +220,9 @@ pub struct Combination {
     /// The result of training its whole network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checked: Option<CheckResult>,
+    /// Whether that training diverged.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub diverged: bool,
 }
 
 /// The results in a run's folder.
@@ -204,6 +230,8 @@ pub struct Combination {
 pub struct Results {
     /// Sorted by part and candidate.
     pub candidates: Vec<Measured>,
+    /// The candidates that diverged, in the same order.
+    pub diverged: Vec<Diverged>,
     /// The best combinations, and for comparison those with the same candidate for every part.
     pub combinations: Vec<Combination>,
 }
@@ -215,6 +243,8 @@ pub struct Learned {
     pub unexplained: f64,
     /// By name, as in its layers.
     pub weights: Weights,
+    /// The step at which its training diverged. The other fields have no meaning then.
+    pub diverged: Option<u64>,
 }
 
 /// Trains and measures for an exploration.
@@ -251,6 +281,8 @@ pub enum ExploreOutcome {
     Waiting {
         /// Number of candidates that are not trained yet.
         candidates: usize,
+        /// The parts to which they belong, by name.
+        parts: Vec<String>,
         /// Number of best combinations that are not checked yet, as far as they are known.
         checks: usize,
     },
@@ -314,22 +346,17 @@ impl SearchSpace {
         }
         let mut space = SearchSpace { base, start, config, parts, rest };
         space.keep_affordable()?;
+        // Each budget alone can be met; together they may still be too small.
+        let costs = |(_, all): &(Part, Vec<Candidate>)| all.iter().map(|candidate| Some(item(candidate))).collect();
+        let items: Vec<Vec<Option<Item>>> = space.parts.iter().map(costs).collect();
+        space.choose(&items, 1)?;
         Ok(space)
     }
 
     /// Drops the candidates that exceed the budget even with the cheapest candidates for all other parts.
     fn keep_affordable(&mut self) -> Result<()> {
-        let costs = |candidates: &[Candidate]| -> Vec<Item> {
-            candidates
-                .iter()
-                .map(|Candidate { cost, .. }| Item {
-                    parameters: cost.parameters,
-                    macs: cost.macs,
-                    ..Item::default()
-                })
-                .collect()
-        };
-        let all: Vec<Vec<Item>> = self.parts.iter().map(|(_, candidates)| costs(candidates)).collect();
+        let costs = |(_, all): &(Part, Vec<Candidate>)| all.iter().map(item).collect();
+        let all: Vec<Vec<Item>> = self.parts.iter().map(costs).collect();
         let least = choose::least(&all);
         let parameters = least.parameters + self.rest.parameters;
         let macs = least.macs + self.rest.macs;
@@ -356,6 +383,52 @@ impl SearchSpace {
         Ok(())
     }
 
+    /// The `count` best combinations of candidates with these items, at least one. Candidates without an item are in
+    /// none.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Option`]: a budget that no combination meets. [`Error::Training`]: a part without items.
+    fn choose(&self, items: &[Vec<Option<Item>>], count: usize) -> Result<Vec<Choice>> {
+        let ExploreConfig { max_parameters, max_macs, max_ms, .. } = self.config;
+        let mut numbers = Vec::new();
+        let mut present = Vec::new();
+        for ((part, _), all) in self.parts.iter().zip(items) {
+            let known = all.iter().enumerate().filter_map(|(number, item)| Some((number, (*item)?)));
+            let (of_part, items): (Vec<usize>, Vec<Item>) = known.unzip();
+            if items.is_empty() {
+                let problem =
+                    format!("all candidates for `{}` diverged: lower --rate, in another folder", part.name);
+                return Err(Error::Training(problem));
+            }
+            numbers.push(of_part);
+            present.push(items);
+        }
+        let budget = Budget {
+            parameters: max_parameters.saturating_sub(self.rest.parameters),
+            macs: max_macs.saturating_sub(self.rest.macs),
+            ms: max_ms.unwrap_or(f64::INFINITY),
+        };
+        let mut choices = choose(&present, &budget, count);
+        for choice in &mut choices {
+            choice.picks.iter_mut().zip(&numbers).for_each(|(pick, numbers)| *pick = numbers[*pick]);
+        }
+        if !choices.is_empty() {
+            return Ok(choices);
+        }
+        let least = choose::least(&present).ms;
+        Err(match max_ms {
+            Some(ms) if least > ms => Error::Option {
+                option: "--max-ms",
+                problem: format!("{ms}: the fastest combination takes {least:.3} ms"),
+            },
+            _ => Error::Option {
+                option: "--max-macs",
+                problem: "no combination keeps all budgets together: raise one of them".into(),
+            },
+        })
+    }
+
     /// The network, whose layers name the teacher's maps.
     pub fn base(&self) -> &Network {
         &self.base
@@ -376,10 +449,15 @@ impl SearchSpace {
         for (part, candidate) in chosen {
             if !candidate.taken_over {
                 let prefix = format!("{}/", candidate.name);
-                let learned = checkpoint::read(&part_file(run, part))?.0;
-                let own = learned
-                    .into_iter()
-                    .filter_map(|(name, array)| Some((name.strip_prefix(&prefix)?.into(), array)));
+                let path = part_file(run, part);
+                let learned = checkpoint::read(&path)?.0.into_iter();
+                let own: Weights =
+                    learned.filter_map(|(name, array)| Some((name.strip_prefix(&prefix)?.into(), array))).collect();
+                // The files of several machines may have been copied over each other.
+                checkpoint::check(&candidate.graph(part)?, &own).map_err(|problem| {
+                    let problem = format!("`{}`, which a log has, {problem}", candidate.name);
+                    Error::Checkpoint { path, problem }
+                })?;
                 weights.extend(own);
             }
         }
@@ -388,6 +466,11 @@ impl SearchSpace {
         weights.retain(|name, _| names.contains(name));
         Ok((network, weights))
     }
+}
+
+/// The cost of a candidate that is not measured.
+fn item(Candidate { cost, .. }: &Candidate) -> Item {
+    Item { parameters: cost.parameters, macs: cost.macs, ..Item::default() }
 }
 
 fn check(config: &ExploreConfig) -> Result<()> {
@@ -416,24 +499,54 @@ fn part_file(run: &Path, part: &Part) -> std::path::PathBuf {
     run.join(format!("part-{}.safetensors", part.name.replace(['/', '\\'], "_")))
 }
 
-type Table = BTreeMap<(String, String), Measured>;
-type Checks = BTreeMap<BTreeMap<String, String>, CheckResult>;
+/// By part and candidate.
+type Table = BTreeMap<(String, String), Result<Measured, Diverged>>;
+/// By picks, the result; `None` if the training diverged.
+type Checks = BTreeMap<BTreeMap<String, String>, Option<CheckResult>>;
 
-/// The log entries of all shards.
+/// The log entries of all shards. If several shards have an entry, which can happen if their numbers changed, the first
+/// one by the name of the file counts.
 fn logged(run: &Path) -> Result<(Table, Checks)> {
-    let (mut table, mut checks) = (Table::new(), Checks::new());
+    let mut paths = Vec::new();
     for entry in std::fs::read_dir(run).map_err(Error::io(run))? {
         let path = entry.map_err(Error::io(run))?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if name.starts_with("shard-") && name.ends_with(".jsonl") {
-            for line in journal::read::<Line>(&path)? {
-                match line {
-                    Line::Candidate(measured) => {
-                        table.insert((measured.part.clone(), measured.candidate.clone()), measured);
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    let (mut table, mut checks) = (Table::new(), Checks::new());
+    let mut first: Option<(Value, &Path)> = None;
+    for path in &paths {
+        for line in journal::read::<Line>(path)? {
+            match line {
+                Line::Recipe { recipe } => match &first {
+                    Some((known, of)) if *known != recipe => {
+                        let problem = format!(
+                            "{} and {} are of runs with different options ({}): take one of them away",
+                            of.display(),
+                            path.display(),
+                            crate::run::differences(known, &recipe)
+                        );
+                        return Err(Error::Option { option: "--run", problem });
                     }
-                    Line::Check(Checked { picks, result }) => {
-                        checks.insert(picks, result);
-                    }
+                    Some(_) => {}
+                    None => first = Some((recipe, path.as_path())),
+                },
+                Line::Candidate(measured) => {
+                    let key = (measured.part.clone(), measured.candidate.clone());
+                    table.entry(key).or_insert(Ok(measured));
+                }
+                Line::Diverged(diverged) => {
+                    let key = (diverged.part.clone(), diverged.candidate.clone());
+                    table.entry(key).or_insert(Err(diverged));
+                }
+                Line::Check(Checked { picks, result }) => {
+                    checks.entry(picks).or_insert(Some(result));
+                }
+                Line::DivergedCheck { picks, .. } => {
+                    checks.entry(picks).or_insert(None);
                 }
             }
         }
@@ -447,7 +560,13 @@ fn logged(run: &Path) -> Result<(Table, Checks)> {
 ///
 /// A file cannot be read or has another format.
 pub fn results(run: &Path) -> Result<Results> {
-    let candidates = logged(run)?.0.into_values().collect();
+    let (mut candidates, mut diverged) = (Vec::new(), Vec::new());
+    for result in logged(run)?.0.into_values() {
+        match result {
+            Ok(measured) => candidates.push(measured),
+            Err(lost) => diverged.push(lost),
+        }
+    }
     let path = run.join(table::COMBINATIONS);
     let combinations = if path.exists() {
         let text = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
@@ -455,7 +574,7 @@ pub fn results(run: &Path) -> Result<Results> {
     } else {
         Vec::new()
     };
-    Ok(Results { candidates, combinations })
+    Ok(Results { candidates, diverged, combinations })
 }
 
 /// Does this shard's part of the work as far as possible. `say` gets a sentence about each result.
@@ -477,7 +596,11 @@ pub fn explore(
         say(sentence);
     }
     crate::run::same_trainer(&learner.recipe(), run)?;
-    let (mut journal, _) = Journal::open::<Line>(&run.join(shard.file()))?;
+    let (mut journal, lines) = Journal::open::<Line>(&run.join(shard.file()))?;
+    if lines.is_empty() {
+        journal.write(&Line::Recipe { recipe: recipe(space, &learner.recipe())? })?;
+    }
+    let times = times(space, &logged(run)?.0, learner)?;
     for (number, (part, candidates)) in space.parts.iter().enumerate() {
         if !shard.has(number) {
             continue;
@@ -491,17 +614,25 @@ pub fn explore(
         if stop.load(Ordering::Relaxed) {
             return Err(Error::Interrupted);
         }
-        for measured in measure(space, run, part, &missing, learner)? {
-            say(format!(
-                "{}: {}: {:.4} unexplained, {} parameters, {:.2} MMAC{}",
-                part.name,
-                measured.candidate,
-                measured.unexplained,
-                cost::grouped(measured.parameters),
-                measured.macs as f64 / 1e6,
-                measured.ms.map_or(String::new(), |ms| format!(", {ms:.3} ms"))
-            ));
-            journal.write(&Line::Candidate(measured))?;
+        for result in measure(space, run, part, &missing, learner, &times)? {
+            match result {
+                Ok(measured) => {
+                    say(format!(
+                        "{}: {}: {:.4} unexplained, {} parameters, {:.2} MMAC{}",
+                        part.name,
+                        measured.candidate,
+                        measured.unexplained,
+                        cost::grouped(measured.parameters),
+                        measured.macs as f64 / 1e6,
+                        measured.ms.map_or(String::new(), |ms| format!(", {ms:.3} ms"))
+                    ));
+                    journal.write(&Line::Candidate(measured))?;
+                }
+                Err(lost) => {
+                    say(format!("{}: {}: diverged at step {}, left out", part.name, lost.candidate, lost.step));
+                    journal.write(&Line::Diverged(lost))?;
+                }
+            }
         }
     }
     let (table, checks) = logged(run)?;
@@ -517,7 +648,14 @@ pub fn explore(
             let (network, start) = space.network(&choice.picks, run)?;
             say(format!("checking combination {} by training the whole", number + 1));
             let folder = run.join(table::check_folder(&picks));
-            let (result, weights) = learner.check(&network, &start, &folder)?;
+            let (result, weights) = match learner.check(&network, &start, &folder) {
+                Err(Error::Diverged { step, cause }) => {
+                    say(format!("combination {}: diverged at step {step}: {cause}", number + 1));
+                    journal.write(&Line::DivergedCheck { picks, step })?;
+                    continue;
+                }
+                other => other?,
+            };
             checkpoint::write(&folder.join(CHECKED), &network, &weights, Precision::Half)?;
             say(format!(
                 "combination {}: loss {:.3}, {:.4} unexplained{}",
@@ -535,6 +673,76 @@ pub fn explore(
 /// The name of the file with the weights of a check.
 const CHECKED: &str = "checked.safetensors";
 
+/// The options on which the results of a shard depend, as one object. The shards of a run may come from several machines,
+/// so it has no paths.
+fn recipe(space: &SearchSpace, trainer: &Value) -> Result<Value> {
+    let json = |error| Error::json("the recipe")(error);
+    let mut fields = serde_json::to_value(&space.config).map_err(json)?;
+    let hash = Sha256::digest(space.base.to_json());
+    if let Some(fields) = fields.as_object_mut() {
+        MAY_CHANGE.iter().for_each(|name| {
+            fields.remove(*name);
+        });
+        fields.insert("network".into(), hash.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into());
+        let numbers = trainer.as_object().into_iter().flatten();
+        fields.extend(numbers.filter_map(|(name, value)| Some((name.clone(), without_texts(value)?))));
+    }
+    Ok(fields)
+}
+
+/// A JSON value without the texts in it; `None` for a text.
+fn without_texts(value: &Value) -> Option<Value> {
+    match value {
+        Value::String(_) => None,
+        Value::Array(values) => Some(values.iter().filter_map(without_texts).collect()),
+        Value::Object(fields) => {
+            let kept = fields.iter().filter_map(|(name, value)| Some((name.clone(), without_texts(value)?)));
+            Some(Value::Object(kept.collect()))
+        }
+        other => Some(other.clone()),
+    }
+}
+
+/// Milliseconds by part and candidate.
+type Times = BTreeMap<(String, String), f64>;
+
+/// If there is a limit of milliseconds, the times of the candidates that `table` does not have.
+///
+/// # Errors
+///
+/// [`Error::Option`] if no combination meets the limit: that must be known before the hours of learning. Errors of the
+/// learner.
+fn times(space: &SearchSpace, table: &Table, learner: &mut dyn Learner) -> Result<Times> {
+    let mut times = Times::new();
+    if space.config.max_ms.is_none() {
+        return Ok(times);
+    }
+    let mut items = Vec::new();
+    for (part, candidates) in &space.parts {
+        let mut of_part = Vec::new();
+        for candidate in candidates {
+            let key = (part.name.clone(), candidate.name.clone());
+            let known = match table.get(&key) {
+                Some(Ok(measured)) => measured.ms,
+                Some(Err(_)) => {
+                    of_part.push(None);
+                    continue;
+                }
+                None => None,
+            };
+            let ms = match known {
+                Some(ms) => ms,
+                None => learner.milliseconds(part, candidate, space.config.side_px)?,
+            };
+            of_part.push(Some(Item { ms, ..item(candidate) }));
+            times.insert(key, ms);
+        }
+        items.push(of_part);
+    }
+    space.choose(&items, 1)?;
+    Ok(times)
+}
+
 /// Trains and measures candidates. The trained weights are on disk when it returns.
 fn measure(
     space: &SearchSpace,
@@ -542,46 +750,58 @@ fn measure(
     part: &Part,
     candidates: &[Candidate],
     learner: &mut dyn Learner,
-) -> Result<Vec<Measured>> {
+    times: &Times,
+) -> Result<Vec<Result<Measured, Diverged>>> {
     let pupils: Vec<Candidate> = candidates.iter().filter(|candidate| !candidate.taken_over).cloned().collect();
     let learned = if pupils.is_empty() { Vec::new() } else { learner.learn(&space.base, part, &pupils)? };
     let path = part_file(run, part);
     let mut weights = if path.exists() { checkpoint::read(&path)?.0 } else { Weights::new() };
-    for (candidate, learned) in pupils.iter().zip(&learned) {
+    for (candidate, learned) in pupils.iter().zip(&learned).filter(|(_, learned)| learned.diverged.is_none()) {
         let named = |(name, array): (&String, &Array)| (format!("{}/{name}", candidate.name), array.clone());
         weights.extend(learned.weights.iter().map(named));
     }
     checkpoint::write(&path, &space.base, &weights, Precision::Half)?;
-    let mut unexplained = learned.iter().map(|learned| learned.unexplained);
+    let mut learned = learned.iter();
     let mut all = Vec::new();
     for candidate in candidates {
-        let unexplained = if candidate.taken_over { Some(0.0) } else { unexplained.next() };
-        let Some(unexplained) = unexplained.filter(|share| share.is_finite()) else {
-            let problem = format!("`{}` of `{}` diverged: lower --rate", candidate.name, part.name);
+        let learned = if candidate.taken_over { None } else { learned.next() };
+        if let Some(step) = learned.and_then(|learned| learned.diverged) {
+            let (part, candidate) = (part.name.clone(), candidate.name.clone());
+            all.push(Err(Diverged { part, candidate, step }));
+            continue;
+        }
+        let unexplained = learned.map_or(0.0, |learned| learned.unexplained);
+        if !unexplained.is_finite() {
+            // It could not be read from the log.
+            let problem = format!("`{}` of `{}`: what it explains is not finite", candidate.name, part.name);
             return Err(Error::Training(problem));
+        }
+        let ms = match (space.config.time, times.get(&(part.name.clone(), candidate.name.clone()))) {
+            (false, _) => None,
+            (true, Some(&ms)) => Some(ms),
+            (true, None) => Some(learner.milliseconds(part, candidate, space.config.side_px)?),
         };
-        let ms = match space.config.time {
-            true => Some(learner.milliseconds(part, candidate, space.config.side_px)?),
-            false => None,
-        };
-        all.push(Measured {
+        all.push(Ok(Measured {
             part: part.name.clone(),
             candidate: candidate.name.clone(),
             unexplained,
             parameters: candidate.cost.parameters,
             macs: candidate.cost.macs,
             ms,
-        });
+        }));
     }
     Ok(all)
 }
 
-/// For each part, the loss and the cost of its candidates; `None` if a candidate is not measured yet.
-fn items(space: &SearchSpace, table: &Table) -> Option<Vec<Vec<Item>>> {
+/// For each part, the loss and the cost of its candidates, of which those that diverged have none; `None` if a candidate
+/// is not measured yet.
+fn items(space: &SearchSpace, table: &Table) -> Option<Vec<Vec<Option<Item>>>> {
     let item = |part: &Part, candidate: &Candidate| {
-        let measured = table.get(&(part.name.clone(), candidate.name.clone()))?;
-        let Measured { unexplained: loss, parameters, macs, ms, .. } = *measured;
-        Some(Item { loss, parameters, macs, ms: ms.unwrap_or(0.0) })
+        let result = table.get(&(part.name.clone(), candidate.name.clone()))?;
+        Some(result.as_ref().ok().map(|measured| {
+            let Measured { unexplained: loss, parameters, macs, ms, .. } = *measured;
+            Item { loss, parameters, macs, ms: ms.unwrap_or(0.0) }
+        }))
     };
     let of = |(part, all): &(Part, Vec<Candidate>)| all.iter().map(|candidate| item(part, candidate)).collect();
     space.parts.iter().map(of).collect()
@@ -590,27 +810,7 @@ fn items(space: &SearchSpace, table: &Table) -> Option<Vec<Vec<Item>>> {
 /// The best combinations, at least one; `None` if a candidate is not measured yet.
 fn best(space: &SearchSpace, table: &Table) -> Result<Option<Vec<Choice>>> {
     let Some(items) = items(space, table) else { return Ok(None) };
-    let ExploreConfig { max_parameters, max_macs, max_ms, .. } = space.config;
-    let budget = Budget {
-        parameters: max_parameters - space.rest.parameters,
-        macs: max_macs - space.rest.macs,
-        ms: max_ms.unwrap_or(f64::INFINITY),
-    };
-    let choices = choose(&items, &budget, space.config.check.max(1));
-    if !choices.is_empty() {
-        return Ok(Some(choices));
-    }
-    let least = choose::least(&items).ms;
-    Err(match max_ms {
-        Some(ms) if least > ms => Error::Option {
-            option: "--max-ms",
-            problem: format!("{ms}: the fastest combination takes {least:.3} ms"),
-        },
-        _ => Error::Option {
-            option: "--max-macs",
-            problem: "no combination keeps all budgets together: raise one of them".into(),
-        },
-    })
+    space.choose(&items, space.config.check.max(1)).map(Some)
 }
 
 fn named(space: &SearchSpace, picks: &[usize]) -> BTreeMap<String, String> {
@@ -635,21 +835,27 @@ fn finish(space: &SearchSpace, run: &Path) -> Result<ExploreOutcome> {
     let is_known =
         |part: &Part, candidate: &Candidate| table.contains_key(&(part.name.clone(), candidate.name.clone()));
     let missing = |(part, all): &(Part, Vec<Candidate>)| all.iter().filter(|c| !is_known(part, c)).count();
-    let missing: usize = space.parts.iter().map(missing).sum();
+    let missing = space.parts.iter().map(|part| (part.0.name.clone(), missing(part)));
+    let (parts, counts): (Vec<String>, Vec<usize>) = missing.filter(|(_, count)| *count > 0).unzip();
     let Some(choices) = best(space, &table)? else {
         table::write(run, space, &table, &[])?;
-        return Ok(ExploreOutcome::Waiting { candidates: missing, checks: space.config.check });
+        let candidates = counts.iter().sum();
+        return Ok(ExploreOutcome::Waiting { candidates, parts, checks: space.config.check });
     };
     let result = |choice: &Choice| checks.get(&named(space, &choice.picks)).copied();
     let unchecked = choices.iter().take(space.config.check).filter(|choice| result(choice).is_none()).count();
-    let merit = |choice: &Choice| result(choice).map_or(f64::NEG_INFINITY, |result| result.merit());
+    if space.config.check > 0 && choices.iter().all(|choice| result(choice) == Some(None)) {
+        let problem = "all checks of combinations diverged: lower --rate, in another folder".into();
+        return Err(Error::Training(problem));
+    }
+    let merit = |choice: &Choice| result(choice).flatten().map_or(f64::NEG_INFINITY, |result| result.merit());
     // The first of several equal ones, which is the best by the table if nothing was checked.
     let best =
         (1..choices.len()).fold(0, |best, i| if merit(&choices[i]) > merit(&choices[best]) { i } else { best });
     let combinations = table::combinations(space, &table, &choices, best, &checks);
     table::write(run, space, &table, &combinations)?;
     if unchecked > 0 {
-        return Ok(ExploreOutcome::Waiting { candidates: 0, checks: unchecked });
+        return Ok(ExploreOutcome::Waiting { candidates: 0, parts, checks: unchecked });
     }
     let (network, mut weights) = space.network(&choices[best].picks, run)?;
     let trained = run.join(table::check_folder(&named(space, &choices[best].picks))).join(CHECKED);
@@ -676,6 +882,12 @@ mod tests {
         learned: Vec<String>,
         checked: usize,
         breaks_at: Option<usize>,
+        /// Whether a candidate diverges.
+        diverges: Option<fn(&Part, &Candidate) -> bool>,
+        /// The checks that diverge, by their number from 1.
+        diverging_checks: Vec<usize>,
+        timed: usize,
+        rate: i32,
     }
 
     impl Learner for Formula {
@@ -690,25 +902,31 @@ mod tests {
                 let specs = checkpoint::tensors(&candidate.graph(part)?);
                 let array = |shape: Vec<usize>| Array { values: vec![0.5; shape.iter().product()], shape };
                 let weights = specs.into_iter().map(|spec| (spec.name, array(spec.shape))).collect();
-                Ok(Learned { unexplained, weights })
+                let diverged = self.diverges.is_some_and(|diverges| diverges(part, candidate)).then_some(30);
+                let unexplained = if diverged.is_some() { f64::NAN } else { unexplained };
+                Ok(Learned { unexplained, weights, diverged })
             };
             candidates.iter().map(learned).collect()
         }
 
         fn milliseconds(&mut self, _: &Part, candidate: &Candidate, _: usize) -> Result<f64> {
+            self.timed += 1;
             Ok(candidate.cost.macs as f64 / 1e8)
         }
 
         fn check(&mut self, network: &Network, start: &Weights, folder: &Path) -> Result<(CheckResult, Weights)> {
             std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
             self.checked += 1;
+            if self.diverging_checks.contains(&self.checked) {
+                return Err(Error::Diverged { step: 9, cause: "the loss is not finite".into() });
+            }
             // Training reverses the order: a network with more layers is better.
             let loss = 10.0 - network.layers.len() as f64 + start.len() as f64 * 1e-6;
             Ok((CheckResult { images: 7, loss, unexplained: 0.1, ap50: None }, start.clone()))
         }
 
         fn recipe(&self) -> serde_json::Value {
-            serde_json::json!({"rate": 1})
+            serde_json::json!({"rate": self.rate, "data": [["here/a.json", "here/a"]]})
         }
     }
 
@@ -772,7 +990,7 @@ mod tests {
         assert_eq!((cost.parameters, cost.macs), (best.parameters, best.macs));
         assert!(cost.parameters <= 80_000 && cost.macs <= 40_000_000, "{cost:?}");
 
-        let Results { candidates, combinations } = results(run).unwrap();
+        let Results { candidates, combinations, .. } = results(run).unwrap();
         let all: usize = space.parts().iter().map(|(_, all)| all.len()).sum();
         assert_eq!(candidates.len(), all);
         let checked: Vec<&Combination> = combinations.iter().filter(|c| c.checked.is_some()).collect();
@@ -821,6 +1039,133 @@ mod tests {
     }
 
     #[test]
+    fn a_limit_of_time_that_cannot_be_met_is_refused_before_anything_is_learned() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut learner = Formula::default();
+        let space = space_of(ExploreConfig { max_ms: Some(1e-6), check: 0, ..small() }).unwrap();
+        let error = go(&space, folder.path(), Shard::ALL, &mut learner).unwrap_err();
+        assert!(matches!(error, Error::Option { option: "--max-ms", .. }), "{error}");
+        assert!(learner.learned.is_empty());
+        // Otherwise each time is measured once.
+        let space = space_of(ExploreConfig { max_ms: Some(1e6), check: 0, ..small() }).unwrap();
+        learner.timed = 0;
+        go(&space, folder.path(), Shard::ALL, &mut learner).unwrap();
+        assert_eq!(learner.timed, space.parts().iter().map(|(_, all)| all.len()).sum::<usize>());
+    }
+
+    #[test]
+    fn candidates_that_diverge_do_not_spoil_the_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = folder.path();
+        let space = space_of(small()).unwrap();
+        let is_lost = |_: &Part, candidate: &Candidate| candidate.name == "DSConv k=5";
+        let mut learner = Formula { diverges: Some(is_lost), ..Formula::default() };
+        let ExploreOutcome::Done { best, .. } = go(&space, run, Shard::ALL, &mut learner).unwrap() else {
+            panic!()
+        };
+        let all = space.parts().iter().flat_map(|(part, all)| all.iter().map(move |candidate| (part, candidate)));
+        let (lost, kept): (Vec<_>, Vec<_>) = all.partition(|(part, candidate)| is_lost(part, candidate));
+        let Results { candidates, diverged, combinations } = results(run).unwrap();
+        assert_eq!((candidates.len(), diverged.len()), (kept.len(), lost.len()));
+        assert!(diverged.len() > 1 && diverged.iter().all(|lost| lost.step == 30), "{diverged:?}");
+        // The rest is as if they had not been tried.
+        let names = |combination: &Combination| combination.picks.values().cloned().collect::<Vec<_>>();
+        assert!(combinations.iter().all(|one| !names(one).contains(&"DSConv k=5".to_owned())), "{combinations:?}");
+        let whole = tempfile::tempdir().unwrap();
+        go(&space, whole.path(), Shard::ALL, &mut Formula::default()).unwrap();
+        let good = results(whole.path()).unwrap().candidates;
+        assert!(candidates.iter().all(|candidate| good.contains(candidate)));
+        let table = std::fs::read_to_string(run.join("table.md")).unwrap();
+        assert!(table.contains("Diverged and left out: DSConv k=5 for conv4 (step 30)"), "{table}");
+        // Nothing is repeated.
+        let mut again = Formula::default();
+        let ExploreOutcome::Done { best: same, .. } = go(&space, run, Shard::ALL, &mut again).unwrap() else {
+            panic!()
+        };
+        assert_eq!((same, again.learned.len(), again.checked), (best, 0, 0));
+        // Their weights are of no use.
+        let weights = checkpoint::read(&part_file(run, &space.parts()[0].0)).unwrap().0;
+        assert!(weights.keys().any(|name| name.starts_with("DSConv k=3/")));
+        assert!(!weights.keys().any(|name| name.starts_with("DSConv k=5/")));
+
+        let folder = tempfile::tempdir().unwrap();
+        let all_of_one = |part: &Part, candidate: &Candidate| part.name == "conv7" && !candidate.taken_over;
+        let mut learner = Formula { diverges: Some(all_of_one), ..Formula::default() };
+        let error = go(&space, folder.path(), Shard::ALL, &mut learner).unwrap_err().to_string();
+        assert!(error.contains("all candidates for `conv7` diverged"), "{error}");
+    }
+
+    #[test]
+    fn a_check_that_diverges_leaves_the_choice_to_the_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let space = space_of(small()).unwrap();
+        let mut learner = Formula { diverging_checks: vec![2], ..Formula::default() };
+        let ExploreOutcome::Done { best, .. } = go(&space, folder.path(), Shard::ALL, &mut learner).unwrap() else {
+            panic!()
+        };
+        assert!(best.checked.is_some() && !best.diverged);
+        let combinations = results(folder.path()).unwrap().combinations;
+        let is_checked = |combination: &&Combination| combination.checked.is_some();
+        assert_eq!((combinations.iter().filter(is_checked).count(), learner.checked), (2, 3));
+        assert!(combinations[1].diverged && combinations.iter().filter(|one| one.diverged).count() == 1);
+        let table = std::fs::read_to_string(folder.path().join("table.md")).unwrap();
+        assert!(table.contains("| diverged |"), "{table}");
+
+        let folder = tempfile::tempdir().unwrap();
+        let mut learner = Formula { diverging_checks: vec![1, 2, 3], ..Formula::default() };
+        for _ in 0..2 {
+            let error = go(&space, folder.path(), Shard::ALL, &mut learner).unwrap_err().to_string();
+            assert!(error.contains("all checks"), "{error}");
+        }
+        assert_eq!(learner.checked, 3);
+    }
+
+    #[test]
+    fn logs_of_other_shards_and_of_other_options() {
+        let space = space_of(ExploreConfig { check: 0, ..small() }).unwrap();
+        let whole = tempfile::tempdir().unwrap();
+        let expected = go(&space, whole.path(), Shard::ALL, &mut Formula::default()).unwrap();
+        // The number of shards may change: what one has learned, another does not learn again.
+        let folder = tempfile::tempdir().unwrap();
+        let mut learner = Formula::default();
+        for (index, count) in [(1, 2), (1, 3), (2, 3), (3, 3)] {
+            go(&space, folder.path(), Shard { index, count }, &mut learner).unwrap();
+        }
+        assert_eq!(learner.learned.len(), 4, "{:?}", learner.learned);
+        assert_eq!(merge(&space, folder.path()).unwrap(), expected);
+        // Of two results the first by the name of the file counts, not by the order in the folder.
+        let log = std::fs::read_to_string(folder.path().join("shard-1-of-2.jsonl")).unwrap();
+        let others = log.replace("\"unexplained\":0.", "\"unexplained\":0.9");
+        assert_ne!(others, log);
+        std::fs::write(folder.path().join("shard-2-of-2.jsonl"), others).unwrap();
+        assert_eq!(merge(&space, folder.path()).unwrap(), expected);
+        // Weights of a result that are not in the folder.
+        let taken = part_file(folder.path(), &space.parts()[1].0);
+        let whole = std::fs::read(&taken).unwrap();
+        checkpoint::write(&taken, space.base(), &Weights::new(), Precision::Half).unwrap();
+        let error = merge(&space, folder.path()).unwrap_err();
+        assert!(matches!(&error, Error::Checkpoint { path, .. } if *path == taken), "{error}");
+        assert!(error.to_string().contains("which a log has, has no tensor"), "{error}");
+        std::fs::write(&taken, whole).unwrap();
+        // Results of a training with other options are not compared with these, but paths may be other ones.
+        for (rate, is_same) in [(0, true), (7, false)] {
+            let alone = tempfile::tempdir().unwrap();
+            let mut learner = Formula { rate, ..Formula::default() };
+            go(&space, alone.path(), Shard { index: 2, count: 2 }, &mut learner).unwrap();
+            let log = "shard-2-of-2.jsonl";
+            let text = std::fs::read_to_string(alone.path().join(log)).unwrap().replace("here", "there");
+            std::fs::write(folder.path().join(log), text).unwrap();
+            match merge(&space, folder.path()) {
+                Ok(outcome) => assert!(is_same && outcome == expected, "{outcome:?}"),
+                Err(error) => {
+                    let told = error.to_string();
+                    assert!(!is_same && told.contains("different options (rate)") && told.contains(log), "{told}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn shards_and_kills_come_to_the_same() {
         let space = space_of(small()).unwrap();
         let whole = tempfile::tempdir().unwrap();
@@ -847,7 +1192,7 @@ mod tests {
         // A line truncated by a kill is computed again.
         let log = folder.path().join("shard-2-of-2.jsonl");
         let text = std::fs::read_to_string(&log).unwrap();
-        let cut = text.lines().position(|line| line.contains("conv11")).unwrap();
+        let cut = text.lines().position(|line| line.contains("\"part\":\"conv11\"")).unwrap();
         let kept: Vec<&str> = text.lines().take(cut).collect();
         std::fs::write(&log, kept.join("\n") + "\n{\"what\":\"candi").unwrap();
         let mut again = Formula::default();

@@ -1,7 +1,7 @@
 //! Measures the accuracy of networks in training, pruning and exploration on a set of photographs.
 
 use crate::checkpoint::Weights;
-use crate::data::{BadData, Dataset};
+use crate::data::{Annotated, BadData, Dataset, Photo};
 use crate::error::{Error, Result};
 use crate::evaluate;
 use crate::export::{self, Storage};
@@ -21,6 +21,52 @@ pub struct Measure {
 }
 
 impl Measure {
+    /// Checks whether the set has objects that count, so that there is an AP50. Takes no time.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Option`].
+    pub fn check(&self) -> Result<()> {
+        let mut truths = self.set.images.iter().flat_map(|image| evaluate::truths(0, image));
+        if truths.any(|truth| !truth.crowd && !truth.ignore) { Ok(()) } else { Err(no_objects()) }
+    }
+
+    /// Checks whether all photographs can be decoded, for work that needs them only after hours.
+    ///
+    /// # Errors
+    ///
+    /// The first error of a photograph. Under [`BadData::Skip`] only if none can be decoded.
+    pub fn check_photographs(&self) -> Result<()> {
+        let images = &self.set.images;
+        let share = images.len().div_ceil(self.threads.max(1)).max(1);
+        let is_refused = self.bad_data == BadData::Refuse;
+        // Whether one was decoded, and the first error.
+        let look = |images: &[Annotated]| {
+            let (mut is_any, mut first) = (false, None);
+            for image in images {
+                match Photo::of(image) {
+                    Ok(_) => is_any = true,
+                    Err(error) => first = first.or(Some(error)),
+                }
+                if (is_refused && first.is_some()) || (!is_refused && is_any) {
+                    break;
+                }
+            }
+            (is_any, first)
+        };
+        let looked: Vec<(bool, Option<Error>)> = std::thread::scope(|scope| {
+            let threads: Vec<_> = images.chunks(share).map(|images| scope.spawn(move || look(images))).collect();
+            let join = |thread: std::thread::ScopedJoinHandle<'_, _>| {
+                thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            };
+            threads.into_iter().map(join).collect()
+        });
+        if !is_refused && looked.iter().any(|(is_any, _)| *is_any) {
+            return Ok(());
+        }
+        looked.into_iter().find_map(|(_, error)| error).map_or(Ok(()), Err)
+    }
+
     /// AP50 of a network, 0 to 1. Its classes are matched to those of the set by name. A network without names gets the
     /// set's names, in their order.
     ///
@@ -38,9 +84,10 @@ impl Measure {
         for sentence in &evaluation.skipped[self.set.skipped.len()..] {
             eprintln!("skipped: {sentence}");
         }
-        evaluation.scores.ap50.ok_or_else(|| {
-            let problem = "has no objects to find, so there is no AP50".into();
-            Error::Option { option: "--val", problem }
-        })
+        evaluation.scores.ap50.ok_or_else(no_objects)
     }
+}
+
+fn no_objects() -> Error {
+    Error::Option { option: "--val", problem: "has no objects to find, so there is no AP50".into() }
 }

@@ -156,6 +156,11 @@ pub fn prune(
     crate::run::same_trainer(&trainer.recipe(), run)?;
     let (mut journal, events) = Journal::open::<Event>(&run.join("log.jsonl"))?;
     let mut rounds = Rounds::resume(start, config, run, events, trainer, &mut journal)?;
+    let first = rounds.start.ap50;
+    if let Some(floor) = config.min_ap50.filter(|&floor| first < floor) {
+        let problem = format!("{floor} is above the AP50 of the network to prune, {first:.4}");
+        return Err(Error::Option { option: "--min-ap50", problem });
+    }
     let reason = loop {
         if let Some(reason) = rounds.ended.clone() {
             break reason;
@@ -609,6 +614,13 @@ mod tests {
         let outcome = go(&config, folder.path(), &mut Formula::new(&network)).unwrap();
         assert!(outcome.state.ap50 >= 0.48 && outcome.rounds > 0, "{outcome:?}");
         assert!(outcome.reason.contains("floor"), "{}", outcome.reason);
+        // A network that is below it from the start would be trained for a round in vain.
+        let folder = tempfile::tempdir().unwrap();
+        let mut trainer = Formula::new(&network);
+        let above = PruneConfig { min_ap50: Some(0.51), ..config.clone() };
+        let error = go(&above, folder.path(), &mut trainer).unwrap_err().to_string();
+        assert!(error.contains("--min-ap50: 0.51 is above") && error.contains("0.5000"), "{error}");
+        assert_eq!((trainer.trained, trainer.measured), (0, 1));
         // Without a minimum that applies, it continues until nothing can be removed.
         let folder = tempfile::tempdir().unwrap();
         let config = PruneConfig { min_ap50: Some(0.0), ..config };

@@ -558,7 +558,9 @@ fn comparisons(page: &mut Report, runs: &[Run]) {
 
 fn explorations(page: &mut Report, runs: &[Run]) -> Result<()> {
     for run in runs {
-        let Kind::Exploration(explore::Results { candidates, combinations }) = &run.kind else { continue };
+        let Kind::Exploration(explore::Results { candidates, diverged, combinations }) = &run.kind else {
+            continue;
+        };
         page.text(&format!("## Exploration: {}\n", run.name));
         page.text(
             "Each candidate learned by itself to give the teacher's map from the teacher's input map; what it does not \
@@ -576,6 +578,9 @@ fn explorations(page: &mut Report, runs: &[Run]) -> Result<()> {
         }
         let best = combinations.iter().find(|combination| combination.best);
         page.text(&explore::candidates_markdown(candidates, best));
+        if !diverged.is_empty() {
+            page.text(&explore::diverged_markdown(diverged));
+        }
     }
     Ok(())
 }

@@ -41,7 +41,14 @@ pub(crate) fn same_recipe(
         }
     }
     if theirs != ours {
-        let problem = format!("{} holds a run of another network or recipe: take another folder", run.display());
+        let problem = format!(
+            "{} holds a run of another network or recipe ({}): take another folder",
+            run.display(),
+            match theirs["network"] == ours["network"] {
+                true => differences(&theirs["config"], &ours["config"]),
+                false => "network".into(),
+            }
+        );
         return Err(Error::Option { option: "--run", problem });
     }
     if !changed.is_empty() {
@@ -64,20 +71,21 @@ pub(crate) fn same_trainer(recipe: &Value, run: &Path) -> Result<()> {
     if theirs == ours {
         return Ok(());
     }
-    let (theirs, ours) = (fields(&theirs), fields(&ours));
-    let changed: Vec<&str> =
-        ours.iter().filter(|field| !theirs.contains(field)).map(|(name, _)| name.as_str()).collect();
     let problem = format!(
         "{} holds a run that trains or measures otherwise ({}): give the options that it began with, or another folder",
         run.display(),
-        changed.join(", ")
+        differences(&theirs, &ours)
     );
     Err(Error::Option { option: "--run", problem })
 }
 
-/// The fields of an object whose values are numbers or texts.
-fn fields(value: &Value) -> Vec<(String, String)> {
-    value.as_object().into_iter().flatten().map(|(name, value)| (name.clone(), value.to_string())).collect()
+/// The names of the fields in which two objects differ, separated by commas.
+pub(crate) fn differences(theirs: &Value, ours: &Value) -> String {
+    let names = |value: &Value| value.as_object().into_iter().flatten().map(|(name, _)| name.clone()).collect();
+    let mut all: std::collections::BTreeSet<String> = names(theirs);
+    all.append(&mut names(ours));
+    let names: Vec<String> = all.into_iter().filter(|name| theirs.get(name) != ours.get(name)).collect();
+    names.join(", ")
 }
 
 #[cfg(test)]

@@ -394,6 +394,92 @@ fn quantize_searches_ranges_and_takes_those_of_a_training() {
     refused(&args, "another network");
 }
 
+/// The network of `export/distribution.json` with random weights, of which some make dead channels.
+fn with_dead_channels() -> (Network, checkpoint::Weights) {
+    let network: Network = serde_json::from_str(include_str!("export/distribution.json")).expect("it is a network");
+    let mut random = fastrand::Rng::with_seed(5);
+    let specs = checkpoint::tensors(&network.graph().expect("it is one"));
+    let mut weights: checkpoint::Weights = specs
+        .into_iter()
+        .map(|spec| {
+            let least = if spec.name.ends_with("running_var") { 0.5 } else { -0.3 };
+            let values = (0..spec.count()).map(|_| random.f32() * 0.6 + least).collect();
+            (spec.name, checkpoint::Array { shape: spec.shape, values })
+        })
+        .collect();
+    for (name, channels, channel) in [
+        ("ghost.primary", 6, 0),
+        ("ghost.cheap", 6, 0),
+        ("shortcut.pointwise", 12, 0),
+        ("shortcut.pointwise", 12, 6),
+    ] {
+        for part in ["conv.weight", "conv.bias"] {
+            let values = &mut weights.get_mut(&format!("{name}.{part}")).expect("it is there").values;
+            let row = values.len() / channels;
+            values[channel * row..][..row].fill(0.0);
+        }
+    }
+    (network, weights)
+}
+
+#[test]
+fn the_ranges_of_a_training_stay_where_they_are_valid() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (network, weights) = with_dead_channels();
+    let graph = network.graph().unwrap();
+    let scales_of = |scale: f32| -> scale::Scales {
+        let scale = scale::Scale { scale, zero_point: 60 };
+        graph.nodes.iter().map(|node| (node.name.clone(), scale)).collect()
+    };
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let write = |name: &str, scales: &scale::Scales| {
+        let half = checkpoint::Precision::Half;
+        checkpoint::write_with_scales(Path::new(&path(name)), &network, &weights, half, scales).unwrap();
+        path(name)
+    };
+    let read = |path: &str| checkpoint::read_scales(Path::new(path)).unwrap();
+    let trained = scales_of(0.25);
+    let (int8, other, float) = (write("a", &trained), write("b", &scales_of(0.5)), write("c", &Default::default()));
+    let photos = root.join("data/samples");
+    let photos = ["--photos", photos.to_str().unwrap(), "--imgsz", "64", "--images", "2"];
+
+    let output = path("trimmed");
+    let args = ["trim", "--checkpoint", &int8, "--output", &output, "--multiple", "1"];
+    let told = compress(&[&args[..], &photos].concat());
+    assert!(told.status.success() && told.stderr.is_empty(), "{told:?}");
+    let (trimmed, _) = checkpoint::read_with_network(Path::new(&output)).unwrap();
+    assert_ne!(trimmed.layers, network.layers);
+    assert!(quantize::scales_by_place(&trimmed.graph().unwrap(), &read(&output)).is_some());
+    assert_eq!(read(&output), trained);
+    let foreign = write("d", &scale::Scales::from([("other".to_owned(), trained["ghost.cheap"])]));
+    refused(&[&["trim", "--checkpoint", &foreign, "--output", &output][..], &photos].concat(), "another network");
+
+    let average = |paths: &[&String]| {
+        let checkpoints = paths.iter().flat_map(|path| ["--checkpoint", path.as_str()]);
+        let args: Vec<&str> = ["average", "--output", &output].into_iter().chain(checkpoints).collect();
+        let told = compress(&args);
+        assert!(told.status.success(), "{told:?}");
+        (read(&output), text(&told.stderr))
+    };
+    assert_eq!(average(&[&int8, &int8]), (trained, String::new()));
+    assert_eq!(average(&[&float, &float]), Default::default());
+    for paths in [[&int8, &other], [&int8, &float], [&float, &int8]] {
+        let (kept, told) = average(&paths);
+        assert!(kept.is_empty() && told.contains("the average has no ranges"), "{paths:?}: {told}");
+    }
+    // These change the values in the maps.
+    for command in ["equalize", "revive"] {
+        for (checkpoint, is_told) in [(&int8, true), (&float, false)] {
+            let args = [command, "--checkpoint", checkpoint, "--output", &output];
+            let told = compress(&[&args[..], &photos].concat());
+            assert!(told.status.success(), "{told:?}");
+            assert_eq!(text(&told.stderr).contains("its int8 ranges"), is_told, "{told:?}");
+            assert!(read(&output).is_empty());
+        }
+    }
+}
+
 #[test]
 fn equalize_changes_the_weights_and_not_the_output() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();

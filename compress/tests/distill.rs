@@ -129,6 +129,43 @@ fn maps_are_learned_by_the_layers_in_front_of_them_and_no_others() {
 }
 
 #[test]
+fn every_stage_ends_with_an_error_if_it_diverges() {
+    let folder = tempfile::tempdir().unwrap();
+    let teacher = teacher(folder.path());
+    let network = student();
+    let with_huge = |name: &str, network: &Network| {
+        let mut weights = initial(&network.graph().unwrap(), 9);
+        weights.iter_mut().filter(|(name, _)| name.ends_with("conv.weight")).for_each(|(_, array)| {
+            array.values.fill(3e38);
+        });
+        let path = folder.path().join(name);
+        checkpoint::write(&path, network, &weights, checkpoint::Precision::Single).unwrap();
+        path
+    };
+    let huge = with_huge("huge.safetensors", &network);
+    let error_of = |run: &str, teacher: &Path, stage, init: Option<PathBuf>| {
+        let config = TrainConfig { init, batch: 1, images: 24, ..distill(folder.path(), run, teacher, stage) };
+        let error = train(&network, &config, Arc::default()).unwrap_err();
+        assert!(!config.run.join("model.safetensors").exists());
+        error
+    };
+    for stage in [Stage::Parts, Stage::Maps, Stage::Whole, Stage::Labels] {
+        match error_of(&format!("{stage:?}"), &teacher, stage, Some(huge.clone())) {
+            Error::Diverged { step: 1, cause } => {
+                assert!(cause.contains("is not finite: lower --rate"), "{stage:?}: {cause}");
+                assert!(cause.ends_with("nothing is saved"), "{stage:?}: {cause}");
+            }
+            other => panic!("{stage:?}: {other}"),
+        }
+    }
+    // It is not the student's fault.
+    let bad_teacher = with_huge("teacher.safetensors", &zoo::network("micro_yolo", 2).unwrap());
+    let error = error_of("taught", &bad_teacher, Stage::Whole, None);
+    assert!(matches!(&error, Error::Teacher { path, .. } if *path == bad_teacher), "{error}");
+    assert!(error.to_string().contains("from step 1 on its outputs are not finite"), "{error}");
+}
+
+#[test]
 fn a_student_that_is_its_teacher_has_nothing_to_learn_of_boxes_and_scores() {
     let folder = tempfile::tempdir().unwrap();
     let teacher = teacher(folder.path());
@@ -391,18 +428,92 @@ fn learner(folder: &Path, teacher: &Path) -> PartLearner {
     }
 }
 
-#[test]
-fn what_could_be_the_teacher_itself_explains_more_than_what_cannot() {
-    let folder = tempfile::tempdir().unwrap();
+/// The dense network with random weights as the teacher in a file, and one with other layer names, so that nothing is
+/// taken over.
+fn dense_pair(teacher: &Path) -> (Network, checkpoint::Weights, Network) {
     let network = dense(str::to_owned);
     let weights = initial(&network.graph().unwrap(), 5);
-    let teacher = folder.path().join("dense.safetensors");
-    checkpoint::write(&teacher, &network, &weights, checkpoint::Precision::Single).unwrap();
-    // Other names, so that nothing is taken over.
+    checkpoint::write(teacher, &network, &weights, checkpoint::Precision::Single).unwrap();
     let mut base = dense(|name| format!("my_{name}"));
     for (layer, map) in [(0, "one"), (2, "pool"), (3, "three")] {
         base.layers[layer].teacher = Some(map.into());
     }
+    (network, weights, base)
+}
+
+#[test]
+fn shards_give_the_result_of_a_single_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let teacher = folder.path().join("dense.safetensors");
+    let (network, weights, base) = dense_pair(&teacher);
+    // Times differ from run to run.
+    let config = ExploreConfig { time: false, ..two_kinds() };
+    let space = SearchSpace::new(base, Some((&network, &weights)), Default::default(), config).unwrap();
+    let mut learner = learner(folder.path(), &teacher);
+    learner.part_images = 16;
+    learner.training.images = 8;
+    let mut go = |run: &str, index, count| {
+        let shard = Shard { index, count };
+        explore(&space, &folder.path().join(run), shard, &mut learner, &AtomicBool::new(false), &|_| ()).unwrap()
+    };
+    let whole = go("whole", 1, 1);
+    assert!(matches!(whole, ExploreOutcome::Done { .. }), "{whole:?}");
+    // The second and the first once more: checks begin when all is learned.
+    for index in [2, 1, 1] {
+        go("shards", index, 2);
+    }
+    let [run, shards] = ["whole", "shards"].map(|run| folder.path().join(run));
+    assert_eq!(merge(&space, &shards).unwrap(), whole);
+    assert_eq!(explore::results(&shards).unwrap(), explore::results(&run).unwrap());
+    let weights = |run: &Path| checkpoint::read(&run.join("model.safetensors")).unwrap();
+    assert_eq!(weights(&shards), weights(&run));
+}
+
+#[test]
+fn a_merge_says_what_is_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (teacher, network, run, photos) = (path("a.safetensors"), path("net.json"), path("run"), path("squares"));
+    let (_, _, base) = dense_pair(Path::new(&teacher));
+    std::fs::write(&network, base.to_json()).unwrap();
+    let (annotations, _) = common::squares(folder.path());
+    let explore = |args: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_compress"));
+        command.args(["explore", "--run", &run, "--network", &network, "--teacher", &teacher, "--photos", &photos]);
+        command.args(["--part-images", "4", "--batch", "4", "--imgsz", "64", "--cost-imgsz", "64", "--no-time"]);
+        command.args(["--kinds", "ds", "--kernels", "3", "--depths", "1"]);
+        let output = command.args(args).output().unwrap();
+        (output.status.success(), String::from_utf8(output.stderr).unwrap())
+    };
+    // What would be noticed only in the first check.
+    let mut set: serde_json::Value = serde_json::from_slice(&std::fs::read(&annotations).unwrap()).unwrap();
+    set["annotations"] = serde_json::json!([]);
+    std::fs::write(path("empty.json"), set.to_string()).unwrap();
+    let (_, told) = explore(&["--val", &format!("{}:{photos}", path("empty.json"))]);
+    assert!(told.starts_with("error: option --val: has no objects"), "{told}");
+    std::fs::create_dir(path("damaged")).unwrap();
+    for entry in std::fs::read_dir(&photos).unwrap() {
+        let from = entry.unwrap().path();
+        std::fs::copy(&from, Path::new(&path("damaged")).join(from.file_name().unwrap())).unwrap();
+    }
+    std::fs::write(path("damaged/3.png"), "no picture").unwrap();
+    let val = format!("{}:{}", annotations.to_str().unwrap(), path("damaged"));
+    let (_, told) = explore(&["--val", &val]);
+    assert!(told.contains("3.png"), "{told}");
+    assert!(!Path::new(&run).exists());
+
+    assert_eq!(explore(&["--check", "0", "--shard", "1/2"]), (true, String::new()));
+    let (succeeds, told) = explore(&["--check", "0", "--merge"]);
+    assert!(!succeeds && told.contains("option --merge: 2 candidates are missing, for my_two: "), "{told}");
+    assert_eq!(explore(&["--check", "0", "--shard", "2/2"]), (true, String::new()));
+    assert_eq!(explore(&["--check", "0", "--merge"]), (true, String::new()));
+}
+
+#[test]
+fn what_could_be_the_teacher_itself_explains_more_than_what_cannot() {
+    let folder = tempfile::tempdir().unwrap();
+    let teacher = folder.path().join("dense.safetensors");
+    let (network, weights, base) = dense_pair(&teacher);
     let space =
         SearchSpace::new(base.clone(), Some((&network, &weights)), Default::default(), two_kinds()).unwrap();
     let mut learner = learner(folder.path(), &teacher);

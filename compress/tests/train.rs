@@ -146,6 +146,50 @@ fn a_start_that_is_no_number_is_refused() {
     assert!(error.contains("damaged.safetensors") && error.contains("`stem.conv.weight`"), "{error}");
 }
 
+/// Sets values of a run's state.
+fn poison(config: &TrainConfig, name: &str, value: f32) {
+    let path = config.run.join("state.safetensors");
+    let (mut state, network) = checkpoint::read(&path).expect("the run has a state");
+    state.get_mut(name).expect("it has these values").values.fill(value);
+    checkpoint::write(&path, &network.expect("and a network"), &state, checkpoint::Precision::Single)
+        .expect("the folder is ours");
+}
+
+#[test]
+fn a_run_that_diverges_ends_and_its_last_checkpoint_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let network = zoo::network("micro_yolo", 2).unwrap();
+    let files = |config: &TrainConfig| {
+        ["state.safetensors", "model.safetensors"].map(|name| std::fs::read(config.run.join(name)).unwrap())
+    };
+    let diverged = |name: &str, value: f32, images: u64| {
+        let config = TrainConfig { images: 8, save_seconds: 0, ..config(folder.path(), name) };
+        train(&network, &config, Arc::default()).unwrap();
+        poison(&config, name, value);
+        let before = files(&config);
+        let error = train(&network, &TrainConfig { images, ..config.clone() }, Arc::default()).unwrap_err();
+        assert!(files(&config) == before, "{name}: the checkpoint was overwritten");
+        // It can be read again.
+        let log = std::fs::read_to_string(config.run.join("log.jsonl")).unwrap();
+        assert!(!log.contains("null"), "{log}");
+        match error {
+            Error::Diverged { step, cause } => (step, cause),
+            other => panic!("{other}"),
+        }
+    };
+    // Two steps are good; the next 21 are not, or all of the few that there are.
+    for images in [200, 16] {
+        let (step, cause) = diverged("learned", 3e38, images);
+        assert_eq!(step, 3, "{cause}");
+        assert!(cause.contains("is not finite: lower --rate") && cause.contains("of step 2 stays"), "{cause}");
+        std::fs::remove_dir_all(folder.path().join("learned")).unwrap();
+    }
+    // Training does not read the running statistics, so its loss is finite.
+    let (step, cause) = diverged("measured", f32::INFINITY, 12);
+    assert_eq!(step, 3, "{cause}");
+    assert!(cause.contains("running_mean` is not finite"), "{cause}");
+}
+
 #[cfg(not(windows))]
 #[test]
 fn a_folder_serves_one_run_at_a_time() {
@@ -280,6 +324,10 @@ fn what_cannot_work_is_refused_with_the_options_name() {
         (TrainConfig { images: 0, ..good.clone() }, "--images"),
         (TrainConfig { minutes: Some(0.0), ..good.clone() }, "--minutes"),
         (TrainConfig { rate: f64::NAN, ..good.clone() }, "--rate"),
+        (TrainConfig { decay: f32::NAN, ..good.clone() }, "--decay"),
+        (TrainConfig { decay: f32::INFINITY, ..good.clone() }, "--decay"),
+        (TrainConfig { init_rate: f32::NAN, ..good.clone() }, "--init-rate"),
+        (TrainConfig { teacher_min: f32::NAN, ..good.clone() }, "--teacher-min"),
         (TrainConfig { mixup: f32::NAN, ..good.clone() }, "--mixup"),
         (TrainConfig { int8: true, init: None, ..good.clone() }, "--int8"),
         (TrainConfig { freeze: Some("nothing".into()), ..good.clone() }, "--freeze"),

@@ -58,6 +58,7 @@ impl Decouple {
         let (network, weights) = checkpoint::read_with_network(&self.checkpoint)?;
         let imgsz = self.photographs.imgsz;
         network.graph()?.check_size("--imgsz", imgsz, imgsz)?;
+        super::report_dropped_scales(&self.checkpoint)?;
         let images = self.photographs.read(0)?;
         let config = DecoupleConfig {
             layers: self.layers,

@@ -29,6 +29,7 @@ impl Equalize {
         let (network, weights) = checkpoint::read_with_network(&self.checkpoint)?;
         let imgsz = self.photographs.imgsz;
         network.graph()?.check_size("--imgsz", imgsz, imgsz)?;
+        super::report_dropped_scales(&self.checkpoint)?;
         let images = self.photographs.read(0)?;
         let bar = super::progress(images.len(), "equalising");
         let weights =

@@ -108,6 +108,7 @@ impl Explore {
             time: !self.no_time,
             check: self.check,
         };
+        let check = config.check;
         let distill = Distillation::new(self.teacher, Stage::Whole);
         let (mut network, training) = self.training.network_and_config(Some(distill.clone()), self.photos)?;
         let run = training.run.clone();
@@ -138,10 +139,25 @@ impl Explore {
             merge(&space, &run)?
         } else {
             learner.try_out(&space)?;
+            if let Some(measure) = learner.val.as_ref().filter(|_| check > 0) {
+                measure.check_photographs()?;
+            }
             explore(&space, &run, shard, &mut learner, &stop, &|sentence| println!("{sentence}"))?
         };
         match outcome {
-            ExploreOutcome::Waiting { candidates: 0, checks } => {
+            // For those who go on with the result.
+            ExploreOutcome::Waiting { candidates: 0, checks, .. } if self.merge => {
+                let problem = format!("{checks} checks are missing: run the shards once more for them");
+                return Err(Error::Option { option: "--merge", problem });
+            }
+            ExploreOutcome::Waiting { candidates, parts, .. } if self.merge => {
+                let problem = format!(
+                    "{candidates} candidates are missing, for {}: run the shards that have these parts",
+                    parts.join(", ")
+                );
+                return Err(Error::Option { option: "--merge", problem });
+            }
+            ExploreOutcome::Waiting { candidates: 0, checks, .. } => {
                 println!("waiting for {checks} checks of other shards")
             }
             ExploreOutcome::Waiting { candidates, .. } => {

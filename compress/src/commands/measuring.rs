@@ -29,16 +29,20 @@ impl MeasuringArgs {
                 index.next().is_some_and(|i| i == 0 || i * wanted / all != (i - 1) * wanted / all)
             });
         }
+        measure.check()?;
         Ok(measure)
     }
 }
 
-/// Creates a measurement on a set in the form of `--data`, at the last size in `config`. Reports what was skipped.
+/// Creates a measurement on a set in the form of `--data`, at the last size in `config`. Reports what was skipped, and
+/// refuses a set without objects.
 pub fn measure(set: &str, config: &TrainConfig) -> Result<Measure> {
     let (annotations, images) = super::annotations_and_images(set);
     let set = Dataset::read(&annotations, &images, config.bad_data)?;
     super::report_skipped(&set.skipped);
     let side_px = config.sizes.last().map_or(0, |size| size.0);
     let threads = std::thread::available_parallelism().map_or(1, |cores| cores.get());
-    Ok(Measure { set, side_px, threads, bad_data: config.bad_data })
+    let measure = Measure { set, side_px, threads, bad_data: config.bad_data };
+    measure.check()?;
+    Ok(measure)
 }

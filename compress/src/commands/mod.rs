@@ -30,7 +30,8 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use compress::data::{BadData, Dataset};
-use compress::network::Network;
+use compress::network::{Graph, Network};
+use compress::scale::Scales;
 use compress::{Error, Result, zoo};
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -223,6 +224,28 @@ impl Photographs {
 fn files_of(set: Dataset) -> impl Iterator<Item = PathBuf> {
     report_skipped(&set.skipped);
     set.images.into_iter().map(|image| image.path)
+}
+
+/// The int8 ranges that a checkpoint of a network with this graph was trained with. Empty if it was trained in floats.
+fn trained_scales(checkpoint: &Path, graph: &Graph) -> Result<Scales> {
+    let scales = compress::checkpoint::read_scales(checkpoint)?;
+    if !scales.is_empty() && compress::quantize::scales_by_place(graph, &scales).is_none() {
+        let problem = "its int8 scales are those of another network".into();
+        return Err(Error::Checkpoint { path: checkpoint.to_owned(), problem });
+    }
+    Ok(scales)
+}
+
+/// Reports that the output has no int8 ranges, for a command that changes the values to which those of `checkpoint`
+/// belong.
+fn report_dropped_scales(checkpoint: &Path) -> Result<()> {
+    if !compress::checkpoint::read_scales(checkpoint)?.is_empty() {
+        eprintln!(
+            "{}: its int8 ranges do not fit the changed weights and are left out: `quantize` and `--int8` choose new ones",
+            checkpoint.display()
+        );
+    }
+    Ok(())
 }
 
 /// Reports what was skipped in a set because of `--bad-data skip`.

@@ -229,22 +229,16 @@ impl Quantize {
         let imgsz = self.photographs.imgsz;
         graph.check_size("--imgsz", imgsz, imgsz)?;
         let float_nodes = self.float_nodes(&graph)?;
+        let trained = match self.method {
+            MethodName::Auto => super::trained_scales(path, &graph)?,
+            MethodName::Mse | MethodName::Percentile => Scales::new(),
+        };
+        let trained = if trained.is_empty() { None } else { quantize::scales_by_place(&graph, &trained) };
         let (images, held_out) = self.photographs(imgsz)?;
         let size = (imgsz, imgsz);
 
         let float = export::to_onnx(&network, &weights, size, export::Storage::Single)?;
         let exact = quantize::scores(&float, &held_out, imgsz)?;
-        let trained = match self.method {
-            MethodName::Auto => checkpoint::read_scales(path)?,
-            MethodName::Mse | MethodName::Percentile => Scales::new(),
-        };
-        let trained = match trained.is_empty() {
-            true => None,
-            false => Some(quantize::scales_by_place(&graph, &trained).ok_or_else(|| Error::Checkpoint {
-                path: path.to_owned(),
-                problem: "its int8 scales are those of another network".into(),
-            })?),
-        };
         if !self.no_equalize && trained.is_none() {
             let bar = super::progress(images.len(), "equalising");
             weights =

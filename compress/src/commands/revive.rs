@@ -28,6 +28,7 @@ impl Revive {
         let (network, mut weights) = checkpoint::read_with_network(&self.checkpoint)?;
         let Photographs { imgsz, seed, .. } = self.photographs;
         network.graph()?.check_size("--imgsz", imgsz, imgsz)?;
+        super::report_dropped_scales(&self.checkpoint)?;
         let images = self.photographs.read(0)?;
         let bar = super::progress(images.len(), "looking");
         let revived = revive(&network, &mut weights, &images, imgsz, seed, &|done| bar.set_position(done as u64))?;

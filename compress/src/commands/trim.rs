@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use compress::Result;
 use compress::checkpoint::{self, Precision};
-use compress::trim::trim;
+use compress::trim::{Trimmed, trim};
 
 use super::Photographs;
 
@@ -30,7 +30,10 @@ impl Trim {
         checkpoint::check_output(&self.output)?;
         let (network, weights) = checkpoint::read_with_network(&self.checkpoint)?;
         let imgsz = self.photographs.imgsz;
-        network.graph()?.check_size("--imgsz", imgsz, imgsz)?;
+        let graph = network.graph()?;
+        graph.check_size("--imgsz", imgsz, imgsz)?;
+        // The remaining channels keep their values, so the ranges stay valid.
+        let scales = super::trained_scales(&self.checkpoint, &graph)?;
         let images = self.photographs.read(0)?;
         let bar = super::progress(images.len(), "looking");
         let trimmed =
@@ -42,6 +45,7 @@ impl Trim {
         if trimmed.cut.is_empty() {
             println!("no dead channels");
         }
-        checkpoint::write(&self.output, &trimmed.network, &trimmed.weights, Precision::Half)
+        let Trimmed { network, weights, .. } = trimmed;
+        checkpoint::write_with_scales(&self.output, &network, &weights, Precision::Half, &scales)
     }
 }

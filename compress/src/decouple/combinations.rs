@@ -106,6 +106,7 @@ impl<'a> Choices<'a> {
         let chosen = || self.layers.iter().zip(picks).map(|(layer, &pick)| &layer[pick]);
         let form = |one: &FormCandidate| one.asked.map_or("dense".into(), |asked| asked.to_string());
         Combination {
+            diverged: false,
             name,
             picks: chosen().map(|one| (one.layer.clone(), form(one))).collect(),
             unexplained: chosen().map(|one| one.unexplained).sum::<f64>() / picks.len().max(1) as f64,

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use super::{Candidate, Checks, Choice, Combination, Item, Measured, Part, SearchSpace, Table, items};
+use super::{Checks, Choice, Combination, Diverged, Item, Measured, SearchSpace, Table, items};
 use crate::checkpoint;
 use crate::cost;
 use crate::error::{Error, Result};
@@ -33,32 +33,34 @@ pub fn combinations(
     checks: &Checks,
 ) -> Vec<Combination> {
     let Some(items) = items(space, table) else { return Vec::new() };
+    // None with a candidate that diverged.
     let combination = |name: String, picks: &[usize], best: bool| {
-        let chosen = || items.iter().zip(picks).map(|(items, &pick)| items[pick]);
-        let sum = |of: &dyn Fn(Item) -> u64| chosen().map(of).sum::<u64>();
+        let chosen = items.iter().zip(picks).map(|(items, &pick)| items[pick]).collect::<Option<Vec<Item>>>()?;
+        let sum = |of: &dyn Fn(&Item) -> u64| chosen.iter().map(of).sum::<u64>();
         let picks = super::named(space, picks);
-        Combination {
+        Some(Combination {
             name,
-            unexplained: chosen().map(|item| item.loss).sum::<f64>() / items.len().max(1) as f64,
+            unexplained: chosen.iter().map(|item| item.loss).sum::<f64>() / items.len().max(1) as f64,
             parameters: space.rest.parameters + sum(&|item| item.parameters),
             macs: space.rest.macs + sum(&|item| item.macs),
-            ms: space.config.time.then(|| chosen().map(|item| item.ms).sum()),
+            ms: space.config.time.then(|| chosen.iter().map(|item| item.ms).sum()),
             best,
-            checked: checks.get(&picks).copied(),
+            checked: checks.get(&picks).copied().flatten(),
+            diverged: checks.get(&picks) == Some(&None),
             picks,
-        }
+        })
     };
     let ordinal = |number: usize| ORDINALS.get(number).map_or(format!("{}th", number + 1), |name| (*name).into());
     let mut all: Vec<Combination> = choices
         .iter()
         .enumerate()
-        .map(|(number, choice)| combination(ordinal(number), &choice.picks, number == best))
+        .filter_map(|(number, choice)| combination(ordinal(number), &choice.picks, number == best))
         .collect();
     let Some((first, others)) = space.parts.split_first() else { return all };
     for (pick, candidate) in first.1.iter().enumerate() {
         let same = others.iter().map(|(_, all)| all.iter().position(|other| other.name == candidate.name));
         if let Some(picks) = [Some(pick)].into_iter().chain(same).collect::<Option<Vec<usize>>>() {
-            all.push(combination(candidate.name.clone(), &picks, false));
+            all.extend(combination(candidate.name.clone(), &picks, false));
         }
     }
     all
@@ -108,7 +110,8 @@ pub fn combinations_markdown(combinations: &[Combination]) -> String {
     for combination in combinations {
         let name = if combination.best { format!("**{}**", combination.name) } else { combination.name.clone() };
         let ms = combination.ms.map_or(String::new(), |ms| format!("{ms:.2}"));
-        let trained = combination.checked.map_or(" | | | ".into(), |result| {
+        let unchecked = if combination.diverged { "diverged | | | " } else { " | | | " };
+        let trained = combination.checked.map_or(unchecked.into(), |result| {
             let ap50 = result.ap50.map_or(String::new(), |ap50| format!("{:.1}", ap50 * 100.0));
             format!("{} | {:.3} | {:.4} | {ap50}", cost::grouped(result.images), result.loss, result.unexplained)
         });
@@ -121,6 +124,16 @@ pub fn combinations_markdown(combinations: &[Combination]) -> String {
         );
     }
     text
+}
+
+/// The candidates that diverged, as a sentence of Markdown; empty if there are none.
+pub fn diverged_markdown(diverged: &[Diverged]) -> String {
+    if diverged.is_empty() {
+        return String::new();
+    }
+    let names: Vec<String> =
+        diverged.iter().map(|lost| format!("{} for {} (step {})", lost.candidate, lost.part, lost.step)).collect();
+    format!("\nDiverged and left out: {}.\n", names.join(", "))
 }
 
 /// The candidates as CSV.
@@ -137,14 +150,16 @@ fn csv(candidates: &[Measured]) -> String {
 /// Writes the table as far as it exists.
 pub fn write(run: &Path, space: &SearchSpace, table: &Table, combinations: &[Combination]) -> Result<()> {
     // In the network's order.
-    let find =
-        |part: &Part, candidate: &Candidate| table.get(&(part.name.clone(), candidate.name.clone())).cloned();
-    let of_part = |(part, all): &(Part, Vec<Candidate>)| -> Vec<Measured> {
-        all.iter().filter_map(|candidate| find(part, candidate)).collect()
-    };
-    let candidates: Vec<Measured> = space.parts.iter().flat_map(of_part).collect();
+    let (mut candidates, mut diverged) = (Vec::new(), Vec::new());
+    for (part, candidate) in space.parts.iter().flat_map(|(part, all)| all.iter().map(move |one| (part, one))) {
+        match table.get(&(part.name.clone(), candidate.name.clone())) {
+            Some(Ok(measured)) => candidates.push(measured.clone()),
+            Some(Err(lost)) => diverged.push(lost.clone()),
+            None => {}
+        }
+    }
     let best = combinations.iter().find(|combination| combination.best);
-    let mut page = candidates_markdown(&candidates, best);
+    let mut page = candidates_markdown(&candidates, best) + &diverged_markdown(&diverged);
     if !combinations.is_empty() {
         page = format!("{page}\n{}", combinations_markdown(combinations));
         let json = serde_json::to_string_pretty(combinations).map_err(Error::json(run.join(COMBINATIONS)))?;

@@ -233,6 +233,13 @@ pub(super) fn check_options(graph: &Graph, network: &Network, config: &TrainConf
     if !(config.rate > 0.0 && config.rate < 1.0) {
         return wrong("--rate", format!("{} is not between 0 and 1", config.rate));
     }
+    for (option, value) in
+        [("--init-rate", config.init_rate), ("--decay", config.decay), ("--teacher-min", config.teacher_min)]
+    {
+        if !(value >= 0.0 && value.is_finite()) {
+            return wrong(option, format!("{value} is not a number from 0"));
+        }
+    }
     if let Some(name) = &config.freeze
         && !network.layers.iter().any(|layer| layer.name == *name)
     {

@@ -10,8 +10,9 @@ use super::config::{self, Distillation, TrainConfig};
 use super::distill::unexplained_variance;
 use super::model::{Layout, Replica, initial, without_weights};
 use super::optimizer::AdamW;
-use super::precision::{self, LossScale};
+use super::precision::{self, BadSteps, LossScale, is_finite};
 use super::run::train;
+use super::state::{follow_measured, is_damaged};
 use super::teacher::{Teacher, TeacherOutput};
 use super::tensor::to_vec;
 use crate::checkpoint::{self, Precision, Weights};
@@ -51,27 +52,25 @@ pub struct PartLearner {
 
 /// A candidate in training.
 struct PartStudent {
-    name: String,
     replica: Replica,
     layout: Layout,
     learned: Tensor,
     optimizer: AdamW,
     scale: LossScale,
-    bad_steps: u32,
+    bad_steps: BadSteps,
+    /// The first of the steps whose loss was not finite, if it learns no more because of them.
+    diverged: Option<u64>,
     /// The sum over the measuring batches.
     unexplained: f64,
 }
 
-/// A training ends after this number of consecutive steps with a loss that is not finite.
-const MOST_BAD_STEPS: u32 = 20;
-
 impl PartStudent {
-    /// A candidate with random weights. The normalisation at its end has the means of the teacher's channels and a
+    /// A candidate with random weights of this seed, and with this weight decay. The normalisation at its end has the means of the teacher's channels and a
     /// share of their standard deviations, because these may be far from 0 and 1 and would be learned slowly.
     fn new(
         part: &Part,
         candidate: &Candidate,
-        config: &TrainConfig,
+        (seed, decay): (u64, f32),
         spread: &ChannelSpread,
         device: Device,
         kind: Kind,
@@ -79,54 +78,67 @@ impl PartStudent {
         let graph = candidate.graph(part)?;
         let layout = Layout::new(&graph);
         let (mut learned, mut measured) = (vec![0.0; layout.learned as usize], vec![0.0; layout.measured as usize]);
-        let mut start = initial(&graph, config.seed);
+        let mut start = initial(&graph, seed);
         spread.set(&mut start, &graph);
         layout.gather(&start, &mut learned, &mut measured);
         let rates = layout.fill(|_| 1.0);
-        let decays = layout.fill(|spec| if spec.name.ends_with("conv.weight") { config.decay } else { 0.0 });
+        let decays = layout.fill(|spec| if spec.name.ends_with("conv.weight") { decay } else { 0.0 });
         let tensor = |values: &[f32]| Tensor::from_slice(values).to_device(device);
         let learned = tensor(&learned);
         let replica = Replica::of_graph(graph, &layout, &learned, tensor(&measured), kind, 0, None)?;
         Ok(PartStudent {
-            name: candidate.name.clone(),
             replica,
             layout,
             learned,
             optimizer: AdamW::new(&rates, &decays, device),
             scale: LossScale::of(kind),
-            bad_steps: 0,
+            bad_steps: BadSteps::default(),
+            diverged: None,
             unexplained: 0.0,
         })
     }
 
-    /// Makes one step (from 1) towards the teacher's map.
+    /// Makes one step (from 1) towards the teacher's map, unless it has diverged.
     fn learn(&mut self, maps: &PartMaps, step: u64, rate: f64) -> Result<()> {
+        if self.diverged.is_some() {
+            return Ok(());
+        }
+        let mut before = self.replica.measured.copy();
         let unexplained = self.unexplained(maps)?;
         (&unexplained * self.scale.now).f_backward()?;
         let gradient = self.replica.take_gradients()? / self.scale.now;
         let norm = self.optimizer.step(&mut self.learned, gradient, step, rate);
         self.scale.follow(norm.is_finite());
-        self.bad_steps = if norm.is_finite() { 0 } else { self.bad_steps + 1 };
-        if self.bad_steps > MOST_BAD_STEPS {
-            return Err(Error::Training(format!("`{}` gives no numbers any more: lower --rate", self.name)));
-        }
+        follow_measured(&mut before, &[&self.replica.measured], norm.is_finite());
+        let fault = (!norm.is_finite()).then_some("the gradient");
+        self.diverged = self.bad_steps.follow(step, fault).map(|(first, _)| first);
         Ok(())
     }
 
-    /// Measures the unexplained variance on a batch that was not used for learning.
-    fn measure(&mut self, maps: &PartMaps) -> Result<()> {
+    /// Measures the unexplained variance on the batch of `step`, which was not used for learning.
+    fn measure(&mut self, maps: &PartMaps, step: u64) -> Result<()> {
+        if self.diverged.is_some() {
+            return Ok(());
+        }
         let _guard = tch::no_grad_guard();
-        self.unexplained += self.unexplained(maps)?.double_value(&[]);
+        let unexplained = self.unexplained(maps)?.double_value(&[]);
+        self.unexplained += unexplained;
+        self.diverged = (!unexplained.is_finite()).then_some(step);
         Ok(())
+    }
+
+    /// The result of `steps` of learning and `measured` batches.
+    fn learned(&self, steps: u64, measured: u64) -> Result<Learned> {
+        let weights = self.layout.scatter(&to_vec(&self.learned)?, &to_vec(&self.replica.measured)?);
+        let only_bad = self.bad_steps.at_end(steps).map(|(first, _)| first);
+        let is_damaged = weights.values().any(is_damaged).then_some(steps);
+        let diverged = self.diverged.or(only_bad).or(is_damaged);
+        Ok(Learned { unexplained: self.unexplained / measured as f64, weights, diverged })
     }
 
     fn unexplained(&mut self, maps: &PartMaps) -> Result<Tensor> {
         let map = self.replica.forward_from(&maps.input)?;
         unexplained_variance(&map, &maps.output)
-    }
-
-    fn weights(&self) -> Result<Weights> {
-        Ok(self.layout.scatter(&to_vec(&self.learned)?, &to_vec(&self.replica.measured)?))
     }
 }
 
@@ -332,10 +344,19 @@ impl Learner for PartLearner {
             let rgb = Tensor::f_from_data_size(&samples.rgb, &[batch as i64, side, side, 3], Kind::Uint8)?;
             teacher.of(&rgb.to_device(device))
         };
-        let spread = ChannelSpread::of(&next(0.0)?.output)?;
-        let students =
-            candidates.iter().map(|candidate| PartStudent::new(part, candidate, &config, &spread, device, kind));
+        let no_map = || {
+            let problem = format!("its map `{}` is not finite: check it, or take --precision f32", part.teacher);
+            Error::Teacher { path: self.distill.teacher.clone(), problem }
+        };
+        let first = next(0.0)?.output;
+        if !is_finite(&first) {
+            return Err(no_map());
+        }
+        let spread = ChannelSpread::of(&first)?;
+        let recipe = (config.seed, config.decay);
+        let students = candidates.iter().map(|one| PartStudent::new(part, one, recipe, &spread, device, kind));
         let mut students = students.collect::<Result<Vec<PartStudent>>>()?;
+        let (mut bad_batches, mut measured) = (BadSteps::default(), 0);
         let measuring = ((steps as f64 * MEASURED) as u64).max(LEAST_MEASURED);
         let bar = indicatif::ProgressBar::new(steps + measuring);
         if let Ok(style) = indicatif::ProgressStyle::with_template("{bar:24} {pos}/{len} {msg}, {eta} left") {
@@ -348,21 +369,31 @@ impl Learner for PartLearner {
             }
             let progress = (step as f32 / steps as f32).min(1.0);
             let maps = next(progress)?;
+            bar.inc(1);
+            // Not the fault of the candidates.
+            let is_good = is_finite(&maps.input) && is_finite(&maps.output);
+            let fault = (!is_good).then_some("the teacher's maps");
+            if bad_batches.follow(step, fault).is_some() {
+                return Err(no_map());
+            }
+            if fault.is_some() {
+                continue;
+            }
             if step <= steps {
                 let rate = config::rate(&config, step, progress);
                 each(&mut students, config.replicas, &maps, device, |student, maps| {
                     student.learn(maps, step, rate)
                 })?;
             } else {
-                each(&mut students, config.replicas, &maps, device, PartStudent::measure)?;
+                measured += 1;
+                each(&mut students, config.replicas, &maps, device, |student, maps| student.measure(maps, step))?;
             }
-            bar.inc(1);
         }
         bar.finish_and_clear();
-        let learned = |student: &PartStudent| {
-            Ok(Learned { unexplained: student.unexplained / measuring as f64, weights: student.weights()? })
-        };
-        students.iter().map(learned).collect()
+        if measured == 0 {
+            return Err(no_map());
+        }
+        students.iter().map(|student| student.learned(steps, measured)).collect()
     }
 
     fn milliseconds(&mut self, part: &Part, candidate: &Candidate, side_px: usize) -> Result<f64> {
@@ -416,4 +447,63 @@ fn end_of_log(path: &Path) -> Result<(f64, f64)> {
     }
     let mean = |of: fn(&Line) -> f64| last.iter().map(of).sum::<f64>() / last.len() as f64;
     Ok((mean(|line| line.loss), mean(|line| line.maps)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::explore::{self, ExploreConfig};
+    use crate::zoo;
+
+    #[test]
+    fn a_candidate_that_diverges_leaves_the_others_alone() {
+        let network = zoo::network("yolov3_tiny", 2).unwrap();
+        let config = ExploreConfig {
+            parts: vec!["conv2".into()],
+            kinds: vec![explore::Kind::Ds],
+            kernels: vec![3],
+            expansions: vec![1],
+            reductions: vec![0],
+            depths: vec![1],
+            pools: false,
+            max_parameters: u64::MAX / 2,
+            max_macs: u64::MAX / 2,
+            max_ms: None,
+            side_px: 64,
+            time: false,
+            check: 0,
+        };
+        let space = SearchSpace::new(network.clone(), Some((&network, &Weights::new())), Weights::new(), config);
+        let space = space.unwrap();
+        let (part, candidates) = &space.parts()[0];
+        let mut random = fastrand::Rng::with_seed(1);
+        let mut map = |(channels, stride): (usize, usize)| {
+            let cells = 64 / stride;
+            let values: Vec<f32> = (0..2 * channels * cells * cells).map(|_| random.f32()).collect();
+            Tensor::from_slice(&values).view([2, channels as i64, cells as i64, cells as i64])
+        };
+        let maps = PartMaps { input: map(part.from), output: map(part.to) };
+        let spread = ChannelSpread::of(&maps.output).unwrap();
+        let start = |candidate| PartStudent::new(part, candidate, (1, 0.0), &spread, Device::Cpu, Kind::Float);
+        let mut students: Vec<PartStudent> = candidates.iter().map(|one| start(one).unwrap()).collect();
+        assert_eq!(students.len(), 2);
+        let _ = students[0].learned.fill_(3e38);
+        for step in 1..=22 {
+            each(&mut students, 2, &maps, Device::Cpu, |student, maps| student.learn(maps, step, 1e-3)).unwrap();
+        }
+        each(&mut students, 2, &maps, Device::Cpu, |student, maps| student.measure(maps, 23)).unwrap();
+        let [lost, good] = [&students[0], &students[1]].map(|student| student.learned(22, 1).unwrap());
+        assert_eq!((lost.diverged, good.diverged), (Some(1), None));
+        assert!(good.unexplained.is_finite() && good.unexplained > 0.0, "{}", good.unexplained);
+        assert!(!good.weights.values().any(is_damaged));
+
+        // A single bad batch costs a step.
+        let mut student = start(&candidates[1]).unwrap();
+        let bad = PartMaps { input: &maps.input * f64::INFINITY, output: maps.output.shallow_clone() };
+        student.learn(&maps, 1, 1e-3).unwrap();
+        student.learn(&bad, 2, 1e-3).unwrap();
+        student.measure(&maps, 3).unwrap();
+        let learned = student.learned(2, 1).unwrap();
+        assert!(learned.diverged.is_none() && !learned.weights.values().any(is_damaged), "{:?}", learned.diverged);
+    }
 }

@@ -1,7 +1,7 @@
 //! The device and the number format of a run.
 
 use serde::{Deserialize, Serialize};
-use tch::{Device, Kind};
+use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
 
@@ -107,9 +107,69 @@ impl LossScale {
     }
 }
 
+/// Counts the steps in a row that have values that are not finite. A single overflow costs only a step, but a diverged
+/// training must not continue for hours.
+#[derive(Debug, Default)]
+pub(super) struct BadSteps {
+    count: u64,
+    had_good: bool,
+    /// Of the last step.
+    fault: Option<&'static str>,
+}
+
+/// The first of the bad steps in a row, from 1, and what is not finite in the last.
+pub(super) type Fault = (u64, &'static str);
+
+impl BadSteps {
+    /// A training ends after more bad steps in a row.
+    const MOST: u64 = 20;
+
+    /// Counts `step`. `fault` says what is not finite, if anything is not. Returns it if there are too many bad steps.
+    pub(super) fn follow(&mut self, step: u64, fault: Option<&'static str>) -> Option<Fault> {
+        self.count = if fault.is_some() { self.count + 1 } else { 0 };
+        self.had_good |= fault.is_none();
+        self.fault = fault;
+        if self.count > BadSteps::MOST { self.of(step) } else { None }
+    }
+
+    /// The fault of a training that ends with `step` and had only bad steps, so nothing was learned.
+    pub(super) fn at_end(&self, step: u64) -> Option<Fault> {
+        if self.had_good { None } else { self.of(step) }
+    }
+
+    fn of(&self, step: u64) -> Option<Fault> {
+        self.fault.map(|fault| (step + 1 - self.count, fault))
+    }
+}
+
+/// Whether all values of a tensor are finite. Waits for the device.
+pub(super) fn is_finite(tensor: &Tensor) -> bool {
+    tensor.isfinite().all().int64_value(&[]) != 0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_bad_steps_in_a_row_end_a_training() {
+        let mut bad = BadSteps::default();
+        assert!((1..=20).all(|step| bad.follow(step, Some("the loss")).is_none()));
+        assert_eq!(bad.follow(21, None), None);
+        assert!((22..=41).all(|step| bad.follow(step, Some("the loss")).is_none()));
+        assert_eq!(bad.at_end(41), None);
+        assert_eq!(bad.follow(42, Some("the gradient")), Some((22, "the gradient")));
+        // A short training may have no good step.
+        let mut short = BadSteps::default();
+        assert_eq!((short.at_end(0), short.follow(1, Some("the loss"))), (None, None));
+        assert_eq!(short.at_end(1), Some((1, "the loss")));
+    }
+
+    #[test]
+    fn a_single_value_makes_a_tensor_not_finite() {
+        assert!(is_finite(&Tensor::from_slice(&[1f32, f32::MAX])));
+        assert!([f32::NAN, f32::INFINITY].iter().all(|&bad| !is_finite(&Tensor::from_slice(&[1.0, bad]))));
+    }
 
     #[test]
     fn the_loss_scale_halves_when_gradients_overflow_and_comes_back() {

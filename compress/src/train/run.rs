@@ -13,9 +13,9 @@ use super::config::{
 };
 use super::log::{self, LogLine, RunLog};
 use super::model::Layout;
-use super::precision::{LossScale, device_and_kind};
+use super::precision::{BadSteps, Fault, LossScale, device_and_kind};
 use super::state::{RunState, follow_measured};
-use super::worker::{Distiller, FRESH_STEPS, ReplicaResult, Run, Turn, Worker, ended};
+use super::worker::{Distiller, FRESH_STEPS, ReplicaResult, Run, TEACHER_FAULT, Turn, Worker, ended};
 use crate::checkpoint;
 use crate::data::{Dataset, Loader};
 use crate::error::{Error, Result};
@@ -64,6 +64,10 @@ pub fn train(network: &Network, config: &TrainConfig, stop: Arc<AtomicBool>) -> 
     check_folder(&config.run, state.step)?;
     let log_path = config.run.join("log.jsonl");
     let journal = Journal::open::<LogLine>(&log_path)?;
+    if config.int8 {
+        // The search of ranges takes longer than everything that can be wrong with a teacher.
+        Distiller::new(network, &graph, config, device, kind)?;
+    }
     let int8 = if config.int8 { Some(int8_plan(network, &graph, &dataset, config)?) } else { None };
     begin_folder(network, config, &state)?;
     let journal = log::up_to(state.step, &log_path, journal)?;
@@ -109,7 +113,8 @@ impl Run<'_> {
         let started = Instant::now();
         let earlier = state.seconds;
         let mut last_save = Instant::now();
-        let mut bad_steps = 0;
+        let mut bad_steps = BadSteps::default();
+        let mut saved = state.step;
         let mut loss_scale = LossScale::of(kind);
         let reuse = config.distill.as_ref().map_or(1, |distill| distill.reuse);
         let first_step = state.step;
@@ -120,6 +125,9 @@ impl Run<'_> {
             let progress = progress_of(config, state);
             let stopped = stop.load(Ordering::Relaxed);
             if progress >= 1.0 || stopped {
+                if let (Some(fault), false) = (bad_steps.at_end(state.step), stopped) {
+                    return Err(diverged(fault, saved, config));
+                }
                 // Without a step there is nothing to continue, and the next command may have another recipe.
                 if state.step > 0 {
                     state.save(network, layout, config, &scales)?;
@@ -137,19 +145,22 @@ impl Run<'_> {
             state.step += 1;
             state.images += config.batch as u64;
             let rate = rate(config, state.step, progress);
-            let norm = state.optimizer.step(&mut state.learned, taught.gradient, state.step, rate);
-            loss_scale.follow(norm.is_finite());
+            let mut fault = taught.fault();
+            let mut norm = f64::NAN;
+            if fault.is_none() {
+                norm = state.optimizer.step(&mut state.learned, taught.gradient, state.step, rate);
+                fault =
+                    (!norm.is_finite()).then_some("the gradient is not finite: lower --rate, in another folder");
+            }
+            loss_scale.follow(fault.is_none());
             let measured: Vec<&Tensor> = workers.iter().map(|worker| &worker.measured).collect();
-            follow_measured(&mut state.measured, &measured, norm.is_finite());
-            if !norm.is_finite() {
-                // A single overflow costs a step; a diverged run must not continue for hours.
-                bad_steps += 1;
-                if bad_steps > 20 {
-                    return Err(Error::Training("the loss is no number any more: lower --rate".into()));
-                }
+            follow_measured(&mut state.measured, &measured, fault.is_none());
+            if let Some(fault) = bad_steps.follow(state.step, fault) {
+                return Err(diverged(fault, saved, config));
+            }
+            if fault.is_some() {
                 continue;
             }
-            bad_steps = 0;
             state.follow_average(config.average_over);
 
             log.add(&taught.losses, norm, state.images);
@@ -160,10 +171,24 @@ impl Run<'_> {
             }
             if last_save.elapsed().as_secs() >= config.save_seconds {
                 state.save(network, layout, config, &scales)?;
+                saved = state.step;
                 last_save = Instant::now();
             }
         }
     }
+}
+
+/// The error of a run that diverged. `saved` is the step of the last checkpoint, 0 if there is none.
+fn diverged((step, fault): Fault, saved: u64, config: &TrainConfig) -> Error {
+    if let (TEACHER_FAULT, Some(distill)) = (fault, &config.distill) {
+        let problem = format!("from step {step} on {fault}");
+        return Error::Teacher { path: distill.teacher.clone(), problem };
+    }
+    let kept = match saved {
+        0 => "nothing is saved".to_owned(),
+        saved => format!("the checkpoint of step {saved} stays in {}", config.run.display()),
+    };
+    Error::Diverged { step, cause: format!("{fault}; {kept}") }
 }
 
 /// One step of all replicas. Returns the mean of their results.
@@ -175,11 +200,13 @@ fn take_turn(workers: &[Worker], loader: &mut Loader, turn: Turn) -> Result<Repl
         worker.send_batch.send(loader.next_batch()?).map_err(ended)?;
     }
     let mut size = 0;
+    let mut teacher_fails = false;
     let mut losses = [0.0; 5];
     let mut gradient: Option<Tensor> = None;
     for worker in workers {
         let result = worker.results.recv().map_err(ended)??;
         size = result.size;
+        teacher_fails |= result.teacher_fails;
         for (mean, value) in losses.iter_mut().zip(result.losses) {
             *mean += value / workers.len() as f64;
         }
@@ -189,7 +216,7 @@ fn take_turn(workers: &[Worker], loader: &mut Loader, turn: Turn) -> Result<Repl
         });
     }
     let Some(gradient) = gradient else { return Err(Error::Training("no replicas".into())) };
-    Ok(ReplicaResult { size, gradient: gradient / workers.len() as f64, losses })
+    Ok(ReplicaResult { size, gradient: gradient / workers.len() as f64, losses, teacher_fails })
 }
 
 /// Checks whether [`train`] would start: options, data and teacher fit the network. Writes nothing.

@@ -53,7 +53,6 @@ impl RunState {
         let mut taken = Vec::new();
         if let Some(path) = &config.init {
             let (weights, _) = checkpoint::read(path)?;
-            let is_damaged = |array: &Array| array.values.iter().any(|value| !value.is_finite());
             if let Some((name, _)) = weights.iter().find(|(_, array)| is_damaged(array)) {
                 let problem = format!("tensor `{name}` has values that are no numbers");
                 return Err(Error::Checkpoint { path: path.clone(), problem });
@@ -151,6 +150,10 @@ impl RunState {
     }
 
     /// Writes the state, and the averaged weights with the int8 `scales` used in training.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Diverged`] for values that are not finite: the files stay as they are. [`Error::Io`].
     pub(super) fn save(
         &self,
         network: &Network,
@@ -158,22 +161,30 @@ impl RunState {
         config: &TrainConfig,
         scales: &Scales,
     ) -> Result<()> {
+        let (learned, measured) = (to_vec(&self.learned)?, to_vec(&self.measured)?);
+        let (average, average_measured) = (to_vec(&self.average)?, to_vec(&self.average_measured)?);
+        let model = layout.scatter(&average, &average_measured);
+        for weights in [&layout.scatter(&learned, &measured), &model] {
+            if let Some((name, _)) = weights.iter().find(|(_, array)| is_damaged(array)) {
+                let cause = format!("tensor `{name}` is not finite: lower --rate, in another folder");
+                return Err(Error::Diverged { step: self.step, cause });
+            }
+        }
         let split = |count: u64| [(count >> 24) as f32, (count & 0xff_ffff) as f32];
         let counts = [split(self.step), split(self.images)].concat();
         let mut state = Weights::new();
         let mut put = |name: &str, values: Vec<f32>| {
             state.insert(name.to_owned(), Array { shape: vec![values.len()], values });
         };
-        put("learned", to_vec(&self.learned)?);
-        put("average", to_vec(&self.average)?);
-        put("measured", to_vec(&self.measured)?);
-        put("average_measured", to_vec(&self.average_measured)?);
+        put("learned", learned);
+        put("average", average);
+        put("measured", measured);
+        put("average_measured", average_measured);
         put("first_moment", to_vec(&self.optimizer.moments[0])?);
         put("second_moment", to_vec(&self.optimizer.moments[1])?);
         put("counts", [counts, vec![self.seconds as f32]].concat());
         let single = checkpoint::Precision::Single;
         checkpoint::write(&config.run.join("state.safetensors"), network, &state, single)?;
-        let model = layout.scatter(&to_vec(&self.average)?, &to_vec(&self.average_measured)?);
         let half = checkpoint::Precision::Half;
         checkpoint::write_with_scales(&config.run.join("model.safetensors"), network, &model, half, scales)
     }
@@ -191,6 +202,11 @@ pub(super) fn follow_measured(mean: &mut Tensor, replicas: &[&Tensor], is_good: 
             }
         }
     });
+}
+
+/// Whether values are not finite.
+pub(super) fn is_damaged(array: &Array) -> bool {
+    array.values.iter().any(|value| !value.is_finite())
 }
 
 /// The root mean square of a tensor's values, with a minimum: values that are nearly 0 must be able to change too.

@@ -11,6 +11,7 @@ use super::criterion::{Criterion, LabelledBatch};
 use super::distill::{self, Hints, Stage};
 use super::loss::Loss;
 use super::model::{Layout, Replica, last_node};
+use super::precision::is_finite;
 use super::replay::{Replay, StudentInput};
 use super::state::RunState;
 use super::teacher::{Teacher, TeacherOutput};
@@ -86,6 +87,31 @@ pub(super) struct ReplicaResult {
     pub(super) gradient: Tensor,
     /// Total, classes, boxes, objectness, a teacher's maps.
     pub(super) losses: [f64; 5],
+    /// Whether the teacher's outputs are the reason why a loss is not finite.
+    pub(super) teacher_fails: bool,
+}
+
+/// The fault of a step whose loss is not finite because of the teacher.
+pub(super) const TEACHER_FAULT: &str = "its outputs are not finite: check it, or take --precision f32";
+
+impl ReplicaResult {
+    /// What is not finite and what to do about it, except for the gradient. Then the gradient is of no use, even if it
+    /// is finite.
+    pub(super) fn fault(&self) -> Option<&'static str> {
+        if self.teacher_fails {
+            return Some(TEACHER_FAULT);
+        }
+        let names = [
+            "the loss is not finite: lower --rate, in another folder",
+            "the loss of the classes is not finite: lower --rate, in another folder",
+            "the loss of the boxes is not finite: lower --rate, in another folder",
+            "the loss of the objectness is not finite: lower --rate, in another folder",
+            "the loss of the teacher's maps is not finite: lower --rate, in another folder",
+        ];
+        // The total comes last, because its parts say more.
+        let is_bad = |&index: &usize| !self.losses[index].is_finite();
+        [1, 2, 3, 4, 0].into_iter().find(is_bad).map(|index| names[index])
+    }
 }
 
 /// A replica with its loss functions.
@@ -168,14 +194,15 @@ impl Distiller {
 }
 
 impl Student {
-    /// The loss on a labelled batch, or without one on stored images, and the side of the images in pixels.
-    fn loss(&mut self, batch: Option<&LabelledBatch>) -> Result<(Loss, usize)> {
+    /// The loss on a labelled batch, or without one on stored images, the side of the images in pixels, and the
+    /// teacher's outputs if there is a teacher.
+    fn loss(&mut self, batch: Option<&LabelledBatch>) -> Result<(Loss, usize, Option<TeacherOutput>)> {
         let Student { replica, criterion, distiller } = self;
         let no_batch = || Error::Training("there is no batch".into());
         let Some(distiller) = distiller else {
             let batch = batch.ok_or_else(no_batch)?;
             let predictions = replica.forward(&batch.rgb)?;
-            return Ok((criterion.loss(&predictions, batch)?, batch.size));
+            return Ok((criterion.loss(&predictions, batch)?, batch.size, None));
         };
         let (input, mut output) = distiller.next_pair(batch, replica, criterion)?;
         let size = input.size();
@@ -185,7 +212,7 @@ impl Student {
         if *stage == Stage::Maps {
             let StudentInput::Images(rgb) = &input else { return Err(no_batch()) };
             let maps = replica.maps(rgb, &hints.nodes)?;
-            return Ok((distill::maps_alone(hints.unexplained(&maps, &output.maps)?), size));
+            return Ok((distill::maps_alone(hints.unexplained(&maps, &output.maps)?), size, Some(output)));
         }
         let (predictions, maps) = match &input {
             StudentInput::Images(rgb) => replica.forward_with(rgb, &hints.nodes, given)?,
@@ -197,7 +224,7 @@ impl Student {
             Stage::Parts | Stage::Maps | Stage::Whole => whole,
             Stage::Labels => whole.and(criterion.loss(&predictions, batch.ok_or_else(no_batch)?)?),
         };
-        Ok((loss, size))
+        Ok((loss, size, Some(output)))
     }
 }
 
@@ -227,13 +254,13 @@ fn worker(
         tch::set_num_threads(1);
     }
     let mut learn = |batch: Option<&LabelledBatch>, scale: f64| -> Result<ReplicaResult> {
-        let (loss, size) = student.loss(batch)?;
+        let (loss, size, taught) = student.loss(batch)?;
         (&loss.total * scale).f_backward()?;
-        Ok(ReplicaResult {
-            size,
-            gradient: student.replica.take_gradients()? / scale,
-            losses: [loss.total.double_value(&[]), loss.class(), loss.bbox(), loss.object(), loss.maps()],
-        })
+        let gradient = student.replica.take_gradients()? / scale;
+        let losses = [loss.total.double_value(&[]), loss.class(), loss.bbox(), loss.object(), loss.maps()];
+        let is_bad = losses.iter().any(|loss| !loss.is_finite());
+        let teacher_fails = is_bad && taught.is_some_and(|output| !output.tensors().into_iter().all(is_finite));
+        Ok(ReplicaResult { size, gradient, losses, teacher_fails })
     };
     for Turn { scale, is_fresh } in starts {
         let result = if is_fresh {
