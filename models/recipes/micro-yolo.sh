@@ -21,3 +21,6 @@ compress distill --run runs/int8 --network runs/equalized.safetensors --init run
 compress export --checkpoint runs/int8/model.safetensors --output models/micro-yolo.onnx --imgsz 416
 compress quantize --checkpoint runs/int8/model.safetensors --output models/micro-yolo-int8.onnx --imgsz 416 \
   --data train-hand.json --images 96 --held-out 24
+
+# Not part of the release: micro-yolo-distilled.safetensors has these weights distilled further in floats, with
+# --imgsz 416 --reuse 2 --batch 16 --rate 5e-4 --images 29000 (docs/compression.md, "More distillation").
