@@ -1,6 +1,6 @@
 //! Batches, prepared in advance by several threads.
 
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 
@@ -55,12 +55,24 @@ pub struct LoaderConfig {
     pub bad_data: BadData,
 }
 
-/// Hands out batches in a fixed order.
+/// Number of batches that each thread makes in advance.
+const AHEAD: u64 = 3;
+
+/// A thread that makes batches.
+struct Maker {
+    /// Orders a batch: its number, and the progress of the run.
+    orders: mpsc::Sender<(u64, f32)>,
+    batches: mpsc::Receiver<Result<Batch>>,
+    thread: JoinHandle<()>,
+}
+
+/// Hands out batches in a fixed order. What they show depends only on the configuration and on the calls, not on the
+/// time that threads take.
 pub struct Loader {
-    queues: Vec<mpsc::Receiver<Result<Batch>>>,
-    next: usize,
-    progress: Arc<AtomicU32>,
-    workers: Vec<JoinHandle<()>>,
+    makers: Vec<Maker>,
+    /// The number of the next batch, counted from the first.
+    next: u64,
+    progress: f32,
 }
 
 /// The weight of an object: for teachers' boxes the score, from the threshold up. A confident teacher is right about as
@@ -145,7 +157,7 @@ impl Loader {
         }
         let count = dataset.images.len();
         let threads = config.threads.max(1);
-        let (first, first_progress) = (config.first_batch, config.progress);
+        let (first, progress) = (config.first_batch, config.progress);
         let shared = Arc::new(Shared {
             photos: Photos::new(count, config.keep_bytes),
             skipped: (0..count).map(|_| AtomicUsize::new(0)).collect(),
@@ -154,29 +166,31 @@ impl Loader {
             cumulative,
             config,
         });
-        let progress = Arc::new(AtomicU32::new(first_progress.to_bits()));
-        let mut queues = Vec::new();
-        let mut workers = Vec::new();
-        for thread in 0..threads {
-            let (send, receive) = mpsc::sync_channel(2);
-            let (shared, progress) = (shared.clone(), progress.clone());
-            queues.push(receive);
-            workers.push(std::thread::spawn(move || {
+        let mut makers = Vec::new();
+        for _ in 0..threads {
+            let (orders, ordered) = mpsc::channel();
+            let (send, batches) = mpsc::channel();
+            let shared = shared.clone();
+            let thread = std::thread::spawn(move || {
                 let mut augmenter = Augmenter::default();
-                for batch in (first + thread as u64..).step_by(threads) {
-                    let progress = f32::from_bits(progress.load(Ordering::Relaxed));
-                    if send.send(shared.batch(batch, progress, &mut augmenter)).is_err() {
+                for (number, progress) in ordered {
+                    if send.send(shared.batch(first + number, progress, &mut augmenter)).is_err() {
                         return;
                     }
                 }
-            }));
+            });
+            makers.push(Maker { orders, batches, thread });
         }
-        Ok(Loader { queues, next: 0, progress, workers })
+        let loader = Loader { makers, next: 0, progress };
+        for number in 0..AHEAD * threads as u64 {
+            loader.order(number)?;
+        }
+        Ok(loader)
     }
 
-    /// Sets the progress of the run, 0–1, for batches made after the call.
-    pub fn set_progress(&self, progress: f32) {
-        self.progress.store(progress.to_bits(), Ordering::Relaxed);
+    /// Sets the progress of the run, 0–1. It is that of batches that are not ordered yet: [`AHEAD`] of each thread are.
+    pub fn set_progress(&mut self, progress: f32) {
+        self.progress = progress;
     }
 
     /// The next batch.
@@ -185,17 +199,34 @@ impl Loader {
     ///
     /// A damaged photograph under [`BadData::Refuse`].
     pub fn next_batch(&mut self) -> Result<Batch> {
-        let queue = self.next;
-        self.next = (self.next + 1) % self.queues.len();
-        self.queues[queue].recv().map_err(|_| Error::Training("a loader thread ended".into()))?
+        let batch = self.maker(self.next).batches.recv().map_err(ended)?;
+        self.order(self.next + AHEAD * self.makers.len() as u64)?;
+        self.next += 1;
+        batch
     }
+
+    /// Orders the batch of this number, counted from the first.
+    fn order(&self, number: u64) -> Result<()> {
+        self.maker(number).orders.send((number, self.progress)).map_err(ended)
+    }
+
+    /// The thread that makes the batch of this number, counted from the first.
+    fn maker(&self, number: u64) -> &Maker {
+        &self.makers[(number % self.makers.len() as u64) as usize]
+    }
+}
+
+/// The error for a thread that ended and closed its channel.
+fn ended<E>(_: E) -> Error {
+    Error::Training("a loader thread ended".into())
 }
 
 impl Drop for Loader {
     fn drop(&mut self) {
-        self.queues.clear(); // Closed channels end the threads.
-        for worker in self.workers.drain(..) {
-            let _ = worker.join();
+        // Closed channels end the threads, after the batch that they are making.
+        for Maker { orders, batches, thread } in self.makers.drain(..) {
+            drop((orders, batches));
+            let _ = thread.join();
         }
     }
 }
@@ -363,6 +394,20 @@ mod tests {
         let config = LoaderConfig { progress: 0.5, ..config() };
         let mut loader = Loader::start(set(folder.path(), false), config).unwrap();
         assert!((0..6).all(|_| loader.next_batch().unwrap().size == 96));
+    }
+
+    #[test]
+    fn batches_ordered_before_a_change_of_progress_do_not_follow_it() {
+        let folder = tempfile::tempdir().unwrap();
+        for (threads, wait) in [(1, 0), (1, 30), (2, 0), (2, 30)] {
+            let mut loader =
+                Loader::start(set(folder.path(), false), LoaderConfig { threads, ..config() }).unwrap();
+            std::thread::sleep(std::time::Duration::from_millis(wait));
+            loader.set_progress(0.5);
+            let sizes: Vec<usize> = (0..8).map(|_| loader.next_batch().unwrap().size).collect();
+            let ordered = AHEAD as usize * threads;
+            assert_eq!(sizes, [vec![64; ordered], vec![96; 8 - ordered]].concat(), "{threads} threads, {wait} ms");
+        }
     }
 
     #[test]
