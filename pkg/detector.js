@@ -245,7 +245,10 @@ export class Detector {
           found = await this.#run(video, { signal: stop.signal }, number, took);
         } catch (error) {
           const code = error instanceof MicroYoloError ? error.code : undefined;
-          if (code === "not-loaded") continue; // Between two sources: wait for the next frame.
+          if (code === "not-loaded") {
+            if (clock.isEmpty()) throw withoutFrames(error);
+            continue; // Between two sources: wait for the next frame.
+          }
           if (code !== "aborted") throw error;
           this.#check(); // Disposed of?
           return;
@@ -261,6 +264,12 @@ export class Detector {
       if (number !== undefined) this.#backend.endTracks(number).catch(() => {});
     }
   }
+}
+
+/** @param {unknown} cause */
+function withoutFrames(cause) {
+  const message = "the browser has played the video to its end and gave no frame: the file is cut off, damaged or protected";
+  return new MicroYoloError("invalid-image", message, { cause });
 }
 
 // For `using detector = await Detector.load()`, in browsers that support it.

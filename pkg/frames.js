@@ -6,6 +6,8 @@
  *   `seen` and the page is visible; undefined at the end of the video, when its source was taken away, or when stopped
  * @property {(timestamp?: number) => number} took reports that the shown frame was taken, and returns its number.
  *   `timestamp` is that of the frame, in microseconds, where the browser knows it
+ * @property {() => boolean} isEmpty whether the video has come to its end, or begun anew several times, without a frame
+ *   that could be taken: a browser may play a file whose frames are missing
  * @property {() => void} stop
  */
 
@@ -13,6 +15,8 @@
 const POLL = 250;
 /** The same if there is no other way to detect frames. */
 const QUICK_POLL = 40;
+/** Number of times that a looping video begins anew without a frame before it counts as empty. */
+const EMPTY_LOOPS = 3;
 
 /**
  * @param {HTMLVideoElement} video
@@ -40,6 +44,10 @@ export function frameClock(video) {
   let live;
   /** A seek has happened, after which no frame was shown yet: it may have reached the end of the video. */
   let sought = false;
+  /** @type {boolean} A frame of this source was taken. */
+  let anyTaken;
+  /** @type {number} How often the source began anew before that. */
+  let emptyLoops;
   /**
    * The page came back from the back/forward cache. Firefox (seen in 153) may then play without callbacks, and its time
    * stands still.
@@ -47,7 +55,8 @@ export function frameClock(video) {
   let restored = false;
 
   const newSource = () => {
-    calledBack = openStart = sought = false;
+    calledBack = openStart = sought = anyTaken = false;
+    emptyLoops = 0;
     media = polled = undefined;
     taken = { from: 0, to: -1, count: 0 };
   };
@@ -107,6 +116,7 @@ export function frameClock(video) {
     openStart = false;
     taken.count = 0;
     sought = true;
+    if (video.loop && !video.paused && !anyTaken && video.currentTime === 0) emptyLoops += 1;
   };
   video.addEventListener("seeking", seeking, listening);
   const emptied = () => {
@@ -123,12 +133,18 @@ export function frameClock(video) {
   };
   video.ownerDocument.defaultView?.addEventListener("pageshow", pageShown, listening);
 
+  const isEmpty = () => {
+    const isOver = video.ended && video.ownerDocument.visibilityState === "visible";
+    return !anyTaken && (isOver || emptyLoops >= EMPTY_LOOPS);
+  };
+
   return {
+    isEmpty,
     async next(seen) {
       for (;;) {
         if (stopped) return undefined;
         hadSource ||= video.networkState !== 0; /* NETWORK_EMPTY */
-        if (video.error) return shown; // detect() will report the error.
+        if (video.error || isEmpty()) return shown; // detect() will report the error, or get a frame after all.
         // The video's own document: a page in the background may show it in a picture-in-picture window.
         const visible = video.ownerDocument.visibilityState === "visible";
         if (visible && video.readyState >= 2 && shown > seen) return shown;
@@ -156,6 +172,7 @@ export function frameClock(video) {
       // Firefox gives all frames of a video the timestamp 0 and shows them some ms before their time, but it counts
       // them.
       openStart = !timestamp;
+      anyTaken = true;
       const time = timestamp ? timestamp / 1e6 : video.currentTime;
       taken = { from: timestamp ? time : (media ?? time), to: time, count: presented(video) };
       polled = position();

@@ -5,7 +5,7 @@ import { checkReadback, isBlank, newCanvas } from "./canvas.js";
 import { MicroYoloError, aborted, given, notFetched, pageInstead, shown } from "./error.js";
 import { isIntact } from "./intact.js";
 import { kindOf } from "./kind.js";
-import { collected } from "./stream.js";
+import { collected, observed } from "./stream.js";
 
 /**
  * @typedef {object} Pixels Straight RGBA, 8 bits a channel, rows from the top, without padding.
@@ -380,6 +380,8 @@ function videoElement(video, signal, portable) {
  */
 function ownFrame(video, image, portable) {
   const { videoWidth: width, videoHeight: height } = video;
+  // Firefox (seen in 153) makes an empty bitmap of a video whose file ends before its first frame.
+  if ("width" in image && !image.width) throw damaged("the video");
   const frame = { image, width, height, ours: true };
   // Firefox draws the video itself four times as fast. Chromium may draw nothing of it.
   if (portable || !("mozPresentedFrames" in video)) return frame;
@@ -402,8 +404,10 @@ async function waitedFrame(video, signal, portable) {
     if (signal?.aborted) throw aborted(signal);
     if (video.error) {
       const { code, message } = video.error;
+      // Chromium (seen in 156) reports the same for a file here that is cut off.
+      const isRemote = !/^(blob|data):/.test(video.currentSrc);
       throw new MicroYoloError(
-        code === 2 /* MEDIA_ERR_NETWORK */ ? "network" : "invalid-image",
+        code === 2 /* MEDIA_ERR_NETWORK */ && isRemote ? "network" : "invalid-image",
         `the video cannot be played${message && `: ${message}`}`,
         { cause: video.error },
       );
@@ -530,7 +534,7 @@ async function limitedBlob(response, address) {
     bytes = 0;
     if (!body) return await response.blob(); // A fetch() of the page's own may give no stream.
     // In one piece, because a Blob with several parts is not decoded everywhere.
-    const content = await collected(body, (chunk) => count(chunk.byteLength));
+    const content = await collected(observed(body, (chunk) => count(chunk.byteLength)));
     return new Blob([content], { type: headers.get("content-type") ?? "" });
   } catch (cause) {
     if (!refused) throw cause;

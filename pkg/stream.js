@@ -32,20 +32,13 @@ export function observed(stream, see, end = () => {}) {
 /**
  * All bytes of a stream in one piece. Not with `Response`, for the same reason.
  * @param {ReadableStream<Uint8Array<ArrayBuffer>>} stream
- * @param {(chunk: Uint8Array) => void} [see] if it throws, the stream is cancelled
  */
-export async function collected(stream, see = () => {}) {
+export async function collected(stream) {
   const reader = stream.getReader();
   /** @type {Uint8Array[]} */
   const chunks = [];
   let length = 0;
   for (let next; !(next = await reader.read()).done; ) {
-    try {
-      see(next.value);
-    } catch (error) {
-      reader.cancel(error).catch(() => {});
-      throw error;
-    }
     chunks.push(next.value);
     length += next.value.length;
   }

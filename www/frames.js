@@ -29,7 +29,8 @@ export function nextFrame(video, signal, patience = 1000) {
  */
 export async function grab(video) {
   try {
-    return await createImageBitmap(video);
+    const frame = await createImageBitmap(video);
+    return frame.width ? frame : undefined; // Firefox (seen in 153) makes an empty one of a broken file.
   } catch {
     return undefined;
   }

@@ -8,6 +8,8 @@ import { typical } from "./timing.js";
 /** Number of further detections in a picture, and the milliseconds within which they may run, to measure the time. */
 const LOOKS = 5;
 const LOOKS_MS = 1500;
+/** Milliseconds after which a playing video without a frame counts as broken. */
+const PATIENCE = 10_000;
 
 /**
  * @typedef {object} Source
@@ -387,15 +389,25 @@ export class Player {
       );
     }
     let seen = "";
+    /** @type {number | undefined} The time since which no frame could be taken. */
+    let without;
     while (!signal.aborted && !isOver(video)) {
       await nextFrame(video, signal);
       if (signal.aborted) return;
       if (video.error) throw video.error;
       const time = video.currentTime;
       const now = `${time}, ${ready.size}`;
-      if (!ready.size || document.visibilityState === "hidden" || (video.paused && now === seen)) continue;
+      if (!ready.size || document.visibilityState === "hidden" || (video.paused && now === seen)) {
+        without = undefined;
+        continue;
+      }
       const frame = await grab(video);
-      if (!frame) continue;
+      if (!frame) {
+        without ??= performance.now();
+        const isEmpty = !seen && this.kind === "video" && performance.now() - without > PATIENCE;
+        if (isEmpty) throw Object.assign(new Error("no frame can be decoded"), { code: "invalid-image" });
+        continue;
+      }
       seen = now;
       try {
         for (const pane of panes.filter((one) => ready.has(one))) {

@@ -583,6 +583,31 @@ for (const [name, launch] of Object.entries(BROWSERS)) {
       assert.deepEqual(found, [expected, expected]);
     });
 
+    test("a film whose file ends before its first frame is damaged, once or over and over", async () => {
+      const found = await page.evaluate(async () => {
+        const { Detector } = await import("/pkg/index.js");
+        const { MODEL, failure, film } = await import("/lib/in-page.js");
+        const whole = await (await fetch("/fixtures/cat.webm")).blob();
+        const detector = await Detector.load({ model: MODEL });
+        const found = [];
+        for (const loop of [false, true]) {
+          const half = URL.createObjectURL(whole.slice(0, whole.size / 2, whole.type));
+          const { video, once } = film(half);
+          video.loop = loop;
+          await Promise.race([once("loadeddata"), once("error")]);
+          video.play().catch(() => {});
+          const ended = await failure(async () => {
+            for await (const _ of detector.watch(video));
+          });
+          found.push(ended.code);
+          video.remove();
+        }
+        detector.dispose();
+        return found;
+      });
+      assert.deepEqual(found, ["invalid-image", "invalid-image"]);
+    });
+
     test("a stream by WebRTC is followed from its first frame", async (t) => {
       if (missing) return t.skip(missing);
       const seen = await page.evaluate(async () => {
