@@ -16,7 +16,7 @@ import { located } from "./packaged.js";
 export function openWorker(start) {
   const Native = globalThis.Worker;
   if (typeof Native !== "function") {
-    throw new MicroYoloError("unsupported", "here are no workers; load with `worker: false`");
+    throw new MicroYoloError("unsupported", "no workers are available here: load with `worker: false`");
   }
   /** @type {OpenWorker | undefined} */
   let opened;

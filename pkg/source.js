@@ -773,7 +773,7 @@ export async function checkDrawable(image) {
 }
 
 function noPictures() {
-  return new MicroYoloError("unsupported", "here are no pictures (Node?); give pixels as {data, width, height}");
+  return new MicroYoloError("unsupported", "no pictures can be decoded here (Node?): give pixels as { data, width, height }");
 }
 
 /**

@@ -64,10 +64,9 @@ pub fn train(network: &Network, config: &TrainConfig, stop: Arc<AtomicBool>) -> 
     check_folder(&config.run, state.step)?;
     let log_path = config.run.join("log.jsonl");
     let journal = Journal::open::<LogLine>(&log_path)?;
-    if config.int8 {
-        // The search of ranges takes longer than everything that can be wrong with a teacher.
-        Distiller::new(network, &graph, config, device, kind)?;
-    }
+    // Made first, because the search of ranges takes longer than everything that can be wrong with a teacher.
+    let distillers = (0..config.replicas).map(|_| Distiller::new(network, &graph, config, device, kind));
+    let distillers = distillers.collect::<Result<Vec<_>>>()?;
     let int8 = if config.int8 { Some(int8_plan(network, &graph, &dataset, config)?) } else { None };
     begin_folder(network, config, &state)?;
     let journal = log::up_to(state.step, &log_path, journal)?;
@@ -81,8 +80,8 @@ pub fn train(network: &Network, config: &TrainConfig, stop: Arc<AtomicBool>) -> 
 
     let result = std::thread::scope(|scope| -> Result<bool> {
         let mut workers = Vec::new();
-        for _ in 0..config.replicas {
-            let worker = Worker::spawn(scope, &run, &state)?;
+        for distiller in distillers {
+            let worker = Worker::spawn(scope, &run, &state, distiller)?;
             // One batch is prepared ahead of the current step.
             worker.send_batch.send(loader.next_batch()?).map_err(ended)?;
             workers.push(worker);

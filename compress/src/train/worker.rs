@@ -42,8 +42,13 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// Starts the threads of a replica that trains the weights of `state`.
-    pub(super) fn spawn<'scope>(scope: &'scope Scope<'scope, '_>, run: &Run, state: &RunState) -> Result<Worker> {
+    /// Starts the threads of a replica that trains the weights of `state`, with a `distiller` if there is a teacher.
+    pub(super) fn spawn<'scope>(
+        scope: &'scope Scope<'scope, '_>,
+        run: &Run,
+        state: &RunState,
+        distiller: Option<Distiller>,
+    ) -> Result<Worker> {
         let Run { network, graph, layout, config, device, kind, ref int8 } = *run;
         let measured = state.measured.copy();
         let replica = Replica::new(
@@ -60,8 +65,7 @@ impl Worker {
         let (start, starts) = mpsc::sync_channel(1);
         let (send_result, results) = mpsc::sync_channel(1);
         let criterion = Criterion::new(graph).ok_or_else(|| Error::Training("there is no head".into()))?;
-        let student =
-            Student { replica, criterion, distiller: Distiller::new(network, graph, config, device, kind)? };
+        let student = Student { replica, criterion, distiller };
         let classes = network.classes;
         scope.spawn(move || carrier(classes, device, batches, send_labelled));
         scope.spawn(move || worker(student, device, labelled, starts, send_result));
