@@ -66,6 +66,9 @@ const STYLE = `
   ::slotted(:is(${MEDIA})) { vertical-align: bottom }
   canvas { position: absolute; left: 0; top: 0; width: 0; height: 0; pointer-events: none; transform-origin: 0 0 }
 `;
+  @supports (content-visibility: hidden) {
+    :host([hidden="until-found" i]) { display: inline-block; content-visibility: hidden }
+  }
 
 /** Does not extend HTMLElement if that does not exist, so that the module can be imported on a server. */
 const Base = /** @type {typeof HTMLElement} */ (typeof HTMLElement === "function" ? HTMLElement : class {});

@@ -253,6 +253,22 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
       assert.deepEqual(found.filter((one) => !one.endsWith("0,0,0,0")), []);
     });
 
+    test("hidden until it is found, it can be found", async () => {
+      await open();
+      const found = await page.evaluate(async () => {
+        const element = globalThis.make(`<micro-yolo model="MODEL"><img src="PICTURE"> a caption</micro-yolo>`);
+        await globalThis.heard(1);
+        return [null, "", "until-found", "Until-Found", "true"].map((value) => {
+          if (value === null) element.removeAttribute("hidden");
+          else element.setAttribute("hidden", value);
+          const { display, contentVisibility } = getComputedStyle(element);
+          return `${display}, ${contentVisibility}`;
+        });
+      });
+      const seen = "inline-block, visible";
+      assert.deepEqual(found, [seen, "none, visible", "inline-block, hidden", "inline-block, hidden", "none, visible"]);
+    });
+
     test("boxes lie over the picture on paper", async () => {
       await open({ width: 1400, height: 700 });
       await page.evaluate(async () => {
