@@ -1,4 +1,5 @@
 // <micro-yolo>: wraps an image or a video and shows boxes over it. Types: element.d.ts.
+import { newElement } from "./canvas.js";
 import { createPalette, drawObjects } from "./draw.js";
 import { MicroYoloError } from "./error.js";
 import { Detector } from "./index.js";
@@ -113,8 +114,8 @@ export class MicroYoloElement extends Base {
   constructor() {
     super();
     const root = this.attachShadow({ mode: "open" });
-    this.#slot = document.createElement("slot");
-    this.#canvas = document.createElement("canvas");
+    this.#slot = newElement(document, "slot");
+    this.#canvas = newElement(document, "canvas");
     this.#canvas.setAttribute("part", "boxes");
     this.#canvas.setAttribute("aria-hidden", "true");
     root.append(this.#slot, this.#canvas);

@@ -269,6 +269,40 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
       assert.deepEqual(found, [seen, "none, visible", "inline-block, hidden", "inline-block, hidden", "none, visible"]);
     });
 
+    test("in documents of XML and SVG it shows boxes too", async () => {
+      const xhtml = 'xmlns="http://www.w3.org/1999/xhtml"';
+      const inner = `<micro-yolo ${xhtml} model="/fixtures/red-spot.onnx"><img style="margin-left: 20px; image-orientation: none"/></micro-yolo>`;
+      const documents = {
+        "text/xml": `<html ${xhtml}><body>${inner}</body></html>`,
+        "image/svg+xml": `<svg xmlns="http://www.w3.org/2000/svg" width="600" height="400" viewBox="0 0 300 200"><foreignObject width="200" height="200">${inner}</foreignObject></svg>`,
+      };
+      for (const [type, text] of Object.entries(documents)) {
+        site.route("/document", (_, response) => response.writeHead(200, { "content-type": type }).end(text));
+        await page?.close();
+        page = await browser.newPage();
+        page.on("pageerror", (error) => errors.push(String(error)));
+        await page.goto(`${site.url}document`);
+        const found = await page.evaluate(async () => {
+          const source = new OffscreenCanvas(120, 60);
+          const context = source.getContext("2d");
+          for (const [color, ...area] of [["rgb(110 120 130)", 0, 0, 120, 60], ["rgb(255 0 0)", 20, 15, 50, 25]]) {
+            context.fillStyle = color;
+            context.fillRect(...area);
+          }
+          const element = document.querySelector("micro-yolo");
+          const answer = new Promise((resolve) => {
+            for (const event of ["detect", "detect-error"]) element.addEventListener(event, ({ detail }) => resolve(detail));
+          });
+          element.querySelector("img").src = URL.createObjectURL(await source.convertToBlob());
+          await import("/pkg/element.js");
+          const { error, objects } = await answer;
+          const [a, b] = [element.querySelector("img"), element.shadowRoot.querySelector("canvas")].map((one) => one.getBoundingClientRect());
+          return [String(error ?? objects.length), ["x", "y", "width", "height"].map((side) => Math.round(Math.abs(a[side] - b[side]))).join()];
+        });
+        assert.deepEqual(found, ["1", "0,0,0,0"], type);
+      }
+    });
+
     test("boxes lie over the picture on paper", async () => {
       await open({ width: 1400, height: 700 });
       await page.evaluate(async () => {
