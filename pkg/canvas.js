@@ -3,12 +3,22 @@
 import { MicroYoloError } from "./error.js";
 
 /**
+ * An element of HTML. In a document of XML or SVG, `createElement` makes none.
+ * @template {keyof HTMLElementTagNameMap} Name
+ * @param {Document} document
+ * @param {Name} name
+ */
+export function newElement(document, name) {
+  return /** @type {HTMLElementTagNameMap[Name]} */ (document.createElementNS("http://www.w3.org/1999/xhtml", name));
+}
+
+/**
  * @param {number} width
  * @param {number} height
  */
 export function newCanvas(width, height) {
   if (typeof OffscreenCanvas === "function") return new OffscreenCanvas(width, height);
-  if (typeof document === "object") return Object.assign(document.createElement("canvas"), { width, height });
+  if (typeof document === "object") return Object.assign(newElement(document, "canvas"), { width, height });
   throw new MicroYoloError("unsupported", "here is no canvas (Node?); give pixels as {data, width, height}");
 }
 

@@ -1,13 +1,16 @@
 // <micro-yolo>: wraps an image or a video and shows boxes over it. Types: element.d.ts.
+import { newElement } from "./canvas.js";
 import { createPalette, drawObjects } from "./draw.js";
 import { MicroYoloError } from "./error.js";
 import { Detector } from "./index.js";
-import { fromRight, overlay, placedIn } from "./overlay.js";
+import { fromRight, movesByScroll, overlay, placedIn } from "./overlay.js";
 import { isUnturned, unturnedImage } from "./source.js";
 
 /** @typedef {HTMLImageElement | HTMLVideoElement | HTMLCanvasElement} Media */
 
 const MEDIA = "img, video, canvas";
+/** Milliseconds after which an element that is scaled to nothing is measured again. */
+const SCALED_AWAY = 100;
 
 /** All elements of a page use the same colour for a class. */
 const color = createPalette();
@@ -63,6 +66,9 @@ function acquire(options) {
 const STYLE = `
   :host { display: inline-block; position: relative }
   :host([hidden]) { display: none }
+  @supports (content-visibility: hidden) {
+    :host([hidden="until-found" i]) { display: inline-block; content-visibility: hidden }
+  }
   ::slotted(:is(${MEDIA})) { vertical-align: bottom }
   canvas { position: absolute; left: 0; top: 0; width: 0; height: 0; pointer-events: none; transform-origin: 0 0 }
 `;
@@ -104,14 +110,16 @@ export class MicroYoloElement extends Base {
   #unturned;
   /** Whether the detector crashed. Another one is then loaded for the next picture. */
   #crashed = false;
+  /** @type {ReturnType<typeof setTimeout> | undefined} Draws again. */
+  #later;
   /** Prevents other elements from sharing the detector. */
   #forget = () => {};
 
   constructor() {
     super();
     const root = this.attachShadow({ mode: "open" });
-    this.#slot = document.createElement("slot");
-    this.#canvas = document.createElement("canvas");
+    this.#slot = newElement(document, "slot");
+    this.#canvas = newElement(document, "canvas");
     this.#canvas.setAttribute("part", "boxes");
     this.#canvas.setAttribute("aria-hidden", "true");
     root.append(this.#slot, this.#canvas);
@@ -290,6 +298,15 @@ export class MicroYoloElement extends Base {
     };
     defaultView?.matchMedia?.("print")?.addEventListener?.("change", printed, { signal });
     this.addEventListener("scroll", () => this.#draw(), { signal, capture: true }); // An inner element may scroll, and the event does not bubble.
+    for (const { one, root } of treesAround(this)) {
+      const ended = (/** @type {Event} */ { target }) => target !== one && /** @type {Node} */ (target).contains(one) && this.#draw();
+      // It may have turned over: the side of it that is seen decides how labels are to be read.
+      for (const event of ["transitionend", "transitioncancel", "animationend", "animationcancel"]) {
+        root.addEventListener(event, ended, { signal });
+      }
+      const scrolled = () => this.#media && movesByScroll(this.#media, this) && this.#draw();
+      root.addEventListener("scroll", scrolled, { signal, capture: true, passive: true });
+    }
     let moving = false;
     const move = () => {
       this.#draw();
@@ -467,6 +484,7 @@ export class MicroYoloElement extends Base {
     const { width = 0, height = 0, transform = "none" } = place ?? {};
     const { style } = this.#canvas;
     Object.assign(style, { width: `${width}px`, height: `${height}px`, transform });
+    let isAway = false;
     if (place) {
       const side = fromRight(this.#canvas, this) ? "right" : "left";
       if (this.#side !== side) {
@@ -474,7 +492,14 @@ export class MicroYoloElement extends Base {
         this.#place = { x: 0, y: 0 };
         Object.assign(style, { left: "auto", right: "auto", [side]: "0", top: "0" });
       }
-      const { x, y } = place.distance(this.#canvas);
+      const away = place.distance(this.#canvas);
+      // No event tells when something around it grows from nothing.
+      isAway = !away && this.#canvas.getClientRects().length > 0;
+      if (isAway) {
+        clearTimeout(this.#later);
+        this.#later = setTimeout(() => this.#draw(), SCALED_AWAY);
+      }
+      const { x, y } = away ?? { x: 0, y: 0 };
       // Less is not seen, and an unchanged style needs no layout.
       if (Math.hypot(x, y) > 0.05) {
         this.#place.x += side === "right" ? -x : x;
@@ -483,7 +508,7 @@ export class MicroYoloElement extends Base {
       }
     }
     // Another picture may have taken the place of theirs.
-    const isTheirs = place && this.#seen === this.#media && !showsPoster(this.#media);
+    const isTheirs = place && !isAway && this.#seen === this.#media && !showsPoster(this.#media);
     const objects = isTheirs ? this.#objects.map((object) => ({ ...object, box: place.place(object.box) })) : [];
     drawObjects(this.#canvas, objects, { width, height, color });
   }
@@ -525,6 +550,19 @@ function mediaIn(root) {
     // The element's own shadow tree has a canvas too.
     const deeper = one.shadowRoot && !(one instanceof MicroYoloElement) && mediaIn(one.shadowRoot);
     if (deeper) return deeper;
+  }
+}
+
+/**
+ * The document and shadow trees around an element, each with the element in it that contains that element, or is it.
+ * @param {Element} element
+ */
+function treesAround(element) {
+  const trees = [];
+  for (let one = element, root = one.getRootNode(); ; root = one.getRootNode()) {
+    trees.push({ one, root });
+    if (!("host" in root)) return trees;
+    one = /** @type {ShadowRoot} */ (root).host;
   }
 }
 

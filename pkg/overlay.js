@@ -8,9 +8,10 @@
  * @property {number} width in CSS pixels
  * @property {number} height
  * @property {string} transform CSS, about its first corner
- * @property {(canvas: HTMLElement) => { x: number, y: number }} distance how far a canvas of this size, with this transform,
- *   must be moved to lie over the picture, in CSS pixels of the element around it. Measured, because browsers differ in
- *   where an inline element of several lines, or in several columns, begins
+ * @property {(canvas: HTMLElement) => { x: number, y: number } | undefined} distance how far a canvas of this size, with
+ *   this transform, must be moved to lie over the picture, in CSS pixels of the element around it. Measured, because
+ *   browsers differ in where an inline element of several lines, or in several columns, begins. undefined if it is hidden
+ *   or scaled to nothing
  * @property {(box: Box) => Box} place converts a box from pixels of the picture to those of the canvas
  */
 
@@ -61,13 +62,21 @@ export function overlay(media, host, size) {
     distance(canvas) {
       // Rectangles on the screen are those after transforms. An affine map preserves centres.
       const [from, to] = [canvas, media].map((one) => one.getBoundingClientRect());
+      if (!(from.width > 0 && from.height > 0)) return undefined;
+      // What is known of no style scales the rectangles too: the viewBox of an SVG around, and perspective.
+      const shown = outside.multiply(new DOMMatrix([across.x, across.y, down.x, down.y, 0, 0]));
+      const [width, height] = [
+        [shown.a, shown.c],
+        [shown.b, shown.d],
+      ].map(([a, b]) => Math.abs(a) * across.length + Math.abs(b) * down.length);
+      const ratio = Math.hypot(from.width, from.height) / Math.hypot(width, height);
+      const scale = Math.abs(ratio - 1) < 0.02 ? 1 : ratio; // Browsers round.
       const { x, y } = screen.transformPoint(content);
       const away = outside.inverse().transformPoint({
-        x: x + to.x - from.x + (to.width - from.width) / 2,
-        y: y + to.y - from.y + (to.height - from.height) / 2,
+        x: x + (to.x - from.x + (to.width - from.width) / 2) / scale,
+        y: y + (to.y - from.y + (to.height - from.height) / 2) / scale,
       });
-      // A hidden canvas has no place, and what is scaled to nothing no inverse.
-      return from.width && Number.isFinite(away.x + away.y) ? away : { x: 0, y: 0 };
+      return Number.isFinite(away.x + away.y) ? away : undefined;
     },
     place(box) {
       const sides = [
@@ -96,6 +105,18 @@ export function placedIn(placed, host) {
   const parent = /** @type {HTMLElement | null} */ (placed.offsetParent) ?? host;
   // If there is none, offsetParent is the body.
   return parent === body && getComputedStyle(body).position === "static" ? documentElement : parent;
+}
+
+/**
+ * Whether the picture moves in the element when something around the element is scrolled.
+ * @param {HTMLElement} media
+ * @param {HTMLElement} host
+ */
+export function movesByScroll(media, host) {
+  for (let one = /** @type {Element | null} */ (media); one && one !== host; one = parentOf(one)) {
+    if (/^(fixed|sticky)$/.test(getComputedStyle(one).position)) return true;
+  }
+  return false;
 }
 
 /**

@@ -1,7 +1,7 @@
 // Converts everything that a page may pass to detect() to one of two forms: pixels, or something that a canvas can
 // draw. Sizes are those that the user sees: the natural size of an image with its orientation applied, the display size
 // of a video.
-import { checkReadback, isBlank, newCanvas } from "./canvas.js";
+import { checkReadback, isBlank, newCanvas, newElement } from "./canvas.js";
 import { MicroYoloError, aborted, given, notFetched, pageInstead, shown } from "./error.js";
 import { isIntact } from "./intact.js";
 import { kindOf } from "./kind.js";
@@ -311,8 +311,8 @@ const CANVAS_SIDE = 4096;
 export function unturnedImage(image) {
   if (!isUnturned(image)) return undefined;
   const { naturalWidth, naturalHeight, ownerDocument } = image;
-  const host = ownerDocument.createElement("div"); // Separated from the page's styles.
-  const canvas = ownerDocument.createElement("canvas");
+  const host = newElement(ownerDocument, "div"); // Separated from the page's styles.
+  const canvas = newElement(ownerDocument, "canvas");
   const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
   host.style.cssText = "all: initial !important; position: fixed !important; visibility: hidden !important";
   canvas.style.cssText = "image-orientation: none; width: 0; height: 0";

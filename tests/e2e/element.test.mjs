@@ -253,6 +253,117 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
       assert.deepEqual(found.filter((one) => !one.endsWith("0,0,0,0")), []);
     });
 
+    test("boxes follow the picture when what is around the element changes", async () => {
+      await open();
+      const found = await page.evaluate(async () => {
+        const { frames, lib } = globalThis;
+        const picture = `<img src="PICTURE" style="margin: 7px 0 0 30px">`;
+        const moved = async (_, image) => {
+          for (const margin of ["9px", "19px", "13px"]) {
+            image.style.marginTop = margin;
+            await frames(3);
+          }
+        };
+        const scrolled = () => document.scrollingElement.scrollTo(0, 800);
+        const style = (change) => (outer) => Object.assign(outer.style, change);
+        const cases = {
+          "grows from nothing": [`<div style="transform: scale(0)">HERE</div>`, style({ transform: "none" })],
+          "grows from nothing, slowly": [
+            `<style>@keyframes grow { from { transform: scale(0) } }</style><dialog style="animation: grow 0.2s">HERE</dialog>`,
+            (outer) => outer.showModal(),
+          ],
+          "turns to the viewer": [
+            `<div style="transform: rotateY(180deg); transition: transform 0.2s">HERE</div>`,
+            style({ transform: "rotateY(0deg)" }),
+          ],
+          "a scaled SVG": [
+            `<svg viewBox="0 0 100 100" width="300" height="300"><foreignObject width="100" height="100">HERE</foreignObject></svg>`,
+            moved,
+          ],
+          "a scaled group of SVG": [
+            `<svg width="300" height="300"><g transform="scale(2)"><foreignObject width="150" height="150">HERE</foreignObject></g></svg>`,
+            moved,
+          ],
+          "perspective": [`<div style="perspective: 100px"><div style="transform: translateZ(60px)">HERE</div></div>`, moved],
+          "scrolls a sticky picture": ["<div>HERE</div>", scrolled, `<img src="PICTURE" style="position: sticky; top: 0">`],
+          "scrolls a fixed picture": ["<div>HERE</div>", scrolled, `<a style="position: fixed; top: 10px"><img src="PICTURE"></a>`],
+        };
+        const answers = {};
+        for (const [what, [around, change, content = picture]] of Object.entries(cases)) {
+          const sticky = content === picture ? "" : "display: block; height: 3000px";
+          const html = around.replace("HERE", `<micro-yolo model="MODEL" style="${sticky}">${content}</micro-yolo>`);
+          const outer = document.body.appendChild(document.createElement("div"));
+          outer.innerHTML = html.replaceAll("PICTURE", globalThis.picture).replaceAll("MODEL", lib.MODEL);
+          const element = outer.querySelector("micro-yolo");
+          await new Promise((resolve) => element.addEventListener("detect", resolve, { once: true }));
+          await frames(3);
+          const [image, canvas] = [element.querySelector("img"), element.shadowRoot.querySelector("canvas")];
+          await change(element.parentElement, image);
+          const apart = () => {
+            const [a, b] = [image, canvas].map((one) => one.getBoundingClientRect());
+            return `${["x", "y", "width", "height"].map((side) => Math.round(Math.abs(a[side] - b[side]))).join()} ${canvas.style.transform}`;
+          };
+          const painted = () => canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data.some(Boolean);
+          for (let tries = 0; tries < 100 && !(apart() === "0,0,0,0 none" && painted()); tries += 1) await lib.sleep(20);
+          answers[what] = `${apart()} ${painted()}`;
+          outer.remove();
+          document.scrollingElement.scrollTo(0, 0);
+        }
+        return answers;
+      });
+      assert.deepEqual(Object.entries(found).filter(([, answer]) => answer !== "0,0,0,0 none true"), []);
+    });
+
+    test("hidden until it is found, it can be found", async () => {
+      await open();
+      const found = await page.evaluate(async () => {
+        const element = globalThis.make(`<micro-yolo model="MODEL"><img src="PICTURE"> a caption</micro-yolo>`);
+        await globalThis.heard(1);
+        return [null, "", "until-found", "Until-Found", "true"].map((value) => {
+          if (value === null) element.removeAttribute("hidden");
+          else element.setAttribute("hidden", value);
+          const { display, contentVisibility } = getComputedStyle(element);
+          return `${display}, ${contentVisibility}`;
+        });
+      });
+      const seen = "inline-block, visible";
+      assert.deepEqual(found, [seen, "none, visible", "inline-block, hidden", "inline-block, hidden", "none, visible"]);
+    });
+
+    test("in documents of XML and SVG it shows boxes too", async () => {
+      const xhtml = 'xmlns="http://www.w3.org/1999/xhtml"';
+      const inner = `<micro-yolo ${xhtml} model="/fixtures/red-spot.onnx"><img style="margin-left: 20px; image-orientation: none"/></micro-yolo>`;
+      const documents = {
+        "text/xml": `<html ${xhtml}><body>${inner}</body></html>`,
+        "image/svg+xml": `<svg xmlns="http://www.w3.org/2000/svg" width="600" height="400" viewBox="0 0 300 200"><foreignObject width="200" height="200">${inner}</foreignObject></svg>`,
+      };
+      for (const [type, text] of Object.entries(documents)) {
+        site.route("/document", (_, response) => response.writeHead(200, { "content-type": type }).end(text));
+        await page?.close();
+        page = await browser.newPage();
+        page.on("pageerror", (error) => errors.push(String(error)));
+        await page.goto(`${site.url}document`);
+        const found = await page.evaluate(async () => {
+          const source = new OffscreenCanvas(120, 60);
+          const context = source.getContext("2d");
+          for (const [color, ...area] of [["rgb(110 120 130)", 0, 0, 120, 60], ["rgb(255 0 0)", 20, 15, 50, 25]]) {
+            context.fillStyle = color;
+            context.fillRect(...area);
+          }
+          const element = document.querySelector("micro-yolo");
+          const answer = new Promise((resolve) => {
+            for (const event of ["detect", "detect-error"]) element.addEventListener(event, ({ detail }) => resolve(detail));
+          });
+          element.querySelector("img").src = URL.createObjectURL(await source.convertToBlob());
+          await import("/pkg/element.js");
+          const { error, objects } = await answer;
+          const [a, b] = [element.querySelector("img"), element.shadowRoot.querySelector("canvas")].map((one) => one.getBoundingClientRect());
+          return [String(error ?? objects.length), ["x", "y", "width", "height"].map((side) => Math.round(Math.abs(a[side] - b[side]))).join()];
+        });
+        assert.deepEqual(found, ["1", "0,0,0,0"], type);
+      }
+    });
+
     test("boxes lie over the picture on paper", async () => {
       await open({ width: 1400, height: 700 });
       await page.evaluate(async () => {
