@@ -19,7 +19,7 @@ export function newElement(document, name) {
 export function newCanvas(width, height) {
   if (typeof OffscreenCanvas === "function") return new OffscreenCanvas(width, height);
   if (typeof document === "object") return Object.assign(newElement(document, "canvas"), { width, height });
-  throw new MicroYoloError("unsupported", "here is no canvas (Node?); give pixels as {data, width, height}");
+  throw new MicroYoloError("unsupported", "no canvas is available here (Node?): give pixels as { data, width, height }");
 }
 
 /** Number of rows that are read at once. */

@@ -36,6 +36,8 @@ export function frameClock(video) {
   let media;
   /** @type {{ from: number, to: number, count: number }} Media times, and number in Firefox, of the frame taken last. */
   let taken;
+  /** @type {number | undefined} The timestamp of that frame in microseconds, where the browser knows it. */
+  let takenStamp;
   /** @type {boolean} Of the frame taken last only its latest time is known. */
   let openStart;
   /** @type {number | undefined} */
@@ -57,7 +59,7 @@ export function frameClock(video) {
   const newSource = () => {
     calledBack = openStart = sought = anyTaken = false;
     emptyLoops = 0;
-    media = polled = undefined;
+    media = polled = takenStamp = undefined;
     taken = { from: 0, to: -1, count: 0 };
   };
   const newFrame = () => {
@@ -70,11 +72,13 @@ export function frameClock(video) {
     if (video.srcObject && hasCallbacks) return video.getVideoPlaybackQuality().totalVideoFrames;
     return (restored && presented(video)) || video.currentTime;
   };
+  // The time of a slow video moves while it shows the same frame.
+  const showsTaken = () => takenStamp !== undefined && !video.srcObject && frameStamp(video) === takenStamp;
   const poll = () => {
     const now = position();
     if (video.readyState < 2 || now === polled) return;
     polled = now;
-    newFrame();
+    if (!showsTaken()) newFrame();
   };
 
   newSource();
@@ -172,6 +176,7 @@ export function frameClock(video) {
       // Firefox gives all frames of a video the timestamp 0 and shows them some ms before their time, but it counts
       // them.
       openStart = !timestamp;
+      takenStamp = "mozPresentedFrames" in video ? undefined : timestamp;
       anyTaken = true;
       const time = timestamp ? timestamp / 1e6 : video.currentTime;
       taken = { from: timestamp ? time : (media ?? time), to: time, count: presented(video) };
@@ -185,6 +190,22 @@ export function frameClock(video) {
       wake(false);
     },
   };
+}
+
+/**
+ * The timestamp in microseconds of the frame that a video shows; undefined if the browser does not know it.
+ * @param {HTMLVideoElement} video
+ */
+function frameStamp(video) {
+  if (typeof VideoFrame !== "function") return undefined;
+  try {
+    const frame = new VideoFrame(video);
+    const { timestamp } = frame;
+    frame.close();
+    return timestamp;
+  } catch {
+    return undefined; // It has no frame yet, or it is of another origin.
+  }
 }
 
 /**

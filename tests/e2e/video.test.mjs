@@ -161,6 +161,34 @@ for (const [name, launch] of Object.entries(BROWSERS)) {
       });
     }
 
+    test("a film in slow motion is looked at once a frame", async () => {
+      const found = await page.evaluate(async (formats) => {
+        const { Detector } = await import("/pkg/index.js");
+        const { MODEL, film, frameOf, sleep } = await import("/lib/in-page.js");
+        const detector = await Detector.load({ model: MODEL });
+        const found = [];
+        for (const format of formats) {
+          const { video, once } = film(`/fixtures/spot.${format}?slow`);
+          await once("loadeddata");
+          await sleep(300); // The first frame had its callback.
+          video.playbackRate = 0.0625; // A frame lasts 640 ms.
+          void video.play();
+          const stop = new AbortController();
+          void sleep(2000).then(() => stop.abort());
+          const frames = [];
+          for await (const { objects } of detector.watch(video, { signal: stop.signal })) frames.push(frameOf(objects));
+          found.push(frames);
+          video.remove();
+        }
+        detector.dispose();
+        return found;
+      }, played);
+      for (const frames of found) {
+        assert.ok(frames.length >= 2, `${frames}`);
+        assert.deepEqual(frames, [...new Set(frames)], "no frame twice");
+      }
+    });
+
     test("a paused film is looked at once at each place that is sought, and played on from", async () => {
       const found = await page.evaluate(async (formats) => {
         const { Detector } = await import("/pkg/index.js");
