@@ -229,7 +229,7 @@ export interface WatchedFrame {
  * ```js
  * const detector = await Detector.load();
  * const objects = await detector.detect(document.images[0]);
- * // [{ label: "cat", classId: 15, score: 0.84, box: { x: 0, y: 0, width: 414, height: 300 } }]
+ * // [{ label: "cat", classId: 15, score: 0.86, box: { x: 0, y: 0, width: 412, height: 300 } }]
  * detector.dispose();
  * ```
  */

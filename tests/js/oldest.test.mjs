@@ -78,7 +78,7 @@ const YOUNGER = [
   [/\broundRect\b/, "Chrome 99, Firefox 112", "pkg/draw.js"],
   [/\bSymbol\.(asyncD|d)ispose\b/, "Chrome 134", "pkg/detector.js", "pkg/wasm/micro_yolo.js", "pkg/wasm/micro_yolo_full.js", "pkg/wasm/micro_yolo_threads.js"],
   [/\bOffscreenCanvas\b/, "Firefox 105", "pkg/canvas.js", "pkg/source.js"],
-  [/\bVideoFrame\(/, "Firefox 130", "pkg/source.js"],
+  [/\bVideoFrame\(/, "Firefox 130", "pkg/frames.js", "pkg/source.js"],
   [/\brequestVideoFrameCallback\b/, "Firefox 132", "pkg/frames.js", "pkg/source.js", "www/frames.js"],
   [/\bClipboardItem\b/, "Firefox 127", "www/app.js"],
 ];
