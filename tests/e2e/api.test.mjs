@@ -709,7 +709,7 @@ for (const [name, launch] of Object.entries({ chromium: launchChromium, firefox:
         detector.dispose();
         return answers;
       });
-      assert.equal(found.whole, "cat 0.8");
+      assert.equal(found.whole, "cat 0.9");
       for (const kind of ["jpeg", "png"]) {
         const [seen, ...others] = found[kind];
         assert.match(seen, /^(\w+ 0\.\d,?)*$/, kind);
