@@ -165,7 +165,7 @@ export async function playsAgain(page) {
     };
     look();
   });
-  await page.waitForFunction(() => globalThis.again, { timeout: 30_000 });
+  await page.waitForFunction(() => globalThis.again, { timeout: 60_000 });
   await page.waitForFunction(isTracked, { timeout: 60_000 });
   assert.ok(await page.$eval("#problem", (one) => one.hidden));
 }
