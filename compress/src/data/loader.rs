@@ -188,7 +188,7 @@ impl Loader {
         Ok(loader)
     }
 
-    /// Sets the progress of the run, 0–1. It is that of batches that are not ordered yet: [`AHEAD`] of each thread are.
+    /// Sets the progress of the run, 0–1. It is that of batches that are not ordered yet: of each thread, three are.
     pub fn set_progress(&mut self, progress: f32) {
         self.progress = progress;
     }
