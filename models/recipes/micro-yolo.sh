@@ -30,4 +30,4 @@ compress distill --run runs/large-416-int8 --network runs/large-416-equalized.sa
   --init runs/large-416-equalized.safetensors --init-rate 1 --int8 "${again[@]}" --rate 4e-4 --images 11500
 compress export --checkpoint runs/large-416-int8/model.safetensors --output models/micro-yolo.onnx --imgsz 416
 compress quantize --checkpoint runs/large-416-int8/model.safetensors --output models/micro-yolo-int8.onnx --imgsz 416 \
-  --data train-hand.json --images 96 --held-out 48
+  --data train-hand.json --images 96 --held-out 24
